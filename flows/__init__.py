@@ -1,0 +1,1 @@
+"""What a person starts: the flow, the command line, the profiles."""

@@ -1,0 +1,197 @@
+"""The command line `finetune`. Thin: it reads arguments, calls one function, and turns failures
+into exit codes.
+
+0 done or nothing to do; 10 `plan` has work; 2 the user's mistake (two lines: problem, remedy); 1 a
+stage failed.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from flows import profiles
+from flows.session import Request
+from tasks.core.errors import PipelineError, StageError
+from tasks.core.plan import Selection
+from tasks.pipeline import PIPELINE
+
+STAGES = tuple(stage.name for stage in PIPELINE)
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except PipelineError as error:
+        print(f"error: {error.problem}\n{error.remedy}", file=sys.stderr)
+        return 2
+    except StageError as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    top = argparse.ArgumentParser(
+        prog="finetune",
+        description="Fine-tune a code model with 4-bit LoRA; only what changed runs again.",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    plan = add("plan", _plan, "what would run, why, and what it costs")
+    run = add("run", _run, "run what changed")
+    for sub in (plan, run):
+        _selection(sub)
+        sub.add_argument("--json", action="store_true", help="machine-readable output")
+    rerun = add("rerun", _rerun, "run these stages again, even if nothing changed")
+    rerun.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    explain = add("explain", _explain, "the full story of one stage's verdict")
+    explain.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    show = add("show", _show, "what the artifacts hold")
+    show.add_argument("stage", nargs="?", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    show.add_argument("--row", metavar="N", help="row number (or row id) of the stage's main table")
+    adopt = add("adopt", _adopt, "keep what you changed in an artifact by hand")
+    accept = add("accept", _accept, "declare a change of code or packages harmless for a stage")
+    for sub in (adopt, accept):
+        sub.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    accept.add_argument("--undo", action="store_true", help="take it back")
+    for sub in (rerun, explain, show, adopt, accept):
+        _settings(sub)
+    _upkeep(add)
+    add("profiles", _profiles, "the profiles that come with the project")
+    return top
+
+
+def _upkeep(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    verify = add("verify", _verify, "check every artifact against its manifest")
+    verify.add_argument("--deep", action="store_true", help="read every byte (sha256)")
+    gc = add("gc", _gc, "remove artifacts that no recent run rests on")
+    gc.add_argument("--keep-last", type=int, default=3, metavar="N", help="default: %(default)s")
+    gc.add_argument("--keep-days", type=float, default=7, metavar="D", help="default: %(default)s")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    diff = add("diff", _diff, "what differs between two runs, and which metrics moved")
+    diff.add_argument("runs", nargs=2, metavar="RUN", help="id, its beginning, or -1 for the last")
+
+
+def _settings(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--profile", default=profiles.DEFAULT, metavar="NAME|FILE", help="default: %(default)s"
+    )
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="section.field=value", dest="overrides"
+    )
+
+
+def _selection(sub: argparse.ArgumentParser) -> None:
+    _settings(sub)
+    for flag, text in (
+        ("--only", "consider only this stage"),
+        ("--force", "run it even if nothing changed"),
+    ):
+        sub.add_argument(
+            flag,
+            action="append",
+            default=[],
+            choices=STAGES,
+            metavar="STAGE",
+            help=f"{text} (repeatable)",
+        )
+    sub.add_argument(
+        "--from",
+        dest="start_from",
+        choices=STAGES,
+        metavar="STAGE",
+        help="consider this stage and all after it",
+    )
+
+
+def _request(options: argparse.Namespace) -> Request:
+    """The request in the options of a command; commands without a selection ask for everything."""
+    selection = Selection(
+        tuple(getattr(options, "only", ())),
+        getattr(options, "start_from", None),
+        tuple(getattr(options, "force", ())),
+    )
+    return Request(options.profile, tuple(options.overrides), selection)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from flows.planning import print_plan
+
+    return print_plan(_request(options), options.json)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from flows.starting import run_here
+
+    return run_here(_request(options), options.json)
+
+
+def _rerun(options: argparse.Namespace) -> int:
+    options.only = options.force = options.stages
+    options.json = False
+    return _run(options)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from flows.planning import print_explanation
+
+    return print_explanation(_request(options), options.stage)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from flows.show import show
+
+    return show(_request(options), options.stage, options.row)
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    from flows.upkeep import adopt
+
+    return adopt(_request(options), options.stage)
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from flows.upkeep import accept
+
+    return accept(_request(options), options.stage, options.undo)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from flows.upkeep import verify
+
+    return verify(options.deep)
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from flows.upkeep import collect
+
+    return collect(options.keep_last, options.keep_days, options.dry_run)
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from flows.upkeep import diff
+
+    return diff(*options.runs)
+
+
+def _profiles(options: argparse.Namespace) -> int:
+    for name in profiles.names():
+        default = "  (default)" if name == profiles.DEFAULT else ""
+        print(f"{name:<24}{profiles.headline(name)}{default}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The flow: ingest, filter, format, tokenize, train, evaluate, merge - and only what changed.
+
+Started by `finetune run`, by `prefect deployment run finetune/local-gpu` and by the schedule of
+`finetune/nightly`.
+"""
+
+from typing import Literal
+
+from prefect import flow
+
+from flows.running import opened
+from flows.session import Request
+from tasks.core.plan import Selection
+
+StageName = Literal["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
+
+
+@flow(name="finetune", flow_run_name="{profile}", persist_result=False)
+def finetune(
+    profile: str = "stable_code_3b_10gb",
+    overrides: list[str] | None = None,
+    only: list[StageName] | None = None,
+    start_from: StageName | None = None,
+    force: list[StageName] | None = None,
+) -> dict[str, str]:
+    """Fine-tune a code model with 4-bit LoRA; stages whose inputs did not change are not run again.
+
+    Args:
+        profile: Name of a profile (`finetune profiles` lists them) or path of a YAML file.
+        overrides: Settings that differ from the profile, "section.field=value" each.
+        only: Consider these stages and no others; what they rest on must be there.
+        start_from: Consider this stage and all after it.
+        force: Run these stages even if nothing changed.
+
+    Returns:
+        Folder of each stage's artifact.
+    """
+    selection = Selection(tuple(only or ()), start_from, tuple(force or ()))
+    with opened(Request(profile, overrides or (), selection)) as stage:
+        stage("base")  # hub id, folder or GGUF file -> safetensors and tokenizer
+        stage("ingest")  # files, packages, source trees -> rows
+        stage("filter")  # rows -> kept and rejected, with every reason
+        stage("prompt")  # kept rows -> prompt and completion, split by project
+        stage("tokenize")  # text -> token ids, label mask, packed windows
+        stage("train")  # 4-bit base + LoRA on the windows -> adapter
+        stage("evaluate")  # base and tuned side by side -> metrics, verdict, report
+        stage("merge")  # adapter into a 16-bit base, checked against it
+        return stage.folders()

@@ -1,0 +1,63 @@
+"""One run of the pipeline: settings, store and planner together, with or without Prefect around it.
+
+`open_session` is what the plan and the flow share; it imports neither Prefect nor torch.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from flows import profiles
+from tasks.core import config as configs
+from tasks.core.config import Config
+from tasks.core.home import home
+from tasks.core.memo import Memo
+from tasks.core.plan import Planner, Selection, StagePlan
+from tasks.core.store import Store
+from tasks.pipeline import PIPELINE
+
+
+@dataclass
+class Session:
+    """What a run works with.
+
+    Attributes:
+        plans: The verdicts when the session was opened, in pipeline order.
+    """
+
+    config: Config
+    store: Store
+    planner: Planner
+    plans: list[StagePlan]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for: the options of `plan` and `run`, the parameters of the flow.
+
+    Attributes:
+        profile: Name or file of a profile.
+        overrides: "section.field=value" each.
+        selection: Which stages, and which of them by force.
+    """
+
+    profile: str
+    overrides: Sequence[str] = ()
+    selection: Selection = field(default_factory=Selection)
+
+
+@contextmanager
+def open_session(request: Request) -> Iterator[Session]:
+    """Read the settings and plan.
+
+    Raises:
+        PipelineError: Wrong settings, sources that are not there, a selection that cannot be run.
+    """
+    config = configs.load(profiles.locate(request.profile), request.overrides)
+    root = home() / "artifacts"
+    with Memo(root / ".digests.sqlite") as memo:
+        store = Store(root, memo)
+        planner = Planner(PIPELINE, config, store, memo, request.selection)
+        plans = planner.plan()
+        memo.save()
+        yield Session(config, store, planner, plans)

@@ -1,0 +1,108 @@
+"""`finetune run` and `finetune rerun`: the flow in this process.
+
+Prefect's embedded server keeps the books unless PREFECT_API_URL names another.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from flows import words
+from flows.session import Request, open_session
+from tasks.core import progress
+from tasks.core.manifest import Manifest, read
+from tasks.core.plan import HIT
+
+PREFECT_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s can be too short
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # this command says everything itself
+}
+
+
+def run_here(request: Request, as_json: bool) -> int:
+    """Show the plan, run the flow, and tell what came out.
+
+    Raises:
+        PipelineError, StageError: from planning or from a stage.
+    """
+    console = Console(stderr=as_json, soft_wrap=True)
+    with open_session(request) as session:
+        plans = session.plans
+    for plan in plans:
+        console.print(words.plan_line(plan), highlight=False, markup=False)
+    console.print(f"{words.total(plans)}\n", highlight=False, markup=False)
+    start = time.perf_counter()
+    folders = _run_flow(console, request)
+    made = _manifests(folders)
+    if as_json:
+        rows = [_row(name, folder, made[name]) for name, folder in folders.items()]
+        json.dump(rows, sys.stdout, indent=2)
+        print()
+    nothing = all(plan.verdict == HIT for plan in plans)
+    _conclude(console, folders, made, time.perf_counter() - start, nothing)
+    return 0
+
+
+def _run_flow(console: Console, request: Request) -> dict[str, str]:
+    """Call the flow with a terminal's progress."""
+    for name, value in PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with console.status("starting Prefect"):
+        from flows.finetune import finetune
+        from flows.watching import TerminalSink
+    with progress.sink(TerminalSink(console)):
+        wanted = request.selection
+        parameters = {
+            "profile": request.profile,
+            "overrides": list(request.overrides),
+            "only": list(wanted.only),
+            "start_from": wanted.start_from,
+            "force": list(wanted.force),
+        }
+        return finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+
+
+def _manifests(folders: dict[str, str]) -> dict[str, Manifest]:
+    found = {name: read(Path(folder)) for name, folder in folders.items()}
+    return {name: manifest for name, manifest in found.items() if manifest}
+
+
+def _row(name: str, folder: str, manifest: Manifest) -> dict[str, object]:
+    return {
+        "stage": name,
+        "key": manifest.key,
+        "folder": folder,
+        "seconds": manifest.seconds,
+        "summary": dict(manifest.summary),
+    }
+
+
+def _conclude(
+    console: Console,
+    folders: dict[str, str],
+    made: dict[str, Manifest],
+    seconds: float,
+    nothing: bool,
+) -> None:
+    """The last lines: what it cost, before and after, where the results are."""
+    lines = [
+        "",
+        "Nothing to do: all artifacts are up to date."
+        if nothing
+        else f"Done in {words.duration(seconds)}.",
+    ]
+    lines += [words.before_after(made.get("evaluate"))]
+    if "merge" in folders:
+        lines.append(f"merged model: {folders['merge']}/model")
+    if "evaluate" in folders:
+        lines.append(f"report:       {folders['evaluate']}/report.html")
+    console.print(
+        "\n".join(line for i, line in enumerate(lines) if line or i == 0),
+        highlight=False,
+        markup=False,
+    )

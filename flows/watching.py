@@ -1,0 +1,128 @@
+"""Where progress goes: bars in a terminal, lines in a log, a progress artifact on a Prefect server.
+
+The command line sets its sink before it calls the flow; a flow started by a worker gets `LogSink`.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_logger, get_run_logger
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from tasks.core import progress
+
+LOG_EVERY_S = 15.0
+
+
+class TerminalSink:
+    """A bar for the running work; finished lines stay above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(30),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._slow = _Throttle(LOG_EVERY_S)
+
+    def update(self, label: str, done: float, total: float | None, note: str) -> None:
+        """Move the bar; without a terminal, a line now and then."""
+        if not self._console.is_terminal:
+            if self._slow.due(label):
+                self._console.print(
+                    f"  {words(label, done, total, note)}", highlight=False, markup=False
+                )
+            return
+        if label not in self._bars:
+            self._bars[label] = self._bar.add_task(label, total=total, note=note)
+            self._bar.start()
+        self._bar.update(self._bars[label], completed=done, total=total, note=note)
+
+    def message(self, text: str) -> None:
+        """Print a line and clear finished bars."""
+        for bar in self._bars.values():
+            self._bar.remove_task(bar)
+        self._bars.clear()
+        self._bar.stop()
+        self._console.print(text, highlight=False, markup=False)
+
+
+class LogSink:
+    """Lines in the run's log, and one progress artifact a label on the run's page."""
+
+    def __init__(self) -> None:
+        try:
+            self._logger = get_run_logger()
+        except MissingContextError:
+            self._logger = get_logger("finetune")
+        self._artifacts: dict[str, UUID] = {}
+        self._slow = _Throttle(LOG_EVERY_S)
+
+    def update(self, label: str, done: float, total: float | None, note: str) -> None:
+        """Log, and move the progress artifact, at most every `LOG_EVERY_S` seconds."""
+        if not self._slow.due(label):
+            return
+        self._logger.info(words(label, done, total, note))
+        if not total:
+            return
+        percent = min(100.0, 100 * done / total)
+        if label in self._artifacts:
+            update_progress_artifact(self._artifacts[label], percent, description=note or None)
+            return
+        key = "".join(c if c.isalnum() else "-" for c in label.lower())
+        made = create_progress_artifact(percent, key=f"progress-{key}", description=note or label)
+        self._artifacts[label] = made  # type: ignore[assignment]
+
+    def message(self, text: str) -> None:
+        """Log one line."""
+        self._logger.info(text)
+
+
+class _Throttle:
+    """Lets a label through every so many seconds, counted from its first mention."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._last: dict[str, float] = {}
+
+    def due(self, label: str) -> bool:
+        now = time.monotonic()
+        if now - self._last.setdefault(label, now) < self._every:
+            return False
+        self._last[label] = now
+        return True
+
+
+def words(label: str, done: float, total: float | None, note: str) -> str:
+    """Progress as text: "train 120/2000 · loss 1.23"."""
+    of = f"/{total:,.0f}" if total else ""
+    return f"{label} {done:,.0f}{of}" + (f" · {note}" if note else "")
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Send progress to the log unless somebody is watching already."""
+    if progress.is_watched():
+        yield
+    else:
+        with progress.sink(LogSink()):
+            yield

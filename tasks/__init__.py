@@ -1,0 +1,17 @@
+"""The pipeline's parts: what a stage is (`core`), the stages (one package each), their order (`pipeline`).
+
+Imports go one way: flows -> tasks.bridge -> tasks.pipeline -> tasks.<stage> -> tasks.core. Stage packages never
+import each other; what two of them share is a schema or a function of `core`.
+
+    pipeline.py     PIPELINE: the stages in order
+    bridge.py       Stage -> Prefect task; the only module here that imports prefect
+    core/           settings, keys, store, plan, models, windows: knows no stage
+    base/           base       base model and tokenizer -> digested folders
+    ingestion/      ingest     files, packages -> rows
+    filtering/      filter     rows -> kept and rejected, with every reason
+    prompting/      prompt     kept rows -> prompt + completion, split by project
+    tokenization/   tokenize   text -> token ids, label mask, packing plan
+    training/       train      4-bit LoRA on packed windows -> adapter
+    evaluation/     evaluate   base and tuned side by side -> metrics, gate, report
+    merging/        merge      adapter into a 16-bit base, checked
+"""

@@ -1,0 +1,1 @@
+"""What every stage rests on; knows no stage."""

@@ -1,0 +1,90 @@
+"""Attention over packed windows: samples are isolated without a mask of tokens by tokens.
+
+Registered in transformers as the attention implementation `packed`. The bounds of the samples
+travel through the model as its attention mask: transformers passes a 4-dimensional mask through
+untouched, so no state has to be kept beside the call and recomputing a checkpointed layer sees
+the same bounds. Any other call (generation, a padded batch) gets PyTorch's scaled dot product
+attention with the usual mask.
+"""
+
+import inspect
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PACKED = "packed"
+_AMPERE = (8, 0)
+
+
+@cache
+def _varlen() -> Any:
+    try:
+        from torch.nn.attention import varlen
+    except ImportError:  # PyTorch before 2.10
+        return None
+    return varlen.varlen_attn
+
+
+@cache
+def _causal_arguments() -> dict[str, Any]:
+    """How varlen attention is told to be causal; the argument has another name after 2.10."""
+    known = inspect.signature(_varlen()).parameters
+    return {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+
+
+def has_varlen(device: torch.device) -> bool:
+    """Whether a device has PyTorch's varlen kernel (CUDA, Ampere or newer)."""
+    return (
+        device.type == "cuda"
+        and _varlen() is not None
+        and torch.cuda.get_device_capability(device) >= _AMPERE
+    )
+
+
+def cu_seqlens_mask(cu_seqlens: Tensor, max_tokens: int) -> Tensor:
+    """Sample bounds as an attention mask, int32[1, 1, max_tokens, k + 1], a view.
+
+    The longest length is told by the shape, so that reading it does not wait for the GPU.
+    """
+    return cu_seqlens.view(1, 1, 1, -1).expand(1, 1, max_tokens, -1)
+
+
+def register_packed_attention() -> None:
+    """Make `packed` known to transformers; calling it again changes nothing."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(PACKED, packed_attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED, sdpa_mask)
+
+
+def packed_attention(  # noqa: PLR0917 - the signature is transformers'
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend as transformers asks: query [1, heads, n, head_dim] -> [1, n, heads, head_dim]."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if attention_mask is None or attention_mask.dtype != torch.int32:
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return output, None
+    cu_seqlens, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
+    arguments = dict(_causal_arguments())
+    if kwargs.get("sliding_window"):
+        arguments["window_size"] = (kwargs["sliding_window"] - 1, 0)
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    if q.shape[1] != k.shape[1]:
+        k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))
+    output = _varlen()(
+        q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale=scaling, **arguments
+    )
+    return output[None], None

@@ -1,0 +1,195 @@
+"""Runs one stage and publishes what it made. Knows nothing of Prefect: `tasks.bridge` calls it
+inside a task.
+
+Order of events, so that a kill at any moment loses no finished work and leaves nothing half: lock
+the key, look again (another process may have made it meanwhile), run in a work folder, check that
+the sources did not change under the run, write the manifest, rename.
+"""
+
+import dataclasses
+import logging
+import os
+import platform
+import resource
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.core import manifest as manifests
+from tasks.core.config import Config, View
+from tasks.core.errors import PipelineError, StageError
+from tasks.core.home import REPOSITORY
+from tasks.core.keys import version
+from tasks.core.manifest import Manifest
+from tasks.core.memo import Memo
+from tasks.core.plan import StagePlan
+from tasks.core.progress import say
+from tasks.core.stage import Stage, Summary, Work
+from tasks.core.store import Store, locked
+
+VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "prefect", "pyarrow")
+
+
+def execute(
+    plan: StagePlan, config: Config, store: Store, made: Mapping[str, Manifest], flow_run: str = ""
+) -> Manifest:
+    """Run the stage of `plan` unless its artifact is there by now, and return the artifact's
+    manifest.
+
+    Args:
+        plan: A verdict with a key (all inputs are known).
+        config: All settings; the stage sees only what it declares.
+        store: Where the artifact goes.
+        made: Manifests of the stages before it.
+        flow_run: Id of the Prefect flow run, for the manifest.
+
+    Raises:
+        PipelineError: What the user can mend, from the stage itself.
+        StageError: Any other failure of the stage, with the path of its log.
+    """
+    stage, key = plan.stage, plan.key
+    if key is None:
+        raise ValueError(f"stage {stage.name} has no key yet: its inputs are not made")
+    forced = any(cause.kind == "forced" for cause in plan.causes)
+
+    def waiting() -> None:
+        say(f"{stage.name}: another run is making this artifact; waiting for it")
+
+    with store.working(stage.name, key, waiting) as work:
+        found = store.find(stage.name, key).manifest
+        if found and not forced:
+            return found
+        manifest = store.finished(work)
+        if manifest is None:
+            log = store.root / ".logs" / f"{stage.name}-{key[:12]}.log"
+            view = View(config, stage.reads, stage.name)
+            start = time.perf_counter()
+            with gpu_lock(config) if stage.gpu else nullcontext(), _logged(log, stage.name):
+                summary = stage.load_run()(view, _inputs(stage, store, made), work)
+            _check_sources(stage, view, plan.parts.get("sources", {}))
+            manifest = _describe(
+                plan, key, summary, work, seconds=time.perf_counter() - start, flow_run=flow_run
+            )
+        store.publish(manifest, work)
+        return manifest
+
+
+def _describe(
+    plan: StagePlan, key: str, summary: Summary, work: Work, *, seconds: float, flow_run: str
+) -> Manifest:
+    """The manifest of what a stage has just written."""
+    stage = plan.stage
+    files = manifests.describe_files(work.out)
+    outputs = manifests.output_digests(stage.outputs, files)
+    if absent := [name for name in stage.outputs if name not in outputs]:
+        raise RuntimeError(f"stage {stage.name} declares outputs that it did not write: {absent}")
+    return Manifest(
+        stage=stage.name,
+        key=key,
+        parts=plan.parts,
+        outputs=outputs,
+        files=files,
+        summary=_summary_dict(summary),
+        seconds=round(seconds, 3),
+        made=_circumstances(flow_run),
+    )
+
+
+def _inputs(stage: Stage, store: Store, made: Mapping[str, Manifest]) -> dict[str, Path]:
+    """Paths of what the stage reads or shows; an absent extra is left out."""
+    paths = {}
+    for name in (*stage.inputs, *stage.shows):
+        upstream, _, entry = name.partition(".")
+        path = store.entry(made[upstream], entry) if upstream in made else None
+        if path is not None:
+            paths[name] = path
+        elif name in stage.inputs:
+            raise ValueError(f"stage {stage.name} needs {name}, which was not made")
+    return paths
+
+
+def _check_sources(stage: Stage, view: View, before: Mapping[str, str]) -> None:
+    """Refuse to publish what was read from changing sources: its key would be a lie."""
+    sources = stage.load_sources()
+    if sources is None:
+        return
+    with Memo(None) as memo:
+        now = sources(view, memo.digest)
+    if changed := sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n)):
+        raise PipelineError(
+            f"stage {stage.name}: {', '.join(changed)} changed while being read; nothing stored",
+            "Run again when nobody writes to it.",
+        )
+
+
+@contextmanager
+def gpu_lock(config: Config) -> Iterator[None]:
+    """Hold the machine's GPU for one stage, whoever started it; on the CPU nothing is locked."""
+    if config.hardware.device == "cpu":
+        yield
+        return
+    path = Path(tempfile.gettempdir()) / f"finetune-gpu-{os.getuid()}.lock"
+    with locked(path, lambda: say("another run holds the GPU; waiting for it")):
+        yield
+
+
+@contextmanager
+def _logged(log: Path, stage: str) -> Iterator[None]:
+    """Write what is logged while a stage runs to its log; turn a failure into a `StageError`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        logging.getLogger(stage).error("stage failed", exc_info=error)
+        raise StageError(stage, error, log) from error
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _summary_dict(summary: Summary) -> dict[str, Any]:
+    plain = dataclasses.asdict(summary)
+    return {**plain, "counts": dict(summary.counts), "metrics": dict(summary.metrics)}
+
+
+def _circumstances(flow_run: str) -> dict[str, Any]:
+    """When, where and with what an artifact was made."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in VERSIONS},
+        "commit": _commit(),
+        "flow_run": flow_run,
+        "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+    }
+
+
+def _commit() -> str:
+    """The repository's commit, with "+" if its files differ from it; "" outside a repository."""
+    command = [
+        "git",
+        "-C",
+        str(REPOSITORY),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

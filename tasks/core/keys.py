@@ -1,0 +1,63 @@
+"""The key of a stage: everything that can change its output, and nothing else.
+
+key = sha256(canonical JSON of {stage, schema, config slice, digests of inputs, of sources, of code,
+versions of env}).
+Inputs enter by the digest of the output that is read, not by the key that made it: early cut-off.
+The unhashed parts are kept in the manifest, so that a difference can be named.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+from tasks.core.closure import closure
+from tasks.core.config import Config, View
+from tasks.core.memo import Memo
+from tasks.core.stage import Stage
+
+Parts = dict[str, Any]
+
+
+def own_parts(stage: Stage, config: Config, memo: Memo) -> Parts:
+    """The parts of a stage's key that don't depend on other stages: config, sources, code, env.
+
+    Raises:
+        PipelineError: from the stage's `sources`, when what the settings point to is not there.
+    """
+    view = View(config, stage.reads, stage.name)
+    sources = stage.load_sources()
+    return {
+        "stage": stage.name,
+        "schema": stage.schema,
+        "config": view.slice(),
+        "sources": dict(sorted(sources(view, memo.digest).items())) if sources else {},
+        "code": closure(stage.run, memo),
+        "env": {name: version(name) for name in sorted(stage.env)},
+    }
+
+
+def full_parts(own: Parts, inputs: Mapping[str, str]) -> Parts:
+    """Own parts and the digests of the inputs read."""
+    return {**own, "inputs": dict(sorted(inputs.items()))}
+
+
+def key_of(parts: Parts) -> str:
+    """sha256 of the parts, hex."""
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@lru_cache
+def version(package: str) -> str:
+    """Installed version of a distribution, "absent" if there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,98 @@
+"""Digests of files, remembered by (path, size, modification time, inode), so that planning over
+many gigabytes is fast.
+
+A file whose stat moved is digested again; a file that was only touched has the same digest and
+stays a hit. The
+memory is a SQLite file beside the artifacts: shared by processes, safe to delete at any time.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+SCHEMA = """
+create table if not exists memo (
+    kind text, path text, size integer, mtime_ns integer, inode integer, value text,
+    primary key (kind, path)
+) without rowid
+"""
+
+
+class Memo:
+    """Remembered values of files, each computed by a function of the path."""
+
+    def __init__(self, database: Path | None) -> None:
+        """Open `database`; None, or a folder that can't be written, means remembering nothing."""
+        self._connection = _open(database)
+        self._seen: dict[tuple[str, str], tuple[int, int, int, str]] = {}
+        self._new: dict[tuple[str, str], tuple[int, int, int, str]] = {}
+        if self._connection:
+            rows = self._connection.execute(
+                "select kind, path, size, mtime_ns, inode, value from memo"
+            )
+            self._seen = {
+                (kind, path): (size, m, inode, value) for kind, path, size, m, inode, value in rows
+            }
+
+    def recall(self, kind: str, path: Path, compute: Callable[[Path], str]) -> str:
+        """The value of `path` for `kind`; computed only if the file's stat has moved."""
+        stat = path.stat()
+        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        name = (kind, str(path))
+        known = self._seen.get(name)
+        if known and known[:3] == stamp:
+            return known[3]
+        value = compute(path)
+        self._seen[name] = self._new[name] = (*stamp, value)
+        return value
+
+    def digest(self, path: Path) -> str:
+        """sha256 of a file's content, hex."""
+        return self.recall("sha256", path, sha256)
+
+    def save(self) -> None:
+        """Write what was newly computed."""
+        if not self._connection or not self._new:
+            return
+        rows = [(*name, *value) for name, value in self._new.items()]
+        try:
+            with self._connection:
+                self._connection.executemany(
+                    "insert or replace into memo values (?, ?, ?, ?, ?, ?)", rows
+                )
+        except sqlite3.Error:
+            return  # a full disk or a read-only folder costs only the memory
+        self._new.clear()
+
+    def __enter__(self) -> "Memo":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.save()
+        if self._connection:
+            self._connection.close()
+
+
+def _open(database: Path | None) -> sqlite3.Connection | None:
+    if database is None:
+        return None
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(database, timeout=10)
+        connection.execute(SCHEMA)
+    except (OSError, sqlite3.Error):
+        return None
+    return connection
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file's content, hex, read in chunks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,63 @@
+"""Progress of long work: one call at the place that knows, shown wherever the run is being watched.
+
+Stages call `track`/`report`; whoever runs them sets a sink (terminal bar, Prefect artifact, log
+line). Without a sink nothing is shown, so pure functions can be called from tests and notebooks in
+silence.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Sink(Protocol):
+    """Receives progress of one stage."""
+
+    def update(self, label: str, done: float, total: float | None, note: str) -> None:
+        """Show that `done` of `total` units are finished; `note` is free text (loss, tokens/s)."""
+
+    def message(self, text: str) -> None:
+        """Show one line that stays."""
+
+
+_sink: ContextVar[Sink | None] = ContextVar("progress_sink", default=None)
+
+
+@contextmanager
+def sink(target: Sink) -> Iterator[None]:
+    """Send progress to `target` inside the block."""
+    token = _sink.set(target)
+    try:
+        yield
+    finally:
+        _sink.reset(token)
+
+
+def is_watched() -> bool:
+    """Whether somebody has set a sink."""
+    return _sink.get() is not None
+
+
+def report(label: str, done: float, total: float | None = None, note: str = "") -> None:
+    """Tell how far the work called `label` is."""
+    if (target := _sink.get()) is not None:
+        target.update(label, done, total, note)
+
+
+def say(text: str) -> None:
+    """Tell the watcher one sentence (what is waited for, which fallback is taken)."""
+    if (target := _sink.get()) is not None:
+        target.message(text)
+
+
+def track(items: Iterable[T], label: str, total: float | None = None) -> Iterator[T]:
+    """Yield `items`, reporting after each; `total` defaults to their length where they have one."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)  # type: ignore[arg-type]
+    report(label, 0, total)
+    for done, item in enumerate(items, 1):
+        yield item
+        report(label, done, total)

@@ -1,0 +1,92 @@
+"""A record of every run: which artifacts it rested on. What `finetune diff` compares and `finetune
+gc` keeps.
+
+One small JSON file a run below artifacts/.runs/, named by its start (UTC), so that a listing is in
+order of time. It is rewritten after each stage, so a run that was killed is on record with what it
+had by then.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.core.errors import PipelineError
+
+FOLDER = ".runs"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        id: Start time and process, such as "20260102T030405-4711".
+        keys: Key of the artifact of each stage that the run made or found.
+    """
+
+    id: str
+    profile: str
+    overrides: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    flow_run: str = ""
+
+    def with_key(self, stage: str, key: str) -> "RunRecord":
+        """The record with one more artifact."""
+        return dataclasses.replace(self, keys={**self.keys, stage: key})
+
+    def write(self, root: Path) -> None:
+        """Write the record below an artifacts folder; whole or not at all."""
+        path = root / FOLDER / f"{self.id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+        temporary.rename(path)
+
+
+def new_id() -> str:
+    """An id for a run that starts now in this process."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+
+
+def ids(root: Path) -> list[str]:
+    """Ids of all recorded runs, oldest first."""
+    return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
+
+
+def read(root: Path, run: str) -> RunRecord:
+    """A run by id, by the beginning of one, or by position from the end ("-1" is the last).
+
+    Raises:
+        PipelineError: There is no such run, or several.
+    """
+    known = ids(root)
+    if run.startswith("-") and run[1:].isdigit():
+        position = int(run)
+        found = [known[position]] if 0 < -position <= len(known) else []
+    else:
+        found = [name for name in known if name.startswith(run)]
+    if len(found) != 1:
+        raise PipelineError(
+            f"{len(found)} runs are called {run!r}; {len(known)} are on record",
+            f"Give one of {', '.join(known[-3:])}, or -1 for the last." if known else "Run first.",
+        )
+    raw = json.loads((root / FOLDER / f"{found[0]}.json").read_bytes())
+    return RunRecord(**{**raw, "overrides": tuple(raw["overrides"])})
+
+
+def since(root: Path, days: float) -> list[str]:
+    """Ids of the runs that started within the last `days` days."""
+    now = datetime.now(UTC)
+    recent = []
+    for name in ids(root):
+        try:
+            start = datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        if (now - start).total_seconds() <= days * 86_400:
+            recent.append(name)
+    return recent

@@ -1,0 +1,26 @@
+"""The machine: read by any stage, part of no key."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.core.settings.fields import Section
+
+
+class HardwareSettings(Section):
+    """What the run may use of this machine. No value here changes what a stage produces."""
+
+    vram_gib: float | None = Field(
+        None,
+        gt=0,
+        description="Memory budget on the GPU in GiB; the allocator is capped there. null: all.",
+    )
+    expandable_segments: bool = Field(
+        True, description="Let the GPU allocator grow its segments, against fragmentation."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models run; auto takes the GPU where there is one."
+    )
+    workers: int = Field(
+        0, ge=0, le=1024, description="Processes for the data stages; 0: one a core."
+    )

@@ -1,0 +1,37 @@
+"""Settings of the stage `tokenize`."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tasks.core.settings.fields import Section
+
+
+class TokenizeSettings(Section):
+    """How text becomes token ids, labels and packed windows."""
+
+    max_tokens: int | None = Field(
+        None,
+        ge=8,
+        description="Longest row in tokens, end-of-text token included; longer rows are dropped. "
+        "null: the model's own limit, or window_tokens if that is less.",
+    )
+    window_tokens: int = Field(
+        4096, ge=8, description="Tokens of a training window, into which several rows are packed."
+    )
+    loss_on: Literal["output", "everything"] = Field(
+        "output",
+        description="output: learn what follows the prompt; everything: learn the prompt too.",
+    )
+    shuffle: bool = Field(True, description="Mix the rows; false: in the order they come.")
+    seed: int = Field(0, ge=0, description="Chooses the order of rows and windows.")
+
+    @model_validator(mode="after")
+    def _a_row_fits_a_window(self) -> "TokenizeSettings":
+        if self.max_tokens is not None and self.max_tokens > self.window_tokens:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} is more than window_tokens {self.window_tokens}, "
+                "and a row is never cut\n"
+                "Raise tokenize.window_tokens or lower tokenize.max_tokens."
+            )
+        return self

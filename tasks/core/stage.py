@@ -1,0 +1,103 @@
+"""What a stage is: one declaration, from which the pipeline, the plan, the Prefect task and the CLI
+all follow.
+
+A stage is a frozen value, not a class to inherit from. Its `run` is named by reference
+("package.module:function"),
+so that declaring a pipeline imports no heavy library: `finetune plan` needs neither torch nor
+pyarrow.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tasks.core.config import View
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where a running stage may write.
+
+    Attributes:
+        out: Empty folder; what stands in it when `run` returns is published. An entry
+            `kept.parquet` or `kept/` is the output named `kept`; entries that the stage does not
+            declare as outputs (pictures, logs) are kept beside them and enter no key.
+        scratch: Kept across a kill and handed back under the same key only (checkpoints); removed
+            after publishing.
+    """
+
+    out: Path
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stage tells about its run; stands in the manifest.
+
+    Attributes:
+        line: One short phrase for the terminal, such as "12,480 of 18,002 rows kept".
+        rows_in: Rows read; None where the stage has no rows.
+        rows_out: Rows written.
+        counts: Everything dropped, skipped or truncated, by name.
+        metrics: Measured values by name (loss, tokens per second, peak_vram_gib ...).
+    """
+
+    line: str
+    rows_in: int | None = None
+    rows_out: int | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Inputs = Mapping[str, Path]
+Run = Callable[[View, Inputs, Work], Summary]
+Sources = Callable[[View, Callable[[Path], str]], dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        name: A verb (`filter`); also the folder under artifacts/.
+        run: "module:function" with signature `run(config, inputs, work) -> Summary`, the only
+            function of the stage that touches disk or settings.
+        outputs: Names of the outputs that other stages may read.
+        inputs: Outputs that it reads, as "stage.output"; their digests enter the key.
+        shows: Outputs or extras of other stages that it only displays; they never make it run
+            again.
+        reads: Sections ("filter") or single fields ("prompt.template") of the settings that it
+            reads.
+        env: Packages whose version can change its output.
+        sources: "module:function" with signature `(config, digest_of) -> {name: digest}` for input
+            from outside the store, keyed by content; must import nothing heavy.
+        gpu: Takes the lock of the GPU while it runs.
+        schema: Raise it when the layout of the outputs changes.
+    """
+
+    name: str
+    run: str
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    sources: str | None = None
+    gpu: bool = False
+    schema: int = 1
+
+    def load_run(self) -> Run:
+        """Import and return the stage's `run`; this is what pulls in its heavy libraries."""
+        return resolve(self.run)  # type: ignore[no-any-return]
+
+    def load_sources(self) -> Sources | None:
+        """Import and return the stage's `sources`, or None."""
+        return resolve(self.sources) if self.sources else None
+
+
+def resolve(reference: str) -> Any:
+    """The object that "package.module:name" refers to."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,180 @@
+"""The artifacts on disk: artifacts/<stage>/<first 12 digits of the key>/, each published by one
+rename.
+
+Anything below artifacts/ may be deleted at any time; the plan notices and only what is missing runs
+again.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tasks.core import manifest as manifests
+from tasks.core.manifest import Manifest
+from tasks.core.memo import Memo
+from tasks.core.progress import say
+from tasks.core.stage import Work
+
+KEY_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in the store under a key.
+
+    Attributes:
+        manifest: The artifact's manifest, if the artifact is whole.
+        problem: ("missing" | "edited" | "unreadable", what), if there is a folder but it can't be
+            used.
+    """
+
+    manifest: Manifest | None
+    problem: tuple[str, str] | None = None
+
+
+class Store:
+    """Looks artifacts up, publishes them, and locks the work on them.
+
+    Args:
+        root: The artifacts folder; made when something is first written.
+        memo: Remembers the digests of files that were only touched.
+    """
+
+    def __init__(self, root: Path, memo: Memo) -> None:
+        self.root = root
+        self._memo = memo
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Where the artifact of a key lies, whether or not it is there."""
+        return self.root / stage / key[:KEY_DIGITS]
+
+    def find(self, stage: str, key: str, deep: bool = False) -> Found:
+        """Look an artifact up and check its files; `deep` hashes each."""
+        folder = self.folder(stage, key)
+        if not folder.is_dir():
+            return Found(None)
+        manifest = manifests.read(folder)
+        if manifest is None or manifest.key != key:
+            return Found(None, ("unreadable", str(folder / manifests.NAME)))
+        problem = manifests.damage(folder, manifest.files, self._memo, deep)
+        return Found(None, problem) if problem else Found(manifest)
+
+    def recent(self, stage: str, limit: int = 20) -> list[Manifest]:
+        """Manifests of a stage, the last published first; their files are not checked."""
+        try:
+            folders = [e for e in os.scandir(self.root / stage) if len(e.name) == KEY_DIGITS]
+        except OSError:
+            return []
+        folders.sort(key=lambda e: e.stat().st_mtime_ns, reverse=True)
+        read = (manifests.read(Path(e.path)) for e in folders[:limit])
+        return [m for m in read if m is not None]
+
+    def entry(self, manifest: Manifest, name: str) -> Path | None:
+        """Path of the output or extra called `name` in an artifact; None if it has none."""
+        tops = {
+            path.partition("/")[0] for path in manifest.files if manifests.entry_name(path) == name
+        }
+        return self.folder(manifest.stage, manifest.key) / min(tops) if tops else None
+
+    @contextmanager
+    def working(self, stage: str, key: str, waiting: Callable[[], None]) -> Iterator[Work]:
+        """Hold the key's lock and hand out its work folder.
+
+        `scratch` is what an interrupted run of the same key left; `out` is empty unless that run
+        had finished it (see `finished`). `waiting` is called once if another process holds the
+        lock.
+        """
+        base = self.root / ".work" / f"{stage}-{key[:KEY_DIGITS]}"
+        with locked(self.root / ".locks" / f"{stage}-{key[:KEY_DIGITS]}", waiting):
+            work = Work(base / "out", base / "scratch")
+            if manifests.read(work.out) is None:
+                shutil.rmtree(work.out, ignore_errors=True)
+            work.out.mkdir(parents=True, exist_ok=True)
+            work.scratch.mkdir(parents=True, exist_ok=True)
+            yield work
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Held by every run, so that nothing it rests on is collected meanwhile."""
+        say_waiting = partial(say, "artifacts are being collected; waiting for that to end")
+        return locked(self.root / ".locks" / "store", say_waiting, shared=True)
+
+    def sweep(self) -> None:
+        """Remove work folders that a dead run left without a checkpoint in them."""
+        for folder in (self.root / ".work").glob("*"):
+            if is_locked(self.root / ".locks" / folder.name):
+                continue
+            scratch = folder / "scratch"
+            if manifests.read(folder / "out") is None and not any(scratch.glob("*")):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def finished(self, work: Work) -> Manifest | None:
+        """The manifest of a run that was killed between its last write and the rename."""
+        return manifests.read(work.out)
+
+    def publish(self, manifest: Manifest, work: Work) -> None:
+        """Move finished work to its place; the caller holds the key's lock.
+
+        An artifact that is already there is replaced; one that was edited by hand is kept beside
+        it, so that nobody's edit is lost.
+        """
+        if manifests.read(work.out) is None:
+            manifest.write(work.out)
+        target = self.folder(manifest.stage, manifest.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replaced = work.out.parent / "replaced"
+        if target.exists():
+            problem = self.find(manifest.stage, manifest.key).problem
+            if problem and problem[0] == "edited":
+                target.rename(_free_name(target))
+            else:
+                target.rename(_free_name(replaced))
+        work.out.rename(target)
+        manifests.sync_folder(target.parent)
+        shutil.rmtree(work.out.parent, ignore_errors=True)
+
+
+def _free_name(path: Path) -> Path:
+    """`path` with ".edited-N" or ".N" behind it, the first that is free."""
+    n = 1
+    while (candidate := path.with_name(f"{path.name}.edited-{n}")).exists():
+        n += 1
+    return candidate
+
+
+@contextmanager
+def locked(
+    path: Path, waiting: Callable[[], None] = lambda: None, shared: bool = False
+) -> Iterator[None]:
+    """Hold a `flock` on `path`; the kernel frees it however the process dies.
+
+    Args:
+        path: The lock file; made if it is not there.
+        waiting: Called once if another process holds the lock.
+        shared: Together with other shared holders, but with no exclusive one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, kind)
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock at `path`."""
+    try:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

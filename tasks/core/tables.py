@@ -1,0 +1,95 @@
+"""Writing Parquet in batches: bounded memory, and the same bytes for the same rows however they
+arrive."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+GROUP_ROWS = 4096  # rows of a row group; a few MB of text
+
+
+class TableWriter:
+    """Collects rows or tables and writes row groups of a fixed size."""
+
+    def __init__(self, path: Path, schema: pa.Schema, group_rows: int = GROUP_ROWS) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._schema = schema
+        self._group_rows = group_rows
+        self._rows: list[tuple[Any, ...]] = []
+        self._tables: list[pa.Table] = []
+        self._table_rows = 0
+        self.rows = 0
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Add one row, its values in the order of the schema."""
+        self._rows.append(row)
+        self.rows += 1
+        if len(self._rows) >= self._group_rows:
+            self._take_rows()
+
+    def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Add rows."""
+        for row in rows:
+            self.add(row)
+
+    def add_table(self, table: pa.Table) -> None:
+        """Add all rows of a table of the same schema."""
+        self._take_rows()
+        self.rows += len(table)
+        self._keep(table)
+
+    def _take_rows(self) -> None:
+        if self._rows:
+            self._keep(as_table(self._rows, self._schema))
+            self._rows = []
+
+    def _keep(self, table: pa.Table) -> None:
+        self._tables.append(table)
+        self._table_rows += len(table)
+        if self._table_rows >= self._group_rows:
+            whole = pa.concat_tables(self._tables)
+            cut = len(whole) - len(whole) % self._group_rows
+            self._writer.write_table(whole.slice(0, cut), row_group_size=self._group_rows)
+            rest = whole.slice(cut)
+            self._tables, self._table_rows = [rest] if len(rest) else [], len(rest)
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._take_rows()
+        if self._tables:
+            self._writer.write_table(
+                pa.concat_tables(self._tables), row_group_size=self._group_rows
+            )
+            self._tables, self._table_rows = [], 0
+        self._writer.close()
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Rows (values in the order of the schema) as a table."""
+    columns = zip(*rows, strict=True) if rows else [[] for _ in schema]
+    arrays = [pa.array(list(c), type=f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def read_batches(
+    path: Path, batch_rows: int, columns: list[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yield a Parquet file as tables of `batch_rows` rows (the last one shorter)."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_rows, columns=columns):
+            yield pa.Table.from_batches([batch])

@@ -1,0 +1,191 @@
+"""Looking after the store: verify, adopt an edit, accept a change as harmless, collect garbage.
+
+Every change is one rename or one manifest written whole, so that a kill half-way loses nothing.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.core import manifest as manifests
+from tasks.core import runs
+from tasks.core.errors import PipelineError
+from tasks.core.manifest import Manifest
+from tasks.core.memo import Memo
+from tasks.core.plan import HIT, StagePlan
+from tasks.core.store import KEY_DIGITS, Store, is_locked
+
+TRASH = ".trash"
+
+
+def artifacts(root: Path) -> Iterator[Path]:
+    """Folders of all artifacts below `root`, whole or not, by stage and key."""
+    for stage in sorted(p for p in root.glob("*") if p.is_dir() and not p.name.startswith(".")):
+        yield from sorted(p for p in stage.iterdir() if p.is_dir() and len(p.name) == KEY_DIGITS)
+
+
+def verify(root: Path, memo: Memo, deep: bool) -> Iterator[tuple[Path, tuple[str, str] | None]]:
+    """Each artifact with what is wrong with it, or None; `deep` reads every byte."""
+    for folder in artifacts(root):
+        manifest = manifests.read(folder)
+        if manifest is None:
+            yield folder, ("unreadable", manifests.NAME)
+        else:
+            yield folder, manifests.damage(folder, manifest.files, memo, deep)
+
+
+def adopt(store: Store, stage: str, key: str, outputs: tuple[str, ...]) -> Manifest:
+    """Take an artifact that was edited by hand as it is now; what rests on a changed output will
+    run again.
+
+    Raises:
+        PipelineError: There is nothing to adopt.
+    """
+    folder = store.folder(stage, key)
+    manifest = manifests.read(folder) if folder.is_dir() else None
+    if manifest is None or manifest.key != key:
+        raise PipelineError(
+            f"stage {stage} has no artifact in {folder}", f"Run `finetune run --only {stage}`."
+        )
+    if (problem := store.find(stage, key).problem) is None:
+        raise PipelineError(
+            f"the artifact of stage {stage} is as it was made", "Edit a file in it first."
+        )
+    files = manifests.describe_files(folder)
+    digests = manifests.output_digests(outputs, files)
+    if lost := sorted(set(manifest.outputs) - set(digests)):
+        raise PipelineError(
+            f"outputs of stage {stage} are gone: {', '.join(lost)}",
+            "Put them back, or run it again.",
+        )
+    note = {"adopted": {"when": _now(), "because": " ".join(problem)}}
+    adopted = dataclasses.replace(
+        manifest, files=files, outputs=digests, made={**manifest.made, **note}
+    )
+    adopted.write(folder)
+    return adopted
+
+
+def accept(store: Store, plan: StagePlan) -> Manifest:
+    """Publish the nearest artifact under the key of now: its maker says that the change is
+    harmless.
+
+    Files are hard-linked. Recorded in the manifest as `accepted`, with the causes that were waved
+    through.
+
+    Raises:
+        PipelineError: Nothing to accept, or a cause that isn't a matter of opinion (data, config).
+    """
+    stage = plan.stage.name
+    if plan.verdict == HIT:
+        raise PipelineError(f"stage {stage} is up to date", "There is nothing to accept.")
+    if plan.key is None or plan.manifest is None:
+        why = "rests on stages that run first" if plan.manifest else "never ran"
+        raise PipelineError(f"stage {stage} {why}", "Run or accept the stages before it first.")
+    refused = sorted({c.kind for c in plan.causes} - {"code", "env"})
+    if refused:
+        raise PipelineError(
+            f"stage {stage} runs because of {', '.join(refused)}: {'; '.join(map(str, plan.causes))}",
+            "Only changes of code and env can be accepted; run the stage.",
+        )
+    old = plan.manifest
+    source = store.folder(stage, old.key)
+    if manifests.damage(source, old.files, Memo(None)):
+        raise PipelineError(f"the artifact in {source} is damaged", "Run the stage.")
+    record = {"from": old.key, "when": _now(), "causes": [str(c) for c in plan.causes]}
+    accepted = dataclasses.replace(
+        old, key=plan.key, parts=plan.parts, made={**old.made, "accepted": record}
+    )
+    with store.working(stage, plan.key, lambda: None) as work:
+        shutil.copytree(source, work.out, copy_function=os.link, dirs_exist_ok=True)
+        (work.out / manifests.NAME).unlink()
+        store.publish(accepted, work)
+    return accepted
+
+
+def undo_accept(store: Store, plan: StagePlan) -> None:
+    """Remove an accepted artifact; the stage will run again.
+
+    Raises:
+        PipelineError: The artifact of now was made, not accepted.
+    """
+    manifest = plan.manifest
+    if plan.verdict != HIT or manifest is None or "accepted" not in manifest.made:
+        raise PipelineError(
+            f"the artifact of stage {plan.stage.name} was not accepted", "There is nothing to undo."
+        )
+    _discard(store.root, store.folder(plan.stage.name, manifest.key))
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What a collection would remove.
+
+    Attributes:
+        folders: Artifacts that no kept run rests on.
+        leftovers: Work folders of dead runs, and what an interrupted collection left.
+        freed_bytes: Size on disk; files that a kept artifact shares are not counted.
+        remake_seconds: What making the artifacts again would cost, by their own manifests.
+    """
+
+    folders: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
+    freed_bytes: int
+    remake_seconds: float
+
+
+def find_garbage(root: Path, keep_last: int, keep_days: float, pinned: frozenset[str]) -> Garbage:
+    """Everything that may go.
+
+    Args:
+        root: The artifacts folder.
+        keep_last: So many of the last runs are kept with all they rest on.
+        keep_days: And all runs of the last so many days.
+        pinned: Keys to keep in any case.
+    """
+    kept_runs = {*(runs.ids(root)[-keep_last:] if keep_last else []), *runs.since(root, keep_days)}
+    records = [runs.read(root, run) for run in kept_runs]
+    kept = {(stage, key[:KEY_DIGITS]) for r in records for stage, key in r.keys.items()}
+    pinned_names = {key[:KEY_DIGITS] for key in pinned}
+    folders, seconds = [], 0.0
+    for folder in artifacts(root):
+        if (folder.parent.name, folder.name) in kept or folder.name in pinned_names:
+            continue
+        folders.append(folder)
+        manifest = manifests.read(folder)
+        seconds += manifest.seconds if manifest else 0.0
+    leftovers = [p for p in (root / TRASH).glob("*")]
+    for work in (root / ".work").glob("*"):
+        stage, _, name = work.name.rpartition("-")
+        if (stage, name) not in kept and not is_locked(root / ".locks" / work.name):
+            leftovers.append(work)
+    size = sum(_freed_bytes(p) for p in (*folders, *leftovers))
+    return Garbage(tuple(folders), tuple(leftovers), size, seconds)
+
+
+def collect(root: Path, garbage: Garbage) -> None:
+    """Remove garbage; each artifact disappears by one rename, so a kill leaves no half one."""
+    for path in garbage.folders:
+        _discard(root, path)
+    for path in garbage.leftovers:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _discard(root: Path, folder: Path) -> None:
+    trash = root / TRASH / f"{folder.parent.name}-{folder.name}-{os.getpid()}"
+    trash.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(trash)
+    shutil.rmtree(trash)
+
+
+def _freed_bytes(folder: Path) -> int:
+    stats = (path.lstat() for path in folder.rglob("*") if not path.is_dir())
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,156 @@
+"""Tokenized samples and their packing plan, read one window at a time.
+
+In: a folder `tokenize.<split>` with rows.parquet (`schemas.TOKENS`) and windows.parquet
+(`schemas.WINDOWS`). Out: NumPy arrays for one window. Rows are stored in the order of the windows,
+so a pass in order decodes each row group once; only a few row groups are in memory at a time,
+whatever the size of the data.
+
+Samples of a window are isolated from each other: positions restart, `cu_seqlens` tells where each
+begins, and the first token of a sample carries no label, as nothing before it may predict it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tasks.core.errors import PipelineError
+
+ROWS_FILE = "rows.parquet"
+WINDOWS_FILE = "windows.parquet"
+IGNORED = -100  # the label that PyTorch's and transformers' losses leave out
+_CACHED_GROUPS = 8
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Samples laid one after another; n tokens, k samples.
+
+    Attributes:
+        input_ids: int64[n].
+        labels: int64[n], unshifted (label i is token i), `IGNORED` where no loss is taken.
+        position_ids: int64[n], starting at 0 in every sample.
+        cu_seqlens: int32[k + 1], where each sample begins, then n.
+        row_ids: k ids, in order.
+    """
+
+    input_ids: Ints
+    labels: Ints
+    position_ids: Ints
+    cu_seqlens: NDArray[np.int32]
+    row_ids: tuple[str, ...]
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that carry a label."""
+        return int((self.labels != IGNORED).sum())
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One decoded row group: all its tokens in one array, cut by offsets."""
+
+    values: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    prompt_tokens: NDArray[np.int32]
+    row_ids: list[str]
+
+
+class Windows:
+    """The windows of one split; open with `Windows.open`. For one thread at a time."""
+
+    def __init__(self, folder: Path, rows: pq.ParquetFile, plan: Any) -> None:
+        self.folder = folder
+        self._rows = rows
+        self._plan = plan.column("rows").combine_chunks()
+        self.tokens: Ints = plan.column("tokens").to_numpy().astype(np.int64)
+        sizes = [rows.metadata.row_group(i).num_rows for i in range(rows.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._groups: OrderedDict[int, _Group] = OrderedDict()
+
+    @classmethod
+    def open(cls, folder: Path) -> "Windows":
+        """Open a folder that holds rows.parquet and windows.parquet.
+
+        Raises:
+            PipelineError: One of the two files is missing.
+        """
+        folder = Path(folder)
+        for name in (ROWS_FILE, WINDOWS_FILE):
+            if not (folder / name).is_file():
+                raise PipelineError(
+                    f"{folder} is not tokenized data: {name} is missing",
+                    "Run the stage tokenize again.",
+                )
+        rows = pq.ParquetFile(folder / ROWS_FILE, memory_map=True)
+        return cls(folder, rows, pq.read_table(folder / WINDOWS_FILE))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Windows.open, (self.folder,)  # a loader's worker process opens its own file
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def row_count(self) -> int:
+        """Samples in the split."""
+        return int(self._starts[-1])
+
+    def window(self, index: int) -> Window:
+        """The window at `index`, counted from 0 in training order."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        return self._assemble(self._plan[index].as_py())
+
+    def __iter__(self) -> Iterator[Window]:
+        return (self.window(index) for index in range(len(self)))
+
+    def rows(self) -> Iterator[Window]:
+        """Every sample, as a window that holds it alone."""
+        return (self._assemble([index]) for index in range(self.row_count))
+
+    def _assemble(self, rows: Iterable[int]) -> Window:
+        ids, labels, positions, row_ids, ends = [], [], [], [], [0]
+        for row in rows:
+            number = int(np.searchsorted(self._starts, row, side="right")) - 1
+            group, at = self._group(number), row - int(self._starts[number])
+            tokens = group.values[group.offsets[at] : group.offsets[at + 1]].astype(np.int64)
+            label = tokens.copy()
+            label[: max(1, int(group.prompt_tokens[at]))] = IGNORED
+            ids.append(tokens)
+            labels.append(label)
+            positions.append(np.arange(len(tokens), dtype=np.int64))
+            row_ids.append(group.row_ids[at])
+            ends.append(ends[-1] + len(tokens))
+        return Window(
+            np.concatenate(ids),
+            np.concatenate(labels),
+            np.concatenate(positions),
+            np.asarray(ends, dtype=np.int32),
+            tuple(row_ids),
+        )
+
+    def _group(self, number: int) -> _Group:
+        """Row group `number`, decoded; the least recently used one makes room."""
+        if number in self._groups:
+            self._groups.move_to_end(number)
+            return self._groups[number]
+        table = self._rows.read_row_group(number)
+        ids = table.column("input_ids").combine_chunks()
+        group = _Group(
+            ids.values.to_numpy(),
+            ids.offsets.to_numpy().astype(np.int64),
+            table.column("prompt_tokens").to_numpy(),
+            table.column("row_id").to_pylist(),
+        )
+        self._groups[number] = group
+        if len(self._groups) > _CACHED_GROUPS:
+            self._groups.popitem(last=False)
+        return group

@@ -1,0 +1,71 @@
+"""Fixtures that several kinds of tests share: a tiny model folder and a home of its own."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SMALL_SHAPE = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 1024,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A folder with a StableLM model of 0.2 M random weights and a byte-level tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, StableLmConfig
+
+    folder = tmp_path_factory.mktemp("tiny_model")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    bpe.train_from_iterator([Path(__file__).read_text()], trainer)
+    end = "<|endoftext|>"
+    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=end, bos_token=end).save_pretrained(
+        folder
+    )
+    torch.manual_seed(0)
+    config = StableLmConfig(
+        **SMALL_SHAPE, bos_token_id=0, eos_token_id=0, partial_rotary_factor=0.25
+    )
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def small_profile(tiny_model, tmp_path, monkeypatch) -> Path:
+    """A profile that runs every stage in seconds, with FINETUNE_HOME in a temporary folder."""
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    return write_small_profile(tmp_path / "small.yaml", tiny_model)
+
+
+def write_small_profile(path: Path, model: Path) -> Path:
+    """Write the small profile: the tiny model on the sample data, four steps."""
+    path.write_text(
+        f"""# the tiny model on the sample data
+hardware: {{device: cpu}}
+base: {{path: {model}, licence: Apache-2.0}}
+ingest:
+  sources: [{{kind: files, name: sample, path: {REPOSITORY / "data/sample"}, licence: CC0-1.0}}]
+prompt: {{validation_share: 0.2, test_share: 0.2}}
+tokenize: {{max_tokens: 512, window_tokens: 512}}
+train: {{max_steps: 4, warmup_steps: 1, batch_tokens: 512}}
+evaluate: {{humaneval_problems: 0, samples: 1, max_new_tokens: 8, bootstrap_resamples: 200}}
+"""
+    )
+    return path

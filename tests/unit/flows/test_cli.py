@@ -1,0 +1,69 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from flows.cli import main
+
+STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
+
+
+def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profile, capsys):
+    assert main(["plan", "--profile", str(small_profile), "--json"]) == 10
+    plan = json.loads(capsys.readouterr().out)
+    assert [entry["stage"] for entry in plan] == STAGES
+    assert {entry["verdict"] for entry in plan} == {"RUN"}
+    assert set(plan[0]) == {"stage", "verdict", "causes", "key", "expected_seconds"}
+    assert plan[0]["causes"] == [{"kind": "never ran", "what": "base", "old": None, "new": None}]
+
+
+def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
+    script = (
+        "import sys; from flows.cli import main; "
+        f"main(['plan', '--profile', {str(small_profile)!r}]); "
+        "print({'prefect', 'torch', 'pyarrow', 'transformers', 'numpy'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (
+            ["plan", "--profile", "cpu_dmo"],
+            "no profile is called 'cpu_dmo'",
+            "Did you mean cpu_demo?",
+        ),
+        (["plan", "--profile", "gone.yaml"], "gone.yaml does not exist", "finetune profiles"),
+        (["plan", "--set", "train.lora_rnk=4"], "train.lora_rnk: unknown field", "train.lora_rank"),
+        (["plan", "--set", "train.lora_rank=0"], "train.lora_rank", "Change train.lora_rank"),
+        (["plan", "--set", "lora_rank"], "is not section.field=value", "--set train.lora_rank=16"),
+    ],
+)
+def test_user_mistake_is_two_lines_and_exit_code_2(arguments, problem, remedy, capsys):
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert problem in lines[0]
+    assert remedy in lines[1]
+
+
+def test_profiles_are_listed_with_their_first_line(capsys):
+    assert main(["profiles"]) == 0
+    out = capsys.readouterr().out
+    for name in ("cpu_demo", "stable_code_3b_10gb", "stable_code_3b_recipe"):
+        assert name in out
+
+
+def test_show_of_a_stage_that_never_ran_says_what_to_do(small_profile, capsys):
+    assert main(["show", "train", "--profile", str(small_profile)]) == 2
+    assert "Run `finetune run` first" in capsys.readouterr().err
+
+
+def test_explain_names_the_key_parts(small_profile, capsys):
+    assert main(["explain", "ingest", "--profile", str(small_profile)]) == 0
+    out = capsys.readouterr().out
+    assert "never ran" in out
+    assert "tasks/ingestion/run.py" in out
