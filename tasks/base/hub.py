@@ -1,0 +1,85 @@
+"""A pinned snapshot from the Hugging Face hub, through the hub's own cache.
+
+A model that is in the cache, whole, is not fetched again and needs no network.
+"""
+
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from tasks.base.folder import CONFIG_FILES, TOKENIZER_FILES
+from tasks.core.errors import PipelineError
+from tasks.core.progress import report, say
+
+PATTERNS = [
+    *TOKENIZER_FILES,
+    *CONFIG_FILES,
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "README.md",
+    "LICEN[SC]E*",
+    "NOTICE*",
+]
+
+
+def download(hub_id: str, revision: str) -> Path:
+    """The folder of a snapshot, fetched as far as it isn't in the cache.
+
+    Raises:
+        PipelineError: Offline, unknown, or behind a licence that has to be accepted.
+    """
+    say(f"fetching {hub_id} at {revision[:12]} (kept in the hub's cache)")
+    local = "Or download the model elsewhere and name its folder with base.path."
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, revision=revision, allow_patterns=PATTERNS, tqdm_class=_reporting_bar()
+            )
+        )
+    except GatedRepoError as error:
+        raise PipelineError(
+            f"{hub_id} is behind a licence that this machine has not accepted",
+            f"Accept it at https://huggingface.co/{hub_id} and run `hf auth login`. {local}",
+        ) from error
+    except RevisionNotFoundError as error:
+        raise PipelineError(
+            f"{hub_id} has no commit {revision}",
+            f"Copy one from https://huggingface.co/{hub_id}/commits/main into base.revision.",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise PipelineError(
+            f"the hub has no model {hub_id}, or it is private",
+            f"Check base.hub_id; for a private model run `hf auth login`. {local}",
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        raise PipelineError(
+            f"{hub_id} at {revision[:12]} is not in the cache, and the hub can't be reached",
+            f"Check the network. {local}",
+        ) from error
+
+
+def _reporting_bar() -> type[Any]:
+    """A tqdm that draws nothing and passes bytes on to whoever watches this run."""
+    context = copy_context()  # downloads run in threads, which don't know who watches
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._counts_bytes = kwargs.get("unit") == "B"
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self._counts_bytes and self.total:
+                context.copy().run(report, "download", self.n, self.total, "bytes")
+
+    return Bar

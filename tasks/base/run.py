@@ -1,0 +1,130 @@
+"""Stage `base`: settings -> tokenizer/, weights/ and licence.json.
+
+Weights are hard-linked from where they lie, so a base model of gigabytes exists once. Only
+safetensors are taken, and code that comes with a model is never run.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import AutoConfig, GenerationConfig
+from transformers.utils import logging
+
+from tasks.base.folder import (
+    CONFIG_FILES,
+    count_parameters,
+    link,
+    model_files,
+    read_json,
+    weight_files,
+)
+from tasks.base.hub import download
+from tasks.base.licence import licence_files, licence_of, write_licence
+from tasks.base.origin import Origin, locate
+from tasks.base.tokenizer import adopt_tokenizer, check_tokenizer, write_limits
+from tasks.core.config import View
+from tasks.core.errors import PipelineError
+from tasks.core.stage import Summary, Work
+
+
+def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
+    """See the module."""
+    settings = config.base
+    origin = locate(settings.hub_id, settings.revision, settings.path, settings.gguf)
+    tokenizer, weights = work.out / "tokenizer", work.out / "weights"
+    tokenizer.mkdir()
+    weights.mkdir()
+    with _quiet():
+        if origin.gguf:
+            name, evidence, files = _from_gguf(origin, weights, tokenizer, settings.dtype)
+        else:
+            folder = download(*origin.hub) if origin.hub else origin.folder
+            assert folder is not None  # the only kind left
+            name, evidence, files = _from_folder(folder, weights, tokenizer)
+    if settings.licence:
+        name, evidence = settings.licence, "setting base.licence"
+    for file in files:
+        shutil.copyfile(file, weights / file.name)
+    write_licence(name, evidence, origin.name, [file.name for file in files], work.out)
+    limit = write_limits(read_json(weights / "config.json"), tokenizer)
+    shards = [file for file in weight_files(weights) if file.suffix == ".safetensors"]
+    parameters = sum(count_parameters(file) for file in shards)
+    size_gib = sum(file.stat().st_size for file in shards) / 2**30
+    line = f"{origin.name}: {parameters / 1e6:,.0f} M parameters, {size_gib:.2f} GiB"
+    return Summary(
+        line if name else line + ", licence unknown",
+        metrics={"parameters": parameters, "weights_gib": size_gib, "model_max_tokens": limit},
+    )
+
+
+def _from_gguf(
+    origin: Origin, weights: Path, tokenizer: Path, dtype: str
+) -> tuple[str, str, list[Path]]:
+    """Unpack a GGUF file; returns the licence's name, its evidence and its files."""
+    from tasks.base.conversion import convert, licence_in
+
+    assert origin.gguf is not None
+    convert(origin.gguf, weights, tokenizer, dtype)
+    check_tokenizer(tokenizer)
+    name, evidence = licence_in(origin.gguf), "header of the GGUF file"
+    if not name:
+        name, evidence = licence_of(origin.notes)
+    return name, evidence, licence_files(origin.notes)
+
+
+def _from_folder(folder: Path, weights: Path, tokenizer: Path) -> tuple[str, str, list[Path]]:
+    """Take over a model folder; returns the licence's name, its evidence and its files."""
+    files = model_files(folder)
+    check_config(folder)
+    for file in weight_files(folder):
+        if file.suffix == ".safetensors":
+            count_parameters(file)  # raises on a file that isn't whole
+        link(file, weights / file.name)
+    for file in files:
+        if file.name in CONFIG_FILES:
+            shutil.copyfile(file, weights / file.name)
+    if not (weights / "generation_config.json").exists():
+        GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder)).save_pretrained(
+            weights
+        )
+    adopt_tokenizer(folder, tokenizer)
+    return *licence_of(files), licence_files(files)
+
+
+def check_config(folder: Path) -> None:
+    """See that transformers itself knows the model, and that its weights are not quantized already.
+
+    Raises:
+        PipelineError: One of the two is not so.
+    """
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
+    try:
+        AutoConfig.for_model(str(kind))
+    except ValueError as error:
+        raise PipelineError(
+            f"transformers has no model of type {kind!r}; code that comes with a model is not run",
+            "Use a newer revision of the model that names a type which transformers has.",
+        ) from error
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else "?"
+        raise PipelineError(
+            f"the base model is quantized already ({method})",
+            "Use its 16-bit weights: training quantizes them itself, merging needs them whole.",
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bars and warnings off the terminal, and put them back as they were."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

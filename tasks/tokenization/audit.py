@@ -1,0 +1,107 @@
+"""What was written, read back the way training reads it, counted and checked.
+
+A mask that is wrong by one token still trains, only worse; so the labels are counted here, once,
+from the files themselves.
+"""
+
+from dataclasses import asdict, dataclass
+
+from tasks.core.errors import PipelineError
+from tasks.core.windows import IGNORED, Window, Windows
+
+MAX_INEXACT_SHARE = 0.01
+
+
+@dataclass
+class Audit:
+    """Counts of one split."""
+
+    rows: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    windows: int = 0
+    window_tokens: int = 0
+    longest_row: int = 0
+    longest_window: int = 0
+    rows_without_trained_eos: int = 0
+    rows_without_labels: int = 0
+    labels_that_are_not_their_token: int = 0
+    inexact_rows: int = 0  # dropped, as their tokens don't give back the text
+
+    def shares(self) -> dict[str, float]:
+        """What is trained, what is padding, and rows a window, of a fixed-size window."""
+        room = self.windows * self.window_tokens
+        return {
+            "trained_share": round(self.trained_tokens / max(1, self.tokens), 6),
+            "padding_share": round(1 - self.tokens / max(1, room), 6),
+            "rows_a_window": round(self.rows / max(1, self.windows), 3),
+        }
+
+    def as_json(self) -> dict[str, float]:
+        """Counts and shares, flat."""
+        return asdict(self) | self.shares()
+
+
+def audit(windows: Windows, window_tokens: int, eos: int, inexact_rows: int) -> Audit:
+    """Count all windows of a split."""
+    found = Audit(windows=len(windows), window_tokens=window_tokens, inexact_rows=inexact_rows)
+    for window in windows:
+        count(found, window, eos)
+    return found
+
+
+def count(found: Audit, window: Window, eos: int) -> None:
+    """Add a window to the counts."""
+    labels, ids = window.labels, window.input_ids
+    trained = labels != IGNORED
+    starts, ends = window.cu_seqlens[:-1], window.cu_seqlens[1:]
+    found.rows += len(window.row_ids)
+    found.tokens += len(ids)
+    found.trained_tokens += int(trained.sum())
+    found.longest_window = max(found.longest_window, len(ids))
+    found.longest_row = max(found.longest_row, int((ends - starts).max()))
+    found.rows_without_trained_eos += int((labels[ends - 1] != eos).sum())
+    found.labels_that_are_not_their_token += int((labels[trained] != ids[trained]).sum())
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        found.rows_without_labels += not trained[start:end].any()
+
+
+def check(split: str, found: Audit) -> None:
+    """Stop before hours of training on labels that teach the wrong thing.
+
+    Raises:
+        PipelineError: Something is trained that should not be, or not trained that should be.
+    """
+    if found.rows_without_labels:
+        raise PipelineError(
+            f"{split}: {found.rows_without_labels:,} of {found.rows:,} rows have all labels masked",
+            "See that these rows have an output, and tokenize again.",
+        )
+    if found.rows_without_trained_eos:
+        raise PipelineError(
+            f"{split}: {found.rows_without_trained_eos:,} of {found.rows:,} rows don't end in a "
+            "trained end-of-text token",
+            "Check eos_token in the base model's tokenizer_config.json.",
+        )
+    wrong = found.labels_that_are_not_their_token
+    too_long = found.longest_window > found.window_tokens
+    if wrong or too_long:
+        raise PipelineError(
+            f"{split}: {wrong:,} labels differ from their token, longest window "
+            f"{found.longest_window} of {found.window_tokens} tokens",
+            "This is a bug of the stage tokenize: report it with its audit.json.",
+        )
+
+
+def check_exact(split: str, inexact: int, total: int) -> None:
+    """Stop where the tokenizer can't give back the texts it was given.
+
+    Raises:
+        PipelineError: More than `MAX_INEXACT_SHARE` of the rows decode to another text.
+    """
+    if inexact > MAX_INEXACT_SHARE * total:
+        raise PipelineError(
+            f"{split}: {inexact:,} of {total:,} rows decode to another text than was tokenized, "
+            f"more than {MAX_INEXACT_SHARE:.0%}",
+            "Use a base model with a byte-level tokenizer, or check its tokenizer.json.",
+        )
