@@ -1,0 +1,151 @@
+"""Python text -> documented functions.
+
+The instruction is the docstring's first paragraph and the signature (decorators to colon); the
+output begins with the same signature. The docstring itself is left out of the output by default:
+its first paragraph would be learned as a copy of the instruction and the rest as prose that nobody
+could foresee, and both would flatter the loss.
+
+Functions of modules and methods of classes count, functions inside functions do not: they lean on
+names that the row would not show. A file is parsed once; texts are cut from its lines, so comments
+and layout stay as written.
+"""
+
+import ast
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class NotPythonError(ValueError):
+    """A text that is not valid Python; `line` is where (0: unknown)."""
+
+    def __init__(self, problem: str, line: int) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Documented:
+    """One documented function.
+
+    Attributes:
+        instruction: First paragraph of the docstring, an empty line, the signature.
+        output: Source of the function, without the indentation of the class that it stands in.
+        line: 1-based line of its first decorator or of `def`.
+    """
+
+    instruction: str
+    output: str
+    line: int
+
+
+def parse(text: str) -> ast.Module:
+    """Parse Python text, silently.
+
+    Raises:
+        NotPythonError: It is not valid for the running Python.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in other people's code
+        try:
+            return ast.parse(text)
+        except SyntaxError as error:
+            raise NotPythonError(f"not valid Python: {error.msg}", error.lineno or 0) from error
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise NotPythonError(f"not valid Python: {error or type(error).__name__}", 0) from error
+
+
+def documented_functions(
+    text: str, keep_docstring: bool, methods: bool
+) -> tuple[list[Documented], Counter[str]]:
+    """Documented functions of a module, in the order of the file, and how many others were passed
+    over, by reason.
+
+    Args:
+        text: A module, with "\\n" line ends.
+        keep_docstring: Leave the docstring in the output.
+        methods: Take methods of classes too.
+
+    Raises:
+        NotPythonError: The text does not parse.
+    """
+    if '"""' not in text and "'''" not in text and "def " not in text:
+        parse(text)
+        return [], Counter()
+    lines = text.split("\n")
+    found, skipped = [], Counter[str]()
+    for node, owner in _functions(parse(text).body, "", methods):
+        docstring = _docstring(node)
+        if docstring is None:
+            skipped["functions without docstring"] += 1
+        elif len(node.body) == 1:
+            skipped["functions with nothing but a docstring"] += 1
+        elif paragraph := first_paragraph(docstring):
+            found.append(_cut(lines, node, owner, paragraph, keep_docstring))
+        else:
+            skipped["functions with an empty docstring"] += 1
+    return found, skipped
+
+
+def first_paragraph(docstring: str) -> str:
+    """The docstring up to its first empty line, on one line."""
+    cleaned = inspect.cleandoc(docstring).strip()
+    return " ".join(cleaned.partition("\n\n")[0].split())
+
+
+def _functions(body: list[ast.stmt], owner: str, methods: bool) -> Iterator[tuple[_Function, str]]:
+    """Functions of a body with the class that they stand in; looks into classes, if, try and
+    with."""
+    for node in body:
+        if isinstance(node, _Function):
+            yield node, owner
+        elif isinstance(node, ast.ClassDef):
+            if methods:
+                yield from _functions(
+                    node.body, f"{owner}.{node.name}" if owner else node.name, methods
+                )
+        elif isinstance(node, ast.If | ast.Try | ast.TryStar | ast.With):
+            for _, inner in ast.iter_fields(node):
+                if isinstance(inner, list) and inner and isinstance(inner[0], ast.stmt):
+                    yield from _functions(inner, owner, methods)
+                elif isinstance(inner, list) and inner and isinstance(inner[0], ast.ExceptHandler):
+                    for handler in inner:
+                        yield from _functions(handler.body, owner, methods)
+
+
+def _docstring(node: _Function) -> str | None:
+    first = node.body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return first.value.value if isinstance(first.value.value, str) else None
+    return None
+
+
+def _cut(
+    lines: list[str], node: _Function, owner: str, paragraph: str, keep_docstring: bool
+) -> Documented:
+    """Cut signature and source of a function out of the lines of its module."""
+    docstring = node.body[0]
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    indent = lines[first - 1][: node.col_offset]
+    before = lines[docstring.lineno - 1].encode()[: docstring.col_offset].decode()
+    signature = _dedent([*lines[first - 1 : docstring.lineno - 1], before], indent).rstrip()
+    docstring_end = docstring.end_lineno or docstring.lineno
+    end = node.end_lineno or docstring_end
+    if keep_docstring or node.body[1].lineno == docstring_end:
+        output = _dedent(lines[first - 1 : end], indent)
+    else:
+        rest = lines[docstring_end:end]
+        while rest and not rest[0].strip():
+            del rest[0]
+        output = f"{signature}\n{_dedent(rest, indent)}"
+    head = f"# a method of class {owner}\n" if owner else ""
+    return Documented(f"{paragraph}\n\n{head}{signature}", output.rstrip(), first)
+
+
+def _dedent(lines: list[str], indent: str) -> str:
+    """Take `indent` off every line that has it; a line of a string may have less and stays."""
+    return "\n".join(line.removeprefix(indent) for line in lines) if indent else "\n".join(lines)

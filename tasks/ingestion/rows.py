@@ -1,0 +1,80 @@
+"""The row and its id, and the ledger entry of what could not become one.
+
+A row's id is a hash of its texts, its source and its file, not of its line: a row put in at the top
+of a file leaves the ids of all others as they are. Equal rows of one file are numbered.
+"""
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+EXCERPT_CHARACTERS = 200
+
+
+class Row(NamedTuple):
+    """One row in the order of `schemas.ROWS`."""
+
+    row_id: str
+    instruction: str
+    input: str
+    output: str
+    kind: str
+    source: str
+    project: str
+    path: str
+    line: int
+    version: str
+    licence: str
+    licence_evidence: str
+
+
+class Unreadable(NamedTuple):
+    """One entry in the order of `schemas.UNREADABLE`; line 0 is the whole file."""
+
+    source: str
+    path: str
+    line: int
+    problem: str
+    excerpt: str
+
+
+class RowIds:
+    """Ids for the rows of one file."""
+
+    def __init__(self, source: str, path: str) -> None:
+        self._origin = f"{source}\0{path}"
+        self._seen: dict[bytes, int] = {}
+
+    def next_id(self, instruction: str, input_text: str, output: str) -> str:
+        """Id of the next row, hex of 128 bits; texts hold no NUL, which separates them here."""
+        content = "\0".join((self._origin, instruction, input_text, output)).encode(
+            "utf-8", "replace"
+        )
+        digest = blake2b(content, digest_size=16).digest()
+        count = self._seen.get(digest, 0)
+        self._seen[digest] = count + 1
+        if count:
+            digest = blake2b(digest + count.to_bytes(8, "big"), digest_size=16).digest()
+        return digest.hex()
+
+
+def excerpt(value: object) -> str:
+    """The beginning of a value, safe to store and to show."""
+    text = value if isinstance(value, str) else repr(value)
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+    return text[:EXCERPT_CHARACTERS].replace("\0", "\\0").encode("utf-8", "replace").decode()
+
+
+def text_problem(name: str, value: object, is_required: bool) -> str:
+    """Why a value can't be the text `name` of a row; "" if it can. None counts as empty."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return f"{name} is empty" if is_required else ""
+    if not isinstance(value, str):
+        return f"{name} is of type {type(value).__name__}, wanted text"
+    if "\0" in value:
+        return f"{name} holds a NUL byte"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return f"{name} is not valid UTF-8"
+    return ""

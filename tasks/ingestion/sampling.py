@@ -1,0 +1,34 @@
+"""An even sample of a table: the rows whose ids are smallest, in their order.
+
+Row ids are hashes, so this is a uniform sample; it needs no seed, and a new row of the source
+changes at most one row of the sample.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.core.tables import read_batches
+
+BATCH_ROWS = 4096
+
+
+def sample(path: Path, max_rows: int) -> Iterator[pa.Table]:
+    """Yield at most `max_rows` rows of a Parquet file with a column `row_id`, in batches, in the
+    file's order."""
+    prefixes = [_prefixes(batch) for batch in read_batches(path, BATCH_ROWS, ["row_id"])]
+    everything = np.concatenate(prefixes) if prefixes else np.empty(0, dtype=np.uint64)
+    chosen = np.zeros(len(everything), dtype=bool)
+    chosen[np.argsort(everything, kind="stable")[:max_rows]] = True
+    start = 0
+    for batch in read_batches(path, BATCH_ROWS):
+        yield batch.filter(pa.array(chosen[start : start + len(batch)]))
+        start += len(batch)
+
+
+def _prefixes(batch: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    """The first 64 bits of the ids."""
+    ids = batch.column("row_id").to_pylist()
+    return np.fromiter((int(row_id[:16], 16) for row_id in ids), dtype=np.uint64, count=len(ids))

@@ -1,0 +1,37 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.filtering.funnel import EXAMPLES, Funnel
+
+
+def reason(rule: str, value: float = 2.0) -> dict[str, object]:
+    return {"rule": rule, "value": value, "threshold": 1.0, "note": ""}
+
+
+def test_rows_that_only_one_rule_removes_are_told_apart() -> None:
+    funnel = Funnel()
+    for row_id, rules in {"1": ["a"], "2": ["a", "b"], "3": ["b"], "4": []}.items():
+        funnel.add(row_id, "s", [reason(rule) for rule in rules])
+    told = {
+        r["rule"]: (r["rows"], r["share"], r["only_this_rule"])
+        for r in funnel.to_json(["a", "b", "c"])["reasons"]
+    }
+    assert told == {"a": (2, 0.5, 1), "b": (2, 0.5, 1), "c": (0, 0.0, 0)}
+
+
+@given(st.permutations([str(n) for n in range(20)]))
+def test_examples_do_not_depend_on_the_order(row_ids: list[str]) -> None:
+    def draw(ids: list[str]) -> list[str]:
+        funnel = Funnel()
+        for row_id in ids:
+            funnel.add(row_id, "s", [reason("a")])
+        return funnel.to_json(["a"])["reasons"][0]["examples"]
+
+    assert draw(row_ids) == draw(sorted(row_ids)) and len(draw(row_ids)) == EXAMPLES
+
+
+def test_nearest_value_to_the_threshold_is_remembered() -> None:
+    funnel = Funnel()
+    for row_id, value in enumerate((9.0, 3.0, 5.0)):
+        funnel.add(str(row_id), "s", [reason("a", value)])
+    assert funnel.nearest("a") == (3.0, 1.0)

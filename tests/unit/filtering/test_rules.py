@@ -1,0 +1,148 @@
+import pytest
+
+from tasks.core.config import check
+from tasks.filtering.judging import reasons_against
+from tasks.filtering.rules import build_rules
+from tasks.filtering.sample import Sample
+
+FUNCTION = "def f(x, y=1):\n    z = x + y\n    return z"
+INSTRUCTION = "Add two numbers and give their sum.\n\ndef f(x, y=1):"
+
+
+def reasons(output: str = FUNCTION, kind: str = "function", **given: object) -> dict[str, dict]:
+    settings = check({"filter": given.pop("settings", {})}).filter.model_dump()
+    row = {"instruction": INSTRUCTION, "input": "", "licence": "MIT", **given}
+    found = reasons_against(Sample(output=output, kind=kind, **row), build_rules(settings))
+    return {reason["rule"]: reason for reason in found}
+
+
+def test_good_function_passes_every_rule() -> None:
+    assert reasons() == {}
+
+
+def test_every_failing_rule_is_recorded_with_value_and_threshold() -> None:
+    found = reasons("def f():\n    pass", instruction="Do.\n\ndef f():", licence="GPL-3.0-only")
+    told = {name: (r["value"], r["threshold"]) for name, r in found.items()}
+    assert told == {
+        "function_returns": (0, 1),
+        "function_arguments": (0, 1),
+        "docstring_characters": (3, 20),
+        "docstring_words": (1, 4),
+        "licence": (1, 0),
+    }
+    assert found["licence"]["note"] == "GPL-3.0-only"
+
+
+@pytest.mark.parametrize(
+    ("rule", "setting", "threshold", "passing", "failing"),
+    [
+        ("lines", "max_lines", 3, "abc\n" * 3, "abc\n" * 4),
+        ("mean_line", "max_mean_line", 4, "aaaa\nbbbb", "aaaa\nbbbbb"),
+        ("longest_line", "max_longest_line", 5, "aaaaa\nb", "aaaaaa\nb"),
+        ("alphabetic_share", "min_alphabetic_share", 0.5, "ab12", "ab123"),
+        ("encoded_run", "max_encoded_characters", 64, "a" * 64, "a" * 65),
+        ("encoded_share", "max_encoded_share", 0.5, "a" * 64 + "!" * 64, "a" * 65 + "!" * 64),
+    ],
+)
+def test_threshold_is_the_last_value_that_passes(
+    rule, setting, threshold, passing, failing
+) -> None:
+    loose = {"max_encoded_share": 1, setting: threshold}
+    assert rule not in reasons(passing, "instruction", settings=loose)
+    assert rule in reasons(failing, "instruction", settings=loose)
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    ["QUJD+/" * 300, "0x1f, 0x2e, " * 200, "1f 2e 3d " * 200, "\\x1f\\x2e" * 300, "\\u00e9" * 300],
+)
+def test_encoded_data_of_each_kind_is_found(encoded: str) -> None:
+    assert "encoded_share" in reasons(f"data = '{encoded}'", "instruction")
+
+
+def test_long_line_of_plain_words_is_no_encoded_data() -> None:
+    assert not {"encoded_run", "encoded_share"} & set(reasons("word " * 150, "instruction"))
+
+
+def test_marker_counts_in_the_first_lines_only() -> None:
+    head = "# This file is Auto-Generated\nx = 1"
+    assert reasons(head, "instruction")["generated_code"]["note"] == "auto-generated"
+    assert "generated_code" not in reasons("x = 1\n" * 5 + head, "instruction")
+
+
+@pytest.mark.parametrize(
+    ("body", "returns"),
+    [
+        ("return 1", 1),
+        ("return", 0),
+        ("return None", 0),
+        ("def g():\n        return 1", 0),
+        ("class G:\n        def g(self):\n            return 1", 0),
+        ("if x:\n        return 1\n    else:\n        return 2", 2),
+        ("try:\n        pass\n    except E:\n        return 1", 1),
+        ("match x:\n        case 1:\n            return 1", 1),
+        ("yield 1", 0),
+        ("text = 'return 1'", 0),
+    ],
+)
+def test_returns_are_counted_on_the_tree(body: str, returns: int) -> None:
+    found = reasons(f"def f(x) -> int:\n    {body}", settings={"min_function_returns": 99})
+    assert found["function_returns"]["value"] == returns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ("", 0),
+        ("self", 0),
+        ("cls, x", 1),
+        ("x, self", 2),
+        ("*a, b, **k", 3),
+        ("a, /, b", 2),
+        ("self, *, x", 1),
+    ],
+)
+def test_arguments_are_counted_without_self_and_cls(arguments: str, count: int) -> None:
+    found = reasons(f"def f({arguments}):\n    return 1", settings={"min_function_arguments": 99})
+    assert found["function_arguments"]["value"] == count
+
+
+def test_async_and_decorated_functions_are_functions() -> None:
+    assert reasons("@cache\nasync def f(x: int) -> int:\n    return x") == {}
+
+
+def test_docstring_in_the_output_goes_before_the_instruction() -> None:
+    found = reasons('def f(x):\n    """Short."""\n    return x')
+    assert found["docstring_words"]["value"] == 1
+
+
+def test_docstring_is_told_from_a_signature_with_empty_lines() -> None:
+    found = reasons(instruction="Do it.\n\ndef f(\n    x,\n\n    y=1,\n):")
+    assert found["docstring_words"]["value"] == 2
+
+
+def test_function_rules_leave_instruction_rows_alone() -> None:
+    assert reasons("print('hello')", "instruction", instruction="Say hello.") == {}
+
+
+def test_output_that_does_not_parse_tells_where() -> None:
+    found = reasons("def f(x):\n  return x +")
+    assert found["python_syntax"]["note"].startswith("line 2:")
+
+
+def test_python_is_required_of_the_kinds_in_the_settings() -> None:
+    assert "python_syntax" not in reasons("SELECT a FROM b", "instruction")
+    both = {"require_python": ["function", "instruction"]}
+    assert "python_syntax" in reasons("SELECT a FROM b", "instruction", settings=both)
+
+
+def test_unknown_licence_rejects_code_but_not_instruction_rows() -> None:
+    assert reasons(licence="")["licence"]["note"] == "unknown"
+    assert reasons(licence="", kind="instruction") == {}
+    assert "licence" in reasons(
+        kind="instruction", licence="", settings={"keep_unknown_licence": []}
+    )
+
+
+def test_empty_output_measures_without_failing() -> None:
+    assert reasons("", "instruction")["alphabetic_share"]["value"] == 0

@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.ingestion import readers
+from tasks.ingestion.readers import Problem, Record, read_records
+
+COLUMNS = ("instruction", "output")
+
+
+def read(path: Path) -> tuple[list[tuple[int, dict]], list[tuple[int, str]]]:
+    items = list(read_records(path, COLUMNS))
+    records = [(i.line, dict(i.values)) for i in items if isinstance(i, Record)]
+    return records, [(i.line, i.problem) for i in items if isinstance(i, Problem)]
+
+
+def test_malformed_jsonl_line_keeps_its_number_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"output": 1}\n\n{"output": \n{"output": 2}\n')
+    records, problems = read(path)
+    assert records == [(1, {"output": 1}), (4, {"output": 2})]
+    assert [line for line, _ in problems] == [3] and "malformed JSON" in problems[0][1]
+
+
+def test_wrong_encoding_in_jsonl_is_told_by_line_and_byte(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"output": "ok"}\n{"output": "caf\xe9"}\n')
+    records, problems = read(path)
+    assert len(records) == 1
+    assert problems == [(2, "byte 0xe9 is not UTF-8")]
+
+
+def test_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"output": "ok"}\n')
+    assert read(path) == ([(1, {"output": "ok"})], [])
+
+
+def test_utf16_file_is_one_problem_not_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"output": "ok"}\n' * 5, encoding="utf-16")
+    assert read(path) == ([], [(0, "the file is UTF-16, wanted UTF-8")])
+
+
+def test_jsonl_line_that_is_no_object_is_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("[1]\n")
+    assert read(path) == ([], [(1, "holds a JSON list, wanted an object")])
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_json_array_is_the_same_in_any_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, piece: int
+) -> None:
+    rows = [{"output": "é" * n, "n": 12345} for n in range(20)]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
+    monkeypatch.setattr(readers, "READ_CHARACTERS", piece)
+    records, problems = read(path)
+    assert [values for _, values in records] == rows and not problems
+
+
+def test_json_array_keeps_line_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[\n{"output": 1},\n\n{"output":\n 2}\n, {"output": 3}]')
+    assert [line for line, _ in read(path)[0]] == [2, 4, 6]
+
+
+def test_damaged_json_array_gives_what_stands_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"output": 1},\n {"output": ]')
+    records, problems = read(path)
+    assert len(records) == 1
+    assert problems[0][0] == 2 and "the rest of the file is left out" in problems[0][1]
+
+
+def test_json_file_with_one_object_a_line_is_read_as_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"output": 1}\n{"output": 2}\n')
+    assert [line for line, _ in read(path)[0]] == [1, 2]
+
+
+def test_csv_row_with_a_field_too_many_is_a_problem_and_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('instruction,output\na,"x\ny"\nb,c,d\ne,f\n')
+    records, problems = read(path)
+    assert [(line, values["instruction"]) for line, values in records] == [(2, "a"), (5, "e")]
+    assert records[0][1]["output"] == "x\ny"
+    assert problems == [(4, "3 fields, the header has 2")]
+
+
+def test_csv_field_may_be_longer_than_the_modules_default_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"instruction,output\na,{'x' * 200_000}\n")
+    assert len(read(path)[0][0][1]["output"]) == 200_000
+
+
+def test_tsv_is_split_at_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("instruction\toutput\na, b\tc\n")
+    assert read(path)[0] == [(2, {"instruction": "a, b", "output": "c"})]
+
+
+def test_parquet_reads_only_the_columns_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"output": ["x", "y"], "embedding": [1, 2]}), path)
+    assert read(path)[0] == [(1, {"output": "x"}), (2, {"output": "y"})]
+
+
+def test_file_that_is_no_parquet_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_text("no parquet")
+    records, problems = read(path)
+    assert not records and problems[0][0] == 0 and "not a Parquet file" in problems[0][1]
+
+
+def test_file_that_vanished_is_one_problem(tmp_path: Path) -> None:
+    assert "can't be read" in read(tmp_path / "gone.jsonl")[1][0][1]
