@@ -32,7 +32,8 @@ def print_explanation(request: Request, stage: str) -> int:
     print(f"settings   {', '.join(plan.stage.reads)}")
     if plan.verdict != HIT:
         for cause in plan.causes:
-            print(f"cause      {cause}")
+            change = f" {cause.old} -> {cause.new}" if cause.kind == "data" else ""
+            print(f"cause      {cause}{change}")
     if plan.manifest and folder:
         kind = "artifact" if plan.verdict == HIT else "nearest"
         print(f"{kind:<11}{folder}")

@@ -109,7 +109,7 @@ def _find_row(table: Path, wanted: str) -> dict[str, Any] | None:
 
 
 def _print_tokens(session: Session, record: dict[str, Any]) -> None:
-    """Decoded tokens: masked ones dim, trained ones green; without colour, trained ones in brackets."""
+    """Decoded tokens: masked ones dim, trained ones green; in brackets without colour."""
     from tokenizers import Tokenizer
 
     manifest = session.planner.artifacts.get("base") or _current(session, "base")

@@ -20,7 +20,7 @@ from tasks.core.plan import HIT
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s can be too short
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # this command says everything itself
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command says everything itself
 }
 
 

@@ -44,6 +44,8 @@ class Cause:
     def __str__(self) -> str:
         if self.kind in ("never ran", "forced"):
             return self.kind
+        if self.kind == "data":
+            return f"data {self.what}"  # the digests say nothing to a reader
         change = (
             ""
             if self.old is None and self.new is None

@@ -146,6 +146,7 @@ def _logged(log: Path, stage: str) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
+    logging.captureWarnings(True)
     try:
         yield
     except PipelineError:
@@ -154,6 +155,7 @@ def _logged(log: Path, stage: str) -> Iterator[None]:
         logging.getLogger(stage).error("stage failed", exc_info=error)
         raise StageError(stage, error, log) from error
     finally:
+        logging.captureWarnings(False)
         root.removeHandler(handler)
         handler.close()
 

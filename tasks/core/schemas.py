@@ -1,7 +1,7 @@
-"""Tables that pass from one stage to another: the only thing that stage packages share about each other.
+"""Tables that pass from one stage to another: all that stage packages share with each other.
 
-Every table is Parquet (zstd). A row keeps its `row_id` from ingest to the last window, so that its whole story can
-be told.
+Every table is Parquet (zstd). A row keeps its `row_id` from ingest to the last window, so that its
+whole story can be told.
 """
 
 import pyarrow as pa

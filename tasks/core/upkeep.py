@@ -89,7 +89,7 @@ def accept(store: Store, plan: StagePlan) -> Manifest:
     refused = sorted({c.kind for c in plan.causes} - {"code", "env"})
     if refused:
         raise PipelineError(
-            f"stage {stage} runs because of {', '.join(refused)}: {'; '.join(map(str, plan.causes))}",
+            f"stage {stage} runs for {', '.join(refused)}: {'; '.join(map(str, plan.causes))}",
             "Only changes of code and env can be accepted; run the stage.",
         )
     old = plan.manifest
@@ -158,7 +158,7 @@ def find_garbage(root: Path, keep_last: int, keep_days: float, pinned: frozenset
         folders.append(folder)
         manifest = manifests.read(folder)
         seconds += manifest.seconds if manifest else 0.0
-    leftovers = [p for p in (root / TRASH).glob("*")]
+    leftovers = list((root / TRASH).glob("*"))
     for work in (root / ".work").glob("*"):
         stage, _, name = work.name.rpartition("-")
         if (stage, name) not in kept and not is_locked(root / ".locks" / work.name):

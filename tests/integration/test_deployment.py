@@ -1,4 +1,4 @@
-"""The way of the README on a real Prefect server: pool, deploy, worker, run, and run again from the cache."""
+"""The README, on a real Prefect server: pool, deploy, worker, run, and again from the cache."""
 
 import json
 import os
@@ -92,14 +92,15 @@ def task_states(env):
     script = """
 import asyncio, json
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 async def main():
     async with get_client() as client:
         runs = await client.read_flow_runs()
         runs.sort(key=lambda run: run.created)
         found = []
         for run in runs:
-            from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-            tasks = await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+            wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+            tasks = await client.read_task_runs(flow_run_filter=wanted)
             found.append([run.state_name, {t.name.split(" ")[0]: t.state_name for t in tasks}])
         print(json.dumps(found))
 asyncio.run(main())
