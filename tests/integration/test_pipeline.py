@@ -1,0 +1,199 @@
+"""The whole pipeline on a tiny model and the sample data, through the command line and Prefect."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.cli import main
+from tests.conftest import write_small_profile
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
+
+
+@pytest.fixture(scope="module")
+def finished(prefect_server, tiny_model, tmp_path_factory):
+    """A home in which the pipeline has run once: (profile, home, what the run printed)."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    profile = write_small_profile(folder / "small.yaml", tiny_model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_HOME", str(folder / "home"))
+        assert main(["run", "--profile", str(profile)]) == 0
+        yield profile, folder / "home"
+
+
+@pytest.fixture
+def home(finished, tmp_path, monkeypatch):
+    """The finished home for a test that changes nothing in it."""
+    monkeypatch.setenv("FINETUNE_HOME", str(finished[1]))
+    return finished
+
+
+def verdicts(profile, capsys, *options):
+    capsys.readouterr()
+    code = main(["plan", "--profile", str(profile), "--json", *options])
+    return code, {p["stage"]: p["verdict"] for p in json.loads(capsys.readouterr().out)}
+
+
+def artifact(home, stage):
+    return next(p for p in (home / "artifacts" / stage).iterdir() if len(p.name) == 12)
+
+
+def test_second_plan_has_nothing_to_do(home, capsys):
+    assert verdicts(home[0], capsys) == (0, dict.fromkeys(STAGES, "HIT"))
+
+
+def test_second_run_says_so_and_runs_nothing(home, capsys):
+    before = {s: artifact(home[1], s).stat().st_mtime_ns for s in STAGES}
+    assert main(["run", "--profile", str(home[0])]) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+    assert {s: artifact(home[1], s).stat().st_mtime_ns for s in STAGES} == before
+
+
+CHANGES = {
+    "prompt.template=completion": {"prompt": "RUN", "evaluate": "RUN"},
+    "filter.max_function_lines=100": {"filter": "RUN"},
+    "tokenize.loss_on=everything": {"tokenize": "RUN"},
+    "train.learning_rate=0.001": {"train": "RUN"},
+    "evaluate.max_new_tokens=9": {"evaluate": "RUN"},
+    "merge.sample_tokens=128": {"merge": "RUN"},
+    "base.licence=MIT": {"base": "RUN"},
+    "hardware.workers=1": {},
+    "train.log_every=1": {},
+}
+BEHIND = {stage: STAGES[i + 1 :] for i, stage in enumerate(STAGES)}
+BEHIND["base"] = ["tokenize", "train", "evaluate", "merge"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_setting_reruns_its_stage_and_leaves_what_does_not_rest_on_it(home, capsys, change):
+    expected = dict.fromkeys(STAGES, "HIT")
+    for stage in CHANGES[change]:
+        expected.update({behind: "MAYBE" for behind in BEHIND[stage] if expected[behind] == "HIT"})
+        expected.update(dict.fromkeys(CHANGES[change], "RUN"))
+    _, found = verdicts(home[0], capsys, "--set", change)
+    assert found == expected
+
+
+def test_adapter_is_loadable_by_plain_peft(home, tiny_model):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    tuned = PeftModel.from_pretrained(base, artifact(home[1], "train") / "adapter")
+    assert tuned.peft_config["default"].r == 8
+
+
+def test_merged_model_loads_by_itself_and_carries_card_and_tokenizer(home):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = artifact(home[1], "merge") / "model"
+    AutoModelForCausalLM.from_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder).eos_token == "<|endoftext|>"
+    assert "Apache-2.0" in (folder / "README.md").read_text()
+
+
+def test_report_is_one_page_without_outside_resources(home):
+    page = (artifact(home[1], "evaluate") / "report.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_show_prints_a_row_with_its_trained_part(home, capsys):
+    assert main(["show", "tokenize", "--row", "0", "--profile", str(home[0])]) == 0
+    out = capsys.readouterr().out
+    assert "### Output:" in out.partition("[trained]")[0]
+    assert "<|endoftext|>" in out.partition("[trained]")[2]
+
+
+def test_diff_of_two_runs_names_the_setting_and_the_metric(home, capsys):
+    main(["run", "--profile", str(home[0])])
+    capsys.readouterr()
+    assert main(["diff", "-2", "-1"]) == 0
+    assert "same: base, ingest" in capsys.readouterr().out
+
+
+def copy_home(finished, tmp_path, monkeypatch):
+    """A copy of the finished home that a test may damage."""
+    copy = tmp_path / "home"
+    shutil.copytree(finished[1], copy)
+    monkeypatch.setenv("FINETUNE_HOME", str(copy))
+    return copy
+
+
+def test_deleted_artifact_is_made_again_and_nothing_else(finished, tmp_path, monkeypatch, capsys):
+    copy = copy_home(finished, tmp_path, monkeypatch)
+    shutil.rmtree(artifact(copy, "filter"))
+    code, found = verdicts(finished[0], capsys)
+    assert (code, found["filter"], found["prompt"]) == (10, "RUN", "MAYBE")
+    assert main(["run", "--profile", str(finished[0])]) == 0
+    assert verdicts(finished[0], capsys)[0] == 0
+
+
+def test_edited_artifact_can_be_adopted_and_what_rests_on_it_runs(
+    finished, tmp_path, monkeypatch, capsys
+):
+    copy = copy_home(finished, tmp_path, monkeypatch)
+    page = artifact(copy, "evaluate") / "report.html"
+    page.write_text(page.read_text() + "<!-- mine -->")
+    assert verdicts(finished[0], capsys)[1]["evaluate"] == "RUN"
+    assert main(["adopt", "evaluate", "--profile", str(finished[0])]) == 0
+    assert verdicts(finished[0], capsys)[1]["evaluate"] == "HIT"
+
+
+def test_gc_keeps_what_the_last_run_rests_on(finished, tmp_path, monkeypatch, capsys):
+    copy = copy_home(finished, tmp_path, monkeypatch)
+    other = artifact(copy, "merge").with_name("0" * 12)
+    shutil.copytree(artifact(copy, "merge"), other)
+    assert main(["gc", "--keep-last", "1", "--keep-days", "0", "--dry-run"]) == 0
+    assert other.exists()
+    assert main(["gc", "--keep-last", "1", "--keep-days", "0"]) == 0
+    assert not other.exists()
+    assert verdicts(finished[0], capsys)[0] == 0
+
+
+BAD = {
+    "missing file": (
+        ["ingest.sources=[{kind: files, path: /nowhere/x.jsonl}]"],
+        "/nowhere/x.jsonl",
+    ),
+    "every row filtered": (["filter.max_longest_line=1"], "longest_line"),
+    "no such package": (["ingest.sources=[{kind: packages, names: [nosuchpkg]}]"], "nosuchpkg"),
+    "too little room": (["tokenize.max_tokens=8"], "8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_a_run_with_two_lines_and_code_2(home, capsys, case):
+    overrides, word = BAD[case]
+    options = [x for o in overrides for x in ("--set", o)]
+    assert main(["run", "--profile", str(home[0]), *options]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2, lines
+    assert word in lines[0]
+
+
+def test_base_folder_without_a_tokenizer_is_refused(home, tiny_model, tmp_path, capsys):
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("tokenizer*"))
+    assert main(["run", "--profile", str(home[0]), "--set", f"base.path={bare}"]) == 2
+    assert "tokenizer" in capsys.readouterr().err.splitlines()[0]
+
+
+def test_malformed_line_is_kept_with_file_and_line_and_stops_nothing(home, tmp_path, capsys):
+    import pyarrow.parquet as pq
+
+    data = tmp_path / "mine.jsonl"
+    good = json.dumps(
+        {"instruction": "Add two numbers", "output": "def add(a, b):\n    return a + b"}
+    )
+    data.write_text(f"{good}\n{{broken\n")
+    source = f"ingest.sources=[{{kind: files, path: {data}, licence: MIT}}]"
+    options = ["--profile", str(home[0]), "--set", source, "--only", "ingest"]
+    assert main(["run", *options, "--json"]) == 0
+    folder = Path(json.loads(capsys.readouterr().out)[0]["folder"])
+    rows = pq.read_table(folder / "unreadable.parquet").to_pylist()
+    assert [(r["path"], r["line"]) for r in rows] == [("mine.jsonl", 2)]

@@ -1,0 +1,174 @@
+"""Rules of the house that the code itself must keep."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.core.closure import closure
+from tasks.core.config import Config, View, check
+from tasks.core.memo import Memo
+from tasks.core.settings.fields import is_keyed
+from tasks.core.stage import Stage, resolve
+from tasks.pipeline import PIPELINE, checked
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NAMES = [stage.name for stage in PIPELINE]
+PACKAGES = {stage.name: stage.run.split(".")[1] for stage in PIPELINE}
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_stage_packages_import_core_and_themselves_only():
+    wrong = []
+    for package in PACKAGES.values():
+        for path in (REPOSITORY / "tasks" / package).rglob("*.py"):
+            for name in imports_of(path):
+                own = ("tasks.core", f"tasks.{package}")
+                if name.startswith(("tasks", "flows")) and not name.startswith(own):
+                    wrong.append(f"{path.name} imports {name}")
+    assert wrong == []
+
+
+def test_core_imports_no_stage_and_no_flow():
+    wrong = [
+        f"{path.name} imports {name}"
+        for path in (REPOSITORY / "tasks/core").rglob("*.py")
+        for name in imports_of(path)
+        if name.startswith(("tasks", "flows")) and not name.startswith("tasks.core")
+    ]
+    assert wrong == []
+
+
+def test_only_the_bridge_imports_prefect_below_tasks():
+    users = {
+        path.name
+        for path in (REPOSITORY / "tasks").rglob("*.py")
+        if any(name.split(".")[0] == "prefect" for name in imports_of(path))
+    }
+    assert users == {"bridge.py"}
+
+
+@pytest.mark.parametrize("stage", PIPELINE, ids=NAMES)
+def test_run_and_sources_of_a_stage_exist(stage):
+    assert callable(stage.load_run())
+    assert stage.sources is None or callable(resolve(stage.sources))
+
+
+def test_pipeline_with_an_unknown_input_is_refused():
+    with pytest.raises(ValueError, match=r"reads a\.x, which no earlier stage makes"):
+        checked([Stage("b", "m:f", outputs=("y",), inputs=("a.x",))])
+
+
+def test_pipeline_with_two_stages_of_one_name_is_refused():
+    with pytest.raises(ValueError, match="two stages"):
+        checked([Stage("a", "m:f", outputs=("x",)), Stage("a", "m:f", outputs=("x",))])
+
+
+def test_flow_calls_the_stages_in_the_order_of_the_pipeline():
+    tree = ast.parse((REPOSITORY / "flows/finetune.py").read_bytes())
+    called = [
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "stage"
+    ]
+    assert called == NAMES
+
+
+def test_names_offered_by_the_flow_are_those_of_the_pipeline():
+    script = "from flows.finetune import StageName; print(StageName.__args__)"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(out.stdout) == tuple(NAMES)
+
+
+def fields():
+    for section, outer in Config.model_fields.items():
+        for name, field in outer.annotation.model_fields.items():
+            yield section, name, field
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # "changed" is no value of its type
+@pytest.mark.parametrize(
+    ("section", "name", "field"), list(fields()), ids=[f"{s}.{n}" for s, n, _ in fields()]
+)
+def test_a_setting_enters_the_keys_of_exactly_the_stages_that_read_it(section, name, field):
+    config = check({})
+    model = getattr(config, section)
+    changed = config.model_copy(update={section: model.model_copy(update={name: "changed"})})
+    moved = set()
+    for stage in PIPELINE:
+        before = View(config, stage.reads, stage.name).slice()
+        if View(changed, stage.reads, stage.name).slice() != before:
+            moved.add(stage.name)
+    readers = {s.name for s in PIPELINE if {section, f"{section}.{name}"} & set(s.reads)}
+    assert moved == (readers if is_keyed(field) and section != "hardware" else set())
+
+
+@pytest.fixture
+def copied(tmp_path):
+    shutil.copytree(
+        REPOSITORY / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return tmp_path
+
+
+def digests(root):
+    return {stage.name: closure(stage.run, Memo(None), root) for stage in PIPELINE}
+
+
+def test_comment_in_every_module_changes_no_stage(copied):
+    before = digests(copied)
+    for path in (copied / "tasks").rglob("*.py"):
+        path.write_text(path.read_text() + "\n# a remark\n")
+    assert digests(copied) == before
+
+
+def test_changed_helper_changes_exactly_the_stages_that_use_it(copied):
+    before = digests(copied)
+    path = copied / "tasks/core/templates.py"
+    path.write_text(path.read_text() + "\n\nEXTRA = 1\n")
+    after = digests(copied)
+    users = {name for name in NAMES if "tasks.core.templates" in before[name]}
+    assert {name for name in NAMES if before[name] != after[name]} == users
+    assert "prompt" in users
+    assert "ingest" not in users
+
+
+def test_every_profile_is_valid_and_says_hardware_and_command():
+    from flows import profiles
+    from tasks.core import config as configs
+
+    for name in profiles.names():
+        path = profiles.locate(name)
+        configs.load(path)
+        head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        assert any("hardware" in line for line in head), name
+        assert any("command" in line for line in head), name
+
+
+def test_recipe_profile_has_the_original_numbers():
+    from flows import profiles
+    from tasks.core import config as configs
+
+    train = configs.load(profiles.locate("stable_code_3b_recipe")).train
+    assert (train.lora_rank, train.lora_alpha, train.lora_dropout) == (8, 32, 0.05)
+    assert (train.batch_rows, train.batch_tokens, train.warmup_steps) == (4, None, 20)
+    assert (train.max_steps, train.learning_rate, train.weight_decay) == (2000, 2e-5, 0.01)
+    assert (train.quantization, train.optimizer, train.log_every) == ("nf4", "auto", 2)
+
+
+def test_settings_classes_are_data_without_methods_that_a_stage_could_call():
+    allowed = set(dir(check({}).hardware.__class__.__mro__[1]))
+    for section in Config.model_fields:
+        model = type(getattr(check({}), section))
+        own = {n for n, v in vars(model).items() if callable(v) and not n.startswith("_")}
+        assert own - allowed == set(), section
