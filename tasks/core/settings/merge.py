@@ -28,7 +28,7 @@ class MergeSettings(Section):
         2.0, gt=0, le=50, description="Largest safetensors file, in GiB; also bounds memory."
     )
     sample_tokens: int = Field(
-        4096,
+        2048,
         ge=64,
         le=1_000_000,
         description="Held-out tokens on which merged and unmerged model are compared.",
@@ -37,13 +37,19 @@ class MergeSettings(Section):
         2.0,
         gt=0,
         le=100,
-        description="How much higher the merged model's loss may be, in percent of the unmerged.",
+        description=(
+            "How far the merged model's loss may lie from that of the same base with the adapter "
+            "beside it, and above that of the model that was evaluated, in percent."
+        ),
     )
     min_agreement: float = Field(
-        0.8,
+        0.95,
         ge=0,
         le=1,
-        description="Least share of positions at which both pick the same next token.",
+        description=(
+            "Least share of positions at which the merged model and the same base with the "
+            "adapter beside it pick the same next token."
+        ),
     )
     force: bool = Field(
         False, description="Merge although the evaluation says regressed; the model card says so."

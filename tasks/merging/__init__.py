@@ -1,0 +1,28 @@
+"""Stage `merge`: adapter + 16-bit base -> one plain model, measured against base + adapter.
+
+adapter.py  a LoRA adapter read from its folder; W -> W + delta, DoRA included
+shards.py   safetensors copied tensor by tensor, changed on the way
+space.py    disk and memory, asked before anything is written
+check.py    loss and next tokens of a model on held-out samples
+card.py     the model card
+run.py      the stage
+"""
+
+from tasks.core.stage import Stage
+
+STAGE = Stage(
+    name="merge",
+    run="tasks.merging.run:run",
+    outputs=("model",),
+    inputs=(
+        "train.adapter",
+        "base.weights",
+        "base.tokenizer",
+        "base.licence",
+        "evaluate.gate",
+        "evaluate.metrics",
+        "tokenize.test",
+    ),
+    reads=("merge",),
+    env=("torch", "transformers", "peft", "bitsandbytes", "safetensors"),
+)

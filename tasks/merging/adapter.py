@@ -1,0 +1,134 @@
+"""A LoRA adapter in PEFT's format, and what it makes of a weight.
+
+In: adapter_config.json and adapter_model.safetensors. Out: `apply(name, weight)`. Computed in
+32 bit, tensor by tensor, so the model is never whole in memory; PEFT's own merge needs it whole,
+and would round a 4-bit layer back to 4 bit.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.utils.other import get_pattern_key
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tasks.core.errors import PipelineError
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+# what changes more than W + scaling * B A, or a base that is not the one at hand
+REFUSED = (
+    "modules_to_save",
+    "trainable_token_indices",
+    "target_parameters",
+    "layer_replication",
+    "fan_in_fan_out",
+    "lora_bias",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "use_qalora",
+    "use_bdlora",
+    "kasa_config",
+    "loftq_config",
+    "lora_ga_config",
+    "monteclora_config",
+    "velora_config",
+)
+PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva", "mora")
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one linear layer gets.
+
+    Attributes:
+        a: [rank, in].
+        b: [out, rank].
+        scaling: Factor of B A.
+        magnitude: [out], DoRA's length of every output row; None for plain LoRA.
+    """
+
+    a: Tensor
+    b: Tensor
+    scaling: float
+    magnitude: Tensor | None = None
+
+    def apply(self, weight: Tensor) -> Tensor:
+        """The merged weight [out, in], float32."""
+        merged = weight.float() + self.scaling * (self.b.float() @ self.a.float())
+        if self.magnitude is not None:
+            length = torch.linalg.norm(merged, dim=1)
+            merged *= (self.magnitude.float() / length)[:, None]
+        return merged
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Updates by the name of their module, and the settings for the model card."""
+
+    updates: Mapping[str, Update]
+    settings: Mapping[str, Any]
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read an adapter.
+
+    Raises:
+        PipelineError: A file is missing, or the adapter is of a kind that adding B A does not give.
+    """
+    for name in (CONFIG, TENSORS):
+        if not (folder / name).is_file():
+            raise PipelineError(f"the adapter has no {name}", "Run the stage train again.")
+    settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    _refuse(settings)
+    tensors = load_file(folder / TENSORS)
+    modules = sorted(name.removesuffix(A) for name in tensors if name.endswith(A))
+    updates = {
+        module.removeprefix(PREFIX): Update(
+            a=tensors.pop(module + A),
+            b=tensors.pop(module + B),
+            scaling=_scaling(module.removeprefix(PREFIX), settings),
+            magnitude=tensors.pop(module + MAGNITUDE, None),
+        )
+        for module in modules
+        if module + B in tensors
+    }
+    if tensors or not updates:
+        found = f"{len(tensors)} tensors such as {min(tensors)}" if tensors else "no LoRA tensors"
+        raise PipelineError(
+            f"the adapter holds {found}, which no linear layer's LoRA explains",
+            "Train with LoRA or DoRA on linear layers only.",
+        )
+    return Adapter(updates, settings)
+
+
+def _refuse(settings: Mapping[str, Any]) -> None:
+    if settings.get("peft_type") != "LORA":
+        raise PipelineError(
+            f"the adapter's type is {settings.get('peft_type')}, only LORA can be merged here",
+            "Train with LoRA or DoRA.",
+        )
+    odd = [name for name in REFUSED if settings.get(name)]
+    if settings.get("bias", "none") != "none":
+        odd.append(f"bias={settings['bias']}")
+    if settings.get("init_lora_weights", True) not in PLAIN_STARTS:
+        odd.append(f"init_lora_weights={settings['init_lora_weights']}")
+    if odd:
+        raise PipelineError(
+            f"the adapter uses {', '.join(odd)}, which changes more than linear weights",
+            "Train without it, or merge with PEFT's merge_and_unload on a machine with the memory.",
+        )
+
+
+def _scaling(module: str, settings: Mapping[str, Any]) -> float:
+    """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA; patterns name exceptions."""
+    ranks, alphas = settings.get("rank_pattern") or {}, settings.get("alpha_pattern") or {}
+    rank = ranks.get(get_pattern_key(ranks.keys(), module), settings["r"])
+    alpha = alphas.get(get_pattern_key(alphas.keys(), module), settings["lora_alpha"])
+    return float(alpha / math.sqrt(rank)) if settings.get("use_rslora") else float(alpha / rank)

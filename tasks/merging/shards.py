@@ -1,0 +1,109 @@
+"""Safetensors in, safetensors out, tensor by tensor: no more than one output file is in memory."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tasks.core.errors import PipelineError
+from tasks.core.progress import track
+
+INDEX = "model.safetensors.index.json"
+FLOATS = ("F64", "F32", "F16", "BF16")
+SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "BOOL": 1, "U8": 1, "I8": 1}
+
+Change = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of the base.
+
+    Attributes:
+        file: Where it lies.
+        name: Its name.
+        parameters: Its number of elements.
+        size: Bytes that it will take once floats are 16 bits wide.
+    """
+
+    file: Path
+    name: str
+    parameters: int
+    size: int
+
+
+def list_tensors(folder: Path) -> list[Entry]:
+    """Every tensor of a model folder, from the headers alone, in order of file and name.
+
+    Raises:
+        PipelineError: The folder holds no safetensors.
+    """
+    entries = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in sorted(tensors.keys()):
+                part = tensors.get_slice(name)
+                count, kind = prod(part.get_shape()), part.get_dtype()
+                width = 2 if kind in FLOATS else SIZES.get(kind, 2)
+                entries.append(Entry(file, name, count, count * width))
+    if not entries:
+        raise PipelineError(f"{folder} holds no safetensors", "Run the stage base again.")
+    return entries
+
+
+def plan_shards(entries: Sequence[Entry], max_bytes: int) -> list[list[Entry]]:
+    """Cut the tensors into files of at most `max_bytes`; a larger tensor gets its own."""
+    shards: list[list[Entry]] = [[]]
+    for entry in entries:
+        if shards[-1] and sum(e.size for e in shards[-1]) + entry.size > max_bytes:
+            shards.append([])
+        shards[-1].append(entry)
+    return shards
+
+
+def write_shards(
+    shards: Sequence[Sequence[Entry]], out: Path, dtype: torch.dtype, change: Change, label: str
+) -> None:
+    """Write the shards and, for more than one, their index as transformers names them.
+
+    Args:
+        shards: From `plan_shards`.
+        out: Existing folder.
+        dtype: Of all floating-point tensors.
+        change: What to do to a tensor before it is rounded to `dtype`.
+        label: Shown with the progress.
+    """
+    where = {}
+    for number, entries in enumerate(track(shards, label), 1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        name = name if len(shards) > 1 else "model.safetensors"
+        tensors = {}
+        for entry in entries:
+            with safe_open(entry.file, framework="pt") as source:
+                tensor = change(entry.name, source.get_tensor(entry.name))
+            tensors[entry.name] = _rounded(tensor, dtype, entry.name).contiguous()
+            where[entry.name] = name
+        save_file(tensors, out / name, metadata={"format": "pt"})
+    if len(shards) > 1:
+        total = sum(entry.size for entries in shards for entry in entries)
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _rounded(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    rounded = tensor.to(dtype)
+    if not bool(torch.isfinite(rounded).all()):
+        largest = float(tensor.abs().max())
+        raise PipelineError(
+            f"{name} reaches {largest:.3g}, which {str(dtype).removeprefix('torch.')} can't hold",
+            "Set merge.dtype to bfloat16; if it is that, the adapter holds infinite values.",
+        )
+    return rounded

@@ -1,0 +1,170 @@
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from pydantic import ValidationError
+from transformers import AutoModelForCausalLM
+
+from tasks.core.errors import PipelineError
+from tasks.core.modeling import load_model
+from tasks.core.settings.merge import MergeSettings
+from tasks.merging import run as merging
+from tests.unit.merging.conftest import GATE, make_adapter, make_base, reference
+
+REGRESSED = GATE | {"verdict": "regressed", "reasons": ["Loss on held-out is worse."]}
+
+
+def test_base16_is_pefts_merge_rounded_once(stage):
+    stage.run(strategy="base16")
+    merged = AutoModelForCausalLM.from_pretrained(stage.model, dtype="auto").state_dict()
+    for name, tensor in reference(stage.root / "weights", stage.root / "adapter").items():
+        torch.testing.assert_close(merged[name], tensor.bfloat16(), atol=0, rtol=0.01)
+
+
+def test_dequantized_is_what_the_adapter_saw(stage):
+    stage.run(strategy="dequantized")
+    base = load_model(stage.root / "weights", quantization="nf4", device="cpu", dtype="bfloat16")
+    tuned = PeftModel.from_pretrained(base, stage.root / "adapter").eval()
+    merged = AutoModelForCausalLM.from_pretrained(stage.model, dtype=torch.float32)
+    plain = reference(stage.root / "weights", stage.root / "adapter")
+    ids = torch.arange(1, 25)[None]
+    with torch.inference_mode():
+        expected, found = tuned(ids).logits.float(), merged(ids).logits
+        merged.load_state_dict(plain)
+        without = merged(ids).logits
+    off = (found - expected).norm() / expected.norm()
+    assert off < 0.05  # bfloat16
+    assert off < 0.2 * (without - expected).norm() / expected.norm()
+
+
+def test_best_keeps_one_and_the_card_shows_both(stage):
+    summary = stage.run(strategy="best")
+    card = (stage.model / "README.md").read_text()
+    assert {"loss_base16", "loss_dequantized", "loss_evaluated"} <= set(summary.metrics)
+    assert card.count(", kept |") == 1
+    assert "merged, base16" in card and "merged, dequantized" in card
+    assert "| 16-bit base + adapter |" in card
+    assert [file.name for file in (stage.root / "out").iterdir()] == ["model"]
+
+
+def test_best_is_the_lower_loss(stage):
+    metrics = stage.run(strategy="best").metrics
+    lower = min(("base16", "dequantized"), key=lambda s: metrics[f"loss_{s}"])
+    assert f"merged, {lower}, kept" in (stage.model / "README.md").read_text()
+
+
+def test_an_unquantized_base_has_one_way(stage):
+    assert "loss_dequantized" not in stage.run(quantization="none").metrics
+
+
+def test_a_merge_that_misses_its_tolerance_fails_with_both_numbers(stage):
+    with pytest.raises(PipelineError, match=r"at \d+\.\d % of positions, wanted are 100\.0 %"):
+        stage.run(strategy="base16", min_agreement=1.0, tolerance_percent=100)
+
+
+def test_a_regressed_model_is_not_merged(stage):
+    stage.write("gate.json", REGRESSED)
+    with pytest.raises(PipelineError, match="regressed: Loss on held-out is worse"):
+        stage.run()
+
+
+def test_force_merges_and_the_card_says_so(stage):
+    stage.write("gate.json", REGRESSED)
+    stage.run(force=True, strategy="base16")
+    assert "against this verdict, by `merge.force`" in (stage.model / "README.md").read_text()
+
+
+def test_force_is_not_mentioned_where_it_changed_nothing(stage):
+    stage.run(force=True, strategy="base16")
+    assert "merge.force" not in (stage.model / "README.md").read_text()
+
+
+def test_tied_embeddings_stay_tied(stage):
+    make_base(stage.root / "weights", tied=True)
+    make_adapter(stage.root / "weights", stage.root / "adapter")
+    stage.run(strategy="best")
+    model = AutoModelForCausalLM.from_pretrained(stage.model, dtype="auto")
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    base = AutoModelForCausalLM.from_pretrained(stage.root / "weights", dtype=torch.bfloat16)
+    assert torch.equal(model.lm_head.weight, base.lm_head.weight)
+
+
+def test_stablelm_merges(stage):
+    make_base(stage.root / "weights", "stablelm")
+    make_adapter(stage.root / "weights", stage.root / "adapter")
+    stage.run(strategy="best", max_shard_gib=0.0001)
+    assert (stage.model / "model.safetensors.index.json").exists()
+
+
+def test_an_adapter_of_another_base_is_refused(stage):
+    file = stage.root / "adapter" / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes().replace(b"layers.1.", b"layers.7."))
+    with pytest.raises(PipelineError, match=r"5 layers that the base does not have, such as .*7"):
+        stage.run()
+
+
+def test_an_empty_held_out_split_is_refused(stage):
+    for file in (stage.root / "test").iterdir():
+        file.unlink()
+    write_empty(stage.root / "test")
+    with pytest.raises(PipelineError, match="0 rows"):
+        stage.run()
+
+
+def write_empty(folder):
+    from tests.unit.merging.conftest import write_windows
+
+    write_windows(folder, rows=0)
+
+
+def test_disk_is_checked_before_anything_is_written(stage, monkeypatch):
+    def full(*_):
+        raise PipelineError("merging needs 9 GiB of disk and 1 GiB are free", "Free it.")
+
+    monkeypatch.setattr(merging, "check_disk", full)
+    with pytest.raises(PipelineError, match="9 GiB of disk and 1 GiB"):
+        stage.run()
+    assert not list((stage.root / "out").iterdir())
+
+
+def test_the_model_comes_with_config_tokenizer_and_licences(stage):
+    stage.run(strategy="base16", dtype="float16")
+    names = {file.name for file in stage.model.iterdir()}
+    assert names == {
+        "LICENSE",
+        "NOTICE.txt",
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    assert json.loads((stage.model / "config.json").read_text())["dtype"] == "float16"
+
+
+def test_the_card_tells_base_licence_verdict_and_numbers(stage):
+    stage.run(strategy="base16")
+    card = (stage.model / "README.md").read_text()
+    for words in (
+        "base_model: tiny/llama",
+        "license_name: MIT",
+        "**improved**",
+        "| 2.000 | 1.500 | -0.500 | -0.600 to -0.400 |",
+        "| held-out | 12 | 12 | 240 |",
+        "rank 4, alpha 8",
+        "See LICENSE, NOTICE.txt beside this card.",
+    ):
+        assert words in card
+
+
+def test_two_merges_are_the_same_bytes(stage):
+    stage.run(strategy="best")
+    stage.run(out="again", strategy="best")
+    for file in stage.model.iterdir():
+        assert (stage.root / "again" / "model" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_dequantizing_an_unquantized_base_is_refused_in_the_settings():
+    with pytest.raises(ValidationError, match="nothing to dequantize"):
+        MergeSettings(strategy="dequantized", quantization="none")

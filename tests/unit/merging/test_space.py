@@ -1,0 +1,28 @@
+from collections import namedtuple
+
+import pytest
+
+from tasks.core.errors import PipelineError
+from tasks.merging import space
+
+Usage = namedtuple("Usage", "total used free")
+Memory = namedtuple("Memory", "available")
+
+
+def test_too_little_disk_is_said_with_both_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: Usage(0, 0, 2 * space.GIB))
+    with pytest.raises(PipelineError) as error:
+        space.check_disk(tmp_path, 5 * space.GIB, copies=2)
+    assert error.value.problem == "merging needs 10.5 GiB of disk and 2.0 GiB are free"
+    assert "base16" in error.value.remedy
+
+
+def test_too_little_memory_is_said_with_both_numbers(monkeypatch):
+    monkeypatch.setattr(space.psutil, "virtual_memory", lambda: Memory(3 * space.GIB))
+    with pytest.raises(PipelineError, match=r"needs 6\.0 GiB of memory and 3\.0 GiB"):
+        space.check_memory(5 * space.GIB, space.GIB)
+
+
+def test_a_3b_model_fits_in_12_gib(monkeypatch):
+    monkeypatch.setattr(space.psutil, "virtual_memory", lambda: Memory(12 * space.GIB))
+    assert space.check_memory(2 * 2_795_443_200, 2 * space.GIB) < 8
