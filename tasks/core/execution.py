@@ -7,10 +7,12 @@ the sources did not change under the run, write the manifest, rename.
 """
 
 import dataclasses
+import errno
 import logging
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import tempfile
 import time
@@ -71,16 +73,16 @@ def execute(
             start = time.perf_counter()
             with gpu_lock(config) if stage.gpu else nullcontext(), _logged(log, stage.name):
                 summary = stage.load_run()(view, _inputs(stage, store, made), work)
-            _check_sources(stage, view, plan.parts.get("sources", {}))
-            manifest = _describe(
-                plan, key, summary, work, seconds=time.perf_counter() - start, flow_run=flow_run
-            )
+                _check_sources(stage, view, plan.parts.get("sources", {}))
+                seconds = time.perf_counter() - start
+                manifest = _describe(plan, key, summary, work, seconds, flow_run)
+                manifest.write(work.out)
         store.publish(manifest, work)
         return manifest
 
 
-def _describe(
-    plan: StagePlan, key: str, summary: Summary, work: Work, *, seconds: float, flow_run: str
+def _describe(  # noqa: PLR0917 - one value for each field of the manifest
+    plan: StagePlan, key: str, summary: Summary, work: Work, seconds: float, flow_run: str
 ) -> Manifest:
     """The manifest of what a stage has just written."""
     stage = plan.stage
@@ -152,12 +154,24 @@ def _logged(log: Path, stage: str) -> Iterator[None]:
     except PipelineError:
         raise
     except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise _no_space(stage, log.parent, error) from error
         logging.getLogger(stage).error("stage failed", exc_info=error)
         raise StageError(stage, error, log) from error
     finally:
         logging.captureWarnings(False)
         root.removeHandler(handler)
         handler.close()
+
+
+def _no_space(stage: str, folder: Path, error: BaseException) -> PipelineError:
+    """The disk is full; both numbers, and what was kept."""
+    usage = shutil.disk_usage(folder)
+    free, total = (f"{n / 2**30:.2f} GiB" for n in (usage.free, usage.total))
+    return PipelineError(
+        f"stage {stage}: {error} ({free} of {total} free)",
+        "Make room (`finetune gc` lists what can go) and run again; finished stages are kept.",
+    )
 
 
 def _summary_dict(summary: Summary) -> dict[str, Any]:

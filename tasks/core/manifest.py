@@ -81,6 +81,20 @@ def read(folder: Path) -> Manifest | None:
         return None
 
 
+def why_unreadable(folder: Path) -> str:
+    """Why `read` gives None for a folder, in words."""
+    try:
+        raw = json.loads((folder / NAME).read_bytes())
+        version = raw["version"]
+    except FileNotFoundError:
+        return f"{NAME} is not there"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{NAME} is torn"
+    if version > VERSION:
+        return f"{NAME} has version {version}, this program reads up to {VERSION}"
+    return f"{NAME} is not of this key"
+
+
 def describe_files(folder: Path) -> dict[str, File]:
     """Every file below `folder`, hashed and flushed to the disk; manifest.json itself left out."""
     files = {}

@@ -48,8 +48,15 @@ REASON = pa.struct(
     ]
 )
 
-KEPT = ROWS  # filter.kept
-REJECTED = ROWS.append(pa.field("reasons", pa.list_(REASON)))  # filter.rejected
+# filter.kept; texts are redacted
+KEPT = ROWS.append(
+    # least row_id of all rows tied to this one by duplicates; what train and test must not share
+    pa.field("cluster", pa.string())
+).append(
+    # JSON list of [column, type, start, end], characters of the text as ingested; "" for none
+    pa.field("redactions", pa.string())
+)
+REJECTED = KEPT.append(pa.field("reasons", pa.list_(REASON)))  # filter.rejected
 
 # prompt.train, prompt.validation, prompt.test
 PROMPTS = pa.schema(

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core import manifest as manifests
+from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.progress import say
@@ -60,7 +61,7 @@ class Store:
             return Found(None)
         manifest = manifests.read(folder)
         if manifest is None or manifest.key != key:
-            return Found(None, ("unreadable", str(folder / manifests.NAME)))
+            return Found(None, ("unreadable", manifests.why_unreadable(folder)))
         problem = manifests.damage(folder, manifest.files, self._memo, deep)
         return Found(None, problem) if problem else Found(manifest)
 
@@ -90,6 +91,7 @@ class Store:
         lock.
         """
         base = self.root / ".work" / f"{stage}-{key[:KEY_DIGITS]}"
+        self._check_writable()
         with locked(self.root / ".locks" / f"{stage}-{key[:KEY_DIGITS]}", waiting):
             work = Work(base / "out", base / "scratch")
             if manifests.read(work.out) is None:
@@ -97,6 +99,16 @@ class Store:
             work.out.mkdir(parents=True, exist_ok=True)
             work.scratch.mkdir(parents=True, exist_ok=True)
             yield work
+
+    def _check_writable(self) -> None:
+        try:
+            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
+            os.utime(self.root / ".locks")
+        except OSError as error:
+            raise PipelineError(
+                f"the artifacts folder {self.root} can't be written: {error.strerror}",
+                "Make it writable, or set FINETUNE_HOME to a folder that is.",
+            ) from error
 
     def in_use(self) -> AbstractContextManager[None]:
         """Held by every run, so that nothing it rests on is collected meanwhile."""
@@ -129,10 +141,8 @@ class Store:
         replaced = work.out.parent / "replaced"
         if target.exists():
             problem = self.find(manifest.stage, manifest.key).problem
-            if problem and problem[0] == "edited":
-                target.rename(_free_name(target))
-            else:
-                target.rename(_free_name(replaced))
+            keep = problem is not None and problem[0] in ("edited", "unreadable")
+            target.rename(_free_name(target if keep else replaced))
         work.out.rename(target)
         manifests.sync_folder(target.parent)
         shutil.rmtree(work.out.parent, ignore_errors=True)

@@ -24,7 +24,8 @@ TRASH = ".trash"
 
 def artifacts(root: Path) -> Iterator[Path]:
     """Folders of all artifacts below `root`, whole or not, by stage and key."""
-    for stage in sorted(p for p in root.glob("*") if p.is_dir() and not p.name.startswith(".")):
+    folders = (p for p in root.glob("*") if p.is_dir() and not p.is_symlink())  # link: champion
+    for stage in sorted(p for p in folders if not p.name.startswith(".")):
         yield from sorted(p for p in stage.iterdir() if p.is_dir() and len(p.name) == KEY_DIGITS)
 
 

@@ -20,7 +20,7 @@ class BaseSettings(Section):
     revision: str | None = Field(
         None,
         pattern=COMMIT,
-        description="Commit of hub_id, 40 hex digits. null: pinned at first use, in data/pins.json.",
+        description="Commit of hub_id, 40 hex digits. null: pinned at first use in data/pins.json.",
     )
     path: str | None = Field(
         None,

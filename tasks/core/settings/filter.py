@@ -3,11 +3,11 @@ StarCoder2."""
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.core.settings.fields import Section
 
-Kind = Literal["function", "instruction"]
+Kind = Literal["function", "instruction", "edit"]
 
 PERMISSIVE = (
     "0BSD",
@@ -30,6 +30,102 @@ PERMISSIVE = (
     "Unlicense",
     "Zlib",
 )
+
+
+class NearDuplicateSettings(Section):
+    """Rows that are almost the same, instruction, input and output taken together.
+
+    MinHash proposes pairs, the true Jaccard similarity of their word n-grams decides. The chance
+    that a pair is proposed is 1 - (1 - J^rows_per_band)^bands: at 25 bands of 10 rows it is 0.51 at
+    J = 0.7, 0.94 at 0.8 and 0.99 at 0.85; fewer rows a band find more and cost more checks.
+    """
+
+    enabled: bool = Field(True, description="Whether near duplicates are removed.")
+    jaccard: float = Field(
+        0.7, ge=0.3, le=1, description="Least Jaccard similarity of two duplicates, 0..1."
+    )
+    ngram_words: int = Field(5, ge=1, le=20, description="Words of an n-gram.")
+    permutations: int = Field(256, ge=16, le=2048, description="Hashes of a MinHash signature.")
+    bands: int = Field(25, ge=1, le=512, description="Bands that a signature is cut into.")
+    rows_per_band: int = Field(
+        10, ge=1, le=64, description="Hashes of a band; all of them must agree."
+    )
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> "NearDuplicateSettings":
+        if self.bands * self.rows_per_band > self.permutations:
+            raise ValueError(
+                f"{self.bands} bands of {self.rows_per_band} rows need "
+                f"{self.bands * self.rows_per_band} permutations, there are {self.permutations}\n"
+                "Lower bands or rows_per_band, or raise permutations."
+            )
+        return self
+
+
+class PrivacySettings(Section):
+    """Secrets and personal data in the texts of a row."""
+
+    redact: tuple[Literal["secret", "email", "ip"], ...] = Field(
+        ("secret", "email", "ip"),
+        description="What a placeholder takes the place of: tokens and passwords of well-known "
+        "formats, e-mail addresses, public IP addresses.",
+    )
+    drop_private_keys: bool = Field(
+        True, description="Reject rows that hold a private key block; it is redacted in any case."
+    )
+
+
+class BenchmarkFile(Section):
+    """Your own tasks that must not be trained on: a JSONL file, one task a line."""
+
+    path: str = Field(
+        ..., min_length=1, description="JSONL file; a relative path starts at FINETUNE_HOME."
+    )
+    id: str = Field("task_id", description="Key of the task's name; else its line number.")
+    prompt: str = Field("prompt", description="Key of the task's text.")
+    solution: str = Field("canonical_solution", description="Key of the answer; may be absent.")
+    tests: str = Field("test", description="Key of tests that define check(); may be absent.")
+    entry: str = Field("entry_point", description="Key of the function's name; may be absent.")
+
+
+class DecontaminationSettings(Section):
+    """Rows that hold a task of a benchmark; what is measured is how much of the task a row holds,
+    so a wrapper around it does not hide it."""
+
+    benchmarks: tuple[Literal["humaneval"], ...] = Field(
+        ("humaneval",),
+        description="Known benchmarks, read from their installed package; a missing one is told.",
+    )
+    files: tuple[BenchmarkFile, ...] = Field((), description="Your own benchmark files.")
+    require_benchmarks: bool = Field(
+        False, description="Fail where a benchmark's data is not installed, instead of telling it."
+    )
+    min_substring_characters: int = Field(
+        40,
+        ge=20,
+        description="Shortest text of a task, whitespace aside, that counts where a row holds it.",
+    )
+    ngram_words: int = Field(10, ge=5, le=50, description="Words of an n-gram.")
+    max_containment: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="A row is rejected from this share of the n-grams of a task's text, 0..1.",
+    )
+    syntax_trees: bool = Field(
+        True, description="Compare functions with identifiers renamed and formatting aside."
+    )
+    execution: bool = Field(
+        False,
+        description="Run functions against the tasks' tests in the sandbox; tens of milliseconds "
+        "for each function.",
+    )
+    max_executions: int = Field(
+        2_000, ge=1, description="Functions run at most, chosen by a hash of the row's id."
+    )
+    execution_timeout_s: float = Field(
+        3.0, gt=0, le=60, description="Time for one function and all tests, in seconds."
+    )
 
 
 class FilterSettings(Section):
@@ -89,4 +185,13 @@ class FilterSettings(Section):
         ("instruction", "output"),
         description="Texts that no two kept rows share, whitespace and comments aside; "
         "an instruction counts together with its input.",
+    )
+    near_duplicates: NearDuplicateSettings = Field(
+        default_factory=NearDuplicateSettings, description="Rows that are almost the same."
+    )
+    privacy: PrivacySettings = Field(
+        default_factory=PrivacySettings, description="Secrets and personal data."
+    )
+    decontamination: DecontaminationSettings = Field(
+        default_factory=DecontaminationSettings, description="Tasks of benchmarks."
     )

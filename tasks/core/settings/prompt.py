@@ -1,19 +1,28 @@
 """Settings of the stage `prompt`."""
 
-from typing import Literal
-
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section
+from tasks.core.templates import problem_of
 
 
 class PromptSettings(Section):
     """How a row becomes text, and which rows are held out."""
 
-    template: Literal["instruction", "completion"] = Field(
+    template: str = Field(
         "instruction",
         description="instruction: sections under ### headings; completion: instruction and input "
-        "as they stand, continued by the output as it stands.",
+        "as they stand, continued by the output as it stands; chat: the base model's own chat "
+        "template; or a text of yours with {instruction}, and {input} and {output} if wanted (a "
+        "paragraph with {input} is left out of rows without one; what stands behind {output} ends "
+        "the answer).",
+    )
+    fim_rate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the training rows with a function that become infilling, 0..1: its "
+        "code with a hole, to be filled. The base model's tokenizer must have tokens for that.",
     )
     validation_share: float = Field(
         0.05, gt=0, lt=1, description="Share of projects held out to watch training, 0..1."
@@ -28,6 +37,17 @@ class PromptSettings(Section):
     max_held_out_rows: int | None = Field(
         None, ge=1, description="Hold out at most so many rows in each of validation and test."
     )
+
+    @field_validator("template")
+    @classmethod
+    def _is_template(cls, template: str) -> str:
+        if problem := problem_of(template):
+            raise ValueError(
+                f"{template!r} {problem}\n"
+                "Write instruction, completion, chat, or a text such as "
+                "'Task: {instruction}\\n\\n{input}\\n\\nAnswer: {output}'."
+            )
+        return template
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> "PromptSettings":

@@ -100,4 +100,4 @@ def test_unknown_field_inside_a_source_offers_the_nearest_name():
 def test_unknown_kind_of_source_lists_the_kinds():
     with pytest.raises(PipelineError) as error:
         check({"ingest": {"sources": [{"kind": "flies", "path": "x"}]}})
-    assert "files, packages, folder" in error.value.remedy
+    assert "files, huggingface, packages, folder, git" in error.value.remedy

@@ -50,7 +50,7 @@ def test_stage_that_does_not_write_a_declared_output_is_refused(pipeline, toy, m
     from tasks.core.stage import Summary
 
     monkeypatch.setattr(toy, "sort", lambda config, inputs, work: Summary("nothing"))
-    with pytest.raises(RuntimeError, match="did not write"):
+    with pytest.raises(StageError, match="did not write"):
         pipeline.run()
 
 

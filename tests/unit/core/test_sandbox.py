@@ -1,0 +1,512 @@
+"""What a generated program can't do, under every level that isolates; and what its verdict is."""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.errors import PipelineError
+from tasks.core.sandbox import (
+    BUBBLEWRAP,
+    EXCEPTION,
+    INFRA,
+    OOM,
+    PASS,
+    RLIMITS,
+    SYNTAX,
+    TIMEOUT,
+    UNSHARE,
+    WRONG,
+    Job,
+    Limits,
+    Outcome,
+    Sandbox,
+    inside,
+    levels,
+)
+
+TIMEOUT_S = 10.0  # for programs that should end by themselves, on a busy machine
+
+
+@pytest.fixture(scope="module", params=[BUBBLEWRAP, UNSHARE])
+def sandbox(request: pytest.FixtureRequest) -> Sandbox:
+    box = Sandbox(request.param, Limits(memory_mib=256), workers=2)
+    if (reason := box.defect()) is not None:
+        pytest.skip(f"{request.param} does not work here: {reason}")
+    return box
+
+
+def judge(
+    box: Sandbox, program: str, checks: str = "assert f() == 1", timeout_s: float = TIMEOUT_S
+) -> Outcome:
+    return box.run(Job(textwrap.dedent(program), "f", checks, timeout_s=timeout_s))
+
+
+def answer(box: Sandbox, program: str) -> object:
+    """What f() returned, shown by a failing check."""
+    outcome = judge(box, program, "raise ValueError(repr(f()))")
+    assert outcome.verdict == WRONG, outcome
+    return eval(outcome.detail.removeprefix("ValueError: "))
+
+
+# --- verdicts ---------------------------------------------------------------------------------
+
+
+def test_a_right_function_passes(sandbox: Sandbox) -> None:
+    assert judge(sandbox, "def f():\n    return 1").verdict == PASS
+
+
+def test_a_wrong_function_is_wrong_and_the_failed_check_is_told(sandbox: Sandbox) -> None:
+    outcome = judge(sandbox, "def f():\n    return 2", "x = 3\nassert f() == 1\n")
+    assert (outcome.verdict, outcome.detail) == (WRONG, "assert f() == 1")
+
+
+def test_a_program_that_does_not_parse_is_syntax(sandbox: Sandbox) -> None:
+    assert judge(sandbox, "def f(:").verdict == SYNTAX
+
+
+def test_a_program_that_raises_is_exception_with_its_text(sandbox: Sandbox) -> None:
+    outcome = judge(sandbox, "def f():\n    return {}['k']")
+    assert (outcome.verdict, outcome.detail) == (EXCEPTION, "KeyError: 'k'")
+
+
+def test_an_assertion_of_the_program_itself_is_exception(sandbox: Sandbox) -> None:
+    assert judge(sandbox, "def f():\n    assert False").verdict == EXCEPTION
+
+
+def test_a_missing_function_is_exception(sandbox: Sandbox) -> None:
+    assert judge(sandbox, "def g():\n    return 1").verdict == EXCEPTION
+
+
+def test_an_endless_loop_is_timeout_and_ends(sandbox: Sandbox) -> None:
+    begin = time.monotonic()
+    assert judge(sandbox, "def f():\n    while True: pass", timeout_s=1).verdict == TIMEOUT
+    assert time.monotonic() - begin < 6
+
+
+def test_a_program_that_waits_is_timeout(sandbox: Sandbox) -> None:
+    program = "import time\ndef f():\n    time.sleep(600)"
+    assert judge(sandbox, program, timeout_s=1).verdict == TIMEOUT
+
+
+def test_checks_that_never_end_are_timeout(sandbox: Sandbox) -> None:
+    checks = "f()\nwhile True: pass"
+    assert judge(sandbox, "def f(): return 1", checks, timeout_s=1).verdict == TIMEOUT
+
+
+def test_a_memory_bomb_is_oom(sandbox: Sandbox) -> None:
+    program = "kept = []\ndef f():\n    while True: kept.append(bytearray(1 << 22))"
+    assert judge(sandbox, program).verdict == OOM
+
+
+def test_a_check_that_expects_an_exception_gets_it(sandbox: Sandbox) -> None:
+    checks = "try:\n    f()\nexcept ValueError as e:\n    assert str(e) == 'x'\nelse:\n    assert 0"
+    assert judge(sandbox, "def f():\n    raise ValueError('x')", checks).verdict == PASS
+
+
+def test_a_set_has_the_same_order_in_every_run(sandbox: Sandbox) -> None:
+    program = "def f():\n    return list({'a', 'b', 'c', 'd', 'e', 'f'})"
+    assert answer(sandbox, program) == answer(sandbox, program)
+
+
+def test_random_numbers_are_the_same_in_every_run(sandbox: Sandbox) -> None:
+    program = "import random\ndef f():\n    return random.random()"
+    assert answer(sandbox, program) == answer(sandbox, program)
+
+
+# --- a pass can't be had by trickery --------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_leaving_early_is_no_pass(sandbox: Sandbox, way: str) -> None:
+    assert judge(sandbox, f"import os, sys\n{way}").verdict in (EXCEPTION, OOM)
+    assert judge(sandbox, f"import os, sys\ndef f():\n    {way}").verdict in (EXCEPTION, OOM)
+
+
+def test_an_object_that_equals_everything_is_wrong(sandbox: Sandbox) -> None:
+    program = """
+        class Any(int):
+            def __eq__(self, other): return True
+            def __hash__(self): return 1
+        def f(): return Any(5)
+    """
+    assert judge(sandbox, program).verdict == WRONG
+
+
+def test_a_strange_object_is_wrong(sandbox: Sandbox) -> None:
+    program = """
+        class Any:
+            def __eq__(self, other): return True
+        def f(): return Any()
+    """
+    assert judge(sandbox, program).verdict == WRONG
+
+
+def test_patched_builtins_do_not_reach_the_checks(sandbox: Sandbox) -> None:
+    program = """
+        import builtins, sys
+        builtins.AssertionError = builtins.ValueError = KeyboardInterrupt
+        sys.modules["__main__"].check = lambda *a: ("pass", "")
+        def f(): return 2
+    """
+    assert judge(sandbox, program).verdict == WRONG
+
+
+def test_a_guessed_verdict_on_standard_output_is_no_pass(sandbox: Sandbox) -> None:
+    program = """
+        import os
+        def f():
+            for fd in range(64):
+                try: os.write(fd, b'started\\n' + b'0' * 32 + b'["pass", "", 0]\\n')
+                except OSError: pass
+            os._exit(0)
+    """
+    assert judge(sandbox, program).verdict == EXCEPTION
+
+
+def test_a_forged_message_on_the_pipe_is_no_pass(sandbox: Sandbox) -> None:
+    program = """
+        import json, os
+        def f():
+            text = json.dumps({"verdict": "pass", "detail": ""}).encode()
+            for fd in range(3, 64):
+                try: os.write(fd, b"%010d" % len(text) + text)
+                except OSError: pass
+            os._exit(0)
+    """
+    assert judge(sandbox, program).verdict == EXCEPTION
+
+
+def test_neither_nonce_nor_checks_are_in_the_program_s_memory(sandbox: Sandbox) -> None:
+    # both reach the sandbox in one message
+    program = """
+        import gc
+        def f():
+            word, texts = "".join(["unmis", "takable"]), []
+            for kept in gc.get_objects():
+                if isinstance(kept, dict): kept = [*kept.keys(), *kept.values()]
+                if isinstance(kept, (list, tuple, set)):
+                    texts += [t for t in kept if isinstance(t, str)]
+            return sum(word in t and t != word for t in texts)
+    """
+    assert judge(sandbox, program, "unmistakable = f()\nassert unmistakable == 0").verdict == PASS
+
+
+def test_the_checker_can_be_neither_traced_nor_read(sandbox: Sandbox) -> None:
+    program = """
+        import ctypes, os
+        def f():
+            libc = ctypes.CDLL(None, use_errno=True)
+            attached = libc.ptrace(16, os.getppid(), 0, 0)
+            return attached
+    """
+    assert answer(sandbox, program) == -1
+
+
+def test_killing_the_checker_is_charged_to_the_program(sandbox: Sandbox) -> None:
+    program = "import os\ndef f():\n    os.kill(os.getppid(), 9)\n    os.kill(-1, 9)"
+    assert judge(sandbox, program).verdict in (EXCEPTION, OOM)
+
+
+def test_checks_that_catch_everything_do_not_hide_a_dead_program(sandbox: Sandbox) -> None:
+    checks = "try:\n    f()\nexcept BaseException:\n    pass"
+    assert judge(sandbox, "import os\ndef f(): os._exit(0)", checks).verdict == EXCEPTION
+
+
+def test_an_answer_too_large_to_read_is_no_pass(sandbox: Sandbox) -> None:
+    assert judge(sandbox, "def f(): return 'x' * (8 << 20)").verdict == EXCEPTION
+
+
+# --- the machine ---------------------------------------------------------------------------------
+
+
+def test_no_file_of_the_host_can_be_written(sandbox: Sandbox, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for path in (tmp_path / "x", "/usr/x", "/etc/x", "/x", "/dev/x"):
+        program = f"def f():\n    open({str(path)!r}, 'w').write('x')\n    return 1"
+        assert judge(sandbox, program).verdict == EXCEPTION
+        assert not Path(path).exists()
+
+
+def test_no_file_of_the_host_can_be_read(sandbox: Sandbox, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o644)
+    for path in (secret, "/etc/passwd", "/etc/hostname", Path.home() / ".profile"):
+        outcome = judge(sandbox, f"def f():\n    open({str(path)!r}).read()\n    return 1")
+        assert outcome.verdict == EXCEPTION, path
+
+
+def test_a_home_folder_shows_nothing_but_the_interpreter(sandbox: Sandbox) -> None:
+    home = str(Path.home())
+    program = (
+        f"import os\ndef f():\n    return os.listdir({home!r}) if os.path.isdir({home!r}) else []"
+    )
+    shown = answer(sandbox, program)
+    prefix = Path(sys.base_prefix).resolve()
+    allowed = {prefix.relative_to(home).parts[0]} if prefix.is_relative_to(home) else set()
+    assert isinstance(shown, list)
+    assert set(shown) <= allowed
+
+
+def test_a_link_leads_to_no_file_of_the_host(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    program = f"""
+        import os
+        def f():
+            os.symlink({str(tmp_path)!r}, "/tmp/link")
+            return os.path.exists("/tmp/link/secret")
+    """
+    assert answer(sandbox, program) is False
+
+
+def test_a_shell_command_reaches_no_file_of_the_host(sandbox: Sandbox, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    program = f"""
+        import os, posix, subprocess
+        def f():
+            os.system("touch {tmp_path}/a"); posix.system("touch {tmp_path}/b")
+            subprocess.run(["touch", "{tmp_path}/c"])
+            return 1
+    """
+    assert judge(sandbox, program).verdict == PASS
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_on_this_machine_is_out_of_reach(sandbox: Sandbox) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        program = f"""
+            import socket
+            def f():
+                socket.create_connection(("127.0.0.1", {port}), 2)
+                return 1
+        """
+        assert judge(sandbox, program).verdict == EXCEPTION
+
+
+def test_the_environment_is_not_ours(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_USER", "x")
+    program = "import os\ndef f():\n    return sorted(os.environ)"
+    shown = answer(sandbox, program)
+    assert isinstance(shown, list)
+    assert set(shown) <= {*levels.ENVIRONMENT, "PWD", "SHLVL", "_"}
+
+
+def test_other_processes_are_not_seen(sandbox: Sandbox) -> None:
+    program = (
+        "import os\ndef f():\n    return os.listdir('/proc') if os.path.isdir('/proc') else []"
+    )
+    assert answer(sandbox, program) == []
+
+
+def test_the_program_has_no_capabilities(sandbox: Sandbox) -> None:
+    program = """
+        import ctypes, os
+        def f():
+            libc = ctypes.CDLL(None)
+            tried = [libc.mount(b"none", b"/tmp", b"tmpfs", 0, None), libc.chroot(b"/tmp")]
+            for change in (os.setuid, os.setgid):
+                try: change(12345); tried.append(0)
+                except OSError: tried.append(-1)
+            return tried
+    """
+    assert answer(sandbox, program) == [-1, -1, -1, -1]
+
+
+def test_started_by_root_the_program_is_somebody_else(sandbox: Sandbox) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("not started by root")
+    assert (
+        answer(sandbox, "import os\ndef f():\n    return 0 in (os.getuid(), os.getgid())") is False
+    )
+
+
+def test_a_fork_bomb_is_bounded(sandbox: Sandbox) -> None:
+    program = """
+        import os, time
+        def f():
+            forks = 0
+            try:
+                while forks < 1000:
+                    if os.fork() == 0: time.sleep(600)
+                    forks += 1
+            except OSError: pass
+            return forks
+    """
+    forks = answer(sandbox, program)
+    assert isinstance(forks, int)
+    assert forks <= sandbox.limits.processes
+
+
+def test_no_orphan_survives(sandbox: Sandbox) -> None:
+    mark = f"6{os.getpid()}{time.monotonic_ns() % 100_000}"
+    program = f"""
+        import os, subprocess
+        def f():
+            if os.fork() == 0:
+                os.setsid()
+                os.execvp("sleep", ["sleep", "{mark}"])
+            subprocess.Popen(["sleep", "{mark}"], start_new_session=True)
+            return 1
+    """
+    assert judge(sandbox, program).verdict == PASS
+    assert mark not in _command_lines()
+
+
+def _command_lines() -> str:
+    texts = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            texts.append(path.read_bytes().decode(errors="replace"))
+        except OSError:  # it ended meanwhile
+            continue
+    return "\n".join(texts)
+
+
+def test_a_flood_of_output_goes_nowhere(sandbox: Sandbox) -> None:
+    program = """
+        import os, sys
+        def f():
+            for _ in range(200):
+                print("x" * 100_000); sys.stderr.write("x" * 100_000); os.write(1, b"x" * 100_000)
+            return 1
+    """
+    assert judge(sandbox, program).verdict == PASS
+
+
+def test_a_long_error_text_is_cut_to_one_line(sandbox: Sandbox) -> None:
+    detail = judge(sandbox, "def f():\n    raise ValueError('x\\n' * 10**6)").detail
+    assert len(detail) < 400
+    assert "\n" not in detail
+
+
+def test_its_temporary_files_are_bounded(sandbox: Sandbox) -> None:
+    program = """
+        def f():
+            written = 0
+            try:
+                for i in range(100):
+                    with open(f"/tmp/{i}", "wb") as file: written += file.write(bytes(8 << 20))
+            except OSError: pass
+            return written
+    """
+    written = answer(sandbox, program)
+    assert isinstance(written, int)
+    assert written <= levels.TMP_MIB << 20
+
+
+def test_programs_do_not_find_each_other_s_files(sandbox: Sandbox) -> None:
+    program = """
+        import os
+        def f():
+            found = os.listdir("/tmp")
+            open("/tmp/left", "w").close()
+            return found
+    """
+    assert answer(sandbox, program) == []
+    assert answer(sandbox, program) == []
+
+
+def test_installed_packages_of_the_project_are_out_of_reach(sandbox: Sandbox) -> None:
+    assert judge(sandbox, "import torch\ndef f(): return 1").verdict == EXCEPTION
+
+
+# --- the pool, the ladder, failures of the sandbox ------------------------------------------
+
+
+def test_outcomes_come_in_the_order_of_the_jobs(sandbox: Sandbox) -> None:
+    jobs = [Job(f"def f(): return {i % 2}", "f", "assert f() == 1") for i in range(8)]
+    assert [o.verdict for o in sandbox.run_all(jobs)] == [WRONG, PASS] * 4
+
+
+class Flaky(Sandbox):
+    """Fails to start so many times."""
+
+    def __init__(self, level: str, failures: int) -> None:
+        super().__init__(level)
+        self._right, self.failures = self._command, failures
+
+    def _once(self, job: Job, slot: int) -> Outcome:
+        self.failures -= 1
+        self._command = ["/bin/false"] if self.failures >= 0 else self._right
+        return super()._once(job, slot)
+
+
+def test_a_sandbox_that_fails_once_is_tried_again() -> None:
+    box = Flaky(RLIMITS, failures=2)
+    assert judge(box, "def f(): return 1").verdict == PASS
+
+
+def test_a_sandbox_that_keeps_failing_is_infra_and_not_the_program_s_fault() -> None:
+    box = Flaky(RLIMITS, failures=3)
+    assert judge(box, "def f(): return 2").verdict == INFRA
+
+
+def test_a_missing_tool_is_infra_not_a_crash() -> None:
+    box = Sandbox(RLIMITS)
+    box._command = ["/no/such/program"]
+    assert judge(box, "def f(): return 1").verdict == INFRA
+
+
+def test_below_the_minimum_it_refuses_and_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(levels, "missing_tool", lambda level: None if level == RLIMITS else "tool")
+    with pytest.raises(PipelineError) as caught:
+        Sandbox.best(UNSHARE)
+    assert "bubblewrap: tool is not installed" in caught.value.problem
+    assert "apt install bubblewrap" in caught.value.remedy
+
+
+def test_rlimits_are_taken_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "missing_tool", lambda level: None if level == RLIMITS else "tool")
+    assert Sandbox.best(RLIMITS).level == RLIMITS
+
+
+# --- what travels between program and checker ---------------------------------------------
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.complex_numbers(allow_nan=False)
+)
+hashable = st.recursive(scalars, lambda s: st.tuples(s, s) | st.frozensets(s, max_size=3))
+plain = st.recursive(
+    scalars | st.sets(hashable, max_size=3),
+    lambda s: (
+        st.lists(s, max_size=3)
+        | st.lists(s, max_size=3).map(tuple)
+        | st.dictionaries(hashable, s, max_size=3)
+    ),
+)
+
+
+@given(plain)
+def test_plain_data_comes_back_as_it_was(value: object) -> None:
+    back = inside.unpack(json.loads(json.dumps(inside.pack(value))))
+    assert back == value
+    assert type(back) is type(value)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
+    )
+)
+def test_no_message_can_break_the_checker(message: object) -> None:
+    caught = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+    with contextlib.suppress(*caught):  # what Program.__call__ turns into a verdict
+        inside.unpack(message)
