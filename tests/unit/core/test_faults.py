@@ -4,9 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from tasks.core.errors import PipelineError, StageError
 from tasks.core.memo import Memo
 from tasks.core.plan import Planner
 
-CHILD = Path(__file__).with_name("kill_child.py")
 AS_ROOT = os.geteuid() == 0
 
 
@@ -78,19 +75,6 @@ def test_unwritable_artifacts_folder_is_a_clear_error(toy, tmp_path):
     with pytest.raises(PipelineError, match="can't be written") as error:
         pipeline.run()
     assert "FINETUNE_HOME" in error.value.remedy
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_twenty_processes_on_one_store_make_each_artifact_once(tmp_path):
-    (tmp_path / "words.txt").write_text("pear fig apple")
-    command = [sys.executable, CHILD, tmp_path / "artifacts", tmp_path / "words.txt"]
-    running = [
-        subprocess.Popen([*command, tmp_path / "log", "0"], stdout=subprocess.DEVNULL)
-        for _ in range(20)
-    ]
-    assert [process.wait() for process in running] == [0] * 20
-    assert sorted((tmp_path / "log").read_text().split()) == ["join", "read", "sort"]
 
 
 class TestAccept:

@@ -1,8 +1,10 @@
 """SIGKILL at every step that touches the disk: nothing half is whole, nothing done twice."""
 
+import os
 import random
-import subprocess
-import sys
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,73 +13,156 @@ from tasks.core import upkeep
 from tasks.core.memo import Memo
 from tasks.core.store import is_locked
 
-CHILD = Path(__file__).with_name("kill_child.py")
 KILLS_IN_A_ROW = 100
 
 
-def child(tmp_path, kill_at):
-    command = [sys.executable, CHILD, tmp_path / "artifacts", tmp_path / "words.txt"]
-    done = subprocess.run(
-        [*command, tmp_path / "log", str(kill_at)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, -9), done.stderr
-    return done
+class Victim:
+    """Runs the toy pipeline in a forked process that kills itself at a chosen step."""
+
+    def __init__(self, toy, root: Path) -> None:
+        self.toy = toy
+        self.root = root
+        self.artifacts = root / "artifacts"
+        self.log = root / "log"
+
+    def start(self, kill_at: int = 0) -> int:
+        """Id of a new process that runs the pipeline; `kill_at` 0: to its end."""
+        if child := os.fork():
+            return child
+        try:
+            self._run(kill_at)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+
+    def run(self, kill_at: int = 0) -> bool:
+        """Run; whether it was killed."""
+        status = os.waitpid(self.start(kill_at), 0)[1]
+        assert status in (0, signal.SIGKILL), status
+        return status != 0
+
+    def _run(self, kill_at: int) -> None:
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+            if steps == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def deadly(function: Callable) -> Callable:
+            def wrapped(*arguments, **options):
+                step()
+                result = function(*arguments, **options)
+                step()
+                return result
+
+            return wrapped
+
+        for owner, name in (
+            (Path, "rename"),
+            (Path, "write_text"),
+            (Path, "mkdir"),
+            (os, "fsync"),
+            (shutil, "rmtree"),
+        ):
+            setattr(owner, name, deadly(getattr(owner, name)))
+        for name in ("read", "sort", "join"):
+            setattr(self.toy, name, self._logged(name, getattr(self.toy, name)))
+        pipeline = self.toy.Pipeline(self.artifacts)
+        pipeline.store.sweep()
+        pipeline.run()
+        (self.root / "steps").open("w").write(str(steps))
+
+    def _logged(self, name: str, run: Callable) -> Callable:
+        def wrapped(config, inputs, work):
+            summary = run(config, inputs, work)
+            with self.log.open("a") as file:
+                file.write(f"{name}\n")
+            return summary
+
+        return wrapped
+
+    def steps(self) -> int:
+        """How many steps a whole run takes."""
+        self.run()
+        return int((self.root / "steps").read_text())
+
+    def ran(self) -> list[str]:
+        """Stages whose `run` came to its end since the last call."""
+        names = self.log.read_text().split() if self.log.exists() else []
+        self.log.write_text("")
+        return names
+
+    def published(self) -> set[tuple[str, str]]:
+        """(stage, key digits) of the artifacts in their place."""
+        found = self.artifacts.glob("*/*")
+        return {(p.parent.name, p.name) for p in found if len(p.name) == 12}
 
 
-def line(tmp_path):
-    """What the last stage's whole artifacts hold."""
-    return {p.read_text() for p in (tmp_path / "artifacts/join").glob("*/line.txt")}
+@pytest.fixture
+def victim(toy, tmp_path):
+    return Victim(toy, tmp_path)
 
 
-def check_store(tmp_path):
-    root = tmp_path / "artifacts"
+def check_store(root: Path) -> None:
     damaged = [p for p in upkeep.verify(root, Memo(None), deep=True) if p[1] is not None]
     assert damaged == []
-    assert [p for p in (root / ".work").glob("*") if not is_locked(root / ".locks" / p.name)] == []
+    assert list((root / ".work").glob("*")) == []
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.slow
-def test_a_hundred_kills_in_a_row_lose_nothing_and_leave_nothing(tmp_path):
-    (tmp_path / "words.txt").write_text("pear fig apple")
-    steps = int(child(tmp_path, 0).stdout)
+def test_a_hundred_kills_in_a_row_lose_nothing_and_leave_nothing(victim, toy):
+    steps = victim.steps()
     chance = random.Random(0)
     killed = 0
     while killed < KILLS_IN_A_ROW:
         words = f"pear fig apple {killed // 7}"  # new work every few kills
-        (tmp_path / "words.txt").write_text(words)
-        killed += child(tmp_path, chance.randint(1, steps)).returncode == -9
+        toy.SOURCE.write_text(words)
+        killed += victim.run(chance.randint(1, steps))
         if killed % 7 == 6:
-            (tmp_path / "log").write_text("")
-            child(tmp_path, 0)
-            assert " ".join(sorted(words.split())) in line(tmp_path)
-            check_store(tmp_path)
+            victim.run()
+            lines = {p.read_text() for p in victim.artifacts.glob("join/*/line.txt")}
+            assert " ".join(sorted(words.split())) in lines
+            check_store(victim.artifacts)
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.slow
-def test_whatever_the_step_a_finished_stage_does_not_run_again(tmp_path):
-    (tmp_path / "words.txt").write_text("b a")
-    steps = int(child(tmp_path, 0).stdout)
-    for n, step in enumerate(range(1, steps, 2)):
-        (tmp_path / "words.txt").write_text(f"b a {n}")
-        (tmp_path / "log").write_text("")
-        published = {p.name for p in (tmp_path / "artifacts").glob("*/*") if len(p.name) == 12}
-        child(tmp_path, step)
-        done = [
-            p.parent.name
-            for p in (tmp_path / "artifacts").glob("*/*")
-            if len(p.name) == 12 and p.name not in published
-        ]
-        (tmp_path / "log").write_text("")
-        child(tmp_path, 0)
-        again = (tmp_path / "log").read_text().split()
-        assert set(again) & set(done) == set(), f"killed at step {step}"
+def test_whatever_the_step_a_finished_stage_does_not_run_again(victim, toy):
+    steps = victim.steps()
+    for step in range(1, steps):
+        toy.SOURCE.write_text(f"b a {step}")
+        before = victim.published()
+        victim.ran()
+        victim.run(step)
+        done = {stage for stage, _ in victim.published() - before}
+        victim.ran()
+        victim.run()
+        assert set(victim.ran()) & done == set(), f"killed at step {step}"
 
 
-def test_lock_of_a_killed_run_is_free(tmp_path):
-    (tmp_path / "words.txt").write_text("b a")
-    child(tmp_path, 12)
-    locks = list((tmp_path / "artifacts/.locks").iterdir())
+def test_work_that_was_whole_when_the_process_died_is_not_repeated(victim, toy):
+    steps = victim.steps()
+    for step in range(1, steps):
+        toy.SOURCE.write_text(f"c a {step}")
+        victim.run(step)
+        whole = [p.parent.name for p in victim.artifacts.glob(".work/*/out") if manifest_in(p)]
+        victim.ran()
+        victim.run()
+        names = {name.rpartition("-")[0] for name in whole}
+        assert set(victim.ran()) & names == set(), f"killed at step {step}"
+
+
+def manifest_in(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file()
+
+
+def test_lock_of_a_killed_run_is_free(victim):
+    victim.run(12)
+    locks = list((victim.artifacts / ".locks").iterdir())
     assert locks
     assert not any(is_locked(lock) for lock in locks)
+
+
+def test_twenty_processes_on_one_store_make_each_artifact_once(victim):
+    running = [victim.start() for _ in range(20)]
+    assert [os.waitpid(child, 0)[1] for child in running] == [0] * 20
+    assert sorted(victim.ran()) == ["join", "read", "sort"]
