@@ -65,7 +65,7 @@ ingest:
 prompt: {{validation_share: 0.2, test_share: 0.2}}
 tokenize: {{max_tokens: 512, window_tokens: 512}}
 train: {{max_steps: 4, warmup_steps: 1, batch_tokens: 512}}
-evaluate: {{humaneval_problems: 0, samples: 1, max_new_tokens: 8}}
+evaluate: {{humaneval_problems: 0, probe_problems: 2, samples: 1, max_new_tokens: 8}}
 """
     )
     return path

@@ -16,6 +16,12 @@ class GateSettings(Section):
     pass_margin_points: float = Field(
         3.0, ge=0, le=100, description="How far pass@1 may fall, in percentage points."
     )
+    min_loss_gain_percent: float = Field(
+        0.5, ge=0, le=100, description="Least fall of a loss that counts, in percent of the base's."
+    )
+    min_share_gain_points: float = Field(
+        0.5, ge=0, le=100, description="Least rise of token accuracy or pass@1 that counts, points."
+    )
     resamples: int = Field(
         10_000, ge=100, le=1_000_000, description="Draws of the bootstrap behind an interval."
     )

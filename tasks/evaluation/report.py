@@ -1,0 +1,288 @@
+"""What a person sees: one HTML page that needs nothing else, the same in Markdown, and one line.
+
+Texts written by a model are data: the template escapes everything, and the page forbids scripts and
+any request.
+"""
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from tasks.evaluation import pictures, summary
+from tasks.evaluation.gate import Comparison, Gate, shown, shown_difference
+from tasks.evaluation.report_template import MARKDOWN, PAGE
+from tasks.evaluation.results import PASS, Attempt, Evaluation, ProblemResult
+
+MAX_SHOWN = 8  # flips of each kind, and samples, in the page
+MAX_TEXT = 4_000  # characters of one text
+LABELS = {  # of training.json, where the name alone reads badly
+    "tokens_per_s": "tokens/s",
+    "seconds": "time",
+    "peak_vram_gib": "peak GPU memory, GiB",
+    "peak_memory_gib": "peak memory, GiB",
+    "trainable_share": "trainable",
+    "step": "steps",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What other stages left to look at; empty where it was not made.
+
+    Attributes:
+        curve: Records of metrics.jsonl.
+        training: training.json.
+        funnel: funnel.json.
+    """
+
+    curve: Sequence[Mapping[str, Any]] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    funnel: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_shown(metrics: Path | None, training: Path | None, funnel: Path | None) -> Shown:
+    """Read the extras that are there; a missing or torn one leaves its place empty."""
+    lines = _text(metrics).splitlines()
+    records = [record for line in lines if isinstance(record := _parsed(line), dict)]
+    facts, counts = _parsed(_text(training)), _parsed(_text(funnel))
+    return Shown(
+        curve=records,
+        training=facts if isinstance(facts, dict) else {},
+        funnel=counts if isinstance(counts, dict) else {},
+    )
+
+
+def html(evaluation: Evaluation, gate: Gate, shown_by_others: Shown, *, title: str = "") -> str:
+    """The page, self-contained."""
+    return _render(PAGE, _view(evaluation, gate, shown_by_others, title), escape=True)
+
+
+def markdown(evaluation: Evaluation, gate: Gate, shown_by_others: Shown, *, title: str = "") -> str:
+    """The numbers of the page as Markdown, without the model's texts."""
+    return _render(MARKDOWN, _view(evaluation, gate, shown_by_others, title), escape=False)
+
+
+def headline(evaluation: Evaluation, gate: Gate) -> str:
+    """One line for a terminal, such as "improved: held-out loss 1.432 → 1.051"."""
+    probes = {rows.name for rows in evaluation.row_sets if rows.probe}
+    parts = [
+        f"{c.on} {c.name} {shown(c, c.base)} → {shown(c, c.tuned)}"
+        for c in gate.comparisons
+        if c.on not in probes
+    ]
+    return f"{gate.verdict}: {', '.join(parts) if parts else 'nothing was measured'}"
+
+
+def _render(template: str, view: Mapping[str, Any], *, escape: bool) -> str:
+    environment = Environment(
+        autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["md"] = _markdown_text
+    environment.filters["upper_first"] = _upper_first
+    return environment.from_string(template).render(view)
+
+
+def _upper_first(text: str) -> str:
+    """A phrase as the start of a cell; pass@1 is written small."""
+    return text if text.startswith("pass@") else text[:1].upper() + text[1:]
+
+
+def _markdown_text(text: str) -> str:
+    """Text that stays one cell of a table and is no markup."""
+    for character in "\\`*_|<>[]":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
+
+
+def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict[str, Any]:
+    """Everything that the templates show, as plain values in the order of the page."""
+    numbers = summary.metrics(evaluation)
+    spans = pictures.spans(gate.comparisons)
+    flips = _flips(evaluation.problems)
+    answers = [
+        {"label": "held-out", "kind": "", "id": s.row_id, "prompt": visible(s.prompt)}
+        | {"reference": visible(s.reference), "base": _answer(s.base), "tuned": _answer(s.tuned)}
+        for s in evaluation.samples[:MAX_SHOWN]
+    ]
+    return {
+        "title": title,
+        "verdict": gate.verdict,
+        "reasons": gate.reasons,
+        "comparisons": [
+            _comparison(c) | {"span": span} for c, span in zip(gate.comparisons, spans, strict=True)
+        ],
+        "notes": list(dict.fromkeys(c.note for c in gate.comparisons if c.note)),
+        "also": _also_measured(numbers),
+        "curve": pictures.loss_curve(others.curve),
+        "training": _facts(others.training),
+        "funnel": _funnel(others.funnel),
+        "splits": evaluation.splits,
+        "flips": {kind: len(found) for kind, found in flips.items()},
+        "answers": [a for found in flips.values() for a in found[:MAX_SHOWN]] + answers,
+        "left": sum(max(0, len(found) - MAX_SHOWN) for found in flips.values())
+        + max(0, len(evaluation.samples) - MAX_SHOWN),
+        "costs": [
+            {"what": c.what, "seconds": duration(c.seconds), "tokens": c.tokens}
+            | {"rate": c.tokens / c.seconds if c.tokens and c.seconds > 0 else None}
+            | {"memory": c.peak_memory_gib}
+            for c in evaluation.costs
+        ],
+        "sandbox": evaluation.sandbox,
+        "not_measured": evaluation.not_measured,
+        "settings": sorted((k, _scalar(v)) for k, v in evaluation.settings.items()),
+    }
+
+
+def _comparison(c: Comparison) -> dict[str, Any]:
+    margin = None
+    if c.margin is not None:
+        margin = shown_difference(c, c.margin if c.lower_is_better else -c.margin)
+    bounds = None
+    if c.low is not None and c.high is not None:
+        bounds = (shown_difference(c, c.low), shown_difference(c, c.high))
+    return {
+        "name": c.name,
+        "on": c.on,
+        "base": shown(c, c.base),
+        "tuned": shown(c, c.tuned),
+        "difference": shown_difference(c, c.difference),
+        "unit": "nats" if c.name == "loss" else "points",
+        "interval": bounds,
+        "p": "< 0.001" if c.p_adjusted < 0.001 else f"{c.p_adjusted:.3f}",
+        "units": f"{c.units:,} {c.unit if c.units != 1 else c.unit.removesuffix('s')}",
+        "margin": margin,
+        "outcome": "breached" if c.breached else c.outcome,
+    }
+
+
+def _also_measured(numbers: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(what, on, base, tuned) of the values that carry no test."""
+    rows = []
+    for on, found in numbers["rows"].items():
+        for name, digits in (("perplexity", 2), ("bits_per_byte", 3)):
+            if name in found["base"]:
+                pair = [f"{found[who][name]:,.{digits}f}" for who in ("base", "tuned")]
+                rows.append((name.replace("_", " "), on, *pair))
+    for on, found in [*numbers["problems"].items(), ("held-out samples", numbers["samples"])]:
+        for name in ("pass@10", "pass@100", "stops"):
+            pair = [found[who].get(name) for who in ("base", "tuned")]
+            if None not in pair:
+                label = "ends by itself" if name == "stops" else name
+                rows.append((label, on, *(f"{100 * value:.1f} %" for value in pair)))
+    return rows
+
+
+def _flips(problems: Sequence[ProblemResult]) -> dict[str, list[dict[str, Any]]]:
+    """Problems that one model passes and the other fails, what was won first."""
+    flips: dict[str, list[dict[str, Any]]] = {"won": [], "lost": []}
+    for p in summary.judged(problems):
+        before, after = p.base[0], p.tuned[0]
+        if (before.verdict == PASS) == (after.verdict == PASS):
+            continue
+        won = after.verdict == PASS
+        flips["won" if won else "lost"].append(
+            {
+                "label": "fail → pass" if won else "pass → fail",
+                "kind": "won" if won else "lost",
+                "id": f"{p.problem_id} · {p.style}",
+                "prompt": visible(p.prompt),
+                "reference": "",
+                "base": _answer(before),
+                "tuned": _answer(after),
+            }
+        )
+    return flips
+
+
+def _answer(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "text": visible(attempt.text) or "(nothing)",
+        "verdict": attempt.verdict,
+        "detail": visible(attempt.detail)[:200],
+        "tokens": attempt.tokens,
+        "stopped": attempt.stopped,
+    }
+
+
+def visible(text: str) -> str:
+    """The text, cut at `MAX_TEXT`, with characters that would hide or reorder it spelled out."""
+    cut = text[:MAX_TEXT]
+    shown_text = "".join(_spelled(c) for c in cut)
+    left = len(text) - len(cut)
+    return f"{shown_text}\n… {left:,} more characters" if left else shown_text
+
+
+def _spelled(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+        return character
+    return f"⟨U+{ord(character):04X}⟩"
+
+
+def _funnel(raw: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rows in, rows kept and the rules by how much they took."""
+    rows_in, kept = raw.get("rows"), raw.get("kept")
+    if not isinstance(rows_in, int) or not isinstance(kept, int) or not rows_in:
+        return None
+    reasons = [r for r in raw.get("reasons", ()) if isinstance(r, dict) and r.get("rows")]
+    return {
+        "rows_in": rows_in,
+        "kept": kept,
+        "kept_percent": round(100 * kept / rows_in, 1),
+        "reasons": [
+            {"rule": str(r["rule"]).replace("_", " "), "rows": r["rows"]}
+            | {"percent": round(100 * r["rows"] / rows_in, 2)}
+            for r in sorted(reasons, key=lambda r: (-r["rows"], str(r["rule"])))
+        ],
+    }
+
+
+def _facts(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Numbers and words of training.json with readable names; nested values stay out."""
+    facts = []
+    for name, value in raw.items():
+        if isinstance(value, (int, float)) and name == "seconds":
+            facts.append((LABELS[name], duration(value)))
+        elif isinstance(value, float) and name.endswith("_share"):
+            facts.append((LABELS.get(name, name.replace("_", " ")), f"{100 * value:.3f} %"))
+        elif isinstance(value, (str, bool, int, float)):
+            facts.append((LABELS.get(name, name.replace("_", " ")), _scalar(value)))
+    return facts
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _text(path: Path | None) -> str:
+    if path is None or not path.is_file():
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None

@@ -1,0 +1,114 @@
+import json
+import re
+from dataclasses import replace
+
+from tasks.evaluation import gate
+from tasks.evaluation.results import Attempt, Evaluation, ProblemResult, RowSet
+from tests.unit.evaluation.examples import evaluation, problems, rows
+
+
+def decide(found):
+    return gate.decide(found, resamples=500)
+
+
+def test_a_lower_held_out_loss_is_an_improvement():
+    found = decide(evaluation(held_out=-0.3))
+    assert found.verdict == "improved"
+    assert "Loss on held-out is better" in found.reasons[0]
+
+
+def test_no_difference_is_inconclusive():
+    found = decide(evaluation(held_out=0.0))
+    assert found.verdict == "inconclusive"
+    assert found.reasons == ("No difference is larger than chance explains.",)
+
+
+def test_forgetting_beyond_the_margin_is_a_regression_whatever_improved():
+    found = decide(evaluation(held_out=-0.3, probe=0.2))
+    assert found.verdict == "regressed"
+    assert "untouched code" in found.reasons[0]
+    assert re.search(r"more than the margin of 0\.01\d nats", found.reasons[0])
+
+
+def test_forgetting_within_the_margin_is_no_regression():
+    wide = gate.decide(evaluation(held_out=-0.3, probe=0.05), resamples=500, loss_margin_percent=20)
+    assert wide.verdict == "inconclusive"  # better at home, surely worse elsewhere
+    assert any("worse, within its margin" in reason for reason in wide.reasons)
+
+
+def test_a_probe_that_gets_better_is_not_what_was_asked_for():
+    assert decide(evaluation(held_out=0.0, probe=-0.3)).verdict == "inconclusive"
+
+
+def test_pass_rate_falls_below_its_margin_only_with_its_whole_interval():
+    assert decide(evaluation(0.0, tried=problems(0, 60, 60, 44))).verdict == "regressed"
+    few = decide(evaluation(0.0, tried=problems(0, 2, 10, 8)))  # 10 points down, of 20 problems
+    assert few.verdict == "inconclusive"
+
+
+def test_a_token_accuracy_has_no_margin():
+    margins = {c.name: c.margin for c in decide(evaluation(tried=problems(1, 1, 1, 1))).comparisons}
+    assert margins["token accuracy"] is None
+    assert margins["pass@1"] == 0.03
+
+
+def test_the_family_is_corrected():
+    found = decide(evaluation(0.0, tried=problems(won=7, lost=0, both=20, none=20)))
+    passed = found.comparisons[-1]
+    assert passed.p < 0.05 < passed.p_adjusted
+    assert found.verdict == "inconclusive"
+
+
+def test_the_note_says_what_can_be_detected():
+    note = decide(evaluation(tried=problems(14, 10, 40, 100))).comparisons[-1].note
+    assert note.startswith("humaneval (prompt): with 164 problems, 24 of them judged differently")
+    assert re.search(r"only if it is at least \d+\.\d points\.$", note)
+
+
+def test_few_projects_are_named():
+    found = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=3)),)))
+    assert "Only 3 projects" in found.comparisons[0].note
+    alone = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=1)),)))
+    assert alone.comparisons[0].low is None
+    assert alone.verdict == "inconclusive"
+
+
+def test_several_attempts_are_compared_by_their_share():
+    def tried(passes):
+        return tuple(Attempt("", 1, True, "pass" if i < passes else "wrong") for i in range(4))
+
+    many = tuple(
+        ProblemResult("own", str(i), "prompt", "", tried(i % 2), tried(2 + i % 2))
+        for i in range(40)
+    )
+    passed = decide(evaluation(0.0, tried=many)).comparisons[-1]
+    assert (passed.base, passed.tuned, passed.outcome) == (0.125, 0.625, "better")
+
+
+def test_nothing_measured_is_inconclusive():
+    assert decide(Evaluation(())).reasons == ("Nothing was measured.",)
+
+
+def test_gate_json_is_strict_json_and_comes_back():
+    found = decide(evaluation(tried=problems(3, 1, 4, 4)))
+    text = json.dumps(gate.to_dict(found), allow_nan=False)
+    assert gate.to_dict(gate.from_dict(json.loads(text))) == json.loads(text)
+
+
+def test_the_same_evaluation_gives_the_same_bytes():
+    texts = {json.dumps(gate.to_dict(decide(evaluation()))) for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_zero_is_shown_without_a_minus():
+    c = replace(decide(evaluation()).comparisons[0])
+    assert gate.shown_difference(c, -0.0001) == "+0.000"
+    assert gate.shown_difference(c, -0.0126) == "−0.013"
+
+
+def test_a_sure_gain_that_is_too_small_to_count_is_no_improvement():
+    sure = gate.decide(
+        evaluation(held_out=-0.3), resamples=500, min_loss_gain_percent=99, min_share_gain_points=99
+    )
+    assert sure.verdict == "inconclusive"
+    assert "too little to count" in sure.reasons[0]

@@ -1,0 +1,103 @@
+"""Greedy text: what plain greedy decoding gives, in batches, ended by whole sequences."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.evaluation import generation
+from tasks.evaluation.generation import generate
+from tasks.evaluation.pair import BASE, TUNED, Pair
+
+PROMPTS = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [11, 12], [20, 21, 22, 23]]
+
+
+def run(pair: Pair, prompts: Any = PROMPTS, new: int = 8, batch: int = 2, **more: Any) -> Any:
+    settings = {"stops": (), "pad_id": 0} | more
+    return generate(pair.model, prompts, max_new_tokens=new, batch=batch, **settings)
+
+
+def naive(pair: Pair, prompt: list[int], new: int) -> tuple[int, ...]:
+    """The whole text through the model again for every token."""
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(new):
+            ids.append(int(pair.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    return tuple(ids[len(prompt) :])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_padding_and_cache_change_no_token(pair: Pair, batch: int) -> None:
+    found = run(pair, batch=batch)
+    assert [g.ids for g in found] == [naive(pair, p, 8) for p in PROMPTS]
+
+
+def test_answers_come_in_the_order_of_the_prompts(pair: Pair) -> None:
+    assert run(pair, PROMPTS[::-1]) == run(pair)[::-1]
+
+
+def test_it_is_the_same_twice(pair: Pair) -> None:
+    assert run(pair) == run(pair)
+
+
+def test_base_and_tuned_write_different_texts(pair: Pair) -> None:
+    with pair.only(BASE):
+        base = run(pair)
+    with pair.only(TUNED):
+        tuned = run(pair)
+    assert base != tuned
+
+
+def test_a_stop_sequence_ends_an_answer_and_is_left_out(pair: Pair) -> None:
+    whole = run(pair)[0].ids
+    stop = whole[3:5]
+    first = next(i for i in range(len(whole)) if whole[i : i + 2] == stop)
+    stopped = run(pair, stops=(stop,))[0]
+    assert stopped == generation.Generated(whole[:first], first + 2, stopped=True)
+
+
+def test_a_part_of_a_stop_sequence_ends_nothing(pair: Pair) -> None:
+    whole = run(pair)[0].ids
+    missing = next(t for t in range(320) if t not in whole)
+    assert run(pair, stops=((whole[3], missing),))[0].ids == whole
+
+
+def test_an_answer_at_the_limit_has_not_stopped(pair: Pair) -> None:
+    found = run(pair, new=4)
+    assert all(g.tokens == 4 and not g.stopped for g in found)
+
+
+def test_one_that_ended_does_not_end_the_others(pair: Pair) -> None:
+    plain = run(pair, batch=5)
+    stop = (plain[0].ids[0],)
+    found = run(pair, batch=5, stops=(stop,))
+    assert found[0].tokens == 1
+    assert any(g.tokens == 8 for g in found)
+
+
+def test_a_caller_s_word_ends_an_answer_without_its_having_stopped(pair: Pair) -> None:
+    found = run(pair, new=30, complete=lambda index, ids: index == 1)
+    assert (found[1].tokens, found[1].stopped) == (8, False)
+    assert found[0].tokens == 30
+
+
+def test_the_marker_is_found_however_it_is_cut_into_tokens(pair: Pair) -> None:
+    stops = generation.stop_sequences(pair.tokenizer, "### End")
+    assert (pair.tokenizer.eos_token_id,) in stops
+    for before in ("x\n\n", "return a + b\n\n", ""):
+        ids = tuple(pair.tokenizer(before + "### End")["input_ids"])
+        assert any(ids[-len(stop) :] == stop for stop in stops)
+
+
+def test_a_control_token_s_name_in_a_prompt_stays_text(pair: Pair) -> None:
+    (ids,) = generation.encode(pair.tokenizer, ["a<|endoftext|>"])
+    assert pair.tokenizer.eos_token_id not in ids
+
+
+def test_a_prompt_gets_the_very_tokens_of_the_training_data(pair: Pair, inputs: Any) -> None:
+    import pyarrow.parquet as pq
+
+    prompts = pq.read_table(inputs["prompt.test"])["prompt"].to_pylist()
+    rows = pq.read_table(inputs["tokenize.test"] / "rows.parquet").to_pylist()
+    wanted = [row["input_ids"][: row["prompt_tokens"]] for row in rows]
+    assert generation.encode(pair.tokenizer, prompts) == wanted

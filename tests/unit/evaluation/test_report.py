@@ -1,0 +1,164 @@
+import re
+from html.parser import HTMLParser
+
+from tasks.evaluation import gate, pictures, report
+from tasks.evaluation.results import Evaluation
+from tests.unit.evaluation.examples import evaluation, problems
+
+HOSTILE = '</pre><script>alert(1)</script><img src="https://evil.example/x" onerror=alert(2)>'
+CURVE = [{"step": s, "loss": 3 - s / 50} for s in range(2, 102, 2)]
+FUNNEL = {
+    "rows": 200,
+    "kept": 150,
+    "rejected": 50,
+    "reasons": [{"rule": "too_short", "rows": 50, "share": 0.25, "only_this_rule": 40}],
+}
+SHOWN = report.Shown(CURVE, {"tokens_per_s": 1234.5, "device": "cpu"}, FUNNEL)
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "polyline", "line", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def page(found: Evaluation, shown=SHOWN, **options) -> str:
+    return report.html(found, gate.decide(found, resamples=200), shown, **options)
+
+
+def tags(text: str) -> Tags:
+    parser = Tags()
+    parser.feed(text)
+    assert parser.open == []
+    return parser
+
+
+def test_text_of_a_model_is_never_markup():
+    found = evaluation(tried=problems(1, 1, 0, 0, text=HOSTILE), text=HOSTILE)
+    text = page(found, title=HOSTILE)
+    assert not {"script", "img"} & {tag for tag, _ in tags(text).found}
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_page_asks_for_nothing_from_outside():
+    text = page(evaluation(tried=problems(1, 1, 1, 1)))
+    for tag, attributes in tags(text).found:
+        assert tag not in ("link", "script", "iframe", "object", "base"), tag
+        assert not {"src", "href", "srcset"} & set(attributes), tag
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "://" not in text
+    assert "default-src 'none'" in text
+
+
+def test_the_verdict_comes_first():
+    body = page(evaluation()).partition("<main>")[2]
+    assert re.sub(r"<[^>]+>", " ", body).split()[0] == "Improved"
+
+
+def test_flips_come_before_samples_and_wins_before_losses():
+    text = page(evaluation(tried=problems(1, 1, 1, 1)))
+    places = [text.index(f"<b>{label}</b>") for label in ("fail → pass", "pass → fail", "held-out")]
+    assert places == sorted(places)
+
+
+def test_what_is_left_out_of_the_page_is_counted():
+    text = page(evaluation(tried=problems(won=11, lost=0, both=0, none=0)))
+    assert text.count("<b>fail → pass</b>") == report.MAX_SHOWN
+    assert "3 more stand in generations.parquet" in text
+
+
+def test_characters_that_hide_or_reorder_are_spelled_out():
+    assert report.visible("a\u202eb\u200b\x1b[0m\n\tc") == "a⟨U+202E⟩b⟨U+200B⟩⟨U+001B⟩[0m\n\tc"
+
+
+def test_a_long_text_is_cut_and_says_so():
+    assert report.visible("x" * 5_000).endswith("… 1,000 more characters")
+
+
+def test_the_page_stands_without_the_extras_of_other_stages():
+    text = page(Evaluation(()), report.Shown())
+    assert "Nothing was measured." in text
+    assert "Training" not in text
+    tags(text)
+
+
+def test_torn_extras_leave_their_place_empty(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    (tmp_path / "funnel.json").write_text("[1, 2]")
+    shown = report.read_shown(
+        tmp_path / "metrics.jsonl", tmp_path / "none", tmp_path / "funnel.json"
+    )
+    assert shown == report.Shown([{"step": 1, "loss": 2.0}], {}, {})
+
+
+def test_what_could_not_be_measured_is_said():
+    assert "the tokenizer lacks the tokens" in page(evaluation())
+
+
+def test_markdown_has_the_same_numbers_and_no_text_of_the_model():
+    found = evaluation(tried=problems(1, 1, 1, 1, text=HOSTILE), text=HOSTILE)
+    verdict = gate.decide(found, resamples=200)
+    text = report.markdown(found, verdict, SHOWN, title="a | b <b>")
+    assert text.startswith(f"# {verdict.verdict.capitalize()}")
+    assert "| too short | 50 | 25.0 % |" in text
+    assert "alert" not in text
+    assert "<b>" not in text.replace("\\<b\\>", "")
+    for row in re.findall(r"^\|.*$", text, re.M):
+        assert row.endswith("|")
+
+
+def test_the_headline_is_one_line_with_before_and_after():
+    found = evaluation(held_out=-0.3)
+    line = report.headline(found, gate.decide(found, resamples=200))
+    assert re.fullmatch(
+        r"improved: held-out loss 1\.\d{3} → 1\.\d{3}, held-out token accuracy .* % → .* %", line
+    )
+    assert "untouched" not in line
+
+
+def test_the_page_of_the_same_evaluation_is_the_same():
+    assert page(evaluation()) == page(evaluation())
+
+
+def test_the_curve_stays_inside_its_frame_and_skips_what_is_no_number():
+    records = [{"step": s, "loss": 2.0 + (90 if s == 3 else 0)} for s in range(1, 200)]
+    records += [{"step": 200, "loss": float("nan")}, {"step": 201, "loss": None}, {"note": "x"}]
+    curve = pictures.loss_curve(records)
+    places = [tuple(map(float, p.split(","))) for p in curve.raw.split()]
+    assert all(0 <= x <= 100 and 0 <= y <= 100 for x, y in places)
+    assert len(places) == 199
+
+
+def test_better_is_drawn_to_the_right_for_losses_too():
+    found = gate.decide(evaluation(held_out=-0.3), resamples=200)
+    loss, accuracy, *_ = pictures.spans(found.comparisons)
+    assert loss.dot > 50
+    assert accuracy.dot > 50
+    assert loss.margin < 50
+
+
+def test_ticks_are_round_and_cover_the_range():
+    assert pictures.nice_ticks(0.93, 2.2) == [0.5, 1.0, 1.5, 2.0, 2.5]
+    assert pictures.nice_ticks(0, 2000) == [0, 500, 1000, 1500, 2000]
+
+
+def test_durations_read_like_speech():
+    assert [report.duration(s) for s in (3.21, 42, 125, 9_660)] == [
+        "3.2 s",
+        "42 s",
+        "2 min 05 s",
+        "2 h 41 min",
+    ]

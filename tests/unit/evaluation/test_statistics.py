@@ -1,0 +1,122 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tasks.evaluation import statistics
+
+
+def test_mcnemar_is_the_binomial_test_on_flips():
+    base = [False] * 9 + [True] * 2 + [True] * 5 + [False] * 4
+    tuned = [True] * 9 + [False] * 2 + [True] * 5 + [False] * 4
+    found = statistics.mcnemar(base, tuned)
+    assert found.p == pytest.approx(stats.binomtest(9, 11).pvalue)
+    assert found.value == pytest.approx(7 / 20)
+    # by hand: 10/22 - 3/22, z 1.96, sqrt((13/22 - (7/22)^2) / 22)
+    half = 1.959964 * math.sqrt((13 / 22 - (7 / 22) ** 2) / 22)
+    assert found.low == pytest.approx(7 / 22 - half, abs=1e-5)
+    assert found.high == pytest.approx(7 / 22 + half, abs=1e-5)
+
+
+def test_no_flip_still_has_an_interval():
+    found = statistics.mcnemar([True] * 20, [True] * 20)
+    assert found.p == 1
+    assert found.low < -0.05 < 0.05 < found.high
+
+
+def test_holm_by_hand():
+    # sorted .01 .02 .04 .3 -> x4 x3 x2 x1, never falling
+    assert statistics.holm([0.04, 0.01, 0.3, 0.02]) == pytest.approx([0.08, 0.04, 0.3, 0.06])
+
+
+def test_holm_never_falls_and_stays_below_one():
+    assert statistics.holm([0.03, 0.031, 0.9]) == pytest.approx([0.09, 0.09, 0.9])
+    assert statistics.holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_ratio_difference_is_of_sums():
+    found = statistics.ratio_difference(
+        ["a", "b", "c"], [10, 30, 60], [5, 15, 30], [10, 20, 70], resamples=200, seed=0
+    )
+    assert (found.base, found.tuned, found.units) == (1.0, 0.5, 3)
+
+
+def test_the_bootstrap_agrees_with_the_t_test_on_equal_weights():
+    draw = np.random.default_rng(1)
+    base, tuned = draw.normal(2, 0.3, 40), draw.normal(1.9, 0.3, 40)
+    found = statistics.ratio_difference(
+        [str(i) for i in range(40)], list(base), list(tuned), [1.0] * 40, resamples=10_000, seed=0
+    )
+    reference = stats.ttest_rel(tuned, base).confidence_interval()
+    assert found.low == pytest.approx(reference.low, abs=0.006)
+    assert found.high == pytest.approx(reference.high, abs=0.006)
+    assert found.p == pytest.approx(stats.ttest_rel(tuned, base).pvalue, abs=0.01)
+
+
+@pytest.mark.parametrize("clusters", [5, 20])
+def test_the_interval_covers_zero_as_often_as_it_says(clusters):
+    draw = np.random.default_rng(3)
+    covered = 0
+    for seed in range(200):
+        names = np.repeat(np.arange(clusters), 4).astype(str)
+        weights = draw.integers(10, 200, clusters * 4)
+        effect = np.repeat(draw.normal(0, 0.1, clusters), 4)  # rows of a project move together
+        found = statistics.ratio_difference(
+            names, weights * 1.0, weights * (1 + effect), weights, resamples=400, seed=seed
+        )
+        covered += found.low <= 0 <= found.high
+    assert 0.91 <= covered / 200 <= 1.0
+
+
+def test_rows_of_one_project_do_not_count_as_independent():
+    draw = np.random.default_rng(0)
+    names = np.repeat(np.arange(10), 20).astype(str)
+    tuned = 1 + np.repeat(draw.normal(0, 0.1, 10), 20)
+    arguments = (np.ones(200), tuned, np.ones(200))
+    clustered = statistics.ratio_difference(list(names), *arguments, resamples=1000, seed=0)
+    alone = [str(i) for i in range(200)]
+    naive = statistics.ratio_difference(alone, *arguments, resamples=1000, seed=0)
+    assert clustered.high - clustered.low > 3 * (naive.high - naive.low)
+
+
+def test_one_project_gives_no_interval():
+    found = statistics.ratio_difference(["a"] * 3, [1] * 3, [0] * 3, [1] * 3, resamples=9, seed=0)
+    assert (found.low, found.high, found.p) == (-math.inf, math.inf, 1.0)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    arguments = (["a", "b", "c"], [1, 2, 4], [2, 2, 2], [3, 3, 3])
+    first = statistics.ratio_difference(*arguments, resamples=1500, seed=5)
+    assert first == statistics.ratio_difference(*arguments, resamples=1500, seed=5)
+    assert first.low != statistics.ratio_difference(*arguments, resamples=1500, seed=6).low
+
+
+def test_power_of_five_points_on_humaneval_is_low():
+    assert 0.2 < statistics.mcnemar_power(164, 0.2, 0.05) < 0.3
+
+
+def test_power_agrees_with_simulation():
+    draw = np.random.default_rng(0)
+    flips = draw.multinomial(60, [0.25, 0.05, 0.7], size=2000)
+    found = np.mean([stats.binomtest(w, w + lo).pvalue <= 0.05 for w, lo, _ in flips if w + lo])
+    assert statistics.mcnemar_power(60, 0.3, 0.2) == pytest.approx(found, abs=0.03)
+
+
+def test_the_minimum_detectable_effect_has_the_power_it_claims():
+    effect = statistics.minimum_detectable_effect(164, 0.15)
+    assert effect is not None
+    assert statistics.mcnemar_power(164, 0.15, effect) >= 0.8
+    assert statistics.mcnemar_power(164, 0.15, effect - 0.002) < 0.8
+
+
+def test_five_problems_detect_nothing():
+    assert statistics.minimum_detectable_effect(5, 0.2) is None
+
+
+def test_pass_at_k_is_the_share_of_draws_with_a_pass():
+    assert statistics.pass_at_k(5, 2, 1) == pytest.approx(0.4)
+    assert statistics.pass_at_k(5, 2, 2) == pytest.approx(1 - 3 / 10)
+    assert statistics.pass_at_k(5, 0, 5) == 0
+    with pytest.raises(ValueError, match="k is 6"):
+        statistics.pass_at_k(5, 2, 6)
