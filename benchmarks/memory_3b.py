@@ -22,7 +22,7 @@ from tasks.core.execution import execute
 from tasks.core.manifest import Manifest
 from tasks.core.plan import HIT
 
-COLUMNS = ("stage", "seconds", "peak VRAM allocated GiB", "reserved GiB", "peak RAM GiB", "result")
+COLUMNS = ("stage", "seconds", "peak VRAM reserved GiB", "peak RAM GiB", "result")
 
 
 class Lines:
@@ -98,7 +98,6 @@ def print_table(made: list[Manifest], vram_gib: float) -> None:
             m.stage,
             f"{m.seconds:.1f}",
             _gib(metrics.get("peak_vram_gib")),
-            _gib(metrics.get("peak_reserved_gib")),
             _gib(m.made["peak_rss_gib"]),
             m.summary["line"],
         ]

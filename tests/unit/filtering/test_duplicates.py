@@ -1,16 +1,20 @@
+import random as chance
+
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.filtering.duplicates import NO_TWIN, find_twins, text_key
+from tasks.filtering.duplicates import NO_TWIN, Near, Twins, find_twins, text_key
+from tasks.filtering.minhash import band_keys
+from tasks.filtering.words import hash_words, jaccard, ngram_sets
 
 
 def survivors(row_ids: list[str], passes: list[bool], *texts: list[int]) -> set[str]:
     """Ids of the rows that pass and have no twin."""
-    keys = [pa.array([t.to_bytes(16, "big") for t in column], pa.binary(16)) for column in texts]
-    twins = find_twins(row_ids, np.array(passes, dtype=bool), keys)
+    order = np.argsort(np.array(row_ids, dtype=str), kind="stable")
+    groups = [np.array(column, dtype=np.int64) for column in texts]
+    twins = find_twins(order, np.array(passes, dtype=bool), groups).exact
     is_twin = (
         np.any([t != NO_TWIN for t in twins], axis=0) if twins else np.zeros(len(row_ids), bool)
     )
@@ -86,3 +90,125 @@ def test_text_after_a_hash_in_a_string_counts(one: str, other: str) -> None:
 def test_hash_in_prose_is_no_comment() -> None:
     one, other = "Write a C# program that adds.", "Write a C# program that sorts."
     assert text_key(one, is_python=False) != text_key(other, is_python=False)
+
+
+def near_of(texts: list[str], least: float = 0.7, bands: int = 25, rows: int = 10) -> Near:
+    grams = ngram_sets(hash_words(texts), 5)
+    return Near(band_keys(grams, bands * rows, bands, rows), grams.__getitem__, least)
+
+
+def find_near(texts: list[str], order: list[int] | None = None, **given: float) -> Twins:
+    numbers = np.array(order if order is not None else range(len(texts)), dtype=np.int64)
+    return find_twins(numbers, np.ones(len(texts), dtype=bool), [], near_of(texts, **given))
+
+
+def kept(found: Twins) -> list[int]:
+    return np.flatnonzero(~found.is_near).tolist()
+
+
+def words(count: int, seed: int) -> list[str]:
+    return [f"w{chance.Random(f'{seed}-{n}').randrange(10**9)}" for n in range(count)]
+
+
+def varied(base: list[str], changes: int, seed: int) -> str:
+    """The words with some of them replaced."""
+    own, new = chance.Random(seed), list(base)
+    for place in own.sample(range(len(new)), changes):
+        new[place] = f"x{own.randrange(10**9)}"
+    return " ".join(new)
+
+
+def test_near_twin_tells_the_kept_row_and_the_true_similarity() -> None:
+    base = words(200, 1)
+    texts = [" ".join(base), varied(base, 2, 2), " ".join(words(200, 3))]
+    found = find_near(texts)
+    one, other = ngram_sets(hash_words(texts[:2]), 5)
+    assert kept(found) == [0, 2] and found.near.tolist() == [NO_TWIN, 0, NO_TWIN]
+    assert found.similarity[1] == jaccard(one, other) > 0.7
+    assert found.clusters.tolist() == [0, 0, 2]
+
+
+def test_drifting_chain_does_not_fall_as_one() -> None:
+    # each row is a twin of the next one: as a component, 300 rows would leave one
+    stream = words(900, 1)
+    texts = [" ".join(stream[start : start + 300]) for start in range(0, 600, 2)]
+    found = find_near(texts)
+    survivors = kept(found)
+    assert len(survivors) > 10
+    grams = ngram_sets(hash_words(texts), 5)
+    assert min(map(jaccard, grams, grams[1:])) > 0.9
+    for row in range(len(texts)):
+        best = max(jaccard(grams[row], grams[other]) for other in survivors)
+        assert best >= 0.7
+
+
+def test_proposed_pairs_that_are_not_alike_all_stay() -> None:
+    # every row shares a band with every other one, as short bands make it in templated data
+    texts = [" ".join(words(40, seed)) for seed in range(120)]
+    near = near_of(texts)
+    near.keys[:, 0] = 7
+    order = np.arange(len(texts))
+    found = find_twins(order, np.ones(len(texts), dtype=bool), [], near)
+    assert kept(found) == list(range(120)) and found.verified > 0
+    assert len(set(found.clusters.tolist())) == 120
+
+
+def test_group_of_the_same_texts_keeps_exactly_one() -> None:
+    found = find_near(["one two three four five six seven"] * 50)
+    assert kept(found) == [0]
+
+
+def test_rows_without_words_are_no_twins() -> None:
+    assert kept(find_near(["", "...", ""])) == [0, 1, 2]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), max_size=25), st.randoms())
+def test_near_survivors_do_not_depend_on_the_order_of_the_rows(
+    drawn: list[tuple[int, int]], random
+) -> None:
+    texts = [varied(words(60, base), changes, n) for n, (base, changes) in enumerate(drawn)]
+    place = random.sample(range(len(texts)), len(texts))
+    first = find_near(texts)
+    # row place[i] now stands at i; the order of ids stays
+    shuffled = find_near([texts[i] for i in place], np.argsort(place).tolist() if place else [])
+    assert sorted(place[i] for i in kept(shuffled)) == kept(first)
+    for i, old in enumerate(place):
+        twin = shuffled.near[i]
+        assert (place[twin] if twin != NO_TWIN else NO_TWIN) == first.near[old]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 12), st.integers(0, 6), st.booleans()),
+        max_size=25,
+    )
+)
+def test_every_row_dropped_has_a_kept_twin_and_no_two_kept_rows_are_a_verified_pair(
+    drawn: list[tuple[int, int, int, bool]],
+) -> None:
+    texts = [varied(words(60, base), changes, n) for n, (base, changes, _, _) in enumerate(drawn)]
+    groups = np.array([group for *_, group, _ in drawn], dtype=np.int64)
+    passes = np.array([passed for *_, passed in drawn], dtype=bool)
+    # bands of one hash propose nearly every pair, so that the kept rows can be held to the truth
+    near = near_of(texts, bands=64, rows=1)
+    found = find_twins(np.arange(len(texts)), passes, [groups], near)
+    is_kept = passes & ~found.is_near & (found.exact[0] == NO_TWIN)
+    grams = ngram_sets(hash_words(texts), 5)
+    for row in np.flatnonzero(passes & ~is_kept):
+        twins = {found.exact[0][row], found.near[row] if found.is_near[row] else NO_TWIN}
+        assert any(is_kept[twin] for twin in twins - {NO_TWIN})
+        if found.is_near[row]:
+            assert jaccard(grams[row], grams[found.near[row]]) >= 0.7
+    survivors = np.flatnonzero(is_kept).tolist()
+    assert len({groups[row] for row in survivors}) == len(survivors)
+    for n, row in enumerate(survivors):
+        assert all(jaccard(grams[row], grams[other]) < 0.7 for other in survivors[:n])
+
+
+def test_signature_agrees_as_often_as_the_sets_are_alike() -> None:
+    base = words(300, 5)
+    grams = ngram_sets(hash_words([" ".join(base), varied(base, 12, 6)]), 5)
+    keys = band_keys(grams, 1024, 512, 1)
+    assert np.mean(keys[0] == keys[1]) == pytest.approx(jaccard(*grams), abs=0.07)

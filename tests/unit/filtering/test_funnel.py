@@ -14,7 +14,7 @@ def test_rows_that_only_one_rule_removes_are_told_apart() -> None:
         funnel.add(row_id, "s", [reason(rule) for rule in rules])
     told = {
         r["rule"]: (r["rows"], r["share"], r["only_this_rule"])
-        for r in funnel.to_json(["a", "b", "c"])["reasons"]
+        for r in funnel.to_json(dict.fromkeys("abc", "x"))["reasons"]
     }
     assert told == {"a": (2, 0.5, 1), "b": (2, 0.5, 1), "c": (0, 0.0, 0)}
 
@@ -25,7 +25,7 @@ def test_examples_do_not_depend_on_the_order(row_ids: list[str]) -> None:
         funnel = Funnel()
         for row_id in ids:
             funnel.add(row_id, "s", [reason("a")])
-        return funnel.to_json(["a"])["reasons"][0]["examples"]
+        return funnel.to_json({"a": "x"})["reasons"][0]["examples"]
 
     assert draw(row_ids) == draw(sorted(row_ids)) and len(draw(row_ids)) == EXAMPLES
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.core.config import check
-from tasks.filtering.judging import reasons_against
+from tasks.filtering.judging import measure
 from tasks.filtering.rules import build_rules
 from tasks.filtering.sample import Sample
 
@@ -12,7 +12,7 @@ INSTRUCTION = "Add two numbers and give their sum.\n\ndef f(x, y=1):"
 def reasons(output: str = FUNCTION, kind: str = "function", **given: object) -> dict[str, dict]:
     settings = check({"filter": given.pop("settings", {})}).filter.model_dump()
     row = {"instruction": INSTRUCTION, "input": "", "licence": "MIT", **given}
-    found = reasons_against(Sample(output=output, kind=kind, **row), build_rules(settings))
+    _, found = measure(Sample(output=output, kind=kind, **row), build_rules(settings))
     return {reason["rule"]: reason for reason in found}
 
 
@@ -123,6 +123,10 @@ def test_docstring_is_told_from_a_signature_with_empty_lines() -> None:
 
 def test_function_rules_leave_instruction_rows_alone() -> None:
     assert reasons("print('hello')", "instruction", instruction="Say hello.") == {}
+
+
+def test_rules_about_text_look_at_every_kind_of_row() -> None:
+    assert "alphabetic_share" in reasons("1 2 3", "edit", instruction="Fix it.")
 
 
 def test_output_that_does_not_parse_tells_where() -> None:

@@ -62,7 +62,8 @@ def filtered(tmp_path: Path) -> Callable[..., Filtered]:
 def test_kept_rows_are_the_rows_read_unchanged_and_in_order(filtered) -> None:
     rows = [row(3), row(1), row(2, output="1 2 3"), row(0)]
     _, kept, rejected, _ = filtered(*rows)
-    assert kept == [rows[0], rows[1], rows[3]]
+    own = {"redactions": ""}
+    assert kept == [r | own | {"cluster": r["row_id"]} for r in (rows[0], rows[1], rows[3])]
     assert [r["row_id"] for r in rejected] == [rows[2]["row_id"]]
 
 
@@ -104,7 +105,7 @@ def test_funnel_and_summary_count_the_same(filtered) -> None:
     )
     assert (funnel["rows"], funnel["kept"], funnel["rejected"]) == (3, len(kept), len(rejected))
     assert summary.line == "1 of 3 rows kept; most removed by alphabetic_share (2)"
-    assert funnel["sources"] == {"s": {"rows": 3, "kept": 1}}
+    assert funnel["sources"] == {"s": {"rows": 3, "kept": 1, "rejected": 2}}
 
 
 def test_every_row_filtered_out_tells_the_rules_and_the_settings(filtered) -> None:
@@ -122,7 +123,7 @@ def test_any_number_of_workers_gives_the_same_bytes(filtered, tmp_path, monkeypa
     files = []
     for workers in (1, 2):
         filtered(*rows, workers=workers)
-        names = ("kept.parquet", "rejected.parquet", "funnel.json")
+        names = ("kept.parquet", "rejected.parquet", "funnel.json", "measurements.parquet")
         files.append([(tmp_path / "out" / name).read_bytes() for name in names])
     assert files[0] == files[1]
 
@@ -135,3 +136,91 @@ def test_scratch_is_empty_after_the_run(filtered, tmp_path) -> None:
 def test_no_row_at_all_is_an_error(filtered) -> None:
     with pytest.raises(PipelineError, match="0 rows to judge"):
         filtered()
+
+
+WORDS = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma"
+)
+
+
+def test_near_duplicate_names_the_kept_twin_and_the_similarity(filtered) -> None:
+    long = f"{WORDS}\n{WORDS.replace(' ', '_x ')}\n{WORDS.replace(' ', '_y ')}"
+    same = {"instruction": "Say it."}
+    rows = [row(1, output=f"{long}\nend", **same), row(2, output=long, **same), row(3)]
+    _, kept, rejected, funnel = filtered(*rows, max_mean_line=200, deduplicate=["output"])
+    assert [r["row_id"][-1] for r in kept] == ["1", "3"]
+    (near,) = rejected[0]["reasons"]
+    assert near["rule"] == "near_duplicate" and 0.7 <= near["value"] < 1
+    assert near["note"] == f"Jaccard {near['value']:.3f} with {kept[0]['row_id']}"
+    assert {r["cluster"] for r in (kept[0], rejected[0])} == {kept[0]["row_id"]}
+    assert funnel["duplicates"] == {"clusters": 1, "largest": 2, "verified_pairs": 1}
+
+
+def test_near_duplicates_stay_when_the_settings_say_so(filtered) -> None:
+    texts = [f"{WORDS} x {WORDS} y {WORDS}\n{end}" for end in ("one", "two")]
+    rows = [row(n, instruction=f"Say {n}", output=text) for n, text in enumerate(texts)]
+    given = {"max_mean_line": 1000}
+    assert len(filtered(*rows, near_duplicates={"enabled": False}, **given)[1]) == 2
+    loose = {"jaccard": 0.5, "bands": 64, "rows_per_band": 1}
+    assert len(filtered(*rows, near_duplicates=loose, **given)[1]) == 1
+
+
+def test_redacted_texts_are_what_is_kept_and_spans_are_recorded(filtered) -> None:
+    text = "mail(to='anna@home.org')"
+    summary, (kept,), _, funnel = filtered(row(1, output=text))
+    assert kept["output"] == "mail(to='REDACTED_EMAIL')"
+    assert json.loads(kept["redactions"]) == [["output", "email", 9, 22]]
+    assert text[9:22] == "anna@home.org"
+    assert funnel["redacted"] == {"email": {"spans": 1, "rows": 1}}
+    assert summary.counts["redacted_email"] == 1
+
+
+KEY = (
+    "-----BEGIN EC " + "PRIVATE KEY-----\n" + "MHcCAQEEIIrY" * 8 + "\n-----END EC PRIVATE KEY-----"
+)
+
+
+def test_private_key_drops_the_row_and_is_in_no_file(filtered) -> None:
+    _, kept, (rejected,), _ = filtered(row(1), row(2, output=f"key = {KEY}"))
+    assert len(kept) == 1 and rejected["reasons"][0]["rule"] == "private_key"
+    assert rejected["output"] == "key = REDACTED_PRIVATE_KEY"
+
+
+def test_own_benchmark_file_rejects_its_task(filtered, tmp_path) -> None:
+    task = {"task_id": "M/1", "prompt": f"Arrange these: {WORDS}."}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(task))
+    files = [{"path": str(tmp_path / "mine.jsonl")}]
+    _, _, (rejected,), funnel = filtered(
+        row(1),
+        row(2, instruction=f"Hello! {task['prompt'].upper()} Thanks."),
+        decontamination={"files": files, "benchmarks": []},
+    )
+    told = {r["rule"]: r["note"].partition(":")[0] for r in rejected["reasons"]}
+    assert told == {"contamination_substring": "M/1", "contamination_ngrams": "M/1"}
+    assert funnel["contamination"]["rows"] == funnel["contamination"]["tasks"] == 1
+    assert {hit["task_id"] for hit in funnel["contamination"]["hits"]} == {"M/1"}
+    assert funnel["benchmarks"] == [{"name": "mine.jsonl", "tasks": 1, "missing": ""}]
+
+
+def test_absent_benchmark_is_told_in_the_funnel_and_on_the_way(filtered, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tasks.filtering.benchmarks.humaneval_file", lambda: None)
+    monkeypatch.setattr(stage, "say", said.append)
+    *_, funnel = filtered(row(1))
+    assert "not installed" in funnel["benchmarks"][0]["missing"] and "not installed" in said[0]
+
+
+def test_what_if_is_what_another_threshold_really_keeps(filtered) -> None:
+    rows = [row(n, output="a" * n + "1" * (20 - n)) for n in range(1, 20)]
+    plain = {"deduplicate": [], "near_duplicates": {"enabled": False}, "min_alphabetic_share": 0.5}
+    *_, funnel = filtered(*rows, **plain)
+    for moved in funnel["what_if"]["alphabetic_share"].values():
+        _, kept, _, _ = filtered(*rows, **{**plain, "min_alphabetic_share": moved["threshold"]})
+        assert moved["kept"] == len(kept)
+
+
+def test_measurements_hold_every_value_of_every_row(filtered, tmp_path) -> None:
+    filtered(row(1), row(2, output="1 2 3"))
+    table = pq.read_table(tmp_path / "out" / "measurements.parquet").to_pylist()
+    assert [r["row_id"] for r in table] == [row(1)["row_id"], row(2)["row_id"]]
+    assert table[1]["alphabetic_share"] == 0 and table[1]["function_lines"] is None

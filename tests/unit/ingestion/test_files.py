@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.files import Mapped, rows_of_file
+from tasks.ingestion.files import Mapped, Seen, rows_of_file
 from tasks.ingestion.rows import Row, Unreadable
 
 COLUMNS = {"instruction": "instruction", "input": "input", "output": "output"}
@@ -11,7 +11,10 @@ COLUMNS = {"instruction": "instruction", "input": "input", "output": "output"}
 
 def read(path: Path, **columns: str) -> list[Row | Unreadable]:
     mapped = Mapped("s", {**COLUMNS, **columns}, frozenset({"instruction", "output"}), "")
-    return list(rows_of_file(path.parent, path.name, mapped))
+    seen = Seen()
+    rows = list(rows_of_file(path.parent, path.name, mapped, seen))
+    seen.check(mapped)
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,6 @@ def test_licence_column_goes_before_the_statement(tmp_path, write_jsonl, row) ->
     path = write_jsonl(tmp_path / "a.jsonl", row(license="MIT"), row(1, license=None))
     columns = {**COLUMNS, "licence": "license"}
     mapped = Mapped("s", columns, frozenset({"output"}), "CC0-1.0")
-    first, second = rows_of_file(path.parent, path.name, mapped)
+    first, second = rows_of_file(path.parent, path.name, mapped, Seen())
     assert (first.licence, first.licence_evidence) == ("MIT", "column license")
     assert (second.licence, second.licence_evidence) == ("CC0-1.0", "stated in the settings")

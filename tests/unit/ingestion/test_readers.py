@@ -42,7 +42,7 @@ def test_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
 def test_utf16_file_is_one_problem_not_one_a_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"output": "ok"}\n' * 5, encoding="utf-16")
-    assert read(path) == ([], [(0, "the file is UTF-16, wanted UTF-8")])
+    assert read(path) == ([], [(0, "the file is UTF-16 text, wanted UTF-8 text")])
 
 
 def test_jsonl_line_that_is_no_object_is_a_problem(tmp_path: Path) -> None:

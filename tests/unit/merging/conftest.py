@@ -130,12 +130,12 @@ class Stage:
     def write(self, name: str, content: object) -> None:
         (self.root / name).write_text(json.dumps(content), encoding="utf-8")
 
-    def run(self, out: str = "out", **settings: object) -> Summary:
+    def run(self, out: str = "out", scratch: str = "", **settings: object) -> Summary:
         # a random model agrees with its rounded self less than a trained one
         loose = {"tolerance_percent": 20.0, "min_agreement": 0.8, "sample_tokens": 200}
         config = check({"merge": loose | settings})
         (self.root / out).mkdir()
-        work = Work(self.root / out, self.root / "scratch")
+        work = Work(self.root / out, self.root / (scratch or f"{out}-scratch"))
         return STAGE.load_run()(View(config, STAGE.reads, STAGE.name), self.inputs, work)
 
 

@@ -119,7 +119,7 @@ def write_empty(folder):
 
 
 def test_disk_is_checked_before_anything_is_written(stage, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise PipelineError("merging needs 9 GiB of disk and 1 GiB are free", "Free it.")
 
     monkeypatch.setattr(merging, "check_disk", full)

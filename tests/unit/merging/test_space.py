@@ -26,3 +26,14 @@ def test_too_little_memory_is_said_with_both_numbers(monkeypatch):
 def test_a_3b_model_fits_in_12_gib(monkeypatch):
     monkeypatch.setattr(space.psutil, "virtual_memory", lambda: Memory(12 * space.GIB))
     assert space.check_memory(2 * 2_795_443_200, 2 * space.GIB) < 8
+
+
+def test_gguf_files_count_once_the_best_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: Usage(0, 0, 2 * space.GIB))
+    with pytest.raises(PipelineError, match=r"needs 12\.5 GiB of disk"):
+        space.check_disk(tmp_path, 5 * space.GIB, copies=1, gguf_bytes=7 * space.GIB)
+
+
+def test_what_a_killed_run_left_is_not_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: Usage(0, 0, 2 * space.GIB))
+    space.check_disk(tmp_path, 5 * space.GIB, copies=2, present_bytes=9 * space.GIB)

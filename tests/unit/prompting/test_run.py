@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,26 @@ from tasks.prompting import STAGE
 from tasks.prompting.run import run
 from tasks.prompting.split import SPLITS
 
+EXECUTABLE = ("row_id", "prompt", "entry_point", "canonical_solution", "test")
 
-def write_kept(file: Path, rows: int, projects: int) -> Path:
+
+def write_executable(file: Path, ids: list[str]) -> Path:
+    rows = [{name: f"{name} {i}" for name in EXECUTABLE} | {"row_id": i} for i in ids]
+    schema = pa.schema([(name, pa.string()) for name in EXECUTABLE])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
+    return file
+
+
+def write_kept(file: Path, rows: int, projects: int, **columns: list[str]) -> Path:
     table = {
         "row_id": [f"{i:04d}" for i in range(rows)],
         "instruction": [f"Do thing {i}." for i in range(rows)],
         "input": ["" if i % 2 else f"with {i}" for i in range(rows)],
         "output": [f"thing({i})" for i in range(rows)],
         "project": [f"p{i % projects}" for i in range(rows)] if projects else [],
+        "kind": ["function"] * rows,
+        "cluster": [f"{i:04d}" for i in range(rows)],
+        **columns,
     }
     blank = ["x"] * rows
     columns = [
@@ -33,12 +46,14 @@ def write_kept(file: Path, rows: int, projects: int) -> Path:
 
 
 def go(
-    tmp_path: Path, kept: Path, **settings: Any
+    tmp_path: Path, kept: Path, executable: list[str] | None = None, **settings: Any
 ) -> tuple[Summary, dict[str, list[dict[str, Any]]]]:
     out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
     out.mkdir()
     view = View(check({"prompt": settings}), STAGE.reads, STAGE.name)
-    summary = run(view, {"filter.kept": kept}, Work(out, tmp_path))
+    table = write_executable(out.with_suffix(".executable"), executable or [])
+    inputs = {"filter.kept": kept, "ingest.executable": table}
+    summary = run(view, inputs, Work(out, tmp_path))
     return summary, {name: pq.read_table(out / f"{name}.parquet").to_pylist() for name in SPLITS}
 
 
@@ -92,6 +107,66 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         out = tmp_path / name
         out.mkdir()
-        run(View(check({}), STAGE.reads), {"filter.kept": kept}, Work(out, tmp_path))
-        written.append([(out / f"{split}.parquet").read_bytes() for split in SPLITS])
+        executable = write_executable(tmp_path / "executable", ["0001", "0002"])
+        inputs = {"filter.kept": kept, "ingest.executable": executable}
+        run(View(check({}), STAGE.reads), inputs, Work(out, tmp_path))
+        written.append([path.read_bytes() for path in sorted(out.iterdir())])
     assert written[0] == written[1]
+
+
+def test_no_cluster_of_duplicates_is_in_two_splits(tmp_path: Path) -> None:
+    clusters = [f"{i % 20}" for i in range(300)]
+    kept = write_kept(tmp_path / "kept.parquet", 300, 100, cluster=clusters)
+    summary, splits = go(tmp_path, kept, validation_share=0.2, test_share=0.2)
+    found = [{int(row["row_id"]) % 20 for row in rows} for rows in splits.values()]
+    assert sum(map(len, found)) == len(set.union(*found)) == 20
+    assert summary.counts["cluster_in_another_split"] == 300 - sum(map(len, splits.values())) > 0
+
+
+def problems(tmp_path: Path) -> list[dict[str, str]]:
+    (file,) = tmp_path.glob("out*/problems.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_executable_rows_are_held_out_as_problems_in_humanevals_form(tmp_path: Path) -> None:
+    kept = write_kept(tmp_path / "kept.parquet", 300, 100)
+    summary, splits = go(tmp_path, kept, ["0004", "0007", "9999"])
+    assert problems(tmp_path) == [
+        {"task_id": f"held-out/{i}"} | {name: f"{name} {i}" for name in EXECUTABLE[1:]}
+        for i in ("0004", "0007")
+    ]
+    left = {row["row_id"] for rows in splits.values() for row in rows}
+    assert not {"0004", "0007"} & left and summary.counts["held_out_as_problem"] == 2
+
+
+def test_what_is_tied_to_a_problem_is_not_trained_on(tmp_path: Path) -> None:
+    clusters = ["x" if i in (4, 5) else f"{i}" for i in range(300)]
+    kept = write_kept(tmp_path / "kept.parquet", 300, 100, cluster=clusters)
+    _, splits = go(tmp_path, kept, ["0004"])
+    assert "0005" not in {row["row_id"] for rows in splits.values() for row in rows}
+
+
+def test_problems_come_from_the_test_split_first(tmp_path: Path) -> None:
+    kept = write_kept(tmp_path / "kept.parquet", 300, 100)
+    _, splits = go(tmp_path, kept, test_share=0.3)
+    wanted = {row["row_id"] for row in splits["test"]}
+    (tmp_path / "again").mkdir()
+    everything = [f"{i:04d}" for i in range(300)]
+    go(tmp_path / "again", kept, everything, test_share=0.3, max_problems=len(wanted))
+    found = {p["task_id"].removeprefix("held-out/") for p in problems(tmp_path / "again")}
+    assert found == wanted
+
+
+def test_only_functions_that_ran_stay_where_that_is_asked_for(tmp_path: Path) -> None:
+    kinds = ["function" if i % 2 else "instruction" for i in range(300)]
+    kept = write_kept(tmp_path / "kept.parquet", 300, 100, kind=kinds)
+    ran = [f"{i:04d}" for i in range(0, 100)]
+    summary, splits = go(tmp_path, kept, ran, require_executable=True, max_problems=0)
+    ids = {int(row["row_id"]) for rows in splits.values() for row in rows}
+    assert ids == {i for i in range(300) if i % 2 == 0 or i < 100}
+    assert summary.counts["not_executable"] == 100
+
+
+def test_asking_for_functions_that_ran_where_none_ran_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no function's doctests have passed"):
+        go(tmp_path, write_kept(tmp_path / "kept.parquet", 300, 100), require_executable=True)

@@ -1,0 +1,188 @@
+"""Peak memory and seconds of merging at the shape of stable-code-3b, beside PEFT's own merge.
+
+    python -m benchmarks.merging [--layers 32] [--gguf f16 q8_0] [--folder F] [--only OURS|PEFT]
+
+Random weights (see `benchmarks.random_model`), a random adapter on all linear layers, each
+contender in a fresh process on the CPU. Resident memory is counted twice: with the pages of files
+that are mapped, which the kernel takes back when it needs them, and without. Needs 30 GB of disk.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import random_model
+
+OURS, PEFT = "ours", "peft"
+RANK = 8
+LAYERS = {
+    "self_attn.q_proj": ("hidden_size", "hidden_size"),
+    "self_attn.k_proj": ("hidden_size", "hidden_size"),
+    "self_attn.v_proj": ("hidden_size", "hidden_size"),
+    "self_attn.o_proj": ("hidden_size", "hidden_size"),
+    "mlp.gate_proj": ("hidden_size", "intermediate_size"),
+    "mlp.up_proj": ("hidden_size", "intermediate_size"),
+    "mlp.down_proj": ("intermediate_size", "hidden_size"),
+}
+GIB = 2**30
+
+
+class Watch:
+    """Samples this process's memory while it works."""
+
+    def __init__(self) -> None:
+        self.anonymous = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._start = time.perf_counter()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.seconds = time.perf_counter() - self._start
+
+    def _run(self) -> None:
+        while not self._done.wait(0.02):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("RssAnon"):
+                    self.anonymous = max(self.anonymous, 1024 * int(line.split()[1]))
+
+    def result(self) -> dict[str, float]:
+        """GiB and seconds."""
+        return {
+            "seconds": self.seconds,
+            "anonymous": self.anonymous / GIB,
+            "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
+        }
+
+
+def main() -> None:
+    """Prepare, let each contender merge, print."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--layers", type=int, default=32)
+    options.add_argument("--gguf", nargs="*", default=[])
+    options.add_argument("--folder", type=Path)
+    options.add_argument("--only", choices=(OURS, PEFT))
+    options.add_argument("--contender", choices=("prepare", OURS, PEFT), help=argparse.SUPPRESS)
+    given = options.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="finetune-merge-"))
+    if given.contender == "prepare":
+        return prepare(folder, given.layers)
+    if given.contender:
+        with Watch() as watch:
+            note = ours(folder, given.gguf) if given.contender == OURS else peft(folder)
+        print(json.dumps({**watch.result(), "note": note}))
+        return None
+    call("prepare", folder, given.layers, given.gguf)
+    size = sum(f.stat().st_size for f in (folder / "weights").glob("*.safetensors")) / GIB
+    print(f"\n{given.layers} layers, {size:.2f} GiB in 16 bit, {os.cpu_count()} cores\n")
+    print(
+        "| merge | seconds | peak resident GiB | of it not file pages | result |\n|---|--:|--:|--:|---|"
+    )
+    for contender in (given.only,) if given.only else (OURS, PEFT):
+        found = call(contender, folder, given.layers, given.gguf)
+        numbers = f"{found['seconds']:.0f} | {found['resident']:.2f} | {found['anonymous']:.2f}"
+        print(f"| {contender} | {numbers} | {found['note']} |", flush=True)
+    return None
+
+
+def call(contender: str, folder: Path, layers: int, gguf: list[str]) -> dict[str, Any]:
+    """Run one part in a process of its own; what it printed last."""
+    command = [sys.executable, "-m", "benchmarks.merging", "--contender", contender]
+    command += ["--folder", str(folder), "--layers", str(layers), "--gguf", *gguf]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {}
+
+
+def prepare(folder: Path, layers: int) -> None:
+    """Everything that the stage `merge` reads."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import torch
+    from safetensors.torch import save_file
+
+    from tasks.core import schemas
+
+    shape = random_model.SHAPE | {"num_hidden_layers": layers}
+    random_model.make(folder / "weights", shape)
+    torch.manual_seed(1)
+    tensors, adapter = {}, folder / "adapter"
+    for layer in range(layers):
+        for name, (inner, outer) in LAYERS.items():
+            module = f"base_model.model.model.layers.{layer}.{name}"
+            tensors[f"{module}.lora_A.weight"] = 0.01 * torch.randn(RANK, int(shape[inner]))
+            tensors[f"{module}.lora_B.weight"] = 0.01 * torch.randn(int(shape[outer]), RANK)
+    adapter.mkdir(exist_ok=True)
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    targets = [name.partition(".")[2] for name in LAYERS]
+    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 32}
+    write(adapter / "adapter_config.json", settings | {"target_modules": targets})
+    test = folder / "test"
+    test.mkdir(exist_ok=True)
+    rows = [
+        {"row_id": f"{i:032x}", "input_ids": list(range(9, 73)), "prompt_tokens": 8}
+        for i in range(4)
+    ]
+    plan = [{"window": i, "rows": [i], "tokens": 64} for i in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schemas.TOKENS), test / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(plan, schema=schemas.WINDOWS), test / "windows.parquet")
+    write(folder / "gate.json", {"verdict": "improved", "reasons": [], "comparisons": []})
+    write(folder / "metrics.json", {})
+    write(folder / "licence.json", {"base": "random", "licence": "Apache-2.0", "files": []})
+
+
+def write(path: Path, content: object) -> None:
+    """Write JSON."""
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def ours(folder: Path, gguf: list[str]) -> str:
+    """The stage, both ways measured."""
+    from tasks.core.config import View, check
+    from tasks.core.stage import Work
+    from tasks.merging import STAGE
+
+    merge = {"tolerance_percent": 100, "min_agreement": 0, "sample_tokens": 128, "gguf": gguf}
+    config = check({"merge": merge, "hardware": {"device": "cpu"}})
+    inputs = {
+        "train.adapter": folder / "adapter",
+        "base.weights": folder / "weights",
+        "base.tokenizer": folder / "weights",
+        "base.licence": folder / "licence.json",
+        "evaluate.gate": folder / "gate.json",
+        "evaluate.metrics": folder / "metrics.json",
+        "tokenize.test": folder / "test",
+    }
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        work = Work(Path(temporary) / "out", Path(temporary) / "scratch")
+        work.out.mkdir()
+        return STAGE.load_run()(View(config, STAGE.reads, STAGE.name), inputs, work).line
+
+
+def peft(folder: Path) -> str:
+    """PEFT's merge_and_unload of the whole 16-bit model; nothing is measured."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder / "weights", dtype=torch.bfloat16)
+    merged = PeftModel.from_pretrained(model, folder / "adapter").merge_and_unload()
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        merged.save_pretrained(temporary, max_shard_size="2GB")
+    return "merged and saved, not measured"
+
+
+if __name__ == "__main__":
+    main()

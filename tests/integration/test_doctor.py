@@ -1,0 +1,152 @@
+"""`finetune doctor` against a real Prefect server: each fault is made, found and mended."""
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from flows.health import prefect_side
+from tests.integration import servers
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """Environment of a server with nothing in it."""
+    with servers.server(tmp_path_factory.mktemp("doctor")) as env:
+        yield env
+
+
+@pytest.fixture
+def look(running, monkeypatch):
+    """Findings about the Prefect side as {name: finding}."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    for name in ("FINETUNE_HOME", "PREFECT_HOME", "PATH"):
+        monkeypatch.setenv(name, running[name])
+    with temporary_settings({PREFECT_API_URL: running["PREFECT_API_URL"]}):
+        yield lambda: {finding.name: finding for finding in prefect_side.prefect_side()}
+
+
+def dead_process():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def claimed_run(env, state, process):
+    """A run in a state, as a worker that died left it."""
+    flow = servers.api(env, "/flows/", {"name": "finetune"})["id"]
+    (pool,) = servers.api(env, "/work_pools/filter", {})
+    run = servers.api(env, "/flow_runs/", {"flow_id": flow, "state": {"type": "PENDING"}})
+    body = {"infrastructure_pid": str(process), "work_pool_name": pool["name"]}
+    servers.api(env, f"/flow_runs/{run['id']}", body, method="PATCH")
+    change = {"state": {"type": state}, "force": True}
+    servers.api(env, f"/flow_runs/{run['id']}/set_state", change)
+    return run["id"]
+
+
+def state_of(env, run):
+    return servers.api(env, f"/flow_runs/{run}")["state"]
+
+
+def test_missing_pool_and_deployments_are_found_and_set_up(running, look):
+    assert set(look()) == {"pool"}
+    look()["pool"].fix()
+    (pool,) = servers.api(running, "/work_pools/filter", {})
+    assert (pool["name"], pool["concurrency_limit"]) == ("local-gpu", 1)
+    assert set(look()) == {"worker"}  # deployments are there; a worker is for a person to start
+
+
+def test_a_pool_that_lets_two_runs_onto_the_gpu_is_found_and_mended(running, look):
+    body = {"concurrency_limit": 2}
+    servers.api(running, "/work_pools/local-gpu", body, method="PATCH")
+    assert "limit 2" in look()["pool"].problem
+    look()["pool"].fix()
+    assert "pool" not in look()
+
+
+def test_a_paused_pool_is_found_and_left_to_its_owner(running, look):
+    servers.api(running, "/work_pools/local-gpu", {"is_paused": True}, method="PATCH")
+    finding = look()["pool"]
+    assert "paused" in finding.problem
+    assert finding.fix is None
+    servers.call(running, *finding.remedy.split())
+    assert "pool" not in look()
+
+
+@pytest.mark.parametrize(("state", "end"), [("RUNNING", "Crashed"), ("CANCELLING", "Cancelled")])
+def test_a_run_whose_process_is_gone_is_found_and_gets_its_end(running, look, state, end):
+    process = dead_process()
+    run = claimed_run(running, state, process)
+    finding = look()["run"]
+    assert run[:8] in finding.problem
+    assert str(process) in finding.problem
+    finding.fix()
+    assert state_of(running, run)["name"] == end
+    assert "run" not in look()
+
+
+def test_a_run_whose_process_lives_is_left_alone(running, look):
+    with subprocess.Popen(["sleep", "60"]) as alive:
+        run = claimed_run(running, "RUNNING", alive.pid)
+        assert "run" not in look()
+        alive.kill()
+        alive.wait()
+    look()["run"].fix()
+    assert state_of(running, run)["type"] == "CRASHED"
+
+
+def test_a_worker_that_is_not_there_is_found_until_it_is(running, look, tmp_path):
+    finding = look()["worker"]
+    assert "prefect worker start --pool local-gpu" in finding.remedy
+    worker = ["prefect", "worker", "start", "--pool", "local-gpu"]
+    with servers.process(worker, running, tmp_path / "log") as process:
+        servers.wait_until(lambda: "worker" not in look(), tmp_path / "log", process, 60)
+
+
+@pytest.fixture
+def old_server():
+    """Address of a server that calls itself Prefect 3.1.0 and knows nothing."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps("3.1.0").encode())
+
+        def do_POST(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}/api"
+        listening.shutdown()
+
+
+def test_a_server_of_another_version_is_found(old_server, tmp_path, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    with temporary_settings({PREFECT_API_URL: old_server}):
+        found = {finding.name: finding for finding in prefect_side.prefect_side()}
+    assert "3.1.0" in found["version"].problem
+
+
+def test_no_server_is_found_with_the_command_that_starts_one():
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    url = f"http://127.0.0.1:{servers.free_port()}/api"
+    with temporary_settings({PREFECT_API_URL: url}):
+        (finding,) = prefect_side.prefect_side()
+    assert url in finding.problem
+    assert "finetune serve" in finding.remedy

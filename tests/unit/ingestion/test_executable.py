@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tasks.core.config import View, check
+from tasks.core.stage import Work
+from tasks.ingestion import STAGE
+from tasks.ingestion.executable import EXECUTABLE
+
+GOOD = '''def {name}(x):
+    """{words}.
+
+    >>> {name}(1)
+    {one}
+    >>> {name}(2)
+    {two}
+    """
+    return {body}
+'''
+
+
+def function(name: str, one: str, two: str, body: str) -> str:
+    return GOOD.format(name=name, words=f"Say what {name} is", one=one, two=two, body=body)
+
+
+def run(tmp_path: Path, name: str, **settings) -> tuple[dict, list[dict], list[dict]]:
+    source = {"kind": "folder", "path": str(tmp_path / "code"), **settings.pop("source", {})}
+    config = check(
+        {
+            "ingest": {"sources": [source], "doctest_timeout_s": 20, **settings},
+            "hardware": {"workers": 1},
+        }
+    )
+    out = tmp_path / name
+    (out / "scratch").mkdir(parents=True)
+    summary = STAGE.load_run()(View(config, STAGE.reads), {}, Work(out, out / "scratch"))
+    tables = [pq.read_table(out / f"{n}.parquet").to_pylist() for n in ("rows", "executable")]
+    return dict(summary.counts), *tables
+
+
+def write(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text(
+        "import numpy\n\n\n"
+        + function("double", "2", "4", "2 * x")
+        + function("broken", "2", "4", "3 * x")
+        + function("outside", "2", "4", "numpy.add(x, x)")
+        + function("nothing", "None", "None", "None").replace("    None\n", "")
+    )
+
+
+def test_rows_whose_doctests_pass_are_marked_and_the_others_counted(tmp_path) -> None:
+    write(tmp_path)
+    counts, rows, executable = run(tmp_path, "out", doctests=True)
+    names = {row["row_id"]: row["output"].split("(")[0] for row in rows}
+    assert {names[e["row_id"]]: bool(e["test"]) for e in executable} == {
+        "def double": True,
+        "def nothing": False,
+    }
+    assert counts["doctests: failed"] == 1
+    assert counts["doctests: function leans on more than the standard library"] == 1
+
+
+def test_rows_that_a_cap_left_out_are_not_run(tmp_path) -> None:
+    write(tmp_path)
+    _, rows, executable = run(tmp_path, "out", doctests=True, source={"max_rows": 1})
+    assert len(rows) == 1 and {e["row_id"] for e in executable} <= {rows[0]["row_id"]}
+
+
+def test_nothing_is_run_unless_asked_for(tmp_path) -> None:
+    write(tmp_path)
+    _, rows, executable = run(tmp_path, "out")
+    assert len(rows) == 4 and executable == []
+    assert pq.read_schema(tmp_path / "out" / "executable.parquet").names == EXECUTABLE.names
+
+
+def test_the_same_code_gives_the_same_bytes(tmp_path) -> None:
+    write(tmp_path)
+    written = []
+    for name in ("one", "two"):
+        run(tmp_path, name, doctests=True)
+        written.append((tmp_path / name / "executable.parquet").read_bytes())
+    assert written[0] == written[1]

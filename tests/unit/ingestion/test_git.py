@@ -1,0 +1,217 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.core.config import View, check
+from tasks.core.errors import PipelineError
+from tasks.core.memo import sha256
+from tasks.ingestion.commits import clean_subject, edit_problem, subject_problem
+from tasks.ingestion.sources import sources
+
+FUNCTION = 'def f{n}(x):\n    """Say the value of x."""\n    return x + {n}\n'
+LONG = "".join(f"value_{n} = {n}\n" for n in range(30))
+
+
+class Repository:
+    """A git repository in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *words: str) -> str:
+        who = {f"GIT_{r}_{f}": "x@y" for r in ("AUTHOR", "COMMITTER") for f in ("NAME", "EMAIL")}
+        return subprocess.run(
+            ["git", "-C", str(self.folder), *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | who | {"GIT_CONFIG_GLOBAL": os.devnull},
+        ).stdout.strip()
+
+    def commit(self, subject: str, **files: str) -> str:
+        for name, text in files.items():
+            path = self.folder / name.replace("__", "/").replace("_py", ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", subject)
+        return self.git("rev-parse", "HEAD")
+
+    def source(self, **fields) -> dict:
+        return {"kind": "git", "path": str(self.folder), "name": "r", **fields}
+
+
+@pytest.fixture
+def repository(tmp_path) -> Repository:
+    return Repository(tmp_path / "repository")
+
+
+def digest(given: dict) -> str:
+    config = check({"ingest": {"sources": [given]}})
+    return sources(View(config, ("ingest",), "ingest"), sha256)["r"]
+
+
+def test_functions_are_those_of_the_commit_not_of_the_working_tree(ingest, repository) -> None:
+    first = repository.commit("one", a_py=FUNCTION.format(n=1))
+    repository.commit("two", a_py=FUNCTION.format(n=2))
+    (repository.folder / "a.py").write_text(FUNCTION.format(n=3))
+    _, rows, _ = ingest(repository.source(revision=first))
+    assert [r["output"].splitlines()[0] for r in rows] == ["def f1(x):"]
+    assert rows[0]["version"] == first and rows[0]["path"] == "a.py"
+
+
+def test_rows_of_a_repository_are_those_of_its_folder(ingest, repository) -> None:
+    repository.commit(
+        "one",
+        LICENSE="Apache License\nVersion 2.0",
+        p__a_py=FUNCTION.format(n=1),
+        p__test_b_py=FUNCTION.format(n=2),
+        q_py=FUNCTION.format(n=3),
+    )
+    (repository.folder / "link.py").symlink_to("q.py")
+    repository.commit("two")
+    (repository.folder / "link.py").unlink()
+    _, from_git, _ = ingest(repository.source())
+    _, from_folder, _ = ingest({"kind": "folder", "path": str(repository.folder), "name": "r"})
+    for row in (*from_git, *from_folder):
+        del row["version"]
+    assert from_git == from_folder and len(from_git) == 2
+    assert {r["licence"] for r in from_git} == {"Apache-2.0"}
+
+
+def test_a_bare_repository_is_read(ingest, repository, tmp_path) -> None:
+    repository.commit("one", a_py=FUNCTION.format(n=1))
+    repository.git("clone", "-q", "--bare", str(repository.folder), str(tmp_path / "bare.git"))
+    _, rows, _ = ingest({"kind": "git", "path": str(tmp_path / "bare.git")})
+    assert len(rows) == 1 and rows[0]["source"] == "bare"
+
+
+def test_a_branch_is_keyed_by_the_commit_it_names_now(repository) -> None:
+    first = repository.commit("one", a_py=FUNCTION.format(n=1))
+    assert digest(repository.source(revision="main")) == first
+    (repository.folder / "a.py").write_text("x = 1\n")
+    assert digest(repository.source(revision="main")) == first
+    second = repository.commit("two")
+    assert digest(repository.source(revision="main")) == second
+    assert digest(repository.source(revision=first[:10])) == first
+
+
+def test_one_file_commits_become_edits_of_the_file_before_and_after(ingest, repository) -> None:
+    repository.commit("Start it", a_py=LONG)
+    commit = repository.commit("Add one more value to it", a_py=LONG + "last = 1\n")
+    _, rows, _ = ingest(repository.source(functions=False, commits=True))
+    assert [(r["instruction"], r["input"], r["output"], r["kind"]) for r in rows] == [
+        ("Add one more value to it", LONG, LONG + "last = 1\n", "edit")
+    ]
+    assert rows[0]["version"] == commit and rows[0]["project"] == "r/a"
+
+
+def test_commits_that_teach_no_edit_are_counted_by_reason(ingest, repository) -> None:
+    repository.commit("Start", a_py=LONG, b_py=LONG, short_py="x = 1\n", LICENSE="MIT")
+    repository.commit("Change both of the files together", a_py=LONG + "y=1", b_py=LONG + "y=1")
+    repository.commit("Rename nothing and add a file", c_py=LONG)
+    repository.commit("Change the licence of all this", LICENSE="BSD")
+    repository.commit("update", a_py=LONG)
+    repository.commit("Change the value of a variable", short_py="x = 2\n")
+    repository.commit("Break the syntax of the file", a_py=LONG + "def (:\n")
+    repository.commit("Make the file right again now", a_py=LONG + "z = 1\n")
+    summary, rows, _ = ingest(repository.source(functions=False, commits=True))
+    assert [r["instruction"] for r in rows] == ["Make the file right again now"]
+    counts = {k: n for k, n in summary.counts.items() if k.startswith("commits")}
+    assert counts == {
+        "commits: subject too short or too long": 1,
+        "commits: edit of a short file": 1,
+        "commits: edit that leaves no valid Python": 1,
+    }
+
+
+def test_merges_are_no_edits(ingest, repository) -> None:
+    repository.commit("Start", a_py=LONG)
+    repository.git("checkout", "-q", "-b", "side")
+    repository.commit("Add a line at the end", a_py=LONG + "e = 1\n")
+    repository.git("checkout", "-q", "main")
+    repository.commit("Start b", b_py=LONG)
+    repository.git("merge", "-q", "--no-ff", "-m", "Add all of the other branch", "side")
+    _, rows, _ = ingest(repository.source(functions=False, commits=True))
+    assert [r["instruction"] for r in rows] == ["Add a line at the end"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "problem"),
+    [
+        ("Add support for odd file names", ""),
+        ("[ci skip] Fix the reading of empty files", ""),
+        ("Fix all of it", "subject of few words"),
+        ("Fix it up", "subject too short or too long"),
+        ("Added support for odd file names", "subject not imperative"),
+        ("Bump the version of the library", "subject with version bump"),
+        ("Merge pull request 3 from x/y", "subject with merge"),
+        ("Add the new thing, still WIP here", "subject with work in progress"),
+        ("Fix what https://example.org/page tells us", "subject with link"),
+        ("Fix the crash of issue 159 here", "subject with ticket"),
+        ("Fix the crash told in #159 here", "subject with ticket"),
+        ("Fix the bug that I made yesterday", "subject with person"),
+        ("Add debugging to the wiping of files", ""),
+    ],
+)
+def test_the_rules_of_subjects(subject, problem) -> None:
+    assert subject_problem(clean_subject(subject)) == problem
+
+
+def test_an_edit_of_blanks_is_none() -> None:
+    assert edit_problem(LONG, LONG.replace("\n", "\n\n"), 1, 999) == "edit of blanks only"
+    assert edit_problem(LONG, LONG + "x = 1", 1, 80) == "edit of a long file"
+
+
+def test_a_huge_file_of_a_commit_is_one_ledger_entry(ingest, repository, monkeypatch) -> None:
+    monkeypatch.setattr("tasks.ingestion.code.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("tasks.ingestion.repositories.MAX_FILE_BYTES", 1000)
+    repository.commit("one", a_py=FUNCTION.format(n=1), b_py="#" * 2000)
+    _, rows, bad = ingest(repository.source())
+    assert len(rows) == 1
+    assert [(b["path"], b["problem"]) for b in bad] == [
+        ("b.py", "holds 2,000 bytes, at most 1,000 are read")
+    ]
+
+
+def test_an_unknown_revision_names_branches(repository) -> None:
+    repository.commit("one")
+    with pytest.raises(PipelineError, match="no commit 'dev'") as error:
+        digest(repository.source(revision="dev"))
+    assert "main" in error.value.remedy
+
+
+def test_a_revision_is_never_an_option_of_git(repository) -> None:
+    repository.commit("one")
+    with pytest.raises(PipelineError, match="no commit '--all'"):
+        digest(repository.source(revision="--all"))
+
+
+def test_a_folder_that_is_no_repository_is_refused(tmp_path) -> None:
+    with pytest.raises(PipelineError, match="not a git repository"):
+        digest({"kind": "git", "path": str(tmp_path), "name": "r"})
+
+
+def test_resolving_a_revision_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tasks.ingestion.sources\n"
+        "print([m for m in ('pyarrow', 'numpy', 'datasets') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_weight_keeps_an_even_share_that_grows_with_it(ingest, tmp_path, write_jsonl, row) -> None:
+    write_jsonl(tmp_path / "a.jsonl", *(row(n) for n in range(400)))
+    given = {"kind": "files", "path": str(tmp_path)}
+    kept = []
+    for weight in (0.25, 0.5):
+        summary, rows, _ = ingest({**given, "weight": weight})
+        assert summary.counts["rows over weight"] == 400 - len(rows)
+        kept.append({r["row_id"] for r in rows})
+    assert 60 < len(kept[0]) < 140 and kept[0] < kept[1] and 150 < len(kept[1]) < 250

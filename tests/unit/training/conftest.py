@@ -1,0 +1,114 @@
+"""Tiny bases and tokenized splits that training can learn from in seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
+
+from tasks.core import schemas
+from tasks.core.config import View, check
+from tasks.core.stage import Summary, Work
+from tasks.core.windows import IGNORED, Window
+from tasks.training import STAGE
+
+VOCABULARY = 96
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+}
+
+
+def tiny(kind: str) -> Any:
+    torch.manual_seed(0)
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=2))
+    return StableLmForCausalLM(StableLmConfig(**SHAPE, num_key_value_heads=4))
+
+
+def make_window(*lengths: int, prompt: int = 2, seed: int = 0) -> Window:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, VOCABULARY, sum(lengths))
+    labels = ids.copy()
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    for start in starts[:-1]:
+        labels[start : start + prompt] = IGNORED
+    positions = np.concatenate([np.arange(n) for n in lengths])
+    names = tuple(str(i) for i in range(len(lengths)))
+    return Window(ids, labels, positions, starts.astype(np.int32), names)
+
+
+def write_split(folder: Path, rows: int, *, masked: bool = False, seed: int = 0) -> Path:
+    """Rows that count upwards from a random start, two rows a window."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    tokens = [
+        (np.arange(int(rng.integers(6, 14))) + int(rng.integers(VOCABULARY))) % VOCABULARY
+        for _ in range(rows)
+    ]
+    prompts = [len(t) if masked else 2 for t in tokens]
+    table = pa.table(
+        [[f"r{i}" for i in range(rows)], [t.tolist() for t in tokens], prompts],
+        schema=schemas.TOKENS,
+    )
+    pq.write_table(table, folder / "rows.parquet", row_group_size=8)
+    plan = [list(range(i, min(i + 2, rows))) for i in range(0, rows, 2)]
+    sizes = [sum(len(tokens[r]) for r in window) for window in plan]
+    windows = pa.table([range(len(plan)), plan, sizes], schema=schemas.WINDOWS)
+    pq.write_table(windows, folder / "windows.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = {}
+    for kind in ("llama", "stablelm"):
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        tiny(kind).save_pretrained(folders[kind])
+    return folders
+
+
+SETTINGS: dict[str, Any] = {
+    "quantization": "none",
+    "learning_rate": 1e-2,
+    "warmup_steps": 2,
+    "max_steps": 12,
+    "checkpoint_every": 1000,
+}
+
+RunStage = Callable[..., tuple[Summary, Work]]
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path, bases: dict[str, Path]) -> RunStage:
+    """Run the stage on 30 rows; the same `name` gives the same folders again."""
+
+    def run(
+        name: str = "a", kind: str = "llama", masked: bool = False, **settings: Any
+    ) -> tuple[Summary, Work]:
+        data = tmp_path / f"data-{masked}"
+        if not data.exists():
+            write_split(data / "train", 30, masked=masked)
+            write_split(data / "validation", 6, seed=1)
+        inputs = {
+            "tokenize.train": data / "train",
+            "tokenize.validation": data / "validation",
+            "base.weights": bases[kind],
+            "base.tokenizer": bases[kind],
+        }
+        work = Work(tmp_path / name / "out", tmp_path / name / "scratch")
+        work.out.mkdir(parents=True, exist_ok=True)
+        work.scratch.mkdir(parents=True, exist_ok=True)
+        config = check({"train": SETTINGS | settings, "hardware": {"device": "cpu"}})
+        return STAGE.load_run()(View(config, STAGE.reads, STAGE.name), inputs, work), work
+
+    return run

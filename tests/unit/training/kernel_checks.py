@@ -1,0 +1,191 @@
+"""Each kernel against its PyTorch counterpart: `python -m tests.unit.training.kernel_checks`.
+
+Arguments: case or `all`, device. On the CPU TRITON_INTERPRET=1 must be set before Triton loads.
+"""
+
+import sys
+from typing import Any
+
+import torch
+
+from tasks.training.fast_ops import Bounds, Heads, TorchOps, make_dropout
+from tasks.training.fast_triton import TritonOps
+
+OURS, WANTED = TritonOps(), TorchOps()
+KIND: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def new(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float32).to(**KIND)
+
+
+def same(ours: torch.Tensor, wanted: torch.Tensor) -> None:
+    ours, wanted = ours.float(), wanted.float()
+    error = torch.linalg.vector_norm(ours - wanted) / torch.linalg.vector_norm(wanted)
+    limit = 1e-5 if KIND["dtype"] == torch.float32 else 1e-2
+    assert float(error) < limit, f"relative error {float(error):.2e}"
+
+
+def bounds(*lengths: int) -> Bounds:
+    cuts = torch.tensor([0, *lengths]).cumsum(0)
+    starts = torch.repeat_interleave(cuts[:-1], torch.tensor(lengths))
+    ends = torch.repeat_interleave(cuts[1:], torch.tensor(lengths))
+    device = KIND["device"]
+    return Bounds(*(t.to(torch.int32).to(device) for t in (starts, ends, cuts)))
+
+
+def load_weight() -> None:
+    import bitsandbytes as bnb
+
+    for nested in (True, False):
+        weight = bnb.nn.Params4bit(
+            new(96, 576).cpu(), quant_type="nf4", compress_statistics=nested
+        ).to(KIND["device"])
+        b = new(96, 4)
+        for tail, column, lora in ((32, 8, b), (0, 0, None), (32, 0, None)):
+            ours, wanted = (torch.full((96, 576 + tail), 9.0, **KIND) for _ in range(2))
+            OURS.load_weight(weight, lora, column, ours)
+            WANTED.load_weight(weight, lora, column, wanted)
+            same(ours, wanted)
+
+
+def norms() -> None:
+    for layer_norm in (True, False):
+        x, weight, bias = new(7, 96), new(96), new(96) if layer_norm else None
+        ours, wanted = (torch.zeros(7, 128, **KIND) for _ in range(2))
+        OURS.norm(x, weight, bias, layer_norm, 1e-5, ours[:, :96])
+        WANTED.norm(x, weight, bias, layer_norm, 1e-5, wanted[:, :96])
+        same(ours, wanted)
+        grad, first = new(7, 128), new(7, 96)
+        second = first.clone()
+        OURS.norm_backward(x, weight, layer_norm, 1e-5, grad[:, :96], first)
+        WANTED.norm_backward(x, weight, layer_norm, 1e-5, grad[:, :96], second)
+        same(first, second)
+
+
+def lora_in() -> None:
+    for members, rate, rank in ((1, 0.0, 8), (3, 0.0, 4), (1, 0.3, 8), (2, 0.3, 16), (3, 0.3, 8)):
+        drop = make_dropout(rate, members, 0xDEADBEEF)
+        a, first = new(members * rank, 160), new(70, 160 + 64)
+        second = first.clone()
+        OURS.lora_in(first, 160, a, members, 2.0, drop)
+        WANTED.lora_in(second, 160, a, members, 2.0, drop)
+        same(first, second)
+        assert float(first[:, 160 + members * rank :].abs().sum()) == 0
+
+
+def lora_in_backward() -> None:
+    for members, rate, rank in ((1, 0.0, 8), (1, 0.3, 8), (2, 0.3, 16), (3, 0.3, 4)):
+        drop = make_dropout(rate, members, 12345)
+        a, x, first = new(members * rank, 160), new(200, 192), new(200, 192)
+        second = first.clone()
+        start = torch.randn(members * rank, 160).to(KIND["device"])
+        a_first, a_second = start.clone(), start.clone()
+        arguments: dict[str, Any] = {"members": members, "scale": 2.0, "drop": drop}
+        OURS.lora_in_backward(x, first, a, a_first, **arguments)
+        WANTED.lora_in_backward(x, second, a, a_second, **arguments)
+        same(first[:, :160], second[:, :160])
+        same(a_first, a_second)
+
+
+def lora_out_backward() -> None:
+    grad, u = new(200, 160), new(200, 96)[:, 80:88]
+    ours = torch.ones(160, 8, device=KIND["device"])
+    wanted = ours.clone()
+    OURS.lora_out_backward(grad[:, 32:], u, ours[32:])
+    WANTED.lora_out_backward(grad[:, 32:], u, wanted[32:])
+    same(ours, wanted)
+
+
+def rope() -> None:
+    heads = Heads(4, 2, 20, 10)
+    first = new(9, heads.width)
+    second = first.clone()
+    cos, sin = (torch.randn(9, 5, device=KIND["device"]) for _ in range(2))
+    for inverse in (False, True):
+        OURS.rope(first, heads, cos, sin, inverse)
+        WANTED.rope(second, heads, cos, sin, inverse)
+        same(first, second)
+
+
+def attention() -> None:
+    for size, queries, keys in ((16, 2, 2), (80, 2, 2), (40, 4, 2)):
+        heads, where = Heads(queries, keys, size, size), bounds(5, 1, 90, 64, 33)
+        tokens = len(where.starts)
+        qkv, grad = new(tokens, heads.width), new(tokens, queries * size + 32)[:, : queries * size]
+        outs, grads = [], []
+        for ops in (OURS, WANTED):
+            out = torch.zeros(tokens, queries * size + 32, **KIND)[:, : queries * size]
+            lse = torch.zeros(queries, tokens, device=KIND["device"])
+            ops.attention(qkv, heads, where, out, lse)
+            to = torch.zeros_like(qkv)
+            ops.attention_backward(qkv, heads, where, out, lse, grad, to)
+            outs.append(out)
+            grads.append(to)
+        same(*outs)
+        same(*grads)
+
+
+def swiglu() -> None:
+    gate_up, grad = new(9, 2 * 96), new(9, 128)
+    ours, wanted = (torch.zeros(9, 128, **KIND) for _ in range(2))
+    OURS.swiglu(gate_up, ours[:, :96])
+    WANTED.swiglu(gate_up, wanted[:, :96])
+    same(ours, wanted)
+    first, second = gate_up.clone(), gate_up.clone()
+    OURS.swiglu_backward(first, grad[:, :96])
+    WANTED.swiglu_backward(second, grad[:, :96])
+    same(first, second)
+
+
+def cross_entropy() -> None:
+    logits = new(5, 9000)
+    targets = torch.randint(0, 9000, (5,), device=KIND["device"])
+    first, second = logits.clone(), logits.clone()
+    losses = [torch.zeros(5, device=KIND["device"]) for _ in range(2)]
+    OURS.cross_entropy(first, targets, 0.1, losses[0])
+    WANTED.cross_entropy(second, targets, 0.1, losses[1])
+    same(first, second)
+    same(*losses)
+
+
+def whole_step() -> None:
+    """All kernels together, with dropout: the same gradients as by PyTorch's operations."""
+    from tasks.core.modeling import window_tensors
+    from tasks.training.fast import FastStepper
+    from tasks.training.fast_model import parameter_order
+    from tasks.training.flat import FlatParameters
+    from tasks.training.lora import add_lora
+    from tests.unit.training.conftest import make_window, tiny
+
+    for kind in ("llama", "stablelm"):
+        model = add_lora(tiny(kind).to(**KIND), rank=4, alpha=16, dropout=0.2)
+        flat = FlatParameters(model, parameter_order)
+        with torch.no_grad():
+            flat.values.add_(0.05 * torch.randn(flat.values.shape).to(KIND["device"]))
+        window = window_tensors(make_window(20, 3, 50), torch.device(KIND["device"]))
+        results = []
+        for ops in (OURS, WANTED):
+            flat.clear()
+            stepper = FastStepper(model, flat, max_tokens=73, kept_layers=1, ops=ops)
+            loss = stepper.run([window], window.trained_tokens, seed=4)
+            results.append((loss, flat.gradient.clone()))
+        same(results[0][0], results[1][0])
+        same(results[0][1], results[1][1])
+
+
+def main(case: str, device: str) -> None:
+    """Run one case or all; on a GPU in bfloat16."""
+    torch.manual_seed(0)
+    if device == "cuda":
+        KIND.update(device="cuda", dtype=torch.bfloat16)
+    cases = [load_weight, norms, lora_in, lora_in_backward, lora_out_backward, rope, attention]
+    for run in [*cases, swiglu, cross_entropy, whole_step]:
+        if case in ("all", run.__name__):
+            run()
+            sys.stdout.write(f"ok {run.__name__}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,34 @@
+"""The GPU kernels do what PyTorch does; here in Triton's interpreter, in 32 bit."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton", reason="comes with PyTorch for CUDA only")
+
+CASES = [
+    "load_weight",
+    "norms",
+    "lora_in",
+    "lora_in_backward",
+    "lora_out_backward",
+    "rope",
+    "attention",
+    "swiglu",
+    "cross_entropy",
+    "whole_step",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_equal_the_torch_operations(case: str) -> None:
+    """In a process of its own: the interpreter is chosen when Triton is first imported."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.training.kernel_checks", case, "cpu"],
+        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]

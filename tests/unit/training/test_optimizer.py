@@ -1,0 +1,56 @@
+"""The schedule is transformers'; the optimizer fits its device."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import get_scheduler
+
+from tasks.core.errors import PipelineError
+from tasks.training.metrics import MetricsLog, read_metrics
+from tasks.training.optimizer import learning_rate, pick_optimizer
+from tasks.training.picture import draw_loss
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_learning_rate_is_that_of_transformers(name: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-5)
+    scheduler = get_scheduler(name, optimizer, num_warmup_steps=3, num_training_steps=10)
+    for step in range(10):
+        ours = learning_rate(step, peak=2e-5, warmup_steps=3, total_steps=10, schedule=name)  # type: ignore[arg-type]
+        assert ours == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_constant_rate_stays_after_the_warmup() -> None:
+    rates = [
+        learning_rate(s, peak=1.0, warmup_steps=2, total_steps=9, schedule="constant")
+        for s in range(4)
+    ]
+    assert rates == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_the_optimizer_follows_the_device() -> None:
+    assert pick_optimizer("auto", torch.device("cpu")) == "adamw"
+    assert pick_optimizer("auto", torch.device("cuda")) == "paged_adamw_8bit"
+    with pytest.raises(PipelineError, match="paged_adamw_8bit and the model is on the cpu"):
+        pick_optimizer("paged_adamw_8bit", torch.device("cpu"))
+
+
+def test_metrics_of_steps_that_run_again_are_cut_back(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, -1)
+    for step in (2, 4, 6):
+        log.add({"step": step, "loss": 1.0 / step})
+    with path.open("a") as file:
+        file.write('{"step": 8, "lo')  # a kill in the middle of a line
+    MetricsLog(path, 4)
+    assert [line["step"] for line in read_metrics(path)] == [2, 4]
+
+
+def test_the_loss_picture_is_a_png(tmp_path: Path) -> None:
+    lines = [{"step": s, "loss": 2.0 / s} for s in range(1, 30)]
+    held = [{"step": 0, "validation_loss": 2.1}, {"step": 29, "validation_loss": 0.2}]
+    draw_loss([*lines, *held], tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,102 @@
+"""The stage as a whole: what it leaves, and that it learns."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from tasks.core import progress
+from tasks.core.errors import PipelineError
+from tasks.training.metrics import read_metrics
+
+
+def test_training_learns_and_leaves_its_artifact(run_stage: Any) -> None:
+    summary, work = run_stage(max_steps=40, eval_every=20)
+    assert sorted(p.name for p in work.out.iterdir()) == [
+        "adapter",
+        "loss.png",
+        "metrics.jsonl",
+        "training.json",
+    ]
+    facts = json.loads((work.out / "training.json").read_text())
+    assert facts["step"] == 40
+    assert facts["optimizer"] == "adamw"
+    assert [v["step"] for v in facts["validation"]] == [0, 20, 40]
+    before, after = facts["validation"][0], facts["validation"][-1]
+    assert after["loss"] < before["loss"] - 0.5
+    assert after["token_accuracy"] > before["token_accuracy"]
+    assert summary.metrics["validation_loss"] == after["loss"]
+    steps = [line["step"] for line in read_metrics(work.out / "metrics.jsonl") if "loss" in line]
+    assert steps == list(range(2, 41, 2))
+
+
+def test_the_adapter_loads_with_plain_peft_and_holds_no_path(
+    run_stage: Any, bases: dict[str, Path]
+) -> None:
+    _, work = run_stage(max_steps=3)
+    text = (work.out / "adapter" / "adapter_config.json").read_text()
+    assert str(bases["llama"]) not in text
+    assert json.loads(text)["target_modules"] == sorted(json.loads(text)["target_modules"])
+    assert {p.name for p in (work.out / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    base = AutoModelForCausalLM.from_pretrained(bases["llama"])
+    ids = torch.arange(9)[None]
+    plain = base(ids).logits
+    tuned = PeftModel.from_pretrained(base, work.out / "adapter")(ids).logits
+    assert not torch.allclose(plain, tuned, atol=1e-4)
+
+
+def test_the_adapter_is_the_same_bytes_every_time(run_stage: Any) -> None:
+    files = []
+    for name in ("a", "b"):
+        _, work = run_stage(name, max_steps=4, lora_dropout=0.3)
+        files.append({p.name: p.read_bytes() for p in (work.out / "adapter").iterdir()})
+    assert files[0] == files[1]
+
+
+def test_nf4_trains_on_the_cpu(run_stage: Any) -> None:
+    _, work = run_stage(kind="stablelm", quantization="nf4", max_steps=10)
+    losses = [v for v in read_metrics(work.out / "metrics.jsonl") if "loss" in v]
+    assert losses[-1]["loss"] < losses[0]["loss"]
+
+
+def test_progress_tells_loss_and_speed(run_stage: Any) -> None:
+    notes: list[tuple[str, float, float | None, str]] = []
+
+    class Sink:
+        def update(self, *what: Any) -> None:
+            notes.append(what)
+
+        def message(self, text: str) -> None: ...
+
+    with progress.sink(Sink()):
+        run_stage(max_steps=4)
+    label, done, total, note = notes[-1]
+    assert (label, done, total) == ("train", 4, 4)
+    assert note.startswith("loss ") and note.endswith(" tok/s")
+
+
+def test_all_labels_masked_stops_the_run(run_stage: Any) -> None:
+    with pytest.raises(PipelineError, match="all labels are masked: 0 of"):
+        run_stage(masked=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.training.plain import PlainStepper
+
+    monkeypatch.setattr(PlainStepper, "run", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(PipelineError, match="diverged at step 2"):
+        run_stage()
+
+
+def test_more_layers_than_there_are_is_the_users_error(run_stage: Any) -> None:
+    with pytest.raises(PipelineError, match="last_layers is 9 and the base model has 3"):
+        run_stage(last_layers=9)
