@@ -81,7 +81,7 @@ def execute(
         return manifest
 
 
-def _describe(  # noqa: PLR0917 - one value for each field of the manifest
+def _describe(
     plan: StagePlan, key: str, summary: Summary, work: Work, seconds: float, flow_run: str
 ) -> Manifest:
     """The manifest of what a stage has just written."""

@@ -24,6 +24,13 @@ class MergeSettings(Section):
     dtype: Literal["bfloat16", "float16"] = Field(
         "bfloat16", description="Type of the merged weights."
     )
+    gguf: tuple[Literal["f16", "q8_0"], ...] = Field(
+        (),
+        description=(
+            "GGUF files to write beside the model, for llama.cpp and Ollama: f16 (16 bits a "
+            "weight), q8_0 (8.5 bits). Llama and StableLM models with byte-level BPE."
+        ),
+    )
     max_shard_gib: float = Field(
         2.0, gt=0, le=50, description="Largest safetensors file, in GiB; also bounds memory."
     )
@@ -61,6 +68,14 @@ class MergeSettings(Section):
             "auto takes a GPU where there is one."
         ),
     )
+
+    @model_validator(mode="after")
+    def _gguf(self) -> "MergeSettings":
+        if len(set(self.gguf)) != len(self.gguf):
+            raise ValueError(
+                f"gguf holds a kind twice: {', '.join(self.gguf)}\nName each kind once."
+            )
+        return self
 
     @model_validator(mode="after")
     def _quantized(self) -> "MergeSettings":

@@ -1,0 +1,177 @@
+"""Which samples each optimizer step sees: a pure function of data, settings and step.
+
+In: the number or the lengths of rows or windows. Out: lists of indexes, one list a step. Nothing is
+drawn from a running random state, so that a resumed run sees exactly what an uninterrupted one
+does. The data is in random order already; a later epoch shuffles it within and among blocks,
+which keeps reading near to sequential.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.core.errors import PipelineError
+from tasks.core.windows import Window, Windows
+
+BLOCK = 256  # samples that are shuffled together; about one row group of a table
+Ints = NDArray[np.int64]
+Step = tuple[int, ...]
+
+
+def epoch_order(count: int, seed: int, epoch: int, block: int = BLOCK) -> Ints:
+    """Order of `count` samples in an epoch: as stored in the first, shuffled by blocks later on."""
+    if epoch == 0:
+        return np.arange(count)
+    rng = np.random.default_rng([seed, epoch])
+    starts = rng.permutation(np.arange(0, count, block))
+    pieces = [rng.permutation(np.arange(s, min(s + block, count))) for s in starts]
+    return np.concatenate(pieces) if pieces else np.arange(0)
+
+
+def steps_by_rows(order: Ints, batch_rows: int) -> list[Step]:
+    """Cut an order into steps of `batch_rows`; what remains at the end is a smaller step."""
+    return [tuple(order[i : i + batch_rows].tolist()) for i in range(0, len(order), batch_rows)]
+
+
+def steps_by_tokens(order: Ints, tokens: Ints, batch_tokens: int) -> list[Step]:
+    """Cut an order into steps of about `batch_tokens`.
+
+    A step ends where one more window would bring it farther from the goal, so that windows which
+    are not quite full do not draw in an extra one.
+    """
+    steps: list[Step] = []
+    step: list[int] = []
+    total = 0
+    for index in order.tolist():
+        size = int(tokens[index])
+        if step and abs(total + size - batch_tokens) > abs(total - batch_tokens):
+            steps.append(tuple(step))
+            step, total = [], 0
+        step.append(index)
+        total += size
+    if step:
+        steps.append(tuple(step))
+    return steps
+
+
+def count_steps(steps_an_epoch: Sequence[int], max_steps: int | None, epochs: float | None) -> int:
+    """Optimizer steps of the whole run, whichever of the two limits comes first.
+
+    Args:
+        steps_an_epoch: Steps of epoch 0, 1, ...; the last one stands for all that follow.
+        max_steps: Steps at most.
+        epochs: Passes at most; a part of an epoch is rounded up to a step.
+    """
+    if epochs is None:
+        return int(max_steps or 0)
+    whole = math.floor(epochs)
+    known = [steps_an_epoch[min(e, len(steps_an_epoch) - 1)] for e in range(whole + 1)]
+    total = sum(known[:whole]) + math.ceil(known[whole] * (epochs - whole) - 1e-9)
+    total = max(1, total)
+    return total if max_steps is None else min(total, max_steps)
+
+
+class Batches:
+    """The steps of a run over one split.
+
+    Args:
+        windows: The tokenized split.
+        batch_rows: Rows a step, where `batch_tokens` is None.
+        batch_tokens: Tokens a step, in whole windows.
+        joined_tokens: Rows of a step run joined up to so many tokens.
+        seed: Of the order.
+
+    Raises:
+        PipelineError: The split is empty.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        *,
+        batch_rows: int,
+        batch_tokens: int | None,
+        joined_tokens: int,
+        seed: int,
+    ) -> None:
+        if not len(windows):
+            raise PipelineError(
+                "there are 0 rows to train on",
+                "Loosen the filter or tokenize.max_tokens, or bring more data.",
+            )
+        self.windows = windows
+        self.by_rows = batch_tokens is None
+        self._batch = batch_rows if batch_tokens is None else batch_tokens
+        self._joined = joined_tokens
+        self._seed = seed
+        self._plans: dict[int, list[Step]] = {}
+
+    def plan(self, epoch: int) -> list[Step]:
+        """Indexes of rows or of windows, a tuple a step, for one epoch."""
+        if epoch not in self._plans:
+            self._plans = {epoch: self._make_plan(epoch)}
+        return self._plans[epoch]
+
+    def _make_plan(self, epoch: int) -> list[Step]:
+        if self.by_rows:
+            order = epoch_order(self.windows.row_count, self._seed, epoch)
+            return steps_by_rows(order, self._batch)
+        order = epoch_order(len(self.windows), self._seed, epoch)
+        return steps_by_tokens(order, self.windows.tokens, self._batch)
+
+    def total_steps(self, max_steps: int | None, epochs: float | None) -> int:
+        """Optimizer steps of the whole run."""
+        needed = 1 if epochs is None or self.by_rows else math.floor(epochs) + 1
+        return count_steps([len(self._make_plan(e)) for e in range(needed)], max_steps, epochs)
+
+    def steps(self, start: int, stop: int) -> Iterator[tuple[int, list[Window]]]:
+        """Yield (epoch, windows to run) for the steps from `start` up to `stop`."""
+        epoch, first = 0, 0
+        while first + len(self.plan(epoch)) <= start:
+            first += len(self.plan(epoch))
+            epoch += 1
+        for step in range(start, stop):
+            if step - first >= len(self.plan(epoch)):
+                first += len(self.plan(epoch))
+                epoch += 1
+            yield epoch, self._read(self.plan(epoch)[step - first])
+
+    def _read(self, step: Step) -> list[Window]:
+        if not self.by_rows:
+            return [self.windows.window(index) for index in step]
+        return join_rows([self.windows._assemble((row,)) for row in step], self._joined)
+
+
+def join_rows(rows: Sequence[Window], joined_tokens: int) -> list[Window]:
+    """Lay rows one after another into windows of at most `joined_tokens`; a longer one is alone."""
+    groups: list[list[Window]] = []
+    room = 0
+    for row in rows:
+        size = len(row.input_ids)
+        if groups and size <= room:
+            groups[-1].append(row)
+            room -= size
+        else:
+            groups.append([row])
+            room = joined_tokens - size
+    return [_join(group) for group in groups]
+
+
+def _join(rows: Sequence[Window]) -> Window:
+    if len(rows) == 1:
+        return rows[0]
+    ends = np.cumsum([0, *(len(row.input_ids) for row in rows)])
+    return Window(
+        np.concatenate([row.input_ids for row in rows]),
+        np.concatenate([row.labels for row in rows]),
+        np.concatenate([row.position_ids for row in rows]),
+        ends.astype(np.int32),
+        tuple(name for row in rows for name in row.row_ids),
+    )
+
+
+def trained_tokens(windows: Sequence[Window]) -> int:
+    """Tokens that the loss of a step is taken over."""
+    return sum(window.trained_tokens for window in windows)

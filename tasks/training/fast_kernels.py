@@ -1,0 +1,358 @@
+"""Triton kernels of the fast path but for attention; `fast_triton` calls them.
+
+Each does what the operation of the same name in `fast_ops` does, with one trip through memory. They
+use nothing newer than Ampere has. Tests run them in Triton's interpreter on a CPU and on a GPU.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def hash_bits(places, seed):
+    """32 hash bits of places (int32), as `fast_ops.hash_bits`."""
+    h = places.to(tl.uint32) * 0x9E3779B1 + seed.to(tl.uint32)
+    h = (h ^ (h >> 16)) * 0x85EBCA6B
+    h = (h ^ (h >> 13)) * 0xC2B2AE35
+    return h ^ (h >> 16)
+
+
+@triton.jit
+def kept(h, member: tl.constexpr, bits: tl.constexpr, threshold):
+    """Whether a member keeps its value, from the bits of the hash that are its own."""
+    return ((h >> (member * bits)) & ((1 << bits) - 1)).to(tl.int32) >= threshold
+
+
+@triton.jit
+def load_nf4(
+    packed,
+    scales,
+    scale_code,
+    scale_scales,
+    scale_offset,
+    code,
+    b,
+    out,
+    n_rows,
+    inner,
+    width,
+    column,
+    RANK: tl.constexpr,
+    NESTED: tl.constexpr,
+    TAIL: tl.constexpr,
+    ROWS: tl.constexpr,
+    BYTES: tl.constexpr,
+):
+    """Expand 4-bit rows into an extended weight; the last column of programs writes B and zeros."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row_ok = row < n_rows
+    block = tl.program_id(1)
+    row_at = row.to(tl.int64)
+    if block * BYTES * 2 < inner:
+        at = block * BYTES + tl.arange(0, BYTES)
+        ok = row_ok[:, None] & (at < inner // 2)[None, :]
+        q = tl.load(packed + row_at[:, None] * (inner // 2) + at[None, :], mask=ok, other=0)
+        part = block * (BYTES // 32) + tl.arange(0, BYTES // 32)
+        part_ok = row_ok[:, None] & (part < inner // 64)[None, :]
+        number = row_at[:, None] * (inner // 64) + part[None, :]
+        if NESTED:
+            small = tl.load(scales + number, mask=part_ok, other=0).to(tl.int32)
+            scale = tl.load(scale_code + small)
+            scale *= tl.load(scale_scales + number // 256, mask=part_ok, other=0.0)
+            scale += tl.load(scale_offset)
+        else:
+            scale = tl.load(scales + number, mask=part_ok, other=0.0)
+        spread = tl.broadcast_to(scale[:, :, None], (ROWS, BYTES // 32, 32))
+        spread = tl.reshape(spread, (ROWS, BYTES))
+        high = tl.load(code + (q >> 4).to(tl.int32)) * spread
+        low = tl.load(code + (q & 15).to(tl.int32)) * spread
+        values = tl.interleave(high, low)
+        to = block * BYTES * 2 + tl.arange(0, BYTES * 2)
+        fits = row_ok[:, None] & (to < inner)[None, :]
+        place = out + row_at[:, None] * width + to[None, :]
+        tl.store(place, values.to(out.dtype.element_ty), mask=fits)
+    else:
+        tail = tl.arange(0, TAIL)
+        j = tail - column
+        mine = row_ok[:, None] & (j >= 0)[None, :] & (j < RANK)[None, :]
+        value = tl.load(b + row_at[:, None] * RANK + j[None, :], mask=mine, other=0.0)
+        fits = row_ok[:, None] & (inner + tail < width)[None, :]
+        place = out + row_at[:, None] * width + inner + tail[None, :]
+        tl.store(place, value.to(out.dtype.element_ty), mask=fits)
+
+
+@triton.jit
+def norm(
+    x, weight, bias, out, x_stride, out_stride, inner, eps,
+    LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One row a program."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    ok = at < inner
+    values = tl.load(x + row * x_stride + at, mask=ok, other=0.0).to(tl.float32)
+    if LAYER_NORM:
+        values = tl.where(ok, values - tl.sum(values, 0) / inner, 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 0) / inner + eps)
+    result = values * rstd * tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
+    if HAS_BIAS:
+        result += tl.load(bias + at, mask=ok, other=0.0).to(tl.float32)
+    tl.store(out + row * out_stride + at, result.to(out.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def norm_backward(
+    x, weight, grad, residual, x_stride, grad_stride, residual_stride, inner, eps,
+    LAYER_NORM: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One row a program; the residual's gradient is added to in place."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    ok = at < inner
+    values = tl.load(x + row * x_stride + at, mask=ok, other=0.0).to(tl.float32)
+    if LAYER_NORM:
+        values = tl.where(ok, values - tl.sum(values, 0) / inner, 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 0) / inner + eps)
+    hat = values * rstd
+    slope = tl.load(grad + row * grad_stride + at, mask=ok, other=0.0).to(tl.float32)
+    slope *= tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
+    result = slope - hat * (tl.sum(slope * hat, 0) / inner)
+    if LAYER_NORM:
+        result -= tl.sum(slope, 0) / inner
+    place = residual + row * residual_stride + at
+    before = tl.load(place, mask=ok, other=0.0).to(tl.float32)
+    tl.store(place, (before + result * rstd).to(residual.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def _down(x_tile, a, rank_at, at, ok, member: tl.constexpr, RANK: tl.constexpr, inner):
+    """x_tile A^T of one member: [tokens, block] -> [tokens, padded rank]."""
+    place = a + (member * RANK + rank_at)[None, :] * inner + at[:, None]
+    rows = tl.load(place, mask=ok[:, None] & (rank_at < RANK)[None, :], other=0.0)
+    return tl.dot(x_tile, rows, input_precision="ieee")
+
+
+@triton.jit(do_not_specialize=["tokens", "seed", "threshold"])
+def lora_in(
+    x, a, x_stride, tokens, inner, width, scale, seed, threshold,
+    MEMBERS: tl.constexpr, RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr,
+    DROP: tl.constexpr, TAIL: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """`scale * dropout(x) A^T` behind x's columns, then zeros; `scale` holds dropout's too."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row_ok = row < tokens
+    row_at = row.to(tl.int64)
+    rank_at = tl.arange(0, PADDED)
+    first = tl.zeros((ROWS, PADDED), tl.float32)
+    second = tl.zeros((ROWS, PADDED), tl.float32)
+    third = tl.zeros((ROWS, PADDED), tl.float32)
+    for start in range(0, inner, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        ok = at < inner
+        place = x + row_at[:, None] * x_stride + at[None, :]
+        values = tl.load(place, mask=row_ok[:, None] & ok[None, :], other=0.0)
+        if DROP:
+            h = hash_bits(row[:, None] * inner + at[None, :], seed)
+            part = tl.where(kept(h, 0, BITS, threshold), values, 0.0)
+            first += _down(part, a, rank_at, at, ok, 0, RANK, inner)
+            if MEMBERS > 1:
+                part = tl.where(kept(h, 1, BITS, threshold), values, 0.0)
+                second += _down(part, a, rank_at, at, ok, 1, RANK, inner)
+            if MEMBERS > 2:
+                part = tl.where(kept(h, 2, BITS, threshold), values, 0.0)
+                third += _down(part, a, rank_at, at, ok, 2, RANK, inner)
+        else:
+            first += _down(values, a, rank_at, at, ok, 0, RANK, inner)
+            if MEMBERS > 1:
+                second += _down(values, a, rank_at, at, ok, 1, RANK, inner)
+            if MEMBERS > 2:
+                third += _down(values, a, rank_at, at, ok, 2, RANK, inner)
+    tail = MEMBERS * RANK + tl.arange(0, TAIL)
+    behind = x + row_at[:, None] * x_stride + inner
+    blank = tl.zeros((ROWS, TAIL), x.dtype.element_ty)
+    tl.store(behind + tail[None, :], blank, mask=row_ok[:, None] & (inner + tail < width)[None, :])
+    fits = row_ok[:, None] & (rank_at < RANK)[None, :]
+    tl.store(behind + rank_at[None, :], (first * scale).to(x.dtype.element_ty), mask=fits)
+    if MEMBERS > 1:
+        behind += RANK
+        tl.store(behind + rank_at[None, :], (second * scale).to(x.dtype.element_ty), mask=fits)
+    if MEMBERS > 2:
+        behind += RANK
+        tl.store(behind + rank_at[None, :], (third * scale).to(x.dtype.element_ty), mask=fits)
+
+
+@triton.jit
+def _load_a(a, rank_at, at, ok, member: tl.constexpr, RANK: tl.constexpr, inner):
+    """Rows of A of one member, [padded rank, block]."""
+    place = a + (member * RANK + rank_at)[:, None] * inner + at[None, :]
+    return tl.load(place, mask=(rank_at < RANK)[:, None] & ok[None, :], other=0.0)
+
+
+@triton.jit
+def _add_a(a_grad, value, rank_at, at, ok, member: tl.constexpr, RANK: tl.constexpr, inner):
+    place = a_grad + (member * RANK + rank_at)[:, None] * inner + at[None, :]
+    tl.atomic_add(place, value, mask=(rank_at < RANK)[:, None] & ok[None, :], sem="relaxed")
+
+
+@triton.jit
+def _back(keep, values, u, rows, DROP: tl.constexpr):
+    """One member's part of the input's gradient and of A's, before the scale."""
+    back = tl.dot(u, rows, input_precision="ieee")
+    if DROP:
+        back = tl.where(keep, back, 0.0)
+        values = tl.where(keep, values, 0.0)
+    return back, tl.dot(tl.trans(u), values.to(u.dtype), input_precision="ieee")
+
+
+@triton.jit(do_not_specialize=["tokens", "seed", "threshold", "steps"])
+def lora_in_backward(
+    x, grad, a, a_grad, x_stride, grad_stride, tokens, inner, scale, seed, threshold, steps,
+    MEMBERS: tl.constexpr, RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr,
+    DROP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A block of columns and a run of `steps` row blocks a program; A's gradient by atomic adds."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < inner
+    rank_at = tl.arange(0, PADDED)
+    rank_ok = rank_at < RANK
+    a0 = _load_a(a, rank_at, at, ok, 0, RANK, inner)
+    sum0 = tl.zeros((PADDED, BLOCK), tl.float32)
+    sum1 = tl.zeros((PADDED, BLOCK), tl.float32)
+    sum2 = tl.zeros((PADDED, BLOCK), tl.float32)
+    a1, a2 = a0, a0
+    if MEMBERS > 1:
+        a1 = _load_a(a, rank_at, at, ok, 1, RANK, inner)
+    if MEMBERS > 2:
+        a2 = _load_a(a, rank_at, at, ok, 2, RANK, inner)
+    begin = tl.program_id(1) * steps * ROWS
+    for start in range(begin, tl.minimum(begin + steps * ROWS, tokens), ROWS):
+        row = start + tl.arange(0, ROWS)
+        row_ok = row < tokens
+        row_at = row.to(tl.int64)
+        both = row_ok[:, None] & ok[None, :]
+        values = tl.load(x + row_at[:, None] * x_stride + at[None, :], mask=both, other=0.0)
+        place = grad + row_at[:, None] * grad_stride + at[None, :]
+        total = tl.load(place, mask=both, other=0.0).to(tl.float32)
+        h = tl.zeros((ROWS, BLOCK), tl.uint32)
+        if DROP:
+            h = hash_bits(row[:, None] * inner + at[None, :], seed)
+        side = grad + row_at[:, None] * grad_stride + inner + rank_at[None, :]
+        some = row_ok[:, None] & rank_ok[None, :]
+        u = tl.load(side, mask=some, other=0.0)
+        back, more = _back(kept(h, 0, BITS, threshold), values, u, a0, DROP)
+        total += scale * back
+        sum0 += more
+        if MEMBERS > 1:
+            u = tl.load(side + RANK, mask=some, other=0.0)
+            back, more = _back(kept(h, 1, BITS, threshold), values, u, a1, DROP)
+            total += scale * back
+            sum1 += more
+        if MEMBERS > 2:
+            u = tl.load(side + 2 * RANK, mask=some, other=0.0)
+            back, more = _back(kept(h, 2, BITS, threshold), values, u, a2, DROP)
+            total += scale * back
+            sum2 += more
+        tl.store(place, total.to(grad.dtype.element_ty), mask=both)
+    _add_a(a_grad, sum0 * scale, rank_at, at, ok, 0, RANK, inner)
+    if MEMBERS > 1:
+        _add_a(a_grad, sum1 * scale, rank_at, at, ok, 1, RANK, inner)
+    if MEMBERS > 2:
+        _add_a(a_grad, sum2 * scale, rank_at, at, ok, 2, RANK, inner)
+
+
+@triton.jit(do_not_specialize=["tokens", "steps"])
+def lora_out_backward(
+    grad, u, b_grad, grad_stride, u_stride, tokens, n, steps,
+    RANK: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A block of B's rows and a run of `steps` row blocks a program, by atomic adds."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < n
+    rank_at = tl.arange(0, PADDED)
+    rank_ok = rank_at < RANK
+    total = tl.zeros((BLOCK, PADDED), tl.float32)
+    begin = tl.program_id(1) * steps * ROWS
+    for start in range(begin, tl.minimum(begin + steps * ROWS, tokens), ROWS):
+        row = start + tl.arange(0, ROWS)
+        row_ok = row < tokens
+        row_at = row.to(tl.int64)
+        place = grad + row_at[:, None] * grad_stride + at[None, :]
+        slope = tl.load(place, mask=row_ok[:, None] & ok[None, :], other=0.0)
+        side = u + row_at[:, None] * u_stride + rank_at[None, :]
+        values = tl.load(side, mask=row_ok[:, None] & rank_ok[None, :], other=0.0)
+        total += tl.dot(tl.trans(slope), values, input_precision="ieee")
+    place = b_grad + at[:, None] * RANK + rank_at[None, :]
+    tl.atomic_add(place, total, mask=ok[:, None] & rank_ok[None, :], sem="relaxed")
+
+
+@triton.jit
+def rope(
+    qkv, cos, sin, stride, sign, SIZE: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
+    HEADS_UP: tl.constexpr, HALF_UP: tl.constexpr,
+):  # fmt: skip
+    """One token a program; the heads of q and k lie one after another."""
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.arange(0, HEADS_UP)
+    at = tl.arange(0, HALF_UP)
+    ok = at < HALF
+    c = tl.load(cos + row * HALF + at, mask=ok, other=0.0)[None, :]
+    s = tl.load(sin + row * HALF + at, mask=ok, other=0.0)[None, :] * sign
+    both = (head < HEADS)[:, None] & ok[None, :]
+    place = qkv + row * stride + head[:, None] * SIZE + at[None, :]
+    first = tl.load(place, mask=both, other=0.0).to(tl.float32)
+    second = tl.load(place + HALF, mask=both, other=0.0).to(tl.float32)
+    kind = qkv.dtype.element_ty
+    tl.store(place, (first * c - second * s).to(kind), mask=both)
+    tl.store(place + HALF, (second * c + first * s).to(kind), mask=both)
+
+
+@triton.jit
+def swiglu(gate_up, out, stride, out_stride, inner, BLOCK: tl.constexpr):
+    """silu(gate) * up, one row and block of columns a program."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < inner
+    gate = tl.load(gate_up + row * stride + at, mask=ok, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + row * stride + inner + at, mask=ok, other=0.0).to(tl.float32)
+    result = gate * tl.sigmoid(gate) * up
+    tl.store(out + row * out_stride + at, result.to(out.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def swiglu_backward(gate_up, grad, stride, grad_stride, inner, BLOCK: tl.constexpr):
+    """Gate and up become their gradients."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < inner
+    place = gate_up + row * stride + at
+    gate = tl.load(place, mask=ok, other=0.0).to(tl.float32)
+    up = tl.load(place + inner, mask=ok, other=0.0).to(tl.float32)
+    slope = tl.load(grad + row * grad_stride + at, mask=ok, other=0.0).to(tl.float32)
+    share = tl.sigmoid(gate)
+    kind = gate_up.dtype.element_ty
+    tl.store(place, (slope * up * share * (1.0 + gate * (1.0 - share))).to(kind), mask=ok)
+    tl.store(place + inner, (slope * gate * share).to(kind), mask=ok)
+
+
+@triton.jit
+def cross_entropy(logits, targets, losses, stride, values, scale, BLOCK: tl.constexpr):
+    """One row a program: its loss, and its logits turned into their scaled gradient."""
+    row = tl.program_id(0).to(tl.int64)
+    target = tl.load(targets + row)
+    wanted = tl.load(logits + row * stride + target).to(tl.float32)
+    high, total = -float("inf"), 0.0
+    for start in range(0, values, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        part = tl.load(logits + row * stride + at, mask=at < values, other=-float("inf"))
+        part = part.to(tl.float32)
+        top = tl.maximum(high, tl.max(part, 0))
+        total = total * tl.exp(high - top) + tl.sum(tl.exp(part - top), 0)
+        high = top
+    lse = high + tl.log(total)
+    tl.store(losses + row, lse - wanted)
+    for start in range(0, values, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        place = logits + row * stride + at
+        part = tl.load(place, mask=at < values, other=-float("inf")).to(tl.float32)
+        slope = tl.exp(part - lse) - tl.where(at == target, 1.0, 0.0)
+        tl.store(place, (slope * scale).to(logits.dtype.element_ty), mask=at < values)

@@ -1,0 +1,75 @@
+"""All trained parameters as views of one tensor, and their gradients of another.
+
+In: a model with LoRA. Out: one parameter for the optimizer. One tensor means one kernel for the
+optimizer, for the norm and for clearing, where hundreds of small tensors would keep the host busy
+longer than the GPU. LoRA sizes are multiples of 256 in practice, so that the blocks of an 8-bit
+optimizer fall where they would fall in separate tensors.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FlatParameters:
+    """The trainable parameters of a model in one tensor.
+
+    Args:
+        model: Its trainable parameters must all be float32 on one device; they are re-pointed into
+            the flat tensor, with gradients that autograd adds to in place.
+
+        order: Sorting key of names; what the fast path reads as one matrix must lie together.
+
+    Attributes:
+        values: The one parameter, float32[n]; its `grad` is the flat gradient.
+        names: Names of the parameters, in order.
+        places: name -> where it begins in the flat tensors.
+        views: name -> (values, gradient), views in the parameter's own shape.
+    """
+
+    def __init__(self, model: Any, order: Callable[[str], Any] = str) -> None:
+        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        named.sort(key=lambda item: order(item[0]))
+        wrong = [name for name, p in named if p.dtype != torch.float32]
+        if not named or wrong:
+            raise ValueError(f"trained parameters must be float32 and at least one, not {wrong}")
+        self.names = tuple(name for name, _ in named)
+        device, total = named[0][1].device, sum(p.numel() for _, p in named)
+        self.values = nn.Parameter(torch.empty(total, dtype=torch.float32, device=device))
+        self.values.grad = torch.zeros_like(self.values)
+        self.views: dict[str, tuple[Tensor, Tensor]] = {}
+        self.places: dict[str, int] = {}
+        start = 0
+        for name, parameter in named:
+            stop = start + parameter.numel()
+            value = self.values.detach()[start:stop].view(parameter.shape)
+            gradient = self.values.grad[start:stop].view(parameter.shape)
+            value.copy_(parameter.detach())
+            parameter.data = value
+            parameter.grad = gradient
+            self.views[name] = (value, gradient)
+            self.places[name] = start
+            start = stop
+
+    @property
+    def gradient(self) -> Tensor:
+        """The flat gradient, float32[n]."""
+        gradient = self.values.grad
+        assert gradient is not None
+        return gradient
+
+    def clear(self) -> None:
+        """Set all gradients to 0 in place, as None would part them from the flat one."""
+        self.gradient.zero_()
+
+    def clip(self, max_norm: float) -> Tensor:
+        """Scale the gradient down to `max_norm` (0: never); returns its norm from before, unread.
+
+        Nothing waits for the GPU here.
+        """
+        norm: Tensor = torch.linalg.vector_norm(self.gradient)
+        if max_norm:
+            self.gradient.mul_(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        return norm

@@ -1,0 +1,303 @@
+"""The steps of a run: read, forward, backward, update, log, checkpoint.
+
+A loop of its own rather than transformers' Trainer: measured on a fast GPU, the host is slower than
+the GPU at the batches that fit 10 GB, and most of its time goes into what the Trainer does around a
+step. What is left here is what a step needs; nothing waits for the GPU but a logged loss. Dropout
+and data order are functions of the step, which makes resuming exact.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tasks.core.errors import PipelineError
+from tasks.core.modeling import WindowTensors, peak_vram_gib, window_tensors
+from tasks.core.progress import report
+from tasks.core.windows import Window
+from tasks.training import checkpoints
+from tasks.training.batches import Batches, trained_tokens
+from tasks.training.flat import FlatParameters
+from tasks.training.metrics import MetricsLog
+from tasks.training.optimizer import Schedule, learning_rate
+from tasks.training.validation import Validation
+
+
+class Stepper(Protocol):
+    """Forward and backward of one optimizer step."""
+
+    name: str
+
+    def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
+        """Add gradients of the mean loss; returns the summed loss, unread."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Flat values of a run; see the settings of the same names.
+
+    Attributes:
+        total_steps: Optimizer steps of the whole run.
+    """
+
+    total_steps: int
+    peak_rate: float
+    warmup_steps: int
+    schedule: Schedule
+    max_grad_norm: float
+    seed: int
+    log_every: int
+    eval_every: int | None
+    checkpoint_every: int
+    checkpoint_s: float
+
+
+@dataclass
+class Counters:
+    """What has been done so far; part of a checkpoint.
+
+    Attributes:
+        step: Optimizer steps finished.
+        epoch: Pass that the last step was in, from 0.
+        tokens: Real tokens seen.
+        trained: Tokens that the loss was taken over.
+        skipped: Steps without a trained token.
+        seconds: In the steps, over all runs that led here.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    tokens: int = 0
+    trained: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Interval:
+    """Sums since the last logged step."""
+
+    started: float
+    losses: list[Tensor] = field(default_factory=list)
+    trained: int = 0
+    tokens: int = 0
+
+    def total(self) -> float:
+        """Summed loss; waits for the GPU."""
+        return float(torch.stack(self.losses).sum()) if self.losses else 0.0
+
+
+class Loop:
+    """A run over `batches`, continued from the newest checkpoint in `folder`.
+
+    Args:
+        stepper: Forward and backward.
+        flat: The trained parameters.
+        optimizer: Over `flat.values`.
+        batches: What each step sees.
+        device: Where windows go.
+        folder: Kept across a kill; checkpoints and metrics.jsonl live there.
+        plan: Flat values.
+        measure: Measures the validation split, or None.
+        stopping: Whether a stop was asked for; a checkpoint is written then.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        flat: FlatParameters,
+        optimizer: Any,
+        batches: Batches,
+        *,
+        device: torch.device,
+        folder: Path,
+        plan: Plan,
+        measure: Callable[[], Validation | None],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.stepper, self.flat, self.optimizer = stepper, flat, optimizer
+        self.batches, self.device, self.folder, self.plan = batches, device, folder, plan
+        self.measure, self.stopping = measure, stopping
+        self.counters = Counters()
+        self._interval = _Interval(time.perf_counter())
+        self.resumed_from = self._resume()
+        known = -1 if self.resumed_from is None else self.resumed_from
+        self.log = MetricsLog(folder / "metrics.jsonl", known)
+        self.rate = 0.0
+
+    def run(self) -> Counters:
+        """Train to the end of the plan.
+
+        Raises:
+            PipelineError: The loss is not finite, nothing is trained, or a stop was asked for.
+        """
+        plan, counters = self.plan, self.counters
+        if not counters.step:
+            self._validate()
+        begun = saved = self._interval.started = time.perf_counter()
+        before = counters.seconds
+        steps = self.batches.steps(counters.step, plan.total_steps)
+        ready = next(steps, None)
+        while ready is not None:
+            counters.epoch, windows = ready
+            norm = self._accumulate(windows)
+            ready = next(steps, None)  # read while the GPU works
+            self._update(counters.step)
+            counters.step += 1
+            counters.seconds = before + time.perf_counter() - begun
+            last = counters.step == plan.total_steps
+            if counters.step % plan.log_every == 0 or last:
+                self._log(norm)
+            if plan.eval_every and counters.step % plan.eval_every == 0 and not last:
+                self._validate()
+            stop = self.stopping() and not last
+            late = time.perf_counter() - saved > plan.checkpoint_s
+            if counters.step % plan.checkpoint_every == 0 or late or last or stop:
+                self._save()
+                saved = time.perf_counter()
+            if stop:
+                raise stopped(counters.step, plan.total_steps)
+        self._validate()
+        return counters
+
+    def _accumulate(self, windows: Sequence[Window]) -> Tensor:
+        """Gradients of one step, clipped; returns their norm from before, unread."""
+        counters, interval = self.counters, self._interval
+        trained = trained_tokens(windows)
+        tokens = sum(len(w.input_ids) for w in windows)
+        self.flat.clear()
+        if trained:
+            tensors = [window_tensors(window, self.device) for window in windows]
+            seed = self.plan.seed * 2**32 + counters.step
+            interval.losses.append(self.stepper.run(tensors, trained, seed))
+        else:
+            counters.skipped += 1
+        counters.tokens += tokens
+        counters.trained += trained
+        interval.tokens += tokens
+        interval.trained += trained
+        ended = counters.epoch > 0 or counters.step + 1 == self.plan.total_steps
+        if ended and not counters.trained:
+            raise all_masked(counters.tokens)
+        return self.flat.clip(self.plan.max_grad_norm)
+
+    def _update(self, step: int) -> None:
+        plan = self.plan
+        self.rate = self.optimizer.param_groups[0]["lr"] = learning_rate(
+            step,
+            peak=plan.peak_rate,
+            warmup_steps=plan.warmup_steps,
+            total_steps=plan.total_steps,
+            schedule=plan.schedule,
+        )
+        self.optimizer.step()
+
+    def _log(self, norm: Tensor) -> None:
+        """Write one line of metrics; this reads the loss and so waits for the GPU."""
+        counters, interval = self.counters, self._interval
+        total, grad_norm = interval.total(), float(norm)
+        seconds = time.perf_counter() - interval.started
+        if not math.isfinite(total) or not math.isfinite(grad_norm):
+            raise not_finite(counters.step, total / max(1, interval.trained), grad_norm)
+        line = {
+            "step": counters.step,
+            "epoch": counters.epoch,
+            "lr": self.rate,
+            "grad_norm": grad_norm,
+            "tokens": counters.tokens,
+            "trained_tokens": counters.trained,
+            "tokens_per_s": interval.tokens / max(seconds, 1e-9),
+            "seconds": counters.seconds,
+            "peak_vram_gib": peak_vram_gib(),
+        }
+        note = "no trained token"
+        if interval.trained:
+            line["loss"] = total / interval.trained
+            note = f"loss {line['loss']:.3f}"
+        note += f" · {line['tokens_per_s']:,.0f} tok/s"
+        if self.device.type == "cuda":
+            note += f" · {line['peak_vram_gib']:.1f} GiB"
+        self.log.add(line)
+        report("train", counters.step, self.plan.total_steps, note)
+        self._interval = _Interval(time.perf_counter())
+
+    def _validate(self) -> None:
+        started = time.perf_counter()
+        result = self.measure()
+        if result is not None:
+            self.log.add(
+                {
+                    "step": self.counters.step,
+                    "validation_loss": result.loss,
+                    "validation_token_accuracy": result.token_accuracy,
+                    "validation_tokens": result.tokens,
+                }
+            )
+        self._interval.started += time.perf_counter() - started
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless the state is not finite: the one before stays the newest."""
+        values, interval = self.flat.values.detach().cpu(), self._interval
+        if not bool(torch.isfinite(values).all()) or not math.isfinite(interval.total()):
+            raise not_finite(self.counters.step, interval.total(), math.nan)
+        state = {
+            "counters": dict(vars(self.counters)),
+            "values": values,
+            "optimizer": on_cpu(self.optimizer.state_dict()),
+            "losses": [float(loss) for loss in interval.losses],
+            "trained": interval.trained,
+            "tokens": interval.tokens,
+        }
+        checkpoints.save(self.folder / "checkpoints", self.counters.step, state)
+
+    def _resume(self) -> int | None:
+        """Take up the newest checkpoint; returns its step, None where the run starts anew."""
+        state = checkpoints.load_newest(self.folder / "checkpoints")
+        if state is None:
+            return None
+        self.counters = Counters(**state["counters"])
+        with torch.no_grad():
+            self.flat.values.copy_(state["values"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
+        self._interval = _Interval(time.perf_counter(), losses, state["trained"], state["tokens"])
+        return self.counters.step
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of a nested state with all its tensors on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().cpu()
+    if isinstance(state, dict):
+        return {key: on_cpu(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(on_cpu(value) for value in state)
+    return state
+
+
+def stopped(step: int, total: int) -> PipelineError:
+    """The error of a run that was asked to stop, after its checkpoint."""
+    return PipelineError(
+        f"training was stopped at step {step} of {total}", "Run again: it goes on from this step."
+    )
+
+
+def not_finite(step: int, loss: float, grad_norm: float) -> PipelineError:
+    """The error of a run that diverged."""
+    return PipelineError(
+        f"training diverged at step {step}: loss {loss}, gradient norm {grad_norm}",
+        "Lower train.learning_rate or lengthen train.warmup_steps; the adapter was not published.",
+    )
+
+
+def all_masked(tokens: int) -> PipelineError:
+    """The error of data without a single trained token."""
+    return PipelineError(
+        f"all labels are masked: 0 of {tokens:,} tokens are trained",
+        "Check that completions are not empty and that tokenize.max_tokens leaves room for them.",
+    )

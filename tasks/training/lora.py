@@ -1,0 +1,122 @@
+"""The adapter: which layers get LoRA, what is trained, how it is saved.
+
+In: a frozen base and flat values. Out: a PEFT model whose LoRA matrices alone are trainable, in
+32 bit; and the adapter folder in PEFT's format, the same bytes for the same weights.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from tasks.core.errors import PipelineError
+from tasks.core.modeling import linear_names
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+
+
+def layer_count(model: Any) -> int:
+    """Decoder layers of a model."""
+    return int(model.config.num_hidden_layers)
+
+
+def pick_targets(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Last names of the layers that get LoRA, sorted; every known one where none is wanted.
+
+    Raises:
+        PipelineError: A wanted name is not a linear layer of the model, or there are none at all.
+    """
+    if not known:
+        raise PipelineError(
+            "the base model has 0 linear layers that LoRA could go on",
+            "Choose a base model built of torch.nn.Linear (StableLM, Llama, Qwen2).",
+        )
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise PipelineError(
+            f"train.target_modules: the base model has no {', '.join(unknown)}",
+            f"Choose among {', '.join(known)}, or leave the list empty for all of them.",
+        )
+    return tuple(sorted(wanted or known))
+
+
+def add_lora(
+    model: Any,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    targets: Sequence[str] = (),
+    last_layers: int | None = None,
+    use_rslora: bool = False,
+    use_dora: bool = False,
+    seed: int = 0,
+) -> Any:
+    """Put LoRA into a frozen base; returns the PEFT model, everything but LoRA frozen.
+
+    `get_peft_model` freezes the base itself, and thaws what it trains; nothing is frozen by hand
+    after it. A starts random from `seed`, B at zero, so that training starts at the base model.
+
+    Raises:
+        PipelineError: Unknown target names, or more layers asked for than there are.
+    """
+    layers = layer_count(model)
+    if last_layers is not None and last_layers > layers:
+        raise PipelineError(
+            f"train.last_layers is {last_layers} and the base model has {layers} layers",
+            f"Set train.last_layers to at most {layers}, or null for all.",
+        )
+    chosen = None if last_layers is None else list(range(layers - last_layers, layers))
+    torch.manual_seed(seed)
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=dropout,
+            target_modules=list(pick_targets(linear_names(model), targets)),
+            layers_to_transform=chosen,
+            use_rslora=use_rslora,
+            use_dora=use_dora,
+            bias="none",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def parameter_counts(model: Any) -> tuple[int, int]:
+    """Trainable and all parameters; a 4-bit weight counts as what it stands for."""
+    trainable, total = model.get_nb_trainable_parameters()
+    return int(trainable), int(total)
+
+
+def save_adapter(model: Any, folder: Path) -> None:
+    """Write the adapter as plain `PeftModel.from_pretrained` reads it.
+
+    No path of this machine goes in: the base is named by the caller of the adapter. Sets are sorted
+    and nothing else is written, so that equal weights give equal bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = get_peft_model_state_dict(model)
+    save_file(
+        {name: state[name].detach().to("cpu").contiguous() for name in sorted(state)},
+        folder / WEIGHTS_FILE,
+        metadata={"format": "pt"},
+    )
+    config = model.peft_config["default"].to_dict()
+    config |= {"base_model_name_or_path": "", "inference_mode": True, "revision": None}
+    (folder / CONFIG_FILE).write_text(
+        json.dumps(config, indent=2, sort_keys=True, default=_plain) + "\n", encoding="utf-8"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what PEFT keeps in its configuration: sets sorted, enumerations by value."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return getattr(value, "value", str(value))
