@@ -47,6 +47,7 @@ def main() -> None:
         os.environ["FINETUNE_HOME"] = str(root / "home")
         os.environ["PREFECT_HOME"] = str(root / "prefect")
         os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+        os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
         fill(given.files, given.artifacts, given.runs)
         command = [sys.executable, "-m", "flows.cli"]
         rows = [
@@ -137,7 +138,7 @@ def dvc(folder: Path, files: int, repeats: int) -> list[tuple[str, float]]:
     folder.mkdir()
     write = (
         "import pathlib, sys; out = pathlib.Path(sys.argv[1]); out.mkdir(exist_ok=True); "
-        f"[(out / f'{{n}}.bin').write_bytes((sys.argv[1] + str(n)).encode().ljust({FILE_BYTES}, b'x'))"
+        f"[(out / f'{{n}}.bin').write_bytes((sys.argv[1] + str(n)).encode().ljust({FILE_BYTES}))"
         f" for n in range({files})]"
     )
     (folder / "write.py").write_text(write)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows import words
+from flows import show_filter, words
 from flows.session import Request, Session, open_session
 from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest
@@ -55,6 +55,9 @@ def _print_artifact(session: Session, manifest: Manifest) -> None:
     summary = manifest.summary
     print(f"{manifest.stage}: {summary.get('line', '')}")
     print(f"{folder}\nmade {manifest.made.get('created')} in {words.duration(manifest.seconds)}")
+    if manifest.stage == "filter" and (funnel := folder / "funnel.json").is_file():
+        print("\n".join(["", *show_filter.funnel_lines(json.loads(funnel.read_bytes()))]))
+        return
     for group in ("counts", "metrics"):
         for name, value in summary.get(group, {}).items():
             print(f"  {name:<40}{value:>14,}")
@@ -81,6 +84,9 @@ def _print_row(session: Session, manifest: Manifest, wanted: str) -> None:
         if stage == "tokenize":
             _print_tokens(session, record)
             return
+        if stage == "filter":
+            _print_story(session, manifest, record)
+            return
         print(f"[{entry}]")
         for name, value in record.items():
             print(f"\n{name}:\n{value}" if "\n" in str(value) else f"{name}: {value}")
@@ -91,13 +97,24 @@ def _print_row(session: Session, manifest: Manifest, wanted: str) -> None:
     )
 
 
+def _print_story(session: Session, manifest: Manifest, record: dict[str, Any]) -> None:
+    """A row of kept or rejected, with what other files know of it."""
+    table = session.store.folder("filter", manifest.key) / "measurements.parquet"
+    measured = _find_row(table, record["row_id"]) if table.is_file() else None
+    prompt = next(p for p in session.plans if p.stage.name == "prompt")
+    made = prompt.manifest if prompt.verdict == HIT else None
+    paths = {name: session.store.entry(made, name) for name in show_filter.SPLITS} if made else {}
+    splits = {n: show_filter.has_row(p, record["row_id"]) for n, p in paths.items() if p}
+    print("\n".join(show_filter.story_lines(record, measured, splits)))
+
+
 def _find_row(table: Path, wanted: str) -> dict[str, Any] | None:
     """The row with this number or row id; None if there is none."""
     import pyarrow.parquet as pq
 
     position = 0
     for batch in pq.ParquetFile(table).iter_batches():
-        if wanted.isdigit() and len(wanted) < 12:
+        if wanted.isdecimal() and len(wanted) < 12:
             index = int(wanted) - position
         else:
             ids = batch.column("row_id").to_pylist() if "row_id" in batch.schema.names else []

@@ -10,11 +10,12 @@ from functools import lru_cache
 
 from tasks.filtering.sample import Sample
 
-ENCODED = (
-    re.compile(r"[a-zA-Z0-9+/\n=]{64,}"),  # base64
-    re.compile(r"(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}\b,?\s*){8,}"),  # hexadecimal bytes
-    re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}"),  # escaped characters
-)
+BASE64 = re.compile(r"[a-zA-Z0-9+/\n=]{64,}")
+HEXADECIMAL = re.compile(r"(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}\b,?\s*){8,}")
+TWO_BYTES = re.compile(
+    r"[0-9a-fA-F]{2}\b,?\s*(?:0x|\\x)?[0-9a-fA-F]{2}\b"
+)  # quick; in each of them
+ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}")
 
 
 def generated_marker(row: Sample, markers: Sequence[str], first_lines: int) -> str:
@@ -36,4 +37,9 @@ def encoded_share(row: Sample) -> float:
 @lru_cache(maxsize=1)  # both rules ask for the same row
 def encoded_runs(text: str) -> tuple[tuple[int, ...], ...]:
     """Lengths of the runs of encoded data, one tuple a pattern."""
-    return tuple(tuple(len(m[0]) for m in pattern.finditer(text)) for pattern in ENCODED)
+    runs = [tuple(len(m[0]) for m in BASE64.finditer(text))]
+    if TWO_BYTES.search(text):
+        runs.append(tuple(len(m[0]) for m in HEXADECIMAL.finditer(text)))
+    if "\\u" in text:
+        runs.append(tuple(len(m[0]) for m in ESCAPED.finditer(text)))
+    return tuple(runs)

@@ -6,6 +6,22 @@ from collections.abc import Iterator
 
 from tasks.filtering.sample import Sample
 
+_LOOP, _TRY = ("body", "orelse"), ("body", "orelse", "finalbody", "handlers")
+# fields that hold statements of the function itself
+_BODIES: dict[type[ast.AST], tuple[str, ...]] = {
+    ast.If: _LOOP,
+    ast.For: _LOOP,
+    ast.AsyncFor: _LOOP,
+    ast.While: _LOOP,
+    ast.With: ("body",),
+    ast.AsyncWith: ("body",),
+    ast.Try: _TRY,
+    ast.TryStar: _TRY,
+    ast.ExceptHandler: ("body",),
+    ast.Match: ("cases",),
+    ast.match_case: ("body",),
+}
+
 
 def syntax_errors(row: Sample) -> float:
     """1 if the output does not parse as Python, else 0."""
@@ -16,8 +32,7 @@ def returned_values(row: Sample) -> float:
     """`return` statements of the function itself that give something other than None."""
     if row.function is None:
         return 0
-    returns = (node for node in _own_nodes(row.function.body) if isinstance(node, ast.Return))
-    return sum(not _is_none(node.value) for node in returns)
+    return sum(not _is_none(node.value) for node in _own_returns(row.function.body))
 
 
 def argument_count(row: Sample) -> float:
@@ -41,16 +56,15 @@ def docstring_words(row: Sample) -> float:
     return len(row.docstring.split())
 
 
-def _own_nodes(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements of a body at all depths, without those of functions and classes inside."""
-    for node in body:
-        yield node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        for name in ("body", "orelse", "finalbody"):
-            yield from _own_nodes(getattr(node, name, []))
-        for inner in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
-            yield from _own_nodes(inner.body)
+def _own_returns(body: list[ast.stmt]) -> Iterator[ast.Return]:
+    """`return` statements of a body at all depths, those of functions and classes inside aside."""
+    waiting: list[ast.AST] = [*body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Return):
+            yield node
+        for name in _BODIES.get(type(node), ()):
+            waiting.extend(getattr(node, name))
 
 
 def _is_none(value: ast.expr | None) -> bool:

@@ -1,24 +1,40 @@
-"""A batch of rows -> the reasons against each and the keys for finding duplicates; pure, so
-processes can share it."""
+"""A batch of rows -> the reasons against each, what was measured, and the keys for finding
+duplicates; pure, so processes can share it.
 
+Texts are redacted first: rules, keys and n-grams are those of the text that would be kept.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.core.parallel import without_gc
 from tasks.core.schemas import REASON
+from tasks.filtering import contamination
+from tasks.filtering.benchmarks import Task
+from tasks.filtering.contamination import Hit, Index
 from tasks.filtering.duplicates import KEY_BYTES, text_key
+from tasks.filtering.minhash import band_keys
+from tasks.filtering.privacy import redact, suspects
 from tasks.filtering.rules import Rule, build_rules
 from tasks.filtering.sample import Sample
+from tasks.filtering.secrets import PRIVATE_KEY
+from tasks.filtering.words import Hashes, hash_words, ngram_sets
 
 NOTE_CHARACTERS = 200
-COLUMNS = ["row_id", "instruction", "input", "output", "kind", "licence"]
+TEXTS = ("instruction", "input", "output")
+COLUMNS = ["row_id", *TEXTS, "kind", "licence"]
 VERDICTS = pa.schema(
     [
         ("row_id", pa.string()),
         ("reasons", pa.list_(REASON)),
+        ("values", pa.list_(pa.float64())),  # one a rule; null where the rule looks away
+        ("containment", pa.float64()),  # greatest share of a benchmark's text in the row
+        ("redactions", pa.string()),
         ("instruction", pa.binary(KEY_BYTES)),
         ("output", pa.binary(KEY_BYTES)),
     ]
@@ -29,44 +45,137 @@ Reason = dict[str, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows (`COLUMNS`) and the settings of the rules."""
+    """Rows (`COLUMNS`), the section `filter` as a dictionary, and the tasks of the benchmarks."""
 
     rows: pa.Table
     settings: Mapping[str, Any]
+    tasks: tuple[Task, ...] = ()
 
 
-def judge(batch: Batch) -> pa.Table:
-    """Verdicts (`VERDICTS`) on the rows of a batch, in their order."""
-    rules = build_rules(batch.settings)
-    verdicts: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class Judged:
+    """What is known about the rows of a batch, in their order.
+
+    Attributes:
+        verdicts: `VERDICTS`.
+        bands: Band keys of shape (rows, bands); no bands where near duplicates are allowed.
+        grams: The n-grams of all rows, one behind the other.
+        counts: n-grams of each row.
+    """
+
+    verdicts: pa.Table
+    bands: Hashes
+    grams: Hashes
+    counts: "np.ndarray[Any, np.dtype[np.int64]]"
+
+
+def judge(batch: Batch) -> Judged:
+    """Look at each row of a batch by itself."""
+    settings = batch.settings
+    rows, redactions = _redacted(batch.rows, settings["privacy"]["redact"])
+    texts = [f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows]
+    words = hash_words(texts)
+    hits: list[list[Hit]] = [[] for _ in rows]
+    index = None
+    if batch.tasks:
+        limits = limits_of(settings["decontamination"])
+        index = contamination.build_index(batch.tasks, limits)
+        hits = contamination.find_texts(texts, words, index)
     with without_gc():
-        for row in batch.rows.to_pylist():
-            row_id = row.pop("row_id")
-            sample = Sample(**row)
-            asked = f"{sample.instruction}\0{sample.input}"
-            verdicts.append(
-                {
-                    "row_id": row_id,
-                    "reasons": reasons_against(sample, rules),
-                    "instruction": text_key(asked, is_python=False),
-                    "output": text_key(sample.output, is_python=sample.parsed[0] is not None),
-                }
-            )
-    return pa.Table.from_pylist(verdicts, schema=VERDICTS)
+        verdicts = _verdicts(batch, rows, redactions, hits, index)
+    near = settings["near_duplicates"]
+    if not near["enabled"]:
+        nothing = np.empty(0, dtype=np.uint64)
+        counts = np.zeros(len(rows), dtype=np.int64)
+        return Judged(verdicts, nothing.reshape(len(rows), 0), nothing, counts)
+    grams = ngram_sets(words, near["ngram_words"])
+    return Judged(
+        verdicts,
+        band_keys(grams, near["permutations"], near["bands"], near["rows_per_band"]),
+        np.concatenate(grams) if grams else np.empty(0, dtype=np.uint64),
+        np.array([len(row) for row in grams], dtype=np.int64),
+    )
 
 
-def reasons_against(sample: Sample, rules: Sequence[Rule]) -> list[Reason]:
-    """Every rule that a row fails, with the measured value."""
+def limits_of(settings: Mapping[str, Any]) -> contamination.Limits:
+    """Thresholds of the section `filter.decontamination`."""
+    names = contamination.Limits.__dataclass_fields__
+    return contamination.Limits(**{name: settings[name] for name in names})
+
+
+def _redacted(
+    table: pa.Table, kinds: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[list[list[Any]]]]:
+    """Rows with their texts redacted, and [column, type, start, end] of each span."""
+    rows = table.select(COLUMNS[1:]).to_pylist()
+    spans: list[list[list[Any]]] = [[] for _ in rows]
+    for name in TEXTS:
+        for i in sorted(suspects([row[name] for row in rows])):
+            rows[i][name], found = redact(rows[i][name], kinds)
+            spans[i] += [[name, span.kind, span.start, span.end] for span in found]
+    return rows, spans
+
+
+def _verdicts(
+    batch: Batch,
+    rows: Sequence[dict[str, Any]],
+    redactions: Sequence[list[list[Any]]],
+    hits: Sequence[list[Hit]],
+    index: Index | None,
+) -> pa.Table:
+    """Verdicts on redacted rows; one row's syntax tree is held at a time."""
+    rules = build_rules(batch.settings)
+    least = batch.settings["decontamination"]["max_containment"]
+    drop_keys = batch.settings["privacy"]["drop_private_keys"]
+    columns: dict[str, list[Any]] = {name: [] for name in VERDICTS.names}
+    for row, spans, found in zip(rows, redactions, hits, strict=True):
+        sample = Sample(**row)
+        measured, against = measure(sample, rules)
+        keys = sum(span[1] == PRIVATE_KEY.name for span in spans)
+        if keys and drop_keys:
+            against.append(reason("private_key", keys, 0, "private key block"))
+        if index and index.shapes:
+            found.extend(contamination.find_shape(sample, index))
+        against += [r for hit in found if (r := contaminated(hit, least))]
+        columns["reasons"].append(against)
+        columns["values"].append(measured)
+        shares = [hit.value for hit in found if hit.layer == "ngrams"]
+        columns["containment"].append(max(shares, default=0.0))
+        columns["redactions"].append(json.dumps(spans) if spans else "")
+        asked = f"{sample.instruction}\0{sample.input}"
+        columns["instruction"].append(text_key(asked, is_python=False))
+        columns["output"].append(text_key(sample.output, sample.parsed[0] is not None))
+    arrays = [pa.array(columns[f.name], f.type) for f in list(VERDICTS)[1:]]
+    return pa.Table.from_arrays([batch.rows.column("row_id"), *arrays], schema=VERDICTS)
+
+
+def contaminated(hit: Hit, least: float) -> Reason | None:
+    """The reason that a hit is; None for too small a share of n-grams."""
+    if hit.layer == "ngrams" and hit.value < least:
+        return None
+    threshold = least if hit.layer == "ngrams" else 0.0
+    note = f"{hit.task_id}: {hit.evidence}"
+    return reason(f"contamination_{hit.layer}", hit.value, threshold, note)
+
+
+def measure(sample: Sample, rules: Sequence[Rule]) -> tuple[list[float | None], list[Reason]]:
+    """The value of every rule (None: it does not look at such rows), and the rules that fail."""
+    values: list[float | None] = []
     reasons = []
     for rule in rules:
-        if sample.kind in rule.kinds and rule.fails(value := rule.measure(sample)):
-            note = rule.note(sample)[:NOTE_CHARACTERS] if rule.note else ""
-            reasons.append(
-                {
-                    "rule": rule.name,
-                    "value": float(value),
-                    "threshold": float(rule.threshold),
-                    "note": note,
-                }
-            )
-    return reasons
+        value = float(rule.measure(sample)) if rule.looks_at(sample.kind) else None
+        values.append(value)
+        if value is not None and rule.fails(value):
+            note = rule.note(sample) if rule.note else ""
+            reasons.append(reason(rule.name, value, rule.threshold, note))
+    return values, reasons
+
+
+def reason(rule: str, value: float, threshold: float, note: str = "") -> Reason:
+    """One reason against a row."""
+    return {
+        "rule": rule,
+        "value": float(value),
+        "threshold": float(threshold),
+        "note": note[:NOTE_CHARACTERS],
+    }

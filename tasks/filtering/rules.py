@@ -12,7 +12,6 @@ from tasks.filtering import encoded, functions, size
 from tasks.filtering.licences import is_allowed
 from tasks.filtering.sample import Sample
 
-KINDS = ("function", "instruction")
 FUNCTION = ("function",)
 
 
@@ -25,7 +24,7 @@ class Rule:
         measure: Value of a row.
         threshold: The last value that passes.
         is_most: Whether `threshold` is the most allowed; otherwise the least.
-        kinds: Kinds of rows that it looks at.
+        kinds: Kinds of rows that it looks at; None: all.
         note: What to tell about a row that fails, besides the value.
     """
 
@@ -34,8 +33,12 @@ class Rule:
     measure: Callable[[Sample], float]
     threshold: float
     is_most: bool = True
-    kinds: Collection[str] = KINDS
+    kinds: Collection[str] | None = None
     note: Callable[[Sample], str] | None = None
+
+    def looks_at(self, kind: str) -> bool:
+        """Whether the rule is about rows of a kind."""
+        return self.kinds is None or kind in self.kinds
 
     def fails(self, value: float) -> bool:
         """Whether a measured value is beyond the threshold."""
@@ -47,10 +50,10 @@ def build_rules(settings: Mapping[str, Any]) -> tuple[Rule, ...]:
     reports."""
 
     def at_most(name: str, setting: str, measure: Callable[[Sample], float], *kinds: str) -> Rule:
-        return Rule(name, setting, measure, settings[setting], True, kinds or KINDS)
+        return Rule(name, setting, measure, settings[setting], True, kinds or None)
 
     def at_least(name: str, setting: str, measure: Callable[[Sample], float], *kinds: str) -> Rule:
-        return Rule(name, setting, measure, settings[setting], False, kinds or KINDS)
+        return Rule(name, setting, measure, settings[setting], False, kinds or None)
 
     return (
         at_most("lines", "max_lines", size.line_count),

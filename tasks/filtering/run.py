@@ -1,150 +1,173 @@
-"""Stage `filter`: rows.parquet -> kept.parquet, rejected.parquet (with all reasons) and
-funnel.json.
+"""Stage `filter`: rows.parquet -> kept.parquet, rejected.parquet (with all reasons), funnel.json
+and measurements.parquet.
 
 Two passes, each a batch at a time. The first judges every row by itself, in processes, and notes
-the verdicts in a scratch file; between them duplicates are found on 32 bytes a row; the second
-deals rows out in their order.
+what it found in scratch files; between them duplicates are found; the second deals rows out in
+their order.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import schemas
 from tasks.core.errors import PipelineError
 from tasks.core.parallel import ordered_map, worker_count
-from tasks.core.progress import track
+from tasks.core.progress import say, track
 from tasks.core.stage import Inputs, Summary, Work
-from tasks.core.tables import TableWriter, read_batches
-from tasks.filtering.duplicates import NO_TWIN, Twins, find_twins
+from tasks.core.tables import read_batches
+from tasks.filtering import benchmarks, execution
+from tasks.filtering.benchmarks import Benchmark, Task
+from tasks.filtering.contamination import LAYERS, Hit
+from tasks.filtering.dealing import NEAR, NGRAMS, Dealer
+from tasks.filtering.duplicates import Twins, find_twins
 from tasks.filtering.funnel import Funnel
-from tasks.filtering.judging import COLUMNS, VERDICTS, Batch, Reason, judge
-from tasks.filtering.rules import build_rules
+from tasks.filtering.judging import COLUMNS, Batch, judge
+from tasks.filtering.rules import Rule, build_rules
+from tasks.filtering.spool import Spool
+from tasks.filtering.whatif import Threshold, WhatIf
 
 if TYPE_CHECKING:
     from tasks.core.config import View
 
 BATCH_ROWS = 1024
-ROWS_FOR_PROCESSES = 20_000  # fewer are judged sooner than processes start
+ROWS_FOR_PROCESSES = 5_000  # fewer are judged sooner than processes start
+
+Settings = Mapping[str, Any]
 
 
 def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     """Deal the rows out to kept and rejected.
 
     Raises:
-        PipelineError: Not one row is kept.
+        PipelineError: Not one row is kept, or a benchmark can't be read.
     """
     rows = inputs["ingest.rows"]
     settings = config.filter.model_dump()
+    known = _benchmarks(settings["decontamination"])
+    tasks = tuple(task for benchmark in known for task in benchmark.tasks)
     total = pq.read_metadata(rows).num_rows
-    verdicts = work.scratch / "verdicts.parquet"
-    workers = worker_count(config.hardware.workers) if total >= ROWS_FOR_PROCESSES else 1
-    _judge_all(rows, verdicts, settings, total, workers)
-    twins = _twins(verdicts, tuple(settings["deduplicate"]))
-    funnel = _deal_out(rows, verdicts, twins, work.out)
-    verdicts.unlink()
+    workers = worker_count(config.hardware.workers)
+    spool = Spool(work.scratch)
+    try:
+        _judge_all(rows, spool, settings, tasks=tasks, total=total, workers=workers)
+        funnel, found, what_if = _deal_out(
+            rows, spool, settings, tasks=tasks, workers=workers, out=work.out
+        )
+    finally:
+        spool.close()
+        spool.remove()
     if funnel.kept + funnel.rejected != total:
         raise RuntimeError(
             f"{funnel.kept} kept + {funnel.rejected} rejected rows are not the {total} rows read"
         )
-    rules = {rule.name: rule.setting for rule in build_rules(settings)}
-    rules |= {_duplicate(text): "deduplicate" for text in twins}
+    rules = settings_by_rule(settings)
     if not funnel.kept:
         raise _nothing_kept(funnel, total, rules)
-    text = json.dumps(funnel.to_json(list(rules)), indent=2, ensure_ascii=False)
-    (work.out / "funnel.json").write_text(text + "\n", encoding="utf-8")
+    told = funnel.to_json(rules)
+    told["duplicates"] = _clusters(found)
+    told["benchmarks"] = [
+        {"name": b.name, "tasks": len(b.tasks), "missing": b.missing} for b in known
+    ]
+    told["what_if"] = what_if.to_json()
+    text = json.dumps(told, indent=2, ensure_ascii=False)
+    (work.out / "funnel.json").write_text(text + "\n", encoding="utf-8", errors="replace")
+    return _summary(funnel, total)
+
+
+def settings_by_rule(settings: Settings) -> dict[str, str]:
+    """{rule: field of the section `filter` that moves it}, in the order of reports."""
+    rules = {rule.name: rule.setting for rule in build_rules(settings)}
+    rules["private_key"] = "privacy.drop_private_keys"
+    fields = ("min_substring_characters", "max_containment", "syntax_trees", "execution")
+    for layer, field in zip(LAYERS, fields, strict=True):
+        rules[f"contamination_{layer}"] = f"decontamination.{field}"
+    rules |= {f"duplicate_{text}": "deduplicate" for text in settings["deduplicate"]}
+    if settings["near_duplicates"]["enabled"]:
+        rules[NEAR] = "near_duplicates.jaccard"
+    return rules
+
+
+def _benchmarks(settings: Settings) -> list[Benchmark]:
+    known = benchmarks.load(
+        settings["benchmarks"], settings["files"], bool(settings["require_benchmarks"])
+    )
+    for benchmark in known:
+        if benchmark.missing:
+            say(f"{benchmark.missing}; install it with: {benchmarks.INSTALL}")
+    return known
+
+
+def _judge_all(
+    rows: Path,
+    spool: Spool,
+    settings: Settings,
+    *,
+    tasks: tuple[Task, ...],
+    total: int,
+    workers: int,
+) -> None:
+    """First pass: what is known about each row by itself, in their order."""
+    batches = (Batch(table, settings, tasks) for table in read_batches(rows, BATCH_ROWS, COLUMNS))
+    judged = ordered_map(judge, batches, workers if total >= ROWS_FOR_PROCESSES else 1)
+    for batch in track(judged, "judge rows", -(-total // BATCH_ROWS)):
+        spool.add(batch)
+    spool.close()
+
+
+def _deal_out(
+    rows: Path,
+    spool: Spool,
+    settings: Settings,
+    *,
+    tasks: Sequence[Task],
+    workers: int,
+    out: Path,
+) -> tuple[Funnel, Twins, WhatIf]:
+    """What needs all rows at once, and the second pass."""
+    passes = spool.passes()
+    executed: dict[int, Hit] = {}
+    if settings["decontamination"]["execution"]:
+        batches = read_batches(rows, BATCH_ROWS, COLUMNS)
+        executed = execution.find(batches, passes, tasks, settings["decontamination"], workers)
+        passes[list(executed)] = False
+    texts = tuple(settings["deduplicate"])
+    near = spool.near(settings["near_duplicates"]["jaccard"])
+    found = find_twins(spool.order(spool.row_ids()), passes, spool.exact(texts), near)
+    rules = build_rules(settings)
+    what_if = WhatIf(_thresholds(rules, settings))
+    exact = dict(zip(texts, found.exact, strict=True))
+    dealer = Dealer(spool, exact, found, executed, settings)
+    return dealer.deal(rows, out, rules, what_if, BATCH_ROWS), found, what_if
+
+
+def _thresholds(rules: Sequence[Rule], settings: Settings) -> list[Threshold]:
+    moved = [Threshold(rule.name, float(rule.threshold), rule.is_most) for rule in rules]
+    shares = {NGRAMS: settings["decontamination"]["max_containment"]}
+    if settings["near_duplicates"]["enabled"]:
+        shares[NEAR] = settings["near_duplicates"]["jaccard"]
+    return moved + [Threshold(n, float(v), inclusive=True, highest=1.0) for n, v in shares.items()]
+
+
+def _clusters(found: Twins) -> dict[str, int]:
+    sizes = np.bincount(found.clusters, minlength=1)
+    return {
+        "clusters": int(np.count_nonzero(sizes > 1)),
+        "largest": int(sizes.max()),
+        "verified_pairs": found.verified,
+    }
+
+
+def _summary(funnel: Funnel, total: int) -> Summary:
     line = f"{funnel.kept:,} of {total:,} rows kept"
     if funnel.counts:
         rule, count = next(iter(funnel.counts.items()))
         line += f"; most removed by {rule} ({count:,})"
-    return Summary(line=line, rows_in=total, rows_out=funnel.kept, counts=funnel.counts)
-
-
-def _judge_all(
-    rows: Path, verdicts: Path, settings: dict[str, Any], total: int, workers: int
-) -> None:
-    """First pass: verdicts on all rows, in their order, into a scratch file."""
-    batches = (Batch(table, settings) for table in read_batches(rows, BATCH_ROWS, COLUMNS))
-    judged = ordered_map(judge, batches, workers)
-    with TableWriter(verdicts, VERDICTS) as writer:
-        for table in track(judged, "judge rows", -(-total // BATCH_ROWS)):
-            writer.add_table(table)
-
-
-def _twins(verdicts: Path, texts: tuple[str, ...]) -> dict[str, Twins]:
-    """{"instruction" | "output": for each row the kept row that has the same text}."""
-    table = pq.read_table(verdicts, columns=["row_id", *texts])
-    passes = np.concatenate(
-        [
-            _is_empty(batch.column("reasons"))
-            for batch in read_batches(verdicts, BATCH_ROWS, ["reasons"])
-        ]
-        or [np.empty(0, dtype=bool)]
-    )
-    keys = [table.column(text).combine_chunks() for text in texts]
-    found = find_twins(table.column("row_id").to_pylist(), passes, keys)
-    return dict(zip(texts, found, strict=True))
-
-
-def _is_empty(reasons: pa.ChunkedArray) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    return np.fromiter((not len(r) for r in reasons), dtype=bool, count=len(reasons))
-
-
-def _deal_out(rows: Path, verdicts: Path, twins: dict[str, Twins], out: Path) -> Funnel:
-    """Second pass: each row to kept or rejected, in order."""
-    row_ids = pq.read_table(verdicts, columns=["row_id"]).column("row_id").combine_chunks()
-    funnel = Funnel()
-    with (
-        TableWriter(out / "kept.parquet", schemas.KEPT) as kept,
-        TableWriter(out / "rejected.parquet", schemas.REJECTED) as rejected,
-    ):
-        start = 0
-        pairs = zip(
-            read_batches(rows, BATCH_ROWS),
-            read_batches(verdicts, BATCH_ROWS, ["reasons"]),
-            strict=True,
-        )
-        for table, judged in pairs:
-            reasons = judged.column("reasons").to_pylist()
-            for i, own in enumerate(reasons):
-                own.extend(_duplicate_reasons(start + i, twins, row_ids))
-            for row_id, source, own in zip(
-                table.column("row_id").to_pylist(),
-                table.column("source").to_pylist(),
-                reasons,
-                strict=True,
-            ):
-                funnel.add(row_id, source, own)
-            is_kept = pa.array([not own for own in reasons], pa.bool_())
-            kept.add_table(table.filter(is_kept))
-            column = pa.array(reasons, pa.list_(schemas.REASON))
-            with_reasons = table.append_column(schemas.REJECTED.field("reasons"), column)
-            rejected.add_table(
-                with_reasons.filter(pa.array([bool(own) for own in reasons], pa.bool_()))
-            )
-            start += len(table)
-    return funnel
-
-
-def _duplicate_reasons(row: int, twins: dict[str, Twins], row_ids: pa.Array) -> Iterator[Reason]:
-    for text, found in twins.items():
-        if found[row] != NO_TWIN:
-            twin = row_ids[int(found[row])].as_py()
-            yield {
-                "rule": _duplicate(text),
-                "value": 1.0,
-                "threshold": 0.0,
-                "note": f"same as {twin}",
-            }
-
-
-def _duplicate(text: str) -> str:
-    return f"duplicate_{text}"
+    redacted = {f"redacted_{kind}": spans for kind, spans in funnel.redacted.items()}
+    return Summary(line=line, rows_in=total, rows_out=funnel.kept, counts=funnel.counts | redacted)
 
 
 def _nothing_kept(funnel: Funnel, total: int, settings: dict[str, str]) -> PipelineError:

