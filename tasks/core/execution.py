@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,7 @@ def _circumstances(flow_run: str) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1)
 def _commit() -> str:
     """The repository's commit, with "+" if its files differ from it; "" outside a repository."""
     command = [

@@ -42,7 +42,7 @@ def test_rollback_goes_back_one_promotion_at_a_time(pipeline, two):
     champions.promote(pipeline.store, third)
     assert [champions.rollback(pipeline.store)[1].name for _ in range(2)] == [e.name for e in two]
     assert linked(pipeline) == two[1].name
-    with pytest.raises(PipelineError, match="1 models stand as promoted, 2 are needed"):
+    with pytest.raises(PipelineError, match="promotions that stand: 1, needed"):
         champions.rollback(pipeline.store)
 
 
