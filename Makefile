@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test check setup sandbox format clean lock
+.PHONY: demo test check setup sandbox serve format clean lock
 
 demo: setup sandbox ## the main job on the CPU: real model, real data, report and merged model
 	$(BIN)/finetune run --profile cpu_demo
 
 test: setup sandbox check ## everything that runs without a GPU
 	$(BIN)/python -m pytest
+
+serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
+	@exec $(BIN)/finetune serve
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .

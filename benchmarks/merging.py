@@ -39,7 +39,8 @@ class Watch:
     """Samples this process's memory while it works."""
 
     def __init__(self) -> None:
-        self.anonymous = 0
+        self.phase = "start"
+        self.phases: dict[str, list[float]] = {}  # start, seconds, GiB
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -57,13 +58,23 @@ class Watch:
         while not self._done.wait(0.02):
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("RssAnon"):
-                    self.anonymous = max(self.anonymous, 1024 * int(line.split()[1]))
+                    seen = self.phases.setdefault(self.phase, [time.perf_counter(), 0.0, 0.0])
+                    seen[1] = time.perf_counter() - seen[0]
+                    seen[2] = max(seen[2], 1024 * int(line.split()[1]) / GIB)
 
-    def result(self) -> dict[str, float]:
+    def update(self, label: str, done: float, total: float | None, note: str) -> None:
+        """A sink of progress: its labels name the phases."""
+        self.phase = label
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def result(self) -> dict[str, Any]:
         """GiB and seconds."""
         return {
             "seconds": self.seconds,
-            "anonymous": self.anonymous / GIB,
+            "phases": {name: seen[1:] for name, seen in self.phases.items()},
+            "anonymous": max(seen[2] for seen in self.phases.values()),
             "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
         }
 
@@ -81,20 +92,26 @@ def main() -> None:
     if given.contender == "prepare":
         return prepare(folder, given.layers)
     if given.contender:
-        with Watch() as watch:
+        from tasks.core import progress
+
+        with Watch() as watch, progress.sink(watch):
             note = ours(folder, given.gguf) if given.contender == OURS else peft(folder)
         print(json.dumps({**watch.result(), "note": note}))
         return None
     call("prepare", folder, given.layers, given.gguf)
     size = sum(f.stat().st_size for f in (folder / "weights").glob("*.safetensors")) / GIB
     print(f"\n{given.layers} layers, {size:.2f} GiB in 16 bit, {os.cpu_count()} cores\n")
-    print(
-        "| merge | seconds | peak resident GiB | of it not file pages | result |\n|---|--:|--:|--:|---|"
-    )
+    print("| merge | seconds | peak resident GiB | of it not file pages | result |")
+    print("|---|--:|--:|--:|---|")
+    phases = {}
     for contender in (given.only,) if given.only else (OURS, PEFT):
         found = call(contender, folder, given.layers, given.gguf)
         numbers = f"{found['seconds']:.0f} | {found['resident']:.2f} | {found['anonymous']:.2f}"
         print(f"| {contender} | {numbers} | {found['note']} |", flush=True)
+        phases[contender] = found["phases"]
+    for contender, seen in phases.items():
+        for name, (seconds, peak) in seen.items():
+            print(f"    {contender}: {name:<32}{seconds:>8.0f} s {peak:>8.2f} GiB")
     return None
 
 

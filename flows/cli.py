@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
     for sub in (rerun, explain, show, adopt, accept):
         _settings(sub)
     _upkeep(add)
+    _models(add)
+    _operations(add)
     add("profiles", _profiles, "the profiles that come with the project")
     return top
 
@@ -82,6 +84,50 @@ def _upkeep(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     diff = add("diff", _diff, "what differs between two runs, and which metrics moved")
     diff.add_argument("runs", nargs=2, metavar="RUN", help="id, its beginning, or -1 for the last")
+
+
+def _models(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    promote = add("promote", _promote, "make the merged model of these settings the champion")
+    _settings(promote)
+    promote.add_argument(
+        "--force",
+        dest="forced",  # `force` is a selection of stages elsewhere
+        action="store_true",
+        help="although it is not shown to be better; recorded",
+    )
+    rollback = add("rollback", _rollback, "take the last promotion back")
+    for sub in (promote, rollback):
+        sub.add_argument("--because", default="", metavar="TEXT", help="the reason; recorded")
+    champion = add("champion", _champion, "the promoted model, and every change of it")
+    champion.add_argument("--json", action="store_true", help="machine-readable output")
+    attempt = add("try", _try, "one answer of the champion, the newest adapter or a folder")
+    _settings(attempt)
+    attempt.add_argument("text", help="the instruction; - reads it from standard input")
+    attempt.add_argument("--input", default="", metavar="TEXT", help="what it is about")
+    attempt.add_argument(
+        "--from",
+        dest="source",
+        metavar="champion|adapter|FOLDER",
+        help="what answers; default: the champion, else the adapter of these settings",
+    )
+    attempt.add_argument("--raw", action="store_true", help="TEXT is the prompt itself")
+    for flag, kind, default, text in (
+        ("--max-new-tokens", int, 512, "length of the answer"),
+        ("--temperature", float, 0.0, "0: the likeliest token each time"),
+        ("--top-p", float, 1.0, "share of the probability that is drawn from"),
+        ("--seed", int, 0, "of the draws"),
+    ):
+        attempt.add_argument(
+            flag, type=kind, default=default, metavar="N", help=f"{text}; default: %(default)s"
+        )
+
+
+def _operations(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    serve = add("serve", _serve, "Prefect server, pool, deployments and worker, until Ctrl-C")
+    serve.add_argument("--port", type=int, default=4200, help="default: %(default)s")
+    doctor = add("doctor", _doctor, "find what keeps runs from running, and the remedy")
+    doctor.add_argument("--fix", action="store_true", help="apply the safe remedies")
+    doctor.add_argument("--json", action="store_true", help="machine-readable output")
 
 
 def _settings(sub: argparse.ArgumentParser) -> None:
@@ -184,6 +230,46 @@ def _diff(options: argparse.Namespace) -> int:
     from flows.upkeep import diff
 
     return diff(*options.runs)
+
+
+def _promote(options: argparse.Namespace) -> int:
+    from flows.champion import promote
+
+    return promote(_request(options), options.forced, options.because)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from flows.champion import rollback
+
+    return rollback(options.because)
+
+
+def _champion(options: argparse.Namespace) -> int:
+    from flows.champion import show
+
+    return show(options.json)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from flows.serving import serve
+
+    return serve(options.port)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from flows.doctor import doctor
+
+    return doctor(options.fix, options.json)
+
+
+def _try(options: argparse.Namespace) -> int:
+    from flows.answering import Decoding
+    from flows.trying import try_out
+
+    decoding = Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    return try_out(
+        _request(options), options.source, options.text, options.input, options.raw, decoding
+    )
 
 
 def _profiles(options: argparse.Namespace) -> int:

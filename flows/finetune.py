@@ -4,10 +4,14 @@ Started by `finetune run`, by `prefect deployment run finetune/local-gpu` and by
 `finetune/nightly`.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 
+from flows.guarding import superseded
 from flows.running import opened
 from flows.session import Request
 from tasks.core.plan import Selection
@@ -15,14 +19,24 @@ from tasks.core.plan import Selection
 StageName = Literal["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
 
 
-@flow(name="finetune", flow_run_name="{profile}", persist_result=False)
+def run_name() -> str:
+    """The profile's name and what was asked of it, such as "cpu_demo · only evaluate"."""
+    asked = flow_run.parameters
+    parts = [Path(str(asked.get("profile"))).stem]
+    parts += [f"only {', '.join(asked['only'])}"] if asked.get("only") else []
+    parts += [f"from {asked['start_from']}"] if asked.get("start_from") else []
+    parts += [f"again {', '.join(asked['force'])}"] if asked.get("force") else []
+    return " · ".join(parts)
+
+
+@flow(name="finetune", flow_run_name=run_name, persist_result=False)
 def finetune(
     profile: str = "stable_code_3b_10gb",
     overrides: list[str] | None = None,
     only: list[StageName] | None = None,
     start_from: StageName | None = None,
     force: list[StageName] | None = None,
-) -> dict[str, str]:
+) -> dict[str, str] | State[dict[str, str]]:
     """Fine-tune a code model with 4-bit LoRA; stages whose inputs did not change are not run again.
 
     Args:
@@ -33,8 +47,11 @@ def finetune(
         force: Run these stages even if nothing changed.
 
     Returns:
-        Folder of each stage's artifact.
+        Folder of each stage's artifact; in a run of a deployment that gives way or finds nothing
+        to do, a state that says so.
     """
+    if (gives_way := superseded()) is not None:
+        return gives_way
     selection = Selection(tuple(only or ()), start_from, tuple(force or ()))
     with opened(Request(profile, overrides or (), selection)) as stage:
         stage("base")  # hub id, folder or GGUF file -> safetensors and tokenizer
@@ -45,4 +62,5 @@ def finetune(
         stage("train")  # 4-bit base + LoRA on the windows -> adapter
         stage("evaluate")  # base and tuned side by side -> metrics, verdict, report
         stage("merge")  # adapter into a 16-bit base, checked against it
-        return stage.folders()
+        stage.promote_improvement()  # where the deployment is there for that
+        return stage.ending()

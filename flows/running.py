@@ -2,21 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows import words
+from flows import guarding, pages, words
 from flows.session import Request, Session, open_session
 from flows.watching import watched
 from tasks.bridge import prefect_task
 from tasks.core import progress, runs
+from tasks.core.errors import PipelineError
 from tasks.core.execution import execute
 from tasks.core.manifest import Manifest
 from tasks.core.plan import HIT, StagePlan
 from tasks.core.runs import RunRecord
+from tasks.core.store import KEY_DIGITS
+
+PROMOTES = "promotes"  # tag of a deployment whose runs may replace the champion
 
 
 class Runner:
@@ -24,12 +27,14 @@ class Runner:
 
     def __init__(self, session: Session, request: Request) -> None:
         self._session = session
+        self._request = request
         self._record = RunRecord(
             runs.new_id(), request.profile, tuple(request.overrides), {}, str(flow_run.id or "")
         )
         for name, manifest in session.planner.artifacts.items():
             self._note(name, manifest)
         self._results: dict[str, dict[str, Any]] = {}
+        self._nothing = all(plan.verdict == HIT for plan in session.plans)
 
     def __call__(self, name: str) -> None:
         """Run a stage, or take its artifact from the store; one that is not selected is passed
@@ -52,13 +57,29 @@ class Runner:
         session.planner.made(manifest)
         self._note(name, manifest)
         progress.say(words.finished(plan, manifest))
-        if name == "evaluate":
-            self._publish_report(manifest)
+        pages.publish(name, session.store.folder(name, manifest.key))
 
     def folders(self) -> dict[str, str]:
         """Folder of each artifact that this run made or found."""
         made = self._session.planner.artifacts
         return {name: str(self._session.store.folder(name, m.key)) for name, m in made.items()}
+
+    def promote_improvement(self) -> None:
+        """Make the merged model the champion if it is shown to be better and this run is to."""
+        made = self._session.planner.artifacts
+        if PROMOTES not in flow_run.tags or "merge" not in made:
+            return
+        from flows.champion import promote
+
+        try:
+            promote(self._request, force=False, because="")
+            progress.say(f"promoted: merge/{made['merge'].key[:KEY_DIGITS]} is the champion")
+        except PipelineError as refused:
+            progress.say(f"not promoted: {refused.problem}")
+
+    def ending(self) -> dict[str, str] | State[dict[str, str]]:
+        """What the flow returns: the folders; see `flows.guarding.ending`."""
+        return guarding.ending(self.folders(), self._nothing)
 
     def _note(self, name: str, manifest: Manifest) -> None:
         """Keep the record of this run up to date on the disk."""
@@ -75,20 +96,12 @@ class Runner:
             self._record.flow_run,
         )
 
-    def _publish_report(self, manifest: Manifest) -> None:
-        """Show the evaluation's report on the run's page."""
-        path: Path | None = self._session.store.entry(manifest, "report")
-        if path is not None and (text := path.with_suffix(".md")).is_file():
-            create_markdown_artifact(
-                text.read_text(encoding="utf-8"), key="report", description="Evaluation"
-            )
-
 
 @contextmanager
 def opened(request: Request) -> Iterator[Runner]:
     """A `Runner` for a request; the plan with its reasons is published on the run's page."""
     with watched(), open_session(request) as session, session.store.in_use():
         session.store.sweep()
-        plan = words.plan_markdown(session.plans)
-        create_markdown_artifact(plan, key="plan", description="What runs, and why")
+        pages.publish_plan(words.plan_markdown(session.plans))
+        progress.say(words.total(session.plans))
         yield Runner(session, request)

@@ -64,7 +64,9 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             "start_from": wanted.start_from,
             "force": list(wanted.force),
         }
-        return finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+        folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+        assert isinstance(folders, dict), "only a deployment's run ends with a state"
+        return folders
 
 
 def _manifests(folders: dict[str, str]) -> dict[str, Manifest]:

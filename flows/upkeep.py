@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flows import words
 from flows.session import Request, Session, open_session
+from tasks.core import champion as champions
 from tasks.core import manifest as manifests
 from tasks.core import runs, upkeep
 from tasks.core.causes import difference
@@ -70,13 +71,14 @@ def accept(request: Request, stage: str, undo: bool) -> int:
 
 
 def collect(keep_last: int, keep_days: float, dry_run: bool) -> int:
-    """Remove artifacts that no kept run rests on."""
+    """Remove artifacts that no kept run and no promoted model rests on."""
 
     def waiting() -> None:
         print("a run is in progress; waiting for it to end", flush=True)
 
     with locked(root() / ".locks" / "store", waiting):
-        garbage = upkeep.find_garbage(root(), keep_last, keep_days, pinned=frozenset())
+        pinned = champions.pinned(root())
+        garbage = upkeep.find_garbage(root(), keep_last, keep_days, pinned)
         for folder in garbage.folders:
             manifest = manifests.read(folder)
             cost = words.duration(manifest.seconds) if manifest else "unknown"

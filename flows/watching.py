@@ -3,6 +3,7 @@
 The command line sets its sink before it calls the flow; a flow started by a worker gets `LogSink`.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from rich.progress import (
 from tasks.core import progress
 
 LOG_EVERY_S = 15.0
+BAR_EVERY_S = 3.0  # work that is done by then gets no bar
 
 
 class TerminalSink:
@@ -75,26 +77,35 @@ class LogSink:
         except MissingContextError:
             self._logger = get_logger("finetune")
         self._artifacts: dict[str, UUID] = {}
-        self._slow = _Throttle(LOG_EVERY_S)
+        self._latest: dict[str, tuple[float, str]] = {}
+        self._lines = _Throttle(LOG_EVERY_S)
+        self._bars = _Throttle(BAR_EVERY_S)
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
-        """Log, and move the progress artifact, at most every `LOG_EVERY_S` seconds."""
-        if not self._slow.due(label):
-            return
-        self._logger.info(words(label, done, total, note))
+        """Log every `LOG_EVERY_S`, and move the progress artifact every `BAR_EVERY_S` seconds."""
+        if self._lines.due(label):
+            self._logger.info(words(label, done, total, note))
         if not total:
             return
-        percent = min(100.0, 100 * done / total)
+        self._latest[label] = (min(100.0, 100 * done / total), note)
+        if self._bars.due(label):
+            self._show(label)
+
+    def message(self, text: str) -> None:
+        """Log one line; bars that are shown come to where the work is."""
+        for label in self._latest.keys() & self._artifacts.keys():
+            self._show(label)
+        self._latest.clear()
+        self._logger.info(text)
+
+    def _show(self, label: str) -> None:
+        percent, note = self._latest[label]
         if label in self._artifacts:
             update_progress_artifact(self._artifacts[label], percent, description=note or None)
             return
-        key = "".join(c if c.isalnum() else "-" for c in label.lower())
+        key = "-".join(re.findall("[a-z0-9]+", label.lower()))
         made = create_progress_artifact(percent, key=f"progress-{key}", description=note or label)
         self._artifacts[label] = made  # type: ignore[assignment]
-
-    def message(self, text: str) -> None:
-        """Log one line."""
-        self._logger.info(text)
 
 
 class _Throttle:

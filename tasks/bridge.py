@@ -95,12 +95,13 @@ def prefect_task(plan: StagePlan, store: Store, execute: Execute) -> Task[..., d
 
     policy = CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: result_key(stage.name, key))
     forced = any(cause.kind == "forced" for cause in plan.causes)
+    uses_gpu = stage.gpu and plan.verdict != HIT  # a tag costs Prefect a second
     return Task(
         run,
         name=stage.name,
         task_run_name=f"{stage.name} · {'hit' if plan.verdict == HIT else 'run'}",
         description=f"{', '.join(stage.inputs) or 'outside'} -> {', '.join(stage.outputs)}",
-        tags=["gpu"] if stage.gpu else None,
+        tags=["gpu"] if uses_gpu else None,
         cache_policy=policy.configure(key_storage=ManifestStorage.over(store)),
         refresh_cache=forced,
         persist_result=True,

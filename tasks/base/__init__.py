@@ -3,7 +3,6 @@
 sources.py     settings -> what identifies the model, for the key
 run.py         the stage
 origin.py      settings -> where the model lies
-pins.py        the commit of a hub model, written down at first use
 hub.py         pinned snapshot from the Hugging Face hub
 folder.py      a model folder, checked, weights linked
 conversion.py  GGUF -> safetensors and tokenizer

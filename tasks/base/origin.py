@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from tasks.base.pins import pinned_commit
 from tasks.core.errors import PipelineError
 from tasks.core.home import resolve_path
+from tasks.core.pins import pinned_commit
 
 PACKAGE = "package:"
 
@@ -49,7 +49,9 @@ def locate(hub_id: str, revision: str | None, path: str | None, gguf: str | None
         return _in_package(gguf.removeprefix(PACKAGE))
     if gguf:
         return Origin("local GGUF file", gguf=_checked(resolve_path(gguf), gguf))
-    commit = revision or pinned_commit(hub_id)
+    commit = revision or pinned_commit(
+        hub_id, "models", "base.revision", "name a local model with base.path or base.gguf"
+    )
     return Origin(f"{hub_id}@{commit}", hub=(hub_id, commit))
 
 

@@ -60,7 +60,7 @@ def register_packed_attention() -> None:
     ALL_MASK_ATTENTION_FUNCTIONS.register(PACKED, sdpa_mask)
 
 
-def packed_attention(  # noqa: PLR0917 - the signature is transformers'
+def packed_attention(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,

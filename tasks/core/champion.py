@@ -187,7 +187,7 @@ def rollback(store: Store, because: str = "") -> tuple[Entry, Entry]:
         pile = standing(entries)
         if len(pile) < 2:
             raise PipelineError(
-                f"{len(pile)} models stand as promoted, 2 are needed to go back",
+                f"promotions that stand: {len(pile)}, needed to go back: 2",
                 "Promote one first: finetune promote.",
             )
         last, before = pile[-1], pile[-2]

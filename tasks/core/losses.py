@@ -42,7 +42,7 @@ class _TokenLosses(torch.autograd.Function):
     """Losses and hits a token; gradients for the hidden states alone, as the head is frozen."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes positions
+    def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk: int
     ) -> tuple[Tensor, Tensor]:
         losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)

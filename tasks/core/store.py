@@ -116,13 +116,18 @@ class Store:
         return locked(self.root / ".locks" / "store", say_waiting, shared=True)
 
     def sweep(self) -> None:
-        """Remove work folders that a dead run left without a checkpoint in them."""
+        """Tidy up after dead runs: publish work that was whole, remove what holds no checkpoint."""
         for folder in (self.root / ".work").glob("*"):
-            if is_locked(self.root / ".locks" / folder.name):
+            lock = self.root / ".locks" / folder.name
+            if is_locked(lock):
                 continue
-            scratch = folder / "scratch"
-            if manifests.read(folder / "out") is None and not any(scratch.glob("*")):
-                shutil.rmtree(folder, ignore_errors=True)
+            with locked(lock):
+                work = Work(folder / "out", folder / "scratch")
+                manifest = self.finished(work)
+                if manifest and not manifests.damage(work.out, manifest.files, self._memo):
+                    self.publish(manifest, work)
+                elif not any(work.scratch.glob("*")):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def finished(self, work: Work) -> Manifest | None:
         """The manifest of a run that was killed between its last write and the rename."""

@@ -6,14 +6,18 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from tasks.core.parallel import without_gc
-from tasks.ingestion.functions import NotPythonError, documented_functions
+from tasks.ingestion.doctests import Candidate, candidates
+from tasks.ingestion.functions import Documented, NotPythonError, documented_functions
 from tasks.ingestion.licences import from_header
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt
+from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
 
 CHUNK_FILES = 16
+MISSING = -1
+MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class CodeFile:
     Attributes:
         root: Folder that `path` is relative to.
         licence: SPDX licence unless the file's own header tells another one.
+        content: Its bytes; its size if that is over `MAX_FILE_BYTES`; `MISSING`; or None: read it
+            from `root`/`path`.
     """
 
     root: str
@@ -32,6 +38,7 @@ class CodeFile:
     version: str
     licence: str
     evidence: str
+    content: bytes | int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Chunk:
     files: tuple[CodeFile, ...]
     keep_docstring: bool
     methods: bool
+    doctests: bool = False
 
 
 @dataclass
@@ -50,19 +58,17 @@ class Harvest:
     rows: list[Row] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    candidates: list[tuple[str, Candidate]] = field(default_factory=list)
     source_bytes: int = 0
 
 
-def chunks(files: Iterable[CodeFile], keep_docstring: bool, methods: bool) -> Iterator[Chunk]:
+def chunks(
+    files: Iterable[CodeFile], keep_docstring: bool, methods: bool, doctests: bool = False
+) -> Iterator[Chunk]:
     """Cut files into chunks, in order."""
-    waiting: list[CodeFile] = []
-    for file in files:
-        waiting.append(file)
-        if len(waiting) == CHUNK_FILES:
-            yield Chunk(tuple(waiting), keep_docstring, methods)
-            waiting = []
-    if waiting:
-        yield Chunk(tuple(waiting), keep_docstring, methods)
+    source = iter(files)
+    while some := tuple(islice(source, CHUNK_FILES)):
+        yield Chunk(some, keep_docstring, methods, doctests)
 
 
 def harvest(chunk: Chunk) -> Harvest:
@@ -71,46 +77,89 @@ def harvest(chunk: Chunk) -> Harvest:
     found = Harvest()
     with without_gc():
         for file in chunk.files:
+            raw = b""
+            path = printable(file.path)
             try:
-                raw = Path(f"{file.root}/{file.path}").read_bytes()
+                raw = _content(file)
                 found.source_bytes += len(raw)
                 text = decode(raw)
                 functions, skipped = documented_functions(text, chunk.keep_docstring, chunk.methods)
             except NotPythonError as problem:
-                line, shown = problem.line, ""
-                if line:
-                    shown = raw.split(b"\n")[line - 1 : line][0].decode("utf-8", "replace")
+                shown = b"".join(raw.split(b"\n")[problem.line - 1 : problem.line])
                 found.unreadable.append(
-                    Unreadable(file.source, file.path, line, str(problem), excerpt(shown))
+                    Unreadable(file.source, path, problem.line, str(problem), excerpt(shown))
                 )
                 continue
             except OSError as error:
                 problem_text = f"the file can't be read: {error.strerror}"
-                found.unreadable.append(Unreadable(file.source, file.path, 0, problem_text, ""))
+                found.unreadable.append(Unreadable(file.source, path, 0, problem_text, ""))
                 continue
             found.skipped.update(skipped)
-            licence, evidence = from_header(text)
-            if not licence:
-                licence, evidence = file.licence, file.evidence
-            ids = RowIds(file.source, file.path)
-            found.rows.extend(
-                Row(
-                    row_id=ids.next_id(f.instruction, "", f.output),
-                    instruction=f.instruction,
-                    input="",
-                    output=f.output,
-                    kind="function",
-                    source=file.source,
-                    project=file.project,
-                    path=file.path,
-                    line=f.line,
-                    version=file.version,
-                    licence=licence,
-                    licence_evidence=evidence,
-                )
-                for f in functions
-            )
+            first = len(found.rows)
+            _add_rows(found, file, path, text, functions)
+            if chunk.doctests:
+                _add_candidates(found, found.rows[first:], text)
     return found
+
+
+def _add_candidates(found: Harvest, rows: list[Row], text: str) -> None:
+    """Note the rows of a file that can be run."""
+    by_line = {row.line: row.row_id for row in rows}
+    for candidate in candidates(text):
+        if isinstance(candidate, int):
+            found.skipped["doctests: function leans on more than the standard library"] += 1
+        elif candidate.line in by_line:
+            found.candidates.append((by_line[candidate.line], candidate))
+
+
+def _content(file: CodeFile) -> bytes:
+    """The file's bytes.
+
+    Raises:
+        NotPythonError: It is too large to be parsed.
+        OSError: It can't be read.
+    """
+    if isinstance(file.content, bytes):
+        return file.content
+    if file.content == MISSING:
+        raise NotPythonError("its object is missing from the repository", 0)
+    where = f"{file.root}/{file.path}"
+    size = Path(where).stat().st_size if file.content is None else file.content
+    if size > MAX_FILE_BYTES:
+        raise NotPythonError(f"holds {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+    return Path(where).read_bytes()
+
+
+def _add_rows(
+    found: Harvest, file: CodeFile, path: str, text: str, functions: Iterable[Documented]
+) -> None:
+    """Turn a file's functions into rows; one whose text can't be stored is in the ledger."""
+    licence, evidence = from_header(text)
+    if not licence:
+        licence, evidence = file.licence, file.evidence
+    ids = RowIds(file.source, path)
+    for function in functions:
+        problem = text_problem("docstring", function.instruction, True)
+        if problem := problem or text_problem("code", function.output, True):
+            shown = excerpt(function.instruction)
+            found.unreadable.append(Unreadable(file.source, path, function.line, problem, shown))
+            continue
+        found.rows.append(
+            Row(
+                row_id=ids.next_id(function.instruction, "", function.output),
+                instruction=function.instruction,
+                input="",
+                output=function.output,
+                kind="function",
+                source=file.source,
+                project=printable(file.project),
+                path=path,
+                line=function.line,
+                version=file.version,
+                licence=licence,
+                licence_evidence=printable(evidence),
+            )
+        )
 
 
 def decode(raw: bytes) -> str:
@@ -130,6 +179,6 @@ def decode(raw: bytes) -> str:
         raise NotPythonError(
             f"byte {raw[error.start]:#04x} is not {error.encoding}", line
         ) from error
-    except (SyntaxError, LookupError) as error:
+    except (SyntaxError, LookupError, UnicodeError) as error:
         raise NotPythonError(f"wrong encoding: {error}", 1) from error
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

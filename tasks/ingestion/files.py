@@ -1,15 +1,15 @@
-"""Records of instruction files -> rows, or the reason why not."""
+"""Records of instruction files and data sets -> rows, or the reason why not."""
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.readers import Problem, column_names, read_records
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, text_problem
+from tasks.ingestion.readers import Problem, Record, column_names, read_records
+from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
 
 TEXTS = ("instruction", "input", "output")
 OPTIONAL_BY_DEFAULT = (
@@ -44,36 +44,63 @@ class Mapped:
         ]
 
 
-def rows_of_file(root: Path, path: str, mapped: Mapped) -> Iterator[Row | Unreadable]:
-    """Yield a file's rows and what could not become one, in the order of the file.
+@dataclass
+class Seen:
+    """What the files of one source held, to tell a column that is in none of them."""
 
-    Raises:
-        PipelineError: After the last record, if not one of them had a column that must be there.
+    records: int = 0
+    path: str = ""
+    columns: dict[str, None] = field(default_factory=dict)
+    missing: Counter[str] = field(default_factory=Counter)
+
+    def check(self, mapped: Mapped) -> None:
+        """Look at the whole source.
+
+        Raises:
+            PipelineError: Not one of its records had a column that must be there.
+        """
+        absent = [
+            (role, column)
+            for role, column in mapped.must_exist()
+            if self.records and self.missing[column] == self.records
+        ]
+        if absent:
+            raise _no_column(self.path, absent, list(self.columns), self.records, mapped.source)
+
+
+def rows_of_file(root: Path, path: str, mapped: Mapped, seen: Seen) -> Iterator[Row | Unreadable]:
+    """Yield a file's rows and what could not become one, in the order of the file."""
+    columns = tuple(mapped.columns.values())
+    seen.columns.update(dict.fromkeys(column_names(root / path) or ()))
+    yield from rows_of_records(read_records(root / path, columns), path, mapped, seen)
+
+
+def rows_of_records(
+    records: Iterable[Record | Problem], path: str, mapped: Mapped, seen: Seen
+) -> Iterator[Row | Unreadable]:
+    """Yield rows of a file's records and what could not become one, in their order.
+
+    Args:
+        records: Of one file.
+        path: The file, relative to its source.
+        mapped: How records become rows.
+        seen: Where to note which columns there were.
     """
+    path = printable(path)
+    seen.path = seen.path or path
     ids = RowIds(mapped.source, path)
     columns = tuple(mapped.columns.values())
-    header = column_names(root / path)
-    seen: dict[str, None] = dict.fromkeys(header or ())
-    missing: Counter[str] = Counter()
-    records = 0
-    for item in read_records(root / path, columns):
+    for item in records:
         if isinstance(item, Problem):
             yield Unreadable(mapped.source, path, item.line, item.problem, excerpt(item.excerpt))
             continue
-        records += 1
+        seen.records += 1
         for column in columns:
             if column not in item.values:
-                missing[column] += 1
-        if header is None and len(seen) < SHOWN_COLUMNS:
-            seen.update(dict.fromkeys(map(str, item.values)))
+                seen.missing[column] += 1
+        if len(seen.columns) < SHOWN_COLUMNS:
+            seen.columns.update(dict.fromkeys(excerpt(str(name)) for name in item.values))
         yield _row(item.line, item.values, path, mapped, ids)
-    absent = [
-        (role, column)
-        for role, column in mapped.must_exist()
-        if records and missing[column] == records
-    ]
-    if absent:
-        raise _no_column(path, absent, list(seen), records, mapped.source)
 
 
 def _row(
@@ -128,7 +155,7 @@ def _no_column(
     names = ", ".join(repr(column) for _, column in absent)
     shown = ", ".join(found[:SHOWN_COLUMNS]) + (", ..." if len(found) > SHOWN_COLUMNS else "")
     return PipelineError(
-        f"{path} (source {source}): none of its {records:,} rows has column {names}; "
+        f"source {source} ({path} first): none of its {records:,} rows has column {names}; "
         f"its columns are {shown}",
         f"Name the columns in the source's settings, such as `columns: {{{', '.join(hints)}}}`.",
     )

@@ -99,22 +99,28 @@ def first_paragraph(docstring: str) -> str:
 
 def _functions(body: list[ast.stmt], owner: str, methods: bool) -> Iterator[tuple[_Function, str]]:
     """Functions of a body with the class that they stand in; looks into classes, if, try and
-    with."""
-    for node in body:
+    with.
+
+    A chain of a thousand elif is nested a thousand deep in the tree, hence no recursion here.
+    """
+    waiting = [(node, owner) for node in reversed(body)]
+    while waiting:
+        node, owner = waiting.pop()
         if isinstance(node, _Function):
             yield node, owner
-        elif isinstance(node, ast.ClassDef):
-            if methods:
-                yield from _functions(
-                    node.body, f"{owner}.{node.name}" if owner else node.name, methods
-                )
+            continue
+        inner: list[ast.stmt] = []
+        if isinstance(node, ast.ClassDef):
+            inner = node.body if methods else []
+            owner = f"{owner}.{node.name}" if owner else node.name
         elif isinstance(node, ast.If | ast.Try | ast.TryStar | ast.With):
-            for _, inner in ast.iter_fields(node):
-                if isinstance(inner, list) and inner and isinstance(inner[0], ast.stmt):
-                    yield from _functions(inner, owner, methods)
-                elif isinstance(inner, list) and inner and isinstance(inner[0], ast.ExceptHandler):
-                    for handler in inner:
-                        yield from _functions(handler.body, owner, methods)
+            for _, part in ast.iter_fields(node):
+                for item in part if isinstance(part, list) else ():
+                    if isinstance(item, ast.stmt):
+                        inner.append(item)
+                    elif isinstance(item, ast.ExceptHandler):
+                        inner.extend(item.body)
+        waiting.extend((item, owner) for item in reversed(inner))
 
 
 def _docstring(node: _Function) -> str | None:

@@ -8,7 +8,8 @@ gives nothing at all is an error.
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,20 +18,32 @@ from tasks.core import schemas
 from tasks.core.errors import PipelineError
 from tasks.core.parallel import ordered_map, worker_count
 from tasks.core.progress import report, say, track
+from tasks.core.sandbox import Sandbox
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.tables import TableWriter
-from tasks.ingestion.code import CodeFile, chunks, harvest
-from tasks.ingestion.files import Mapped, rows_of_file
+from tasks.ingestion import git
+from tasks.ingestion.code import CHUNK_FILES, CodeFile, chunks, harvest
+from tasks.ingestion.executable import CANDIDATES, EXECUTABLE, judge_all, spooled
+from tasks.ingestion.files import Mapped, Seen, rows_of_file, rows_of_records
 from tasks.ingestion.listing import list_code, list_data
 from tasks.ingestion.packages import find_package
+from tasks.ingestion.repositories import Repository
 from tasks.ingestion.rows import Row, Unreadable
-from tasks.ingestion.sampling import sample
-from tasks.ingestion.sources import source_names
+from tasks.ingestion.sampling import sample, thin
+from tasks.ingestion.sources import data_set_folder, hub_commit, source_names
 from tasks.ingestion.trees import folder_files, package_files
 
 if TYPE_CHECKING:
     from tasks.core.config import View
-    from tasks.core.settings.ingest import FilesSource, FolderSource, PackagesSource, Source
+    from tasks.core.settings.ingest import (
+        CodeSource,
+        FilesSource,
+        GitSource,
+        HuggingFaceSource,
+        PackagesSource,
+        RecordSource,
+        Source,
+    )
 
 FILES_FOR_PROCESSES = 2000  # fewer are parsed sooner than processes start
 REPORT_ROWS = 2000
@@ -49,13 +62,18 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     workers = worker_count(config.hardware.workers)
     counts: Counter[str] = Counter()
     started = time.monotonic()
+    spool = work.scratch / "candidates.parquet"
     with (
+        TableWriter(spool, CANDIDATES) as candidates,
         TableWriter(work.out / "rows.parquet", schemas.ROWS) as rows,
         TableWriter(work.out / "unreadable.parquet", schemas.UNREADABLE) as unreadable,
     ):
         for name, source in zip(source_names(settings), settings, strict=True):
             before = rows.rows
-            items = _items(source, name, workers, counts)
+            into = Found(counts, candidates if config.ingest.doctests else None, workers)
+            items = _items(source, name, into)
+            if source.weight < 1:
+                items = thin(items, source.weight, counts)
             if source.max_rows is None:
                 _write(items, rows, unreadable)
             else:
@@ -67,11 +85,14 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         total, bad = rows.rows, unreadable.rows
     if not total:
         raise _nothing(work.out / "unreadable.parquet", len(settings), bad)
+    executable = _run_doctests(config, spool, work.out, counts)
     seconds = time.monotonic() - started
     source_bytes = counts.pop("bytes", 0)
     metrics = {"rows_per_s": total / seconds}
     if source_bytes:
         metrics |= {"source_mb": source_bytes / 1e6, "mb_per_s": source_bytes / 1e6 / seconds}
+    if config.ingest.doctests:
+        metrics["executable_rows"] = executable
     plural = "source" if len(settings) == 1 else "sources"
     return Summary(
         line=f"{total:,} rows from {len(settings)} {plural}, {bad:,} unreadable",
@@ -80,6 +101,34 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         counts={"unreadable": bad, **{name: n for name, n in sorted(counts.items()) if n}},
         metrics=metrics,
     )
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where reading notes what is no row.
+
+    Attributes:
+        counts: What was passed over, by reason.
+        candidates: Functions that can be run; None: not looked for.
+        workers: Processes to read code with.
+    """
+
+    counts: Counter[str]
+    candidates: TableWriter | None
+    workers: int
+
+
+def _run_doctests(config: "View", spool: Path, out: Path, counts: Counter[str]) -> int:
+    """Write executable.parquet; how many rows are in it."""
+    settings = config.ingest
+    with TableWriter(out / "executable.parquet", EXECUTABLE) as executable:
+        if settings.doctests:
+            sandbox = Sandbox.best(settings.min_sandbox, workers=config.hardware.workers)
+            timeout_s = settings.doctest_timeout_s
+            entries = judge_all(spool, out / "rows.parquet", sandbox, timeout_s, counts)
+            executable.extend(entries)
+    spool.unlink()
+    return executable.rows
 
 
 def _write(items: Items, rows: TableWriter, unreadable: TableWriter) -> None:
@@ -100,51 +149,91 @@ def _write_sample(
     return everything.rows - (rows.rows - before)
 
 
-def _items(source: "Source", name: str, workers: int, counts: Counter[str]) -> Items:
+def _items(source: "Source", name: str, into: Found) -> Items:
     """Rows and ledger entries of one source, in order."""
     if source.kind == "files":
-        return _from_files(source, name, counts)
+        return _from_files(source, name, into.counts)
+    if source.kind == "huggingface":
+        return _from_data_set(source, name)
+    if source.kind == "git":
+        return _from_git(source, name, into)
     if source.kind == "packages":
-        return _from_code(_package_files(source, name, counts), source, name, workers, counts)
-    listing = list_code(source.path, source.include_tests)
-    counts["test files"] += listing.other_files
-    return _from_code(
-        list(folder_files(listing, name, source.licence)), source, name, workers, counts
-    )
+        files = _package_files(source, name)
+    else:
+        listing = list_code(source.path, source.include_tests)
+        into.counts["test files"] += listing.other_files
+        files = list(folder_files(listing, name, source.licence))
+    return _from_code(files, len(files), source, name, into)
 
 
-def _package_files(source: "PackagesSource", name: str, counts: Counter[str]) -> list[CodeFile]:
+def _package_files(source: "PackagesSource", name: str) -> list[CodeFile]:
     packages = [find_package(package, source.include_tests) for package in source.names]
     return list(chain.from_iterable(package_files(package, name) for package in packages))
+
+
+def _mapped(source: "RecordSource", name: str) -> Mapped:
+    columns = source.columns.model_dump(exclude_none=True)
+    return Mapped(name, columns, frozenset(source.required), source.licence)
 
 
 def _from_files(source: "FilesSource", name: str, counts: Counter[str]) -> Items:
     listing = list_data(source.path)
     counts["files of another format"] += listing.other_files
-    columns = source.columns.model_dump(exclude_none=True)
-    mapped = Mapped(name, columns, frozenset(source.required), source.licence)
+    mapped, seen = _mapped(source, name), Seen()
     done = 0
     for number, path in enumerate(listing.files):
-        for item in rows_of_file(listing.root, path, mapped):
+        for item in rows_of_file(listing.root, path, mapped, seen):
             done += 1
             if done % REPORT_ROWS == 0:
                 report(f"read {name}", number, len(listing.files), f"{done:,} rows")
             yield item
     report(f"read {name}", len(listing.files), len(listing.files), f"{done:,} rows")
+    seen.check(mapped)
+
+
+def _from_data_set(source: "HuggingFaceSource", name: str) -> Items:
+    from tasks.ingestion.hugging_face import hub_part, local_parts
+
+    mapped, seen = _mapped(source, name), Seen()
+    columns = tuple(mapped.columns.values())
+    if source.path is None:
+        commit = hub_commit(source)
+        parts = iter([hub_part(source.hub_id or "", commit, source.subset, source.split, columns)])
+    else:
+        folder = data_set_folder(source.path)
+        parts = local_parts(folder, source.subset, source.split, columns)
+    done = 0
+    for part in parts:
+        for item in rows_of_records(part.items, part.path, mapped, seen):
+            done += 1
+            if done % REPORT_ROWS == 0:
+                report(f"read {name}", done, None, part.path)
+            yield item
+    seen.check(mapped)
+
+
+def _from_git(source: "GitSource", name: str, into: Found) -> Items:
+    folder, commit = git.resolve(source.path, source.revision)
+    repository = Repository(folder, commit, name, source.licence, source.include_tests)
+    if source.functions:
+        into.counts["test files"] += repository.test_files
+        yield from _from_code(repository.files(), len(repository.blobs), source, name, into)
+    if source.commits:
+        yield from repository.edits(into.counts, source.min_edit_tokens, source.max_edit_tokens)
 
 
 def _from_code(
-    files: list[CodeFile],
-    source: "PackagesSource | FolderSource",
-    name: str,
-    workers: int,
-    counts: Counter[str],
+    files: Iterable[CodeFile], total: int, source: "CodeSource", name: str, into: Found
 ) -> Items:
-    work = list(chunks(files, source.docstring == "keep", source.methods))
-    in_use = workers if len(files) >= FILES_FOR_PROCESSES else 1
-    for found in track(ordered_map(harvest, work, in_use), f"read {name}", len(work)):
-        counts.update(found.skipped)
-        counts["bytes"] += found.source_bytes
+    keep_docstring = source.docstring == "keep"
+    work = chunks(files, keep_docstring, source.methods, into.candidates is not None)
+    in_use = into.workers if total >= FILES_FOR_PROCESSES else 1
+    pieces = -(-total // CHUNK_FILES)
+    for found in track(ordered_map(harvest, work, in_use), f"read {name}", pieces):
+        into.counts.update(found.skipped)
+        into.counts["bytes"] += found.source_bytes
+        if into.candidates is not None:
+            into.candidates.extend(spooled(*candidate) for candidate in found.candidates)
         yield from found.rows
         yield from found.unreadable
 

@@ -4,15 +4,30 @@ Row ids are hashes, so this is a uniform sample; it needs no seed, and a new row
 changes at most one row of the sample.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from tasks.core.tables import read_batches
+from tasks.ingestion.rows import Row, Unreadable
 
 BATCH_ROWS = 4096
+
+
+def thin(
+    items: Iterable[Row | Unreadable], weight: float, counts: Counter[str]
+) -> Iterator[Row | Unreadable]:
+    """Keep an even share of the rows: those whose id, as a number, is in the first `weight` of the
+    range. So each row's fate hangs on itself alone, and a larger weight only adds rows."""
+    below = round(weight * 2**64)
+    for item in items:
+        if isinstance(item, Row) and int(item.row_id[:16], 16) >= below:
+            counts["rows over weight"] += 1
+        else:
+            yield item
 
 
 def sample(path: Path, max_rows: int) -> Iterator[pa.Table]:

@@ -10,18 +10,26 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.core.errors import PipelineError
+from tasks.core.home import home, resolve_path
+from tasks.core.keys import version
+from tasks.core.pins import pinned_commit
+from tasks.ingestion import git
 from tasks.ingestion.listing import list_code, list_data, walk
 from tasks.ingestion.packages import find_package, is_licence_file
 
 if TYPE_CHECKING:
     from tasks.core.config import View
-    from tasks.core.settings.ingest import Source
+    from tasks.core.settings.ingest import HuggingFaceSource, Source
+
+CODE = ("packages", "folder", "git")
 
 Digest = Callable[[Path], str]
 
 
 def sources(config: "View", digest_of: Digest) -> dict[str, str]:
-    """Digest of each source's content by its name, and of the Python that parses code.
+    """Digest of each source's content by its name (of a data set on the hub and a git repository:
+    its commit), and the versions of what reads them: Python parses code.
 
     Raises:
         PipelineError: A source is not there.
@@ -31,8 +39,10 @@ def sources(config: "View", digest_of: Digest) -> dict[str, str]:
         name: _digest(source, digest_of)
         for name, source in zip(source_names(settings), settings, strict=True)
     }
-    if any(source.kind != "files" for source in settings):
+    if any(source.kind in CODE for source in settings):
         digests["python grammar"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if any(source.kind == "huggingface" for source in settings):
+        digests["library datasets"] = version("datasets")
     return digests
 
 
@@ -40,9 +50,7 @@ def source_names(settings: "Iterable[Source]") -> list[str]:
     """A name for each source, unique: its own, or one made from its path or kind."""
     names: list[str] = []
     for source in settings:
-        base = source.name or (
-            "packages" if source.kind == "packages" else Path(source.path).stem or source.kind
-        )
+        base = source.name or _given_name(source)
         name, number = base, 2
         while name in names:
             name, number = f"{base}-{number}", number + 1
@@ -50,9 +58,51 @@ def source_names(settings: "Iterable[Source]") -> list[str]:
     return names
 
 
+def _given_name(source: "Source") -> str:
+    """A name made from what a source points to."""
+    if source.kind == "packages":
+        return "packages"
+    if source.kind == "huggingface" and source.hub_id:
+        return source.hub_id.rpartition("/")[2]
+    return Path(source.path or "").stem or source.kind
+
+
+def hub_commit(source: "HuggingFaceSource") -> str:
+    """The commit of a data set on the hub: of the settings, or pinned.
+
+    Raises:
+        PipelineError: None is pinned and the hub can't be asked.
+    """
+    instead = "name a local folder with `path`"
+    setting = "`revision` of the source"
+    return source.revision or pinned_commit(source.hub_id or "", "datasets", setting, instead)
+
+
+def data_set_folder(path: str) -> Path:
+    """The folder of a local data set.
+
+    Raises:
+        PipelineError: It is not there.
+    """
+    folder = resolve_path(path)
+    if not folder.is_dir():
+        raise PipelineError(
+            f"ingest source {path!r} is not a folder (looked at {folder})",
+            f"Point its `path` to a data set's folder; a relative path starts at {home()}.",
+        )
+    return folder
+
+
 def _digest(source: "Source", digest_of: Digest) -> str:
     total = hashlib.sha256()
-    if source.kind == "files":
+    if source.kind == "git":
+        return git.resolve(source.path, source.revision)[1]
+    if source.kind == "huggingface" and source.path is None:
+        return f"{source.hub_id}@{hub_commit(source)}"
+    if source.kind == "huggingface":
+        folder = data_set_folder(source.path or "")
+        _add(total, folder, walk(folder, "", skip=()), digest_of)
+    elif source.kind == "files":
         listing = list_data(source.path)
         _add(total, listing.root, listing.files, digest_of)
     elif source.kind == "folder":

@@ -37,7 +37,7 @@ def folder_files(listing: Listing, source: str, stated: str) -> Iterator[CodeFil
     licences = _folder_licences(listing.root)
     for path in listing.files:
         top = path.partition("/")[0].removesuffix(".py")
-        licence, evidence = _nearest(path, licences)
+        licence, evidence = nearest(path, licences)
         if not licence and stated:
             licence, evidence = stated, "stated in the settings"
         yield CodeFile(str(listing.root), path, source, f"{source}/{top}", "", licence, evidence)
@@ -49,10 +49,10 @@ def _folder_licences(root: Path) -> LicenceOf:
     for path in walk(root, ""):
         if is_licence_file(path) and not path.endswith(".py"):
             found.setdefault(path.rpartition("/")[0], {})[path] = from_text(_read(root / path))
-    return {folder: _together(texts) for folder, texts in found.items()}
+    return {folder: together(texts) for folder, texts in found.items()}
 
 
-def _together(licences: dict[str, str]) -> tuple[str, str]:
+def together(licences: dict[str, str]) -> tuple[str, str]:
     """One expression for all LICENSE files of a folder; unknown if one of them is."""
     names = ", ".join(licences)
     if all(licences.values()):
@@ -60,7 +60,8 @@ def _together(licences: dict[str, str]) -> tuple[str, str]:
     return "", f"{names}: not a licence text that is known"
 
 
-def _nearest(path: str, licences: LicenceOf) -> tuple[str, str]:
+def nearest(path: str, licences: LicenceOf) -> tuple[str, str]:
+    """(licence, evidence) of the nearest folder above a path that holds LICENSE files."""
     for folder in _above(path):
         if folder in licences:
             return licences[folder]

@@ -4,8 +4,13 @@ adapter.py  a LoRA adapter read from its folder; W -> W + delta, DoRA included
 shards.py   safetensors copied tensor by tensor, changed on the way
 space.py    disk and memory, asked before anything is written
 check.py    loss and next tokens of a model on held-out samples
+ways.py     both ways of merging, written and measured; resumed after a kill
 card.py     the model card
 run.py      the stage
+
+llama_cpp.py   config and tensor names in llama.cpp's words
+vocabulary.py  the tokenizer in llama.cpp's words
+gguf_file.py   one GGUF file, read back and compared
 """
 
 from tasks.core.stage import Stage

@@ -5,31 +5,26 @@ it was trained on. Which is better depends on the model, so both are made and me
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from bitsandbytes.functional import dequantize_4bit
-from peft import PeftModel
-from torch import Tensor
-
 from tasks.core.config import View
 from tasks.core.errors import PipelineError
-from tasks.core.modeling import free_gpu, load_model
 from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.stage import Summary, Work
-from tasks.core.windows import Window, Windows
+from tasks.core.windows import Windows
+from tasks.merging import gguf_file
 from tasks.merging.adapter import Adapter, read_adapter
 from tasks.merging.card import model_card
-from tasks.merging.check import Measured, Verdict, best, judge, measure, sample_rows
-from tasks.merging.shards import Entry, list_tensors, plan_shards, write_shards
-from tasks.merging.space import GIB, check_disk, check_memory
+from tasks.merging.check import Verdict, best, sample_rows
+from tasks.merging.shards import Entry, list_tensors, plan_shards
+from tasks.merging.space import GIB, check_disk, check_memory, folder_bytes
+from tasks.merging.ways import WEIGHTS_SUFFIX, Trial, folder_of, try_all
 
-WEIGHTS_SUFFIX = ".weight"
 NOT_COPIED = ("model_limits.json",)  # of the tokenizer's folder: the pipeline's own
 PATHS_IN_CONFIG = ("_name_or_path", "torch_dtype", "quantization_config")
 
@@ -44,33 +39,32 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     _check_names(adapter, tensors)
     shards = plan_shards(tensors, int(settings.max_shard_gib * GIB))
     strategies = _strategies(settings.strategy, settings.quantization)
-    model_bytes = sum(entry.size for entry in tensors)
-    check_disk(work.out, model_bytes, len(strategies))
-    check_memory(model_bytes, max(sum(e.size for e in shard) for shard in shards))
+    model_bytes = _check_room(settings, tensors, shards, strategies, work)
+    if settings.gguf:
+        gguf_file.check_exportable(inputs["base.weights"], inputs["base.tokenizer"])
     sample = sample_rows(Windows.open(inputs["tokenize.test"]).rows(), settings.sample_tokens)
     if not sample:
         raise PipelineError(
             "the held-out split has 0 rows: the merged model can't be measured",
             "Give the test split a share of the data in the prompt section.",
         )
-    evaluated, folders = _make(
+    work.scratch.mkdir(parents=True, exist_ok=True)
+    trial = try_all(
         settings,
         inputs,
-        work.out,
+        work.scratch,
         adapter=adapter,
         shards=shards,
         strategies=strategies,
         sample=sample,
     )
-    tried = [
-        _compared(settings, inputs, folders[s], strategy=s, sample=sample, evaluated=evaluated)
-        for s in strategies
-    ]
-    kept = _choose(tried)
+    kept = _choose(trial.tried)
     for strategy in strategies:
         if strategy != kept.strategy:
-            shutil.rmtree(folders[strategy])
-    model = folders[kept.strategy].rename(work.out / "model")
+            shutil.rmtree(folder_of(work.scratch, strategy), ignore_errors=True)
+    model = work.out / "model"
+    # linked, not moved: a run that is killed from here on finds its shards again
+    shutil.copytree(folder_of(work.scratch, kept.strategy), model, copy_function=_link)
     _accompany(inputs, model, settings.dtype)
     licence = _json(inputs["base.licence"])
     card = model_card(
@@ -80,16 +74,55 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         adapter=adapter.settings,
         gate=gate,
         metrics=_json(inputs["evaluate.metrics"]),
-        tried=tried,
+        tried=trial.tried,
         kept=kept,
-        evaluated_loss=evaluated.loss,
+        evaluated_loss=trial.evaluated_loss,
         quantization=settings.quantization,
-        sample_tokens=len(evaluated.tokens),
+        sample_tokens=trial.sample_tokens,
         dtype=settings.dtype,
         forced=gate["verdict"] == "regressed",
     )
     (model / "README.md").write_text(card, encoding="utf-8")
-    return _summary(gate["verdict"], tried, kept, evaluated, model_bytes)
+    for kind in settings.gguf:
+        _export(model, kind, work, base=licence["base"], licence=licence["licence"])
+    return _summary(gate["verdict"], trial, kept, model_bytes, settings.gguf)
+
+
+def _check_room(
+    settings: MergeSettings,
+    tensors: Sequence[Entry],
+    shards: Sequence[Sequence[Entry]],
+    strategies: Sequence[str],
+    work: Work,
+) -> int:
+    """See that disk and memory suffice; returns the bytes of the merged model."""
+    model_bytes = sum(entry.size for entry in tensors)
+    check_disk(
+        work.out,
+        model_bytes,
+        len(strategies),
+        gguf_file.file_bytes(sum(entry.parameters for entry in tensors), settings.gguf),
+        folder_bytes(work.scratch),
+    )
+    check_memory(model_bytes, max(sum(e.size for e in shard) for shard in shards))
+    return model_bytes
+
+
+def _export(model: Path, kind: str, work: Work, *, base: str, licence: str) -> None:
+    """Write one GGUF file beside the model."""
+    name = f"model-{kind}.gguf"
+    title = f"{base or 'model'}, fine-tuned"
+    gguf_file.write(model, kind, work.scratch / name, name=title, licence=licence)
+    (work.out / "gguf").mkdir(exist_ok=True)
+    _link(work.scratch / name, work.out / "gguf" / name)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name; copy it where the file system knows no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def obey(gate: Mapping[str, Any], force: bool) -> None:
@@ -121,101 +154,6 @@ def _check_names(adapter: Adapter, tensors: Sequence[Entry]) -> None:
         )
 
 
-def _make(
-    settings: MergeSettings,
-    inputs: Mapping[str, Path],
-    out: Path,
-    *,
-    adapter: Adapter,
-    shards: Sequence[Sequence[Entry]],
-    strategies: Sequence[str],
-    sample: Sequence[Window],
-) -> tuple[Measured, dict[str, Path]]:
-    """Write the merged weights of every strategy, and measure base + adapter."""
-    base = _load(inputs["base.weights"], settings.quantization, settings)
-    # before the first forward pass: on a CPU with AVX512-BF16 it repacks the 4-bit layers in
-    # place, and they no longer dequantize to themselves
-    quantized = {name: module for name, module in base.named_modules() if _is_4bit(module)}
-    folders = {}
-    for strategy in strategies:
-        folders[strategy] = out / f"model-{strategy}"
-        folders[strategy].mkdir()
-        layers = quantized if strategy == "dequantized" else {}
-        write_shards(
-            shards,
-            folders[strategy],
-            getattr(torch, settings.dtype),
-            partial(merged_tensor, adapter=adapter, quantized=layers),
-            f"merging, {strategy}",
-        )
-        shutil.copyfile(inputs["base.weights"] / "config.json", folders[strategy] / "config.json")
-    tuned = PeftModel.from_pretrained(base, inputs["train.adapter"]).eval()
-    evaluated = measure(tuned, sample, "base + adapter")
-    del base, tuned, quantized, layers
-    free_gpu()
-    return evaluated, folders
-
-
-def merged_tensor(
-    name: str, tensor: Tensor, adapter: Adapter, quantized: Mapping[str, Any]
-) -> Tensor:
-    """A tensor of the base as it stands in the merged model, before rounding.
-
-    Args:
-        name: In the base's safetensors.
-        tensor: Its value there.
-        adapter: What is added.
-        quantized: 4-bit layers by name, whose value replaces the base's; {} to keep it.
-    """
-    module = name.removesuffix(WEIGHTS_SUFFIX) if name.endswith(WEIGHTS_SUFFIX) else ""
-    if (layer := quantized.get(module)) is not None:
-        tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().cpu()
-    if (update := adapter.updates.get(module)) is not None:
-        return update.apply(tensor)
-    return tensor
-
-
-def _is_4bit(module: Any) -> bool:
-    return getattr(getattr(module, "weight", None), "quant_state", None) is not None
-
-
-def _load(folder: Path, quantization: Any, settings: MergeSettings) -> Any:
-    return load_model(
-        folder, quantization=quantization, device=settings.check_device, dtype="bfloat16"
-    )
-
-
-def _compared(
-    settings: MergeSettings,
-    inputs: Mapping[str, Path],
-    folder: Path,
-    *,
-    strategy: str,
-    sample: Sequence[Window],
-    evaluated: Measured,
-) -> Verdict:
-    """Load what was written and compare it with the same base and the adapter beside it."""
-    unmerged = evaluated
-    if strategy == "base16" and settings.quantization != "none":
-        base = _load(inputs["base.weights"], "none", settings)
-        tuned = PeftModel.from_pretrained(base, inputs["train.adapter"]).eval()
-        unmerged = measure(tuned, sample, "16-bit base + adapter")
-        del base, tuned
-        free_gpu()
-    model = _load(folder, "none", settings)
-    merged = measure(model, sample, f"merged, {strategy}")
-    del model
-    free_gpu()
-    return judge(
-        strategy,
-        merged,
-        unmerged,
-        evaluated.loss,
-        tolerance_percent=settings.tolerance_percent,
-        min_agreement=settings.min_agreement,
-    )
-
-
 def _choose(tried: Sequence[Verdict]) -> Verdict:
     """The best way of merging, and a sentence about the others.
 
@@ -242,6 +180,7 @@ def _accompany(inputs: Mapping[str, Path], model: Path, dtype: str) -> None:
     config = _json(inputs["base.weights"] / "config.json")
     config = {name: value for name, value in config.items() if name not in PATHS_IN_CONFIG}
     text = json.dumps(config | {"dtype": dtype}, indent=2, sort_keys=True) + "\n"
+    (model / "config.json").unlink(missing_ok=True)  # a link to the one in scratch
     (model / "config.json").write_text(text, encoding="utf-8")
     for file in sorted(inputs["base.weights"].iterdir()):
         licence = file.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE"))
@@ -253,15 +192,16 @@ def _accompany(inputs: Mapping[str, Path], model: Path, dtype: str) -> None:
 
 
 def _summary(
-    verdict: str, tried: Sequence[Verdict], kept: Verdict, evaluated: Measured, model_bytes: int
+    verdict: str, trial: Trial, kept: Verdict, model_bytes: int, gguf: Sequence[str]
 ) -> Summary:
+    beside = f" and GGUF {', '.join(gguf)}" if gguf else ""
     return Summary(
-        f"{kept.strategy}, loss {kept.loss:.3f} (base + adapter {evaluated.loss:.3f}), "
-        f"{100 * kept.agreement:.0f} % same next tokens, {model_bytes / GIB:.2f} GiB; "
+        f"{kept.strategy}, loss {kept.loss:.3f} (base + adapter {trial.evaluated_loss:.3f}), "
+        f"{100 * kept.agreement:.0f} % same next tokens, {model_bytes / GIB:.2f} GiB{beside}; "
         f"evaluation: {verdict}",
-        metrics={f"loss_{v.strategy}": v.loss for v in tried}
-        | {f"agreement_{v.strategy}": v.agreement for v in tried}
-        | {"loss_evaluated": evaluated.loss, "model_gib": model_bytes / GIB},
+        metrics={f"loss_{v.strategy}": v.loss for v in trial.tried}
+        | {f"agreement_{v.strategy}": v.agreement for v in trial.tried}
+        | {"loss_evaluated": trial.evaluated_loss, "model_gib": model_bytes / GIB},
     )
 
 

@@ -1,6 +1,7 @@
 """Safetensors in, safetensors out, tensor by tensor: no more than one output file is in memory."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -28,14 +29,19 @@ class Entry:
     Attributes:
         file: Where it lies.
         name: Its name.
-        parameters: Its number of elements.
+        shape: Its dimensions.
         size: Bytes that it will take once floats are 16 bits wide.
     """
 
     file: Path
     name: str
-    parameters: int
+    shape: tuple[int, ...]
     size: int
+
+    @property
+    def parameters(self) -> int:
+        """Its number of elements."""
+        return prod(self.shape)
 
 
 def list_tensors(folder: Path) -> list[Entry]:
@@ -49,9 +55,9 @@ def list_tensors(folder: Path) -> list[Entry]:
         with safe_open(file, framework="pt") as tensors:
             for name in sorted(tensors.keys()):
                 part = tensors.get_slice(name)
-                count, kind = prod(part.get_shape()), part.get_dtype()
+                shape, kind = tuple(part.get_shape()), part.get_dtype()
                 width = 2 if kind in FLOATS else SIZES.get(kind, 2)
-                entries.append(Entry(file, name, count, count * width))
+                entries.append(Entry(file, name, shape, prod(shape) * width))
     if not entries:
         raise PipelineError(f"{folder} holds no safetensors", "Run the stage base again.")
     return entries
@@ -72,28 +78,50 @@ def write_shards(
 ) -> None:
     """Write the shards and, for more than one, their index as transformers names them.
 
+    A shard that is there is whole, as each appears by one rename: it is not made again.
+
     Args:
         shards: From `plan_shards`.
-        out: Existing folder.
+        out: Existing folder; the caller sees that shards in it are of the same merge.
         dtype: Of all floating-point tensors.
         change: What to do to a tensor before it is rounded to `dtype`.
         label: Shown with the progress.
     """
-    where = {}
     for number, entries in enumerate(track(shards, label), 1):
-        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        name = name if len(shards) > 1 else "model.safetensors"
+        file = out / _name(number, len(shards))
+        if file.exists():
+            continue
         tensors = {}
         for entry in entries:
             with safe_open(entry.file, framework="pt") as source:
                 tensor = change(entry.name, source.get_tensor(entry.name))
             tensors[entry.name] = _rounded(tensor, dtype, entry.name).contiguous()
-            where[entry.name] = name
-        save_file(tensors, out / name, metadata={"format": "pt"})
+        _save(tensors, file)
     if len(shards) > 1:
         total = sum(entry.size for entries in shards for entry in entries)
+        where = {
+            entry.name: _name(number, len(shards))
+            for number, entries in enumerate(shards, 1)
+            for entry in entries
+        }
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _name(number: int, count: int) -> str:
+    """A shard's file, as transformers names it."""
+    if count == 1:
+        return "model.safetensors"
+    return f"model-{number:05d}-of-{count:05d}.safetensors"
+
+
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write a shard so that it is there whole or not at all, a power cut included."""
+    temporary = file.with_suffix(".part")
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())
+    temporary.replace(file)
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:

@@ -2,6 +2,8 @@
 
     run.py       the stage
     split.py     project -> train, validation or test; which rows stay under a cap
+    problems.py  executable rows held out as an evaluation set in HumanEval's form
+    infill.py    which rows become infilling, and where their hole is
 
 The texts themselves are made by `tasks.core.templates`, which the evaluation shares.
 """
@@ -11,7 +13,8 @@ from tasks.core.stage import Stage
 STAGE = Stage(
     name="prompt",
     run="tasks.prompting.run:run",
-    inputs=("filter.kept",),
-    outputs=("train", "validation", "test"),
+    inputs=("filter.kept", "ingest.executable"),
+    outputs=("train", "validation", "test", "problems"),
     reads=("prompt",),
+    schema=2,
 )

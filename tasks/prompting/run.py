@@ -1,10 +1,11 @@
-"""Stage `prompt`: kept rows -> train.parquet, validation.parquet and test.parquet.
+"""Stage `prompt`: kept rows -> train.parquet, validation.parquet, test.parquet and problems.jsonl.
 
 Ids and projects are read first and every row gets its split; then the texts are formatted a batch
 at a time, so memory stays flat as the data grows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from tasks.core.config import View
 from tasks.core.errors import PipelineError
 from tasks.core.progress import report
 from tasks.core.stage import Summary, Work
-from tasks.core.templates import complete, render
-from tasks.prompting.split import SPLITS, choose, split_of
+from tasks.core.templates import complete, fill_in, render
+from tasks.prompting.infill import hole
+from tasks.prompting.problems import choose_problems, executable_rows, write_problems
+from tasks.prompting.split import SPLITS, apart, choose, split_of
 
 BATCH_ROWS = 4096
 DROPPED = -1
@@ -28,29 +31,102 @@ DROPPED = -1
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     """See the module."""
     settings = config.prompt
-    kept = inputs["filter.kept"]
-    names = pq.read_table(kept, columns=["row_id", "project"])
+    kept, executable = inputs["filter.kept"], inputs["ingest.executable"]
+    names = pq.read_table(kept, columns=["row_id", "project", "kind", "cluster"])
     if not names.num_rows:
         raise PipelineError(
             "there are no rows to make prompts of", "Check what the stages ingest and filter kept."
         )
     places, projects = assign(names, settings.validation_share, settings.test_share, settings.seed)
     check_splits(projects, settings.validation_share, settings.test_share, settings.seed)
+    counts: dict[str, int] = {}
+    if settings.require_executable:
+        counts |= drop_not_executable(places, names, executable)
+    clusters = names.column("cluster").combine_chunks().dictionary_encode().indices.to_numpy()
+    drop(places, apart(places, clusters), "cluster_in_another_split", counts)
+    ids = names.column("row_id").to_pylist()
+    splits = {i: SPLITS[place] for i, place in zip(ids, places.tolist(), strict=True) if place >= 0}
+    problems = choose_problems(executable, splits, settings.max_problems, settings.seed)
+    counts |= hold_out(places, ids, clusters, {problem["row_id"] for problem in problems})
+    write_problems(work.out / "problems.jsonl", problems)
     caps = (settings.max_train_rows, settings.max_held_out_rows, settings.max_held_out_rows)
-    counts = cap(places, names.column("row_id"), caps, settings.seed)
-    del names
-    write(kept, places, settings.template, work.out)
+    counts |= cap(places, names.column("row_id"), caps, settings.seed)
+    del names, clusters, ids, splits
+    texts = Texts(settings.template, settings.fim_rate, settings.seed)
+    write(kept, places, texts, work.out)
     rows = {name: int((places == number).sum()) for number, name in enumerate(SPLITS)}
-    total = len(places)
+    held_out = f"; {len(problems):,} problems" if problems else ""
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
-        + f" rows of {sum(projects.values()):,} projects",
-        rows_in=total,
+        + f" rows of {sum(projects.values()):,} projects{held_out}",
+        rows_in=len(places),
         rows_out=sum(rows.values()),
         counts=counts,
         metrics={f"{name}_rows": rows[name] for name in SPLITS}
-        | {f"{name}_projects": projects[name] for name in SPLITS},
+        | {f"{name}_projects": projects[name] for name in SPLITS}
+        | {"problems": len(problems)}
+        | ({"infilling_rows": texts.infilled} if texts.fim_rate else {}),
     )
+
+
+def drop(
+    places: NDArray[np.int8], which: NDArray[np.bool_], reason: str, counts: dict[str, int]
+) -> None:
+    """Take rows out of their splits, in place, and count them."""
+    if number := int(which.sum()):
+        counts[reason] = counts.get(reason, 0) + number
+    places[which] = DROPPED
+
+
+def drop_not_executable(
+    places: NDArray[np.int8], names: pa.Table, executable: Path
+) -> dict[str, int]:
+    """Take functions that did not run out of their splits, in place; returns how many.
+
+    Raises:
+        PipelineError: None ran at all.
+    """
+    there = executable_rows(executable)
+    if not there:
+        raise PipelineError(
+            "prompt.require_executable is on, and no function's doctests have passed",
+            "Set ingest.doctests to true, or prompt.require_executable to false.",
+        )
+    counts: dict[str, int] = {}
+    ids, kinds = names.column("row_id").to_pylist(), names.column("kind").to_pylist()
+    which = [k == "function" and i not in there for i, k in zip(ids, kinds, strict=True)]
+    drop(places, np.array(which), "not_executable", counts)
+    return counts
+
+
+def hold_out(
+    places: NDArray[np.int8],
+    ids: Sequence[str],
+    clusters: NDArray[np.int64],
+    chosen: Collection[str],
+) -> dict[str, int]:
+    """Take the rows of problems and all that are tied to them out of their splits, in place;
+    returns how many."""
+    counts: dict[str, int] = {}
+    own = np.array([i in chosen for i in ids])
+    tied = np.isin(clusters, clusters[own]) & ~own & (places >= 0)
+    drop(places, own, "held_out_as_problem", counts)
+    drop(places, tied, "tied_to_a_problem", counts)
+    return counts
+
+
+@dataclass
+class Texts:
+    """How rows become texts.
+
+    Attributes:
+        infilled: Rows that became infilling so far.
+    """
+
+    template: str
+    fim_rate: float
+    seed: int
+    infilled: int = 0
 
 
 def assign(
@@ -99,19 +175,19 @@ def cap(
     return counts
 
 
-def write(kept: Path, places: NDArray[np.int8], template: str, out: Path) -> None:
+def write(kept: Path, places: NDArray[np.int8], texts: Texts, out: Path) -> None:
     """Format every kept row into its split's file, in the order of `kept`."""
     writers = [
         pq.ParquetWriter(out / f"{name}.parquet", schemas.PROMPTS, compression="zstd")
         for name in SPLITS
     ]
     waiting: list[list[pa.RecordBatch]] = [[] for _ in SPLITS]
-    columns = ["row_id", "project", "instruction", "input", "output"]
+    columns = ["row_id", "project", "instruction", "input", "output", "kind"]
     done = 0
     try:
         for batch in pq.ParquetFile(kept).iter_batches(BATCH_ROWS, columns=columns):
-            prompts = to_prompts(batch, template)
             place = places[done : done + len(batch)]
+            prompts = to_prompts(batch, place == SPLITS.index("train"), texts)
             for number in range(len(SPLITS)):
                 part = prompts.filter(pa.array(place == number))
                 waiting[number].append(part)
@@ -134,16 +210,27 @@ def _flush(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch]) -> None:
     waiting.clear()
 
 
-def to_prompts(batch: pa.RecordBatch, template: str) -> pa.RecordBatch:
-    """Rows (`schemas.KEPT`) -> prompts (`schemas.PROMPTS`), one for one."""
+def to_prompts(batch: pa.RecordBatch, train: NDArray[np.bool_], texts: Texts) -> pa.RecordBatch:
+    """Rows (`schemas.KEPT`) -> prompts (`schemas.PROMPTS`), one for one.
+
+    Only functions to train on become infilling: validation and test measure what is asked for.
+    """
     instructions, inputs, outputs = (
         batch.column(name).to_pylist() for name in ("instruction", "input", "output")
     )
     prompts = [
-        render(template, instruction, given or "")
+        render(texts.template, instruction, given or "")
         for instruction, given in zip(instructions, inputs, strict=True)
     ]
-    completions = [complete(template, output) for output in outputs]
+    completions = [complete(texts.template, output) for output in outputs]
+    if texts.fim_rate:
+        kinds, ids = batch.column("kind").to_pylist(), batch.column("row_id").to_pylist()
+        for i in np.flatnonzero(train).tolist():
+            if kinds[i] != "function":
+                continue
+            if place := hole(outputs[i], ids[i], texts.fim_rate, texts.seed):
+                prompts[i], completions[i] = fill_in(outputs[i], *place)
+                texts.infilled += 1
     return pa.record_batch(
         [batch.column("row_id"), batch.column("project"), prompts, completions],
         schema=schemas.PROMPTS,

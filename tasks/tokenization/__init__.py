@@ -5,6 +5,7 @@ encode.py    a batch of prompts and completions -> token ids with an exact bound
 spool.py     token ids waiting on disk until the plan knows their place
 packing.py   rows -> windows
 audit.py     the written windows, counted and checked as training will read them
+preflight.py what an epoch will be
 """
 
 from tasks.core.stage import Stage

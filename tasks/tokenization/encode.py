@@ -4,7 +4,7 @@ Prompt and completion are tokenized apart and joined, so the boundary is exact, 
 at training the very prompt tokens that it sees when it is asked. EOS is appended by its id to every
 row. The text's own "<|endoftext|>" and its like are tokenized as the letters they are: no data can
 smuggle in a control token. What a tokenizer puts before a text by itself (BOS) is kept, as a part
-of the prompt; nothing else is added.
+of the prompt; nothing else is added but the tokenizer's own words where the text has marks.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 from transformers.utils import logging
+
+from tasks.core.marks import Marks
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,10 @@ class Encoded:
 class Encoder:
     """A fast tokenizer, set up for training text."""
 
-    def __init__(self, backend: Any, eos: int) -> None:
-        self._backend = backend
-        self.eos = eos
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
-        self.prefix: list[int] = _prefix(backend)
+    def __init__(self, tokenizer: Any) -> None:
+        self._backend = tokenizer.backend_tokenizer
+        self._marks = Marks(tokenizer)
+        self.eos: int = tokenizer.eos_token_id
 
     @classmethod
     def load(cls, folder: Path) -> "Encoder":
@@ -42,45 +41,33 @@ class Encoder:
         level = logging.get_verbosity()
         logging.set_verbosity_error()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            return cls(AutoTokenizer.from_pretrained(folder))
         finally:
             logging.set_verbosity(level)
-        return cls(tokenizer.backend_tokenizer, tokenizer.eos_token_id)
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Encoded]:
-        """Token ids of a batch of rows, each checked by decoding it again."""
-        before = self._ids(prompts)
-        after = self._ids(completions)
+        """Token ids of a batch of rows, each checked by decoding it again.
+
+        Raises:
+            PipelineError: The tokenizer has no words for a mark in a text.
+        """
+        marks = self._marks
+        before, after = marks.encode(prompts), marks.encode(completions)
         texts = self._backend.decode_batch(
             [p + c for p, c in zip(before, after, strict=True)], skip_special_tokens=False
         )
-        return [
-            Encoded(
-                [*self.prefix, *p, *c, self.eos],
-                len(self.prefix) + len(p),
-                text == prompt + completion
-                or text == self._normal(prompt) + self._normal(completion),
-            )
-            for p, c, text, prompt, completion in zip(
-                before, after, texts, prompts, completions, strict=True
-            )
-        ]
+        encoded = []
+        for p, c, text, prompt, completion in zip(
+            before, after, texts, prompts, completions, strict=True
+        ):
+            prefix = [] if marks.starts_itself(prompt) else marks.prefix
+            exact = text == prompt + completion or text == self._wanted(prompt, completion)
+            encoded.append(Encoded([*prefix, *p, *c, self.eos], len(prefix) + len(p), exact))
+        return encoded
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def _normal(self, text: str) -> str:
-        """Text as the tokenizer normalises it: NFC, for GPT-NeoX and its children."""
+    def _wanted(self, prompt: str, completion: str) -> str:
+        """The text as the tokenizer writes marks and normalises letters (NFC, for GPT-NeoX and its
+        children)."""
         normalizer = self._backend.normalizer
-        return normalizer.normalize_str(text) if normalizer else text
-
-
-def _prefix(backend: Any) -> list[int]:
-    """Ids that the tokenizer's own convention puts before a text."""
-    bare = backend.encode("a", add_special_tokens=False).ids
-    dressed: list[int] = backend.encode("a", add_special_tokens=True).ids
-    for start in range(len(dressed) - len(bare) + 1):
-        if dressed[start : start + len(bare)] == bare:
-            return dressed[:start]
-    return []
+        texts = [self._marks.rendered(text) for text in (prompt, completion)]
+        return "".join(normalizer.normalize_str(t) if normalizer else t for t in texts)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +19,13 @@ import pyarrow.parquet as pq
 from tasks.core import schemas
 from tasks.core.config import View
 from tasks.core.errors import PipelineError
-from tasks.core.progress import report
+from tasks.core.progress import report, say
 from tasks.core.stage import Summary, Work
 from tasks.core.windows import ROWS_FILE, WINDOWS_FILE, Windows
 from tasks.tokenization.audit import Audit, audit, check, check_exact
 from tasks.tokenization.encode import Encoded, Encoder
 from tasks.tokenization.packing import consecutive, pack, shuffled
+from tasks.tokenization.preflight import lines, preflight
 from tasks.tokenization.spool import Spool
 
 SPLITS = ("train", "validation", "test")
@@ -51,6 +53,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     limit = row_limit(settings.max_tokens, settings.window_tokens, int(limits["max_tokens"]))
     audits: dict[str, Audit] = {}
     counts: Counter[str] = Counter()
+    dropped: dict[str, Counter[str]] = {}
     rows_in = 0
     for split in SPLITS:
         with Spool(work.scratch / f"{split}.tokens") as spool:
@@ -72,7 +75,11 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         check(split, audits[split])
         rows_in += rows.read
         counts.update({f"{split}_{why}": number for why, number in rows.dropped.items()})
-    return _summary(audits, counts, rows_in, limit, work.out)
+        dropped[split] = rows.dropped
+    numbers = preflight(audits["train"], dropped["train"], limit)
+    for line in lines(numbers):
+        say(line)
+    return _summary(audits, counts, rows_in, numbers, work.out)
 
 
 def row_limit(max_tokens: int | None, window_tokens: int, model_tokens: int) -> int:
@@ -166,24 +173,27 @@ def _table(chunk: Sequence[int], rows: Rows, spool: Spool, loss_on: str) -> pa.T
 
 
 def _summary(
-    audits: Mapping[str, Audit], counts: Counter[str], rows_in: int, limit: int, out: Path
+    audits: Mapping[str, Audit],
+    counts: Counter[str],
+    rows_in: int,
+    numbers: Mapping[str, Any],
+    out: Path,
 ) -> Summary:
     """Write audit.json and tell the numbers that matter."""
-    content = {"max_tokens": limit, "dropped": dict(sorted(counts.items()))}
+    content: dict[str, Any] = {"preflight": numbers, "dropped": dict(sorted(counts.items()))}
     content |= {split: found.as_json() for split, found in audits.items()}
     text = json.dumps(content, indent=2) + "\n"
     (out / "audit.json").write_text(text, encoding="utf-8")
     train = audits["train"]
-    shares = train.shares()
     rows_out = sum(found.rows for found in audits.values())
     return Summary(
         f"{rows_out:,} of {rows_in:,} rows; to train on: {train.tokens:,} tokens in "
-        f"{train.windows:,} windows, {1 - shares['padding_share']:.1%} full, "
-        f"{shares['trained_share']:.1%} with loss",
+        f"{train.windows:,} windows, {1 - numbers['padding_share']:.1%} full, "
+        f"{numbers['trained_share']:.1%} with loss",
         rows_in=rows_in,
         rows_out=rows_out,
         counts=dict(sorted(counts.items())),
         metrics={f"{split}_tokens": found.tokens for split, found in audits.items()}
         | {f"{split}_windows": found.windows for split, found in audits.items()}
-        | {"train_trained_share": shares["trained_share"], "max_tokens": limit},
+        | {"train_trained_share": numbers["trained_share"], "max_tokens": numbers["max_tokens"]},
     )

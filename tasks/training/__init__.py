@@ -1,9 +1,12 @@
 """Stage `train`: tokenized windows and a frozen base -> a LoRA adapter.
 
 Rooms, in the order of a run: `run` (the stage), `lora` (the adapter), `flat` (its parameters as one
-tensor), `batches` (which rows a step sees), `loop` (the steps), `plain` (one step by transformers
-and peft), `optimizer` (AdamW and the schedule), `checkpoints` (resume), `validation`, `metrics` and
-`picture`.
+tensor), `batches` (which rows a step sees), `loop` (the steps), `choice` (which of two ways a step
+goes), `optimizer` (AdamW and the schedule), `checkpoints` (resume), `validation`, `metrics` and
+`picture`. A step goes by `plain` (transformers, peft and autograd: the reference) or by `fast` (the
+fused step) with `fast_model` (what it needs of a model), `fast_layer` (one layer forward and back),
+`fast_ops` (its operations in PyTorch) and `fast_triton`, `fast_kernels`, `fast_attention` (on a
+GPU).
 """
 
 from tasks.core.stage import Stage

@@ -114,6 +114,14 @@ class Batches:
             self._plans = {epoch: self._make_plan(epoch)}
         return self._plans[epoch]
 
+    @property
+    def max_tokens(self) -> int:
+        """No window that is run holds more tokens."""
+        longest = int(self.windows.tokens.max())
+        if not self.by_rows:
+            return longest
+        return max(longest, min(self._joined, longest * self._batch))
+
     def _make_plan(self, epoch: int) -> list[Step]:
         if self.by_rows:
             order = epoch_order(self.windows.row_count, self._seed, epoch)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.modeling import WindowTensors
-from tasks.training.fast_layer import Call, LayerPass, Saved, Scratch, rows
+from tasks.training.fast_layer import Call, LayerPass, Saved, Scratch, chunks, rows
 from tasks.training.fast_model import FastModel, Layer, take_apart
 from tasks.training.fast_ops import Bounds, TorchOps, mix
 from tasks.training.flat import FlatParameters
@@ -92,27 +92,39 @@ class FastStepper:
                 total += self._window(window, trained_tokens, window_seed(seed, place))
         return total
 
-    def _window(self, window: WindowTensors, trained_tokens: int, seed: int) -> Tensor:
+    @torch.no_grad()
+    def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
+        """Loss and hit of each trained token, without dropout; see `plain.PlainStepper.measure`."""
+        self._values.copy_(self._flat.values)
+        _, stream = self._forward(window, None)
+        return self._head(window, stream[-1], None, 0.0)
+
+    def _forward(self, window: WindowTensors, seed: int | None) -> tuple[Call, list[Tensor]]:
+        """The residual stream before trained layers and at the end; no seed, no dropout."""
         if window.tokens > self._buffers.tokens:
+            del self._buffers  # before the larger ones are made
             self._buffers = self._allocate(window.tokens)
-        parts, buffers, tokens = self.parts, self._buffers, window.tokens
-        call = self._call(window, seed)
-        stream = [x[:tokens] for x in buffers.stream]
-        stream[0].copy_(parts.embedding(window.input_ids)[0])
-        first, count = parts.first_trained, len(parts.layers)
-        for number, layer in enumerate(parts.layers):
+        call, first = self._call(window, seed), self.parts.first_trained
+        stream = [x[: window.tokens] for x in self._buffers.stream]
+        stream[0].copy_(self.parts.embedding(window.input_ids)[0])
+        for number, layer in enumerate(self.parts.layers):
             x = stream[max(0, number - first)]
             y = stream[max(0, number + 1 - first)]
             self._pass(layer, number, call).forward(x, y)
-        grad = buffers.grad[:tokens].zero_()
-        losses = self._head(window, stream[-1], grad, 1.0 / trained_tokens)
-        for number in range(count - 1, first - 1, -1):
+        return call, stream
+
+    def _window(self, window: WindowTensors, trained_tokens: int, seed: int) -> Tensor:
+        call, stream = self._forward(window, seed)
+        parts, first = self.parts, self.parts.first_trained
+        grad = self._buffers.grad[: window.tokens].zero_()
+        losses, _ = self._head(window, stream[-1], grad, 1.0 / trained_tokens)
+        for number in reversed(range(first, len(parts.layers))):
             self._pass(parts.layers[number], number, call).backward(
                 stream[number - first], grad, kept=self._is_kept(number), more=number > first
             )
         return losses.sum()
 
-    def _call(self, window: WindowTensors, seed: int) -> Call:
+    def _call(self, window: WindowTensors, seed: int | None) -> Call:
         parts = self.parts
         probe = torch.empty(1, dtype=torch.float32, device=self._device)
         cos, sin = parts.rotary(probe, window.position_ids)
@@ -125,30 +137,35 @@ class FastStepper:
             sin=sin[0, :, :half].contiguous(),
             flat=self._values,
             scale=parts.scale,
-            rate=parts.dropout,
-            seed=mix(seed),
+            rate=0.0 if seed is None else parts.dropout,
+            seed=mix(seed or 0),
             chunk=MLP_CHUNK,
         )
 
-    def _head(self, window: WindowTensors, x: Tensor, grad: Tensor, scale: float) -> Tensor:
-        """Losses of the trained tokens, their gradient for `x` written into rows of `grad`."""
+    def _head(
+        self, window: WindowTensors, x: Tensor, grad: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Losses of the trained tokens, and hits without a `grad`; with one, x's goes into it."""
         norm, head, ops = self.parts.norm, self.parts.head, self._ops
-        losses = torch.empty(window.trained_tokens, dtype=torch.float32, device=self._device)
-        size = self._buffers.logits.shape[0]
-        for start in range(0, window.trained_tokens, size):
-            places = window.predictors[start : start + size]
-            targets = window.targets[start : start + size]
+        count, size = window.trained_tokens, self._buffers.logits.shape[0]
+        losses = torch.empty(count, dtype=torch.float32, device=self._device)
+        hits = torch.empty(count, dtype=torch.bool, device=self._device)
+        for part in chunks(count, size):
+            places, targets = window.predictors[part], window.targets[part]
             stream = x.index_select(0, places)
             hidden = torch.empty_like(stream)
             ops.norm(stream, norm.weight, norm.bias, norm.layer_norm, norm.eps, hidden)
             logits = self._buffers.logits[: len(stream)]
             torch.mm(hidden, head.t(), out=logits)
-            ops.cross_entropy(logits, targets, scale, losses[start : start + size])
-            torch.mm(logits, head, out=hidden)
-            back = torch.zeros_like(stream)
-            ops.norm_backward(stream, norm.weight, norm.layer_norm, norm.eps, hidden, back)
-            grad.index_copy_(0, places, back)
-        return losses
+            if grad is None:
+                hits[part] = logits.argmax(-1) == targets
+            ops.cross_entropy(logits, targets, scale, losses[part])
+            if grad is not None:
+                torch.mm(logits, head, out=hidden)
+                back = torch.zeros_like(stream)
+                ops.norm_backward(stream, norm.weight, norm.layer_norm, norm.eps, hidden, back)
+                grad.index_copy_(0, places, back)
+        return losses, hits
 
     def _is_kept(self, number: int) -> bool:
         return number >= len(self.parts.layers) - self.kept_layers
@@ -175,7 +192,8 @@ class FastStepper:
             return torch.empty(shape, dtype=dtype, device=self._device)
 
         def widest(group: str) -> int:
-            return max(getattr(layer, group).width for layer in top)
+            widths: list[int] = [getattr(layer, group).width for layer in top]
+            return max(widths)
 
         def saved() -> Saved:
             return Saved(

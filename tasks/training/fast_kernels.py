@@ -4,6 +4,10 @@ Each does what the operation of the same name in `fast_ops` does, with one trip 
 use nothing newer than Ampere has. Tests run them in Triton's interpreter on a CPU and on a GPU.
 """
 
+# ruff: noqa: N803 - capitals are compile-time constants, and a kernel can't be cut up
+# Triton compiles these functions itself; Python's types do not reach them
+# mypy: ignore-errors
+
 import triton
 import triton.language as tl
 
@@ -76,9 +80,9 @@ def load_nf4(
         j = tail - column
         mine = row_ok[:, None] & (j >= 0)[None, :] & (j < RANK)[None, :]
         value = tl.load(b + row_at[:, None] * RANK + j[None, :], mask=mine, other=0.0)
-        fits = row_ok[:, None] & (inner + tail < width)[None, :]
-        place = out + row_at[:, None] * width + inner + tail[None, :]
-        tl.store(place, value.to(out.dtype.element_ty), mask=fits)
+        behind = row_ok[:, None] & (inner + tail < width)[None, :]
+        tail_place = out + row_at[:, None] * width + inner + tail[None, :]
+        tl.store(tail_place, value.to(out.dtype.element_ty), mask=behind)
 
 
 @triton.jit

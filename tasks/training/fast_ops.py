@@ -37,7 +37,7 @@ class Dropout:
     @property
     def keep_scale(self) -> float:
         """What kept values are multiplied by, so that the mean stays."""
-        return 1.0 / (1.0 - self.threshold / 2**self.bits)
+        return 1.0 / (1.0 - self.threshold / (1 << self.bits))
 
 
 NO_DROPOUT = Dropout(0, 10, 0)
@@ -61,11 +61,21 @@ def mix(*parts: int) -> int:
 
 
 def hash_bits(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
-    """32 hash bits a place, int64[rows, columns] (murmur3's finalizer over the place's index)."""
-    h = torch.arange(rows * columns, device=device) * _GOLDEN + seed & _BITS32
-    h = (h ^ h >> 16) * _MIX1 & _BITS32
-    h = (h ^ h >> 13) * _MIX2 & _BITS32
-    return (h ^ h >> 16).view(rows, columns)
+    """32 hash bits a place, int32[rows, columns] (murmur3's finalizer over the place's index).
+
+    Products wrap around; a right shift of a negative number brings in ones, which are masked off.
+    """
+    h = torch.arange(rows * columns, dtype=torch.int32, device=device)
+    h.mul_(signed(_GOLDEN)).add_(signed(seed))
+    for shift, factor in ((16, _MIX1), (13, _MIX2)):
+        h.bitwise_xor_((h >> shift).bitwise_and_(2 ** (32 - shift) - 1)).mul_(signed(factor))
+    h.bitwise_xor_((h >> 16).bitwise_and_(0xFFFF))
+    return h.view(rows, columns)
+
+
+def signed(bits: int) -> int:
+    """A 32-bit number as int32 holds it."""
+    return bits - 2**32 if bits >= 2**31 else bits
 
 
 @dataclass(frozen=True)

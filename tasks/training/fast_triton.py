@@ -8,11 +8,17 @@ import triton
 from torch import Tensor
 
 from tasks.training import fast_attention, fast_kernels
-from tasks.training.fast_ops import Bounds, Dropout, Heads, TorchOps
+from tasks.training.fast_ops import Bounds, Dropout, Heads, TorchOps, signed
 
 _BLOCK4, _BLOCK8 = 64, 256  # bitsandbytes' block sizes of NF4 and of its quantized scales
 _PROGRAMS = 512  # a few for each multiprocessor
 _LOG2E = math.log2(math.e)
+
+# rows and columns of attention's tiles, warps and pipeline stages; measured, and small enough for
+# the 99 KiB of shared memory of an RTX 3080
+ATTENTION = {"BM": 64, "BN": 128, "num_warps": 4, "num_stages": 2}
+GRAD_Q = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
+GRAD_KV = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
 
 
 class TritonOps:
@@ -20,8 +26,8 @@ class TritonOps:
 
     def load_weight(self, weight: Any, b: Tensor | None, column: int, out: Tensor) -> None:
         """Expand a weight and B; plain weights and unusual block sizes go by PyTorch."""
-        state = getattr(weight, "quant_state", None)
-        nested = getattr(state, "state2", None)
+        state: Any = getattr(weight, "quant_state", None)
+        nested: Any = getattr(state, "state2", None)
         usual = state is not None and state.blocksize == _BLOCK4
         if not usual or (nested is not None and nested.blocksize != _BLOCK8):
             TorchOps.load_weight(weight, b, column, out)
@@ -216,9 +222,9 @@ class TritonOps:
         self, qkv: Tensor, heads: Heads, bounds: Bounds, out: Tensor, lse: Tensor
     ) -> None:
         """Causal attention inside each sample."""
-        tokens, rows, cols = qkv.shape[0], 64, 64
+        tokens = qkv.shape[0]
         d0, d1 = pieces(heads.size)
-        fast_attention.attention[(triton.cdiv(tokens, rows), heads.queries)](
+        fast_attention.attention[(triton.cdiv(tokens, ATTENTION["BM"]), heads.queries)](
             qkv,
             bounds.starts,
             out,
@@ -232,10 +238,7 @@ class TritonOps:
             SIZE=heads.size,
             D0=d0,
             D1=d1,
-            BM=rows,
-            BN=cols,
-            num_warps=4,
-            num_stages=2,
+            **ATTENTION,
         )
 
     def attention_backward(
@@ -253,8 +256,7 @@ class TritonOps:
         d0, d1 = pieces(size)
         delta = torch.empty_like(lse)
         block = 64
-        blocks = triton.cdiv(tokens, block)
-        fast_attention.attention_delta[(blocks, heads.queries)](
+        fast_attention.attention_delta[(triton.cdiv(tokens, block), heads.queries)](
             out,
             grad,
             delta,
@@ -272,10 +274,6 @@ class TritonOps:
             "SIZE": size,
             "D0": d0,
             "D1": d1,
-            "BM": block,
-            "BN": block,
-            "num_warps": 4,
-            "num_stages": 2,
         }
         numbers = (
             qkv.stride(0),
@@ -285,11 +283,11 @@ class TritonOps:
             size**-0.5 * _LOG2E,
             size**-0.5,
         )
-        fast_attention.attention_grad_q[(blocks, heads.queries)](
-            qkv, bounds.starts, grad, lse, delta, to, *numbers, **shape
+        fast_attention.attention_grad_q[(triton.cdiv(tokens, GRAD_Q["BM"]), heads.queries)](
+            qkv, bounds.starts, grad, lse, delta, to, *numbers, **shape, **GRAD_Q
         )
-        fast_attention.attention_grad_kv[(blocks, heads.keys)](
-            qkv, bounds.starts, bounds.ends, grad, lse, delta, to, *numbers, **shape
+        fast_attention.attention_grad_kv[(triton.cdiv(tokens, GRAD_KV["BN"]), heads.keys)](
+            qkv, bounds.starts, bounds.ends, grad, lse, delta, to, *numbers, **shape, **GRAD_KV
         )
 
     def swiglu(self, gate_up: Tensor, out: Tensor) -> None:
@@ -343,8 +341,3 @@ def pieces(size: int) -> tuple[int, int]:
     first = max(16, first)
     rest = size - first
     return first, max(16, triton.next_power_of_2(rest)) if rest > 0 else 0
-
-
-def signed(seed: int) -> int:
-    """A 32-bit seed as a signed number, so that kernels always get the same type."""
-    return seed - 2**32 if seed >= 2**31 else seed

@@ -32,9 +32,14 @@ class Stepper(Protocol):
     """Forward and backward of one optimizer step."""
 
     name: str
+    attention: str
+    kept_layers: int
 
     def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
         """Add gradients of the mean loss; returns the summed loss, unread."""
+
+    def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
+        """Loss and hit of each trained token, without dropout."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,14 @@ class PlainStepper:
             total += loss.detach()
         return total
 
+    @torch.no_grad()
+    def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
+        """Loss and hit of each trained token, without dropout: float32[m], bool[m]."""
+        self._model.eval()
+        hidden = forward_hidden(self._model, window)[window.predictors]
+        self._model.train()
+        return token_losses(hidden, self._head, window.targets)
+
 
 def window_seed(seed: int, place: int) -> int:
     """Seed of the window at `place` in a step; distinct for neighbouring steps and places."""

@@ -24,13 +24,14 @@ from tasks.core.progress import say
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.windows import Windows
 from tasks.training.batches import Batches
+from tasks.training.choice import choose_stepper
+from tasks.training.fast_model import parameter_order
 from tasks.training.flat import FlatParameters
 from tasks.training.loop import Counters, Loop, Plan
-from tasks.training.lora import add_lora, layer_count, parameter_counts, save_adapter
+from tasks.training.lora import add_lora, parameter_counts, save_adapter
 from tasks.training.metrics import read_metrics
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.picture import draw_loss
-from tasks.training.plain import PlainStepper
 from tasks.training.stopping import stop_on_sigterm
 from tasks.training.validation import Validation, validate
 
@@ -62,7 +63,7 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
         free_gpu()
 
 
-def _train(  # noqa: PLR0917 - what `run` has opened
+def _train(
     config: View,
     weights: Path,
     batches: Batches,
@@ -72,9 +73,16 @@ def _train(  # noqa: PLR0917 - what `run` has opened
 ) -> Summary:
     settings = config.train
     model = _model(config, weights, device)
-    flat = FlatParameters(model)
+    flat = FlatParameters(model, parameter_order)
     optimizer_name = pick_optimizer(settings.optimizer, device)
-    stepper = PlainStepper(model, kept_layers(settings.kept_layers, layer_count(model), device))
+    stepper = choose_stepper(
+        model,
+        flat,
+        fast_path=settings.fast_path,
+        kept_layers=settings.kept_layers,
+        max_tokens=max(batches.max_tokens, int(validation.tokens.max(initial=1))),
+        vram_gib=config.hardware.vram_gib,
+    )
     total = batches.total_steps(settings.max_steps, settings.epochs)
     with stop_on_sigterm() as stopping:
         loop = Loop(
@@ -96,7 +104,9 @@ def _train(  # noqa: PLR0917 - what `run` has opened
                 checkpoint_every=settings.checkpoint_every,
                 checkpoint_s=60 * settings.checkpoint_minutes,
             ),
-            measure=lambda: validate(model, validation, device, settings.validation_tokens),
+            measure=lambda: validate(
+                stepper.measure, validation, device, settings.validation_tokens
+            ),
             stopping=stopping,
         )
         if loop.resumed_from is not None:
@@ -143,13 +153,6 @@ def _model(config: View, weights: Path, device: torch.device) -> Any:
     trained, total = parameter_counts(model)
     say(f"train: {trained:,} of {total:,} parameters are trained ({trained / total:.3%})")
     return model
-
-
-def kept_layers(setting: int | None, layers: int, device: torch.device) -> int:
-    """Decoder layers that keep activations: all on a CPU, none on a GPU, unless a setting says."""
-    if setting is not None:
-        return min(setting, layers)
-    return layers if device.type == "cpu" else 0
 
 
 def _counts(model: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,8 @@ def server(folder, **extra):
 def healthy(port):
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2).close()
+    except urllib.error.HTTPError as error:
+        return error.code == 401  # it wants a password
     except OSError:
         return False
     return True

@@ -188,8 +188,11 @@ JSON_FILES = [
     Case("no_commas.json", b"[" + line(1) + b"\n" + line(2) + b"]", 2),
     Case("deep_item.json", ONE + b"[" * DEEP + AND + TWO, 2, (2,)),
     Case("scalars.json", ONE + b"3, null, " + TWO, 2, (2, 2), "holds a JSON"),
-    Case("nested_array.json", b"[[" + line(1) + b"]]", 0, (1,), "holds a JSON list"),
-    Case("behind.json", b"[" + line(1) + b"]\n" + line(2), 1, (2,), "behind the end"),
+    Case("nested_array.json", b"[[" + line(1) + b"]]", 1, (1,), "holds a JSON list"),
+    Case("behind.json", b"[" + line(1) + b"]\n" + line(2), 2, (2,), "behind the end"),
+    Case("early_end.json", ONE + b"]" + TWO, 2, (2,), "behind the end"),
+    Case("stray_bracket.json", ONE + b"[" + TWO, 2, (2, 2)),
+    Case("list_of_scalars.json", ONE + b"[1, 2],\n" + TWO, 2, (2,), "holds a JSON list"),
     Case("scalar.json", b"12", 0, (1,), "holds no JSON array"),
     Case("open_array.json", b"[", 0, (1,), "malformed JSON"),
     Case("empty_array.json", b"[]", 0),
@@ -292,7 +295,7 @@ CODE = [
     Case("old_mac.py", FUNCTION.replace(b"\n", b"\r"), 1),
     Case("form_feed.py", b"\x0c\n" + FUNCTION, 1),
     Case("mark.py", b"\xef\xbb\xbf" + FUNCTION, 1),
-    Case("binary.py", bytes(range(1, 256)), 0, (2,), "wrong encoding"),
+    Case("binary.py", bytes(range(1, 256)), 0, (2,)),
     Case("empty.py", b"", 0),
     Case("notebook.py", b'{"cells": []}', 0),
     Case("huge.py", FUNCTION + b"#" * (9 << 20), 0, (0,), "bytes, at most"),
@@ -353,7 +356,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
 
 
 def good(rows: list[dict[str, Any]]) -> list[int]:
-    return [int(n) for r in rows for n in re.findall(r"good (\d+)", r["output"])]
+    return [int(n) for r in rows for n in re.findall(r"good (\d{1,4})(?!\d)", r["output"])]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

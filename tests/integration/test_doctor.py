@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import urllib.error
 
 import pytest
 
@@ -40,10 +41,9 @@ def dead_process():
 
 def claimed_run(env, state, process):
     """A run in a state, as a worker that died left it."""
-    flow = servers.api(env, "/flows/", {"name": "finetune"})["id"]
-    (pool,) = servers.api(env, "/work_pools/filter", {})
-    run = servers.api(env, "/flow_runs/", {"flow_id": flow, "state": {"type": "PENDING"}})
-    body = {"infrastructure_pid": str(process), "work_pool_name": pool["name"]}
+    deployment = servers.api(env, "/deployments/name/finetune/local-gpu")["id"]
+    run = servers.api(env, f"/deployments/{deployment}/create_flow_run", {})
+    body = {"infrastructure_pid": str(process)}
     servers.api(env, f"/flow_runs/{run['id']}", body, method="PATCH")
     change = {"state": {"type": state}, "force": True}
     servers.api(env, f"/flow_runs/{run['id']}/set_state", change)
@@ -86,6 +86,7 @@ def test_a_run_whose_process_is_gone_is_found_and_gets_its_end(running, look, st
     finding = look()["run"]
     assert run[:8] in finding.problem
     assert str(process) in finding.problem
+    assert "slot of pool local-gpu" in finding.problem
     finding.fix()
     assert state_of(running, run)["name"] == end
     assert "run" not in look()
@@ -150,3 +151,24 @@ def test_no_server_is_found_with_the_command_that_starts_one():
         (finding,) = prefect_side.prefect_side()
     assert url in finding.problem
     assert "finetune serve" in finding.remedy
+
+
+def test_a_server_with_a_password_lets_in_who_has_it_and_doctor_tells_who_has_not(
+    tmp_path, monkeypatch
+):
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    password = "admin:open-sesame"
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    with servers.server(tmp_path, PREFECT_SERVER_API_AUTH_STRING=password) as env:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            servers.api(env, "/flow_runs/filter", {})
+        url = {PREFECT_API_URL: env["PREFECT_API_URL"]}
+        with temporary_settings(url):
+            (finding,) = prefect_side.prefect_side()
+        assert "401" in finding.problem
+        assert "PREFECT_API_AUTH_STRING" in finding.remedy
+        with temporary_settings({**url, PREFECT_API_AUTH_STRING: password}):
+            assert [finding.name for finding in prefect_side.prefect_side()] == ["pool"]
+        env["PREFECT_API_AUTH_STRING"] = password
+        servers.set_up(env)

@@ -238,3 +238,19 @@ def test_champion_whose_artifact_is_damaged_is_told_so(profile, capsys):
     (folder / "model.txt").unlink()
     assert main(["champion"]) == 0
     assert "NOT WHOLE: missing model.txt" in capsys.readouterr().out
+
+
+def test_tables_of_a_real_evaluation_are_read_whole():
+    """What `evaluate` writes has the columns that promotion joins."""
+    from flows.champion import _problems, _row_sets
+    from tasks.evaluation import files
+    from tests.unit.evaluation import examples
+
+    measured = examples.evaluation(tried=examples.problems(2, 1, 3, 4))
+    rows, texts = files.row_records(measured), files.generation_records(measured)
+    joined = _row_sets(rows, rows)
+    assert [(s.name, len(s.rows), s.probe) for s in joined] == [
+        (s.name, len(s.rows), s.probe) for s in measured.row_sets
+    ]
+    assert all(row.base_loss_sum == row.tuned_loss_sum for s in joined for row in s.rows)
+    assert len(_problems(texts, texts)) == len(measured.problems) > 0

@@ -323,3 +323,16 @@ def test_llama_cpp_itself_computes_the_same(tmp_path, config):
         wanted = plain(torch.tensor([ids])).logits[0].numpy()
     off = np.abs(np.asarray(model.scores)[: len(ids)] - wanted).max()
     assert off < 0.01 * np.abs(wanted).max()  # llama.cpp's own arithmetic is 16 bit
+
+
+def test_model_in_several_shards_is_one_file(tmp_path):
+    whole = make_model(tmp_path / "model")
+    AutoModelForCausalLM.from_pretrained(whole, dtype="auto").save_pretrained(
+        tmp_path / "cut", max_shard_size="20KB"
+    )
+    make_tokenizer(tmp_path / "cut")
+    assert len(list((tmp_path / "cut").glob("*.safetensors"))) > 2
+    before = {t.name: t.data for t in GGUFReader(export(whole)).tensors}
+    after = {t.name: t.data for t in GGUFReader(export(tmp_path / "cut")).tensors}
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)

@@ -121,6 +121,14 @@ def test_the_audit_counts_what_is_trained_and_what_is_padding(go: Go) -> None:
     assert summary.rows_out == 70
 
 
+def test_the_preflight_counts_what_the_files_hold(go: Go) -> None:
+    _, out = go(texts=[*TEXTS, ("Write.", "y" * 101)], max_tokens=100)
+    found = json.loads((out / "audit.json").read_text())["preflight"]
+    windows = list(Windows.open(out / "train"))
+    assert (found["rows"], found["rows_too_long"], found["windows"]) == (60, 1, len(windows))
+    assert found["tokens"] == sum(len(w.input_ids) for w in windows)
+
+
 def test_the_same_prompts_give_the_same_bytes(go: Go) -> None:
     files = [
         sorted((p.name, p.read_bytes()) for p in go(name)[1].rglob("*.*")) for name in ("a", "b")

@@ -7,12 +7,15 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from tasks.core import progress
 from tasks.core.modeling import load_model, window_tensors
-from tasks.training.fast import FastStepper
-from tasks.training.fast_model import parameter_order
+from tasks.training.choice import choose_stepper
+from tasks.training.fast import FastStepper, fixed_bytes, kept_bytes
+from tasks.training.fast_model import Unsupported, parameter_order
+from tasks.training.fast_ops import NO_DROPOUT, hash_bits, make_dropout, mix
 from tasks.training.flat import FlatParameters
 from tasks.training.lora import add_lora
-from tasks.training.plain import PlainStepper
+from tasks.training.plain import PlainStepper, window_seed
 from tests.unit.training.conftest import SHAPE, make_window, tiny
 
 CPU = torch.device("cpu")
@@ -88,3 +91,141 @@ def test_a_head_in_chunks_gives_the_plain_gradients(monkeypatch: pytest.MonkeyPa
 def test_a_4_bit_base_gives_the_plain_gradients(bases: dict[str, Path]) -> None:
     model = load_model(bases["stablelm"], device="cpu", dtype="float32", trainable=True)
     both(*prepare(model))
+
+
+class FixedMask(torch.nn.Module):
+    """Stands in for a LoRA layer's dropout and drops what the fast path drops."""
+
+    def __init__(self, member: int, members: int, rate: float, seed: int) -> None:
+        super().__init__()
+        self.member, self.drop = member, make_dropout(rate, members, seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bits = hash_bits(x.shape[-2], x.shape[-1], self.drop.seed, x.device)
+        own = bits >> self.member * self.drop.bits & 2**self.drop.bits - 1
+        return x * (own >= self.drop.threshold) * self.drop.keep_scale
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_dropout_gives_the_plain_gradients_of_the_same_masks(kept: int) -> None:
+    model, flat = prepare(base("stablelm"), dropout=0.2)
+    window = window_tensors(make_window(7, 12), CPU)
+    seed = mix(window_seed(1, 0))
+    groups = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+    for number, layer in enumerate(model.get_base_model().model.layers):
+        for kind, names in enumerate(groups):
+            for member, name in enumerate(names):
+                parent = layer.self_attn if kind < 2 else layer.mlp
+                module = getattr(parent, name)
+                mask = FixedMask(member, len(names), 0.2, mix(seed, number * 4 + kind, 0))
+                module.lora_dropout["default"] = mask
+    expected_loss = PlainStepper(model, 99).run([window], window.trained_tokens, seed=1)
+    expected = flat.gradient.clone()
+    flat.clear()
+    loss = FastStepper(model, flat, max_tokens=19, kept_layers=kept).run(
+        [window], window.trained_tokens, seed=1
+    )
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=1e-5)
+    error = torch.linalg.vector_norm(flat.gradient - expected)
+    assert float(error) <= 1e-5 * float(torch.linalg.vector_norm(expected))
+
+
+@pytest.mark.parametrize(("rate", "members"), [(0.05, 1), (0.05, 3), (0.3, 2)])
+def test_dropout_drops_its_share_independently_in_each_member(rate: float, members: int) -> None:
+    drop = make_dropout(rate, members, mix(1, 2))
+    bits = hash_bits(400, 500, drop.seed, CPU)
+    field = 2**drop.bits - 1
+    dropped = [(bits >> m * drop.bits & field) < drop.threshold for m in range(members)]
+    for mask in dropped:
+        assert float(mask.float().mean()) == pytest.approx(rate, abs=0.002)
+        assert float(mask.float().mean(0).std()) < 1.3 * (rate * (1 - rate) / 400) ** 0.5
+    if members > 1:
+        both = (dropped[0] & dropped[1]).float().mean()
+        assert float(both) == pytest.approx(rate**2, abs=0.002)
+    assert (1 - drop.threshold / 2**drop.bits) * drop.keep_scale == pytest.approx(1)
+
+
+def test_dropout_differs_by_step_window_layer_and_input() -> None:
+    seeds = [
+        mix(mix(window_seed(s, w)), group, place)
+        for s in range(4)
+        for w in range(4)
+        for group in range(12)
+        for place in (0, 8192)
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert make_dropout(0.0, 3, 7) == NO_DROPOUT
+
+
+def test_validation_by_the_fast_path_is_the_plain_one() -> None:
+    model, flat = prepare(base("llama"), dropout=0.5)
+    window = window_tensors(make_window(7, 12), CPU)
+    losses, hits = PlainStepper(model, 99).measure(window)
+    ours, our_hits = FastStepper(model, flat, max_tokens=5).measure(window)
+    torch.testing.assert_close(ours, losses, rtol=1e-5, atol=1e-5)
+    assert torch.equal(hits, our_hits)
+
+
+def test_buffers_take_the_bytes_that_were_foretold() -> None:
+    model, flat = prepare(base("stablelm"))
+    for kept in (0, 2, 3):
+        stepper = FastStepper(model, flat, max_tokens=300, kept_layers=kept)
+        found: set[int] = set()
+        total = 0
+        stack: list[Any] = [stepper._buffers]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, torch.Tensor):
+                total += item.numel() * item.element_size() * (item.data_ptr() not in found)
+                found.add(item.data_ptr())
+            elif isinstance(item, tuple):
+                stack += item
+            elif hasattr(item, "__dataclass_fields__"):
+                stack += vars(item).values()
+        shared = 0 if kept == 3 else kept_bytes(stepper.parts, 300)
+        expected = fixed_bytes(stepper.parts, 300) + (kept - 1) * kept_bytes(stepper.parts, 300)
+        assert total == expected + shared, kept
+
+
+def test_as_many_layers_are_kept_as_fit() -> None:
+    model, flat = prepare(base("stablelm"))
+    parts = FastStepper(model, flat, max_tokens=300).parts
+    fixed, one = fixed_bytes(parts, 300), kept_bytes(parts, 300)
+    for budget, kept in ((fixed - 1, 0), (fixed + one, 1), (fixed + 2 * one + 1, 2), (10**9, 3)):
+        stepper = FastStepper(model, flat, max_tokens=300, budget=budget)
+        assert stepper.kept_layers == kept
+
+
+@pytest.mark.parametrize(
+    ("lora", "words"),
+    [({"use_dora": True}, "DoRA"), ({"targets": ("q_proj", "v_proj")}, None)],
+)
+def test_what_it_does_not_know_goes_the_plain_way_and_says_so(
+    lora: dict[str, Any], words: str | None
+) -> None:
+    model, flat = prepare(base("llama"), **lora)
+    said: list[str] = []
+
+    class Sink:
+        def update(self, *_: Any) -> None: ...
+
+        def message(self, text: str) -> None:
+            said.append(text)
+
+    choice: dict[str, Any] = {"kept_layers": None, "max_tokens": 8, "vram_gib": None}
+    with progress.sink(Sink()):
+        stepper = choose_stepper(model, flat, fast_path="auto", **choice)
+    assert stepper.name == ("fast" if words is None else "plain")
+    assert (words or "") in " ".join(said)
+    assert len(said) == (words is not None)
+    assert choose_stepper(model, flat, fast_path="off", **choice).name == "plain"
+
+
+def test_unknown_layers_are_named() -> None:
+    model, flat = prepare(base("llama"))
+    type(model.get_base_model().model.layers[1]).__name__ = "OtherLayer"
+    try:
+        with pytest.raises(Unsupported, match="layers of kind OtherLayer"):
+            FastStepper(model, flat, max_tokens=8)
+    finally:
+        type(model.get_base_model().model.layers[1]).__name__ = "LlamaDecoderLayer"

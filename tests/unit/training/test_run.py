@@ -66,6 +66,18 @@ def test_nf4_trains_on_the_cpu(run_stage: Any) -> None:
     assert losses[-1]["loss"] < losses[0]["loss"]
 
 
+def test_both_paths_of_a_step_train_alike(run_stage: Any) -> None:
+    curves = []
+    for path in ("auto", "off"):
+        _, work = run_stage(path, fast_path=path, lora_dropout=0.0, max_steps=20)
+        assert json.loads((work.out / "training.json").read_text())["step_path"] == (
+            "fast" if path == "auto" else "plain"
+        )
+        lines = read_metrics(work.out / "metrics.jsonl")
+        curves.append([line["loss"] for line in lines if "loss" in line])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
 def test_progress_tells_loss_and_speed(run_stage: Any) -> None:
     notes: list[tuple[str, float, float | None, str]] = []
 
@@ -94,7 +106,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
     monkeypatch.setattr(PlainStepper, "run", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(PipelineError, match="diverged at step 2"):
-        run_stage()
+        run_stage(fast_path="off")
 
 
 def test_more_layers_than_there_are_is_the_users_error(run_stage: Any) -> None:

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def test_token_accuracy_compares_a_logit_with_the_next_token() -> None:
     model, window = tiny("llama").eval(), make_window(9, 6)
-    result = validate(model, [window], CPU)
+    result = validate(PlainStepper(model, 99).measure, [window], CPU)
     assert result is not None
     right = total = 0
     for start, stop in ((0, 9), (9, 15)):
@@ -41,23 +41,25 @@ def test_validation_keeps_at_most_a_chunk_of_logits(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(losses, "linear", watched)
     windows = [make_window(60, seed=s) for s in range(20)]
-    validate(tiny("llama"), windows, CPU)
+    validate(PlainStepper(tiny("llama"), 99).measure, windows, CPU)
     assert sum(sizes) == 20 * 58
     assert max(sizes) <= losses.CHUNK_TOKENS
 
 
 def test_validation_is_without_dropout_and_leaves_the_model_training() -> None:
     model = add_lora(tiny("llama"), rank=4, alpha=16, dropout=0.9).train()
-    first = validate(model, [make_window(20)], CPU)
-    assert first == validate(model, [make_window(20)], CPU)
+    measure = PlainStepper(model, 99).measure
+    first = validate(measure, [make_window(20)], CPU)
+    assert first == validate(measure, [make_window(20)], CPU)
     assert model.training
 
 
 def test_validation_stops_at_its_limit_and_is_none_without_labels() -> None:
     windows = [make_window(10, seed=s) for s in range(5)]
-    result = validate(tiny("llama"), windows, CPU, limit=9)
+    result = validate(PlainStepper(tiny("llama"), 99).measure, windows, CPU, limit=9)
     assert result is not None and result.tokens == 16
-    assert validate(tiny("llama"), [make_window(6, prompt=6)], CPU) is None
+    masked = [make_window(6, prompt=6)]
+    assert validate(PlainStepper(tiny("llama"), 99).measure, masked, CPU) is None
 
 
 def test_a_validation_before_training_leaves_4_bit_gradients_as_they_are(
@@ -71,8 +73,9 @@ def test_a_validation_before_training_leaves_4_bit_gradients_as_they_are(
         flat = FlatParameters(model)
         with torch.no_grad():
             flat.values.add_(0.05)
+        stepper = PlainStepper(model, 99)
         if first:
-            validate(model, [make_window(20)], CPU)
-        PlainStepper(model, 99).run([window], window.trained_tokens, seed=0)
+            stepper.measure(window)
+        stepper.run([window], window.trained_tokens, seed=0)
         gradients.append(flat.gradient)
     assert torch.equal(*gradients)

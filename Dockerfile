@@ -1,0 +1,17 @@
+# The environment of the lock file, for a docker or Kubernetes work pool; see docs/operations.md.
+FROM python:3.11-slim-bookworm
+RUN apt-get update && apt-get install -y --no-install-recommends bubblewrap git \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /opt/finetune
+COPY requirements.lock requirements-demo.lock ./
+RUN pip install --no-cache-dir -r requirements.lock \
+    && pip install --no-cache-dir --no-deps -r requirements-demo.lock
+COPY pyproject.toml README.md LICENSE prefect.yaml ./
+COPY flows flows
+COPY tasks tasks
+COPY data/sample data/sample
+RUN pip install --no-cache-dir --no-deps -e .
+# artifacts/ and data/ lie on a volume, so that every container finds them
+ENV FINETUNE_HOME=/finetune PREFECT_SERVER_ANALYTICS_ENABLED=false PYTHONUNBUFFERED=1
+VOLUME /finetune
+CMD ["finetune", "plan"]

@@ -1,0 +1,1 @@
+"""What the claims about training speed and memory rest on."""

@@ -1,0 +1,113 @@
+"""A 4-bit model with stable-code-3b's shape, made on the GPU layer by layer, and rows like code.
+
+No 16-bit copy of the whole model exists at any time, so that the memory cap holds from the start.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.random_model import SHAPE
+from tasks.core.windows import IGNORED, Window
+
+MEDIAN_TOKENS, SIGMA, SHORTEST, LONGEST = 220, 0.8, 32, 2048
+
+
+def make_model(kind: str = "stablelm", layers: int = 32) -> Any:
+    """Random NF4 weights on the GPU, double quantized; embeddings, head and norms in bfloat16.
+
+    Args:
+        kind: stablelm, or llama for a Llama of the same size.
+        layers: Decoder layers.
+    """
+    import bitsandbytes as bnb
+    from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
+
+    from tasks.core.attention import PACKED, has_varlen, register_packed_attention
+
+    register_packed_attention()
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {**SHAPE, "num_hidden_layers": layers}
+    if kind == "llama":
+        shape = {
+            k: v for k, v in shape.items() if k not in ("partial_rotary_factor", "use_qkv_bias")
+        }
+        with torch.device("meta"):
+            model: Any = LlamaForCausalLM(LlamaConfig(**shape))
+    else:
+        with torch.device("meta"):
+            model = StableLmForCausalLM(StableLmConfig(**shape))
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            parent, _, last = name.rpartition(".")
+            linear = bnb.nn.Linear4bit(
+                module.in_features,
+                module.out_features,
+                bias=False,
+                compute_dtype=torch.bfloat16,
+                quant_type="nf4",
+                device="meta",
+            )
+            values = torch.randn(module.weight.shape, dtype=torch.bfloat16, device="cuda") * 0.02
+            linear.weight = bnb.nn.Params4bit(
+                values, requires_grad=False, quant_type="nf4", module=linear
+            ).to("cuda")
+            setattr(model.get_submodule(parent), last, linear)
+    for module in list(model.modules()):
+        for key, value in list(module.named_parameters(recurse=False)):
+            if value.device.type == "meta":
+                filled = torch.ones(value.shape, dtype=torch.bfloat16, device="cuda")
+                if value.ndim > 1:
+                    filled.normal_(std=0.02)
+                elif key == "bias":
+                    filled.zero_()
+                setattr(module, key, torch.nn.Parameter(filled, requires_grad=False))
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to("cuda")
+    model.is_loaded_in_4bit = True
+    if has_varlen(torch.device("cuda")):
+        model.set_attn_implementation(PACKED)
+    return model.eval()
+
+
+def row_lengths(count: int, seed: int = 0) -> NDArray[np.int64]:
+    """Lengths of code rows: lognormal, cut at both ends."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.lognormal(np.log(MEDIAN_TOKENS), SIGMA, count)
+    return np.clip(lengths, SHORTEST, LONGEST).astype(np.int64)
+
+
+def window_of(lengths: list[int], seed: int) -> Window:
+    """Samples of these lengths; a loss on every token but the first of each."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, SHAPE["vocab_size"], sum(lengths))  # type: ignore[call-overload]
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    labels = ids.copy()
+    labels[bounds[:-1]] = IGNORED
+    positions = np.concatenate([np.arange(n) for n in lengths])
+    names = tuple(str(i) for i in range(len(lengths)))
+    return Window(ids, labels, positions, bounds.astype(np.int32), names)
+
+
+def packed_windows(window_tokens: int, seed: int = 0) -> Iterator[Window]:
+    """Windows of rows, filled one after another with what still fits."""
+    lengths = row_lengths(100_000, seed).tolist()
+    number = 0
+    while lengths:
+        taken: list[int] = []
+        room = window_tokens
+        for i in range(len(lengths) - 1, max(-1, len(lengths) - 200), -1):
+            if lengths[i] <= room:
+                room -= lengths[i]
+                taken.append(lengths.pop(i))
+        yield window_of(taken, number)
+        number += 1
+
+
+def joined_rows(rows: int, seed: int = 0) -> Iterator[Window]:
+    """So many rows a window, whatever their lengths."""
+    lengths = row_lengths(100_000, seed).tolist()
+    for start in range(0, len(lengths), rows):
+        yield window_of(lengths[start : start + rows], start)

@@ -1,0 +1,286 @@
+"""Real tokens/s, GPU time and memory of a training step at the shape of stable-code-3b.
+
+    python -m benchmarks.training.speed [--vram-gib 9] [--only NAME ...] [--kernels]
+
+Each variant runs the train stage's own loop (paged 8-bit AdamW, a log line every second step, a
+checkpoint at the end) with the recipe's LoRA (rank 8, alpha 32, dropout 0.05, every linear layer
+but the head) under an allocator cap, on rows of lognormal length packed without crossing. The
+original recipe runs by transformers' Trainer. Needs a CUDA GPU; nothing is downloaded.
+"""
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.training import shape
+from tasks.core.modeling import GIB, free_gpu, limit_memory, window_tensors
+from tasks.core.windows import Window
+from tasks.training.choice import free_budget
+from tasks.training.fast import FastStepper
+from tasks.training.fast_model import parameter_order
+from tasks.training.flat import FlatParameters
+from tasks.training.loop import Loop, Plan
+from tasks.training.lora import add_lora
+from tasks.training.metrics import read_metrics
+from tasks.training.optimizer import make_optimizer
+from tasks.training.plain import PlainStepper
+
+PROFILED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is run.
+
+    Attributes:
+        name: As the table shows it.
+        path: recipe, plain or fast.
+        window_tokens: Of a window, at most.
+        windows: A step.
+        kept: Layers that keep activations; None: chosen by memory.
+        steps: Timed, after as many as warm up.
+        model: stablelm or llama.
+        whole: One sample a window.
+        rows: Rows a window, where it is not packed to its size.
+    """
+
+    name: str
+    path: str
+    window_tokens: int
+    windows: int
+    kept: int | None = 0
+    steps: int = 12
+    model: str = "stablelm"
+    whole: bool = False
+    rows: int = 0
+
+
+VARIANTS = (
+    Variant("fast, 4,096 a step", "fast", 4096, 1, None, 40),
+    Variant("fast, 16,384 a step in 4 windows", "fast", 4096, 4, None, 12),
+    Variant("fast, 16,384 a step in 2 windows", "fast", 8192, 2, None, 12),
+    Variant("fast, 4,096 a step, nothing kept", "fast", 4096, 1, 0, 30),
+    Variant("fast, 4 rows a step (joined)", "fast", 8192, 1, None, 60, rows=4),
+    Variant("fast, one 16,384-token sample", "fast", 16_384, 1, None, 4, whole=True),
+    Variant("plain, 4,096 a step", "plain", 4096, 1, 0, 16),
+    Variant("plain, 16,384 a step in 4 windows", "plain", 4096, 4, 0, 5),
+    Variant("plain, one 16,384-token sample", "plain", 16_384, 1, 0, 3, whole=True),
+    Variant("recipe, 4 rows a step, Trainer", "recipe", 2048, 4, 0, 12, rows=1),
+    Variant("fast, Llama, 4,096 a step", "fast", 4096, 1, None, 30, "llama"),
+)
+
+
+class Synthetic:
+    """Steps of made-up windows, for the loop."""
+
+    def __init__(self, windows: Iterator[Window], windows_a_step: int) -> None:
+        self._windows, self._size = windows, windows_a_step
+
+    def steps(self, start: int, stop: int) -> Iterator[tuple[int, list[Window]]]:
+        """As `batches.Batches.steps`."""
+        for _ in range(start, stop):
+            yield 0, list(itertools.islice(self._windows, self._size))
+
+
+def windows_for(variant: Variant) -> Iterator[Window]:
+    """The data of a variant."""
+    if variant.whole:
+        return (shape.window_of([variant.window_tokens], i) for i in itertools.count())
+    if variant.rows:
+        return shape.joined_rows(variant.rows)
+    return shape.packed_windows(variant.window_tokens)
+
+
+def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float) -> dict[str, Any]:
+    """Run a variant through the stage's loop; numbers by name."""
+    stepper: Any
+    if variant.path == "fast":
+        stepper = FastStepper(
+            model,
+            flat,
+            max_tokens=variant.window_tokens,
+            kept_layers=variant.kept,
+            budget=free_budget(flat.values.device, vram_gib),
+        )
+    else:
+        stepper = PlainStepper(model, variant.kept or 0)
+    device, data = flat.values.device, windows_for(variant)
+    total = 2 * variant.steps
+    with tempfile.TemporaryDirectory() as folder:
+        loop = Loop(
+            stepper,
+            flat,
+            make_optimizer("paged_adamw_8bit", flat.values, 0.01),
+            Synthetic(data, variant.windows),  # type: ignore[arg-type]
+            device=device,
+            folder=Path(folder),
+            plan=Plan(total, 2e-5, 4, "linear", 1.0, 42, 2, None, 10_000, 1e9),
+            measure=lambda: None,
+        )
+        loop.run()
+        lines = read_metrics(Path(folder) / "metrics.jsonl")
+    first, last = lines[len(lines) // 2 - 1], lines[-1]
+    result = {
+        "kept": stepper.kept_layers,
+        "tokens/s": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]),
+        "allocated": torch.cuda.max_memory_allocated() / GIB,
+        "reserved": torch.cuda.max_memory_reserved() / GIB,
+        "loss": last["loss"],
+    }
+    steps = [
+        [window_tensors(w, device) for w in itertools.islice(data, variant.windows)]
+        for _ in range(PROFILED_STEPS)
+    ]
+
+    def work() -> None:
+        for windows in steps:
+            stepper.run(windows, sum(w.trained_tokens for w in windows), 1)
+
+    tokens = sum(w.tokens for windows in steps for w in windows)
+    return result | busy(work, tokens)
+
+
+def busy(work: Callable[[], None], tokens: int) -> dict[str, Any]:
+    """GPU time of `work` and its greediest kernels, per 4,096 tokens."""
+    from torch.profiler import ProfilerActivity, profile
+
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+        torch.cuda.synchronize()
+    times: dict[str, tuple[float, int]] = {}
+    for event in profiler.key_averages():
+        spent = event.self_device_time_total * 1e-3 * 4096 / tokens
+        if spent:
+            times[event.key] = (spent, round(event.count * 4096 / tokens))
+    return {
+        "busy ms": sum(spent for spent, _ in times.values()),
+        "kernels": sorted(times.items(), key=lambda item: -item[1][0]),
+    }
+
+
+def run_recipe(variant: Variant, model: Any) -> dict[str, Any]:
+    """The original script's way: k-bit preparation, peft and transformers' Trainer, row by row."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    model.set_attn_implementation("sdpa")
+    model = prepare_model_for_kbit_training(model)
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    lora = LoraConfig(
+        r=8, lora_alpha=32, lora_dropout=0.05, target_modules=names, task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(model, lora)
+    rows = list(itertools.islice(shape.joined_rows(1), 8 * variant.steps))
+    data = [
+        {"input_ids": torch.from_numpy(w.input_ids), "labels": torch.from_numpy(w.labels)}
+        for w in rows
+    ]
+    started: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
+            if state.global_step == variant.steps:
+                torch.cuda.synchronize()
+                started.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        wanted: dict[str, Any] = dict(  # noqa: C408 - reads like the call it becomes
+            output_dir=folder,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=4,
+            warmup_steps=4,
+            max_steps=2 * variant.steps,
+            learning_rate=2e-5,
+            weight_decay=0.01,
+            optim="paged_adamw_8bit",
+            logging_steps=2,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            train_sampling_strategy="sequential",
+        )
+        known = TrainingArguments.__dataclass_fields__
+        arguments = TrainingArguments(**{k: v for k, v in wanted.items() if k in known})
+        trainer = Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()])
+        trainer.train()
+    torch.cuda.synchronize()
+    tokens = sum(len(w.input_ids) for w in rows[4 * variant.steps :])
+    return {
+        "tokens/s": tokens / (time.perf_counter() - started[0]),
+        "allocated": torch.cuda.max_memory_allocated() / GIB,
+        "reserved": torch.cuda.max_memory_reserved() / GIB,
+    }
+
+
+def tuned(kind: str) -> tuple[Any, FlatParameters]:
+    """A fresh model with the recipe's LoRA."""
+    model = add_lora(shape.make_model(kind), rank=8, alpha=32, dropout=0.05)
+    return model, FlatParameters(model, parameter_order)
+
+
+def show(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run the variants one after another; each failure is a line of its own."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--vram-gib", type=float, default=9.0)
+    options.add_argument("--only", nargs="*", default=[], help="parts of variants' names")
+    options.add_argument("--kernels", action="store_true", help="show where GPU time goes")
+    given = options.parse_args()
+    limit_memory(torch.device("cuda"), given.vram_gib)
+    show(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, cap {given.vram_gib} GiB\n")
+    show("| variant | layers kept | real tokens/s | GPU-busy ms per 4,096 | peak GiB | reserved |")
+    show("|---|---|---|---|---|---|")
+    known: dict[str, tuple[Any, FlatParameters]] = {}
+    for variant in VARIANTS:
+        if given.only and not any(part in variant.name for part in given.only):
+            continue
+        began = time.perf_counter()
+        try:
+            if variant.path == "recipe" or variant.model not in known:
+                known.clear()
+                free_gpu()
+            torch.cuda.reset_peak_memory_stats()
+            if variant.path == "recipe":
+                result = run_recipe(variant, shape.make_model(variant.model))
+            else:
+                if variant.model not in known:
+                    known[variant.model] = tuned(variant.model)
+                    torch.cuda.reset_peak_memory_stats()
+                result = run_ours(variant, *known[variant.model], given.vram_gib)
+        except Exception as error:  # a variant that fails must not hide the others
+            show(f"| {variant.name} | {type(error).__name__}: {str(error)[:300]} |")
+            if given.kernels:
+                import traceback
+
+                traceback.print_exc(limit=-4)
+            known.clear()
+            free_gpu()
+            continue
+        free_gpu()
+        busy_ms = f"{result['busy ms']:,.1f}" if "busy ms" in result else ""
+        show(
+            f"| {variant.name} | {result.get('kept', '')} | {result['tokens/s']:,.0f} | "
+            f"{busy_ms} | {result['allocated']:.2f} | {result['reserved']:.2f} |"
+            f" <!-- loss {result.get('loss', 0):.3f}, {time.perf_counter() - began:.0f} s -->"
+        )
+        if given.kernels:
+            for name, (spent, count) in result.get("kernels", [])[:22]:
+                show(f"    {spent:7.2f} ms {count:5d}x  {name[:100]}")
+
+
+if __name__ == "__main__":
+    main()

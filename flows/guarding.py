@@ -1,0 +1,67 @@
+"""When a run of a deployment gives way, and what its end is called.
+
+After a downtime every missed run of a schedule is started, one after the other. Each of them looks
+whether a newer one of the same schedule waits, and leaves the work to that one.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.context import FlowRunContext
+from prefect.states import Completed
+
+SUPERSEDED = "Superseded"
+NOTHING_TO_DO = "Nothing to do: every stage's artifact is up to date."
+
+
+def superseded() -> State[dict[str, str]] | None:
+    """How this run ends if a newer scheduled run of its deployment waits; None: it goes on.
+
+    Only runs that the schedule made give way, and only to such: whoever starts a run by hand
+    gets it.
+    """
+    run = _this_run()
+    if run is None or not run.auto_scheduled or run.deployment_id is None:
+        return None
+    newer = _waiting(run)
+    if newer is None:
+        return None
+    message = f"superseded by run {newer.name}, scheduled for {newer.expected_start_time:%F %H:%M}"
+    return Completed(name=SUPERSEDED, message=message, data={})
+
+
+def ending(folders: Mapping[str, str], nothing: bool) -> dict[str, str] | State[dict[str, str]]:
+    """What the flow returns: the folders; for a deployment's run with nothing to do, a state that
+    says so."""
+    run = _this_run()
+    if nothing and run is not None and run.deployment_id is not None:
+        return Completed(message=NOTHING_TO_DO, data=dict(folders))
+    return dict(folders)
+
+
+def _this_run() -> FlowRun | None:
+    context = FlowRunContext.get()
+    return context.flow_run if context else None
+
+
+def _waiting(run: FlowRun) -> FlowRun | None:
+    """The newest run of the same schedule that is due and has not started."""
+    wanted = FlowRunFilter.model_validate(
+        {
+            "deployment_id": {"any_": [run.deployment_id]},
+            "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}},
+            "expected_start_time": {
+                "after_": run.expected_start_time,
+                "before_": datetime.now(UTC),
+            },
+        }
+    )
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=20
+        )
+    return next((other for other in found if other.auto_scheduled and other.id != run.id), None)

@@ -1,0 +1,1 @@
+"""What `finetune doctor` looks at: the machine, and the Prefect side."""

@@ -1,0 +1,103 @@
+"""What a run leaves on its page in Prefect: plan, funnel, loss, measured values, verdict, report.
+
+Made from the files of the artifacts alone, so a cached stage tells the same story as one that ran.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+MAX_PICTURE_BYTES = 1_000_000  # it travels inside the artifact
+
+
+def publish(stage: str, folder: Path) -> None:
+    """Show what the artifact in `folder` has to tell; most stages have nothing.
+
+    Args:
+        stage: Name of the stage.
+        folder: Its artifact.
+    """
+    if stage == "filter" and (funnel := _read(folder / "funnel.json")):
+        create_table_artifact(funnel_rows(funnel), key="funnel", description="Why rows were left")
+    if stage == "train" and (picture := folder / "loss.png").is_file():
+        _publish_picture(picture)
+    if stage == "evaluate":
+        _publish_evaluation(folder)
+
+
+def publish_plan(markdown: str) -> None:
+    """Show what runs, and why."""
+    create_markdown_artifact(markdown, key="plan", description="What runs, and why")
+
+
+def _publish_picture(picture: Path) -> None:
+    if picture.stat().st_size <= MAX_PICTURE_BYTES:
+        content = base64.b64encode(picture.read_bytes()).decode("ascii")
+        create_image_artifact(
+            f"data:image/png;base64,{content}", key="loss", description="Loss over the steps"
+        )
+
+
+def _publish_evaluation(folder: Path) -> None:
+    if gate := _read(folder / "gate.json"):
+        create_markdown_artifact(verdict_markdown(gate), key="verdict", description="The verdict")
+        if rows := metric_rows(gate):
+            create_table_artifact(rows, key="metrics", description="Base and tuned")
+    if (text := folder / "report.md").is_file():
+        create_markdown_artifact(
+            text.read_text(encoding="utf-8"), key="report", description="The evaluation"
+        )
+    if (page := folder / "report.html").is_file():
+        create_link_artifact(
+            page.as_uri(), str(page), key="report-page", description="The report as one page"
+        )
+
+
+def funnel_rows(funnel: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The filter's counts as a table: kept first, then each rule that rejected a row."""
+    rows = [{"what": "rows", "rows": funnel["rows"]}, {"what": "kept", "rows": funnel["kept"]}]
+    reasons = [r for r in funnel.get("reasons", ()) if r["rows"]]
+    reasons.sort(key=lambda reason: -reason["rows"])
+    return rows + [{"what": f"rejected: {r['rule']}", "rows": r["rows"]} for r in reasons]
+
+
+def metric_rows(gate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons that the verdict rests on, as a table."""
+    return [
+        {
+            "measured": f"{c['name']}, {c['on']}",
+            "base": _number(c["base"]),
+            "tuned": _number(c["tuned"]),
+            "difference": _number(c["difference"]),
+            "outcome": c["outcome"],
+        }
+        for c in gate.get("comparisons", ())
+    ]
+
+
+def verdict_markdown(gate: Mapping[str, Any]) -> str:
+    """The verdict and its reasons."""
+    reasons = "\n".join(f"- {reason}" for reason in gate.get("reasons", ()))
+    return f"# {str(gate['verdict']).capitalize()}\n\n{reasons}\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,124 @@
+"""`finetune serve` with a real server and worker: starting, cancelling, stopping, going on."""
+
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from tests.conftest import write_small_profile
+from tests.integration import servers
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+class Served:
+    """A `finetune serve` in a home of its own, and runs started through it."""
+
+    def __init__(self, folder, profile):
+        self.port = servers.free_port()
+        self.env = servers.fresh_environment(folder, self.port)
+        self.profile = profile
+        self.log = folder / "serve.log"
+        self.artifacts = folder / "home" / "artifacts"
+
+    def start(self):
+        command = ["finetune", "serve", "--port", str(self.port)]
+        self.log.unlink(missing_ok=True)
+        return servers.process(command, self.env, self.log)
+
+    def ready(self, process):
+        text = "Ctrl-C ends all of it"
+        servers.wait_until(lambda: text in self.log.read_text(), self.log, process)
+
+    def submit(self):
+        """Start a training that takes a minute; its id."""
+        deployment = servers.api(self.env, "/deployments/name/finetune/local-gpu")["id"]
+        changes = ["train.max_steps=2000", "evaluate.probe_problems=0", "hardware.device=auto"]
+        parameters = {
+            "profile": str(self.profile),
+            "overrides": changes,
+            "only": servers.STAGES[:6],
+        }
+        path = f"/deployments/{deployment}/create_flow_run"
+        return servers.api(self.env, path, {"parameters": parameters})["id"]
+
+    def wait_for_training(self):
+        """Until a step was logged."""
+        seen = lambda: any(  # noqa: E731 - asked again and again
+            p.stat().st_size for p in self.artifacts.glob(".work/train-*/scratch/metrics.jsonl")
+        )
+        servers.wait_until(seen, self.log)
+        time.sleep(2)
+
+    def checkpoints(self):
+        return {p.name for p in self.artifacts.glob(".work/train-*/scratch/checkpoints/step-*")}
+
+    def state(self, run):
+        return servers.api(self.env, f"/flow_runs/{run}")["state"]
+
+    def wait_for_state(self, run, kinds):
+        servers.wait_until(lambda: self.state(run)["type"] in kinds, self.log, seconds=60)
+        return self.state(run)
+
+
+@pytest.fixture(scope="module")
+def served(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("operations")
+    return Served(folder, write_small_profile(folder / "small.yaml", tiny_model))
+
+
+def test_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
+    with served.start() as process:
+        served.ready(process)
+        (pool,) = servers.api(served.env, "/work_pools/filter", {})
+        assert (pool["name"], pool["concurrency_limit"]) == ("local-gpu", 1)
+
+        # cancelled: at a checkpoint, and Cancelled is what the server says
+        run = served.submit()
+        served.wait_for_training()
+        servers.call(served.env, "prefect", "flow-run", "cancel", run)
+        assert served.wait_for_state(run, ["CANCELLED", "FAILED", "CRASHED"])["type"] == "CANCELLED"
+        cancelled_at = served.checkpoints()
+        assert cancelled_at
+
+        # Ctrl-C: the next run goes on from there, writes a checkpoint, tells its state
+        run = served.submit()
+        servers.wait_until(
+            lambda: any("going on from step" in x for x in servers.log_lines(served.env, run)),
+            served.log,
+        )
+        time.sleep(2)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 3  # server, worker, flow
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 0
+    assert served.checkpoints() != cancelled_at
+    assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+    assert not servers.healthy(served.port)
+
+    # the same server data again: the run ended with a state that says where it stopped
+    with served.start() as process:
+        served.ready(process)
+        state = served.state(run)
+        assert state["type"] == "FAILED"
+        assert "training was stopped at step" in state["message"]
+        assert "goes on from this step" in state["message"]
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def test_serve_on_a_port_that_another_program_holds_ends_with_two_lines(tmp_path, served):
+    with subprocess.Popen(
+        ["python", "-m", "http.server", "0", "--bind", "127.0.0.1"],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        text=True,
+    ) as other:
+        port = other.stdout.readline().split(" port ")[1].split()[0]
+        said = servers.call(served.env, "finetune", "serve", "--port", port, code=2)
+        other.terminate()
+    assert f"127.0.0.1:{port}" in said
+    assert "--port" in said.splitlines()[-1]
