@@ -17,7 +17,6 @@ from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.stage import Summary, Work
 from tasks.core.windows import Windows
-from tasks.merging import gguf_file
 from tasks.merging.adapter import Adapter, read_adapter
 from tasks.merging.card import model_card
 from tasks.merging.check import Verdict, best, sample_rows
@@ -41,6 +40,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     strategies = _strategies(settings.strategy, settings.quantization)
     model_bytes = _check_room(settings, tensors, shards, strategies, work)
     if settings.gguf:
+        from tasks.merging import gguf_file  # needs a package that only this output needs
+
         gguf_file.check_exportable(inputs["base.weights"], inputs["base.tokenizer"])
     sample = sample_rows(Windows.open(inputs["tokenize.test"]).rows(), settings.sample_tokens)
     if not sample:
@@ -97,11 +98,17 @@ def _check_room(
 ) -> int:
     """See that disk and memory suffice; returns the bytes of the merged model."""
     model_bytes = sum(entry.size for entry in tensors)
+    gguf_bytes = 0
+    if settings.gguf:
+        from tasks.merging import gguf_file
+
+        parameters = sum(entry.parameters for entry in tensors)
+        gguf_bytes = gguf_file.file_bytes(parameters, settings.gguf)
     check_disk(
         work.out,
         model_bytes,
         len(strategies),
-        gguf_file.file_bytes(sum(entry.parameters for entry in tensors), settings.gguf),
+        gguf_bytes,
         folder_bytes(work.scratch),
     )
     check_memory(model_bytes, max(sum(e.size for e in shard) for shard in shards))
@@ -110,6 +117,8 @@ def _check_room(
 
 def _export(model: Path, kind: str, work: Work, *, base: str, licence: str) -> None:
     """Write one GGUF file beside the model."""
+    from tasks.merging import gguf_file
+
     name = f"model-{kind}.gguf"
     title = f"{base or 'model'}, fine-tuned"
     gguf_file.write(model, kind, work.scratch / name, name=title, licence=licence)
