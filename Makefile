@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test check setup sandbox serve format clean lock
+.PHONY: demo test test-servers check setup sandbox serve format clean lock
 
 demo: setup sandbox ## the main job on the CPU: real model, real data, report and merged model
 	$(BIN)/finetune run --profile cpu_demo
@@ -15,6 +15,9 @@ test: setup sandbox check ## everything that runs without a GPU
 
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
 	@exec $(BIN)/finetune serve
+
+test-servers: setup sandbox ## schedules, cancelling and stopping on real Prefect servers; ten minutes
+	$(BIN)/python -m pytest -m servers
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import write_small_profile
 from tests.integration import servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(300)]
 WORKER = ["prefect", "worker", "start", "--pool", servers.POOL]
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import write_small_profile
 from tests.integration import servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(300)]
 
 
 class Served:
