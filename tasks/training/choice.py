@@ -52,7 +52,7 @@ def choose_stepper(
                 budget=free_budget(device, vram_gib),
             )
         except (Unsupported, ImportError) as reason:
-            say(f"train: the plain step is taken, as the fast one does not know {reason}")
+            say(f"train: steps go by transformers and peft, not the fast path: {reason}")
     return PlainStepper(model, plain_layers if kept_layers is None else min(kept_layers, layers))
 
 

@@ -113,7 +113,14 @@ class Heads:
 
 
 class TorchOps:
-    """The operations by PyTorch, on any device and in any precision."""
+    """The operations by PyTorch, on any device and in any precision.
+
+    Masks are kept from the forward to the backward pass, a byte a value: a hash costs PyTorch a
+    dozen passes over memory, where it costs a GPU kernel nothing.
+    """
+
+    def __init__(self) -> None:
+        self._masks: dict[int, list[Tensor]] = {}
 
     @staticmethod
     def load_weight(weight: Any, b: Tensor | None, column: int, out: Tensor) -> None:
@@ -160,21 +167,23 @@ class TorchOps:
             inner -= slope.mean(-1, keepdim=True)
         residual.copy_(residual.float() + inner * rstd)
 
-    @staticmethod
     def lora_in(
-        x: Tensor, inner: int, a: Tensor, members: int, scale: float, drop: Dropout
+        self, x: Tensor, inner: int, a: Tensor, members: int, scale: float, drop: Dropout
     ) -> None:
         """Write `scale * dropout(x) A^T` of all members behind x's `inner` columns, then zeros."""
-        x[:, inner:].zero_()
-        rank = a.shape[0] // members
-        for member, mask in enumerate(_masks(x, inner, members, drop)):
-            rows = a[member * rank : (member + 1) * rank]
-            masked = (x[:, :inner] * mask) if mask is not None else x[:, :inner]
-            start = inner + member * rank
-            x[:, start : start + rank] = scale * (masked @ rows.t())
+        rank, scale = a.shape[0] // members, scale * drop.keep_scale
+        x[:, inner + len(a) :].zero_()
+        if not drop.threshold:
+            torch.mul(x[:, :inner] @ a.t(), scale, out=x[:, inner : inner + len(a)])
+            return
+        masks = self._masks[drop.seed] = make_masks(len(x), inner, members, drop, x.device)
+        for member, mask in enumerate(masks):
+            rows = slice(member * rank, (member + 1) * rank)
+            to = x[:, inner + rows.start : inner + rows.stop]
+            torch.mul((x[:, :inner] * mask) @ a[rows].t(), scale, out=to)
 
-    @staticmethod
     def lora_in_backward(
+        self,
         x: Tensor,
         grad: Tensor,
         a: Tensor,
@@ -193,23 +202,26 @@ class TorchOps:
             a_grad: float32, like `a`; added to.
             members: LoRA layers that share the input.
             scale: LoRA's alpha / rank.
-            drop: As in the forward pass.
+            drop: As in the forward pass, whose masks are used up here.
         """
         rank, inner = a.shape[0] // members, a.shape[1]
-        for member, mask in enumerate(_masks(x, inner, members, drop)):
+        u_grad, to = grad[:, inner : inner + len(a)] * (scale * drop.keep_scale), grad[:, :inner]
+        if not drop.threshold:
+            a_grad += u_grad.t() @ x[:, :inner]
+            to += u_grad @ a
+            return
+        masks = self._masks.pop(drop.seed, None)
+        if masks is None:
+            masks = make_masks(len(x), inner, members, drop, x.device)
+        for member, mask in enumerate(masks):
             rows = slice(member * rank, (member + 1) * rank)
-            u_grad = grad[:, inner + rows.start : inner + rows.stop] * scale
-            back = u_grad @ a[rows]
-            masked = x[:, :inner]
-            if mask is not None:
-                back, masked = back * mask, masked * mask
-            a_grad[rows] += (u_grad.t() @ masked).float()
-            grad[:, :inner] += back
+            a_grad[rows] += u_grad[:, rows].t() @ (x[:, :inner] * mask)
+            to += (u_grad[:, rows] @ a[rows]).mul_(mask)
 
     @staticmethod
     def lora_out_backward(grad: Tensor, u: Tensor, b_grad: Tensor) -> None:
         """Add `grad^T u` to B's gradient: [tokens, n], [tokens, r] -> float32[n, r]."""
-        b_grad += (grad.t() @ u).float()
+        b_grad += grad.t() @ u
 
     @staticmethod
     def rope(qkv: Tensor, heads: Heads, cos: Tensor, sin: Tensor, inverse: bool) -> None:
@@ -284,16 +296,13 @@ def _normalized(x: Tensor, eps: float, layer_norm: bool) -> tuple[Tensor, Tensor
     return centred * rstd, rstd
 
 
-def _masks(x: Tensor, inner: int, members: int, drop: Dropout) -> list[Tensor | None]:
-    """One mask a member, kept values at `keep_scale`; None where nothing is dropped."""
-    if not drop.threshold:
-        return [None] * members
-    h = hash_bits(x.shape[0], inner, drop.seed, x.device)
+def make_masks(
+    rows: int, columns: int, members: int, drop: Dropout, device: torch.device
+) -> list[Tensor]:
+    """One mask a member, bool[rows, columns], true where the value is kept."""
+    h = hash_bits(rows, columns, drop.seed, device)
     field = 2**drop.bits - 1
-    return [
-        ((h >> member * drop.bits & field) >= drop.threshold).to(x.dtype) * drop.keep_scale
-        for member in range(members)
-    ]
+    return [(h >> member * drop.bits & field) >= drop.threshold for member in range(members)]
 
 
 def _attend(qkv: Tensor, heads: Heads) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tasks.core.config import View
+from tasks.core.errors import PipelineError
 from tasks.core.modeling import (
     free_gpu,
     load_model,
@@ -58,6 +59,8 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
         return _train(config, inputs["base.weights"], batches, validation, device, work)
     except Exception as error:
         traceback.clear_frames(error.__traceback__)  # they would keep the model alive
+        if isinstance(error, torch.OutOfMemoryError):
+            raise out_of_memory(config.hardware.vram_gib) from error
         raise
     finally:
         free_gpu()
@@ -153,6 +156,16 @@ def _model(config: View, weights: Path, device: torch.device) -> Any:
     trained, total = parameter_counts(model)
     say(f"train: {trained:,} of {total:,} parameters are trained ({trained / total:.3%})")
     return model
+
+
+def out_of_memory(vram_gib: float | None) -> PipelineError:
+    """The error of a GPU that is too small for the longest window."""
+    limit = "all of the GPU's memory" if vram_gib is None else f"{vram_gib:g} GiB"
+    return PipelineError(
+        f"training needs more than {limit}",
+        "Lower tokenize.window_tokens or train.joined_tokens, set train.kept_layers to 0, or raise "
+        "hardware.vram_gib; a checkpoint that was written is taken up again.",
+    )
 
 
 def _counts(model: Any) -> dict[str, Any]:
