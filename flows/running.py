@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from flows import guarding, pages, words
 from flows.session import Request, Session, open_session
@@ -103,5 +103,6 @@ def opened(request: Request) -> Iterator[Runner]:
     with watched(), open_session(request) as session, session.store.in_use():
         session.store.sweep()
         pages.publish_plan(words.plan_markdown(session.plans))
-        progress.say(words.total(session.plans))
+        if deployment.id:  # a terminal has shown the plan already
+            progress.say(words.total(session.plans))
         yield Runner(session, request)

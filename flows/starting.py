@@ -33,9 +33,10 @@ def run_here(request: Request, as_json: bool) -> int:
     console = Console(stderr=as_json, soft_wrap=True)
     with open_session(request) as session:
         plans = session.plans
-    for plan in plans:
-        console.print(words.plan_line(plan), highlight=False, markup=False)
-    console.print(f"{words.total(plans)}\n", highlight=False, markup=False)
+    nothing = all(plan.verdict == HIT for plan in plans)
+    if not nothing:  # hits are shown one by one as the flow passes them
+        shown = [*map(words.plan_line, plans), words.total(plans), ""]
+        console.print("\n".join(shown), highlight=False, markup=False)
     start = time.perf_counter()
     folders = _run_flow(console, request)
     made = _manifests(folders)
@@ -43,7 +44,6 @@ def run_here(request: Request, as_json: bool) -> int:
         rows = [_row(name, folder, made[name]) for name, folder in folders.items()]
         json.dump(rows, sys.stdout, indent=2)
         print()
-    nothing = all(plan.verdict == HIT for plan in plans)
     _conclude(console, folders, made, time.perf_counter() - start, nothing)
     return 0
 
