@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.core.config import View
 from tasks.core.errors import PipelineError
+from tasks.core.modeling import peak_vram_gib, reset_peak
 from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.stage import Summary, Work
@@ -50,6 +51,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             "Give the test split a share of the data in the prompt section.",
         )
     work.scratch.mkdir(parents=True, exist_ok=True)
+    reset_peak()
     trial = try_all(
         settings,
         inputs,
@@ -210,7 +212,8 @@ def _summary(
         f"evaluation: {verdict}",
         metrics={f"loss_{v.strategy}": v.loss for v in trial.tried}
         | {f"agreement_{v.strategy}": v.agreement for v in trial.tried}
-        | {"loss_evaluated": trial.evaluated_loss, "model_gib": model_bytes / GIB},
+        | {"loss_evaluated": trial.evaluated_loss, "model_gib": model_bytes / GIB}
+        | {"peak_vram_gib": peak_vram_gib()},
     )
 
 
