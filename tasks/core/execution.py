@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tasks.core import continuing
 from tasks.core import manifest as manifests
 from tasks.core.config import Config, View
 from tasks.core.errors import PipelineError, StageError
@@ -73,7 +74,7 @@ def execute(
             view = View(config, stage.reads, stage.name)
             start = time.perf_counter()
             with gpu_lock(config) if stage.gpu else nullcontext(), _logged(log, stage.name):
-                summary = stage.load_run()(view, _inputs(stage, store, made), work)
+                summary = stage.load_run()(view, _inputs(plan, store, made), work)
                 _check_sources(stage, view, plan.parts.get("sources", {}))
                 seconds = time.perf_counter() - start
                 manifest = _describe(plan, key, summary, work, seconds, flow_run)
@@ -103,9 +104,10 @@ def _describe(
     )
 
 
-def _inputs(stage: Stage, store: Store, made: Mapping[str, Manifest]) -> dict[str, Path]:
-    """Paths of what the stage reads or shows; an absent extra is left out."""
-    paths = {}
+def _inputs(plan: StagePlan, store: Store, made: Mapping[str, Manifest]) -> dict[str, Path]:
+    """Paths of what the stage reads, starts from or shows; an absent extra is left out."""
+    stage = plan.stage
+    paths = continuing.paths(plan.parts, store)
     for name in (*stage.inputs, *stage.shows):
         upstream, _, entry = name.partition(".")
         path = store.entry(made[upstream], entry) if upstream in made else None

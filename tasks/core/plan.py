@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.core.causes import Cause, difference, nearest
 from tasks.core.config import Config
+from tasks.core.continuing import started
 from tasks.core.errors import PipelineError
 from tasks.core.keys import Parts, full_parts, key_of, own_parts
 from tasks.core.manifest import Manifest
@@ -145,7 +146,7 @@ class Planner:
         digests, unknown = self._inputs(stage, before)
         if unknown:
             return self._behind(stage, own, unknown)
-        parts = full_parts(own, digests)
+        parts = started(stage, full_parts(own, digests), self._store)
         key = key_of(parts)
         found = self._store.find(stage.name, key)
         earlier = self._store.recent(stage.name)

@@ -15,6 +15,8 @@ from typing import Any
 
 from tasks.core.config import View
 
+CHAMPION = "champion:"  # before the name of an input that is an output of the champion's artifacts
+
 
 @dataclass(frozen=True)
 class Work:
@@ -68,6 +70,8 @@ class Stage:
         inputs: Outputs that it reads, as "stage.output"; their digests enter the key.
         shows: Outputs or extras of other stages that it only displays; they never make it run
             again.
+        goes_on: Outputs of the champion's artifacts that it starts from, if its setting `start`
+            asks for that; see `tasks.core.continuing`.
         reads: Sections ("filter") or single fields ("prompt.template") of the settings that it
             reads.
         env: Packages whose version can change its output.
@@ -82,6 +86,7 @@ class Stage:
     outputs: tuple[str, ...]
     inputs: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
+    goes_on: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     sources: str | None = None

@@ -1,6 +1,7 @@
 """Stage `train`: tokenized windows and a frozen base -> a LoRA adapter.
 
-Rooms, in the order of a run: `run` (the stage), `lora` (the adapter), `flat` (its parameters as one
+Rooms, in the order of a run: `run` (the stage), `replay` (which rows a training that goes on
+sees), `lora` (the adapter), `flat` (its parameters as one
 tensor), `batches` (which rows a step sees), `loop` (the steps), `choice` (which of two ways a step
 goes), `optimizer` (AdamW and the schedule), `checkpoints` (resume), `validation`, `metrics` and
 `picture`. A step goes by `plain` (transformers, peft and autograd: the reference) or by `fast` (the
@@ -16,6 +17,7 @@ STAGE = Stage(
     run="tasks.training.run:run",
     inputs=("tokenize.train", "tokenize.validation", "base.weights", "base.tokenizer"),
     outputs=("adapter",),
+    goes_on=("train.adapter", "tokenize.train"),
     reads=("train",),
     env=("torch", "transformers", "peft", "bitsandbytes"),
     gpu=True,

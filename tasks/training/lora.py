@@ -10,14 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import (
+    LoraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file, save_file
 
 from tasks.core.errors import PipelineError
 from tasks.core.modeling import linear_names
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
+# what must stay as it was where a training goes on: PEFT's name -> ours
+SHAPE = {
+    "r": "lora_rank",
+    "lora_alpha": "lora_alpha",
+    "use_rslora": "use_rslora",
+    "use_dora": "use_dora",
+    "target_modules": "target_modules",
+    "layers_to_transform": "last_layers",
+}
 
 
 def layer_count(model: Any) -> int:
@@ -87,6 +101,24 @@ def add_lora(
             task_type="CAUSAL_LM",
         ),
     )
+
+
+def load_start(model: Any, folder: Path) -> None:
+    """Let a PEFT model start from the adapter in `folder` instead of at its base.
+
+    Raises:
+        PipelineError: It is an adapter of another shape or scale.
+    """
+    before = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(model.peft_config["default"].to_dict(), default=_plain))
+    for name, setting in SHAPE.items():
+        if before.get(name) != now[name]:
+            raise PipelineError(
+                f"the adapter to start from has {setting} {before.get(name)}, asked for is "
+                f"{now[name]}",
+                f"Set train.{setting} as it was, or start anew: train.start.adapter=base.",
+            )
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:

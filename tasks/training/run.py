@@ -22,17 +22,18 @@ from tasks.core.modeling import (
     reset_peak,
 )
 from tasks.core.progress import say
-from tasks.core.stage import Inputs, Summary, Work
+from tasks.core.stage import CHAMPION, Inputs, Summary, Work
 from tasks.core.windows import Windows
 from tasks.training.batches import Batches
 from tasks.training.choice import choose_stepper
 from tasks.training.fast_model import parameter_order
 from tasks.training.flat import FlatParameters
 from tasks.training.loop import Counters, Loop, Plan
-from tasks.training.lora import add_lora, parameter_counts, save_adapter
+from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
 from tasks.training.metrics import read_metrics
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.picture import draw_loss
+from tasks.training.replay import write_chosen
 from tasks.training.stopping import stop_on_sigterm
 from tasks.training.validation import Validation, validate
 
@@ -46,8 +47,9 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
     """
     settings = config.train
     device = pick_device(config.hardware.device)
+    data, start = _start(inputs, settings.start.replay_share, settings.seed, work.scratch)
     batches = Batches(
-        Windows.open(inputs["tokenize.train"]),
+        Windows.open(data),
         batch_rows=settings.batch_rows,
         batch_tokens=settings.batch_tokens,
         joined_tokens=settings.joined_tokens,
@@ -56,7 +58,7 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
     validation = Windows.open(inputs["tokenize.validation"])
     reset_peak()
     try:
-        return _train(config, inputs["base.weights"], batches, validation, device, work)
+        return _train(config, inputs, batches, validation, device, work, start)
     except Exception as error:
         traceback.clear_frames(error.__traceback__)  # they would keep the model alive
         if isinstance(error, torch.OutOfMemoryError):
@@ -66,16 +68,34 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
         free_gpu()
 
 
+def _start(
+    inputs: Inputs, replay_share: float, seed: int, scratch: Path
+) -> tuple[Path, dict[str, Any]]:
+    """The rows to train on, and what is told about the start of the training."""
+    data, before = inputs["tokenize.train"], inputs.get(f"{CHAMPION}tokenize.train")
+    if before is None:
+        return data, {"start": "base"}
+    replay = write_chosen(data, before, replay_share, seed, scratch / "chosen")
+    say(
+        f"train: goes on from the champion: {replay.new:,} new rows, {replay.old:,} of "
+        f"{replay.known:,} old ones"
+    )
+    return scratch / "chosen", {"start": "champion", "rows": asdict(replay)}
+
+
 def _train(
     config: View,
-    weights: Path,
+    inputs: Inputs,
     batches: Batches,
     validation: Windows,
     device: torch.device,
     work: Work,
+    start: dict[str, Any],
 ) -> Summary:
     settings = config.train
-    model = _model(config, weights, device)
+    model = _model(config, inputs["base.weights"], device)
+    if (before := inputs.get(f"{CHAMPION}train.adapter")) is not None:
+        load_start(model, before)
     flat = FlatParameters(model, parameter_order)
     optimizer_name = pick_optimizer(settings.optimizer, device)
     stepper = choose_stepper(
@@ -118,6 +138,7 @@ def _train(
     save_adapter(model, work.out / "adapter")
     facts = {
         **_counts(model),
+        **start,
         "step_path": stepper.name,
         "attention": stepper.attention,
         "kept_layers": stepper.kept_layers,

@@ -7,6 +7,22 @@ from pydantic import Field, model_validator
 from tasks.core.settings.fields import Section, unkeyed
 
 
+class StartSettings(Section):
+    """Where a training starts."""
+
+    adapter: Literal["base", "champion"] = Field(
+        "base",
+        description="base: a fresh adapter; champion: the adapter of the promoted model goes on "
+        "with the rows that are new since, if there is a champion on the same base.",
+    )
+    replay_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="With champion: share of old rows among those trained on; 1: all of them.",
+    )
+
+
 class TrainSettings(Section):
     """4-bit LoRA training: the adapter, the batch, the schedule and the watching."""
 
@@ -76,6 +92,9 @@ class TrainSettings(Section):
         "auto", description="auto: paged_adamw_8bit on a GPU, adamw (32 bit) on a CPU."
     )
     seed: int = Field(42, ge=0, lt=2**32, description="Seed of LoRA's start, dropout and order.")
+    start: StartSettings = Field(
+        default_factory=StartSettings, description="From the base, or on from the champion."
+    )
     fast_path: Literal["auto", "off"] = Field(
         "auto", description="auto: the fused training step where it knows the model; off: peft's."
     )
