@@ -32,8 +32,7 @@ def print_explanation(request: Request, stage: str) -> int:
     print(f"settings   {', '.join(plan.stage.reads)}")
     if plan.verdict != HIT:
         for cause in plan.causes:
-            change = f" {cause.old} -> {cause.new}" if cause.kind == "data" else ""
-            print(f"cause      {cause}{change}")
+            print(f"cause      {words.cause_line(cause)}")
     if plan.manifest and folder:
         kind = "artifact" if plan.verdict == HIT else "nearest"
         print(f"{kind:<11}{folder}")

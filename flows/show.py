@@ -7,6 +7,7 @@ from typing import Any
 
 from flows import show_filter, words
 from flows.session import Request, Session, open_session
+from tasks.core.changes import SOURCES
 from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest
 from tasks.core.plan import HIT
@@ -64,7 +65,7 @@ def _print_artifact(session: Session, manifest: Manifest) -> None:
     for name, file in manifest.files.items():
         print(f"  {name:<60}{file.size:>14,} bytes")
     for path in sorted(folder.glob("*.json")):
-        if path.name not in ("manifest.json",):
+        if path.name not in ("manifest.json", SOURCES):
             text = json.dumps(json.loads(path.read_bytes()), indent=1, ensure_ascii=False)
             print(f"\n{path.name}\n{text[:4000]}")
 

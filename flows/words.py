@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tasks.core.causes import Cause
 from tasks.core.manifest import Manifest
 from tasks.core.plan import HIT, MAYBE, StagePlan
 
@@ -25,6 +26,16 @@ def reason(plan: StagePlan) -> str:
     if plan.verdict == MAYBE:
         return f"if {' or '.join(c.what for c in plan.causes)} changes its output"
     return "; ".join(map(str, plan.causes))
+
+
+def cause_line(cause: Cause) -> str:
+    """A cause in full: all functions that changed, digests of data by their first digits."""
+    if cause.kind == "code":
+        return f"code {cause.what} ({cause.detail})"
+    if cause.kind == "data" and (cause.old or cause.new):
+        old, new = (str(value)[:12] if value else "none" for value in (cause.old, cause.new))
+        return f"{Cause('data', cause.what, detail=cause.detail)} {old} -> {new}"
+    return str(cause)
 
 
 def summary_line(manifest: Manifest | None) -> str:

@@ -19,6 +19,8 @@ KINDS = (
     "forced",
     "schema",
 )
+DIGEST_DIGITS = 64
+SHOWN_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -30,33 +32,50 @@ class Cause:
         what: The setting, module, input, package or file.
         old: Its value in the nearest earlier artifact, where that says something.
         new: Its value now.
+        detail: For code the changed functions; for data which files or how many rows.
     """
 
     kind: str
     what: str
     old: Any = None
     new: Any = None
+    detail: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The form in `finetune plan --json`."""
-        return {"kind": self.kind, "what": self.what, "old": self.old, "new": self.new}
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "old": self.old,
+            "new": self.new,
+            "detail": self.detail,
+        }
 
     def __str__(self) -> str:
         if self.kind in ("never ran", "forced"):
             return self.kind
-        if self.kind == "data":
-            return f"data {self.what}"  # the digests say nothing to a reader
-        change = (
-            ""
-            if self.old is None and self.new is None
-            else f" {_shown(self.old)} -> {_shown(self.new)}"
-        )
-        return f"{self.kind} {self.what}{change}"
+        if self.kind == "code":
+            return f"code {self.what} ({_first(self.detail.split(', '))})"
+        if self.detail:
+            return f"{self.kind} {self.what} ({self.detail})"
+        known = [value for value in (self.old, self.new) if value is not None]
+        if not known or all(map(_is_digest, known)):  # digests say nothing to a reader
+            return f"{self.kind} {self.what}"
+        return f"{self.kind} {self.what} {_shown(self.old)} -> {_shown(self.new)}"
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == DIGEST_DIGITS
 
 
 def _shown(value: Any) -> str:
     text = "none" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _first(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def nearest(parts: Parts, manifests: Sequence[Manifest]) -> Manifest | None:
@@ -73,16 +92,10 @@ def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
     if old.get("schema") != parts["schema"]:
         causes.append(Cause("schema", parts["stage"], old.get("schema"), parts["schema"]))
     causes += _changed("config", old.get("config", {}), parts["config"])
-    causes += [Cause("code", name) for name in _changed_code(old.get("code", {}), parts["code"])]
-    causes += [
-        Cause("data", c.what, _digits(c.old), _digits(c.new))
-        for c in _changed("data", old.get("sources", {}), parts["sources"])
-    ]
+    causes += _changed_code(old.get("code", {}), parts["code"])
+    causes += _changed("data", old.get("sources", {}), parts["sources"])
     if "inputs" in parts:
-        causes += [
-            Cause("data", c.what, _digits(c.old), _digits(c.new))
-            for c in _changed("data", old.get("inputs", {}), parts["inputs"])
-        ]
+        causes += _changed("data", old.get("inputs", {}), parts["inputs"])
     causes += _changed("env", old.get("env", {}), parts["env"])
     return tuple(causes)
 
@@ -94,19 +107,12 @@ def _changed(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 
 def _changed_code(
     old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]
-) -> list[str]:
-    """Changed modules with what changed in them: "tasks/filtering/rules.py (alphabetic_share)"."""
-    shown = []
+) -> list[Cause]:
+    """Changed modules, each with the definitions that changed in it."""
+    causes = []
     for module in sorted(old.keys() | new.keys()):
         before, after = old.get(module, {}), new.get(module, {})
-        if before == after:
-            continue
         names = sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
-        more = ", ..." if len(names) > 3 else ""
-        shown.append(f"{module.replace('.', '/')}.py ({', '.join(names[:3])}{more})")
-    return shown
-
-
-def _digits(value: Any) -> Any:
-    """A digest is shown by its first digits; anything else as it is."""
-    return value[:12] if isinstance(value, str) and len(value) == 64 else value
+        if names:
+            causes.append(Cause("code", f"{module.replace('.', '/')}.py", detail=", ".join(names)))
+    return causes

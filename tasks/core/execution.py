@@ -25,6 +25,7 @@ from typing import Any
 
 from tasks.core import continuing
 from tasks.core import manifest as manifests
+from tasks.core.changes import Recorder
 from tasks.core.config import Config, View
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.home import REPOSITORY
@@ -75,7 +76,7 @@ def execute(
             start = time.perf_counter()
             with gpu_lock(config) if stage.gpu else nullcontext(), _logged(log, stage.name):
                 summary = stage.load_run()(view, _inputs(plan, store, made), work)
-                _check_sources(stage, view, plan.parts.get("sources", {}))
+                _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
                 seconds = time.perf_counter() - start
                 manifest = _describe(plan, key, summary, work, seconds, flow_run)
                 manifest.write(work.out)
@@ -118,18 +119,20 @@ def _inputs(plan: StagePlan, store: Store, made: Mapping[str, Manifest]) -> dict
     return paths
 
 
-def _check_sources(stage: Stage, view: View, before: Mapping[str, str]) -> None:
-    """Refuse to publish what was read from changing sources: its key would be a lie."""
+def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Path) -> None:
+    """Refuse to publish what was read from changing sources: its key would be a lie. Lists their
+    files in `out`."""
     sources = stage.load_sources()
     if sources is None:
         return
-    with Memo(None) as memo:
-        now = sources(view, memo.digest)
+    recorder = Recorder(Memo(None).digest)
+    now = sources(view, recorder)
     if changed := sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n)):
         raise PipelineError(
             f"stage {stage.name}: {', '.join(changed)} changed while being read; nothing stored",
             "Run again when nobody writes to it.",
         )
+    recorder.write(out)
 
 
 @contextmanager

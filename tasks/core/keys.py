@@ -8,9 +8,10 @@ The unhashed parts are kept in the manifest, so that a difference can be named.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from tasks.core.closure import closure
@@ -21,8 +22,16 @@ from tasks.core.stage import Stage
 Parts = dict[str, Any]
 
 
-def own_parts(stage: Stage, config: Config, memo: Memo) -> Parts:
+def own_parts(
+    stage: Stage, config: Config, memo: Memo, digest_of: Callable[[Path], str] | None = None
+) -> Parts:
     """The parts of a stage's key that don't depend on other stages: config, sources, code, env.
+
+    Args:
+        stage: Whose key it is.
+        config: All settings.
+        memo: Remembers digests of files.
+        digest_of: Digests the files of the sources; by default the memo does.
 
     Raises:
         PipelineError: from the stage's `sources`, when what the settings point to is not there.
@@ -33,7 +42,7 @@ def own_parts(stage: Stage, config: Config, memo: Memo) -> Parts:
         "stage": stage.name,
         "schema": stage.schema,
         "config": view.slice(),
-        "sources": dict(sorted(sources(view, memo.digest).items())) if sources else {},
+        "sources": dict(sorted(sources(view, digest_of or memo.digest).items())) if sources else {},
         "code": closure(stage.run, memo),
         "env": {name: version(name) for name in sorted(stage.env)},
     }

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.core import changes, expected
 from tasks.core.causes import Cause, difference, nearest
+from tasks.core.changes import Recorder
 from tasks.core.config import Config
 from tasks.core.continuing import started
 from tasks.core.errors import PipelineError
@@ -62,6 +64,8 @@ class StagePlan:
     Attributes:
         key: None while it rests on an output that is not made yet.
         manifest: The artifact, for a HIT; otherwise the nearest earlier one, if any.
+        expected_seconds: 0 for a HIT; otherwise by past runs, None if it never ran.
+        expected_rows: Rows of the artifact, or that it will have as far as past runs tell.
     """
 
     stage: Stage
@@ -70,13 +74,8 @@ class StagePlan:
     key: str | None = None
     parts: Parts = field(default_factory=dict)
     manifest: Manifest | None = None
-
-    @property
-    def expected_seconds(self) -> float | None:
-        """What the stage took the last time it ran; 0 for a HIT, None if it never ran."""
-        if self.verdict == HIT:
-            return 0.0
-        return self.manifest.seconds if self.manifest else None
+    expected_seconds: float | None = None
+    expected_rows: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The form that `finetune plan --json` prints."""
@@ -112,7 +111,11 @@ class Planner:
         self.selected = selection.names(pipeline)
         self._force = frozenset(selection.force)
         self._store = store
-        self._own = {stage.name: own_parts(stage, config, memo) for stage in pipeline}
+        self._files = {stage.name: Recorder(memo.digest) for stage in pipeline}
+        self._own = {
+            stage.name: own_parts(stage, config, memo, self._files[stage.name])
+            for stage in pipeline
+        }
         self._pipeline = {stage.name: stage for stage in pipeline}
         self.artifacts: dict[str, Manifest] = {}
 
@@ -145,21 +148,79 @@ class Planner:
         own = self._own[stage.name]
         digests, unknown = self._inputs(stage, before)
         if unknown:
-            return self._behind(stage, own, unknown)
+            return self._behind(stage, own, unknown, before)
         parts = started(stage, full_parts(own, digests), self._store)
         key = key_of(parts)
         found = self._store.find(stage.name, key)
+        forced = stage.name in self._force
+        if found.manifest and not forced:
+            rows = expected.rows_out(found.manifest)
+            return StagePlan(stage, HIT, (), key, parts, found.manifest, 0.0, rows)
         earlier = self._store.recent(stage.name)
-        close = nearest(parts, earlier)
-        if stage.name in self._force:
-            return StagePlan(
-                stage, RUN, (Cause("forced", stage.name),), key, parts, found.manifest or close
-            )
-        if found.manifest:
-            return StagePlan(stage, HIT, (), key, parts, found.manifest)
-        if found.problem:
-            return StagePlan(stage, RUN, (Cause(*found.problem),), key, parts, close)
-        return StagePlan(stage, RUN, difference(parts, close), key, parts, close)
+        close = found.manifest or nearest(parts, earlier)
+        if forced:
+            causes: tuple[Cause, ...] = (Cause("forced", stage.name),)
+        elif found.problem:
+            causes = (Cause(*found.problem),)
+        else:
+            causes = self._told(stage, difference(parts, close), close, before)
+        cost = self._cost(stage, close, earlier, before)
+        return StagePlan(stage, RUN, causes, key, parts, close, *cost)
+
+    def _told(
+        self,
+        stage: Stage,
+        causes: tuple[Cause, ...],
+        close: Manifest | None,
+        before: Mapping[str, StagePlan],
+    ) -> tuple[Cause, ...]:
+        """Causes with the files and rows behind a change of data."""
+        if close is None or not any(cause.kind == "data" for cause in causes):
+            return causes
+        sources = {**close.parts.get("sources", {}), **self._own[stage.name]["sources"]}
+        folder = self._store.folder(stage.name, close.key)
+        causes = changes.with_files(causes, sources, folder, self._files[stage.name].files)
+        upstream = {name.partition(".")[0] for name in stage.inputs}
+        made = {name: m for name in upstream if (m := self._artifact(name, before))}
+        return tuple(changes.with_rows(self._store, causes, made))
+
+    def _cost(
+        self,
+        stage: Stage,
+        close: Manifest | None,
+        earlier: list[Manifest],
+        before: Mapping[str, StagePlan],
+    ) -> tuple[float | None, float | None]:
+        """Seconds that a stage will take and rows that it will have, going by past runs."""
+        if close is None:
+            return None, None
+        growth = self._growth(stage, close, before)
+        then = expected.rows_in(close)
+        past = expected.alike(self._own[stage.name]["config"], close, earlier)
+        seconds = expected.seconds_for(then and then * growth, past)
+        made = expected.rows_out(close)
+        return seconds, made and made * growth
+
+    def _growth(self, stage: Stage, close: Manifest, before: Mapping[str, StagePlan]) -> float:
+        """How many times as many rows the stage reads as an earlier run of it did."""
+        for name, digest in close.parts.get("inputs", {}).items():
+            upstream, _, output = name.partition(".")
+            made = self._artifact(upstream, before)
+            if made is not None and made.outputs.get(output) == digest:
+                continue  # this input is as it was
+            now: float | None = expected.rows_out(made)
+            if made is None and upstream in before:
+                now = before[upstream].expected_rows
+            then = expected.rows_out(self._store.with_output(upstream, output, digest))
+            if now and then:
+                return now / then
+        return 1.0
+
+    def _artifact(self, name: str, before: Mapping[str, StagePlan]) -> Manifest | None:
+        """The artifact of an earlier stage that this plan rests on, if it is there."""
+        if name in self.artifacts:
+            return self.artifacts[name]
+        return before[name].manifest if name in before and before[name].verdict == HIT else None
 
     def _inputs(
         self, stage: Stage, before: Mapping[str, StagePlan]
@@ -168,36 +229,29 @@ class Planner:
         digests, unknown = {}, []
         for name in stage.inputs:
             upstream, _, output = name.partition(".")
-            manifest = self.artifacts.get(upstream)
-            if manifest is None and upstream in before and before[upstream].verdict == HIT:
-                manifest = before[upstream].manifest
+            manifest = self._artifact(upstream, before)
             if manifest is None:
                 unknown.append(upstream)
             else:
                 digests[name] = manifest.outputs[output]
         return digests, list(dict.fromkeys(unknown))
 
-    def _behind(self, stage: Stage, own: Parts, unknown: list[str]) -> StagePlan:
+    def _behind(
+        self, stage: Stage, own: Parts, unknown: list[str], before: Mapping[str, StagePlan]
+    ) -> StagePlan:
         """The verdict behind a stage that runs: MAYBE, or RUN if something of its own changed."""
         earlier = self._store.recent(stage.name)
-        if stage.name in self._force:
-            return StagePlan(
-                stage,
-                RUN,
-                (Cause("forced", stage.name),),
-                None,
-                {},
-                earlier[0] if earlier else None,
-            )
-        if not earlier:
-            return StagePlan(stage, RUN, (Cause("never ran", stage.name),))
         close = nearest(own, earlier)
         causes = difference(own, close)
-        if causes:
-            return StagePlan(stage, RUN, causes, None, {}, close)
-        return StagePlan(
-            stage, MAYBE, tuple(Cause("data", name) for name in unknown), None, {}, close
-        )
+        if close is not None:
+            causes = self._told(stage, causes, close, before)
+        verdict = RUN
+        if stage.name in self._force:
+            causes = (Cause("forced", stage.name),)
+        elif not causes:
+            verdict, causes = MAYBE, tuple(Cause("data", name) for name in unknown)
+        cost = self._cost(stage, close, earlier, before)
+        return StagePlan(stage, verdict, causes, None, {}, close, *cost)
 
     def _check_upstream(self, stage: Stage, plans: Mapping[str, StagePlan]) -> None:
         """Refuse a selection that would have to use an artifact which is absent or out of date."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from tasks.core import manifest as manifests
@@ -67,13 +68,22 @@ class Store:
 
     def recent(self, stage: str, limit: int = 20) -> list[Manifest]:
         """Manifests of a stage, the last published first; their files are not checked."""
+        return list(islice(self._newest_first(stage), limit))
+
+    def with_output(self, stage: str, output: str, digest: str) -> Manifest | None:
+        """The last artifact of a stage whose output has this digest; its files are not checked."""
+        found = (m for m in self._newest_first(stage) if m.outputs.get(output) == digest)
+        return next(found, None)
+
+    def _newest_first(self, stage: str) -> Iterator[Manifest]:
         try:
             folders = [e for e in os.scandir(self.root / stage) if len(e.name) == KEY_DIGITS]
         except OSError:
-            return []
+            return
         folders.sort(key=lambda e: e.stat().st_mtime_ns, reverse=True)
-        read = (manifests.read(Path(e.path)) for e in folders[:limit])
-        return [m for m in read if m is not None]
+        for entry in folders:
+            if manifest := manifests.read(Path(entry.path)):
+                yield manifest
 
     def entry(self, manifest: Manifest, name: str) -> Path | None:
         """Path of the output or extra called `name` in an artifact; None if it has none."""

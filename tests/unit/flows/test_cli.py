@@ -15,7 +15,8 @@ def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profi
     assert [entry["stage"] for entry in plan] == STAGES
     assert {entry["verdict"] for entry in plan} == {"RUN"}
     assert set(plan[0]) == {"stage", "verdict", "causes", "key", "expected_seconds"}
-    assert plan[0]["causes"] == [{"kind": "never ran", "what": "base", "old": None, "new": None}]
+    (cause,) = plan[0]["causes"]
+    assert (cause["kind"], cause["what"]) == ("never ran", "base")
 
 
 def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
