@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.core.errors import PipelineError
+from tasks.core.pieces import Pieces
 
 CHAT = ("user", "assistant", "end")
 FIM = ("fim_prefix", "fim_suffix", "fim_middle")
@@ -51,6 +52,7 @@ class Marks:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
+        self._pieces = Pieces.of(self._backend)
         self._names = {
             token.content: number
             for number, token in tokenizer.added_tokens_decoder.items()
@@ -94,11 +96,8 @@ class Marks:
         """A text with the tokenizer's words in the place of its marks."""
         if "\0" not in text:
             return text
-        words = {number: name for name, number in self._names.items()}
-        vocabulary = self._tokenizer.convert_ids_to_tokens
-        return "".join(
-            p if isinstance(p, str) else words.get(p) or vocabulary(p) for p in self.pieces(text)
-        )
+        word = self._tokenizer.convert_ids_to_tokens
+        return "".join(p if isinstance(p, str) else word(p) for p in self.pieces(text))
 
     def _frame(self, name: str) -> list[Piece]:
         if name not in self._frames:
@@ -149,7 +148,19 @@ class Marks:
             at = token.end()
         return [piece for piece in (*found, text[at:]) if piece != ""]
 
+    def is_exact(self, text: str) -> bool:
+        """Whether it is known, without decoding them, that the ids of a text give it back."""
+        is_plain = text.isascii() and "\0" not in text
+        return is_plain and self._pieces is not None and self._pieces.exact
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._pieces is None:
+            return self._by_tokenizer(texts)
+        rest = iter(self._by_tokenizer([text for text in texts if not text.isascii()]))
+        encode = self._pieces.encode
+        return [encode(text) if text.isascii() else next(rest) for text in texts]
+
+    def _by_tokenizer(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 

@@ -46,23 +46,28 @@ class Encoder:
             logging.set_verbosity(level)
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Encoded]:
-        """Token ids of a batch of rows, each checked by decoding it again.
+        """Token ids of a batch of rows, each checked by decoding it again, or piece by piece.
 
         Raises:
             PipelineError: The tokenizer has no words for a mark in a text.
         """
         marks = self._marks
         before, after = marks.encode(prompts), marks.encode(completions)
+        pairs = list(zip(prompts, completions, strict=True))
+        doubtful = [i for i, pair in enumerate(pairs) if not all(map(marks.is_exact, pair))]
         texts = self._backend.decode_batch(
-            [p + c for p, c in zip(before, after, strict=True)], skip_special_tokens=False
+            [before[i] + after[i] for i in doubtful], skip_special_tokens=False
         )
+        wrong = {
+            i
+            for i, text in zip(doubtful, texts, strict=True)
+            if text != "".join(pairs[i]) and text != self._wanted(*pairs[i])
+        }
         encoded = []
-        for p, c, text, prompt, completion in zip(
-            before, after, texts, prompts, completions, strict=True
-        ):
-            prefix = [] if marks.starts_itself(prompt) else marks.prefix
-            exact = text == prompt + completion or text == self._wanted(prompt, completion)
-            encoded.append(Encoded([*prefix, *p, *c, self.eos], len(prefix) + len(p), exact))
+        for i, (p, c) in enumerate(zip(before, after, strict=True)):
+            prefix = [] if marks.starts_itself(prompts[i]) else marks.prefix
+            ids = [*prefix, *p, *c, self.eos]
+            encoded.append(Encoded(ids, len(prefix) + len(p), i not in wrong))
         return encoded
 
     def _wanted(self, prompt: str, completion: str) -> str:

@@ -1,6 +1,7 @@
 """Token ids waiting on disk until the packing plan knows their place: memory stays flat."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -33,9 +34,10 @@ class Spool:
 
     def append(self, rows: Sequence[Sequence[int]]) -> None:
         """Add rows at the end."""
-        flat = [token for row in rows for token in row]
-        self._stream.write(np.array(flat, dtype=np.int32).tobytes())
-        self._lengths.extend(map(len, rows))
+        lengths = list(map(len, rows))
+        flat = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=sum(lengths))
+        self._stream.write(flat.tobytes())
+        self._lengths.extend(lengths)
 
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row, in the order they were added."""
