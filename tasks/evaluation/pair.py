@@ -20,8 +20,8 @@ BASE, TUNED = "base", "tuned"
 class Pair:
     """Both models and their tokenizer."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: Any, tokenizer: Any, vram_gib: float | None = None) -> None:
+        self.model, self.tokenizer, self._vram_gib = model, tokenizer, vram_gib
 
     @classmethod
     def load(
@@ -40,7 +40,7 @@ class Pair:
             weights, quantization=quantization, device=device, dtype=dtype, vram_gib=vram_gib
         )
         tuned = PeftModel.from_pretrained(model, adapter, is_trainable=False)
-        return cls(tuned.eval(), load_tokenizer(tokenizer))
+        return cls(tuned.eval(), load_tokenizer(tokenizer), vram_gib)
 
     def only(self, who: str) -> AbstractContextManager[Any]:
         """Inside the block the model is `BASE` or `TUNED`."""
@@ -89,34 +89,41 @@ class Pair:
     def generate(
         self,
         who: str,
-        prompts: Sequence[str],
+        prompts: Sequence[Sequence[int]],
         *,
         max_new_tokens: int,
-        batch: int,
+        batch: int | None,
         stops: Sequence[tuple[int, ...]],
+        sampling: generation.Sampling = generation.GREEDY,
+        names: Sequence[str] | None = None,
         complete: Callable[[int, str], bool] | None = None,
-        done: Callable[[int, int], None] = lambda prompts, tokens: None,
+        done: Callable[[int, generation.Generated], None] = lambda index, generated: None,
     ) -> list[generation.Generated]:
-        """What one of the two writes after each prompt, greedily.
+        """What one of the two writes after each prompt.
 
         Args:
             who: `BASE` or `TUNED`.
-            prompts: Texts.
+            prompts: Token ids.
             max_new_tokens: As in `generation.generate`, like the others.
-            batch: Prompts continued together.
+            batch: Prompts continued together; None: as many as memory holds.
             stops: Sequences that end an answer.
+            sampling: How tokens are picked.
+            names: Of the prompts, for their draws.
             complete: Asked with (index of the prompt, text so far): is this enough?
-            done: Called with prompts and tokens finished so far.
+            done: Called with each answer as soon as it is finished.
         """
         enough = None if complete is None else lambda i, ids: complete(i, self.text(ids))
         with self.only(who):
             return generation.generate(
                 self.model,
-                generation.encode(self.tokenizer, prompts),
+                prompts,
                 max_new_tokens=max_new_tokens,
                 batch=batch,
                 pad_id=self.tokenizer.pad_token_id or 0,
                 stops=stops,
+                sampling=sampling,
+                names=names,
+                vram_gib=self._vram_gib,
                 complete=enough,
                 done=done,
             )

@@ -33,16 +33,18 @@ class Decoding:
 
     Attributes:
         max_new_tokens: Tokens to write at most.
-        batch: Prompts continued together.
+        batch: Prompts continued together; None: as many as memory holds.
         stops: Token sequences that end an answer.
     """
 
     max_new_tokens: int
-    batch: int
+    batch: int | None
     stops: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, tokenizer: Any, template: str, max_new_tokens: int, batch: int) -> "Decoding":
+    def of(
+        cls, tokenizer: Any, template: str, max_new_tokens: int, batch: int | None
+    ) -> "Decoding":
         """Ends at EOS and, where the template has one, at its end marker."""
         marker = "" if template == "completion" else templates.END
         return cls(max_new_tokens, batch, generation.stop_sequences(tokenizer, marker))
@@ -143,15 +145,21 @@ def _answers(
 ) -> list[Attempt]:
     title = f"{label}, {who}"
     report(title, 0, len(texts))
+    finished: list[int] = []
+
+    def done(index: int, generated: generation.Generated) -> None:
+        finished.append(generated.tokens)
+        report(title, len(finished), len(texts), f"{sum(finished):,} tokens")
+
     with clock.measure(f"generation, {title}") as part:
         written = pair.generate(
             who,
-            texts,
+            generation.encode(pair.tokenizer, texts),
             max_new_tokens=decoding.max_new_tokens,
             batch=decoding.batch,
             stops=decoding.stops,
             complete=complete,
-            done=lambda count, tokens: report(title, count, len(texts), f"{tokens:,} tokens"),
+            done=done,
         )
         part.tokens = sum(w.tokens for w in written)
     return [_attempt(pair.text(w.ids), w) for w in written]

@@ -65,11 +65,12 @@ class EvaluateSettings(Section):
     max_new_tokens: int = Field(
         512, ge=1, le=16_384, description="Tokens that a model may write for one prompt."
     )
-    generation_batch: int = Field(
-        16,
+    generation_batch: int | None = Field(
+        None,
         ge=1,
         le=1024,
-        description="Prompts that are continued together; greedy text can depend on it.",
+        description="Prompts that are continued together, which greedy text can depend on in its "
+        "last bits; null: as many as the GPU's free memory holds, 16 on a CPU.",
     )
     seed: int = Field(
         0, ge=0, lt=2**32, description="Chooses rows, prompts and problems where not all are used."

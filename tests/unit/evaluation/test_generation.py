@@ -1,11 +1,15 @@
 """Greedy text: what plain greedy decoding gives, in batches, ended by whole sequences."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import StableLmConfig
 
-from tasks.evaluation import generation
+from benchmarks import random_model
+from tasks.core.errors import PipelineError
+from tasks.evaluation import generation, slots
 from tasks.evaluation.generation import generate
 from tasks.evaluation.pair import BASE, TUNED, Pair
 
@@ -101,3 +105,81 @@ def test_a_prompt_gets_the_very_tokens_of_the_training_data(pair: Pair, inputs: 
     rows = pq.read_table(inputs["tokenize.test"] / "rows.parquet").to_pylist()
     wanted = [row["input_ids"][: row["prompt_tokens"]] for row in rows]
     assert generation.encode(pair.tokenizer, prompts) == wanted
+
+
+def test_rows_that_end_at_different_times_hand_their_places_on(pair: Pair) -> None:
+    lengths = [8, 40, 16, 96, 24]  # the cache is 64 columns wide at first, so rows must be moved
+    found = run(pair, new=96, batch=2, complete=lambda i, ids: len(ids) >= lengths[i])
+    assert [g.ids for g in found] == [
+        naive(pair, p, n) for p, n in zip(PROMPTS, lengths, strict=True)
+    ]
+
+
+def test_with_room_for_more_rows_later_the_texts_are_the_same(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[7] * 150, *PROMPTS, [8, 9]]
+    rows = []
+    # two rows of the long prompt's width, eight of the others'
+    monkeypatch.setattr(generation, "room_tokens", lambda model, cap: (512, 99))
+    whole = generation.Slots.reshape
+
+    def reshape(slots: Any, keep: Any, count: int, longest: int) -> None:
+        rows.append(count)
+        whole(slots, keep, count, longest)
+
+    monkeypatch.setattr(generation.Slots, "reshape", reshape)
+    found = run(pair, prompts, new=20, batch=None)
+    assert [g.ids for g in found] == [naive(pair, p, 20) for p in prompts]
+    assert max(rows) > 2
+
+
+def test_a_promise_of_memory_that_was_not_kept_costs_rows_and_no_answer(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    step = generation.Step.__call__
+
+    def full(self: Any, *arguments: Any) -> Any:
+        tried.append(self._slots.rows)
+        if self._slots.rows > 1:
+            raise torch.OutOfMemoryError
+        return step(self, *arguments)
+
+    plain = run(pair)
+    monkeypatch.setattr(generation.Step, "__call__", full)
+    assert run(pair, batch=4) == plain
+    assert tried[:3] == [4, 2, 1]
+
+
+def test_no_room_for_one_row_is_said(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any, *arguments: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(generation.Step, "__call__", full)
+    with pytest.raises(PipelineError, match="no room for one text of 8 tokens and 8 new ones"):
+        run(pair, batch=1)
+
+
+def test_drawn_texts_hang_on_seed_and_name_and_not_on_the_batch(pair: Pair) -> None:
+    sampling = generation.Sampling(temperature=1.0, seed=3)
+    one, five = (run(pair, batch=n, sampling=sampling) for n in (1, 5))
+    assert one == five
+    assert one != run(pair, batch=1, sampling=generation.Sampling(temperature=1.0, seed=4))
+    named = run(pair, [PROMPTS[0]] * 3, sampling=sampling, names=["a", "b", "a"])
+    assert named[0] == named[2] != named[1]
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.2]).log().repeat(4000, 1)
+    picked = generation._Picker(generation.Sampling(1.0), None)(logits, range(4000))
+    shares = [picked.count(token) / 4000 for token in range(3)]
+    assert shares == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+    cut = generation._Picker(generation.Sampling(1.0, top_p=0.6), None)(logits, range(4000))
+    assert set(cut) == {0, 1}
+
+
+def test_a_token_of_stable_code_3b_takes_320_kib() -> None:
+    shape = StableLmConfig(**random_model.SHAPE)
+    model = SimpleNamespace(config=shape, dtype=torch.bfloat16)
+    assert slots.token_bytes(model) == 320 * 1024
