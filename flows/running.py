@@ -29,7 +29,11 @@ class Runner:
         self._session = session
         self._request = request
         self._record = RunRecord(
-            runs.new_id(), request.profile, tuple(request.overrides), {}, str(flow_run.id or "")
+            runs.new_id(session.store.root),
+            request.profile,
+            tuple(request.overrides),
+            {},
+            str(flow_run.id or ""),
         )
         for name, manifest in session.planner.artifacts.items():
             self._note(name, manifest)

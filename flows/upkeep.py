@@ -44,7 +44,7 @@ def _plan_of(session: Session, stage: str) -> StagePlan:
 
 def adopt(request: Request, stage: str) -> int:
     """Keep what the user changed in an artifact by hand."""
-    with open_session(request) as session:
+    with open_session(request) as session, session.store.in_use():
         plan = _plan_of(session, stage)
         if plan.key is None:
             raise PipelineError(
@@ -58,7 +58,7 @@ def adopt(request: Request, stage: str) -> int:
 
 def accept(request: Request, stage: str, undo: bool) -> int:
     """Declare a change of code or packages harmless for a stage, or take that back."""
-    with open_session(request) as session:
+    with open_session(request) as session, session.store.in_use():
         plan = _plan_of(session, stage)
         if undo:
             upkeep.undo_accept(session.store, plan)

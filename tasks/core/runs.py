@@ -24,7 +24,7 @@ class RunRecord:
     """One run.
 
     Attributes:
-        id: Start time and process, such as "20260102T030405-4711".
+        id: Start time, number and process, such as "20260102T030405-0001-4711".
         keys: Key of the artifact of each stage that the run made or found.
     """
 
@@ -47,9 +47,15 @@ class RunRecord:
         temporary.rename(path)
 
 
-def new_id() -> str:
-    """An id for a run that starts now in this process."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+def new_id(root: Path) -> str:
+    """An id for a run that starts now in this process, behind all that are on record.
+
+    A clock that was set back does not put a new run before older ones: "the last run" and what
+    `gc` keeps go by this order.
+    """
+    known = [name.partition("-")[0] for name in ids(root)]
+    start = max([f"{datetime.now(UTC):%Y%m%dT%H%M%S}", *known[-1:]])
+    return f"{start}-{known.count(start) + 1:04}-{os.getpid()}"
 
 
 def ids(root: Path) -> list[str]:

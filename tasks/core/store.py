@@ -23,6 +23,7 @@ from tasks.core.progress import say
 from tasks.core.stage import Work
 
 KEY_DIGITS = 12
+TRASH = ".trash"
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,10 @@ class Store:
         return locked(self.root / ".locks" / "store", say_waiting, shared=True)
 
     def sweep(self) -> None:
-        """Tidy up after dead runs: publish work that was whole, remove what holds no checkpoint."""
+        """Tidy up after the dead: publish work that was whole, remove what holds no checkpoint and
+        what was being thrown away."""
+        for discarded in (self.root / TRASH).glob("*"):
+            shutil.rmtree(discarded, ignore_errors=True)
         for folder in (self.root / ".work").glob("*"):
             lock = self.root / ".locks" / folder.name
             if is_locked(lock):

@@ -6,7 +6,7 @@ Every change is one rename or one manifest written whole, so that a kill half-wa
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.plan import HIT, StagePlan
-from tasks.core.store import KEY_DIGITS, Store, is_locked
+from tasks.core.stage import CHAMPION
+from tasks.core.store import KEY_DIGITS, TRASH, Store, is_locked
 
-TRASH = ".trash"
+Name = tuple[str, str]  # stage and folder of an artifact
 
 
 def artifacts(root: Path) -> Iterator[Path]:
@@ -150,22 +151,44 @@ def find_garbage(root: Path, keep_last: int, keep_days: float, pinned: frozenset
     """
     kept_runs = {*(runs.ids(root)[-keep_last:] if keep_last else []), *runs.since(root, keep_days)}
     records = [runs.read(root, run) for run in kept_runs]
-    kept = {(stage, key[:KEY_DIGITS]) for r in records for stage, key in r.keys.items()}
+    names = {(stage, key[:KEY_DIGITS]) for r in records for stage, key in r.keys.items()}
     pinned_names = {key[:KEY_DIGITS] for key in pinned}
-    folders, seconds = [], 0.0
-    for folder in artifacts(root):
-        if (folder.parent.name, folder.name) in kept or folder.name in pinned_names:
-            continue
-        folders.append(folder)
-        manifest = manifests.read(folder)
-        seconds += manifest.seconds if manifest else 0.0
-    leftovers = list((root / TRASH).glob("*"))
+    found = {(folder.parent.name, folder.name): folder for folder in artifacts(root)}
+    names |= {name for name in found if name[1] in pinned_names}
+    kept = names | _rested_on(found, names)
+    folders = [folder for name, folder in found.items() if name not in kept]
+    costs = (manifests.read(folder) for folder in folders)
+    leftovers = [*(root / TRASH).glob("*"), *(root / runs.FOLDER).glob("*.tmp")]
     for work in (root / ".work").glob("*"):
         stage, _, name = work.name.rpartition("-")
         if (stage, name) not in kept and not is_locked(root / ".locks" / work.name):
             leftovers.append(work)
     size = sum(_freed_bytes(p) for p in (*folders, *leftovers))
+    seconds = sum(manifest.seconds for manifest in costs if manifest)
     return Garbage(tuple(folders), tuple(leftovers), size, seconds)
+
+
+def _rested_on(found: Mapping[Name, Path], kept: Set[Name]) -> set[Name]:
+    """The artifacts that the kept ones were made from, and those that these were made from.
+
+    An input is known by its digest: where several artifacts hold it, one that is kept anyway will
+    do, else one of them is.
+    """
+    read = {name: m for name, folder in found.items() if (m := manifests.read(folder))}
+    holders: dict[tuple[str, str, str], list[Name]] = {}
+    for name, manifest in read.items():
+        for output, digest in manifest.outputs.items():
+            holders.setdefault((manifest.stage, output, digest), []).append(name)
+    more: set[Name] = set()
+    waiting = [name for name in kept if name in read]
+    while waiting:
+        for label, digest in read[waiting.pop()].parts.get("inputs", {}).items():
+            stage, _, output = label.removeprefix(CHAMPION).partition(".")
+            candidates = holders.get((stage, output, digest), [])
+            if candidates and not any(name in kept or name in more for name in candidates):
+                more.add(candidates[-1])
+                waiting.append(candidates[-1])
+    return more
 
 
 def collect(root: Path, garbage: Garbage) -> None:
@@ -173,18 +196,22 @@ def collect(root: Path, garbage: Garbage) -> None:
     for path in garbage.folders:
         _discard(root, path)
     for path in garbage.leftovers:
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _discard(root: Path, folder: Path) -> None:
     trash = root / TRASH / f"{folder.parent.name}-{folder.name}-{os.getpid()}"
     trash.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(trash)
-    shutil.rmtree(trash)
+    shutil.rmtree(trash, ignore_errors=True)  # a run that starts sweeps what is left of it
 
 
 def _freed_bytes(folder: Path) -> int:
-    stats = (path.lstat() for path in folder.rglob("*") if not path.is_dir())
+    paths = folder.rglob("*") if folder.is_dir() else [folder]
+    stats = (path.lstat() for path in paths if not path.is_dir())
     return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
 
 

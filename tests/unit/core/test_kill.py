@@ -9,11 +9,58 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import upkeep
+from tasks.core import keys, upkeep
 from tasks.core.memo import Memo
+from tasks.core.runs import RunRecord
 from tasks.core.store import is_locked
 
 KILLS_IN_A_ROW = 100
+
+
+def deadly_steps(kill_at: int) -> list[int]:
+    """Let this process kill itself before or after its n-th step on the disk; the count so far."""
+    steps = [0]
+
+    def step() -> None:
+        steps[0] += 1
+        if steps[0] == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(function: Callable) -> Callable:
+        def wrapped(*arguments, **options):
+            step()
+            result = function(*arguments, **options)
+            step()
+            return result
+
+        return wrapped
+
+    for owner, name in (
+        (Path, "rename"),
+        (Path, "write_text"),
+        (Path, "mkdir"),
+        (Path, "unlink"),
+        (os, "fsync"),
+        (os, "link"),
+        (os, "unlink"),
+        (shutil, "rmtree"),
+    ):
+        setattr(owner, name, deadly(getattr(owner, name)))
+    return steps
+
+
+def killed_at(step: int, work: Callable[[], object]) -> bool:
+    """Do `work` in a forked process that is killed at a step; False if it came to its end."""
+    if child := os.fork():
+        status = os.waitpid(child, 0)[1]
+        assert status in (0, signal.SIGKILL), status
+        return status != 0
+    try:
+        deadly_steps(step)
+        work()
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
 
 
 class Victim:
@@ -42,37 +89,13 @@ class Victim:
         return status != 0
 
     def _run(self, kill_at: int) -> None:
-        steps = 0
-
-        def step() -> None:
-            nonlocal steps
-            steps += 1
-            if steps == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def deadly(function: Callable) -> Callable:
-            def wrapped(*arguments, **options):
-                step()
-                result = function(*arguments, **options)
-                step()
-                return result
-
-            return wrapped
-
-        for owner, name in (
-            (Path, "rename"),
-            (Path, "write_text"),
-            (Path, "mkdir"),
-            (os, "fsync"),
-            (shutil, "rmtree"),
-        ):
-            setattr(owner, name, deadly(getattr(owner, name)))
+        steps = deadly_steps(kill_at)
         for name in ("read", "sort", "join"):
             setattr(self.toy, name, self._logged(name, getattr(self.toy, name)))
         pipeline = self.toy.Pipeline(self.artifacts)
         pipeline.store.sweep()
         pipeline.run()
-        (self.root / "steps").open("w").write(str(steps))
+        (self.root / "steps").open("w").write(str(steps[0]))
 
     def _logged(self, name: str, run: Callable) -> Callable:
         def wrapped(config, inputs, work):
@@ -168,3 +191,56 @@ def test_twenty_processes_on_one_store_make_each_artifact_once(victim):
     running = [victim.start() for _ in range(20)]
     assert [os.waitpid(child, 0)[1] for child in running] == [0] * 20
     assert sorted(victim.ran()) == ["join", "read", "sort"]
+
+
+def recorded_run(pipeline, number: int) -> None:
+    """A run with its record, as the flow leaves it."""
+    pipeline.run()
+    keys = {plan.stage.name: plan.key for plan in pipeline.plan()}
+    RunRecord(f"2026010{number}T000000-0001-1", "p", (), keys).write(pipeline.store.root)
+
+
+def test_collection_killed_at_any_step_loses_nothing_kept_and_leaves_nothing(toy, tmp_path):
+    toy.Pipeline(tmp_path / "warm").run()
+    step = 1
+    while True:
+        root = tmp_path / str(step)
+        pipeline = toy.Pipeline(root)
+        for number, words in enumerate(("pear fig", "kiwi plum"), 1):
+            toy.SOURCE.write_text(words)
+            recorded_run(pipeline, number)
+
+        def collect(root=root) -> None:
+            upkeep.collect(root, upkeep.find_garbage(root, 1, 0, frozenset()))
+
+        killed = killed_at(step, collect)
+        assert pipeline.verdicts() == ["HIT", "HIT", "HIT"], f"killed at step {step}"
+        assert all(problem is None for _, problem in upkeep.verify(root, Memo(None), deep=True))
+        pipeline.store.sweep()
+        assert list((root / ".trash").glob("*")) == []
+        collect()
+        assert len(list(upkeep.artifacts(root))) == 3
+        if not killed:
+            break
+        step += 1
+    assert step > 10
+
+
+def test_acceptance_killed_at_any_step_is_whole_or_absent(toy, tmp_path, monkeypatch):
+    toy.Pipeline(tmp_path / "warm").run()
+    real = keys.closure
+    changed = {"toy:sort": {"tasks.sorting": {"order": "new"}}}
+    step, killed = 1, True
+    while killed:
+        pipeline = toy.Pipeline(tmp_path / str(step))
+        monkeypatch.setattr(keys, "closure", real)
+        pipeline.run()
+        monkeypatch.setattr(keys, "closure", lambda run, memo: changed.get(run) or real(run, memo))
+        plan = pipeline.plan()[1]
+        killed = killed_at(step, lambda p=pipeline, plan=plan: upkeep.accept(p.store, plan))
+        pipeline.store.sweep()
+        assert pipeline.verdicts()[0] == "HIT"
+        assert pipeline.verdicts()[1] in (("HIT", "RUN") if killed else ("HIT",))
+        check_store(pipeline.store.root)
+        step += 1
+    assert step > 10
