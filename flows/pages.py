@@ -35,7 +35,7 @@ def publish(stage: str, folder: Path) -> None:
 
 
 def publish_plan(markdown: str) -> None:
-    """Show what runs, and why."""
+    """Show what runs, and why; in the end what ran."""
     create_markdown_artifact(markdown, key="plan", description="What runs, and why")
 
 

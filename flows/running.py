@@ -38,6 +38,7 @@ class Runner:
         for name, manifest in session.planner.artifacts.items():
             self._note(name, manifest)
         self._results: dict[str, dict[str, Any]] = {}
+        self._ran: list[tuple[StagePlan, Manifest]] = []
         self._nothing = all(plan.verdict == HIT for plan in session.plans)
 
     def __call__(self, name: str) -> None:
@@ -60,6 +61,7 @@ class Runner:
         manifest = Manifest.from_plain(result)
         session.planner.made(manifest)
         self._note(name, manifest)
+        self._ran.append((plan, manifest))
         progress.say(words.finished(plan, manifest))
         pages.publish(name, session.store.folder(name, manifest.key))
 
@@ -82,7 +84,13 @@ class Runner:
             progress.say(f"not promoted: {refused.problem}")
 
     def ending(self) -> dict[str, str] | State[dict[str, str]]:
-        """What the flow returns: the folders; see `flows.guarding.ending`."""
+        """What the flow returns: the folders; see `flows.guarding.ending`.
+
+        The plan on the run's page is followed by what came of it: behind a stage that ran, the
+        reasons are known only now.
+        """
+        if not self._nothing:
+            pages.publish_plan(words.ran_markdown(self._ran))
         return guarding.ending(self.folders(), self._nothing)
 
     def _note(self, name: str, manifest: Manifest) -> None:

@@ -7,13 +7,13 @@ from flows.session import Request, Session, open_session
 from tasks.core import champion as champions
 from tasks.core import manifest as manifests
 from tasks.core import runs, upkeep
-from tasks.core.causes import difference
+from tasks.core.changes import between
 from tasks.core.errors import PipelineError
 from tasks.core.home import home
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.plan import StagePlan
-from tasks.core.store import KEY_DIGITS, locked
+from tasks.core.store import KEY_DIGITS, Store, locked
 
 
 def root() -> Path:
@@ -97,17 +97,19 @@ def diff(first: str, second: str) -> int:
     """What differs between two runs: parts of keys, and measured values that moved with them."""
     a, b = runs.read(root(), first), runs.read(root(), second)
     print(f"{a.id} ({a.profile}) -> {b.id} ({b.profile})")
+    store = Store(root(), Memo(None))
+    made = {stage: m for stage, key in b.keys.items() if (m := _manifest(stage, key))}
     same = []
     for stage in dict.fromkeys([*a.keys, *b.keys]):
-        old, new = _manifest(stage, a.keys.get(stage)), _manifest(stage, b.keys.get(stage))
+        old, new = _manifest(stage, a.keys.get(stage)), made.get(stage)
         if a.keys.get(stage) == b.keys.get(stage):
             same.append(stage)
         elif old is None or new is None:
             which = first if old is None else second
             print(f"{stage:<10}no artifact of run {which} any more")
         else:
-            for cause in difference(new.parts, old):
-                print(f"{stage:<10}{cause}")
+            for cause in between(store, old, new, made):
+                print(f"{stage:<10}{words.cause_line(cause)}")
             _print_moved(stage, old, new)
     print(f"same: {', '.join(same) or 'none'}")
     return 0

@@ -72,6 +72,19 @@ def plan_markdown(plans: Sequence[StagePlan]) -> str:
     return f"{total(plans)}\n\n{head}" + "\n".join(rows) + "\n"
 
 
+def ran_markdown(ran: Sequence[tuple[StagePlan, Manifest]]) -> str:
+    """What ran and why, and what did not, as a table for Prefect's page."""
+    rows = []
+    for plan, manifest in ran:
+        hit = plan.verdict == HIT
+        why, took = ("", "cached") if hit else (reason(plan), duration(manifest.seconds))
+        result = _cell(summary_line(manifest))
+        rows.append(f"| {plan.stage.name} | {_cell(why)} | {took} | {result} |")
+    count = sum(plan.verdict != HIT for plan, _ in ran)
+    head = "| stage | ran because | took | result |\n|---|---|---|---|\n"
+    return f"{count} of {len(ran)} stages ran.\n\n{head}" + "\n".join(rows) + "\n"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 

@@ -12,8 +12,7 @@ from tasks.core.home import home
 from tasks.core.memo import Memo
 from tasks.core.sandbox import BUBBLEWRAP
 from tasks.core.sandbox import levels as sandbox_levels
-from tasks.core.store import Store, is_locked
-from tasks.core.upkeep import TRASH
+from tasks.core.store import TRASH, Store, is_locked
 
 GIB = 2**30
 FREE_GIB = 20.0  # a 3B model: 16-bit copy, merged model, checkpoints

@@ -6,12 +6,12 @@ their ids, where both artifacts are still there.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tasks.core import manifest as manifests
-from tasks.core.causes import Cause
+from tasks.core.causes import Cause, difference
 from tasks.core.home import home
 from tasks.core.manifest import Manifest
 from tasks.core.store import Store
@@ -47,27 +47,51 @@ class Recorder:
 
 
 def with_files(
-    causes: Sequence[Cause], sources: Mapping[str, str], folder: Path, now: Mapping[str, str]
+    causes: Sequence[Cause],
+    sources: Collection[str],
+    before: Mapping[str, str] | None,
+    now: Mapping[str, str] | None,
 ) -> tuple[Cause, ...]:
     """Causes with the changed files told by the last of those that name a source.
 
     Args:
         causes: From `causes.difference`.
         sources: Names of the sources, from the key's parts.
-        folder: The artifact that was compared with.
-        now: `Recorder.files` of the sources as they are.
+        before: Files of the sources at the artifact that was compared with.
+        now: The same as they are.
     """
     named = [i for i, c in enumerate(causes) if c.kind == "data" and c.what in sources]
-    try:
-        before = json.loads((folder / SOURCES).read_bytes().decode("utf-8", "surrogateescape"))
-    except (OSError, ValueError):
-        return tuple(causes)
-    text = changed_files(before, now)
-    if not named or not text:
+    if not named or before is None or now is None:
         return tuple(causes)
     told = list(causes)
-    told[named[-1]] = replace(told[named[-1]], detail=text)
+    told[named[-1]] = replace(told[named[-1]], detail=changed_files(before, now))
     return tuple(told)
+
+
+def between(
+    store: Store, old: Manifest, new: Manifest, made: Mapping[str, Manifest]
+) -> list[Cause]:
+    """What differs between two artifacts of a stage.
+
+    Args:
+        store: Holds both.
+        old: The one before.
+        new: The one after.
+        made: Manifests of the stages that `new` rests on.
+    """
+    sources = {*old.parts.get("sources", {}), *new.parts.get("sources", {})}
+    files = (files_of(store, manifest) for manifest in (old, new))
+    return with_rows(store, with_files(difference(new.parts, old), sources, *files), made)
+
+
+def files_of(store: Store, manifest: Manifest) -> dict[str, str] | None:
+    """Files of the sources that an artifact was made from; None if it has no list of them."""
+    path = store.folder(manifest.stage, manifest.key) / SOURCES
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+    except (OSError, ValueError):
+        return None
+    return {str(name): str(digest) for name, digest in found.items()}
 
 
 def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> str:

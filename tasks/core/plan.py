@@ -177,9 +177,9 @@ class Planner:
         """Causes with the files and rows behind a change of data."""
         if close is None or not any(cause.kind == "data" for cause in causes):
             return causes
-        sources = {**close.parts.get("sources", {}), **self._own[stage.name]["sources"]}
-        folder = self._store.folder(stage.name, close.key)
-        causes = changes.with_files(causes, sources, folder, self._files[stage.name].files)
+        sources = {*close.parts.get("sources", {}), *self._own[stage.name]["sources"]}
+        before_files = changes.files_of(self._store, close)
+        causes = changes.with_files(causes, sources, before_files, self._files[stage.name].files)
         upstream = {name.partition(".")[0] for name in stage.inputs}
         made = {name: m for name in upstream if (m := self._artifact(name, before))}
         return tuple(changes.with_rows(self._store, causes, made))
