@@ -21,11 +21,11 @@ from tasks.core import manifest as manifests
 from tasks.core import progress, templates
 from tasks.core.config import Config
 from tasks.core.errors import PipelineError
-from tasks.core.execution import gpu_lock
 from tasks.core.home import home
 from tasks.core.memo import Memo
 from tasks.core.plan import HIT
 from tasks.core.store import KEY_DIGITS, Store
+from tasks.core.turns import gpu_turn
 
 CHAMPION, ADAPTER = "champion", "adapter"
 INTERRUPTED = 130
@@ -217,7 +217,8 @@ def _device_lock(config: Config) -> AbstractContextManager[None]:
 
     if pick_device(config.hardware.device).type == "cpu":
         return nullcontext()
-    return gpu_lock(config)
+    hardware = config.hardware.model_copy(update={"quiet_hours": None})  # somebody waits here
+    return gpu_turn(hardware)
 
 
 class _Told:

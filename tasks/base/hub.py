@@ -4,6 +4,7 @@ A model that is in the cache, whole, is not fetched again and needs no network.
 """
 
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from tasks.base.folder import CONFIG_FILES, TOKENIZER_FILES
 from tasks.core.errors import PipelineError
+from tasks.core.network import retried
 from tasks.core.progress import report, say
 
 PATTERNS = [
@@ -41,11 +43,14 @@ def download(hub_id: str, revision: str) -> Path:
     say(f"fetching {hub_id} at {revision[:12]} (kept in the hub's cache)")
     local = "Or download the model elsewhere and name its folder with base.path."
     try:
-        return Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=PATTERNS, tqdm_class=_reporting_bar()
-            )
+        fetch = partial(
+            snapshot_download,
+            hub_id,
+            revision=revision,
+            allow_patterns=PATTERNS,
+            tqdm_class=_reporting_bar(),
         )
+        return Path(retried(fetch, hub_id))
     except GatedRepoError as error:
         raise PipelineError(
             f"{hub_id} is behind a licence that this machine has not accepted",

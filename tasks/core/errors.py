@@ -22,6 +22,10 @@ class PipelineError(Exception):
         self.remedy = remedy
 
 
+class StopError(PipelineError):
+    """Work that was asked to stop and left a checkpoint: run again, it goes on."""
+
+
 class StageError(Exception):
     """A stage that failed for a reason that is not the user's input."""
 

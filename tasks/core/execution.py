@@ -9,34 +9,35 @@ the sources did not change under the run, write the manifest, rename.
 import dataclasses
 import errno
 import logging
-import os
 import platform
 import resource
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from tasks.core import continuing
+from tasks.core import continuing, progress
 from tasks.core import manifest as manifests
 from tasks.core.changes import Recorder
 from tasks.core.config import Config, View
-from tasks.core.errors import PipelineError, StageError
+from tasks.core.errors import PipelineError, StageError, StopError
 from tasks.core.home import REPOSITORY
+from tasks.core.hours import quiet_now
 from tasks.core.keys import version
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.plan import StagePlan
-from tasks.core.progress import say
+from tasks.core.progress import Sink, say
 from tasks.core.stage import Stage, Summary, Work
-from tasks.core.store import Store, locked
+from tasks.core.store import Store
+from tasks.core.turns import gpu_turn, time_limit
 
+LOG = "log.txt"  # of the stage, in its artifact
 VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "prefect", "pyarrow")
 
 
@@ -73,13 +74,14 @@ def execute(
         if manifest is None:
             log = store.root / ".logs" / f"{stage.name}-{key[:12]}.log"
             view = View(config, stage.reads, stage.name)
-            start = time.perf_counter()
-            with gpu_lock(config) if stage.gpu else nullcontext(), _logged(log, stage.name):
-                summary = stage.load_run()(view, _inputs(plan, store, made), work)
+            with _logged(log, stage.name):
+                run = partial(stage.load_run(), view, _inputs(plan, store, made), work)
+                summary, seconds = _in_turn(run, stage, config)
                 _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
-                seconds = time.perf_counter() - start
+                shutil.copyfile(log, work.out / LOG)
                 manifest = _describe(plan, key, summary, work, seconds, flow_run)
                 manifest.write(work.out)
+            log.unlink()
         store.publish(manifest, work)
         return manifest
 
@@ -135,20 +137,52 @@ def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Pat
     recorder.write(out)
 
 
-@contextmanager
-def gpu_lock(config: Config) -> Iterator[None]:
-    """Hold the machine's GPU for one stage, whoever started it; on the CPU nothing is locked."""
-    if config.hardware.device == "cpu":
-        yield
-        return
-    path = Path(tempfile.gettempdir()) / f"finetune-gpu-{os.getuid()}.lock"
-    with locked(path, lambda: say("another run holds the GPU; waiting for it")):
-        yield
+def _in_turn(run: Callable[[], Summary], stage: Stage, config: Config) -> tuple[Summary, float]:
+    """Run a stage when it is its turn; again if it paused for quiet hours.
+
+    Returns: What it told, and the seconds that it ran, waiting apart.
+    """
+    hardware, seconds = config.hardware, 0.0
+    while True:
+        turn = gpu_turn(hardware) if stage.gpu else nullcontext()
+        with turn, time_limit(stage.name, hardware.stage_minutes):
+            start = time.perf_counter()
+            try:
+                summary = run()
+                return summary, seconds + time.perf_counter() - start
+            except StopError:
+                if quiet_now(hardware.quiet_hours) is None:
+                    raise
+                seconds += time.perf_counter() - start
+
+
+class _Log:
+    """What a stage says, also written to its log.
+
+    Args:
+        handler: Of the log.
+        watcher: Who is told besides.
+    """
+
+    def __init__(self, handler: logging.Handler, watcher: Sink | None) -> None:
+        self._watcher = watcher
+        self._logger = logging.Logger("said")  # of its own, so that nothing else prints it
+        self._logger.addHandler(handler)
+
+    def update(self, label: str, done: float, total: float | None, note: str) -> None:
+        if self._watcher is not None:
+            self._watcher.update(label, done, total, note)
+
+    def message(self, text: str) -> None:
+        self._logger.info(text)
+        if self._watcher is not None:
+            self._watcher.message(text)
 
 
 @contextmanager
 def _logged(log: Path, stage: str) -> Iterator[None]:
-    """Write what is logged while a stage runs to its log; turn a failure into a `StageError`."""
+    """Write what is said and logged while a stage runs to its log; turn a failure into a
+    `StageError`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -156,7 +190,8 @@ def _logged(log: Path, stage: str) -> Iterator[None]:
     root.addHandler(handler)
     logging.captureWarnings(True)
     try:
-        yield
+        with progress.sink(_Log(handler, progress.watcher())):
+            yield
     except PipelineError:
         raise
     except Exception as error:

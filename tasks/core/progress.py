@@ -41,6 +41,11 @@ def is_watched() -> bool:
     return _sink.get() is not None
 
 
+def watcher() -> Sink | None:
+    """Whoever has set a sink."""
+    return _sink.get()
+
+
 def report(label: str, done: float, total: float | None = None, note: str = "") -> None:
     """Tell how far the work called `label` is."""
     if (target := _sink.get()) is not None:

@@ -8,12 +8,14 @@ of a file. The hub's are streamed at a pinned commit.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from tasks.core.errors import PipelineError
+from tasks.core.network import retried
 from tasks.core.progress import say
 from tasks.ingestion.readers import READERS, Items, Problem, read_records, records_of_table
 
@@ -64,7 +66,8 @@ def local_parts(
 def hub_part(
     hub_id: str, revision: str, subset: str | None, split: str, columns: Sequence[str]
 ) -> Part:
-    """A split of a data set on the hub, streamed at a commit.
+    """A split of a data set on the hub, streamed at a commit; once it streams, the library itself
+    asks again where the network fails.
 
     Raises:
         PipelineError: The hub can't be reached, or has no such data set, commit or split.
@@ -73,9 +76,15 @@ def hub_part(
 
     say(f"streaming {hub_id} at {revision[:12]}")
     try:
-        found = datasets.load_dataset(
-            hub_id, name=subset, revision=revision, split=split, streaming=True
+        ask = partial(
+            datasets.load_dataset,
+            hub_id,
+            name=subset,
+            revision=revision,
+            split=split,
+            streaming=True,
         )
+        found = retried(ask, hub_id)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise PipelineError(
             f"{hub_id} at {revision[:12]}, split {split!r}, can't be read: {_line(error)}",

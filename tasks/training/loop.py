@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import PipelineError, StopError
 from tasks.core.modeling import WindowTensors, peak_vram_gib, window_tensors
 from tasks.core.progress import report
 from tasks.core.windows import Window
@@ -285,9 +285,9 @@ def on_cpu(state: Any) -> Any:
     return state
 
 
-def stopped(step: int, total: int) -> PipelineError:
+def stopped(step: int, total: int) -> StopError:
     """The error of a run that was asked to stop, after its checkpoint."""
-    return PipelineError(
+    return StopError(
         f"training was stopped at step {step} of {total}", "Run again: it goes on from this step."
     )
 

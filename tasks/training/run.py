@@ -34,7 +34,7 @@ from tasks.training.metrics import read_metrics
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.picture import draw_loss
 from tasks.training.replay import write_chosen
-from tasks.training.stopping import stop_on_sigterm
+from tasks.training.stopping import stop_on_signals
 from tasks.training.validation import Validation, validate
 
 
@@ -107,7 +107,7 @@ def _train(
         vram_gib=config.hardware.vram_gib,
     )
     total = batches.total_steps(settings.max_steps, settings.epochs)
-    with stop_on_sigterm() as stopping:
+    with stop_on_signals(config.hardware.quiet_hours) as stopping:
         loop = Loop(
             stepper,
             flat,

@@ -1,4 +1,4 @@
-"""SIGTERM asks for a checkpoint first: nothing of the run is lost."""
+"""A checkpoint first, then the stop: on SIGTERM, when time is up, when quiet hours begin."""
 
 import signal
 import threading
@@ -6,26 +6,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from tasks.core.hours import quiet_now
+
 
 class StopRequest:
-    """Whether a stop was asked for; call it to know."""
+    """Whether a stop was asked for; call it to know.
 
-    def __init__(self) -> None:
+    Args:
+        quiet_hours: In which a training pauses, "08:00-18:00"; None: never.
+
+    Attributes:
+        asked: A signal came.
+    """
+
+    def __init__(self, quiet_hours: str | None = None) -> None:
         self.asked = False
+        self._quiet_hours = quiet_hours
 
     def __call__(self) -> bool:
-        """True once SIGTERM came."""
-        return self.asked
+        """True once SIGTERM or the time limit's SIGALRM came, and in quiet hours."""
+        return self.asked or self.is_pause()
+
+    def is_pause(self) -> bool:
+        """Whether it is to go on by itself, after the quiet hours."""
+        return not self.asked and quiet_now(self._quiet_hours) is not None
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[StopRequest]:
-    """Turn SIGTERM into a `StopRequest` inside the block; then as before.
+def stop_on_signals(quiet_hours: str | None = None) -> Iterator[StopRequest]:
+    """Turn SIGTERM and SIGALRM into a `StopRequest` inside the block; then as before.
 
-    A signal handler can be set in the main thread only; in another one the request never comes and
-    SIGTERM does what it did before.
+    A signal handler can be set in the main thread only; in another one the request comes from quiet
+    hours alone.
     """
-    request = StopRequest()
+    request = StopRequest(quiet_hours)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -33,8 +47,9 @@ def stop_on_sigterm() -> Iterator[StopRequest]:
     def ask(_number: int, _frame: FrameType | None) -> None:
         request.asked = True
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGALRM)}
     try:
         yield request
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

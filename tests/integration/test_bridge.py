@@ -91,3 +91,9 @@ def test_key_storage_answers_in_the_form_that_prefect_reads(toy, tmp_path):
 
 def test_result_key_round_trip():
     assert parse_result_key(result_key("read", "ab" * 32)) == ("read", "ab" * 32)
+
+
+def test_prefect_tries_no_stage_again_for_a_lack_of_memory_would_stay(toy, tmp_path):
+    pipeline = toy.Pipeline(tmp_path / "artifacts")
+    plan = pipeline.planner().decide("read")
+    assert prefect_task(plan, pipeline.store, lambda plan: None).retries == 0

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.core.hours import PATTERN
 from tasks.core.settings.fields import Section
 
 
@@ -20,6 +21,21 @@ class HardwareSettings(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto takes the GPU where there is one."
+    )
+    quiet_hours: str | None = Field(
+        None,
+        pattern=PATTERN,
+        description='Local time in which the training stays away, such as "08:00-18:00": it waits '
+        "before, and pauses at a checkpoint; null: none.",
+    )
+    wait_minutes: float = Field(
+        720, ge=0, description="Minutes to wait for a GPU that is taken, and for vram_gib free."
+    )
+    stage_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="Minutes that one stage may take, waiting apart; training writes a checkpoint "
+        "then. null: no limit.",
     )
     workers: int = Field(
         0, ge=0, le=1024, description="Processes for the data stages; 0: one a core."

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import PipelineError, StopError
 from tasks.training import checkpoints
 from tasks.training.metrics import read_metrics
 
@@ -70,8 +71,9 @@ def test_a_killed_run_ends_with_the_same_adapter_and_losses(
     )
 
 
-def test_sigterm_writes_a_checkpoint_and_says_where_it_stopped(
-    run_stage: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGALRM], ids=["stop", "time is up"])
+def test_a_signal_writes_a_checkpoint_and_says_where_it_stopped(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals
 ) -> None:
     from tasks.training.loop import Loop
 
@@ -79,17 +81,36 @@ def test_sigterm_writes_a_checkpoint_and_says_where_it_stopped(
 
     def ask(self: Loop, step: int) -> None:
         if step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), asked)
         update(self, step)
 
     monkeypatch.setattr(Loop, "_update", ask)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(asked)
     with pytest.raises(PipelineError, match="stopped at step 3 of 12"):
         run_stage("stopped")
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(asked) is before
     monkeypatch.undo()
     _, work = run_stage("stopped")
     assert '"resumed_from": 3' in (work.out / "training.json").read_text()
+
+
+def test_quiet_hours_stop_the_training_at_a_checkpoint(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.training import stopping
+
+    asked: list[str | None] = []
+
+    def quiet(hours: str | None) -> datetime | None:
+        asked.append(hours)
+        return datetime(2026, 3, 5, 18) if len(asked) > 4 else None
+
+    monkeypatch.setattr(stopping, "quiet_now", quiet)
+    with pytest.raises(StopError, match="stopped at step 5 of 12"):
+        run_stage("paused")
+    monkeypatch.undo()
+    _, work = run_stage("paused")
+    assert '"resumed_from": 5' in (work.out / "training.json").read_text()
 
 
 def test_a_checkpoint_is_due_after_its_minutes(run_stage: Any) -> None:
