@@ -126,6 +126,11 @@ def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
     folder = Path(str(source)).expanduser()
     for inner in (folder, folder / "model", folder / "adapter"):
         if (inner / "adapter_config.json").is_file():
+            if not (inner / "adapter_model.safetensors").is_file():
+                raise PipelineError(
+                    f"{inner} has no adapter_model.safetensors",
+                    "Save the adapter as safetensors; pickled weights are not loaded.",
+                )
             return _on_base(request, inner.resolve())
         if (inner / "config.json").is_file():
             return _whole(f"model {inner}", inner.resolve(), template)

@@ -32,8 +32,11 @@ def convert(gguf: Path, weights: Path, tokenizer: Path, dtype: str) -> None:
                 gguf_file=gguf.name,
                 dtype=getattr(torch, dtype),
                 quantization_config=GgufConfig(dequantize=True),
+                trust_remote_code=False,
             )
-            words = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            words = AutoTokenizer.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, trust_remote_code=False
+            )
     except (ValueError, NotImplementedError) as error:
         raise PipelineError(
             f"{gguf.name} can't be unpacked: {error}",

@@ -59,6 +59,11 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / INDEX).is_file():
         shards = sorted(set(_weight_map(folder / INDEX).values()))
+        if outside := [name for name in shards if Path(name).name != name]:
+            raise PipelineError(
+                f"{folder / INDEX} names a shard outside of its folder: {outside[0]}",
+                "Download the index again, from somebody you trust.",
+            )
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing:
             raise PipelineError(

@@ -58,7 +58,8 @@ def locate(hub_id: str, revision: str | None, path: str | None, gguf: str | None
 def _in_package(reference: str) -> Origin:
     """A GGUF file inside an installed package, found without importing the package."""
     name, _, inner = reference.partition("/")
-    if not name.isidentifier() or not inner or ".." in PurePosixPath(inner).parts:
+    path = PurePosixPath(inner)
+    if not name.isidentifier() or not inner or path.is_absolute() or ".." in path.parts:
         raise PipelineError(
             f"base.gguf: {PACKAGE}{reference} is not {PACKAGE}NAME/FILE",
             "Write the import name of the package and a file inside it.",

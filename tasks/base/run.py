@@ -86,9 +86,8 @@ def _from_folder(folder: Path, weights: Path, tokenizer: Path) -> tuple[str, str
         if file.name in CONFIG_FILES:
             shutil.copyfile(file, weights / file.name)
     if not (weights / "generation_config.json").exists():
-        GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder)).save_pretrained(
-            weights
-        )
+        known = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        GenerationConfig.from_model_config(known).save_pretrained(weights)
     adopt_tokenizer(folder, tokenizer)
     return *licence_of(files), licence_files(files)
 

@@ -56,7 +56,7 @@ def check_tokenizer(folder: Path) -> None:
 
 def _load(folder: Path) -> Any:
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, ImportError) as error:
         raise PipelineError(
             f"the tokenizer can't be loaded: {str(error).splitlines()[0]}",

@@ -74,9 +74,10 @@ def execute(
         if manifest is None:
             log = store.root / ".logs" / f"{stage.name}-{key[:12]}.log"
             view = View(config, stage.reads, stage.name)
-            with _logged(log, stage.name):
+            with _logged(log, stage.name) as note:
                 run = partial(stage.load_run(), view, _inputs(plan, store, made), work)
                 summary, seconds = _in_turn(run, stage, config)
+                note(f"done in {seconds:.1f} s: {summary.line}")
                 _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
                 shutil.copyfile(log, work.out / LOG)
                 manifest = _describe(plan, key, summary, work, seconds, flow_run)
@@ -169,20 +170,26 @@ class _Log:
         self._logger = logging.Logger("said")  # of its own, so that nothing else prints it
         self._logger.addHandler(handler)
 
+    def note(self, text: str) -> None:
+        self._logger.info(text)
+
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
         if self._watcher is not None:
             self._watcher.update(label, done, total, note)
 
     def message(self, text: str) -> None:
-        self._logger.info(text)
+        self.note(text)
         if self._watcher is not None:
             self._watcher.message(text)
 
 
 @contextmanager
-def _logged(log: Path, stage: str) -> Iterator[None]:
+def _logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
     """Write what is said and logged while a stage runs to its log; turn a failure into a
-    `StageError`."""
+    `StageError`.
+
+    Yields: Writes a line to the log alone.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -190,8 +197,9 @@ def _logged(log: Path, stage: str) -> Iterator[None]:
     root.addHandler(handler)
     logging.captureWarnings(True)
     try:
-        with progress.sink(_Log(handler, progress.watcher())):
-            yield
+        told = _Log(handler, progress.watcher())
+        with progress.sink(told):
+            yield told.note
     except PipelineError:
         raise
     except Exception as error:

@@ -41,7 +41,7 @@ class Encoder:
         level = logging.get_verbosity()
         logging.set_verbosity_error()
         try:
-            return cls(AutoTokenizer.from_pretrained(folder))
+            return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
         finally:
             logging.set_verbosity(level)
 

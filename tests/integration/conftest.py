@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 
@@ -6,5 +8,6 @@ def prefect_server():
     """One temporary Prefect server for all tests of a session."""
     from prefect.testing.utilities import prefect_test_harness
 
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     with prefect_test_harness(server_startup_timeout=120):
         yield

@@ -1,6 +1,7 @@
 """What Prefect shows for a stage follows our store alone."""
 
 import importlib.util
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -62,6 +63,9 @@ def test_prefect_shows_cached_exactly_for_what_the_store_holds(prefect_server, t
     shutil.rmtree(tmp_path / "artifacts" / "sort")
     assert run_flow(pipeline) == {"read": "Cached", "sort": "Completed", "join": "Cached"}
 
+    results = [p for p in (tmp_path / "artifacts" / ".prefect").rglob("*") if p.is_file()]
+    assert results
+    assert all("stage" in json.loads(p.read_bytes()) for p in results)  # JSON, no pickle
     shutil.rmtree(tmp_path / "artifacts" / ".prefect")  # Prefect's own copies are not needed
     assert run_flow(pipeline) == dict.fromkeys(["read", "sort", "join"], "Cached")
 

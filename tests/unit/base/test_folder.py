@@ -52,6 +52,16 @@ def test_an_index_that_names_a_missing_shard_is_an_error(tmp_path: Path) -> None
     assert len(weight_files(tmp_path)) == 3
 
 
+@pytest.mark.parametrize("name", ["../x.safetensors", "/etc/x.safetensors", "in/x.safetensors"])
+def test_an_index_cannot_name_a_shard_outside_of_its_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "x.safetensors").touch()
+    (folder / INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(PipelineError, match="outside of its folder"):
+        weight_files(folder)
+
+
 def test_parameters_are_counted_from_the_header(saved_model: Path) -> None:
     assert (
         count_parameters(saved_model / SINGLE)

@@ -34,6 +34,7 @@ def test_a_file_in_a_package_is_found_without_importing_the_package(package: Pat
     ("gguf", "problem"),
     [
         ("package:tiny_model/../x.gguf", "is not package:NAME/FILE"),
+        ("package:tiny_model//etc/passwd", "is not package:NAME/FILE"),
         ("package:tiny_model", "is not package:NAME/FILE"),
         ("package:no_such_package/x.gguf", "no_such_package is not installed"),
         ("package:tiny_model/other.gguf", "no file at"),

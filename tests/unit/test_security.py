@@ -1,0 +1,151 @@
+"""Profiles are data, weights are tensors, code that comes with a model is not run, the server is on
+this machine alone."""
+
+import ast
+import json
+import os
+import pickle
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from flows import profiles, serving
+from flows.cli import main
+from tasks.core import config as configs
+from tasks.core.errors import PipelineError
+from tasks.core.modeling import load_model, load_tokenizer
+from tasks.training import checkpoints
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CODE = sorted(p for name in ("flows", "tasks") for p in (REPOSITORY / name).rglob("*.py"))
+LOADERS = {"from_pretrained", "from_config"}
+OWN_LOADERS = {"PeftModel", "Tokenizer"}  # these know no code that comes with a model
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize(
+    "text", ["!!python/object/apply:os.mkdir [{}]", "!!python/name:os.system", "!exec {}"]
+)
+def test_a_profile_cannot_run_code(tmp_path, text):
+    made = tmp_path / "made"
+    profile = tmp_path / "evil.yaml"
+    profile.write_text(f"train:\n  seed: {text.format(made)}\n")
+    with pytest.raises(PipelineError, match="is not YAML"):
+        configs.load(profile)
+    profile.write_text("{}")
+    with pytest.raises(PipelineError, match="is not YAML"):
+        configs.load(profile, [f"train.seed={text.format(made)}"])
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "a/../cpu_demo"])
+def test_a_profile_by_name_cannot_leave_the_folder_of_profiles(name):
+    with pytest.raises(PipelineError, match="no profile is called"):
+        profiles.locate(name)
+
+
+def calls():
+    """(file, name of what is called on, its method, keywords) of every call in the project."""
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = node.func.value
+                name = owner.id if isinstance(owner, ast.Name) else ""
+                given = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+                yield path.name, name, node.func.attr, given
+
+
+def test_every_loader_of_a_model_is_told_not_to_run_its_code():
+    found = [c for c in calls() if c[2] == "from_pretrained" and c[1] not in OWN_LOADERS]
+    assert len(found) > 5
+    assert [c for c in found if c[3].get("trust_remote_code") is not False] == []
+
+
+def test_nothing_is_unpickled():
+    loads = [c for c in calls() if (c[1], c[2]) == ("torch", "load")]
+    assert [c for c in loads if c[3].get("weights_only") is not True] == []
+    users = [p.name for p in CODE if re.search(r"^\s*(import|from) pickle", p.read_text(), re.M)]
+    assert users == []
+
+
+def test_a_checkpoint_that_holds_an_object_is_not_loaded(tmp_path):
+    folder = tmp_path / "step-00000001"
+    folder.mkdir()
+    (folder / "state.pt").touch()
+    torch.save({"values": Bomb(str(tmp_path / "made"))}, folder / "state.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoints.load_newest(tmp_path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.fixture
+def with_code(tiny_model, tmp_path):
+    """A model whose configuration asks for code that lies beside it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for path in tiny_model.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "own.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'made')!r})\n")
+    for name, classes in (
+        ("config.json", {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["own.T", None]}),
+    ):
+        raw = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(raw | {"auto_map": classes, "model_type": "own"}))
+    return folder
+
+
+def test_code_that_comes_with_a_model_is_not_run(with_code):
+    with pytest.raises(PipelineError, match="no model can be loaded"):
+        load_model(with_code)
+    load_tokenizer(with_code)  # what it names is passed over
+    assert not (with_code.parent / "made").exists()
+
+
+def test_an_adapter_that_is_pickled_is_not_loaded(small_profile, tmp_path, capsys):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.bin").write_bytes(pickle.dumps(Bomb(str(tmp_path / "made"))))
+    assert main(["try", "x", "--from", str(tmp_path), "--profile", str(small_profile)]) == 2
+    assert "pickled weights are not loaded" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+def test_the_server_listens_on_this_machine_alone(monkeypatch):
+    """As `finetune serve` starts it; a test of servers looks at the open port itself."""
+    started = []
+
+    class Started:
+        pid = 1
+
+        def __init__(self, command, **_):
+            started.append(command)
+
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    monkeypatch.setattr(serving, "answers", lambda url: bool(started))
+    monkeypatch.setattr(serving, "set_up", lambda *_: None)
+    monkeypatch.setattr(serving.Parts, "wait", lambda _: None)
+    monkeypatch.setattr(serving.Parts, "end", lambda _: None)
+    assert serving.serve(4299) == 0
+    server = next(command for command in started if "server" in command)
+    assert server[server.index("--host") + 1] == "127.0.0.1"
+
+
+def test_units_and_pages_start_the_server_on_this_machine_alone():
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    for path in [*pages, *(REPOSITORY / "deploy").iterdir()]:
+        for line in path.read_text().splitlines():
+            if "prefect server start" in line and "--host" in line:
+                assert "--host 127.0.0.1" in line, path
+            assert "0.0.0.0" not in line, path
