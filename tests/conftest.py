@@ -63,7 +63,7 @@ base: {{path: {model}, licence: Apache-2.0}}
 ingest:
   sources: [{{kind: files, name: sample, path: {REPOSITORY / "data/sample"}, licence: CC0-1.0}}]
 prompt: {{validation_share: 0.2, test_share: 0.2}}
-tokenize: {{max_tokens: 512, window_tokens: 512}}
+tokenize: {{max_tokens: 512, window_tokens: 512, min_characters_per_token: 0}}
 train: {{max_steps: 4, warmup_steps: 1, batch_tokens: 512}}
 evaluate: {{humaneval_problems: 0, probe_problems: 2, samples: 1, max_new_tokens: 8}}
 """

@@ -21,14 +21,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from tasks.core import continuing, progress
+from tasks.core import continuing, progress, shard_folders
 from tasks.core import manifest as manifests
 from tasks.core.changes import Recorder
 from tasks.core.config import Config, View
 from tasks.core.errors import PipelineError, StageError, StopError
 from tasks.core.home import REPOSITORY
 from tasks.core.hours import quiet_now
-from tasks.core.keys import version
+from tasks.core.keys import key_of, version
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.plan import StagePlan
@@ -75,7 +75,8 @@ def execute(
             log = store.root / ".logs" / f"{stage.name}-{key[:12]}.log"
             view = View(config, stage.reads, stage.name)
             with _logged(log, stage.name) as note:
-                run = partial(stage.load_run(), view, _inputs(plan, store, made), work)
+                given = _with_shards(work, plan, store)
+                run = partial(stage.load_run(), view, _inputs(plan, store, made), given)
                 summary, seconds = _in_turn(run, stage, config)
                 note(f"done in {seconds:.1f} s: {summary.line}")
                 _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
@@ -85,6 +86,14 @@ def execute(
             log.unlink()
         store.publish(manifest, work)
         return manifest
+
+
+def _with_shards(work: Work, plan: StagePlan, store: Store) -> Work:
+    """Add the place for values of single rows. What they hang on besides code, the stage tells
+    itself, as the arguments of its functions."""
+    code = key_of({name: plan.parts.get(name) for name in ("stage", "schema", "code", "env")})
+    place = store.root / shard_folders.ROOT / plan.stage.name
+    return dataclasses.replace(work, shards=place, code=code)
 
 
 def _describe(

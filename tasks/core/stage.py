@@ -7,13 +7,16 @@ so that declaring a pipeline imports no heavy library: `finetune plan` needs nei
 pyarrow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tasks.core.config import View
+from tasks.core.parallel import ordered_map
+
+RunBatches = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
 
 CHAMPION = "champion:"  # before the name of an input that is an output of the champion's artifacts
 
@@ -28,10 +31,18 @@ class Work:
             declare as outputs (pictures, logs) are kept beside them and enter no key.
         scratch: Kept across a kill and handed back under the same key only (checkpoints); removed
             after publishing.
+        shards: Where values of single rows may outlive the run (see `tasks.core.remembering`);
+            None: nowhere.
+        code: Digest of the stage's code and of the packages that can change its output.
+        run_batches: How a pure function is run over batches, with the results in their order:
+            `run_batches(function, batches, workers)`.
     """
 
     out: Path
     scratch: Path
+    shards: Path | None = None
+    code: str = ""
+    run_batches: RunBatches = ordered_map
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.core import manifest as manifests
-from tasks.core import runs
+from tasks.core import runs, shard_folders
 from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
@@ -129,7 +129,8 @@ class Garbage:
 
     Attributes:
         folders: Artifacts that no kept run rests on.
-        leftovers: Work folders of dead runs, and what an interrupted collection left.
+        leftovers: Work folders of dead runs, values of rows that no recent run used, and what an
+            interrupted collection left.
         freed_bytes: Size on disk; files that a kept artifact shares are not counted.
         remake_seconds: What making the artifacts again would cost, by their own manifests.
     """
@@ -159,6 +160,8 @@ def find_garbage(root: Path, keep_last: int, keep_days: float, pinned: frozenset
     folders = [folder for name, folder in found.items() if name not in kept]
     costs = (manifests.read(folder) for folder in folders)
     leftovers = [*(root / TRASH).glob("*"), *(root / runs.FOLDER).glob("*.tmp")]
+    for stage_shards in (root / shard_folders.ROOT).glob("*"):
+        leftovers.extend(shard_folders.old_folders(stage_shards, keep=1))
     for work in (root / ".work").glob("*"):
         stage, _, name = work.name.rpartition("-")
         if (stage, name) not in kept and not is_locked(root / ".locks" / work.name):

@@ -47,7 +47,7 @@ class Dealer:
     ) -> None:
         self._spool, self._exact, self._found = spool, twins, found
         self._executed, self._settings = executed, settings
-        self._row_ids = spool.row_ids()
+        self._row_ids = spool.row_ids
         self._clusters = _cluster_ids(found.clusters, self._row_ids)
 
     def deal(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tasks.core.parallel import without_gc
 from tasks.core.schemas import REASON
+from tasks.core.shards import Values
 from tasks.filtering import contamination
 from tasks.filtering.benchmarks import Task
 from tasks.filtering.contamination import Hit, Index
@@ -23,22 +24,36 @@ from tasks.filtering.privacy import redact, suspects
 from tasks.filtering.rules import Rule, build_rules
 from tasks.filtering.sample import Sample
 from tasks.filtering.secrets import PRIVATE_KEY
-from tasks.filtering.words import Hashes, hash_words, ngram_sets
+from tasks.filtering.words import hash_words, ngram_sets
 
 NOTE_CHARACTERS = 200
 TEXTS = ("instruction", "input", "output")
 COLUMNS = ["row_id", *TEXTS, "kind", "licence"]
 VERDICTS = pa.schema(
     [
-        ("row_id", pa.string()),
         ("reasons", pa.list_(REASON)),
         ("values", pa.list_(pa.float64())),  # one a rule; null where the rule looks away
         ("containment", pa.float64()),  # greatest share of a benchmark's text in the row
         ("redactions", pa.string()),
         ("instruction", pa.binary(KEY_BYTES)),
         ("output", pa.binary(KEY_BYTES)),
+        ("bands", pa.binary()),  # band keys, 8 bytes each; none where near duplicates are allowed
     ]
 )
+
+# what needs all rows at once
+ABOUT_ALL_ROWS = {
+    "near_duplicates": ("jaccard",),
+    "decontamination": (
+        "benchmarks",
+        "files",
+        "require_benchmarks",
+        "execution",
+        "max_executions",
+        "execution_timeout_s",
+    ),
+}
+NOTHING = np.empty(0, dtype=np.uint64)
 
 Reason = dict[str, Any]
 
@@ -52,25 +67,12 @@ class Batch:
     tasks: tuple[Task, ...] = ()
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What is known about the rows of a batch, in their order.
+def judge(batch: Batch) -> Values:
+    """Look at each row of a batch by itself.
 
-    Attributes:
-        verdicts: `VERDICTS`.
-        bands: Band keys of shape (rows, bands); no bands where near duplicates are allowed.
-        grams: The n-grams of all rows, one behind the other.
-        counts: n-grams of each row.
+    Returns:
+        `VERDICTS`, and the n-grams of each row.
     """
-
-    verdicts: pa.Table
-    bands: Hashes
-    grams: Hashes
-    counts: "np.ndarray[Any, np.dtype[np.int64]]"
-
-
-def judge(batch: Batch) -> Judged:
-    """Look at each row of a batch by itself."""
     settings = batch.settings
     rows, redactions = _redacted(batch.rows, settings["privacy"]["redact"])
     texts = [f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows]
@@ -81,20 +83,25 @@ def judge(batch: Batch) -> Judged:
         limits = limits_of(settings["decontamination"])
         index = contamination.build_index(batch.tasks, limits)
         hits = contamination.find_texts(texts, words, index)
-    with without_gc():
-        verdicts = _verdicts(batch, rows, redactions, hits, index)
     near = settings["near_duplicates"]
-    if not near["enabled"]:
-        nothing = np.empty(0, dtype=np.uint64)
-        counts = np.zeros(len(rows), dtype=np.int64)
-        return Judged(verdicts, nothing.reshape(len(rows), 0), nothing, counts)
-    grams = ngram_sets(words, near["ngram_words"])
-    return Judged(
-        verdicts,
-        band_keys(grams, near["permutations"], near["bands"], near["rows_per_band"]),
-        np.concatenate(grams) if grams else np.empty(0, dtype=np.uint64),
-        np.array([len(row) for row in grams], dtype=np.int64),
-    )
+    grams = ngram_sets(words, near["ngram_words"]) if near["enabled"] else [NOTHING] * len(rows)
+    bands = [b""] * len(rows)
+    if near["enabled"]:
+        keys = band_keys(grams, near["permutations"], near["bands"], near["rows_per_band"])
+        bands = [row.tobytes() for row in keys]
+    with without_gc():
+        verdicts = _verdicts(batch, rows, redactions, hits, index, bands)
+    counts = np.array([len(row) for row in grams], dtype=np.int64)
+    return Values(verdicts, np.concatenate([NOTHING, *grams]), counts)
+
+
+def row_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the section `filter` that says something about single rows: to change another
+    one costs no row a second look."""
+    about_rows = {name: value for name, value in settings.items() if name != "deduplicate"}
+    for section, others in ABOUT_ALL_ROWS.items():
+        about_rows[section] = {n: v for n, v in settings[section].items() if n not in others}
+    return about_rows
 
 
 def limits_of(settings: Mapping[str, Any]) -> contamination.Limits:
@@ -122,12 +129,14 @@ def _verdicts(
     redactions: Sequence[list[list[Any]]],
     hits: Sequence[list[Hit]],
     index: Index | None,
+    bands: Sequence[bytes],
 ) -> pa.Table:
     """Verdicts on redacted rows; one row's syntax tree is held at a time."""
     rules = build_rules(batch.settings)
     least = batch.settings["decontamination"]["max_containment"]
     drop_keys = batch.settings["privacy"]["drop_private_keys"]
     columns: dict[str, list[Any]] = {name: [] for name in VERDICTS.names}
+    columns["bands"] = list(bands)
     for row, spans, found in zip(rows, redactions, hits, strict=True):
         sample = Sample(**row)
         measured, against = measure(sample, rules)
@@ -145,8 +154,9 @@ def _verdicts(
         asked = f"{sample.instruction}\0{sample.input}"
         columns["instruction"].append(text_key(asked, is_python=False))
         columns["output"].append(text_key(sample.output, sample.parsed[0] is not None))
-    arrays = [pa.array(columns[f.name], f.type) for f in list(VERDICTS)[1:]]
-    return pa.Table.from_arrays([batch.rows.column("row_id"), *arrays], schema=VERDICTS)
+    return pa.Table.from_arrays(
+        [pa.array(columns[f.name], f.type) for f in VERDICTS], schema=VERDICTS
+    )
 
 
 def contaminated(hit: Hit, least: float) -> Reason | None:

@@ -1,9 +1,9 @@
 """Stage `filter`: rows.parquet -> kept.parquet, rejected.parquet (with all reasons), funnel.json
 and measurements.parquet.
 
-Two passes, each a batch at a time. The first judges every row by itself, in processes, and notes
-what it found in scratch files; between them duplicates are found; the second deals rows out in
-their order.
+Two passes, each a batch at a time. The first judges every row by itself, in processes, unless an
+earlier run has done so; between them duplicates are found; the second deals rows out in their
+order.
 """
 
 import json
@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import PipelineError
-from tasks.core.parallel import ordered_map, worker_count
-from tasks.core.progress import say, track
+from tasks.core.parallel import worker_count
+from tasks.core.progress import say
+from tasks.core.remembering import fill, opened
+from tasks.core.shards import Shards
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.tables import read_batches
 from tasks.filtering import benchmarks, execution
@@ -25,7 +28,7 @@ from tasks.filtering.contamination import LAYERS, Hit
 from tasks.filtering.dealing import NEAR, NGRAMS, Dealer
 from tasks.filtering.duplicates import Twins, find_twins
 from tasks.filtering.funnel import Funnel
-from tasks.filtering.judging import COLUMNS, Batch, judge
+from tasks.filtering.judging import COLUMNS, VERDICTS, Batch, judge, row_settings
 from tasks.filtering.rules import Rule, build_rules
 from tasks.filtering.spool import Spool
 from tasks.filtering.whatif import Threshold, WhatIf
@@ -51,15 +54,14 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     tasks = tuple(task for benchmark in known for task in benchmark.tasks)
     total = pq.read_metadata(rows).num_rows
     workers = worker_count(config.hardware.workers)
-    spool = Spool(work.scratch)
-    try:
-        _judge_all(rows, spool, settings, tasks=tasks, total=total, workers=workers)
+    with opened(work, (row_settings(settings), tasks), VERDICTS, np.uint64) as shards:
+        row_ids = _judge_all(
+            rows, shards, settings, work, tasks=tasks, total=total, workers=workers
+        )
+        spool = Spool(shards, row_ids)
         funnel, found, what_if = _deal_out(
             rows, spool, settings, tasks=tasks, workers=workers, out=work.out
         )
-    finally:
-        spool.close()
-        spool.remove()
     if funnel.kept + funnel.rejected != total:
         raise RuntimeError(
             f"{funnel.kept} kept + {funnel.rejected} rejected rows are not the {total} rows read"
@@ -103,19 +105,28 @@ def _benchmarks(settings: Settings) -> list[Benchmark]:
 
 def _judge_all(
     rows: Path,
-    spool: Spool,
+    shards: Shards,
     settings: Settings,
+    work: Work,
     *,
     tasks: tuple[Task, ...],
     total: int,
     workers: int,
-) -> None:
-    """First pass: what is known about each row by itself, in their order."""
-    batches = (Batch(table, settings, tasks) for table in read_batches(rows, BATCH_ROWS, COLUMNS))
-    judged = ordered_map(judge, batches, workers if total >= ROWS_FOR_PROCESSES else 1)
-    for batch in track(judged, "judge rows", -(-total // BATCH_ROWS)):
-        spool.add(batch)
-    spool.close()
+) -> pa.Array:
+    """First pass: what is known about each row by itself. Returns the ids of all rows."""
+    about_rows = row_settings(settings)
+    fill(
+        shards,
+        read_batches(rows, BATCH_ROWS, COLUMNS),
+        judge,
+        lambda table: Batch(table, about_rows, tasks),
+        work,
+        workers=workers,
+        batch_rows=BATCH_ROWS,
+        rows_for_processes=ROWS_FOR_PROCESSES,
+        told=("judge rows", total),
+    )
+    return pq.read_table(rows, columns=["row_id"]).column(0).combine_chunks()
 
 
 def _deal_out(
@@ -136,7 +147,7 @@ def _deal_out(
         passes[list(executed)] = False
     texts = tuple(settings["deduplicate"])
     near = spool.near(settings["near_duplicates"]["jaccard"])
-    found = find_twins(spool.order(spool.row_ids()), passes, spool.exact(texts), near)
+    found = find_twins(spool.order(), passes, spool.exact(texts), near)
     rules = build_rules(settings)
     what_if = WhatIf(_thresholds(rules, settings))
     exact = dict(zip(texts, found.exact, strict=True))

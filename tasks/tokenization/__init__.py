@@ -2,7 +2,7 @@
 
 run.py       the stage
 encode.py    a batch of prompts and completions -> token ids with an exact boundary
-spool.py     token ids waiting on disk until the plan knows their place
+rows.py      which of them are trained on, and why the others are not
 packing.py   rows -> windows
 audit.py     the written windows, counted and checked as training will read them
 preflight.py what an epoch will be

@@ -9,13 +9,33 @@ of the prompt; nothing else is added but the tokenizer's own words where the tex
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from tasks.core.marks import Marks
+from tasks.core.shards import Values
+
+ENCODED = pa.schema(
+    [
+        ("prompt_tokens", pa.int32()),
+        ("completion_characters", pa.int32()),
+        ("exact", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows (row_id, prompt, completion), and the folder of the tokenizer."""
+
+    tokenizer: str
+    rows: pa.Table
 
 
 @dataclass(frozen=True)
@@ -34,16 +54,6 @@ class Encoder:
         self._backend = tokenizer.backend_tokenizer
         self._marks = Marks(tokenizer)
         self.eos: int = tokenizer.eos_token_id
-
-    @classmethod
-    def load(cls, folder: Path) -> "Encoder":
-        """The tokenizer of a folder as `base` writes it."""
-        level = logging.get_verbosity()
-        logging.set_verbosity_error()
-        try:
-            return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
-        finally:
-            logging.set_verbosity(level)
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Encoded]:
         """Token ids of a batch of rows, each checked by decoding it again, or piece by piece.
@@ -76,3 +86,31 @@ class Encoder:
         normalizer = self._backend.normalizer
         texts = [self._marks.rendered(text) for text in (prompt, completion)]
         return "".join(normalizer.normalize_str(t) if normalizer else t for t in texts)
+
+
+@lru_cache(maxsize=1)  # each process encodes many batches
+def load(folder: str) -> Encoder:
+    """The tokenizer of a folder as `base` writes it."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        return Encoder(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+    finally:
+        logging.set_verbosity(level)
+
+
+def encode_batch(batch: Batch) -> Values:
+    """`ENCODED` and the token ids of each row."""
+    prompts, completions = (batch.rows.column(n).to_pylist() for n in ("prompt", "completion"))
+    encoded = load(batch.tokenizer).encode(prompts, completions)
+    table = pa.table(
+        [
+            [row.prompt_tokens for row in encoded],
+            [len(text) for text in completions],
+            [row.exact for row in encoded],
+        ],
+        schema=ENCODED,
+    )
+    counts = np.array([len(row.ids) for row in encoded], dtype=np.int64)
+    ids = chain.from_iterable(row.ids for row in encoded)
+    return Values(table, np.fromiter(ids, dtype=np.int32, count=int(counts.sum())), counts)

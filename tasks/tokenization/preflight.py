@@ -14,18 +14,18 @@ TOKENS_A_STEP = tuple(2**n for n in range(11, 18))
 TOLD_ROWS, TOLD_TOKENS = (4, 16), (4096, 16384)
 
 
-def preflight(train: Audit, dropped: Mapping[str, int], max_tokens: int) -> dict[str, Any]:
+def preflight(train: Audit, too_long: int, max_tokens: int) -> dict[str, Any]:
     """Numbers of the split that is trained on.
 
     Args:
         train: Its audit.
-        dropped: Rows of it that were left out, by reason.
+        too_long: Rows of it that were left out for their length.
         max_tokens: Longest row that is taken.
     """
     shares = train.shares()
     return {
         "rows": train.rows,
-        "rows_too_long": dropped.get("too_long", 0),
+        "rows_too_long": too_long,
         "max_tokens": max_tokens,
         "tokens": train.tokens,
         "trained_tokens": train.trained_tokens,

@@ -1,13 +1,14 @@
 """Stage `tokenize`: prompts -> train/, validation/, test/, each rows.parquet and windows.parquet.
 
-Rows that are too long are dropped and counted, never cut. Rows are stored in the order of the
-windows, so that training reads its file from front to back.
+Rows that are too long, and texts that the tokenizer falls to pieces on, are dropped and listed in
+dropped.parquet, never cut. A row that an earlier run has tokenized is not tokenized again. Rows are
+stored in the order of the windows, so that training reads its file from front to back.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,67 +20,61 @@ import pyarrow.parquet as pq
 from tasks.core import schemas
 from tasks.core.config import View
 from tasks.core.errors import PipelineError
-from tasks.core.progress import report, say
+from tasks.core.memo import sha256
+from tasks.core.parallel import worker_count
+from tasks.core.progress import say
+from tasks.core.remembering import fill, opened
+from tasks.core.shards import Shards
 from tasks.core.stage import Summary, Work
+from tasks.core.tables import TableWriter, read_batches
 from tasks.core.windows import ROWS_FILE, WINDOWS_FILE, Windows
 from tasks.tokenization.audit import Audit, audit, check, check_exact
-from tasks.tokenization.encode import Encoded, Encoder
+from tasks.tokenization.encode import ENCODED, Batch, encode_batch, load
 from tasks.tokenization.packing import consecutive, pack, shuffled
 from tasks.tokenization.preflight import lines, preflight
-from tasks.tokenization.spool import Spool
+from tasks.tokenization.rows import DROPPED, Limits, Rows, check_not_empty, choose
 
 SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 1000
+ROWS_FOR_PROCESSES = 60_000  # a process must load the tokenizer first, which takes seconds
 LIMITS_FILE = "model_limits.json"
-
-
-@dataclass
-class Rows:
-    """What is known of a split's kept rows before they have their place."""
-
-    row_ids: list[str]
-    prompt_tokens: list[int]
-    dropped: Counter[str]
-    read: int = 0
-    shortest: int = 0
-    longest: int = 0
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     """See the module."""
     settings = config.tokenize
-    encoder = Encoder.load(inputs["base.tokenizer"])
-    limits = json.loads((inputs["base.tokenizer"] / LIMITS_FILE).read_text(encoding="utf-8"))
-    limit = row_limit(settings.max_tokens, settings.window_tokens, int(limits["max_tokens"]))
+    folder = inputs["base.tokenizer"]
+    told = json.loads((folder / LIMITS_FILE).read_text(encoding="utf-8"))
+    limit = row_limit(settings.max_tokens, settings.window_tokens, int(told["max_tokens"]))
+    limits = Limits(limit, settings.min_characters_per_token)
+    files = {split: inputs[f"prompt.{split}"] for split in SPLITS}
     audits: dict[str, Audit] = {}
     counts: Counter[str] = Counter()
-    dropped: dict[str, Counter[str]] = {}
-    rows_in = 0
-    for split in SPLITS:
-        with Spool(work.scratch / f"{split}.tokens") as spool:
-            rows = encode_split(inputs[f"prompt.{split}"], split, encoder, limit, spool)
-            check_exact(split, rows.dropped["inexact"], rows.read)
-            check_not_empty(split, rows, limit)
-            order = (
-                shuffled(rows.row_ids, settings.seed)
-                if settings.shuffle
-                else np.arange(len(rows.row_ids))
+    with (
+        opened(work, _content_of(folder), ENCODED, np.int32) as shards,
+        TableWriter(work.out / "dropped.parquet", DROPPED) as ledger,
+    ):
+        for rows in encode(files, folder, shards, limits, work, config.hardware.workers):
+            check_exact(rows.split, rows.counts["inexact"], len(rows.tokens))
+            check_not_empty(rows, limit)
+            ids = rows.ids(rows.kept)
+            order = shuffled(ids, settings.seed) if settings.shuffle else np.arange(len(ids))
+            windows = pack(rows.tokens[rows.kept], order, settings.window_tokens)
+            write(work.out / rows.split, windows, rows, ids, shards, settings.loss_on)
+            ledger.add_table(rows.ledger())
+            audits[rows.split] = audit(
+                Windows.open(work.out / rows.split),
+                settings.window_tokens,
+                load(str(folder)).eos,
+                rows.counts["inexact"],
             )
-            windows = pack(spool.lengths(), order, settings.window_tokens)
-            folder = work.out / split
-            folder.mkdir()
-            write(folder, windows, rows, spool, settings.loss_on)
-        audits[split] = audit(
-            Windows.open(folder), settings.window_tokens, encoder.eos, rows.dropped["inexact"]
-        )
-        check(split, audits[split])
-        rows_in += rows.read
-        counts.update({f"{split}_{why}": number for why, number in rows.dropped.items()})
-        dropped[split] = rows.dropped
-    numbers = preflight(audits["train"], dropped["train"], limit)
+            check(rows.split, audits[rows.split])
+            counts.update({f"{rows.split}_{why}": n for why, n in rows.counts.items()})
+    rows_in = sum(pq.read_metadata(file).num_rows for file in files.values())
+    numbers = preflight(audits["train"], counts["train_too_long"], limit)
     for line in lines(numbers):
         say(line)
-    return _summary(audits, counts, rows_in, numbers, work.out)
+    return _summary(audits, +counts, rows_in, numbers, work.out)
 
 
 def row_limit(max_tokens: int | None, window_tokens: int, model_tokens: int) -> int:
@@ -96,80 +91,84 @@ def row_limit(max_tokens: int | None, window_tokens: int, model_tokens: int) -> 
     return min(window_tokens, model_tokens) if max_tokens is None else max_tokens
 
 
-def encode_split(file: Path, split: str, encoder: Encoder, limit: int, spool: Spool) -> Rows:
-    """Tokenize a split into the spool, leaving out what can't be trained on."""
-    parquet = pq.ParquetFile(file)
-    total = parquet.metadata.num_rows
-    rows = Rows([], [], Counter())
-    for batch in parquet.iter_batches(BATCH_ROWS, columns=["row_id", "prompt", "completion"]):
-        ids, prompts, completions = (column.to_pylist() for column in batch.columns)
-        kept = list(_keep(zip(ids, encoder.encode(prompts, completions), strict=True), limit, rows))
-        spool.append([encoded.ids for _, encoded in kept])
-        rows.row_ids.extend(row_id for row_id, _ in kept)
-        rows.prompt_tokens.extend(encoded.prompt_tokens for _, encoded in kept)
-        rows.read += len(ids)
-        report(f"tokenize {split}", rows.read, total)
-    return rows
+def _content_of(tokenizer: Path) -> list[tuple[str, str]]:
+    """Name and digest of each file of a tokenizer: what the ids of a text hang on."""
+    return [(path.name, sha256(path)) for path in sorted(tokenizer.iterdir()) if path.is_file()]
 
 
-def _keep(
-    batch: Iterator[tuple[str, Encoded]], limit: int, rows: Rows
-) -> Iterator[tuple[str, Encoded]]:
-    """Pass on the rows that can be trained on; count the others by reason."""
-    for row_id, encoded in batch:
-        length = len(encoded.ids)
-        rows.longest = max(rows.longest, length)
-        rows.shortest = min(rows.shortest or length, length)
-        if not encoded.exact:
-            rows.dropped["inexact"] += 1
-        elif encoded.prompt_tokens == length - 1:
-            rows.dropped["empty_completion"] += 1
-        elif length > limit:
-            rows.dropped["too_long"] += 1
-        else:
-            yield row_id, encoded
+def encode(
+    files: Mapping[str, Path],
+    tokenizer: Path,
+    shards: Shards,
+    limits: Limits,
+    work: Work,
+    workers: int,
+) -> Iterator[Rows]:
+    """Tokenize all splits, and give each with the rows of it that can be trained on."""
+    ids = {
+        split: pq.read_table(file, columns=["row_id"]).column(0).combine_chunks()
+        for split, file in files.items()
+    }
+    columns = ["row_id", "prompt", "completion"]
+    fill(
+        shards,
+        chain.from_iterable(read_batches(file, BATCH_ROWS, columns) for file in files.values()),
+        encode_batch,
+        partial(Batch, str(tokenizer)),
+        work,
+        workers=worker_count(workers),
+        batch_rows=BATCH_ROWS,
+        rows_for_processes=ROWS_FOR_PROCESSES,
+        told=("tokenize", sum(map(len, ids.values()))),
+    )
+    encoded, tokens, first = shards.table(ENCODED.names), shards.counts(), 0
+    for split, row_ids in ids.items():
+        own = slice(first, first + len(row_ids))
+        part = encoded.slice(first, len(row_ids))
+        yield choose(split, first, row_ids, tokens[own], part, limits)
+        first = own.stop
 
 
-def check_not_empty(split: str, rows: Rows, limit: int) -> None:
-    """Refuse a split that nothing is left of.
+def write(
+    folder: Path,
+    windows: list[list[int]],
+    rows: Rows,
+    row_ids: Sequence[str],
+    shards: Shards,
+    loss_on: str,
+) -> None:
+    """Write rows in the order of their windows, and the windows over them.
 
-    Raises:
-        PipelineError: All its rows were dropped.
+    Args:
+        folder: Of the split.
+        windows: Places among the kept rows.
+        rows: The split.
+        row_ids: Of its kept rows.
+        shards: Where the token ids are.
+        loss_on: Of the settings.
     """
-    if not rows.row_ids:
-        reasons = ", ".join(f"{number:,} {why}" for why, number in sorted(rows.dropped.items()))
-        raise PipelineError(
-            f"{split}: none of {rows.read:,} rows is left ({reasons or 'it came empty'}); they "
-            f"have {rows.shortest:,} to {rows.longest:,} tokens, max_tokens is {limit:,}",
-            "Raise tokenize.max_tokens (and tokenize.window_tokens), or filter for shorter rows.",
-        )
-
-
-def write(folder: Path, windows: list[list[int]], rows: Rows, spool: Spool, loss_on: str) -> None:
-    """Write rows in the order of their windows, and the windows over them."""
-    lengths = spool.lengths()
-    stored = list(chain.from_iterable(windows))
+    folder.mkdir()
+    stored = np.fromiter(chain.from_iterable(windows), dtype=np.int64)
+    ids = pa.array(row_ids, pa.string())
     with pq.ParquetWriter(folder / ROWS_FILE, schemas.TOKENS, compression="zstd") as writer:
         for start in range(0, len(stored), BATCH_ROWS):
             chunk = stored[start : start + BATCH_ROWS]
-            writer.write_table(_table(chunk, rows, spool, loss_on), row_group_size=BATCH_ROWS)
+            places = rows.kept[chunk]
+            masked = rows.prompt_tokens[places] if loss_on == "output" else np.zeros(len(chunk))
+            parts = [shards.numbers(row) for row in (rows.first + places).tolist()]
+            ends = np.cumsum([0, *map(len, parts)], dtype=np.int32)
+            columns = [
+                ids.take(pa.array(chunk)),
+                pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(parts))),
+                pa.array(masked.astype(np.int32)),
+            ]
+            writer.write_table(pa.table(columns, schema=schemas.TOKENS), row_group_size=BATCH_ROWS)
+    lengths = rows.tokens[rows.kept]
     tokens = [int(lengths[window].sum()) for window in windows]
     plan = [list(range(len(windows))), consecutive(windows), tokens]
     pq.write_table(
         pa.table(plan, schema=schemas.WINDOWS), folder / WINDOWS_FILE, compression="zstd"
     )
-
-
-def _table(chunk: Sequence[int], rows: Rows, spool: Spool, loss_on: str) -> pa.Table:
-    """Some rows as `schemas.TOKENS`."""
-    tokens, places = spool.take(chunk)
-    masked = [rows.prompt_tokens[i] if loss_on == "output" else 0 for i in chunk]
-    columns = [
-        pa.array([rows.row_ids[i] for i in chunk], pa.string()),
-        pa.ListArray.from_arrays(pa.array(places), pa.array(tokens)),
-        pa.array(masked, pa.int32()),
-    ]
-    return pa.table(columns, schema=schemas.TOKENS)
 
 
 def _summary(

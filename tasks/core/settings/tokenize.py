@@ -23,6 +23,13 @@ class TokenizeSettings(Section):
         "output",
         description="output: learn what follows the prompt; everything: learn the prompt too.",
     )
+    min_characters_per_token: float = Field(
+        1.5,
+        ge=0,
+        description="Least mean length of the tokens of an output in characters; below it a row is "
+        "mostly data that the tokenizer falls to pieces on, and is dropped. Whole files of code "
+        "are often held to 2.5, which would drop one function in eight. 0: no such rule.",
+    )
     shuffle: bool = Field(True, description="Mix the rows; false: in the order they come.")
     seed: int = Field(0, ge=0, description="Chooses the order of rows and windows.")
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from tasks.tokenization.encode import Encoder
+from tasks.tokenization.encode import Encoder, load
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -18,7 +18,7 @@ def encoder_of(backend: Tokenizer) -> Encoder:
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer_folder: Path) -> Encoder:
-    return Encoder.load(tokenizer_folder)
+    return load(str(tokenizer_folder))
 
 
 @given(prompt=text, completion=text)

@@ -13,7 +13,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.stage import Summary, Work
 from tasks.core.windows import IGNORED, Windows
 from tasks.tokenization import STAGE
-from tasks.tokenization.encode import Encoder
+from tasks.tokenization.encode import load
 from tasks.tokenization.run import SPLITS, row_limit, run
 
 Texts = list[tuple[str, str]]
@@ -47,7 +47,10 @@ def go(tmp_path: Path, tokenizer_folder: Path) -> Go:
             for split in SPLITS
         }
         inputs["base.tokenizer"] = tokenizer_folder
-        view = View(check({"tokenize": {"window_tokens": 128} | settings}), STAGE.reads)
+        view = View(
+            check({"tokenize": {"window_tokens": 128, "min_characters_per_token": 0} | settings}),
+            STAGE.reads,
+        )
         return run(view, inputs, Work(out, scratch)), out
 
     return call
@@ -57,7 +60,7 @@ def test_windows_reproduce_the_rows_with_prompt_masked_and_eos_trained(
     go: Go, tokenizer_folder: Path
 ) -> None:
     _, out = go()
-    encoder = Encoder.load(tokenizer_folder)
+    encoder = load(str(tokenizer_folder))
     wanted = {
         f"train{i}": encoder.encode([prompt], [completion])[0]
         for i, (prompt, completion) in enumerate(TEXTS)
@@ -92,7 +95,7 @@ def test_too_long_rows_are_dropped_whole_and_counted(go: Go) -> None:
 def test_a_row_of_just_the_limit_is_kept(go: Go, tokenizer_folder: Path) -> None:
     longest = max(
         len(row.ids)
-        for row in Encoder.load(tokenizer_folder).encode(*zip(*TEXTS, strict=True))  # type: ignore[arg-type]
+        for row in load(str(tokenizer_folder)).encode(*zip(*TEXTS, strict=True))  # type: ignore[arg-type]
     )
     assert go("at", max_tokens=longest)[0].counts == {}
     assert go("below", max_tokens=longest - 1)[0].counts["train_too_long"] > 0

@@ -1,0 +1,150 @@
+"""What a second run costs after a small change of the rows: filter, prompt and tokenize.
+
+    python -m benchmarks.data.incremental --tokenizer FOLDER [--rows 20000] [--workers 2]
+
+The rows are those of `benchmarks.data.filter`. A cold run fills the shards; then the same three
+stages run again on 1 % more rows, on 1 % fewer, with one row edited, and with all rows in another
+order. Each is compared, file by file, with a cold run on the same rows: "same" says that all bytes
+agree. Stages run in one process with its workers, libraries loaded before; the share is that of the
+cold run on the same rows.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.data.filter import make_rows
+from tasks.core import schemas
+from tasks.core.config import View, check
+from tasks.core.stage import Work
+from tasks.core.tables import GROUP_ROWS
+from tasks.filtering import STAGE as FILTER
+from tasks.prompting import STAGE as PROMPT
+from tasks.tokenization import STAGE as TOKENIZE
+
+STAGES = (FILTER, PROMPT, TOKENIZE)
+SPLITS = ("train", "validation", "test")
+CHANGES = ("nothing changed", "1 % more rows", "1 % fewer rows", "one row edited", "another order")
+
+
+def main() -> None:
+    """Run, compare, print."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rows", type=int, default=20_000)
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--tokenizer", type=Path, required=True)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="finetune-incremental-") as name:
+        folder = Path(name)
+        inputs = {"base.tokenizer": tokenizer(given.tokenizer, folder / "tokenizer")}
+        rows = pq.read_table(make_rows(folder, given.rows + given.rows // 100))
+        inputs["ingest.executable"] = folder / "executable.parquet"
+        for stage in STAGES:
+            stage.load_run()
+        warm_up(rows.take(np.arange(0, len(rows), 20)), folder / "first", inputs, given.workers)
+        first = rows.slice(0, given.rows)
+        shards = folder / "shards"
+        cold = run_all(first, folder / "cold", shards, inputs, given.workers)
+        print(f"{given.rows:,} rows, {given.workers} workers\n")
+        print(
+            f"{'':<18}"
+            + "".join(f"{s.name:>10}" for s in STAGES)
+            + f"{'all':>10}{'share':>8}  same"
+        )
+        show("cold", cold, None, "")
+        for change in CHANGES:
+            changed = edited(rows, given.rows, change)
+            own = folder / "own"
+            shutil.rmtree(own, ignore_errors=True)
+            shutil.copytree(shards, own)
+            warm = run_all(changed, folder / "warm", own, inputs, given.workers)
+            reference = run_all(
+                changed, folder / "reference", folder / "fresh", inputs, given.workers
+            )
+            shutil.rmtree(folder / "fresh")
+            same = contents(folder / "warm") == contents(folder / "reference")
+            show(change, warm, sum(reference.values()), "yes" if same else "NO")
+
+
+def show(name: str, seconds: dict[str, float], cold: float | None, same: str) -> None:
+    """Print a line of the table."""
+    whole = sum(seconds.values())
+    share = f"{whole / cold:>8.1%}" if cold else " " * 8
+    cells = "".join(f"{seconds[stage.name]:>10.2f}" for stage in STAGES)
+    print(f"{name:<18}{cells}{whole:>10.2f}{share}  {same}", flush=True)
+
+
+def edited(rows: pa.Table, count: int, change: str) -> pa.Table:
+    """The first `count` rows, changed; `rows` has 1 % more."""
+    chance = np.random.default_rng(0)
+    some = np.sort(chance.permutation(count)[: count // 100])
+    if change == "1 % more rows":
+        order = np.arange(len(rows), dtype=float)
+        order[count:] = chance.integers(0, count, len(rows) - count) + 0.5  # among the old ones
+        return rows.take(np.argsort(order, kind="stable"))
+    first = rows.slice(0, count)
+    if change == "1 % fewer rows":
+        return first.filter(pa.array(~np.isin(np.arange(count), some)))
+    if change == "one row edited":
+        texts = first.column("output").to_pylist()
+        texts[count // 2] += "\n# edited\n"
+        place = first.schema.get_field_index("output")
+        return first.set_column(place, "output", pa.array(texts))
+    if change == "another order":
+        return first.take(chance.permutation(count))
+    return first
+
+
+def run_all(
+    rows: pa.Table, out: Path, shards: Path, inputs: dict[str, Path], workers: int
+) -> dict[str, float]:
+    """Seconds of each stage on some rows; what they write stands below `out`."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    given = {"tokenize": {"window_tokens": 4096}, "hardware": {"workers": workers}}
+    config = check(given)
+    paths = {**inputs, "ingest.rows": out / "rows.parquet"}
+    pq.write_table(rows.cast(schemas.ROWS), paths["ingest.rows"], row_group_size=GROUP_ROWS)
+    seconds = {}
+    for stage in STAGES:
+        own, scratch = out / stage.name, out / "scratch"
+        own.mkdir()
+        scratch.mkdir(exist_ok=True)
+        work = Work(own, scratch, shards / stage.name, "benchmark")
+        begin = time.perf_counter()
+        stage.load_run()(View(config, stage.reads, stage.name), paths, work)
+        seconds[stage.name] = time.perf_counter() - begin
+        paths |= {"filter.kept": out / "filter" / "kept.parquet"}
+        paths |= {f"prompt.{split}": out / "prompt" / f"{split}.parquet" for split in SPLITS}
+    return seconds
+
+
+def warm_up(rows: pa.Table, out: Path, inputs: dict[str, Path], workers: int) -> None:
+    """Load what is loaded at first use."""
+    run_all(rows, out, out / "shards", inputs, workers)
+
+
+def tokenizer(given: Path, folder: Path) -> Path:
+    """A folder as the stage `base` writes it."""
+    shutil.copytree(given, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    limits: dict[str, Any] = {"max_tokens": 8192, "model_type": "llama", "vocab_size": 49152}
+    (folder / "model_limits.json").write_text(json.dumps(limits))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    files = (path for stage in STAGES for path in (folder / stage.name).rglob("*"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(files) if p.is_file()}
+
+
+if __name__ == "__main__":
+    main()
