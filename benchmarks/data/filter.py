@@ -152,7 +152,9 @@ def measure(rows: str, settings: dict[str, Any], workers: int) -> dict[str, floa
         out = Path(folder)
         filtering.STAGE.load_run()
         cpu, begin = time.process_time(), time.perf_counter()
-        summary = run_stage(filtering.STAGE, given, {"ingest.rows": Path(rows)}, out)
+        executable = Path(rows).with_name("executable.parquet")
+        inputs = {"ingest.rows": Path(rows), "ingest.executable": executable}
+        summary = run_stage(filtering.STAGE, given, inputs, out)
         wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
         funnel = json.loads((out / "funnel.json").read_text())
     own, others = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

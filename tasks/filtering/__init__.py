@@ -9,20 +9,18 @@ licences.py     rule: SPDX expression against the allow-list
 rules.py        the table of the rules, with thresholds and kinds
 secrets.py      formats of tokens and passwords
 privacy.py      text -> text with placeholders for secrets, e-mail and IP addresses
-words.py        texts -> hashes of words and n-grams
 minhash.py      n-grams -> signatures -> band keys
 duplicates.py   keys -> which rows have a kept twin, and clusters
 benchmarks.py   tasks that must not be trained on
-shapes.py       function -> digest of its syntax tree, names aside
-contamination.py  rows that hold a task: substring, n-grams, syntax
-execution.py    rows that hold a task: its tests pass
 judging.py      rows -> reasons, measured values and keys, a batch at a time
-spool.py        what was found, on disk between the two passes
+spool.py        what was found, for the passes behind
 dealing.py      second pass: kept, rejected, measurements
 whatif.py       rows kept if a threshold moves
 funnel.py       counts, shares and examples for each reason
 sources.py      digests of the benchmarks' data, for the key
 run.py          the stage
+
+Which rows hold a task is told by `tasks.core.overlap`, which the stage prompt asks too.
 """
 
 from tasks.core.stage import Stage
@@ -31,7 +29,7 @@ STAGE = Stage(
     name="filter",
     run="tasks.filtering.run:run",
     outputs=("kept", "rejected"),
-    inputs=("ingest.rows",),
+    inputs=("ingest.rows", "ingest.executable"),
     reads=("filter",),
     env=("pyarrow", "numpy"),
     sources="tasks.filtering.sources:sources",

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tasks.core import schemas
+from tasks.core.overlap.contamination import Hit
 from tasks.core.tables import TableWriter, read_batches
-from tasks.filtering.contamination import Hit
 from tasks.filtering.duplicates import NO_TWIN, Numbers, Twins
 from tasks.filtering.funnel import Funnel
 from tasks.filtering.judging import TEXTS, Reason, contaminated, reason
@@ -19,6 +20,7 @@ from tasks.filtering.spool import Spool
 from tasks.filtering.whatif import WhatIf
 
 NEAR, NGRAMS = "near_duplicate", "contamination_ngrams"
+NOT_EXECUTABLE = "not_executable"
 
 
 def measurements_schema(rules: Sequence[Rule]) -> pa.Schema:
@@ -43,10 +45,11 @@ class Dealer:
         twins: Mapping[str, Numbers],
         found: Twins,
         executed: Mapping[int, Hit],
+        idle: NDArray[np.bool_],
         settings: Mapping[str, Any],
     ) -> None:
         self._spool, self._exact, self._found = spool, twins, found
-        self._executed, self._settings = executed, settings
+        self._executed, self._idle, self._settings = executed, idle, settings
         self._row_ids = spool.row_ids
         self._clusters = _cluster_ids(found.clusters, self._row_ids)
 
@@ -86,13 +89,15 @@ class Dealer:
     def _with_more(self, start: int, count: int) -> list[int]:
         """Rows of a batch against which more than their own verdict stands."""
         part = slice(start, start + count)
-        more = self._found.is_near[part].copy()
+        more = self._found.is_near[part] | self._idle[part]
         for twins in self._exact.values():
             more |= twins[part] != NO_TWIN
         more[[row - start for row in self._executed if start <= row < start + count]] = True
         return np.flatnonzero(more).tolist()
 
     def _more(self, row: int) -> Iterator[Reason]:
+        if self._idle[row]:
+            yield reason(NOT_EXECUTABLE, 0.0, 1.0, "its doctests did not pass, or it has none")
         if row in self._executed and (hit := contaminated(self._executed[row], 0.0)):
             yield hit
         for text, twins in self._exact.items():

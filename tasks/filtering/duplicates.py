@@ -22,8 +22,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.overlap.words import Hashes, jaccard
 from tasks.filtering.minhash import NO_KEY
-from tasks.filtering.words import Hashes, jaccard
 
 KEY_BYTES = 16
 NO_TWIN = -1

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.core.overlap import contamination
+from tasks.core.overlap.contamination import Hit, Index
+from tasks.core.overlap.tasks import Task
+from tasks.core.overlap.words import hash_words, ngram_sets
 from tasks.core.parallel import without_gc
 from tasks.core.schemas import REASON
 from tasks.core.shards import Values
-from tasks.filtering import contamination
-from tasks.filtering.benchmarks import Task
-from tasks.filtering.contamination import Hit, Index
 from tasks.filtering.duplicates import KEY_BYTES, text_key
 from tasks.filtering.minhash import band_keys
 from tasks.filtering.privacy import redact, suspects
 from tasks.filtering.rules import Rule, build_rules
 from tasks.filtering.sample import Sample
 from tasks.filtering.secrets import PRIVATE_KEY
-from tasks.filtering.words import hash_words, ngram_sets
 
 NOTE_CHARACTERS = 200
 TEXTS = ("instruction", "input", "output")
@@ -41,7 +41,8 @@ VERDICTS = pa.schema(
     ]
 )
 
-# what needs all rows at once
+# what needs all rows at once, or more than a row
+FOR_ALL = ("deduplicate", "require_executable")
 ABOUT_ALL_ROWS = {
     "near_duplicates": ("jaccard",),
     "decontamination": (
@@ -98,7 +99,7 @@ def judge(batch: Batch) -> Values:
 def row_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the section `filter` that says something about single rows: to change another
     one costs no row a second look."""
-    about_rows = {name: value for name, value in settings.items() if name != "deduplicate"}
+    about_rows = {name: value for name, value in settings.items() if name not in FOR_ALL}
     for section, others in ABOUT_ALL_ROWS.items():
         about_rows[section] = {n: v for n, v in settings[section].items() if n not in others}
     return about_rows
@@ -144,7 +145,8 @@ def _verdicts(
         if keys and drop_keys:
             against.append(reason("private_key", keys, 0, "private key block"))
         if index and index.shapes:
-            found.extend(contamination.find_shape(sample, index))
+            own = (sample.instruction, sample.input, sample.output)
+            found.extend(contamination.find_shape(own, sample.parsed[0], index))
         against += [r for hit in found if (r := contaminated(hit, least))]
         columns["reasons"].append(against)
         columns["values"].append(measured)

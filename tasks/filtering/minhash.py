@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.filtering.words import Hashes, mix
+from tasks.core.overlap.words import Hashes, mix
 
 CHUNK = 512  # n-grams that are hashed together: 512 x 256 x 4 bytes stay in the processor's cache
 NO_KEY = np.uint64(0)  # band key of a row without words: equal to nothing

@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
+from tasks.core.overlap import execution
+from tasks.core.overlap.contamination import LAYERS, Hit
+from tasks.core.overlap.tasks import Task
 from tasks.core.parallel import worker_count
 from tasks.core.progress import say
 from tasks.core.remembering import fill, opened
 from tasks.core.shards import Shards
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.tables import read_batches
-from tasks.filtering import benchmarks, execution
-from tasks.filtering.benchmarks import Benchmark, Task
-from tasks.filtering.contamination import LAYERS, Hit
-from tasks.filtering.dealing import NEAR, NGRAMS, Dealer
+from tasks.filtering import benchmarks
+from tasks.filtering.benchmarks import Benchmark
+from tasks.filtering.dealing import NEAR, NGRAMS, NOT_EXECUTABLE, Dealer
 from tasks.filtering.duplicates import Twins, find_twins
 from tasks.filtering.funnel import Funnel
 from tasks.filtering.judging import COLUMNS, VERDICTS, Batch, judge, row_settings
@@ -59,8 +63,11 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
             rows, shards, settings, work, tasks=tasks, total=total, workers=workers
         )
         spool = Spool(shards, row_ids)
+        idle = not_executable(
+            rows, inputs["ingest.executable"], bool(settings["require_executable"])
+        )
         funnel, found, what_if = _deal_out(
-            rows, spool, settings, tasks=tasks, workers=workers, out=work.out
+            rows, spool, settings, tasks=tasks, idle=idle, workers=workers, out=work.out
         )
     if funnel.kept + funnel.rejected != total:
         raise RuntimeError(
@@ -83,6 +90,8 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
 def settings_by_rule(settings: Settings) -> dict[str, str]:
     """{rule: field of the section `filter` that moves it}, in the order of reports."""
     rules = {rule.name: rule.setting for rule in build_rules(settings)}
+    if settings["require_executable"]:
+        rules[NOT_EXECUTABLE] = "require_executable"
     rules["private_key"] = "privacy.drop_private_keys"
     fields = ("min_substring_characters", "max_containment", "syntax_trees", "execution")
     for layer, field in zip(LAYERS, fields, strict=True):
@@ -91,6 +100,26 @@ def settings_by_rule(settings: Settings) -> dict[str, str]:
     if settings["near_duplicates"]["enabled"]:
         rules[NEAR] = "near_duplicates.jaccard"
     return rules
+
+
+def not_executable(rows: Path, executable: Path, required: bool) -> NDArray[np.bool_]:
+    """Functions whose doctests did not pass; none where that is not asked for.
+
+    Raises:
+        PipelineError: None ran at all.
+    """
+    if not required:
+        return np.zeros(pq.read_metadata(rows).num_rows, dtype=bool)
+    ran = pq.read_table(executable, columns=["row_id"]).column("row_id")
+    if not len(ran):
+        raise PipelineError(
+            "filter.require_executable is on, and no function's doctests have passed",
+            "Set ingest.doctests to true, or filter.require_executable to false.",
+        )
+    names = pq.read_table(rows, columns=["row_id", "kind"])
+    has_run = pc.is_in(names.column("row_id"), ran.combine_chunks())
+    idle = pc.and_(pc.equal(names.column("kind"), "function"), pc.invert(has_run))
+    return np.array(idle, dtype=bool)
 
 
 def _benchmarks(settings: Settings) -> list[Benchmark]:
@@ -135,11 +164,12 @@ def _deal_out(
     settings: Settings,
     *,
     tasks: Sequence[Task],
+    idle: NDArray[np.bool_],
     workers: int,
     out: Path,
 ) -> tuple[Funnel, Twins, WhatIf]:
     """What needs all rows at once, and the second pass."""
-    passes = spool.passes()
+    passes = spool.passes() & ~idle
     executed: dict[int, Hit] = {}
     if settings["decontamination"]["execution"]:
         batches = read_batches(rows, BATCH_ROWS, COLUMNS)
@@ -151,7 +181,7 @@ def _deal_out(
     rules = build_rules(settings)
     what_if = WhatIf(_thresholds(rules, settings))
     exact = dict(zip(texts, found.exact, strict=True))
-    dealer = Dealer(spool, exact, found, executed, settings)
+    dealer = Dealer(spool, exact, found, executed, idle, settings)
     return dealer.deal(rows, out, rules, what_if, BATCH_ROWS), found, what_if
 
 

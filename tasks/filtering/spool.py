@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.core.overlap.words import Hashes
 from tasks.core.shards import Shards
 from tasks.filtering.duplicates import Near, Numbers
 from tasks.filtering.judging import VERDICTS
-from tasks.filtering.words import Hashes
 
 KEY = 8  # bytes of a band key
 

@@ -3,8 +3,8 @@
 One JSON object a line: `task_id` ("held-out/" and the row's id), `prompt` (what the function needs,
 its signature and the prose of its docstring), `entry_point`, `canonical_solution`, and `test`, the
 text that defines `check(candidate)`. Each was judged when it was made: the solution passes its
-tests in the sandbox, an empty body does not. None of these rows, and none tied to them by
-duplicates, is left in any split.
+tests in the sandbox, an empty body does not. None of these rows is left in any split, and none that
+is tied to them by duplicates or holds one of them (`contaminated`).
 """
 
 import json
@@ -18,11 +18,6 @@ from tasks.prompting.split import place_of
 
 SUITE = "held-out"
 FIELDS = ("prompt", "entry_point", "canonical_solution", "test")
-
-
-def executable_rows(path: Path) -> frozenset[str]:
-    """Ids of the rows whose doctests pass."""
-    return frozenset(pq.read_table(path, columns=["row_id"]).column("row_id").to_pylist())
 
 
 def choose_problems(

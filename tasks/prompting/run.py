@@ -20,8 +20,9 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import report
 from tasks.core.stage import Summary, Work
 from tasks.core.templates import complete, fill_in, render
+from tasks.prompting.contaminated import rows_with_problems, write_hits
 from tasks.prompting.infill import hole
-from tasks.prompting.problems import choose_problems, executable_rows, write_problems
+from tasks.prompting.problems import choose_problems, write_problems
 from tasks.prompting.split import SPLITS, apart, choose, split_of
 
 BATCH_ROWS = 4096
@@ -40,8 +41,6 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     places, projects = assign(names, settings.validation_share, settings.test_share, settings.seed)
     check_splits(projects, settings.validation_share, settings.test_share, settings.seed)
     counts: dict[str, int] = {}
-    if settings.require_executable:
-        counts |= drop_not_executable(places, names, executable)
     clusters = names.column("cluster").combine_chunks().dictionary_encode().indices.to_numpy()
     drop(places, apart(places, clusters), "cluster_in_another_split", counts)
     ids = names.column("row_id").to_pylist()
@@ -49,6 +48,10 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     problems = choose_problems(executable, splits, settings.max_problems, settings.seed)
     counts |= hold_out(places, ids, clusters, {problem["row_id"] for problem in problems})
     write_problems(work.out / "problems.jsonl", problems)
+    limits = config.filter.decontamination.model_dump()
+    hits = rows_with_problems(kept, places >= 0, problems, limits, work, config.hardware.workers)
+    drop(places, np.isin(np.arange(len(places)), list(hits)), "holds_a_problem", counts)
+    write_hits(work.out / "contaminated.jsonl", ids, hits)
     caps = (settings.max_train_rows, settings.max_held_out_rows, settings.max_held_out_rows)
     counts |= cap(places, names.column("row_id"), caps, settings.seed)
     del names, clusters, ids, splits
@@ -76,27 +79,6 @@ def drop(
     if number := int(which.sum()):
         counts[reason] = counts.get(reason, 0) + number
     places[which] = DROPPED
-
-
-def drop_not_executable(
-    places: NDArray[np.int8], names: pa.Table, executable: Path
-) -> dict[str, int]:
-    """Take functions that did not run out of their splits, in place; returns how many.
-
-    Raises:
-        PipelineError: None ran at all.
-    """
-    there = executable_rows(executable)
-    if not there:
-        raise PipelineError(
-            "prompt.require_executable is on, and no function's doctests have passed",
-            "Set ingest.doctests to true, or prompt.require_executable to false.",
-        )
-    counts: dict[str, int] = {}
-    ids, kinds = names.column("row_id").to_pylist(), names.column("kind").to_pylist()
-    which = [k == "function" and i not in there for i, k in zip(ids, kinds, strict=True)]
-    drop(places, np.array(which), "not_executable", counts)
-    return counts
 
 
 def hold_out(

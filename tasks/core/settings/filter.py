@@ -90,7 +90,8 @@ class BenchmarkFile(Section):
 
 class DecontaminationSettings(Section):
     """Rows that hold a task of a benchmark; what is measured is how much of the task a row holds,
-    so a wrapper around it does not hide it."""
+    so a wrapper around it does not hide it. The stage prompt looks in the same way for the problems
+    that it holds out itself."""
 
     benchmarks: tuple[Literal["humaneval"], ...] = Field(
         ("humaneval",),
@@ -175,6 +176,11 @@ class FilterSettings(Section):
         20, ge=0, description="Length of a function's docstring in characters."
     )
     min_docstring_words: int = Field(4, ge=0, description="Words of a function's docstring.")
+    require_executable: bool = Field(
+        False,
+        description="Reject functions whose doctests did not pass (ingest.doctests); rows of other "
+        "kinds stay.",
+    )
     max_function_lines: int = Field(150, ge=1, description="Lines of a function.")
     licences: tuple[str, ...] = Field(PERMISSIVE, description="SPDX licences that are allowed.")
     keep_unknown_licence: tuple[Kind, ...] = Field(

@@ -31,11 +31,6 @@ class PromptSettings(Section):
         0.05, gt=0, lt=1, description="Share of projects held out for the evaluation, 0..1."
     )
     seed: int = Field(0, ge=0, description="Chooses which projects are held out.")
-    require_executable: bool = Field(
-        False,
-        description="Drop functions whose doctests did not pass (ingest.doctests); rows of other "
-        "kinds stay.",
-    )
     max_problems: int = Field(
         100,
         ge=0,

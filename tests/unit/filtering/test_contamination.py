@@ -6,11 +6,11 @@ import textwrap
 import pytest
 
 from tasks.core.errors import PipelineError
+from tasks.core.overlap.contamination import Hit, Limits, build_index, find_shape, find_texts
+from tasks.core.overlap.tasks import Task, make_task, parse
+from tasks.core.overlap.words import hash_words
 from tasks.filtering import benchmarks
-from tasks.filtering.benchmarks import Task, load, make_task
-from tasks.filtering.contamination import Hit, Limits, build_index, find_shape, find_texts
-from tasks.filtering.sample import Sample
-from tasks.filtering.words import hash_words
+from tasks.filtering.benchmarks import load
 
 LIMITS = Limits(40, 10, 0.5, True)
 PROMPT = '''from typing import List
@@ -34,10 +34,11 @@ TASK = make_task("Own/1", PROMPT, SOLUTION, "def check(candidate):\n    assert 1
 
 
 def hits(output: str = "", instruction: str = "", tasks: tuple[Task, ...] = (TASK,)) -> list[Hit]:
-    sample = Sample(instruction, "", output, "instruction", "MIT")
     texts = [f"{instruction}\n\n{output}"]
     index = build_index(tasks, LIMITS)
-    found = find_texts(texts, hash_words(texts), index)[0] + find_shape(sample, index)
+    found = find_texts(texts, hash_words(texts), index)[0] + find_shape(
+        (instruction, "", output), parse(output), index
+    )
     return [hit for hit in found if hit.layer != "ngrams" or hit.value >= LIMITS.max_containment]
 
 

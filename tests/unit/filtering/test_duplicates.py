@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.core.overlap.words import hash_words, jaccard, ngram_sets
 from tasks.filtering.duplicates import NO_TWIN, Near, Twins, find_twins, text_key
 from tasks.filtering.minhash import band_keys
-from tasks.filtering.words import hash_words, jaccard, ngram_sets
 
 
 def survivors(row_ids: list[str], passes: list[bool], *texts: list[int]) -> set[str]:

@@ -39,14 +39,19 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
 def filtered(tmp_path: Path) -> Callable[..., Filtered]:
     """Run the stage on rows; gives summary, kept, rejected, funnel."""
 
-    def run_on(*rows: dict[str, Any], workers: int = 1, **settings: Any) -> Filtered:
+    def run_on(
+        *rows: dict[str, Any], workers: int = 1, ran: tuple[str, ...] = (), **settings: Any
+    ) -> Filtered:
         out, scratch, given = tmp_path / "out", tmp_path / "scratch", tmp_path / "rows.parquet"
         out.mkdir(exist_ok=True)
         scratch.mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schemas.ROWS), given)
         config = check({"filter": settings, "hardware": {"workers": workers}})
         view = View(config, STAGE.reads, STAGE.name)
-        summary = STAGE.load_run()(view, {"ingest.rows": given}, Work(out, scratch))
+        executable = tmp_path / "executable.parquet"
+        pq.write_table(pa.table({"row_id": pa.array(ran, pa.string())}), executable)
+        inputs = {"ingest.rows": given, "ingest.executable": executable}
+        summary = STAGE.load_run()(view, inputs, Work(out, scratch))
         kept, rejected = (pq.read_table(out / f"{n}.parquet") for n in ("kept", "rejected"))
         assert kept.schema.equals(schemas.KEPT) and rejected.schema.equals(schemas.REJECTED)
         return (
@@ -224,3 +229,29 @@ def test_measurements_hold_every_value_of_every_row(filtered, tmp_path) -> None:
     table = pq.read_table(tmp_path / "out" / "measurements.parquet").to_pylist()
     assert [r["row_id"] for r in table] == [row(1)["row_id"], row(2)["row_id"]]
     assert table[1]["alphabetic_share"] == 0 and table[1]["function_lines"] is None
+
+
+FUNCTION = {
+    "kind": "function",
+    "instruction": "Tell what stands here in words.",
+    "output": "def f(x):\n    return x",
+}
+
+
+def test_functions_that_did_not_run_are_rejected_where_that_is_asked_for(filtered) -> None:
+    given = {"deduplicate": [], "near_duplicates": {"enabled": False}}
+    rows = [row(1, **FUNCTION), row(2, **FUNCTION), row(3)]
+    ran = (rows[0]["row_id"],)
+    assert len(filtered(*rows, ran=ran, **given)[1]) == 3
+    _, kept, (rejected,), funnel = filtered(*rows, ran=ran, require_executable=True, **given)
+    assert [r["row_id"][-1] for r in kept] == ["1", "3"]
+    assert [(r["rule"], r["value"], r["threshold"]) for r in rejected["reasons"]] == [
+        ("not_executable", 0.0, 1.0)
+    ]
+    told = next(r for r in funnel["reasons"] if r["rule"] == "not_executable")
+    assert (told["rows"], told["setting"]) == (1, "filter.require_executable")
+
+
+def test_asking_for_functions_that_ran_where_none_ran_is_an_error(filtered) -> None:
+    with pytest.raises(PipelineError, match="no function's doctests have passed"):
+        filtered(row(1, **FUNCTION), require_executable=True)

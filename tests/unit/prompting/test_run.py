@@ -157,16 +157,49 @@ def test_problems_come_from_the_test_split_first(tmp_path: Path) -> None:
     assert found == wanted
 
 
-def test_only_functions_that_ran_stay_where_that_is_asked_for(tmp_path: Path) -> None:
-    kinds = ["function" if i % 2 else "instruction" for i in range(300)]
-    kept = write_kept(tmp_path / "kept.parquet", 300, 100, kind=kinds)
-    ran = [f"{i:04d}" for i in range(0, 100)]
-    summary, splits = go(tmp_path, kept, ran, require_executable=True, max_problems=0)
-    ids = {int(row["row_id"]) for rows in splits.values() for row in rows}
-    assert ids == {i for i in range(300) if i % 2 == 0 or i < 100}
-    assert summary.counts["not_executable"] == 100
+PEAK = {
+    "row_id": "0004",
+    "prompt": 'def peak(values):\n    """Highest value seen so far, at each place of a list."""\n',
+    "entry_point": "peak",
+    "canonical_solution": """    best, found = None, []
+    for value in values:
+        best = value if best is None else max(best, value)
+        found.append(best)
+    return found
+""",
+    "test": "def check(candidate):\n    assert candidate([1, 3, 2]) == [1, 3, 3]\n",
+}
+COPIES = {
+    "syntax": """def highest(numbers):
+    top, out = None, []
+    for n in numbers:
+        top = n if top is None else max(top, n)
+        out.append(top)
+    return out""",
+    "substring": "def other():\n    pass\n" + PEAK["canonical_solution"],
+    "execution": """def running(items):
+    result = []
+    for place in range(len(items)):
+        result.append(max(items[: place + 1]))
+    return result""",
+}
 
 
-def test_asking_for_functions_that_ran_where_none_ran_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="no function's doctests have passed"):
-        go(tmp_path, write_kept(tmp_path / "kept.parquet", 300, 100), require_executable=True)
+@pytest.mark.parametrize("layer", COPIES)
+def test_a_row_that_holds_a_problem_is_in_no_split(tmp_path: Path, layer: str) -> None:
+    outputs = [f"def f{i}(x):\n    return x + {i}" for i in range(300)]
+    outputs[77] = COPIES[layer]
+    kept = write_kept(tmp_path / "kept.parquet", 300, 100, output=outputs)
+    executable = tmp_path / "executable.parquet"
+    pq.write_table(pa.Table.from_pylist([PEAK]), executable)
+    out = tmp_path / "out"
+    out.mkdir()
+    config = check({"filter": {"decontamination": {"execution": layer == "execution"}}})
+    inputs = {"filter.kept": kept, "ingest.executable": executable}
+    summary = run(View(config, STAGE.reads, STAGE.name), inputs, Work(out, tmp_path))
+    assert summary.counts["holds_a_problem"] == 1
+    left = {i for n in SPLITS for i in pq.read_table(out / f"{n}.parquet")["row_id"].to_pylist()}
+    assert "0077" not in left and len(left) == 298
+    hits = [json.loads(line) for line in (out / "contaminated.jsonl").read_text().splitlines()]
+    assert (hits[0]["row_id"], hits[0]["task_id"]) == ("0077", "held-out/0004")
+    assert layer in {hit["layer"] for hit in hits}

@@ -17,10 +17,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from tasks.filtering.benchmarks import Task
-from tasks.filtering.sample import Sample, parse
-from tasks.filtering.shapes import functions_of, outline, shape
-from tasks.filtering.words import Hashes, Words, hash_words, ngrams
+from tasks.core.overlap.shapes import functions_of, outline, shape
+from tasks.core.overlap.tasks import Task, parse
+from tasks.core.overlap.words import Hashes, Words, hash_words, ngrams
 
 LAYERS = ("substring", "ngrams", "syntax", "execution")
 PROBE_WORDS = 5  # a text is searched for in a row that holds this many of its words in a row
@@ -103,7 +102,7 @@ def build_index(tasks: tuple[Task, ...], limits: Limits) -> Index:
                     index.grams.setdefault(gram, []).append(len(index.texts))
                 index.texts.append((task.task_id, name, len(grams)))
         for program in task.programs if limits.syntax_trees else ():
-            tree = parse(program)[0]
+            tree = parse(program)
             for function in functions_of(tree) if tree else ():
                 index.shapes.setdefault(shape(function), task.task_id)
                 index.outlines.add(outline(function))
@@ -168,10 +167,16 @@ def _contained(words: Words, index: Index) -> Iterator[tuple[int, Hit]]:
         yield row, Hit("ngrams", task_id, counts[best] / total, evidence)
 
 
-def find_shape(sample: Sample, index: Index) -> list[Hit]:
-    """The first task whose function a row has: layer "syntax"."""
-    for tree in _trees(sample):
-        for function in functions_of(tree):
+def find_shape(texts: Sequence[str], tree: ast.Module | None, index: Index) -> list[Hit]:
+    """The first task whose function a row has: layer "syntax".
+
+    Args:
+        texts: Instruction, input and output of the row.
+        tree: The output as Python; None if it is none.
+        index: Of the tasks.
+    """
+    for found in _trees(texts, tree):
+        for function in functions_of(found):
             if outline(function) in index.outlines:
                 task_id = index.shapes.get(shape(function))
                 if task_id is not None:
@@ -180,14 +185,15 @@ def find_shape(sample: Sample, index: Index) -> list[Hit]:
     return []
 
 
-def _trees(sample: Sample) -> Iterator[ast.Module]:
+def _trees(texts: Sequence[str], tree: ast.Module | None) -> Iterator[ast.Module]:
     """The output as Python, else the fenced pieces of code of the row."""
-    if sample.parsed[0] is not None:
-        yield sample.parsed[0]
-    for text in (sample.instruction, sample.input, sample.output):
+    if tree is not None:
+        yield tree
+    for text in texts:
         if "```" in text:
             for match in list(FENCE.finditer(text))[:MAX_BLOCKS]:
-                if (tree := parse(match[1])[0]) is not None:
-                    yield tree
-    if "def " in sample.input and (tree := parse(sample.input)[0]) is not None:
-        yield tree
+                if (fenced := parse(match[1])) is not None:
+                    yield fenced
+    given = texts[1]
+    if "def " in given and (asked := parse(given)) is not None:
+        yield asked

@@ -16,11 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.core.overlap.contamination import Hit
+from tasks.core.overlap.tasks import Task, parse
 from tasks.core.progress import report
 from tasks.core.sandbox import Job, Limits, Sandbox
-from tasks.filtering.benchmarks import Task
-from tasks.filtering.contamination import Hit
-from tasks.filtering.sample import parse
 
 MAX_CHARACTERS = 20_000
 PASSED = "passes the tests of "
@@ -108,7 +107,7 @@ def candidates(output: str, arities: Collection[int]) -> Iterator[tuple[str, str
     """Program, name and arity of the functions of an output that could be an answer."""
     if len(output) > MAX_CHARACTERS or "def " not in output:
         return
-    tree = parse(output)[0]
+    tree = parse(output)
     for node in tree.body if tree else ():
         if not isinstance(node, ast.FunctionDef) or node.decorator_list:
             continue

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.filtering.words import hash_words, jaccard, ngram_sets, ngrams
+from tasks.core.overlap.words import hash_words, jaccard, ngram_sets, ngrams
 
 TEXTS = st.lists(st.text(alphabet="ab_1 .,\n(é字", max_size=30), max_size=8)
 

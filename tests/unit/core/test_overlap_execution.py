@@ -3,9 +3,9 @@ import ast
 import pytest
 
 from tasks.core.errors import PipelineError
+from tasks.core.overlap.execution import PASSED, candidates, make_job
+from tasks.core.overlap.tasks import make_task
 from tasks.core.sandbox import Sandbox
-from tasks.filtering.benchmarks import make_task
-from tasks.filtering.execution import PASSED, candidates, make_job
 
 TASKS = (
     make_task(
