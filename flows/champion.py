@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STAGE, MEASURED, BASE = "merge", "evaluate", "base"
 INCONCLUSIVE = "inconclusive"
-HELD_OUT = "held-out"
+UNTOUCHED = "untouched code"
 # settings of an evaluation that may differ between two models that are compared
 HARMLESS = frozenset(
     {
@@ -232,7 +232,7 @@ def _row_sets(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> "tuple[Ro
                 tuned_correct=row["tuned_correct"],
             )
             sets.setdefault(str(row["row_set"]), []).append(result)
-    return tuple(RowSet(n, tuple(rows), probe=n != HELD_OUT) for n, rows in sets.items())
+    return tuple(RowSet(n, tuple(rows), probe=n == UNTOUCHED) for n, rows in sets.items())
 
 
 def _problems(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> "tuple[ProblemResult, ...]":

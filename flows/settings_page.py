@@ -51,7 +51,8 @@ def _section(name: str, model: type[BaseModel], level: int = 2) -> Iterator[str]
         for inner in _models(field.annotation):
             kind = inner.model_fields.get("kind")
             title = f"{name}.{field_name}"
-            title += f", kind {kind.default}" if kind else ""
+            tag = get_args(kind.annotation) if kind else ()
+            title += f", kind {tag[0]}" if len(tag) == 1 else ""
             yield from _section(title, inner, min(level + 1, 4))
 
 

@@ -123,6 +123,17 @@ def output_digests(names: tuple[str, ...], files: Mapping[str, File]) -> dict[st
     return digests
 
 
+def digest_of(entry: Path) -> str:
+    """Digest of an output by its path in its artifact, as the manifest there has it; of a file or
+    folder that lies in no artifact, of its content."""
+    manifest = read(entry.parent)
+    if manifest is not None and (known := manifest.outputs.get(entry_name(entry.name))):
+        return known
+    files = sorted(p for p in entry.rglob("*") if p.is_file()) if entry.is_dir() else [entry]
+    content = {p.relative_to(entry.parent).as_posix(): sha256(p) for p in files}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
 def entry_name(relative: str) -> str:
     """Name of the top entry that a relative path belongs to, without suffix."""
     return relative.partition("/")[0].partition(".")[0]

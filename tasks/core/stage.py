@@ -36,6 +36,10 @@ class Work:
         code: Digest of the stage's code and of the packages that can change its output.
         run_batches: How a pure function is run over batches, with the results in their order:
             `run_batches(function, batches, workers)`.
+        memory: Kept across keys, shared by all runs: what costs much and stays true whatever the
+            key (a model's texts). Files are called after the first 12 digits of the digest of the
+            output that they are about, and go with it; None: nothing is remembered. What is
+            remembered must never change an output.
     """
 
     out: Path
@@ -43,6 +47,7 @@ class Work:
     shards: Path | None = None
     code: str = ""
     run_batches: RunBatches = ordered_map
+    memory: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tasks.core.progress import say
 from tasks.core.stage import Work
 
 KEY_DIGITS = 12
+MEMORY = ".memory"
 TRASH = ".trash"
 
 
@@ -104,7 +105,7 @@ class Store:
         base = self.root / ".work" / f"{stage}-{key[:KEY_DIGITS]}"
         self._check_writable()
         with locked(self.root / ".locks" / f"{stage}-{key[:KEY_DIGITS]}", waiting):
-            work = Work(base / "out", base / "scratch")
+            work = Work(base / "out", base / "scratch", memory=self.root / MEMORY / stage)
             if manifests.read(work.out) is None:
                 shutil.rmtree(work.out, ignore_errors=True)
             work.out.mkdir(parents=True, exist_ok=True)

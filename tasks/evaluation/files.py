@@ -38,6 +38,7 @@ GENERATION_COLUMNS = pa.schema(
         ("model", pa.string()),  # "base" or "tuned"
         ("attempt", pa.int32()),
         ("prompt", pa.string()),
+        ("reference", pa.string()),  # "" where tests judge
         ("text", pa.string()),
         ("tokens", pa.int64()),
         ("stopped", pa.bool_()),
@@ -91,7 +92,8 @@ def generation_records(evaluation: Evaluation) -> list[dict[str, Any]]:
         )
 
     for s in evaluation.samples:
-        head = {"suite": "samples", "problem_id": s.row_id, "style": "prompt", "prompt": s.prompt}
+        head = {"suite": "samples", "problem_id": s.row_id, "style": "prompt"}
+        head |= {"prompt": s.prompt, "reference": s.reference}
         add(head, {"base": (s.base,), "tuned": (s.tuned,)})
     for p in evaluation.problems:
         head = {
@@ -99,6 +101,7 @@ def generation_records(evaluation: Evaluation) -> list[dict[str, Any]]:
             "problem_id": p.problem_id,
             "style": p.style,
             "prompt": p.prompt,
+            "reference": p.reference,
         }
         add(head, {"base": p.base, "tuned": p.tuned})
     return records

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tasks.evaluation import statistics
-from tasks.evaluation.results import PASS, Evaluation, ProblemResult, RowSet
+from tasks.evaluation.results import INFILLING, MATCHED, PASS, Evaluation, ProblemResult, RowSet
 from tasks.evaluation.summary import DIGITS, by_suite, judged, pass_share
 
 ALPHA = 0.05
 FEW_CLUSTERS = 10
+PASSED, EXACT = "pass@1", "exact match"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Comparison:
     """One value of base and tuned.
 
     Attributes:
-        name: "loss", "token accuracy" or "pass@1".
+        name: "loss", "token accuracy", "pass@1" or "exact match".
         on: What it was measured on, such as "held-out" or "humaneval, prompt".
         lower_is_better: For losses.
         base: Value of the base: nats a token for a loss, a share for the others.
@@ -95,7 +96,7 @@ def decide(
     Args:
         evaluation: What was measured.
         loss_margin_percent: How much a loss may rise, of the base's.
-        pass_margin_points: How far pass@1 may fall, in percentage points.
+        pass_margin_points: How far pass@1 and exact match may fall, in percentage points.
         min_loss_gain_percent: Least fall of a loss that counts as better, of the base's.
         min_share_gain_points: Least rise of token accuracy and pass@1 that counts as better.
         resamples: Draws of the bootstrap.
@@ -107,10 +108,11 @@ def decide(
         compared += _row_comparisons(rows, loss_margin_percent / 100, resamples, seed)
     for (suite, style), problems in by_suite(evaluation.problems).items():
         if counted := judged(problems):
-            on = f"{suite} ({style})"
-            compared.append(
-                _pass_comparison(on, counted, pass_margin_points / 100, resamples, seed)
+            name = EXACT if style in MATCHED else PASSED
+            found = _pass_comparison(
+                name, f"{suite} ({style})", counted, pass_margin_points / 100, resamples, seed
             )
+            compared.append(replace(found, probe=style == INFILLING))
     adjusted = statistics.holm([c.p for c in compared])
     comparisons = tuple(
         _judge(
@@ -165,16 +167,16 @@ def _row_comparisons(rows: RowSet, margin: float, resamples: int, seed: int) -> 
 
 
 def _pass_comparison(
-    on: str, problems: Sequence[ProblemResult], margin: float, resamples: int, seed: int
+    name: str, on: str, problems: Sequence[ProblemResult], margin: float, resamples: int, seed: int
 ) -> Comparison:
-    """pass@1: McNemar for one attempt each, bootstrap over problems for several."""
+    """pass@1 or exact match: McNemar for one attempt each, bootstrap over problems for several."""
     if all(len(p.base) == len(p.tuned) == 1 for p in problems):
         base = [p.base[0].verdict == PASS for p in problems]
         tuned = [p.tuned[0].verdict == PASS for p in problems]
         flips = sum(b != t for b, t in zip(base, tuned, strict=True))
-        note = f"{on}: {detectable(len(problems), flips)}"
+        note = f"{on}: {detectable(len(problems), flips, name)}"
         return replace(
-            _comparison("pass@1", on, statistics.mcnemar(base, tuned), "problems", margin),
+            _comparison(name, on, statistics.mcnemar(base, tuned), "problems", margin),
             note=note,
         )
     difference = statistics.ratio_difference(
@@ -185,18 +187,18 @@ def _pass_comparison(
         resamples=resamples,
         seed=seed,
     )
-    return _comparison("pass@1", on, difference, "problems", margin)
+    return _comparison(name, on, difference, "problems", margin)
 
 
-def detectable(problems: int, flips: int) -> str:
+def detectable(problems: int, flips: int, what: str = PASSED) -> str:
     """The minimum detectable effect of a pass/fail comparison, in a plain sentence."""
     effect = statistics.minimum_detectable_effect(problems, flips / problems)
     seen = f"with {problems} {_plural('problem', problems)}, {flips} of them judged differently,"
     if effect is None:
-        return f"{seen} no change of pass@1, however large, is found four times in five."
+        return f"{seen} no change of {what}, however large, is found four times in five."
     smallest = math.ceil(effect * 1000) / 10
     return (
-        f"{seen} a true change of pass@1 is found four times in five only if it is at least "
+        f"{seen} a true change of {what} is found four times in five only if it is at least "
         f"{smallest:.1f} points."
     )
 

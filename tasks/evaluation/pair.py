@@ -7,6 +7,7 @@ from typing import Any
 
 from peft import PeftModel
 
+from tasks.core.marks import Marks
 from tasks.core.modeling import Device, DType, Quantization, load_model, load_tokenizer
 from tasks.core.progress import report
 from tasks.core.windows import Window
@@ -85,6 +86,15 @@ class Pair:
         """Texts as rows of which all tokens but the first are predicted."""
         encoded = generation.encode(self.tokenizer, list(texts.values()))
         return [metrics.plain_row(name, ids) for name, ids in zip(texts, encoded, strict=True)]
+
+    def answer_rows(self, texts: Mapping[str, tuple[str, str]]) -> list[Window]:
+        """Prompts and completions as rows of which the completion and EOS are predicted."""
+        prompts = generation.encode(self.tokenizer, [prompt for prompt, _ in texts.values()])
+        answers = Marks(self.tokenizer).encode([answer for _, answer in texts.values()])
+        return [
+            metrics.plain_row(name, [*before, *after, self.tokenizer.eos_token_id], len(before))
+            for name, before, after in zip(texts, prompts, answers, strict=True)
+        ]
 
     def generate(
         self,

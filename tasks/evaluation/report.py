@@ -169,7 +169,8 @@ def _also_measured(numbers: Mapping[str, Any]) -> list[tuple[str, str, str, str]
                 pair = [f"{found[who][name]:,.{digits}f}" for who in ("base", "tuned")]
                 rows.append((name.replace("_", " "), on, *pair))
     for on, found in [*numbers["problems"].items(), ("held-out samples", numbers["samples"])]:
-        for name in ("pass@10", "pass@100", "stops"):
+        more = [name for name in found["base"] if name.startswith("pass@") and name != "pass@1"]
+        for name in (*more, "stops"):
             pair = [found[who].get(name) for who in ("base", "tuned")]
             if None not in pair:
                 label = "ends by itself" if name == "stops" else name

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PASS = "pass"
+WRONG = "wrong"
+INFILLING, ANSWER = "one line", "answer"
+MATCHED = (INFILLING, ANSWER)  # styles judged by exact match
 INFRA = "infra"  # the sandbox failed, not the model: counted, and left out of every share
 
 
@@ -75,12 +78,14 @@ class ProblemResult:
     """One problem with tests, tried by both models.
 
     Attributes:
-        suite: "humaneval", "doctest" or the name of the user's file.
+        suite: "humaneval", "held-out", "infilling" or the name of the user's set.
         problem_id: Unique within suite and style.
-        style: "completion" (raw text) or "prompt" (in the training's own format).
+        style: "completion" (raw text), "prompt" (in the training's own format), or one of
+            `MATCHED`, where there are no tests and the answer is compared with the reference.
         prompt: Text that the model continued.
         base: Attempts of the base; all problems of one suite and style have the same number.
         tuned: Attempts with the adapter on.
+        reference: What an answer is compared with; "" where tests judge.
     """
 
     suite: str
@@ -89,6 +94,7 @@ class ProblemResult:
     prompt: str
     base: tuple[Attempt, ...]
     tuned: tuple[Attempt, ...]
+    reference: str = ""
 
 
 @dataclass(frozen=True)

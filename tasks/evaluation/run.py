@@ -1,54 +1,58 @@
 """Stage `evaluate`: adapter, base and held-out data -> metrics.json, gate.json and a report.
 
-The base is loaded once, in 4 bit; the tuned model is that base with the adapter switched on.
-HumanEval is tried in the sandbox before the model is loaded, so that what can't be run is known at
-once. Times and memory stand in the report and in costs.json, never in an output.
+The base is loaded once, in 4 bit; the tuned model is that base with the adapter switched on. Tests
+are tried in the sandbox before the model is loaded, so that what can't be run is known at once.
+Times and memory stand in the report and in costs.json, never in an output.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tasks.core.config import View
-from tasks.core.errors import PipelineError
+from tasks.core.manifest import digest_of
 from tasks.core.modeling import free_gpu
 from tasks.core.progress import report, say
-from tasks.core.sandbox import LADDER, Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.stage import Summary, Work
-from tasks.core.windows import Windows
-from tasks.evaluation import files, humaneval, metrics, samples, token_accuracy, verdicts
+from tasks.evaluation import files, token_accuracy, verdicts
 from tasks.evaluation import gate as gates
 from tasks.evaluation.clock import Clock
-from tasks.evaluation.humaneval import Problem
-from tasks.evaluation.pair import Pair
-from tasks.evaluation.results import INFRA, Evaluation, RowSet, Split
-from tasks.evaluation.verdicts import Bench
-
-HELD_OUT, UNTOUCHED = "held-out", "untouched code"
+from tasks.evaluation.humaneval import SUITE
+from tasks.evaluation.measuring import measured
+from tasks.evaluation.memory import Memory
+from tasks.evaluation.pair import BASE, TUNED
+from tasks.evaluation.preparing import prepare
+from tasks.evaluation.results import INFRA, Evaluation
+from tasks.evaluation.verdicts import Memories
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     """See the module."""
     settings, clock = config.evaluate, Clock()
-    with clock.measure("self-test of HumanEval"):
-        bench, probe, missing = prepare(settings)
-    for sentence in missing:
+    with clock.measure("self-test of the problems"):
+        ready = prepare(settings, inputs.get("prompt.problems"))
+    for sentence in ready.missing:
         say(sentence)
-    evaluation, left_out = _measured(config, inputs, clock, bench, probe)
-    free_gpu()
-    if bench is not None:
-        with clock.measure("tests of HumanEval"):
-            total = 2 * len(evaluation.problems)
-            judged = verdicts.judge(
-                bench, evaluation.problems, lambda count: report("HumanEval tests", count, total)
-            )
-        evaluation = replace(evaluation, problems=judged, sandbox=bench.sandbox.level)
+    with remembered(config, inputs, work.memory) as memories:
+        evaluation, left_out = measured(config, inputs, clock, ready, memories)
+        free_gpu()
+        if ready.bench is not None:
+            total = sum(len(p.base) + len(p.tuned) for p in evaluation.problems)
+            with clock.measure("tests"):
+                judged = verdicts.judge(
+                    ready.bench,
+                    evaluation.problems,
+                    lambda count: report("tests", count, total),
+                    memories,
+                )
+            sandbox = ready.bench.sandbox.level
+            evaluation = replace(evaluation, problems=judged, sandbox=sandbox)
     evaluation = replace(
         evaluation,
-        not_measured=missing,
+        not_measured=(*ready.missing, *evaluation.not_measured),
         settings=_facts(settings, str(config.prompt.template)),
         costs=clock.costs(),
     )
@@ -58,110 +62,31 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     return _summary(evaluation, gate, accuracy, left_out, clock.peak_vram_gib())
 
 
-def prepare(
-    settings: EvaluateSettings,
-) -> tuple[Bench | None, tuple[Problem, ...], tuple[str, ...]]:
-    """Get HumanEval ready before any model is loaded.
-
-    Returns:
-        A tested bench, None where nothing is to be run or can be; the problems whose text is the
-        probe; a sentence for each thing that can't be measured.
-
-    Raises:
-        PipelineError: It can't be run, and `require_humaneval` is set.
-    """
-    if settings.humaneval_problems == 0 and settings.probe_problems == 0:
-        return None, (), ()
-    what, probe = "pass@1 and the loss on untouched code", tuple[Problem, ...]()
+@contextmanager
+def remembered(config: View, inputs: Mapping[str, Path], folder: Path | None) -> Iterator[Memories]:
+    """What base and tuned model wrote before, by their digests and how they are loaded."""
+    settings = config.evaluate
+    memories: dict[str, Memory] = {}
+    if folder is not None:
+        how = (settings.quantization, settings.dtype, config.hardware.device)
+        base, adapter = (digest_of(inputs[name]) for name in ("base.weights", "train.adapter"))
+        memories[BASE] = Memory.of(folder, base, *how)
+        memories[TUNED] = Memory.of(folder, adapter, base, *how)
     try:
-        problems = humaneval.load()
-        probe = tuple(humaneval.choose(problems, settings.probe_problems, settings.seed))
-        what = "pass@1 on HumanEval"
-        if settings.humaneval_problems == 0:
-            return None, probe, ()
-        chosen = humaneval.choose(problems, settings.humaneval_problems, settings.seed)
-        limits = Limits(memory_mib=settings.test_memory_mib)
-        sandbox = Sandbox.best(settings.min_sandbox, limits, settings.test_workers)
-        if sandbox.level != LADDER[0]:
-            say(f"generated code runs under {sandbox.level}: {LADDER[0]} does not work here")
-        return verdicts.self_test(sandbox, chosen, settings.test_timeout_s), probe, ()
-    except PipelineError as error:
-        if settings.require_humaneval:
-            raise
-        reason = f"{what} could not be measured: {error.problem}. {error.remedy}"
-        return None, probe, (f"{reason} Then: finetune rerun evaluate",)
-
-
-def _measured(
-    config: View,
-    inputs: Mapping[str, Path],
-    clock: Clock,
-    bench: Bench | None,
-    probe: Sequence[Problem],
-) -> tuple[Evaluation, int]:
-    """Everything that needs the models, which are gone when this returns; and rows left out."""
-    settings: EvaluateSettings = config.evaluate
-    held_out = Windows.open(inputs["tokenize.test"])
-    choice = metrics.choose_rows(
-        ((row.row_ids[0], len(row.input_ids)) for row in held_out.rows()),
-        settings.max_test_tokens,
-        settings.seed,
-    )
-    if not choice.row_ids:
-        raise PipelineError(
-            "the held-out split has 0 rows: base and tuned model can't be compared",
-            "Give the test split a share of the data in the prompt section.",
-        )
-    with clock.measure("loading"):
-        say("loading the base model and the adapter")
-        pair = Pair.load(
-            inputs["base.weights"],
-            inputs["base.tokenizer"],
-            inputs["train.adapter"],
-            quantization=settings.quantization,
-            device=config.hardware.device,
-            dtype=settings.dtype,
-            vram_gib=config.hardware.vram_gib,
-        )
-    clusters = samples.projects(inputs["prompt.test"])
-    chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
-    losses = partial(pair.losses, window_tokens=settings.window_tokens, clock=clock)
-    rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
-    row_sets = [RowSet(HELD_OUT, rows)]
-    if probe:
-        texts = pair.plain_rows({p.problem_id: p.prompt + p.solution for p in probe})
-        total = sum(len(text.input_ids) for text in texts)
-        rows = losses(texts, clusters={}, label=UNTOUCHED, total=total)
-        row_sets.append(RowSet(UNTOUCHED, rows, probe=True))
-    template = str(config.prompt.template)
-    decoding = samples.Decoding.of(
-        pair.tokenizer, template, settings.max_new_tokens, settings.generation_batch
-    )
-    prompts = samples.choose_prompts(
-        inputs["prompt.test"], choice.row_ids, settings.samples, settings.seed
-    )
-    problems = bench.problems if bench else ()
-    named = {clusters.get(row, row) for row in choice.row_ids}
-    evaluation = Evaluation(
-        row_sets=tuple(row_sets),
-        samples=samples.read(pair, prompts, decoding, clock),
-        problems=tuple(
-            result
-            for style in (settings.styles if problems else ())
-            for result in samples.solve(
-                pair, problems, style=style, template=template, decoding=decoding, clock=clock
-            )
-        ),
-        splits=(Split("test, measured", len(choice.row_ids), choice.tokens, len(named)),),
-    )
-    return evaluation, choice.left_out
+        yield memories
+    finally:
+        for memory in memories.values():
+            memory.close()
 
 
 def _facts(settings: EvaluateSettings, template: str) -> dict[str, Any]:
     """What the numbers depend on."""
     names = ("quantization", "dtype", "max_new_tokens", "generation_batch", "window_tokens", "seed")
+    drawn = {name: getattr(settings, name) for name in ("top_p", "attempts")}
+    drawn["pass_at"] = sorted({1, *settings.pass_at})
     return {
-        "decoding": "greedy",
+        "decoding": f"temperature {settings.temperature:g}" if settings.temperature else "greedy",
+        **(drawn if settings.temperature else {}),
         "template": template,
         **{name: getattr(settings, name) for name in names},
         "resamples": settings.gate.resamples,
@@ -201,9 +126,10 @@ def _summary(
         if not any(part.startswith("pass@1") for part in parts):
             passed = [round(c.base * c.units), round(c.tuned * c.units)]
             parts.append(f"pass@1 {passed[0]}/{c.units} -> {passed[1]}/{c.units}")
-        style = c.on.partition("(")[2].rstrip(")")
-        numbers[f"base_pass_at_1_{style}"] = c.base
-        numbers[f"tuned_pass_at_1_{style}"] = c.tuned
+        suite, _, style = c.on.rstrip(")").partition(" (")
+        name = style if suite == SUITE else f"{suite}_{style}"
+        numbers[f"base_pass_at_1_{name}"] = c.base
+        numbers[f"tuned_pass_at_1_{name}"] = c.tuned
     attempts = [a for p in evaluation.problems for a in (*p.base, *p.tuned)]
     counts = {
         "rows over max_test_tokens": left_out,

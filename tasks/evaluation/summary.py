@@ -4,7 +4,15 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from tasks.evaluation.results import INFRA, PASS, Attempt, Evaluation, ProblemResult, RowSet
+from tasks.evaluation.results import (
+    INFRA,
+    MATCHED,
+    PASS,
+    Attempt,
+    Evaluation,
+    ProblemResult,
+    RowSet,
+)
 from tasks.evaluation.statistics import pass_at_k
 
 DIGITS = 6  # more would be noise of the summing order
@@ -15,7 +23,9 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "rows": {rows.name: _rows(rows) for rows in evaluation.row_sets if _tokens(rows)},
         "problems": {
-            f"{suite} ({style})": _problems(problems)
+            f"{suite} ({style})": _problems(
+                problems, style in MATCHED, evaluation.settings.get("pass_at", (1,))
+            )
             for (suite, style), problems in by_suite(evaluation.problems).items()
         },
         "samples": {
@@ -82,36 +92,39 @@ def _rows(rows: RowSet) -> dict[str, Any]:
     }
 
 
-def _problems(problems: list[ProblemResult]) -> dict[str, Any]:
+def _problems(problems: list[ProblemResult], matched: bool, ks: Iterable[int]) -> dict[str, Any]:
     counted = judged(problems)
+    shares = (("exact_match", 1),) if matched else tuple((f"pass@{k}", k) for k in ks)
     return {
         "problems": len(problems),
         "infra": len(problems) - len(counted),
-        "base": _solved([p.base for p in counted]),
-        "tuned": _solved([p.tuned for p in counted]),
+        "base": _solved([p.base for p in counted], shares),
+        "tuned": _solved([p.tuned for p in counted], shares),
     }
 
 
-def _solved(tried: list[tuple[Attempt, ...]]) -> dict[str, Any]:
+def _solved(
+    tried: list[tuple[Attempt, ...]], shares: tuple[tuple[str, int], ...]
+) -> dict[str, Any]:
+    """Shares of problems solved by one of k attempts, by name; those with enough attempts."""
     if not tried:
         return {}
     counted = [_charged(attempts) for attempts in tried]
     fewest = min(len(attempts) for attempts in counted)
     passed = [sum(a.verdict == PASS for a in attempts) for attempts in counted]
     verdicts = [a.verdict for attempts in counted for a in attempts]
-    shares = {
-        f"pass@{k}": round(
+    found = {
+        name: round(
             sum(pass_at_k(len(attempts), c, k) for attempts, c in zip(counted, passed, strict=True))
             / len(counted),
             DIGITS,
         )
-        for k in (1, 10, 100)
+        for name, k in shares
         if k <= fewest
     }
-    stops = _stops(a for attempts in counted for a in attempts)
     return {
-        **shares,
-        "stops": stops,
+        **found,
+        "stops": _stops(a for attempts in counted for a in attempts),
         "verdicts": {v: verdicts.count(v) for v in sorted(set(verdicts))},
     }
 

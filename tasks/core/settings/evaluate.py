@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section, unkeyed
+
+TAKEN = ("held-out", "humaneval", "infilling", "samples")  # names of what is measured anyway
 
 
 class GateSettings(Section):
@@ -26,6 +28,24 @@ class GateSettings(Section):
         10_000, ge=100, le=1_000_000, description="Draws of the bootstrap behind an interval."
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of these draws.")
+
+
+class EvaluationSet(Section):
+    """A JSONL file of yours to measure on, see evaluation.md; keyed by its content."""
+
+    name: str = Field(
+        pattern="^[a-z0-9][a-z0-9_-]{0,39}$",
+        description="What reports call it: small letters, digits, - and _.",
+    )
+    path: str = Field(min_length=1, description="The file; a relative path starts at the home.")
+    kind: Literal["tests", "answers"] = Field(
+        "tests",
+        description="tests: prompts whose answers are run against tests; answers: prompts with "
+        "reference answers, measured by loss and exact match.",
+    )
+    max_problems: int | None = Field(
+        None, ge=1, description="Use so many lines at most, from the top; null: all."
+    )
 
 
 class EvaluateSettings(Section):
@@ -55,6 +75,36 @@ class EvaluateSettings(Section):
         ("completion", "prompt"),
         description="How a problem is posed: completion (raw code to go on with), prompt (in the "
         "format of the training data).",
+    )
+    held_out_problems: int | None = Field(
+        None,
+        ge=0,
+        description="Held-out functions with doctests to try (prompt.max_problems); null: all; "
+        "0: none.",
+    )
+    sets: tuple[EvaluationSet, ...] = Field((), description="Your own evaluation sets.")
+    attempts: int = Field(
+        1, ge=1, le=1000, description="Answers to each problem with tests; 1: one each."
+    )
+    pass_at: tuple[int, ...] = Field(
+        (1, 10, 100),
+        description="The k of pass@k that are reported, where there are as many attempts.",
+    )
+    temperature: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Of answers to problems with tests; 0: the likeliest token, always the same.",
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Share of the probability that is drawn from, 0..1."
+    )
+    infilling_problems: int | None = Field(
+        None,
+        ge=0,
+        le=164,
+        description="HumanEval solutions with a line to fill in, where the tokenizer has tokens "
+        "for that; null: all 164; 0: none.",
     )
     probe_problems: int | None = Field(
         None,
@@ -97,6 +147,28 @@ class EvaluateSettings(Section):
     gate: GateSettings = Field(
         default_factory=GateSettings, description="What merge and promotion obey."
     )
+
+    @field_validator("sets")
+    @classmethod
+    def _named_once(cls, sets: tuple[EvaluationSet, ...]) -> tuple[EvaluationSet, ...]:
+        names = [own.name for own in sets]
+        if taken := sorted({n for n in names if n in TAKEN or names.count(n) > 1}):
+            raise ValueError(
+                f"two sets are called {', '.join(taken)}, or it is a name of another measurement\n"
+                "Give each set a name of its own."
+            )
+        return sets
+
+    @model_validator(mode="after")
+    def _attempts_differ(self) -> "EvaluateSettings":
+        if self.attempts > 1 and self.temperature == 0:
+            raise ValueError(
+                f"attempts is {self.attempts} and temperature 0, so all would be the same\n"
+                "Set evaluate.temperature, for example to 0.8."
+            )
+        if not all(k >= 1 for k in self.pass_at):
+            raise ValueError("pass_at holds a number below 1\nName numbers of attempts.")
+        return self
 
     @model_validator(mode="after")
     def _styles(self) -> "EvaluateSettings":

@@ -110,7 +110,12 @@ def write_split(folder: Path, tokenizer_folder: Path, count: int) -> dict[str, P
     _write(folder / "test" / "rows.parquet", tokens, schemas.TOKENS)
     windows = [[i, [i], len(row[1])] for i, row in enumerate(tokens)]
     _write(folder / "test" / "windows.parquet", windows, schemas.WINDOWS)
-    return {"prompt.test": folder / "prompts.parquet", "tokenize.test": folder / "test"}
+    (folder / "problems.jsonl").write_text("")
+    return {
+        "prompt.test": folder / "prompts.parquet",
+        "prompt.problems": folder / "problems.jsonl",
+        "tokenize.test": folder / "test",
+    }
 
 
 def _write(path: Path, rows: list[list[Any]], schema: pa.Schema) -> None:
@@ -124,6 +129,7 @@ SETTINGS: dict[str, Any] = {
     "samples": 2,
     "humaneval_problems": 0,
     "probe_problems": 0,
+    "infilling_problems": 0,
     "generation_batch": 4,
     "gate": {"resamples": 200},
 }
@@ -136,9 +142,12 @@ def run_stage(inputs: dict[str, Path], tmp_path: Path) -> RunStage:
     """Run the stage on the tiny pair; `name` is its folder."""
 
     def run(
-        name: str = "out", changed: dict[str, Path] | None = None, **settings: Any
+        name: str = "out",
+        changed: dict[str, Path] | None = None,
+        memory: Path | None = None,
+        **settings: Any,
     ) -> tuple[Summary, Path]:
-        work = Work(tmp_path / name, tmp_path / "scratch")
+        work = Work(tmp_path / name, tmp_path / "scratch", memory=memory)
         work.out.mkdir()
         work.scratch.mkdir(exist_ok=True)
         config = check({"evaluate": SETTINGS | settings, "hardware": {"device": "cpu"}})

@@ -53,10 +53,11 @@ def test_an_answer_ends_at_a_marker_that_came_in_other_tokens(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = tuple(pair.tokenizer("x = 1\n\n#")["input_ids"] + pair.tokenizer("## End y")["input_ids"])
-    written = [pairs.generation.Generated(ids, len(ids), stopped=False)]
-    monkeypatch.setattr(pair, "generate", lambda *args, **settings: written, raising=False)
+    written = pairs.generation.Generated(ids, len(ids), stopped=False)
+    monkeypatch.setattr(pair, "generate", lambda *a, done, **settings: done(0, written))
     prompts = [samples.Prompt("row", "project", "p", "x = 1\n\n### End")]
-    (sample,) = samples.read(pair, prompts, samples.Decoding(8, 1, ()), Clock())
+    decoding = samples.Decoding(8, 1, (), "### End")
+    (sample,) = samples.read(samples.Writers(pair, Clock()), prompts, "instruction", decoding)
     assert (sample.base.text, sample.base.stopped) == ("x = 1\n\n", True)
     assert sample.reference == "x = 1"
 

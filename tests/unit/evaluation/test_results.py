@@ -1,4 +1,7 @@
 import json
+from dataclasses import replace
+
+import pytest
 
 from tasks.evaluation import results, summary
 from tests.unit.evaluation.examples import evaluation, problems
@@ -42,7 +45,9 @@ def test_a_failure_of_the_sandbox_is_charged_to_no_model():
 def test_pass_at_ten_needs_ten_attempts():
     attempts = tuple(results.Attempt("", 1, True, "pass" if i < 3 else "wrong") for i in range(10))
     tried = (results.ProblemResult("own", "1", "prompt", "", attempts, attempts),)
-    found = summary.metrics(evaluation(tried=tried))["problems"]["own (prompt)"]["base"]
+    measured = replace(evaluation(tried=tried), settings={"pass_at": [1, 2, 10, 100]})
+    found = summary.metrics(measured)["problems"]["own (prompt)"]["base"]
     assert found["pass@1"] == 0.3
+    assert found["pass@2"] == pytest.approx(1 - (7 * 6) / (10 * 9))
     assert found["pass@10"] == 1.0
     assert "pass@100" not in found

@@ -1,6 +1,7 @@
 """The self-test, and verdicts on attempts; with a sandbox that is told what to answer."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -37,8 +38,36 @@ def results(base: str, tuned: str, style: str = "completion") -> list[ProblemRes
 
 
 def test_the_self_test_fails_where_a_right_solution_does() -> None:
-    with pytest.raises(PipelineError, match=r"1 of 2 programs: Toy/0: its own solution is wrong"):
+    with pytest.raises(
+        PipelineError,
+        match="on 1 of 1 problems: Toy/0: its own solution is wrong",
+    ):
         verdicts.self_test(told(right=WRONG), [PROBLEM], 4.0)
+
+
+def test_a_user_s_own_wrong_solution_is_named_with_its_set() -> None:
+    own = replace(PROBLEM, suite="mine")
+    with pytest.raises(PipelineError, match=r"set mine's self-test failed on 1 of 1 problems"):
+        verdicts.self_test(told(right=WRONG), [own], 4.0)
+
+
+def test_a_problem_of_a_droppable_suite_is_left_out_and_named() -> None:
+    bench = verdicts.self_test(told(right=WRONG), [PROBLEM], 4.0, {"humaneval"})
+    assert bench.problems == ()
+    assert bench.left_out == ("Toy/0: its own solution is wrong (why)",)
+
+
+def test_without_a_solution_only_the_empty_answer_is_tried() -> None:
+    box = told()
+    bench = verdicts.self_test(box, [replace(PROBLEM, solution="")], 4.0)
+    assert [job.program for job in box.jobs] == [EMPTY]
+    assert bench.limits_s == {"Toy/0": 4.0}
+
+
+def test_plain_asserts_are_checks_too() -> None:
+    words = replace(PROBLEM, prompt="Give 1.", checks="assert one() == 1", in_words=True)
+    made = verdicts.job(words, "def one(): return 1", 1.0)
+    assert (made.setup, made.checks.strip()) == ("", "assert one() == 1")
 
 
 def test_the_self_test_fails_where_an_empty_answer_passes() -> None:

@@ -184,9 +184,9 @@ def test_losses_are_not_compared_over_two_tokenizers(profile, capsys):
 
 
 def test_only_rows_that_both_measured_whole_are_compared():
-    from flows.champion import HELD_OUT, _row_sets
+    from flows.champion import _row_sets
 
-    row = {"row_set": HELD_OUT, "tokens": 3, "cluster": "c", "text_bytes": 1}
+    row = {"row_set": "held-out", "tokens": 3, "cluster": "c", "text_bytes": 1}
     row |= {"tuned_loss_sum": 1.0, "tuned_correct": 1}
     old = [row | {"row_id": name} for name in "ab"]
     new = [row | {"row_id": "b"}, row | {"row_id": "c"}, row | {"row_id": "a", "tokens": 4}]
