@@ -7,7 +7,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.runtime import deployment, flow_run
 
-from flows import guarding, pages, words
+from flows import guarding, pages, spreading, words
 from flows.session import Request, Session, open_session
 from flows.watching import watched
 from tasks.bridge import prefect_task
@@ -106,6 +106,7 @@ class Runner:
             session.store,
             session.planner.artifacts,
             self._record.flow_run,
+            spreading.run_batches(session.config.hardware),
         )
 
 

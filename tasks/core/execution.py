@@ -31,9 +31,10 @@ from tasks.core.hours import quiet_now
 from tasks.core.keys import key_of, version
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
+from tasks.core.parallel import ordered_map
 from tasks.core.plan import StagePlan
 from tasks.core.progress import Sink, say
-from tasks.core.stage import Stage, Summary, Work
+from tasks.core.stage import RunBatches, Stage, Summary, Work
 from tasks.core.store import Store
 from tasks.core.turns import gpu_turn, time_limit
 
@@ -42,7 +43,12 @@ VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "pref
 
 
 def execute(
-    plan: StagePlan, config: Config, store: Store, made: Mapping[str, Manifest], flow_run: str = ""
+    plan: StagePlan,
+    config: Config,
+    store: Store,
+    made: Mapping[str, Manifest],
+    flow_run: str = "",
+    run_batches: RunBatches = ordered_map,
 ) -> Manifest:
     """Run the stage of `plan` unless its artifact is there by now, and return the artifact's
     manifest.
@@ -53,6 +59,7 @@ def execute(
         store: Where the artifact goes.
         made: Manifests of the stages before it.
         flow_run: Id of the Prefect flow run, for the manifest.
+        run_batches: How a data stage runs its batches.
 
     Raises:
         PipelineError: What the user can mend, from the stage itself.
@@ -75,7 +82,7 @@ def execute(
             log = store.root / ".logs" / f"{stage.name}-{key[:12]}.log"
             view = View(config, stage.reads, stage.name)
             with _logged(log, stage.name) as note:
-                given = _with_shards(work, plan, store)
+                given = _with_means(work, plan, store, run_batches)
                 run = partial(stage.load_run(), view, _inputs(plan, store, made), given)
                 summary, seconds = _in_turn(run, stage, config)
                 note(f"done in {seconds:.1f} s: {summary.line}")
@@ -88,12 +95,12 @@ def execute(
         return manifest
 
 
-def _with_shards(work: Work, plan: StagePlan, store: Store) -> Work:
-    """Add the place for values of single rows. What they hang on besides code, the stage tells
-    itself, as the arguments of its functions."""
+def _with_means(work: Work, plan: StagePlan, store: Store, run_batches: RunBatches) -> Work:
+    """Add how batches are run, and the place for values of single rows. What these hang on besides
+    code, the stage tells itself, as the arguments of its functions."""
     code = key_of({name: plan.parts.get(name) for name in ("stage", "schema", "code", "env")})
     place = store.root / shard_folders.ROOT / plan.stage.name
-    return dataclasses.replace(work, shards=place, code=code)
+    return dataclasses.replace(work, shards=place, code=code, run_batches=run_batches)
 
 
 def _describe(

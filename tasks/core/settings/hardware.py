@@ -40,3 +40,15 @@ class HardwareSettings(Section):
     workers: int = Field(
         0, ge=0, le=1024, description="Processes for the data stages; 0: one a core."
     )
+    task_runner: Literal["processes", "ray", "dask"] = Field(
+        "processes",
+        description="What runs the batches of the data stages: processes of this machine, or Ray "
+        "or Dask through Prefect (extras `ray` and `dask`), on a local cluster of `workers` "
+        "processes or on `cluster`.",
+    )
+    cluster: str | None = Field(
+        None,
+        min_length=1,
+        description="Address of a running Ray or Dask cluster whose machines have this project "
+        "installed; null: a local one for each stage.",
+    )
