@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tasks.core.errors import PipelineError
 from tasks.core.marks import Marks
+from tasks.core.modeling import free_gpu
 from tasks.evaluation.slots import Slots, device_of, room_tokens, width_of
 from tasks.evaluation.stepping import Step
 
@@ -139,6 +140,7 @@ def generate(
         results[index] = generated
         done(index, generated)
 
+    free_gpu()  # what an earlier call left to be collected is room too
     room, most = (0, batch) if batch else room_tokens(model, vram_gib)
     by_length = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     while waiting := [i for i in by_length if i not in results]:
@@ -157,7 +159,7 @@ def generate(
                 ) from error
             batch, room, most = (batch or 0) // 2, room // 2, max(1, run.rows_at_once // 2)
             del run, answers
-            torch.cuda.empty_cache()
+            free_gpu()
     return [results[i] for i in range(len(prompts))]
 
 
@@ -253,6 +255,14 @@ class _Run:
         """
         waiting = deque(indexes)
         slots, step = self._made(waiting, batch, room, most)
+        try:
+            self._work_off(waiting, slots, step, batch, room, most)
+        finally:
+            slots.free()
+
+    def _work_off(
+        self, waiting: deque[int], slots: Slots, step: Step, batch: int, room: int, most: int
+    ) -> None:
         while waiting or any(index is not None for index in self.rows):
             free = [row for row, index in enumerate(self.rows) if index is None]
             under_way = [row for row, index in enumerate(self.rows) if index is not None]

@@ -152,6 +152,12 @@ class Slots:
         self.mask = moved(self.mask[..., None])[..., 0]
         self.rows, self.width = rows, width
 
+    def free(self) -> None:
+        """Let go of the buffers, which slots and layers would keep for each other."""
+        for layer in self._layers:
+            layer.keys = layer.values = torch.empty(0)
+            layer.is_initialized = False
+
     def _index(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor(list(rows), dtype=torch.int64, device=self.mask.device)
 

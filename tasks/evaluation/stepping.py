@@ -80,6 +80,8 @@ class Step:
         try:
             with torch.cuda.graph(graph, pool=self._pool):
                 logits = self._forward()
+        except torch.OutOfMemoryError:
+            raise  # fewer rows will do
         except RuntimeError as error:
             say(f"steps are not recorded on this GPU: {str(error).splitlines()[0]}")
             self.records = False
