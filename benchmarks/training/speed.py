@@ -22,18 +22,19 @@ import torch
 
 from benchmarks.training import shape
 from tasks.core.modeling import GIB, free_gpu, limit_memory, window_tensors
+from tasks.core.probes import TARGET_SHARE
 from tasks.core.windows import Window
-from tasks.training.choice import free_budget
-from tasks.training.fast import FastStepper
+from tasks.training.fast import FastStepper, fixed_bytes
 from tasks.training.fast_model import parameter_order
 from tasks.training.flat import FlatParameters
 from tasks.training.loop import Loop, Plan
 from tasks.training.lora import add_lora
-from tasks.training.metrics import read_metrics
+from tasks.training.metrics import METRICS_FILE, read_metrics
 from tasks.training.optimizer import make_optimizer
 from tasks.training.plain import PlainStepper
 
 PROFILED_STEPS = 3
+OVERHEAD_BYTES = 250 * 2**20  # what libraries and small tensors take
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
             model,
             flat,
             max_tokens=variant.window_tokens,
-            kept_layers=variant.kept,
-            budget=free_budget(flat.values.device, vram_gib),
+            kept_layers=variant.kept or 0,
         )
+        if variant.kept is None:
+            stepper.resize(kept_within(stepper, vram_gib), variant.window_tokens)
     else:
         stepper = PlainStepper(model, variant.kept or 0)
     device, data = flat.values.device, windows_for(variant)
@@ -126,7 +128,7 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
             measure=lambda: None,
         )
         loop.run()
-        lines = read_metrics(Path(folder) / "metrics.jsonl")
+        lines = read_metrics(Path(folder) / METRICS_FILE)
     first, last = lines[len(lines) // 2 - 1], lines[-1]
     result = {
         "kept": stepper.kept_layers,
@@ -146,6 +148,13 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
 
     tokens = sum(w.tokens for windows in steps for w in windows)
     return result | busy(work, tokens)
+
+
+def kept_within(stepper: FastStepper, vram_gib: float) -> int:
+    """How many layers may keep their activations, as the stage would choose."""
+    room = TARGET_SHARE * vram_gib * GIB - torch.cuda.memory_allocated() - OVERHEAD_BYTES
+    free = room - fixed_bytes(stepper.parts, stepper.window_tokens)
+    return max(0, int(free / stepper.layer_bytes()))
 
 
 def busy(work: Callable[[], None], tokens: int) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def load_model(
         config=config,
         dtype=compute,
         quantization_config=_quantization_config(quantization, compute),
-        device_map={"": str(target) if target.type == "cpu" else 0},
+        device_map={"": str(target) if target.type == "cpu" else torch.cuda.current_device()},
         attn_implementation="sdpa",
         trust_remote_code=False,
         use_safetensors=True,

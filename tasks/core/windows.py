@@ -107,16 +107,17 @@ class Windows:
         """The window at `index`, counted from 0 in training order."""
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
-        return self._assemble(self._plan[index].as_py())
+        return self.assemble(self._plan[index].as_py())
 
     def __iter__(self) -> Iterator[Window]:
         return (self.window(index) for index in range(len(self)))
 
     def rows(self) -> Iterator[Window]:
         """Every sample, as a window that holds it alone."""
-        return (self._assemble([index]) for index in range(self.row_count))
+        return (self.assemble([index]) for index in range(self.row_count))
 
-    def _assemble(self, rows: Iterable[int]) -> Window:
+    def assemble(self, rows: Iterable[int]) -> Window:
+        """Samples by their index, laid one after another."""
         ids, labels, positions, row_ids, ends = [], [], [], [], [0]
         for row in rows:
             number = int(np.searchsorted(self._starts, row, side="right")) - 1

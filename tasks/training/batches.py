@@ -6,6 +6,7 @@ does. The data is in random order already; a later epoch shuffles it within and 
 which keeps reading near to sequential.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -122,6 +123,13 @@ class Batches:
             return longest
         return max(longest, min(self._joined, longest * self._batch))
 
+    def longest(self) -> Window:
+        """A window of about `max_tokens`, of real samples."""
+        window = self.windows.window(int(self.windows.tokens.argmax()))
+        if not self.by_rows:
+            return window
+        return join_rows([window] * self._batch, self.max_tokens)[0]
+
     def _make_plan(self, epoch: int) -> list[Step]:
         if self.by_rows:
             order = epoch_order(self.windows.row_count, self._seed, epoch)
@@ -149,7 +157,7 @@ class Batches:
     def _read(self, step: Step) -> list[Window]:
         if not self.by_rows:
             return [self.windows.window(index) for index in step]
-        return join_rows([self.windows._assemble((row,)) for row in step], self._joined)
+        return join_rows([self.windows.assemble((row,)) for row in step], self._joined)
 
 
 def join_rows(rows: Sequence[Window], joined_tokens: int) -> list[Window]:
@@ -177,6 +185,35 @@ def _join(rows: Sequence[Window]) -> Window:
         np.concatenate([row.position_ids for row in rows]),
         ends.astype(np.int32),
         tuple(name for row in rows for name in row.row_ids),
+    )
+
+
+def split_window(window: Window, max_tokens: int) -> list[Window]:
+    """Cut a window between samples into windows of at most `max_tokens`; a longer sample is alone.
+
+    Samples are isolated from each other, so the step means the same however it is cut.
+    """
+    if len(window.input_ids) <= max_tokens:
+        return [window]
+    ends = window.cu_seqlens.tolist()
+    cuts = [0]  # sample numbers
+    for sample in range(1, len(ends) - 1):
+        if ends[sample + 1] - ends[cuts[-1]] > max_tokens:
+            cuts.append(sample)
+    cuts.append(len(ends) - 1)
+    return [_part(window, first, last) for first, last in itertools.pairwise(cuts)]
+
+
+def _part(window: Window, first: int, last: int) -> Window:
+    """Samples `first` up to `last` of a window."""
+    ends = window.cu_seqlens[first : last + 1]
+    tokens = slice(int(ends[0]), int(ends[-1]))
+    return Window(
+        window.input_ids[tokens],
+        window.labels[tokens],
+        window.position_ids[tokens],
+        ends - ends[0],
+        window.row_ids[first:last],
     )
 
 

@@ -1,23 +1,24 @@
 """Which way a step is run, and how much of it is kept in memory.
 
 The fast path is taken where it knows the model; otherwise transformers and peft run the step, and
-the watcher is told why, once. How many layers keep their activations follows from the memory
-budget: the buffers of the fast path have known sizes, so nothing has to be tried.
+the watcher is told why, once. On a GPU the sizes follow from a probe of the longest window.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from tasks.core.modeling import GIB
+from tasks.core import probes
+from tasks.core.modeling import free_gpu, peak_vram_gib, reset_peak
 from tasks.core.progress import say
+from tasks.core.settings.train import TrainSettings
+from tasks.core.windows import Window
+from tasks.training import probe
 from tasks.training.fast import FastStepper
 from tasks.training.fast_model import Unsupported
 from tasks.training.flat import FlatParameters
 from tasks.training.loop import Stepper
 from tasks.training.plain import PlainStepper
-
-BUDGET_SHARE = 0.72  # of the memory limit; the rest is for libraries, logits and other programs
 
 
 def choose_stepper(
@@ -27,7 +28,7 @@ def choose_stepper(
     fast_path: str,
     kept_layers: int | None,
     max_tokens: int,
-    vram_gib: float | None,
+    offload: bool = False,
 ) -> Stepper:
     """The stepper for a model on its device.
 
@@ -35,31 +36,64 @@ def choose_stepper(
         model: A PEFT model.
         flat: Its trained parameters.
         fast_path: auto or off.
-        kept_layers: Layers that keep activations; None: on a CPU all, on a GPU as many as fit.
+        kept_layers: Layers that keep activations; None: on a CPU all, on a GPU none as yet.
         max_tokens: Tokens of the longest window.
-        vram_gib: Memory limit of the GPU; None: what it has.
+        offload: Activations wait in the CPU's memory.
     """
-    device = flat.values.device
-    layers = int(model.config.num_hidden_layers)
-    plain_layers = layers if device.type == "cpu" else 0
+    if kept_layers is None:
+        kept_layers = 2**31 if flat.values.device.type == "cpu" else 0
     if fast_path != "off":
         try:
             return FastStepper(
-                model,
-                flat,
-                max_tokens=max_tokens,
-                kept_layers=kept_layers,
-                budget=free_budget(device, vram_gib),
+                model, flat, max_tokens=max_tokens, kept_layers=kept_layers, offload=offload
             )
         except (Unsupported, ImportError) as reason:
             say(f"train: steps go by transformers and peft, not the fast path: {reason}")
-    return PlainStepper(model, plain_layers if kept_layers is None else min(kept_layers, layers))
+    return PlainStepper(model, kept_layers, max_tokens, offload)
 
 
-def free_budget(device: torch.device, vram_gib: float | None) -> int | None:
-    """Bytes that buffers and kept activations may take; None on a CPU."""
-    if device.type != "cuda":
-        return None
-    total = torch.cuda.get_device_properties(device).total_memory
-    limit = total if vram_gib is None else min(total, vram_gib * GIB)
-    return int(BUDGET_SHARE * limit) - torch.cuda.memory_allocated(device)
+def fit_to_gpu(
+    stepper: Stepper,
+    flat: FlatParameters,
+    make_optimizer: Callable[[], Any],
+    longest: Callable[[], Window],
+    *,
+    weights: Path,
+    settings: TrainSettings,
+    vram_gib: float | None,
+) -> probes.Probe:
+    """Set the stepper to what the GPU has free now, by a probe of this run or an earlier one.
+
+    Args:
+        stepper: As chosen.
+        flat: The trained parameters.
+        make_optimizer: An optimizer over them.
+        longest: Reads the window with the most tokens.
+        weights: Folder of the base model, whose configuration tells its shape.
+        settings: Of the stage.
+        vram_gib: Cap of the GPU's memory; None: what is free.
+
+    Raises:
+        PipelineError: It does not fit.
+    """
+    limit_gib, gpu = probe.memory_limit_gib(vram_gib), probes.find_gpu()
+    tokens, load_gib = stepper.window_tokens, peak_vram_gib()
+    about = probes.facts(gpu, weights, settings) if gpu else None
+    found = probes.read(about, tokens) if about else None
+    if found is None or found.base_gib > limit_gib:
+        found = probe.measure(
+            stepper,
+            flat,
+            make_optimizer,
+            longest(),
+            load_gib=load_gib,
+            limit_gib=limit_gib,
+            kept_layers=settings.kept_layers,
+        )
+        if about and found.window_tokens == tokens:  # one that had to be cut is of this hour only
+            probes.remember(about, tokens, found)
+    expected_gib = probe.fit(stepper, found, limit_gib, settings.kept_layers)
+    probe.check(expected_gib, limit_gib, tokens)
+    free_gpu()
+    reset_peak()
+    return found

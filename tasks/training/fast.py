@@ -20,9 +20,37 @@ from tasks.training.fast_model import FastModel, Layer, take_apart
 from tasks.training.fast_ops import Bounds, TorchOps, mix
 from tasks.training.flat import FlatParameters
 from tasks.training.plain import window_seed
+from tasks.training.sizes import less
 
 MLP_CHUNK = 8192  # tokens of an MLP at one time; a longer window takes turns
 HEAD_VALUES = 2**26  # logits that exist at one time
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """The residual stream before every trained layer and at the end.
+
+    Attributes:
+        device: All of it; or two buffers that take turns, where it waits in `host`.
+        host: Pinned memory of the CPU, or nothing.
+    """
+
+    device: tuple[Tensor, ...]
+    host: tuple[Tensor, ...]
+
+    def at(self, place: int, tokens: int) -> Tensor:
+        """Where the stream at `place` is on the device."""
+        return self.device[place % len(self.device)][:tokens]
+
+    def leave(self, place: int, tokens: int) -> None:
+        """Keep the stream at `place` for the backward pass."""
+        if self.host:
+            self.host[place][:tokens].copy_(self.at(place, tokens), non_blocking=True)
+
+    def back(self, place: int, tokens: int) -> Tensor:
+        """The stream at `place` again."""
+        x = self.at(place, tokens)
+        return x.copy_(self.host[place][:tokens], non_blocking=True) if self.host else x
 
 
 @dataclass(frozen=True)
@@ -30,7 +58,7 @@ class _Buffers:
     """Everything the steps write to, for windows of at most `tokens`."""
 
     tokens: int
-    stream: tuple[Tensor, ...]
+    stream: _Stream
     saved: tuple[Saved, ...]
     scratch: Scratch
     grad: Tensor
@@ -44,8 +72,8 @@ class FastStepper:
         model: A PEFT model; its parameters are in `flat`.
         flat: The trained parameters, laid out in `fast_model.parameter_order`.
         max_tokens: Tokens of the longest window.
-        kept_layers: Layers that keep activations, counted from the last; None: as many as fit.
-        budget: Bytes that buffers and kept activations may take; None: no limit.
+        kept_layers: Layers that keep activations, counted from the last; None: all.
+        offload: The residual stream waits for the backward pass in the CPU's memory.
         ops: The operations; None: GPU kernels on CUDA, PyTorch elsewhere.
 
     Raises:
@@ -61,7 +89,7 @@ class FastStepper:
         *,
         max_tokens: int,
         kept_layers: int | None = None,
-        budget: int | None = None,
+        offload: bool = False,
         ops: Any = None,
     ) -> None:
         self.parts = take_apart(model, flat.places)
@@ -70,14 +98,27 @@ class FastStepper:
         self._dtype = self.parts.head.dtype
         self._ops = ops if ops is not None else pick_ops(self._device)
         self.attention = type(self._ops).__name__
-        layers = len(self.parts.layers) - self.parts.first_trained
-        if kept_layers is None:
-            free = None if budget is None else budget - fixed_bytes(self.parts, max_tokens)
-            size = kept_bytes(self.parts, max_tokens)
-            kept_layers = layers if free is None else max(0, free) // size
-        self.kept_layers = min(kept_layers, layers)
+        self._offload = offload
+        self.layers = len(self.parts.layers) - self.parts.first_trained
         self._values = torch.empty_like(flat.values, dtype=self._dtype)
-        self._buffers = self._allocate(max_tokens)
+        self.resize(self.layers if kept_layers is None else kept_layers, max_tokens)
+
+    def resize(self, kept_layers: int, window_tokens: int) -> None:
+        """Keep so many layers' activations from the next window on, of at most so many tokens."""
+        self.kept_layers = min(kept_layers, self.layers)
+        self.window_tokens = window_tokens
+        self._room: _Buffers | None = None  # made for the next window
+
+    def shrink(self) -> bool:
+        """Take less memory from now on; False where there is nothing left to give."""
+        smaller = less(self.kept_layers, self.window_tokens)
+        if smaller is not None:
+            self.resize(*smaller)
+        return smaller is not None
+
+    def layer_bytes(self) -> int:
+        """What one more kept layer takes."""
+        return kept_bytes(self.parts, self.window_tokens)
 
     @torch.no_grad()
     def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
@@ -96,31 +137,42 @@ class FastStepper:
     def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
         """Loss and hit of each trained token, without dropout; see `plain.PlainStepper.measure`."""
         self._values.copy_(self._flat.values)
-        _, stream = self._forward(window, None)
-        return self._head(window, stream[-1], None, 0.0)
+        _, last = self._forward(window, None)
+        return self._head(window, last, None, 0.0)
 
-    def _forward(self, window: WindowTensors, seed: int | None) -> tuple[Call, list[Tensor]]:
-        """The residual stream before trained layers and at the end; no seed, no dropout."""
-        if window.tokens > self._buffers.tokens:
-            del self._buffers  # before the larger ones are made
-            self._buffers = self._allocate(window.tokens)
-        call, first = self._call(window, seed), self.parts.first_trained
-        stream = [x[: window.tokens] for x in self._buffers.stream]
-        stream[0].copy_(self.parts.embedding(window.input_ids)[0])
+    def _forward(self, window: WindowTensors, seed: int | None) -> tuple[Call, Tensor]:
+        """The residual stream at the end, and left before each trained layer; no seed, no dropout.
+
+        Before the trained layers it is one tensor, changed in place.
+        """
+        if self._room is None or window.tokens > self._room.tokens:
+            self._room = None  # before the larger ones are made
+            self._room = self._allocate(max(window.tokens, self.window_tokens))
+        call, first, tokens = self._call(window, seed), self.parts.first_trained, window.tokens
+        stream = self._room.stream
+        stream.at(0, tokens).copy_(self.parts.embedding(window.input_ids)[0])
         for number, layer in enumerate(self.parts.layers):
-            x = stream[max(0, number - first)]
-            y = stream[max(0, number + 1 - first)]
+            place, following = max(0, number - first), max(0, number + 1 - first)
+            x, y = stream.at(place, tokens), stream.at(following, tokens)
+            if seed is not None and following > place:
+                stream.leave(place, tokens)
             self._pass(layer, number, call).forward(x, y)
-        return call, stream
+        return call, stream.at(self.layers, tokens)
+
+    @property
+    def _buffers(self) -> _Buffers:
+        assert self._room is not None, "a forward pass makes them"
+        return self._room
 
     def _window(self, window: WindowTensors, trained_tokens: int, seed: int) -> Tensor:
-        call, stream = self._forward(window, seed)
-        parts, first = self.parts, self.parts.first_trained
-        grad = self._buffers.grad[: window.tokens].zero_()
-        losses, _ = self._head(window, stream[-1], grad, 1.0 / trained_tokens)
+        call, last = self._forward(window, seed)
+        parts, first, tokens = self.parts, self.parts.first_trained, window.tokens
+        grad = self._buffers.grad[:tokens].zero_()
+        losses, _ = self._head(window, last, grad, 1.0 / trained_tokens)
         for number in reversed(range(first, len(parts.layers))):
+            x = self._buffers.stream.back(number - first, tokens)
             self._pass(parts.layers[number], number, call).backward(
-                stream[number - first], grad, kept=self._is_kept(number), more=number > first
+                x, grad, kept=self._is_kept(number), more=number > first
             )
         return losses.sum()
 
@@ -217,13 +269,23 @@ class FastStepper:
         )
         return _Buffers(
             tokens=tokens,
-            stream=tuple(
-                new(tokens, parts.hidden) for _ in range(len(top) - parts.first_trained + 1)
-            ),
+            stream=self._new_stream(tokens),
             saved=tuple(saved() for _ in range(self.kept_layers + (self.kept_layers < len(top)))),
             scratch=scratch,
             grad=new(tokens, parts.hidden),
             logits=new(max(1, min(tokens, HEAD_VALUES // len(parts.head))), len(parts.head)),
+        )
+
+    def _new_stream(self, tokens: int) -> _Stream:
+        shape, count = (tokens, self.parts.hidden), self.layers + 1
+        kept = 2 if self._offload else count
+        pinned = self._device.type == "cuda"
+        return _Stream(
+            tuple(torch.empty(shape, dtype=self._dtype, device=self._device) for _ in range(kept)),
+            tuple(
+                torch.empty(shape, dtype=self._dtype, pin_memory=pinned)
+                for _ in range(count - 1 if self._offload else 0)
+            ),
         )
 
 
@@ -254,10 +316,10 @@ def kept_bytes(parts: FastModel, tokens: int) -> int:
     return tokens * (values * size + 4 * parts.heads.queries)
 
 
-def fixed_bytes(parts: FastModel, tokens: int) -> int:
-    """Bytes of all other buffers."""
+def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
+    """Bytes of all other buffers on the device."""
     layer, size, chunk = parts.layers[-1], parts.head.element_size(), min(tokens, MLP_CHUNK)
-    stream = len(parts.layers) - parts.first_trained + 2
+    stream = 3 if offload else len(parts.layers) - parts.first_trained + 2
     wide = max(layer.qkv.width, layer.out.width, layer.gate_up.width)
     a_token = stream * parts.hidden + layer.qkv.width + wide + parts.heads.width
     a_chunk = layer.gate_up.width + 2 * layer.down.width

@@ -8,32 +8,50 @@ and data order are functions of the step, which makes resuming exact.
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from tasks.core.errors import PipelineError, StopError
-from tasks.core.modeling import WindowTensors, peak_vram_gib, window_tensors
-from tasks.core.progress import report
+from tasks.core.modeling import WindowTensors, free_gpu, peak_vram_gib, window_tensors
+from tasks.core.progress import report, say
 from tasks.core.windows import Window
 from tasks.training import checkpoints
-from tasks.training.batches import Batches, trained_tokens
+from tasks.training.batches import Batches, split_window, trained_tokens
 from tasks.training.flat import FlatParameters
 from tasks.training.metrics import MetricsLog
 from tasks.training.optimizer import Schedule, learning_rate
+from tasks.training.team import ALONE, Team
 from tasks.training.validation import Validation
+
+T = TypeVar("T")
 
 
 class Stepper(Protocol):
-    """Forward and backward of one optimizer step."""
+    """Forward and backward of one optimizer step.
+
+    Attributes:
+        layers: Most layers that could keep their activations.
+        kept_layers: How many do.
+        window_tokens: Longer windows are to be cut to this between their samples.
+    """
 
     name: str
     attention: str
+    layers: int
     kept_layers: int
+    window_tokens: int
+
+    def resize(self, kept_layers: int, window_tokens: int) -> None:
+        """Set both, from the next window on."""
+
+    def shrink(self) -> bool:
+        """Take less memory from now on; False where there is nothing left to give."""
 
     def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
         """Add gradients of the mean loss; returns the summed loss, unread."""
@@ -93,7 +111,7 @@ class _Interval:
     tokens: int = 0
 
     def total(self) -> float:
-        """Summed loss; waits for the GPU."""
+        """Summed loss of this process; waits for the GPU."""
         return float(torch.stack(self.losses).sum()) if self.losses else 0.0
 
 
@@ -110,6 +128,8 @@ class Loop:
         plan: Flat values.
         measure: Measures the validation split, or None.
         stopping: Whether a stop was asked for; a checkpoint is written then.
+        team: The processes that share every step.
+        tensorboard: Write event files, too.
     """
 
     def __init__(
@@ -124,15 +144,17 @@ class Loop:
         plan: Plan,
         measure: Callable[[], Validation | None],
         stopping: Callable[[], bool] = lambda: False,
+        team: Team = ALONE,
+        tensorboard: bool = False,
     ) -> None:
         self.stepper, self.flat, self.optimizer = stepper, flat, optimizer
         self.batches, self.device, self.folder, self.plan = batches, device, folder, plan
-        self.measure, self.stopping = measure, stopping
+        self.measure, self.stopping, self.team = measure, stopping, team
         self.counters = Counters()
         self._interval = _Interval(time.perf_counter())
         self.resumed_from = self._resume()
         known = -1 if self.resumed_from is None else self.resumed_from
-        self.log = MetricsLog(folder / "metrics.jsonl", known)
+        self.log = MetricsLog(folder, known, tensorboard) if team.leads else None
         self.rate = 0.0
 
     def run(self) -> Counters:
@@ -160,8 +182,10 @@ class Loop:
                 self._log(norm)
             if plan.eval_every and counters.step % plan.eval_every == 0 and not last:
                 self._validate()
-            stop = self.stopping() and not last
-            late = time.perf_counter() - saved > plan.checkpoint_s
+            stop, late = False, False
+            if self.team.size == 1 or counters.step % plan.log_every == 0:  # asking costs a wait
+                stop = self.team.any(self.stopping()) and not last
+                late = self.team.any(time.perf_counter() - saved > plan.checkpoint_s)
             if counters.step % plan.checkpoint_every == 0 or late or last or stop:
                 self._save()
                 saved = time.perf_counter()
@@ -177,9 +201,10 @@ class Loop:
         tokens = sum(len(w.input_ids) for w in windows)
         self.flat.clear()
         if trained:
-            tensors = [window_tensors(window, self.device) for window in windows]
-            seed = self.plan.seed * 2**32 + counters.step
-            interval.losses.append(self.stepper.run(tensors, trained, seed))
+            seed = (self.plan.seed * 2**32 + counters.step) * self.team.size + self.team.rank
+            own = self.team.share(windows)
+            interval.losses.append(self._fitting(lambda: self._gradients(own, trained, seed)))
+            self.team.add(self.flat.gradient)
         else:
             counters.skipped += 1
         counters.tokens += tokens
@@ -190,6 +215,31 @@ class Loop:
         if ended and not counters.trained:
             raise all_masked(counters.tokens)
         return self.flat.clip(self.plan.max_grad_norm)
+
+    def _gradients(self, windows: Sequence[Window], trained: int, seed: int) -> Tensor:
+        """Gradients of this process's windows, from zero; returns their summed loss."""
+        self.flat.clear()
+        parts = [p for w in windows for p in split_window(w, self.stepper.window_tokens)]
+        return self.stepper.run([window_tensors(p, self.device) for p in parts], trained, seed)
+
+    def _fitting(self, work: Callable[[], T]) -> T:
+        """`work()`, begun again with less in memory each time that it does not fit.
+
+        Batch, schedule, order of the data and step stay as they are.
+        """
+        while True:
+            try:
+                return work()
+            except torch.OutOfMemoryError as error:
+                traceback.clear_frames(error.__traceback__)  # they hold what did not fit
+                if not self.stepper.shrink():
+                    raise
+            free_gpu()
+            say(
+                f"train: out of GPU memory at step {self.counters.step + 1}; goes on with "
+                f"{self.stepper.kept_layers} layers kept and {self.stepper.window_tokens:,} tokens "
+                "at a time"
+            )
 
     def _update(self, step: int) -> None:
         plan = self.plan
@@ -205,7 +255,7 @@ class Loop:
     def _log(self, norm: Tensor) -> None:
         """Write one line of metrics; this reads the loss and so waits for the GPU."""
         counters, interval = self.counters, self._interval
-        total, grad_norm = interval.total(), float(norm)
+        total, grad_norm = self._total(), float(norm)
         seconds = time.perf_counter() - interval.started
         if not math.isfinite(total) or not math.isfinite(grad_norm):
             raise not_finite(counters.step, total / max(1, interval.trained), grad_norm)
@@ -227,15 +277,24 @@ class Loop:
         note += f" · {line['tokens_per_s']:,.0f} tok/s"
         if self.device.type == "cuda":
             note += f" · {line['peak_vram_gib']:.1f} GiB"
-        self.log.add(line)
+        self._write(line)
         report("train", counters.step, self.plan.total_steps, note)
         self._interval = _Interval(time.perf_counter())
 
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log.add(line)
+
+    def _total(self) -> float:
+        """Summed loss since the last logged step, over all processes."""
+        own = torch.tensor(self._interval.total(), dtype=torch.float64, device=self.device)
+        return float(self.team.add(own))
+
     def _validate(self) -> None:
         started = time.perf_counter()
-        result = self.measure()
+        result = self._fitting(self.measure)
         if result is not None:
-            self.log.add(
+            self._write(
                 {
                     "step": self.counters.step,
                     "validation_loss": result.loss,
@@ -247,14 +306,16 @@ class Loop:
 
     def _save(self) -> None:
         """Write a checkpoint, unless the state is not finite: the one before stays the newest."""
-        values, interval = self.flat.values.detach().cpu(), self._interval
-        if not bool(torch.isfinite(values).all()) or not math.isfinite(interval.total()):
-            raise not_finite(self.counters.step, interval.total(), math.nan)
+        values, interval, total = self.flat.values.detach().cpu(), self._interval, self._total()
+        if not bool(torch.isfinite(values).all()) or not math.isfinite(total):
+            raise not_finite(self.counters.step, total, math.nan)
+        if not self.team.leads:
+            return
         state = {
             "counters": dict(vars(self.counters)),
             "values": values,
             "optimizer": on_cpu(self.optimizer.state_dict()),
-            "losses": [float(loss) for loss in interval.losses],
+            "losses": [float(x) for x in interval.losses] if self.team.size == 1 else [total],
             "trained": interval.trained,
             "tokens": interval.tokens,
         }
@@ -269,7 +330,7 @@ class Loop:
         with torch.no_grad():
             self.flat.values.copy_(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])
-        losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
+        losses = [torch.tensor(x, device=self.device) for x in state["losses"] if self.team.leads]
         self._interval = _Interval(time.perf_counter(), losses, state["trained"], state["tokens"])
         return self.counters.step
 

@@ -31,6 +31,7 @@ SHAPE = {
     "use_dora": "use_dora",
     "target_modules": "target_modules",
     "layers_to_transform": "last_layers",
+    "modules_to_save": "extra_modules",
 }
 
 
@@ -59,6 +60,28 @@ def pick_targets(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]
     return tuple(sorted(wanted or known))
 
 
+def pick_extra(model: Any, wanted: Sequence[str]) -> list[str]:
+    """Whole names of the modules with these last names, sorted.
+
+    Raises:
+        PipelineError: A name that no module with weights of its own has, the head, or a layer that
+            LoRA goes on.
+    """
+    own = {
+        name: name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    }
+    known = sorted(set(own.values()) - set(linear_names(model)) - {"lm_head"})
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise PipelineError(
+            f"train.extra_modules: {', '.join(unknown)} can't be trained whole",
+            f"Choose among {', '.join(known)}; linear layers get LoRA by train.target_modules.",
+        )
+    return sorted(name for name, last in own.items() if last in wanted)
+
+
 def add_lora(
     model: Any,
     *,
@@ -67,11 +90,13 @@ def add_lora(
     dropout: float,
     targets: Sequence[str] = (),
     last_layers: int | None = None,
+    extra_modules: Sequence[str] = (),
     use_rslora: bool = False,
     use_dora: bool = False,
     seed: int = 0,
 ) -> Any:
-    """Put LoRA into a frozen base; returns the PEFT model, everything but LoRA frozen.
+    """Put LoRA into a frozen base; returns the PEFT model, everything else frozen but the extra
+    modules, which train in 32 bit.
 
     `get_peft_model` freezes the base itself, and thaws what it trains; nothing is frozen by hand
     after it. A starts random from `seed`, B at zero, so that training starts at the base model.
@@ -87,7 +112,8 @@ def add_lora(
         )
     chosen = None if last_layers is None else list(range(layers - last_layers, layers))
     torch.manual_seed(seed)
-    return get_peft_model(
+    extra = pick_extra(model, extra_modules)
+    tuned = get_peft_model(
         model,
         LoraConfig(
             r=rank,
@@ -97,10 +123,32 @@ def add_lora(
             layers_to_transform=chosen,
             use_rslora=use_rslora,
             use_dora=use_dora,
+            modules_to_save=extra or None,
             bias="none",
             task_type="CAUSAL_LM",
         ),
     )
+    for name in extra:
+        _train_in_32_bit(tuned.get_base_model().get_submodule(name))
+    return tuned
+
+
+def _train_in_32_bit(wrapper: Any) -> None:
+    """Let PEFT's trained copy of a module compute in 32 bit inside a 16-bit model."""
+    copy = wrapper.modules_to_save["default"]
+    kind = next(copy.parameters()).dtype
+    copy.to(torch.float32)
+    if kind == torch.float32:
+        return
+
+    def widen(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.float() if x.is_floating_point() else x for x in inputs)
+
+    def narrow(_module: Any, _inputs: Any, output: Any) -> Any:
+        return output.to(kind)
+
+    copy.register_forward_pre_hook(widen)
+    copy.register_forward_hook(narrow)
 
 
 def load_start(model: Any, folder: Path) -> None:

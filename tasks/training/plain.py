@@ -5,6 +5,7 @@ it. Windows run one after another and add up in the gradient.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from tasks.core.attention import PACKED
 from tasks.core.losses import token_losses
 from tasks.core.modeling import WindowTensors, base_model, forward_hidden, head_of
+from tasks.training.sizes import less
 
 
 class PlainStepper:
@@ -25,16 +27,34 @@ class PlainStepper:
         model: With LoRA in it; put into training mode here.
         kept_layers: Decoder layers that keep their activations, counted from the last; the others
             compute them again in the backward pass.
+        window_tokens: Windows are run in parts of at most so many tokens.
+        offload: What the backward pass needs waits in the CPU's memory.
     """
 
     name = "plain"
 
-    def __init__(self, model: Any, kept_layers: int) -> None:
+    def __init__(
+        self, model: Any, kept_layers: int, window_tokens: int = 2**31, offload: bool = False
+    ) -> None:
         self._model = model.train()
         self._head = head_of(model)
-        self.kept_layers = set_checkpointing(model, kept_layers)
+        self._offload = offload
+        self.layers = len(_decoder_layers(model))
+        self.resize(kept_layers, window_tokens)
         packed = base_model(model).config._attn_implementation == PACKED
         self.attention = "varlen" if packed else "sdpa"
+
+    def resize(self, kept_layers: int, window_tokens: int) -> None:
+        """Keep so many layers' activations from the next window on."""
+        self.kept_layers = set_checkpointing(self._model, kept_layers)
+        self.window_tokens = window_tokens
+
+    def shrink(self) -> bool:
+        """Take less memory from now on; False where there is nothing left to give."""
+        smaller = less(self.kept_layers, self.window_tokens)
+        if smaller is not None:
+            self.resize(*smaller)
+        return smaller is not None
 
     def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
         """Add the gradients of the mean loss over `trained_tokens` to the parameters' gradients.
@@ -53,12 +73,20 @@ class PlainStepper:
             if not window.trained_tokens:
                 continue
             torch.manual_seed(window_seed(seed, place))
-            hidden = forward_hidden(self._model, window)[window.predictors]
-            losses, _ = token_losses(hidden, self._head, window.targets)
+            with self._saved():
+                hidden = forward_hidden(self._model, window)[window.predictors]
+                losses, _ = token_losses(hidden, self._head, window.targets)
             loss = losses.sum()
             (loss / trained_tokens).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _saved(self) -> AbstractContextManager[object]:
+        """Where tensors wait for the backward pass."""
+        if not self._offload:
+            return nullcontext()
+        frozen = {p.untyped_storage().data_ptr() for p in self._model.parameters()}
+        return torch.autograd.graph.saved_tensors_hooks(partial(_to_host, frozen), _to_device)
 
     @torch.no_grad()
     def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
@@ -74,12 +102,29 @@ def window_seed(seed: int, place: int) -> int:
     return (seed * 1_000_003 + place * 7_919 + 17) % 2**63
 
 
+def _decoder_layers(model: Any) -> list[Any]:
+    return [m for m in base_model(model).modules() if isinstance(m, GradientCheckpointingLayer)]
+
+
+def _to_host(frozen: set[int], saved: Tensor) -> tuple[torch.device, Tensor]:
+    """A copy in the CPU's memory; weights are on the device anyway and stay there."""
+    if saved.device.type == "cpu" or saved.untyped_storage().data_ptr() in frozen:
+        return saved.device, saved
+    host = torch.empty(saved.shape, dtype=saved.dtype, pin_memory=True)
+    return saved.device, host.copy_(saved, non_blocking=True)
+
+
+def _to_device(packed: tuple[torch.device, Tensor]) -> Tensor:
+    device, saved = packed
+    return saved.to(device, non_blocking=True)
+
+
 def set_checkpointing(model: Any, kept_layers: int) -> int:
     """Checkpoint all decoder layers but the last `kept_layers`; returns how many keep activations.
 
     The last ones are the best to keep: their activations are freed first in the backward pass.
     """
-    layers = [m for m in base_model(model).modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers = _decoder_layers(model)
     kept = min(kept_layers, len(layers))
     for place, layer in enumerate(layers):
         layer.gradient_checkpointing = place < len(layers) - kept

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from tasks.core.modeling import WindowTensors, window_tensors
 from tasks.core.windows import Window
+from tasks.training.batches import split_window, trained_tokens
+from tasks.training.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,13 @@ Measure = Callable[[WindowTensors], tuple[Tensor, Tensor]]
 
 
 def validate(
-    measure: Measure, windows: Iterable[Window], device: torch.device, limit: int | None = None
+    measure: Measure,
+    windows: Iterable[Window],
+    device: torch.device,
+    limit: int | None = None,
+    *,
+    window_tokens: int = 2**31,
+    team: Team = ALONE,
 ) -> Validation | None:
     """Measure a model on windows; None where they hold no trained token.
 
@@ -38,19 +46,23 @@ def validate(
         windows: Read one after another.
         device: The model's.
         limit: Stop once so many trained tokens are measured.
+        window_tokens: A longer window is measured in parts.
+        team: Processes that measure a part each; all get the same result.
     """
     loss = torch.zeros((), dtype=torch.float64, device=device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
-    for window in windows:
-        tensors = window_tensors(window, device)
-        if tensors.trained_tokens:
-            losses, right = measure(tensors)
-            loss += losses.double().sum()
-            hits += right.sum()
-            count += tensors.trained_tokens
+    for number, window in enumerate(windows):
+        count += trained_tokens([window])
+        if number % team.size == team.rank:
+            for part in split_window(window, window_tokens):
+                tensors = window_tensors(part, device)
+                if tensors.trained_tokens:
+                    losses, right = measure(tensors)
+                    loss += losses.double().sum()
+                    hits += right.sum()
         if limit is not None and count >= limit:
             break
     if not count:
         return None
-    return Validation(loss.item() / count, hits.item() / count, count)
+    return Validation(team.add(loss).item() / count, team.add(hits).item() / count, count)

@@ -1,13 +1,6 @@
-"""The fast path on a real GPU, in bfloat16."""
-
-import os
-import subprocess
-import sys
+"""The kernels of the fast path on a real GPU, in bfloat16."""
 
 import pytest
-import torch
-
-pytestmark = pytest.mark.gpu
 
 CASES = [
     "load_weight",
@@ -24,13 +17,8 @@ CASES = [
 ]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", CASES)
 def test_kernels_equal_the_torch_operations_on_a_gpu(case: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.unit.training.kernel_checks", case, "cuda"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    from tests.unit.training import kernel_checks
+
+    kernel_checks.main(case, "cuda")

@@ -37,6 +37,13 @@ class HardwareSettings(Section):
         description="Minutes that one stage may take, waiting apart; training writes a checkpoint "
         "then. null: no limit.",
     )
+    gpus: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="GPUs of this machine that train together, a process each, through "
+        "Accelerate's launcher; with device cpu: processes.",
+    )
     workers: int = Field(
         0, ge=0, le=1024, description="Processes for the data stages; 0: one a core."
     )

@@ -45,6 +45,11 @@ class TrainSettings(Section):
     last_layers: int | None = Field(
         None, ge=1, description="LoRA on the last so many decoder layers only; null: on all."
     )
+    extra_modules: tuple[str, ...] = Field(
+        (),
+        description="Last names of other modules to train whole, in 32 bit (embed_tokens, norm, "
+        "input_layernorm); no fast path, and such an adapter can't be merged.",
+    )
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="How the frozen base is stored: nf4 (4 bit, double quantized) or none."
     )
@@ -103,6 +108,14 @@ class TrainSettings(Section):
         ge=0,
         description="Decoder layers that keep activations instead of computing them twice; "
         "null: chosen by device and free memory.",
+    )
+    offload_activations: bool = unkeyed(
+        False,
+        description="Let activations wait for the backward pass in the CPU's memory; slower, for "
+        "samples too long for the GPU.",
+    )
+    tensorboard: bool = unkeyed(
+        False, description="Write TensorBoard's event files beside the adapter, too."
     )
     validation_tokens: int | None = unkeyed(
         None, ge=1, description="Validation tokens measured each time, at most; null: all."

@@ -73,7 +73,10 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for kind in ("llama", "stablelm"):
         folders[kind] = tmp_path_factory.mktemp(kind)
-        tiny(kind).save_pretrained(folders[kind])
+        model = tiny(kind)
+        with torch.no_grad():  # a frozen random head of its usual size bounds what can be learnt
+            model.lm_head.weight.mul_(6)
+        model.save_pretrained(folders[kind])
     return folders
 
 
@@ -93,7 +96,11 @@ def run_stage(tmp_path: Path, bases: dict[str, Path]) -> RunStage:
     """Run the stage on 30 rows; the same `name` gives the same folders again."""
 
     def run(
-        name: str = "a", kind: str = "llama", masked: bool = False, **settings: Any
+        name: str = "a",
+        kind: str = "llama",
+        masked: bool = False,
+        hardware: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> tuple[Summary, Work]:
         data = tmp_path / f"data-{masked}"
         if not data.exists():
@@ -108,7 +115,8 @@ def run_stage(tmp_path: Path, bases: dict[str, Path]) -> RunStage:
         work = Work(tmp_path / name / "out", tmp_path / name / "scratch")
         work.out.mkdir(parents=True, exist_ok=True)
         work.scratch.mkdir(parents=True, exist_ok=True)
-        config = check({"train": SETTINGS | settings, "hardware": {"device": "cpu"}})
+        machine = {"device": "cpu"} | (hardware or {})
+        config = check({"train": SETTINGS | settings, "hardware": machine})
         return STAGE.load_run()(View(config, STAGE.reads, STAGE.name), inputs, work), work
 
     return run

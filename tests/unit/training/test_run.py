@@ -25,10 +25,10 @@ def test_training_learns_and_leaves_its_artifact(run_stage: Any) -> None:
     facts = json.loads((work.out / "training.json").read_text())
     assert facts["step"] == 40
     assert facts["optimizer"] == "adamw"
+    assert facts["last_loss"] < facts["first_loss"] - 1.5
     assert [v["step"] for v in facts["validation"]] == [0, 20, 40]
     before, after = facts["validation"][0], facts["validation"][-1]
-    assert after["loss"] < before["loss"] - 0.1
-    assert after["token_accuracy"] > before["token_accuracy"]
+    assert after["loss"] < before["loss"] - 0.5
     assert summary.metrics["validation_loss"] == after["loss"]
     steps = [line["step"] for line in read_metrics(work.out / "metrics.jsonl") if "loss" in line]
     assert steps == list(range(2, 41, 2))
@@ -112,16 +112,3 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_more_layers_than_there_are_is_the_users_error(run_stage: Any) -> None:
     with pytest.raises(PipelineError, match="last_layers is 9 and the base model has 3"):
         run_stage(last_layers=9)
-
-
-def test_too_little_gpu_memory_is_told_with_its_limit(
-    run_stage: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tasks.training.plain import PlainStepper
-
-    def full(*_: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(PlainStepper, "run", full)
-    with pytest.raises(PipelineError, match="training needs more than all of the GPU's memory"):
-        run_stage(fast_path="off")

@@ -1,0 +1,86 @@
+"""Processes that share every step train what one process trains."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from tasks.core import progress
+from tasks.core.errors import PipelineError
+from tasks.training.launch import check_gpus
+from tasks.training.metrics import read_metrics
+from tasks.training.team import Team, deal
+from tests.unit.training.conftest import make_window
+
+CHANGES: dict[str, Any] = {"lora_dropout": 0.0, "max_steps": 6, "log_every": 1, "eval_every": 3}
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 4))
+def test_every_window_goes_to_one_process(lengths: list[int], processes: int) -> None:
+    windows = [make_window(n, prompt=1, seed=i) for i, n in enumerate(lengths)]
+    hands = deal(windows, processes)
+    assert sorted(id(w) for hand in hands for w in hand) == sorted(map(id, windows))
+    sums = [sum(len(w.input_ids) for w in hand) for hand in hands]
+    assert max(sums) - min(sums) <= max(lengths)
+
+
+def test_a_single_packed_window_is_shared_between_its_samples() -> None:
+    window = make_window(9, 8, 7, 6)
+    shares = [Team(rank, 2).share([window]) for rank in range(2)]
+    tokens = [sum(len(w.input_ids) for w in share) for share in shares]
+    assert sum(tokens) == 30
+    assert min(tokens) >= 13
+    ids = np.concatenate([w.input_ids for share in shares for w in share])
+    assert sorted(ids.tolist()) == sorted(window.input_ids.tolist())
+
+
+def curve(work: Any) -> list[tuple[float, float, float]]:
+    return [
+        (x.get("loss", 0.0), x.get("grad_norm", 0.0), x.get("validation_loss", 0.0))
+        for x in read_metrics(work.out / "metrics.jsonl")
+    ]
+
+
+def test_two_processes_train_what_one_does(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    _, one = run_stage("one", **CHANGES)
+    told: list[Any] = []
+
+    class Sink:
+        def update(self, *what: Any) -> None:
+            told.append(what[:3])
+
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    with progress.sink(Sink()):
+        summary, two = run_stage("two", hardware={"gpus": 2}, **CHANGES)
+    assert json.loads((two.out / "training.json").read_text())["processes"] == 2
+    for a, b in zip(curve(one), curve(two), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    ours, theirs = (load_file(w.out / "adapter/adapter_model.safetensors") for w in (two, one))
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=2e-5)
+    assert ("train", 6, 6) in told and "train: 2 processes share every step" in told
+    assert summary.metrics["validation_loss"] == curve(two)[-1][2]
+    assert (two.scratch / "checkpoints" / "step-00000006" / "state.pt").is_file()
+
+
+def test_an_error_of_the_processes_is_told_as_their_own(run_stage: Any) -> None:
+    with pytest.raises(PipelineError, match="last_layers is 9 and the base model has 3"):
+        run_stage(hardware={"gpus": 2}, last_layers=9)
+
+
+def test_more_gpus_than_there_are_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(PipelineError, match=r"hardware\.gpus is 4 and PyTorch sees 1"):
+        check_gpus(4, torch.device("cuda"))
