@@ -3,6 +3,7 @@
 import json
 
 from flows import words
+from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core.plan import HIT, StagePlan
 
@@ -12,12 +13,18 @@ WORK_TO_DO = 10
 def print_plan(request: Request, as_json: bool) -> int:
     """Print the plan; 0 if there is nothing to do, else 10."""
     with open_session(request) as session:
-        plans = session.plans
+        plans, expected = session.plans, forecast(session)
     if as_json:
-        print(json.dumps([plan.to_json() for plan in plans], indent=2))
+        told = [plan.to_json() for plan in plans]
+        for entry in told:
+            if expected and entry["stage"] == "train":
+                entry["forecast"] = expected.to_json()
+        print(json.dumps(told, indent=2))
     else:
         print("\n".join(words.plan_line(plan) for plan in plans))
         print(words.total(plans))
+        if expected:
+            print(expected)
     return 0 if all(plan.verdict == HIT for plan in plans) else WORK_TO_DO
 
 

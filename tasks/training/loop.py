@@ -214,7 +214,7 @@ class Loop:
         ended = counters.epoch > 0 or counters.step + 1 == self.plan.total_steps
         if ended and not counters.trained:
             raise all_masked(counters.tokens)
-        return self.flat.clip(self.plan.max_grad_norm)
+        return self._fitting(lambda: self.flat.clip(self.plan.max_grad_norm))
 
     def _gradients(self, windows: Sequence[Window], trained: int, seed: int) -> Tensor:
         """Gradients of this process's windows, from zero; returns their summed loss."""
@@ -287,8 +287,10 @@ class Loop:
 
     def _total(self) -> float:
         """Summed loss since the last logged step, over all processes."""
-        own = torch.tensor(self._interval.total(), dtype=torch.float64, device=self.device)
-        return float(self.team.add(own))
+        own = self._fitting(self._interval.total)
+        if self.team.size == 1:
+            return own
+        return float(self.team.add(torch.tensor(own, dtype=torch.float64, device=self.device)))
 
     def _validate(self) -> None:
         started = time.perf_counter()

@@ -46,6 +46,7 @@ def train(job: Job, team: Team = ALONE) -> Summary:
     )
     validation = Windows.open(job.validation)
     device = pick_device(job.hardware.device)
+    free_gpu()  # what an earlier stage left in the allocator would count as this one's
     reset_peak()
     try:
         return _train(job, team, batches, validation, device)

@@ -1,6 +1,9 @@
 """The train stage on a real GPU: memory, recovery, resume, and that both paths train alike."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -50,13 +53,11 @@ def test_a_cap_that_shrinks_in_mid_run_is_survived_with_the_same_steps(
 
     kept = {"kept_layers": 8, "batch_tokens": 8192, "max_steps": 20}
     whole = train("whole", **kept)
-    update = Loop._update
-
+    gradients = Loop._gradients
     held: list[torch.Tensor] = []
 
-    def shrink(self: Loop, step: int) -> None:
-        update(self, step)
-        if step == 9:  # from here on there is no more than what is held now, and that is full
+    def shrink(self: Loop, *step: Any) -> torch.Tensor:
+        if self.counters.step == 9 and not held:  # no more than what is held now, and that is full
             torch.cuda.synchronize()
             free_gpu()
             total = torch.cuda.get_device_properties(0).total_memory
@@ -65,8 +66,9 @@ def test_a_cap_that_shrinks_in_mid_run_is_survived_with_the_same_steps(
                 with suppress(torch.OutOfMemoryError):
                     while True:
                         held.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+        return gradients(self, *step)
 
-    monkeypatch.setattr(Loop, "_update", shrink)
+    monkeypatch.setattr(Loop, "_gradients", shrink)
     smaller = train("smaller", **kept)
     torch.cuda.set_per_process_memory_fraction(1.0)
     held.clear()
@@ -177,11 +179,8 @@ def test_the_allocators_segments_grow() -> None:
         "limit_memory(torch.device('cuda'), None, {}); torch.empty(9, device='cuda'); "
         "print(torch.cuda.memory._snapshot()['allocator_settings']['expandable_segments'])"
     )
-    import subprocess
-    import sys
-
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTORCH_")}
     for wanted in (True, False):
-        out = subprocess.run(
-            [sys.executable, "-c", code.format(wanted)], capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-c", code.format(wanted)]
+        out = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
         assert out.stdout.strip() == str(wanted)

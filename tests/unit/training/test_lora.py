@@ -63,3 +63,32 @@ def test_the_same_seed_starts_the_same_adapter() -> None:
     first = a.get_parameter(name)
     assert torch.equal(first, b.get_parameter(name))
     assert not torch.equal(first, c.get_parameter(name))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_extra_modules_train_whole_and_in_32_bit(kind: torch.dtype) -> None:
+    from tasks.core.modeling import window_tensors
+    from tasks.training.flat import FlatParameters
+    from tasks.training.plain import PlainStepper
+    from tests.unit.training.conftest import make_window
+
+    model = add_lora(
+        tiny("llama").to(kind),
+        rank=4,
+        alpha=16,
+        dropout=0.0,
+        extra_modules=("embed_tokens", "norm", "input_layernorm"),
+    )
+    flat = FlatParameters(model)
+    extra = [name for name in flat.names if "lora_" not in name]
+    assert len(extra) == 1 + 1 + 3
+    assert not any("post_attention_layernorm" in name for name in extra)
+    window = window_tensors(make_window(9, 12), torch.device("cpu"))
+    PlainStepper(model, 0).run([window], window.trained_tokens, seed=1)
+    assert all(float(flat.views[name][1].abs().sum()) > 0 for name in extra)
+
+
+@pytest.mark.parametrize("name", ["lm_head", "q_proj", "nothing"])
+def test_what_can_not_be_trained_whole_is_named_with_what_can(name: str) -> None:
+    with pytest.raises(PipelineError, match=rf"{name} can't be trained whole\nChoose among embed"):
+        lora(extra_modules=(name,))

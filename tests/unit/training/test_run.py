@@ -1,6 +1,7 @@
 """The stage as a whole: what it leaves, and that it learns."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,33 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_more_layers_than_there_are_is_the_users_error(run_stage: Any) -> None:
     with pytest.raises(PipelineError, match="last_layers is 9 and the base model has 3"):
         run_stage(last_layers=9)
+
+
+def test_extra_modules_are_saved_with_the_adapter_and_load_with_plain_peft(
+    run_stage: Any, bases: dict[str, Path]
+) -> None:
+    _, work = run_stage(max_steps=3, extra_modules=["embed_tokens"])
+    facts = json.loads((work.out / "training.json").read_text())
+    assert facts["step_path"] == "plain"
+    base = AutoModelForCausalLM.from_pretrained(bases["llama"])
+    before = base.model.embed_tokens.weight.detach().clone()
+    tuned = PeftModel.from_pretrained(base, work.out / "adapter")
+    after = tuned.get_input_embeddings().modules_to_save["default"].weight
+    assert float((after - before).abs().max()) > 1e-4
+
+
+def test_tensorboard_gets_every_line_beside_the_adapter(run_stage: Any) -> None:
+    event_files = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    _, work = run_stage(max_steps=4, tensorboard=True)
+    events = event_files.EventAccumulator(str(work.out / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2, 4]
+    assert [event.step for event in events.Scalars("validation_loss")] == [0, 4]
+
+
+def test_tensorboard_that_is_not_installed_is_told_before_training(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(PipelineError, match=r"train\.tensorboard is true"):
+        run_stage(tensorboard=True)

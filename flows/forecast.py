@@ -1,0 +1,133 @@
+"""What the training in a plan will take of the GPU and of the day, before anything runs.
+
+Measured where this GPU was probed with this shape before, else an estimate; it says which. Read
+from small files, without PyTorch.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flows.session import Session
+from flows.words import duration
+from tasks.core import footprint, probes
+from tasks.core.config import Config
+from tasks.core.manifest import Manifest
+from tasks.core.plan import HIT, StagePlan
+
+CONTEXT_GIB = 0.5  # what CUDA itself takes of a GPU beside PyTorch's memory
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is expected of the training.
+
+    Attributes:
+        measured: By a probe on this GPU; else by formulas.
+        gpu: Its name; None: there is none here.
+        limit_gib: Memory that the training may use; None: not known.
+        reserved_gib: What it is expected to take.
+        tokens: That it will see; None: not known before tokenize has run.
+        seconds: None: no speed or number of tokens is known.
+    """
+
+    measured: bool
+    gpu: str | None
+    limit_gib: float | None
+    reserved_gib: float
+    kept_layers: int
+    layers: int
+    tokens: int | None
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `finetune plan --json` prints it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        limit = "" if self.limit_gib is None else f" of {self.limit_gib:.1f}"
+        parts = [
+            f"train: about {self.reserved_gib:.1f}{limit} GiB of GPU memory",
+            f"{self.kept_layers} of {self.layers} layers kept",
+        ]
+        if self.tokens is not None:
+            parts.append(f"{self.tokens / 1e6:,.1f} M tokens")
+        if self.seconds is not None:
+            parts.append(f"about {duration(self.seconds)}")
+        basis = f"measured on this {self.gpu}" if self.measured else "an estimate"
+        if not self.measured and self.gpu is None:
+            basis += "; there is no GPU here"
+        elif not self.measured:
+            basis += "; the run measures it first"
+        return f"{', '.join(parts)} ({basis})."
+
+
+def forecast(session: Session) -> Forecast | None:
+    """The forecast for a session's plan; None where no training is due or no base is there yet."""
+    plans = {plan.stage.name: plan for plan in session.plans}
+    base, train = plans.get("base"), plans.get("train")
+    config = session.config
+    if train is None or train.verdict == HIT or config.hardware.device == "cpu":
+        return None
+    made = session.planner.artifacts.get("base") or (base.manifest if base else None)
+    if made is None or (base is not None and base.verdict != HIT):
+        return None
+    weights = session.store.folder("base", made.key) / "weights"
+    gpu = probes.find_gpu()
+    bound = config.tokenize.window_tokens
+    if config.train.batch_tokens is None:
+        bound = max(bound, config.train.joined_tokens)
+    found = _probe(gpu, weights, config, bound)
+    measured = found is not None
+    if found is None:
+        shape = footprint.Shape.read(weights)
+        if shape is None:
+            return None
+        found = footprint.estimate(shape, config.train, bound, gpu.name if gpu else None)
+    limits = [x for x in (config.hardware.vram_gib, gpu and gpu.total_gib - CONTEXT_GIB) if x]
+    limit = min(limits) if limits else None
+    kept = config.train.kept_layers
+    if kept is None:
+        kept = 0 if limit is None else found.kept_within(limit)
+    tokens = tokens_to_see(config, _tokenized(session, plans.get("tokenize")))
+    speed = found.tokens_per_s
+    return Forecast(
+        measured=measured,
+        gpu=gpu.name if gpu else None,
+        limit_gib=limit,
+        reserved_gib=found.reserved_gib(kept),
+        kept_layers=kept,
+        layers=found.layers,
+        tokens=tokens,
+        seconds=tokens / speed if tokens and speed else None,
+    )
+
+
+def _probe(gpu: probes.Gpu | None, weights: Any, config: Config, bound: int) -> probes.Probe | None:
+    """The probe of the longest window up to `bound` that was made with this GPU and shape."""
+    if gpu is None:
+        return None
+    known = probes.read_all(probes.facts(gpu, weights, config.train))
+    fitting = [tokens for tokens in known if tokens <= probes.rounded(bound)]
+    return known[max(fitting)] if fitting else None
+
+
+def _tokenized(session: Session, plan: StagePlan | None) -> Manifest | None:
+    """The tokenized data, or what it was before the changes that the plan names."""
+    return session.planner.artifacts.get("tokenize") or (plan.manifest if plan else None)
+
+
+def tokens_to_see(config: Config, tokenized: Manifest | None) -> int | None:
+    """Tokens of all steps; None where they follow from data that is not there."""
+    train = config.train
+    metrics = tokenized.summary.get("metrics", {}) if tokenized else {}
+    there = metrics.get("train_tokens")
+    rows = tokenized.summary.get("rows_out") if tokenized else None
+    a_step: float | None = train.batch_tokens
+    if a_step is None and rows:
+        a_step = train.batch_rows * sum(metrics.values()) / rows  # over all splits
+    limits: list[float] = []
+    if train.max_steps is not None and a_step:
+        limits.append(train.max_steps * a_step)
+    if train.epochs is not None and there:
+        limits.append(train.epochs * there)
+    return int(min(limits)) if limits else None

@@ -1,0 +1,131 @@
+"""The line of the plan that tells what the training will take."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flows import forecast as forecasts
+from flows.forecast import forecast, tokens_to_see
+from tasks.core import probes
+from tasks.core.config import check
+from tasks.core.plan import HIT, RUN
+
+GPU = probes.Gpu("NVIDIA GeForce RTX 3080", "1.2", 10.0)
+SHAPE = {
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "vocab_size": 32_000,
+}
+
+
+def session(root: Path, train: str = RUN, **settings: Any) -> Any:
+    """What `forecast` looks at: a base that is there, tokenized rows, a training."""
+    weights = root / "base" / "weights"
+    weights.mkdir(parents=True, exist_ok=True)
+    (weights / "config.json").write_text(json.dumps(SHAPE))
+    base = SimpleNamespace(key="k", summary={})
+    rows = SimpleNamespace(
+        summary={"rows_out": 4000, "metrics": {"train_tokens": 900_000, "test_tokens": 100_000}}
+    )
+    plans = [
+        SimpleNamespace(stage=SimpleNamespace(name=name), verdict=verdict, manifest=manifest)
+        for name, verdict, manifest in (
+            ("base", HIT, base),
+            ("tokenize", HIT, rows),
+            ("train", train, None),
+        )
+    ]
+    return SimpleNamespace(
+        config=check(settings),
+        plans=plans,
+        planner=SimpleNamespace(artifacts={"base": base, "tokenize": rows}),
+        store=SimpleNamespace(folder=lambda stage, key: root / stage),
+    )
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    monkeypatch.setattr(probes, "find_gpu", lambda: GPU)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_without_a_probe_it_is_an_estimate_and_says_so(tmp_path: Path) -> None:
+    found = forecast(session(tmp_path, hardware={"vram_gib": 9.0}))
+    assert found is not None and not found.measured
+    assert found.limit_gib == 9.0
+    assert 2 < found.reserved_gib <= 0.77 * 9
+    assert found.seconds is not None
+    assert str(found).startswith("train: about ")
+    assert "of 9.0 GiB of GPU memory" in str(found)
+    assert str(found).endswith("(an estimate; the run measures it first).")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_probe_of_this_gpu_is_told_as_measured(tmp_path: Path) -> None:
+    known = session(tmp_path)
+    about = probes.facts(GPU, tmp_path / "base" / "weights", known.config.train)
+    probes.remember(about, 4001, probes.Probe(4001, "fast", 24, 1.0, 3.0, 0.2, 9, 2000.0))
+    found = forecast(known)
+    assert found is not None and found.measured
+    assert found.kept_layers == int((probes.TARGET_SHARE * 9.5 - 3.0) / 0.2)
+    assert found.reserved_gib == pytest.approx(3.0 + 0.2 * found.kept_layers)
+    assert found.tokens == 2000 * 4 * 250
+    assert found.seconds == 1000
+    assert str(found).endswith("about 16 min 40 s (measured on this NVIDIA GeForce RTX 3080).")
+
+
+def test_without_a_gpu_it_is_said_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "find_gpu", lambda: None)
+    found = forecast(session(tmp_path, hardware={"vram_gib": 9.0}))
+    assert found is not None
+    assert str(found).endswith("(an estimate; there is no GPU here).")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_there_is_none_where_nothing_is_trained_on_a_gpu(tmp_path: Path) -> None:
+    assert forecast(session(tmp_path, train=HIT)) is None
+    assert forecast(session(tmp_path, hardware={"device": "cpu"})) is None
+    fresh = session(tmp_path)
+    fresh.planner.artifacts.clear()
+    fresh.plans[0] = SimpleNamespace(stage=SimpleNamespace(name="base"), verdict=RUN, manifest=None)
+    assert forecast(fresh) is None
+
+
+@pytest.mark.parametrize(
+    ("train", "tokens"),
+    [
+        ({"batch_tokens": 10_000, "max_steps": 50}, 500_000),
+        ({"batch_tokens": 10_000, "max_steps": 500, "epochs": 2}, 1_800_000),
+        ({"batch_tokens": 10_000, "max_steps": None, "epochs": 0.5}, 450_000),
+        ({"batch_rows": 4, "max_steps": 100}, 100_000),
+    ],
+)
+def test_tokens_follow_from_steps_epochs_and_batch(
+    train: dict[str, Any], tokens: int, tmp_path: Path
+) -> None:
+    known = session(tmp_path, train=RUN)
+    config = check({"train": train})
+    assert tokens_to_see(config, known.planner.artifacts["tokenize"]) == tokens
+
+
+def test_tokens_are_not_known_where_they_follow_from_data_that_is_not_there() -> None:
+    assert tokens_to_see(check({"train": {"max_steps": None, "epochs": 1}}), None) is None
+    assert tokens_to_see(check({"train": {"batch_rows": 4}}), None) is None
+
+
+def test_the_forecast_is_whole_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "find_gpu", lambda: GPU)
+    found = forecast(session(tmp_path))
+    assert found is not None
+    assert forecasts.Forecast(**json.loads(json.dumps(found.to_json()))) == found
+    assert "GPU memory" in str(replace(found, limit_gib=None, seconds=None, tokens=None))

@@ -1,0 +1,157 @@
+"""What training is expected to need: probes that are remembered, formulas where there is none."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.core import footprint, probes
+from tasks.core.config import check
+from tasks.core.errors import PipelineError
+from tasks.core.probes import Gpu, Probe
+from tasks.training import probe as probing
+from tasks.training.fast import fixed_bytes, kept_bytes, take_apart
+from tasks.training.fast_model import parameter_order
+from tasks.training.flat import FlatParameters
+from tasks.training.lora import add_lora
+from tasks.training.optimizer import make_optimizer
+from tasks.training.plain import PlainStepper
+from tests.unit.training.conftest import make_window, tiny
+
+GPU = Gpu("NVIDIA Test", "1.2", 10.0)
+PROBE = Probe(4096, "fast", 32, 1.0, 3.5, 0.2, 8, 30_000.0)
+
+
+def settings(**changes: Any) -> Any:
+    return check({"train": changes}).train
+
+
+@pytest.mark.parametrize("kind", ["llama", "stablelm"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"last_layers": 1}, {"target_modules": ["q_proj", "down_proj"]}, {"lora_rank": 40}],
+    ids=str,
+)
+def test_the_formulas_give_the_buffers_that_are_made(
+    kind: str, changes: dict[str, Any], bases: dict[str, Path]
+) -> None:
+    wanted = settings(**changes)
+    model = add_lora(
+        tiny(kind).to(torch.bfloat16),
+        rank=wanted.lora_rank,
+        alpha=16,
+        dropout=0.0,
+        targets=wanted.target_modules,
+        last_layers=wanted.last_layers,
+    )
+    flat = FlatParameters(model, parameter_order)
+    parts = take_apart(model, flat.places)
+    shape = footprint.Shape.read(bases[kind])
+    assert shape is not None
+    one = footprint.kept_bytes(shape, wanted, 300)
+    assert one == kept_bytes(parts, 300)
+    assert footprint.buffer_bytes(shape, wanted, 300) + one == fixed_bytes(parts, 300)
+    weights = footprint.weight_bytes(shape, settings(quantization="none", **changes))
+    lora = flat.values.numel() * (footprint.LORA_BYTES - 2)
+    counted = sum(p.numel() * 2 for p in model.parameters()) - 2 * flat.values.numel()
+    norms = sum(p.numel() * 2 for n, p in model.named_parameters() if "norm" in n)
+    assert weights == pytest.approx(counted - norms + lora + 2 * flat.values.numel(), rel=1e-6)
+
+
+def test_the_estimate_at_the_shape_of_stable_code_3b_is_what_was_measured() -> None:
+    """See benchmarks/README.md; reserved GiB of the training step on an H200."""
+    shape = footprint.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
+    for tokens, kept, measured in ((4096, 16, 6.77), (4096, 0, 3.43), (8192, 5, 6.56)):
+        found = footprint.estimate(shape, settings(), tokens, None)
+        assert found.reserved_gib(kept) == pytest.approx(measured, rel=0.1)
+
+
+def test_speed_is_estimated_for_known_gpus_alone() -> None:
+    shape = footprint.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
+    fast = footprint.estimate(shape, settings(), 4096, "NVIDIA GeForce RTX 3080")
+    plain = footprint.estimate(shape, settings(fast_path="off"), 4096, "NVIDIA GeForce RTX 3080")
+    assert 0 < plain.tokens_per_s < fast.tokens_per_s < 5000
+    assert footprint.estimate(shape, settings(), 4096, "Some GPU").tokens_per_s == 0
+    assert plain.base_gib > fast.base_gib
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bases: dict[str, Path]) -> Path:
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    return bases["llama"]
+
+
+def test_a_probe_is_found_again_for_the_same_gpu_shape_and_window(known: Path) -> None:
+    about = probes.facts(GPU, known, settings())
+    assert probes.read(about, 4096) is None
+    probes.remember(about, 4090, PROBE)
+    assert probes.read(about, 4000) == PROBE  # rounded up to the same length
+    assert probes.read(about, 4097) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"gpu": Gpu("NVIDIA Other", "1.2", 10.0)},
+        {"gpu": Gpu("NVIDIA Test", "1.3", 10.0)},
+        {"settings": {"lora_rank": 16}},
+        {"settings": {"fast_path": "off"}},
+        {"kind": "stablelm"},
+    ],
+    ids=str,
+)
+def test_a_probe_of_another_gpu_driver_shape_or_setting_is_not_taken(
+    known: Path, other: dict[str, Any], bases: dict[str, Path]
+) -> None:
+    probes.remember(probes.facts(GPU, known, settings()), 4096, PROBE)
+    changed = probes.facts(
+        other.get("gpu", GPU),
+        bases[other.get("kind", "llama")],
+        settings(**other.get("settings", {})),
+    )
+    assert probes.read(changed, 4096) is None
+
+
+def test_kept_layers_follow_from_the_memory_that_is_free() -> None:
+    share = probes.TARGET_SHARE
+    assert [PROBE.kept_within(g / share) for g in (3.4, 3.71, 5.5001, 99)] == [0, 1, 10, 32]
+    assert PROBE.reserved_gib(10) == pytest.approx(5.5)
+    assert Probe(4096, "plain", 32, 5.0, 3.5, 0.0, 0, 1.0).reserved_gib(9) == 5.0
+    assert Probe(4096, "plain", 32, 5.0, 3.5, 0.0, 0, 1.0).kept_within(99) == 0
+
+
+def test_what_does_not_fit_is_told_with_both_numbers() -> None:
+    with pytest.raises(PipelineError, match=r"needs 7\.00 GiB of GPU memory and 6\.50"):
+        probing.check(7.0, 6.5, 4096)
+
+
+def test_a_probe_halves_the_window_until_it_fits_and_leaves_the_parameters_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = add_lora(tiny("llama"), rank=4, alpha=16, dropout=0.0)
+    flat = FlatParameters(model)
+    before = flat.values.detach().clone()
+    window = make_window(*[100] * 12)
+    stepper = PlainStepper(model, 0, len(window.input_ids))
+    run = stepper.run
+
+    def limited(windows: Any, *rest: Any) -> Any:
+        if max(w.tokens for w in windows) > 400:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(windows, *rest)
+
+    monkeypatch.setattr(stepper, "run", limited)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    found = probing.measure(
+        stepper,
+        flat,
+        lambda: make_optimizer("adamw", flat.values, 0.01),
+        window,
+        load_gib=0.0,
+        limit_gib=4.0,
+        kept_layers=None,
+    )
+    assert found.window_tokens == 300 and found.tokens_per_s > 0
+    assert torch.equal(flat.values.detach(), before)
+    assert float(flat.gradient.abs().sum()) == 0
