@@ -24,7 +24,9 @@ from tasks.core.stage import Work
 
 
 @contextmanager
-def opened(work: Work, arguments: object, schema: pa.Schema, dtype: Any) -> Iterator[Shards]:
+def opened(
+    work: Work, arguments: object, schema: pa.Schema, dtype: Any, part: str = ""
+) -> Iterator[Shards]:
     """Shards of a stage's function with its arguments, for one run.
 
     Where the stage has no place for them, or another run is using them, they lie in its scratch
@@ -35,9 +37,13 @@ def opened(work: Work, arguments: object, schema: pa.Schema, dtype: Any) -> Iter
         arguments: All that the function is given besides the rows; told apart by `repr`.
         schema: Of the tables.
         dtype: Of the numbers.
+        part: Tells functions or sources of one stage apart, so that they don't push each other out.
     """
+    stage = work.shards
+    if stage and part:
+        stage = stage.with_name(f"{stage.name}-{sha256(part.encode()).hexdigest()[:8]}")
     told = f"{work.code}\0{arguments!r}\0{schema}\0{np.dtype(dtype)}"
-    place = work.shards / sha256(told.encode()).hexdigest()[:12] if work.shards else None
+    place = stage / sha256(told.encode()).hexdigest()[:12] if stage else None
     lock = hold(place) if place else None
     own = place if place and lock is not None else work.scratch / "shards"
     try:
@@ -51,8 +57,8 @@ def opened(work: Work, arguments: object, schema: pa.Schema, dtype: Any) -> Iter
             shutil.rmtree(own, ignore_errors=True)
         else:
             os.close(lock)
-    if work.shards and lock is not None:
-        for old in old_folders(work.shards, KEEP):
+    if stage and lock is not None:
+        for old in old_folders(stage, KEEP):
             shutil.rmtree(old, ignore_errors=True)
 
 

@@ -39,14 +39,18 @@ Counts = NDArray[np.int64]
 
 
 def row_digests(table: pa.Table) -> Digests:
-    """128 bits of each row's content, all columns (text or numbers) taken together."""
-    columns = [map(str, column.to_pylist()) for column in table.columns]
+    """128 bits of each row's content, all columns (text, numbers or bytes) taken together."""
+    columns = [map(_text, column.to_pylist()) for column in table.columns]
     digest = bytearray()
     for row in zip(*columns, strict=True):
         # with the lengths behind, no two rows make the same text
         whole = "\0".join([*row, *(str(len(text)) for text in row)])
         digest += blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return np.frombuffer(bytes(digest), dtype="<u8").reshape(-1, 2)
+
+
+def _text(value: object) -> str:
+    return blake2b(value).hexdigest() if isinstance(value, bytes) else str(value)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ readers.py    JSONL, JSON, CSV, Parquet -> records
 files.py      records -> rows
 hugging_face.py  data sets of the library `datasets` -> records
 functions.py  Python text -> documented functions
-code.py       code files -> rows, a chunk at a time
+code.py       code files -> rows
+extraction.py all code files of a source, in processes, each parsed once
 git.py        a repository's commits, trees and files, by git's plumbing
 repositories.py  a repository at a commit -> code files and edits
 commits.py    which commits teach an edit

@@ -1,12 +1,11 @@
-"""Python files -> rows, a chunk of files at a time; pure but for reading the files, so that
-processes can share it."""
+"""Python files -> rows, some files at a time; pure but for reading the files, so that processes can
+share it."""
 
 import io
 import tokenize
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from tasks.core.parallel import without_gc
@@ -15,7 +14,6 @@ from tasks.ingestion.functions import Documented, NotPythonError, documented_fun
 from tasks.ingestion.licences import from_header
 from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
 
-CHUNK_FILES = 16
 MISSING = -1
 MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
 
@@ -62,15 +60,6 @@ class Harvest:
     source_bytes: int = 0
 
 
-def chunks(
-    files: Iterable[CodeFile], keep_docstring: bool, methods: bool, doctests: bool = False
-) -> Iterator[Chunk]:
-    """Cut files into chunks, in order."""
-    source = iter(files)
-    while some := tuple(islice(source, CHUNK_FILES)):
-        yield Chunk(some, keep_docstring, methods, doctests)
-
-
 def harvest(chunk: Chunk) -> Harvest:
     """Rows of the documented functions of a chunk's files, in order; a file that can't be read is
     in the ledger."""
@@ -80,7 +69,7 @@ def harvest(chunk: Chunk) -> Harvest:
             raw = b""
             path = printable(file.path)
             try:
-                raw = _content(file)
+                raw = content_of(file)
                 found.source_bytes += len(raw)
                 text = decode(raw)
                 functions, skipped = documented_functions(text, chunk.keep_docstring, chunk.methods)
@@ -112,7 +101,7 @@ def _add_candidates(found: Harvest, rows: list[Row], text: str) -> None:
             found.candidates.append((by_line[candidate.line], candidate))
 
 
-def _content(file: CodeFile) -> bytes:
+def content_of(file: CodeFile) -> bytes:
     """The file's bytes.
 
     Raises:

@@ -6,13 +6,19 @@ judged just as a model's answer would be, and fail on an empty body.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tasks.core.progress import report
+from tasks.core.remembering import fill, opened
 from tasks.core.sandbox import PASS, Job, Sandbox
+from tasks.core.shards import Values
+from tasks.core.stage import Work
 from tasks.core.tables import read_batches
 from tasks.ingestion.doctests import RUNNER, Candidate, Problem
 
@@ -42,6 +48,9 @@ EXECUTABLE = pa.schema(
     ]
 )
 NO_PROBLEM = Problem("", "", "", "")
+PROBLEM = ["prompt", "entry_point", "canonical_solution", "test"]
+PROGRAMS = ["program", *PROBLEM]
+VERDICTS = pa.schema([("passes", pa.bool_()), ("is_problem", pa.bool_())])
 Entry = tuple[str, int, str, str, str, str]
 
 
@@ -53,9 +62,15 @@ def spooled(row_id: str, candidate: Candidate) -> tuple[str | int, ...]:
 
 
 def judge_all(
-    spool: Path, rows: Path, sandbox: Sandbox, timeout_s: float, counts: Counter[str]
+    spool: Path,
+    rows: Path,
+    sandbox: Sandbox,
+    timeout_s: float,
+    counts: Counter[str],
+    work: Work,
 ) -> Iterator[Entry]:
-    """Judge the candidates whose rows are there, a batch at a time.
+    """Judge the candidates whose rows are there; one that an earlier run has judged is not run
+    again.
 
     Args:
         spool: `CANDIDATES`.
@@ -63,49 +78,56 @@ def judge_all(
         sandbox: Where programs run.
         timeout_s: Wall time of one program.
         counts: Verdicts are added here.
+        work: Of the stage.
 
     Yields:
         Entries of `EXECUTABLE`.
     """
-    wanted = {i for t in read_batches(spool, 4096, ["row_id"]) for i in t["row_id"].to_pylist()}
-    there = {
-        i for t in read_batches(rows, 4096, ["row_id"]) for i in t["row_id"].to_pylist()
-    } & wanted
-    done = 0
-    for table in read_batches(spool, BATCH):
-        batch = [_candidate(row) for row in table.to_pylist() if row["row_id"] in there]
-        yield from judge(batch, sandbox, timeout_s, counts)
-        done += len(batch)
-        report("doctests", done, len(there))
+    there = pa.concat_arrays(
+        [pa.array([], pa.string())]
+        + [t["row_id"].combine_chunks() for t in read_batches(rows, 4096, ["row_id"])]
+    )
+
+    def wanted() -> Iterator[pa.Table]:
+        for table in read_batches(spool, BATCH):
+            yield table.filter(pc.is_in(table["row_id"], value_set=there))
+
+    total = sum(len(table) for table in wanted())
+    with opened(work, timeout_s, VERDICTS, np.uint8, part="doctests") as shards:
+        fill(
+            shards,
+            (table.select(PROGRAMS) for table in wanted()),
+            partial(_judge, sandbox, timeout_s),
+            pa.Table.to_pylist,
+            work,
+            workers=1,  # the sandbox runs its own
+            batch_rows=BATCH,
+            rows_for_processes=1,
+            told=("doctests", total),
+        )
+        verdicts = shards.table(VERDICTS.names)
+    first = 0
+    for table in wanted():
+        judged = verdicts.slice(first, len(table)).to_pylist()
+        first += len(table)
+        for row, verdict in zip(table.to_pylist(), judged, strict=True):
+            if verdict["passes"]:
+                yield _entry(row, verdict["is_problem"])
+            else:
+                counts["doctests: failed"] += 1
 
 
-def _candidate(row: dict[str, str | int]) -> tuple[str, Candidate]:
-    fields = [str(row[name]) for name in EXECUTABLE.names[2:]]
-    problem = Problem(*fields) if row["test"] else None
-    about = int(row["line"]), int(row["examples"]), str(row["program"])
-    return str(row["row_id"]), Candidate(*about, problem)
-
-
-def judge(
-    rows: Sequence[tuple[str, Candidate]],
-    sandbox: Sandbox,
-    timeout_s: float,
-    counts: Counter[str],
-) -> list[Entry]:
-    """Entries of `EXECUTABLE` for the rows that pass, in their order.
-
-    Args:
-        rows: (row id, candidate).
-        sandbox: Where programs run.
-        timeout_s: Wall time of one program.
-        counts: Verdicts are added here.
-    """
-    jobs = [Job(c.program, RUNNER, _CHECK, timeout_s=timeout_s) for _, c in rows]
-    outcomes = sandbox.run_all(jobs)
-    passed = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome.verdict == PASS]
-    counts["doctests: failed"] += len(rows) - len(passed)
-    problems = _sound([c.problem for _, c in passed if c.problem], sandbox, timeout_s)
-    return [_entry(row_id, candidate, problems) for row_id, candidate in passed]
+def _judge(sandbox: Sandbox, timeout_s: float, rows: Sequence[Mapping[str, Any]]) -> Values:
+    """`VERDICTS` of some candidates (`PROGRAMS`)."""
+    jobs = [Job(row["program"], RUNNER, _CHECK, timeout_s=timeout_s) for row in rows]
+    passes = [outcome.verdict == PASS for outcome in sandbox.run_all(jobs)]
+    problems = [Problem(*(row[name] for name in PROBLEM)) if row["test"] else None for row in rows]
+    tried = [p for p, good in zip(problems, passes, strict=True) if p and good]
+    sound = _sound(tried, sandbox, timeout_s)
+    are_problems = [good and p in sound for p, good in zip(problems, passes, strict=True)]
+    nothing = np.zeros(len(rows), dtype=np.int64)
+    table = pa.table([passes, are_problems], schema=VERDICTS)
+    return Values(table, np.empty(0, dtype=np.uint8), nothing)
 
 
 _CHECK = f"told = {RUNNER}()\nassert told == '', told"
@@ -129,8 +151,6 @@ def _run(
     return [outcome.verdict == PASS for outcome in sandbox.run_all(jobs)]
 
 
-def _entry(row_id: str, candidate: Candidate, sound: frozenset[Problem]) -> Entry:
-    problem = candidate.problem
-    p = problem if problem in sound and problem else NO_PROBLEM
-    fields = (p.prompt, p.entry_point, p.canonical_solution, p.test)
-    return (row_id, candidate.examples, *fields)
+def _entry(row: Mapping[str, Any], is_problem: bool) -> Entry:
+    problem = (row[name] if is_problem else "" for name in PROBLEM)
+    return (row["row_id"], row["examples"], *problem)

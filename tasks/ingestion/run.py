@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 from tasks.core import schemas
 from tasks.core.errors import PipelineError
-from tasks.core.parallel import ordered_map, worker_count
-from tasks.core.progress import report, say, track
+from tasks.core.parallel import worker_count
+from tasks.core.progress import report, say
 from tasks.core.sandbox import Sandbox
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.tables import TableWriter
 from tasks.ingestion import git
-from tasks.ingestion.code import CHUNK_FILES, CodeFile, chunks, harvest
+from tasks.ingestion.code import CodeFile
 from tasks.ingestion.executable import CANDIDATES, EXECUTABLE, judge_all, spooled
+from tasks.ingestion.extraction import extract
 from tasks.ingestion.files import Mapped, Seen, rows_of_file, rows_of_records
 from tasks.ingestion.listing import list_code, list_data
 from tasks.ingestion.packages import find_package
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
         Source,
     )
 
-FILES_FOR_PROCESSES = 2000  # fewer are parsed sooner than processes start
 REPORT_ROWS = 2000
 
 Items = Iterator[Row | Unreadable]
@@ -70,7 +70,8 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     ):
         for name, source in zip(source_names(settings), settings, strict=True):
             before = rows.rows
-            into = Found(counts, candidates if config.ingest.doctests else None, workers)
+            spooled_to = candidates if config.ingest.doctests else None
+            into = Found(counts, spooled_to, workers, work)
             items = _items(source, name, into)
             if source.weight < 1:
                 items = thin(items, source.weight, counts)
@@ -85,7 +86,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         total, bad = rows.rows, unreadable.rows
     if not total:
         raise _nothing(work.out / "unreadable.parquet", len(settings), bad)
-    executable = _run_doctests(config, spool, work.out, counts)
+    executable = _run_doctests(config, spool, work, counts)
     seconds = time.monotonic() - started
     source_bytes = counts.pop("bytes", 0)
     metrics = {"rows_per_s": total / seconds}
@@ -111,21 +112,24 @@ class Found:
         counts: What was passed over, by reason.
         candidates: Functions that can be run; None: not looked for.
         workers: Processes to read code with.
+        work: Of the stage: how they are used, and where files that were read are remembered.
     """
 
     counts: Counter[str]
     candidates: TableWriter | None
     workers: int
+    work: Work
 
 
-def _run_doctests(config: "View", spool: Path, out: Path, counts: Counter[str]) -> int:
+def _run_doctests(config: "View", spool: Path, work: Work, counts: Counter[str]) -> int:
     """Write executable.parquet; how many rows are in it."""
     settings = config.ingest
+    out = work.out
     with TableWriter(out / "executable.parquet", EXECUTABLE) as executable:
         if settings.doctests:
             sandbox = Sandbox.best(settings.min_sandbox, workers=config.hardware.workers)
             timeout_s = settings.doctest_timeout_s
-            entries = judge_all(spool, out / "rows.parquet", sandbox, timeout_s, counts)
+            entries = judge_all(spool, out / "rows.parquet", sandbox, timeout_s, counts, work)
             executable.extend(entries)
     spool.unlink()
     return executable.rows
@@ -226,10 +230,8 @@ def _from_code(
     files: Iterable[CodeFile], total: int, source: "CodeSource", name: str, into: Found
 ) -> Items:
     keep_docstring = source.docstring == "keep"
-    work = chunks(files, keep_docstring, source.methods, into.candidates is not None)
-    in_use = into.workers if total >= FILES_FOR_PROCESSES else 1
-    pieces = -(-total // CHUNK_FILES)
-    for found in track(ordered_map(harvest, work, in_use), f"read {name}", pieces):
+    options = (keep_docstring, source.methods, into.candidates is not None)
+    for found in extract(files, total, name, options, into.work, into.workers):
         into.counts.update(found.skipped)
         into.counts["bytes"] += found.source_bytes
         if into.candidates is not None:

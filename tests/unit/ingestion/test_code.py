@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.ingestion.code import Chunk, CodeFile, chunks, decode, harvest
+from tasks.ingestion.code import Chunk, CodeFile, decode, harvest
 from tasks.ingestion.functions import NotPythonError
 
 GOOD = b'def f(x):\n    """Say x."""\n    return x\n'
@@ -52,8 +52,3 @@ def test_line_ends_of_other_systems_become_newlines() -> None:
 def test_header_of_a_file_goes_before_the_packages_licence(tmp_path: Path) -> None:
     found = read(tmp_path, a=GOOD, b=b"# SPDX-License-Identifier: GPL-3.0-only\n" + GOOD)
     assert [row.licence for row in found.rows] == ["MIT", "GPL-3.0-only"]
-
-
-def test_chunks_hold_all_files_in_order() -> None:
-    files = [CodeFile("", str(n), "", "", "", "", "") for n in range(40)]
-    assert [f for c in chunks(files, False, True) for f in c.files] == files

@@ -3,6 +3,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tasks.core.config import View, check
+from tasks.core.sandbox import Sandbox
 from tasks.core.stage import Work
 from tasks.ingestion import STAGE
 from tasks.ingestion.executable import EXECUTABLE
@@ -33,7 +34,8 @@ def run(tmp_path: Path, name: str, **settings) -> tuple[dict, list[dict], list[d
     )
     out = tmp_path / name
     (out / "scratch").mkdir(parents=True)
-    summary = STAGE.load_run()(View(config, STAGE.reads), {}, Work(out, out / "scratch"))
+    work = Work(out, out / "scratch", tmp_path / "shards" / "ingest", "code")
+    summary = STAGE.load_run()(View(config, STAGE.reads), {}, work)
     tables = [pq.read_table(out / f"{n}.parquet").to_pylist() for n in ("rows", "executable")]
     return dict(summary.counts), *tables
 
@@ -81,3 +83,21 @@ def test_the_same_code_gives_the_same_bytes(tmp_path) -> None:
         run(tmp_path, name, doctests=True)
         written.append((tmp_path / name / "executable.parquet").read_bytes())
     assert written[0] == written[1]
+
+
+def test_a_function_that_was_judged_is_not_run_again(tmp_path, monkeypatch) -> None:
+    write(tmp_path)
+    first = run(tmp_path, "one", doctests=True)
+    programs: list[str] = []
+    run_all = Sandbox.run_all
+
+    def noted(self, jobs, *rest):
+        programs.extend(job.program for job in jobs)
+        return run_all(self, jobs, *rest)
+
+    monkeypatch.setattr(Sandbox, "run_all", noted)
+    assert run(tmp_path, "two", doctests=True) == first and programs == []
+    path = tmp_path / "code" / "a.py"
+    path.write_text(path.read_text() + function("triple", "3", "6", "3 * x"))
+    assert len(run(tmp_path, "three", doctests=True)[2]) == len(first[2]) + 1
+    assert programs and all("triple" in program for program in programs)

@@ -7,7 +7,6 @@ import pytest
 
 from tasks.core import schemas
 from tasks.core.errors import PipelineError
-from tasks.ingestion import run as stage
 from tasks.ingestion.sampling import sample
 
 
@@ -30,7 +29,7 @@ def test_rows_stand_in_the_order_of_sources_paths_and_lines(
 
 
 def test_any_number_of_workers_gives_the_same_bytes(ingest, outputs, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(stage, "FILES_FOR_PROCESSES", 1)
+    monkeypatch.setattr("tasks.ingestion.extraction.FILES_FOR_PROCESSES", 1)
     for number in range(40):
         text = f'def f{number}(x):\n    """Say x."""\n    return x\n'
         (tmp_path / f"m{number}.py").write_text(text)
