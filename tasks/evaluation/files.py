@@ -56,8 +56,7 @@ def write(
     Args:
         evaluation: What was measured.
         gate: What follows from it.
-        shows: Files of other stages for the report: "train.metrics", "train.training",
-            "filter.funnel"; any may be missing.
+        shows: What other stages left for the report; any may be missing.
         out: Empty folder.
         title: Of the report.
     """
@@ -66,9 +65,7 @@ def write(
     _json(out / "costs.json", [asdict(cost) for cost in evaluation.costs])
     _table(out / "rows.parquet", row_records(evaluation), ROW_COLUMNS)
     _table(out / "generations.parquet", generation_records(evaluation), GENERATION_COLUMNS)
-    others = report.read_shown(
-        shows.get("train.metrics"), shows.get("train.training"), shows.get("filter.funnel")
-    )
+    others = report.read_shown(shows)
     for name, render in (("report.html", report.html), ("report.md", report.markdown)):
         (out / name).write_text(render(evaluation, gate, others, title=title), encoding="utf-8")
 

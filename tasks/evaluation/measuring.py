@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tasks.core import templates
 from tasks.core.config import View
+from tasks.core.datacard import Split, read_splits
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.settings.evaluate import EvaluateSettings
@@ -17,7 +18,7 @@ from tasks.evaluation.generation import Sampling
 from tasks.evaluation.humaneval import Problem
 from tasks.evaluation.pair import Pair
 from tasks.evaluation.preparing import Ready
-from tasks.evaluation.results import Evaluation, ProblemResult, RowSet, Split
+from tasks.evaluation.results import Evaluation, ProblemResult, RowSet
 from tasks.evaluation.samples import Decoding, Writers
 from tasks.evaluation.verdicts import Memories
 
@@ -81,7 +82,10 @@ def measured(
         row_sets=tuple(row_sets),
         samples=samples.read(writers, prompts, template, decoding),
         problems=tuple(problems),
-        splits=(Split("test, measured", len(choice.row_ids), choice.tokens, len(named)),),
+        splits=(
+            *read_splits(inputs),
+            Split("test, measured", len(choice.row_ids), choice.tokens, len(named)),
+        ),
         not_measured=missing,
     )
     return evaluation, choice.left_out

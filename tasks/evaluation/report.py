@@ -6,19 +6,24 @@ any request.
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from tasks.evaluation import pictures, summary
+from tasks.core.datacard import read_licences
+from tasks.core.marks import readable
+from tasks.evaluation import lineage, pictures, summary
 from tasks.evaluation.gate import Comparison, Gate, shown, shown_difference
+from tasks.evaluation.lineage import Origin
 from tasks.evaluation.report_template import MARKDOWN, PAGE
 from tasks.evaluation.results import PASS, Attempt, Evaluation, ProblemResult
 
 MAX_SHOWN = 8  # flips of each kind, and samples, in the page
+MAX_SAME = 4  # problems on which both models did the same
 MAX_TEXT = 4_000  # characters of one text
 LABELS = {  # of training.json, where the name alone reads badly
     "tokens_per_s": "tokens/s",
@@ -38,15 +43,26 @@ class Shown:
         curve: Records of metrics.jsonl.
         training: training.json.
         funnel: funnel.json.
+        licences: (Licence, rows) of the training rows.
+        lineage: The artifacts below.
     """
 
     curve: Sequence[Mapping[str, Any]] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     funnel: Mapping[str, Any] = field(default_factory=dict)
+    licences: Sequence[tuple[str, int]] = ()
+    lineage: Sequence[Origin] = ()
 
 
-def read_shown(metrics: Path | None, training: Path | None, funnel: Path | None) -> Shown:
-    """Read the extras that are there; a missing or torn one leaves its place empty."""
+def read_shown(paths: Mapping[str, Path]) -> Shown:
+    """Read the extras that are there; a missing or torn one leaves its place empty.
+
+    Args:
+        paths: "stage.entry" -> where it lies.
+    """
+    metrics, training, funnel = (
+        paths.get(name) for name in ("train.metrics", "train.training", "filter.funnel")
+    )
     lines = _text(metrics).splitlines()
     records = [record for line in lines if isinstance(record := _parsed(line), dict)]
     facts, counts = _parsed(_text(training)), _parsed(_text(funnel))
@@ -54,6 +70,8 @@ def read_shown(metrics: Path | None, training: Path | None, funnel: Path | None)
         curve=records,
         training=facts if isinstance(facts, dict) else {},
         funnel=counts if isinstance(counts, dict) else {},
+        licences=read_licences(paths.get("filter.kept"), paths.get("tokenize.train")),
+        lineage=lineage.trace(paths.values()),
     )
 
 
@@ -103,9 +121,10 @@ def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict
     """Everything that the templates show, as plain values in the order of the page."""
     numbers = summary.metrics(evaluation)
     spans = pictures.spans(gate.comparisons)
-    flips = _flips(evaluation.problems)
+    compared = _compared(evaluation.problems)
+    flips = {kind: compared[kind] for kind in ("won", "lost")}
     answers = [
-        {"label": "held-out", "kind": "", "id": s.row_id, "prompt": visible(s.prompt)}
+        {"label": "held-out", "kind": "", "id": s.row_id, "prompt": visible(readable(s.prompt))}
         | {"reference": visible(s.reference), "base": _answer(s.base), "tuned": _answer(s.tuned)}
         for s in evaluation.samples[:MAX_SHOWN]
     ]
@@ -119,12 +138,20 @@ def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict
         "notes": list(dict.fromkeys(c.note for c in gate.comparisons if c.note)),
         "also": _also_measured(numbers),
         "curve": pictures.loss_curve(others.curve),
+        "held_out": _held_out(gate),
         "training": _facts(others.training),
         "funnel": _funnel(others.funnel),
         "splits": evaluation.splits,
+        "licences": _licences(others.licences),
+        "lineage": [
+            {**asdict(origin), "time": duration(origin.seconds)} for origin in others.lineage
+        ],
         "flips": {kind: len(found) for kind, found in flips.items()},
-        "answers": [a for found in flips.values() for a in found[:MAX_SHOWN]] + answers,
+        "answers": [a for found in flips.values() for a in found[:MAX_SHOWN]]
+        + answers
+        + compared["same"][:MAX_SAME],
         "left": sum(max(0, len(found) - MAX_SHOWN) for found in flips.values())
+        + max(0, len(compared["same"]) - MAX_SAME)
         + max(0, len(evaluation.samples) - MAX_SHOWN),
         "costs": [
             {"what": c.what, "seconds": duration(c.seconds), "tokens": c.tokens}
@@ -136,6 +163,18 @@ def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict
         "not_measured": evaluation.not_measured,
         "settings": sorted((k, _scalar(v)) for k, v in evaluation.settings.items()),
     }
+
+
+def _held_out(gate: Gate) -> tuple[str, str] | None:
+    """Loss of base and tuned model on the test split, for the words below the curve."""
+    found = [c for c in gate.comparisons if (c.name, c.on) == ("loss", "held-out")]
+    return (shown(found[0], found[0].base), shown(found[0], found[0].tuned)) if found else None
+
+
+def _licences(counts: Sequence[tuple[str, int]]) -> list[tuple[str, int, str]]:
+    """(Licence, rows, share) of the training rows."""
+    total = sum(rows for _, rows in counts) or 1
+    return [(name or "unknown", rows, f"{100 * rows / total:.1f}") for name, rows in counts]
 
 
 def _comparison(c: Comparison) -> dict[str, Any]:
@@ -178,26 +217,32 @@ def _also_measured(numbers: Mapping[str, Any]) -> list[tuple[str, str, str, str]
     return rows
 
 
-def _flips(problems: Sequence[ProblemResult]) -> dict[str, list[dict[str, Any]]]:
-    """Problems that one model passes and the other fails, what was won first."""
-    flips: dict[str, list[dict[str, Any]]] = {"won": [], "lost": []}
+def _compared(problems: Sequence[ProblemResult]) -> dict[str, list[dict[str, Any]]]:
+    """Problems that one model solves and the other does not, what was won first; then the others,
+    of the suites in turn, so that each is seen."""
+    found: dict[str, list[dict[str, Any]]] = {"won": [], "lost": [], "same": []}
+    labels = {"won": "fail → pass", "lost": "pass → fail"}
+    seen: Counter[tuple[str, str]] = Counter()
+    others = []
     for p in summary.judged(problems):
-        before, after = p.base[0], p.tuned[0]
-        if (before.verdict == PASS) == (after.verdict == PASS):
-            continue
-        won = after.verdict == PASS
-        flips["won" if won else "lost"].append(
-            {
-                "label": "fail → pass" if won else "pass → fail",
-                "kind": "won" if won else "lost",
-                "id": f"{p.problem_id} · {p.style}",
-                "prompt": visible(p.prompt),
-                "reference": "",
-                "base": _answer(before),
-                "tuned": _answer(after),
-            }
-        )
-    return flips
+        before, after = (attempts[0].verdict == PASS for attempts in (p.base, p.tuned))
+        kind = "same" if before == after else "won" if after else "lost"
+        answer = {
+            "label": labels.get(kind, "both pass" if after else "both fail"),
+            "kind": kind,
+            "id": f"{p.problem_id} · {p.style}",
+            "prompt": visible(readable(p.prompt)),
+            "reference": visible(p.reference),
+            "base": _answer(p.base[0]),
+            "tuned": _answer(p.tuned[0]),
+        }
+        if kind == "same":
+            others.append((seen[p.suite, p.style], answer))
+            seen[p.suite, p.style] += 1
+        else:
+            found[kind].append(answer)
+    found["same"] = [answer for _, answer in sorted(others, key=lambda pair: pair[0])]
+    return found
 
 
 def _answer(attempt: Attempt) -> dict[str, Any]:

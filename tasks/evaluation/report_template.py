@@ -125,6 +125,12 @@ pre {
 }
 details summary { cursor: pointer; font-size: 0.85rem; color: var(--soft); }
 details[open] summary { margin-bottom: 0.5rem; }
+.origin { border-top: 1px solid var(--line); padding: 0.55rem 0; }
+.origin summary { color: var(--ink); font-size: 0.94rem; }
+.origin summary b { font-weight: 600; } .origin dl { margin: 0.5rem 0 0.75rem; }
+.origin summary span { color: var(--soft); margin-left: 0.6rem; overflow-wrap: anywhere; }
+.origin .when { white-space: nowrap; }
+code { font: 0.85em var(--mono); color: var(--soft); }
 details pre { margin-bottom: 0.75rem; }
 ul { margin: 0; padding-left: 1.1rem; max-width: 46rem; } li { margin: 0.25rem 0; }
 @media (max-width: 46rem) {
@@ -144,6 +150,7 @@ ul { margin: 0; padding-left: 1.1rem; max-width: 46rem; } li { margin: 0.25rem 0
     content: attr(data-is); display: block; color: var(--soft); font-size: 0.75rem;
   }
   .chart { grid-template-rows: 11rem 1.6rem; }
+  .costs th, .costs td { padding-left: 0.55rem; font-size: 0.8rem; white-space: normal; }
 }
 @media print { pre { max-height: none; } article { break-inside: avoid; } }
 """
@@ -247,7 +254,9 @@ PAGE = (
 <p class="note">Loss in nats a token over optimizer steps: each logged step, and the moving mean
 ({{ "%.3f" | format(curve.first) }} in the first tenth,
 {{ "%.3f" | format(curve.last) }} in the last).
-{% if curve.validation %}Dots: validation loss.{% endif %}</p>
+{% if curve.validation %}Dots: validation loss.{% endif %}
+{% if held_out %}{{ " " }}On the test split, which training never sees: {{ held_out[0] }} before,
+{{ held_out[1] }} after.{% endif %}</p>
 {% endif %}
 {% if training %}
 <dl style="margin-top:1.5rem">
@@ -294,6 +303,16 @@ PAGE = (
 {% endfor %}
 </tbody>
 </table>
+{% if licences %}
+<h3 style="margin-top:2rem">Licences of the training rows</h3>
+<div class="bars">
+{% for name, rows, percent in licences %}
+<div class="bar"><span>{{ name }}</span>
+<span><em>{{ "{:,}".format(rows) }}</em>&ensp;{{ percent }} %</span>
+<s><i style="width:{{ percent }}%"></i></s></div>
+{% endfor %}
+</div>
+{% endif %}
 </div>
 {% endif %}
 </div>
@@ -310,7 +329,7 @@ PAGE = (
 {% for a in answers %}
 <article class="{{ a.kind }}">
 <p><b>{{ a.label }}</b><span>{{ a.id }}</span></p>
-<details{% if not a.kind %} open{% endif %}>
+<details{% if a.kind == "" %} open{% endif %}>
 <summary>Prompt</summary><pre>{{ a.prompt }}</pre></details>
 {% if a.reference %}
 <details><summary>Reference answer</summary><pre>{{ a.reference }}</pre></details>
@@ -334,10 +353,30 @@ PAGE = (
 </section>
 {% endif %}
 
+{% if lineage %}
+<section>
+<h2>Lineage</h2>
+{% for o in lineage %}
+<details class="origin">
+<summary><b>{{ o.stage }}</b> <code>{{ o.key }}</code>
+<span>{{ o.line }}</span><span class="when">{{ o.time }}</span></summary>
+<dl>
+{% if o.created %}<div><dt>made</dt><dd>{{ o.created }}</dd></div>{% endif %}
+{% if o.commit %}<div><dt>commit</dt><dd>{{ o.commit }}</dd></div>{% endif %}
+{% for name, value in o.parts %}<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
+{% endfor %}
+</dl>
+</details>
+{% endfor %}
+<p class="note">The artifacts that this evaluation rests on, with what their keys are made of; its
+own key stands in manifest.json beside this page.</p>
+</section>
+{% endif %}
+
 <section>
 <h2>How it was measured</h2>
 {% if costs %}
-<table>
+<table class="costs">
 <thead>
 <tr><th>Part</th><th>Time</th><th>Tokens</th><th>Tokens/s</th><th>Peak memory</th></tr>
 </thead>
@@ -355,7 +394,8 @@ PAGE = (
 {% if sandbox %}Generated code ran in the sandbox “{{ sandbox }}”.
 {% else %}No generated code was run.
 {% endif %}
-Intervals of losses and token accuracy: paired bootstrap over projects. pass@1: exact McNemar.
+Intervals of losses and token accuracy: paired bootstrap over projects. pass@1 and exact match:
+exact McNemar, or bootstrap over problems where there are several attempts each.
 p is corrected over all rows of the first table (Holm). A difference counts below 0.05; the dashed
 line is how much worse a guarded value may be.</p>
 {% if not_measured %}
@@ -433,6 +473,14 @@ MARKDOWN = """# {{ verdict | capitalize }}{{ ": " + title | md if title else "" 
 {% endfor %}
 
 {% endif %}
+{% if licences %}
+| Licence of training rows | Rows | Share |
+|---|--:|--:|
+{% for name, rows, percent in licences %}
+| {{ name | md }} | {{ "{:,}".format(rows) }} | {{ percent }} % |
+{% endfor %}
+
+{% endif %}
 {% if training %}
 ## Training
 
@@ -440,6 +488,16 @@ MARKDOWN = """# {{ verdict | capitalize }}{{ ": " + title | md if title else "" 
 |---|--:|
 {% for name, value in training %}
 | {{ name | md }} | {{ value | md }} |
+{% endfor %}
+
+{% endif %}
+{% if lineage %}
+## Lineage
+
+| Stage | Artifact | Made | Time |
+|---|---|---|--:|
+{% for o in lineage %}
+| {{ o.stage | md }} | {{ o.key | md }} | {{ o.line | md }} | {{ o.time }} |
 {% endfor %}
 
 {% endif %}

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tasks.core.datacard import Split
+
 PASS = "pass"
 WRONG = "wrong"
 INFILLING, ANSWER = "one line", "answer"
@@ -106,16 +108,6 @@ class Sample:
     reference: str
     base: Attempt
     tuned: Attempt
-
-
-@dataclass(frozen=True)
-class Split:
-    """One line of the data card."""
-
-    name: str
-    rows: int
-    tokens: int
-    projects: int = 0
 
 
 @dataclass(frozen=True)

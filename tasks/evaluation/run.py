@@ -89,6 +89,7 @@ def _facts(settings: EvaluateSettings, template: str) -> dict[str, Any]:
         **(drawn if settings.temperature else {}),
         "template": template,
         **{name: getattr(settings, name) for name in names},
+        "generation_batch": settings.generation_batch or "by free memory",
         "resamples": settings.gate.resamples,
         "loss_margin_percent": settings.gate.loss_margin_percent,
         "pass_margin_points": settings.gate.pass_margin_points,

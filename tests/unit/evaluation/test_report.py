@@ -1,7 +1,8 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
-from tasks.evaluation import gate, pictures, report
+from tasks.evaluation import gate, lineage, pictures, report
 from tasks.evaluation.results import Evaluation
 from tests.unit.evaluation.examples import evaluation, problems
 
@@ -95,11 +96,62 @@ def test_the_page_stands_without_the_extras_of_other_stages():
     tags(text)
 
 
+def origin(**changed):
+    values = {
+        "stage": "train",
+        "key": "0123456789ab",
+        "line": "20 steps",
+        "seconds": 65.0,
+        "created": "2026-01-01T00:00:00+00:00",
+        "commit": "abc",
+        "parts": (("train.seed", "7"), ("version of torch", HOSTILE)),
+    }
+    return lineage.Origin(**{**values, **changed})
+
+
+def test_the_data_card_names_all_splits_and_the_licences_of_the_training_rows():
+    shown = report.Shown(licences=(("MIT", 3), ("", 1)))
+    text = page(evaluation(), shown)
+    for words in (
+        ">train</td><td>1,000</td><td>50,000</td>",
+        "<span>MIT</span>",
+        "75.0 %",
+        "<span>unknown</span>",
+    ):
+        assert words in text.replace("\n", "")
+
+
+def test_the_lineage_tells_the_parts_of_the_keys():
+    text = page(evaluation(), report.Shown(lineage=(origin(),)))
+    assert "<b>train</b> <code>0123456789ab</code>" in text
+    assert "<dt>train.seed</dt><dd>7</dd>" in text
+    assert "1 min 05 s" in text
+    assert "script" not in {tag for tag, _ in tags(text).found}
+
+
+def test_the_curve_says_what_the_test_split_says():
+    words = " ".join(page(evaluation(held_out=-0.3)).split())
+    assert re.search(r"test split, which training never sees: 1\.\d+ before, 1\.\d+ after", words)
+
+
+def test_answers_on_which_both_models_agree_are_shown_last_each_suite_once():
+    tried = problems(1, 0, 9, 0) + tuple(
+        replace(p, suite="own", problem_id=f"own/{p.problem_id}") for p in problems(0, 0, 0, 9)
+    )
+    text = page(evaluation(tried=tried))
+    assert text.index("<b>held-out</b>") < text.index("<b>both pass</b>")
+    assert text.count("<b>both pass</b>") == text.count("<b>both fail</b>") == 2
+
+
 def test_torn_extras_leave_their_place_empty(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     (tmp_path / "funnel.json").write_text("[1, 2]")
     shown = report.read_shown(
-        tmp_path / "metrics.jsonl", tmp_path / "none", tmp_path / "funnel.json"
+        {
+            "train.metrics": tmp_path / "metrics.jsonl",
+            "train.training": tmp_path / "none",
+            "filter.funnel": tmp_path / "funnel.json",
+        }
     )
     assert shown == report.Shown([{"step": 1, "loss": 2.0}], {}, {})
 
