@@ -13,15 +13,25 @@ from numpy.typing import NDArray
 from benchmarks.random_model import SHAPE
 from tasks.core.windows import IGNORED, Window
 
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+}
 MEDIAN_TOKENS, SIGMA, SHORTEST, LONGEST = 220, 0.8, 32, 2048
 
 
-def make_model(kind: str = "stablelm", layers: int = 32) -> Any:
+def make_model(
+    kind: str = "stablelm", *, device: str = "cuda", changes: dict[str, Any] | None = None
+) -> Any:
     """Random NF4 weights on the GPU, double quantized; embeddings, head and norms in bfloat16.
 
     Args:
         kind: stablelm, or llama for a Llama of the same size.
-        layers: Decoder layers.
+        device: cuda, or cpu for a trial.
+        changes: Arguments of the configuration that differ.
     """
     import bitsandbytes as bnb
     from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
@@ -30,7 +40,7 @@ def make_model(kind: str = "stablelm", layers: int = 32) -> Any:
 
     register_packed_attention()
     torch.manual_seed(0)
-    shape: dict[str, Any] = {**SHAPE, "num_hidden_layers": layers}
+    shape: dict[str, Any] = {**SHAPE, **(changes or {})}
     if kind == "llama":
         shape = {
             k: v for k, v in shape.items() if k not in ("partial_rotary_factor", "use_qkv_bias")
@@ -51,23 +61,23 @@ def make_model(kind: str = "stablelm", layers: int = 32) -> Any:
                 quant_type="nf4",
                 device="meta",
             )
-            values = torch.randn(module.weight.shape, dtype=torch.bfloat16, device="cuda") * 0.02
+            values = torch.randn(module.weight.shape, dtype=torch.bfloat16, device=device) * 0.02
             linear.weight = bnb.nn.Params4bit(
                 values, requires_grad=False, quant_type="nf4", module=linear
-            ).to("cuda")
+            ).to(device)
             setattr(model.get_submodule(parent), last, linear)
     for module in list(model.modules()):
         for key, value in list(module.named_parameters(recurse=False)):
             if value.device.type == "meta":
-                filled = torch.ones(value.shape, dtype=torch.bfloat16, device="cuda")
+                filled = torch.ones(value.shape, dtype=torch.bfloat16, device=device)
                 if value.ndim > 1:
                     filled.normal_(std=0.02)
                 elif key == "bias":
                     filled.zero_()
                 setattr(module, key, torch.nn.Parameter(filled, requires_grad=False))
-    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to("cuda")
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(device)
     model.is_loaded_in_4bit = True
-    if has_varlen(torch.device("cuda")):
+    if has_varlen(torch.device(device)):
         model.set_attn_implementation(PACKED)
     return model.eval()
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.training import shape
+from benchmarks.training.peers import Meter, run_recipe
 from tasks.core.modeling import GIB, free_gpu, limit_memory, window_tensors
 from tasks.core.probes import TARGET_SHARE
 from tasks.core.windows import Window
@@ -30,7 +31,7 @@ from tasks.training.flat import FlatParameters
 from tasks.training.loop import Loop, Plan
 from tasks.training.lora import add_lora
 from tasks.training.metrics import METRICS_FILE, read_metrics
-from tasks.training.optimizer import make_optimizer
+from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.plain import PlainStepper
 
 PROFILED_STEPS = 3
@@ -110,17 +111,18 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
             max_tokens=variant.window_tokens,
             kept_layers=variant.kept or 0,
         )
-        if variant.kept is None:
+        if variant.kept is None and flat.values.device.type == "cuda":
             stepper.resize(kept_within(stepper, vram_gib), variant.window_tokens)
     else:
         stepper = PlainStepper(model, variant.kept or 0)
     device, data = flat.values.device, windows_for(variant)
+    cuda = device.type == "cuda"
     total = 2 * variant.steps
     with tempfile.TemporaryDirectory() as folder:
         loop = Loop(
             stepper,
             flat,
-            make_optimizer("paged_adamw_8bit", flat.values, 0.01),
+            make_optimizer(pick_optimizer("auto", device), flat.values, 0.01),
             Synthetic(data, variant.windows),  # type: ignore[arg-type]
             device=device,
             folder=Path(folder),
@@ -133,10 +135,14 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
     result = {
         "kept": stepper.kept_layers,
         "tokens/s": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]),
-        "allocated": torch.cuda.max_memory_allocated() / GIB,
-        "reserved": torch.cuda.max_memory_reserved() / GIB,
+        "tokens a step": (last["tokens"] - first["tokens"]) / (last["step"] - first["step"]),
+        "allocated": torch.cuda.max_memory_allocated() / GIB if cuda else 0.0,
+        "reserved": torch.cuda.max_memory_reserved() / GIB if cuda else 0.0,
         "loss": last["loss"],
+        "busy ms": 0.0,
     }
+    if not cuda:
+        return result
     steps = [
         [window_tensors(w, device) for w in itertools.islice(data, variant.windows)]
         for _ in range(PROFILED_STEPS)
@@ -176,63 +182,11 @@ def busy(work: Callable[[], None], tokens: int) -> dict[str, Any]:
     }
 
 
-def run_recipe(variant: Variant, model: Any) -> dict[str, Any]:
-    """The original script's way: k-bit preparation, peft and transformers' Trainer, row by row."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
-    model.set_attn_implementation("sdpa")
-    model = prepare_model_for_kbit_training(model)
-    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    lora = LoraConfig(
-        r=8, lora_alpha=32, lora_dropout=0.05, target_modules=names, task_type="CAUSAL_LM"
-    )
-    model = get_peft_model(model, lora)
-    rows = list(itertools.islice(shape.joined_rows(1), 8 * variant.steps))
-    data = [
-        {"input_ids": torch.from_numpy(w.input_ids), "labels": torch.from_numpy(w.labels)}
-        for w in rows
-    ]
-    started: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
-            if state.global_step == variant.steps:
-                torch.cuda.synchronize()
-                started.append(time.perf_counter())
-
-    with tempfile.TemporaryDirectory() as folder:
-        wanted: dict[str, Any] = dict(  # noqa: C408 - reads like the call it becomes
-            output_dir=folder,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=4,
-            warmup_steps=4,
-            max_steps=2 * variant.steps,
-            learning_rate=2e-5,
-            weight_decay=0.01,
-            optim="paged_adamw_8bit",
-            logging_steps=2,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            train_sampling_strategy="sequential",
-        )
-        known = TrainingArguments.__dataclass_fields__
-        arguments = TrainingArguments(**{k: v for k, v in wanted.items() if k in known})
-        trainer = Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Clock()])
-        trainer.train()
-    torch.cuda.synchronize()
-    tokens = sum(len(w.input_ids) for w in rows[4 * variant.steps :])
-    return {
-        "tokens/s": tokens / (time.perf_counter() - started[0]),
-        "allocated": torch.cuda.max_memory_allocated() / GIB,
-        "reserved": torch.cuda.max_memory_reserved() / GIB,
-    }
-
-
-def tuned(kind: str) -> tuple[Any, FlatParameters]:
+def tuned(kind: str, changes: dict[str, Any] | None = None) -> tuple[Any, FlatParameters]:
     """A fresh model with the recipe's LoRA."""
-    model = add_lora(shape.make_model(kind), rank=8, alpha=32, dropout=0.05)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = shape.make_model(kind, device=device, changes=changes)
+    model = add_lora(model, rank=8, alpha=32, dropout=0.05)
     return model, FlatParameters(model, parameter_order)
 
 
@@ -264,7 +218,10 @@ def main() -> None:
                 free_gpu()
             torch.cuda.reset_peak_memory_stats()
             if variant.path == "recipe":
-                result = run_recipe(variant, shape.make_model(variant.model))
+                rows = [w.input_ids.tolist() for w in itertools.islice(shape.joined_rows(1), 128)]
+                steps = [rows[i : i + 4] for i in range(0, len(rows), 4)]
+                meter = Meter(variant.steps, variant.steps, PROFILED_STEPS)
+                result = run_recipe(shape.make_model(variant.model), steps, meter)
             else:
                 if variant.model not in known:
                     known[variant.model] = tuned(variant.model)
