@@ -28,6 +28,16 @@ STAGE = Stage(
         "evaluate.metrics",
         "tokenize.test",
     ),
+    # the card's data section
+    shows=(
+        "filter.kept",
+        "prompt.test",
+        "prompt.train",
+        "prompt.validation",
+        "tokenize.train",
+        "tokenize.validation",
+        "train.training",
+    ),
     reads=("merge",),
     env=("torch", "transformers", "peft", "bitsandbytes", "safetensors"),
 )

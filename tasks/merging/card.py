@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from tasks.core.datacard import Split
 from tasks.merging.check import Verdict
 
 STRATEGIES = {
@@ -21,6 +22,9 @@ def model_card(
     adapter: Mapping[str, Any],
     gate: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    splits: Sequence[Split],
+    licences: Sequence[tuple[str, int]],
+    training: Mapping[str, Any],
     tried: Sequence[Verdict],
     kept: Verdict,
     evaluated_loss: float,
@@ -38,6 +42,9 @@ def model_card(
         adapter: adapter_config.json.
         gate: gate.json.
         metrics: metrics.json.
+        splits: Rows, tokens and projects of train, validation and test; what is known.
+        licences: (Licence, rows) of the training rows.
+        training: training.json; empty where it is not known.
         tried: Ways of merging that were measured.
         kept: The one that was kept.
         evaluated_loss: Loss of base + adapter, as evaluated, on the sample.
@@ -51,8 +58,8 @@ def model_card(
         f"# {base or 'Model'}, fine-tuned with LoRA\n",
         _verdict(gate, forced),
         _before_after(gate),
-        _held_out(metrics),
-        _how(adapter, dtype),
+        _data(splits, licences, metrics),
+        _how(adapter, dtype, training),
         _merge(tried, kept, evaluated_loss, quantization, sample_tokens),
         _usage(),
         _licence(licence, licence_files),
@@ -98,18 +105,25 @@ def _before_after(gate: Mapping[str, Any]) -> str:
     return text + "".join(f"\n{note}\n" for note in notes)
 
 
-def _held_out(metrics: Mapping[str, Any]) -> str:
-    rows = [
-        f"| {name} | {m['rows']:,} | {m['projects']:,} | {m['tokens']:,} |"
+def _data(
+    splits: Sequence[Split], licences: Sequence[tuple[str, int]], metrics: Mapping[str, Any]
+) -> str:
+    rows = [f"| {s.name} | {s.rows:,} | {s.projects:,} | {s.tokens:,} |" for s in splits]
+    rows += [
+        f"| measured: {name} | {m['rows']:,} | {m['projects']:,} | {m['tokens']:,} |"
         for name, m in metrics.get("rows", {}).items()
     ]
     if not rows:
         return ""
-    head = ["| Measured on | Rows | Projects | Tokens |", "|---|--:|--:|--:|"]
-    return "## Data\n\n" + "\n".join([*head, *rows]) + "\n"
+    head = ["| Split | Rows | Projects | Tokens |", "|---|--:|--:|--:|"]
+    text = "## Data\n\n" + "\n".join([*head, *rows]) + "\n"
+    if licences:
+        named = ", ".join(f"{name or 'unknown'} ({count:,})" for name, count in licences)
+        text += f"\nLicences of the training rows: {named}.\n"
+    return text
 
 
-def _how(adapter: Mapping[str, Any], dtype: str) -> str:
+def _how(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any]) -> str:
     kind = "DoRA" if adapter.get("use_dora") else "LoRA"
     scaling = "alpha / sqrt(rank)" if adapter.get("use_rslora") else "alpha / rank"
     modules = adapter.get("target_modules") or []
@@ -117,8 +131,17 @@ def _how(adapter: Mapping[str, Any], dtype: str) -> str:
     return (
         f"## Training\n\n{kind}, rank {adapter['r']}, alpha {adapter['lora_alpha']} "
         f"(scaling {scaling}), dropout {adapter.get('lora_dropout', 0)}, on {named}. "
-        f"Weights are {dtype}.\n"
+        f"Weights are {dtype}.{_run(training)}\n"
     )
+
+
+def _run(training: Mapping[str, Any]) -> str:
+    """Steps and tokens of the training, and its validation loss."""
+    if not {"step", "tokens"} <= set(training):
+        return ""
+    seen = [v["loss"] for v in training.get("validation") or []]
+    loss = f"; validation loss {seen[0]:.3f} before, {seen[-1]:.3f} after" if seen else ""
+    return f" {training['step']:,} steps, {training['tokens']:,} tokens{loss}."
 
 
 def _merge(

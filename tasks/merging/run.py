@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.config import View
+from tasks.core.datacard import read_licences, read_splits
 from tasks.core.errors import PipelineError
 from tasks.core.modeling import peak_vram_gib, reset_peak
 from tasks.core.progress import say
@@ -77,6 +78,9 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         adapter=adapter.settings,
         gate=gate,
         metrics=_json(inputs["evaluate.metrics"]),
+        splits=read_splits(inputs),
+        licences=read_licences(inputs.get("filter.kept"), inputs.get("tokenize.train")),
+        training=_json(inputs["train.training"]) if "train.training" in inputs else {},
         tried=trial.tried,
         kept=kept,
         evaluated_loss=trial.evaluated_loss,

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -110,6 +110,7 @@ class Stage:
     """The stage's inputs in a folder, and its run."""
 
     root: Path
+    shown: dict[str, Path] = field(default_factory=dict)
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -136,7 +137,9 @@ class Stage:
         config = check({"merge": loose | settings})
         (self.root / out).mkdir()
         work = Work(self.root / out, self.root / (scratch or f"{out}-scratch"))
-        return STAGE.load_run()(View(config, STAGE.reads, STAGE.name), self.inputs, work)
+        return STAGE.load_run()(
+            View(config, STAGE.reads, STAGE.name), self.inputs | self.shown, work
+        )
 
 
 @pytest.fixture

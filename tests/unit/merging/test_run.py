@@ -48,6 +48,34 @@ def test_best_keeps_one_and_the_card_shows_both(stage):
     assert [file.name for file in (stage.root / "out").iterdir()] == ["model"]
 
 
+def test_the_card_tells_what_the_model_was_trained_on(stage, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tokens = tmp_path / "tokens"
+    tokens.mkdir()
+    pq.write_table(pa.table({"row_id": ["a", "b"]}), tokens / "rows.parquet")
+    pq.write_table(pa.table({"tokens": [1234]}), tokens / "windows.parquet")
+    prompts = {"row_id": ["a", "b"], "project": ["p", "q"]}
+    pq.write_table(pa.table(prompts), tmp_path / "prompts.parquet")
+    kept = {"row_id": ["a", "b"], "licence": ["MIT", "BSD-3-Clause"]}
+    pq.write_table(pa.table(kept), tmp_path / "kept.parquet")
+    validation = [{"loss": 2.0}, {"loss": 1.5}]
+    training = {"step": 20, "tokens": 40639, "validation": validation}
+    (tmp_path / "training.json").write_text(json.dumps(training))
+    stage.shown = {
+        "tokenize.train": tokens,
+        "prompt.train": tmp_path / "prompts.parquet",
+        "filter.kept": tmp_path / "kept.parquet",
+        "train.training": tmp_path / "training.json",
+    }
+    stage.run(strategy="base16")
+    card = (stage.model / "README.md").read_text()
+    assert "| train | 2 | 2 | 1,234 |" in card
+    assert "Licences of the training rows: BSD-3-Clause (1), MIT (1)." in card
+    assert "20 steps, 40,639 tokens; validation loss 2.000 before, 1.500 after." in card
+
+
 def test_best_is_the_lower_loss(stage):
     metrics = stage.run(strategy="best").metrics
     lower = min(("base16", "dequantized"), key=lambda s: metrics[f"loss_{s}"])
@@ -151,7 +179,7 @@ def test_the_card_tells_base_licence_verdict_and_numbers(stage):
         "license_name: MIT",
         "**improved**",
         "| 2.000 | 1.500 | -0.500 | -0.600 to -0.400 |",
-        "| held-out | 12 | 12 | 240 |",
+        "| measured: held-out | 12 | 12 | 240 |",
         "rank 4, alpha 8",
         "See LICENSE, NOTICE.txt beside this card.",
     ):
