@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PORT := 4200
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
@@ -14,7 +15,7 @@ test: setup sandbox check ## everything that runs without a GPU
 	$(BIN)/python -m pytest
 
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
-	@exec $(BIN)/finetune serve
+	@exec $(BIN)/finetune serve --port $(PORT)
 
 test-servers: setup sandbox ## schedules, cancelling and stopping on real Prefect servers; ten minutes
 	$(BIN)/python -m pytest -m servers

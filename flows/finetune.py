@@ -11,9 +11,10 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows.guarding import superseded
+from flows.guarding import refused, superseded
 from flows.running import opened
 from flows.session import Request
+from tasks.core.errors import PipelineError
 from tasks.core.plan import Selection
 
 StageName = Literal["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
@@ -47,20 +48,23 @@ def finetune(
         force: Run these stages even if nothing changed.
 
     Returns:
-        Folder of each stage's artifact; in a run of a deployment that gives way or finds nothing
-        to do, a state that says so.
+        Folder of each stage's artifact; in a run of a deployment that gives way, finds nothing
+        to do or is refused, a state that says so.
     """
     if (gives_way := superseded()) is not None:
         return gives_way
     selection = Selection(tuple(only or ()), start_from, tuple(force or ()))
-    with opened(Request(profile, overrides or (), selection)) as stage:
-        stage("base")  # hub id, folder or GGUF file -> safetensors and tokenizer
-        stage("ingest")  # files, packages, source trees -> rows
-        stage("filter")  # rows -> kept and rejected, with every reason
-        stage("prompt")  # kept rows -> prompt and completion, split by project
-        stage("tokenize")  # text -> token ids, label mask, packed windows
-        stage("train")  # 4-bit base + LoRA on the windows -> adapter
-        stage("evaluate")  # base and tuned side by side -> metrics, verdict, report
-        stage("merge")  # adapter into a 16-bit base, checked against it
-        stage.promote_improvement()  # where the deployment is there for that
-        return stage.ending()
+    try:
+        with opened(Request(profile, overrides or (), selection)) as stage:
+            stage("base")  # hub id, folder or GGUF file -> safetensors and tokenizer
+            stage("ingest")  # files, packages, source trees -> rows
+            stage("filter")  # rows -> kept and rejected, with every reason
+            stage("prompt")  # kept rows -> prompt and completion, split by project
+            stage("tokenize")  # text -> token ids, label mask, packed windows
+            stage("train")  # 4-bit base + LoRA on the windows -> adapter
+            stage("evaluate")  # base and tuned side by side -> metrics, verdict, report
+            stage("merge")  # adapter into a 16-bit base, checked against it
+            stage.promote_improvement()  # where the deployment is there for that
+            return stage.ending()
+    except PipelineError as error:
+        return refused(error)

@@ -4,6 +4,7 @@ After a downtime every missed run of a schedule is started, one after the other.
 whether a newer one of the same schedule waits, and leaves the work to that one.
 """
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -12,9 +13,13 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
-from prefect.states import Completed
+from prefect.logging import get_run_logger
+from prefect.states import Cancelled, Completed, Failed
+
+from tasks.core.errors import PipelineError, StopError
 
 SUPERSEDED = "Superseded"
+ENGINE_LOGGERS = ("prefect.flow_runs", "prefect.engine")
 NOTHING_TO_DO = "Nothing to do: every stage's artifact is up to date."
 
 
@@ -41,6 +46,28 @@ def ending(folders: Mapping[str, str], nothing: bool) -> dict[str, str] | State[
     if nothing and run is not None and run.deployment_id is not None:
         return Completed(message=NOTHING_TO_DO, data=dict(folders))
     return dict(folders)
+
+
+def refused(error: PipelineError) -> State[dict[str, str]]:
+    """How a deployment's run ends that the user has to mend: two lines, no traceback.
+
+    A training that stopped at its checkpoint because the run was cancelled ends as cancelled.
+
+    Raises:
+        PipelineError: The same one, where no deployment started the run.
+    """
+    run = _this_run()
+    if run is None or run.deployment_id is None:
+        raise error
+    get_run_logger().error(str(error))
+    for name in ENGINE_LOGGERS:  # Prefect would add two tracebacks of its own for a failed state
+        logging.getLogger(name).addFilter(lambda record: not record.exc_info)
+    if isinstance(error, StopError):
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(run.id).state
+        if state is not None and state.is_cancelling():
+            return Cancelled(message=str(error))
+    return Failed(message=str(error))
 
 
 def _this_run() -> FlowRun | None:

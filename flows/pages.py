@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import (
-    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
@@ -42,8 +41,11 @@ def publish_plan(markdown: str) -> None:
 def _publish_picture(picture: Path) -> None:
     if picture.stat().st_size <= MAX_PICTURE_BYTES:
         content = base64.b64encode(picture.read_bytes()).decode("ascii")
-        create_image_artifact(
-            f"data:image/png;base64,{content}", key="loss", description="Loss over the steps"
+        # in markdown: an image artifact shows its address, too, which is the whole picture here
+        create_markdown_artifact(
+            f"![Loss over the steps](data:image/png;base64,{content})\n",
+            key="loss",
+            description="Loss over the steps",
         )
 
 

@@ -10,7 +10,7 @@ from prefect.runtime import deployment, flow_run
 from flows import guarding, pages, spreading, words
 from flows.session import Request, Session, open_session
 from flows.watching import watched
-from tasks.bridge import prefect_task
+from tasks.bridge import run_stage
 from tasks.core import progress, runs
 from tasks.core.errors import PipelineError
 from tasks.core.execution import execute
@@ -54,9 +54,9 @@ class Runner:
         plan = session.planner.decide(name)
         if plan.verdict != HIT:
             progress.say(words.starting(plan))
-        task = prefect_task(plan, session.store, self._execute)
         upstream = {n.partition(".")[0] for n in plan.stage.inputs}
-        result = task({n: self._results[n] for n in sorted(upstream) if n in self._results})
+        inputs = {n: self._results[n] for n in sorted(upstream) if n in self._results}
+        result = run_stage(plan, session.store, self._execute, inputs)
         self._results[name] = result
         manifest = Manifest.from_plain(result)
         session.planner.made(manifest)

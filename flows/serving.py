@@ -76,8 +76,17 @@ def set_up(env: Mapping[str, str], pool: str) -> None:
     """
     if _run(env, "work-pool", "inspect", pool).returncode:
         _call(env, "work-pool", "create", pool, "--type", "process")
-    _call(env, "work-pool", "set-concurrency-limit", pool, "1")
+    set_limit(env, pool)
     _call(env, "--no-prompt", "deploy", "--all")
+
+
+def set_limit(env: Mapping[str, str], pool: str) -> None:
+    """One run at a time.
+
+    Raises:
+        PipelineError: It can't be set.
+    """
+    _call(env, "work-pool", "set-concurrency-limit", pool, "1")
 
 
 class Parts:

@@ -65,7 +65,7 @@ def plan_markdown(plans: Sequence[StagePlan]) -> str:
     """The plan as a table for Prefect's page."""
     rows = [
         f"| {p.stage.name} | {p.verdict} | {_cell(reason(p))} "
-        f"| {duration(p.expected_seconds)} | `{(p.key or '')[:12]}` |"
+        f"| {duration(p.expected_seconds)} | {f'`{p.key[:12]}`' if p.key else ''} |"
         for p in plans
     ]
     head = "| stage | verdict | why | expected | key |\n|---|---|---|---|---|\n"

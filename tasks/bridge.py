@@ -17,9 +17,11 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.filesystems import WritableFileSystem
 from prefect.results import ResultRecordMetadata  # type: ignore[attr-defined]  # semi-public
 from prefect.serializers import JSONSerializer
+from prefect.states import Failed
 from pydantic import PrivateAttr
 
 from tasks.core import manifest as manifests
+from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest
 from tasks.core.plan import HIT, StagePlan
 from tasks.core.store import Store
@@ -75,11 +77,42 @@ def parse_result_key(path: str) -> tuple[str, str]:
 Execute = Callable[[StagePlan], Manifest]
 
 
+def run_stage(
+    plan: StagePlan, store: Store, execute: Execute, inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Run one planned stage as a Prefect task; its manifest as a plain dict.
+
+    Args:
+        plan: A verdict whose key is known.
+        store: Where Prefect looks for the artifact.
+        execute: Makes the artifact.
+        inputs: Results of the stages before it, for the graph on Prefect's page.
+
+    Raises:
+        PipelineError, StageError: see `tasks.core.execution.execute`.
+    """
+    refused: list[PipelineError] = []
+
+    def noting(plan: StagePlan) -> Manifest:
+        try:
+            return execute(plan)
+        except PipelineError as error:
+            refused.append(error)
+            raise
+
+    try:
+        return prefect_task(plan, store, noting)(inputs)
+    finally:
+        if refused:  # not what Prefect makes of a failed state
+            raise refused[0] from None
+
+
 def prefect_task(plan: StagePlan, store: Store, execute: Execute) -> Task[..., dict[str, Any]]:
     """The Prefect task of one planned stage.
 
-    It returns the manifest as a plain dict and is shown as `Cached` for a hit. A failure that the
-    user can mend is raised as `PipelineError`, any other as `StageError`.
+    It returns the manifest as a plain dict and is shown as `Cached` for a hit. What the user can
+    mend ends it as `Failed` with its two lines: raised, Prefect would log a traceback that says
+    nothing to them.
 
     Args:
         plan: A verdict whose key is known.
@@ -91,7 +124,10 @@ def prefect_task(plan: StagePlan, store: Store, execute: Execute) -> Task[..., d
         raise ValueError(f"stage {stage.name} has no key yet")
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return dataclasses.asdict(execute(plan))
+        try:
+            return dataclasses.asdict(execute(plan))
+        except PipelineError as error:
+            return Failed(message=str(error))  # type: ignore[return-value]  # a state is one, too
 
     policy = CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: result_key(stage.name, key))
     forced = any(cause.kind == "forced" for cause in plan.causes)

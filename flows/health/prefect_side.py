@@ -6,6 +6,7 @@ server is on this machine.
 
 import json
 import os
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -13,6 +14,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # ships no types
@@ -24,6 +26,7 @@ from tasks.core.home import home
 
 SERVE = "Run `finetune serve` (or your prefect-server unit)"
 HELD = ("RUNNING", "PENDING", "CANCELLING")
+BUSY_WAITS_S = (0.5, 1.0, 2.0)
 UNCLAIMED_S = 120.0  # that a claimed run may take to get a process
 
 
@@ -88,11 +91,21 @@ class Api:
             self._headers["authorization"] = f"Basic {b64encode(secret.encode()).decode()}"
 
     def call(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """GET, or POST with a body; raises OSError."""
+        """GET, or POST with a body; raises OSError.
+
+        A server whose database is locked answers 503 and is asked again.
+        """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers)
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.loads(answer.read() or "null")
+        for wait in (*BUSY_WAITS_S, None):
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or wait is None:
+                    raise
+                time.sleep(wait)
+        return None
 
 
 def _pool(api: Api) -> list[Finding]:
@@ -119,7 +132,7 @@ def _pool(api: Api) -> list[Finding]:
                 "pool",
                 f"work pool {name} has the limit {limit}, one GPU takes 1",
                 f"prefect work-pool set-concurrency-limit {name} 1",
-                set_up,
+                partial(serving.set_limit, env, name),
             )
         )
     if pools[0]["is_paused"]:

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,12 +114,24 @@ def api(env, path, body=None, method=None):
     request = urllib.request.Request(
         env["PREFECT_API_URL"] + path,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
+        headers={"content-type": "application/json", **_authorization(env)},
         method=method,
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        text = answer.read()
-    return json.loads(text) if text else None
+    for patience in (1, 2, 4, 0):  # 503: its database is locked, as it can be on a busy machine
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read()
+            return json.loads(text) if text else None
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or not patience:
+                raise
+            time.sleep(patience)
+    return None
+
+
+def _authorization(env):
+    password = env.get("PREFECT_API_AUTH_STRING", "")
+    return {"authorization": f"Basic {b64encode(password.encode()).decode()}"} if password else {}
 
 
 def flow_runs(env, **wanted):

@@ -15,21 +15,26 @@ from tests.integration import servers
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+PASSWORD = "admin:open-sesame"
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """Environment of a server with nothing in it."""
-    with servers.server(tmp_path_factory.mktemp("doctor")) as env:
+    """Environment of a server with a password and nothing in it."""
+    secret = {"PREFECT_SERVER_API_AUTH_STRING": PASSWORD, "PREFECT_API_AUTH_STRING": PASSWORD}
+    with servers.server(tmp_path_factory.mktemp("doctor"), **secret) as env:
         yield env
 
 
 @pytest.fixture
 def look(running, monkeypatch):
     """Findings about the Prefect side as {name: finding}."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    for name in ("FINETUNE_HOME", "PREFECT_HOME", "PATH"):
+    for name in ("FINETUNE_HOME", "PREFECT_HOME", "PATH", "PREFECT_API_AUTH_STRING"):
         monkeypatch.setenv(name, running[name])
-    with temporary_settings({PREFECT_API_URL: running["PREFECT_API_URL"]}):
+    url = {PREFECT_API_URL: running["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: PASSWORD}
+    with temporary_settings(url):
         yield lambda: {finding.name: finding for finding in prefect_side.prefect_side()}
 
 
@@ -92,6 +97,23 @@ def test_a_run_whose_process_is_gone_is_found_and_gets_its_end(running, look, st
     assert "run" not in look()
 
 
+def test_a_dead_run_blocks_the_pool_until_it_is_mended(running, look):
+    """As a reboot leaves it: the worker is handed nothing, however much waits."""
+    run = claimed_run(running, "RUNNING", dead_process())
+    deployment = servers.api(running, "/deployments/name/finetune/local-gpu")["id"]
+    waits = servers.api(running, f"/deployments/{deployment}/create_flow_run", {})["id"]
+
+    def handed_out():
+        path = "/work_pools/local-gpu/get_scheduled_flow_runs"
+        return [each["flow_run"]["id"] for each in servers.api(running, path, {})]
+
+    assert handed_out() == []
+    look()["run"].fix()
+    assert state_of(running, run)["type"] == "CRASHED"
+    assert handed_out() == [waits]
+    servers.api(running, f"/flow_runs/{waits}", method="DELETE")
+
+
 def test_a_run_whose_process_lives_is_left_alone(running, look):
     with subprocess.Popen(["sleep", "60"]) as alive:
         run = claimed_run(running, "RUNNING", alive.pid)
@@ -112,13 +134,14 @@ def test_a_worker_that_is_not_there_is_found_until_it_is(running, look, tmp_path
 
 @pytest.fixture
 def old_server():
-    """Address of a server that calls itself Prefect 3.1.0 and knows nothing."""
+    """A server that knows nothing: (its address, the version that it tells, as a list)."""
+    version = ["3.1.0"]
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps("3.1.0").encode())
+            self.wfile.write(json.dumps(version[0]).encode())
 
         def do_POST(self):
             self.send_response(200)
@@ -130,17 +153,23 @@ def old_server():
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_port}/api"
+        yield f"http://127.0.0.1:{listening.server_port}/api", version
         listening.shutdown()
 
 
-def test_a_server_of_another_version_is_found(old_server, tmp_path, monkeypatch):
+def test_a_server_of_another_version_is_found_until_it_is_the_same(
+    old_server, tmp_path, monkeypatch
+):
+    import prefect
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
-    with temporary_settings({PREFECT_API_URL: old_server}):
+    url, version = old_server
+    with temporary_settings({PREFECT_API_URL: url}):
         found = {finding.name: finding for finding in prefect_side.prefect_side()}
-    assert "3.1.0" in found["version"].problem
+        assert "3.1.0" in found["version"].problem
+        version[0] = prefect.__version__
+        assert "version" not in {finding.name for finding in prefect_side.prefect_side()}
 
 
 def test_no_server_is_found_with_the_command_that_starts_one():
@@ -154,21 +183,15 @@ def test_no_server_is_found_with_the_command_that_starts_one():
 
 
 def test_a_server_with_a_password_lets_in_who_has_it_and_doctor_tells_who_has_not(
-    tmp_path, monkeypatch
+    running, look, monkeypatch
 ):
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
-    password = "admin:open-sesame"
-    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
-    with servers.server(tmp_path, PREFECT_SERVER_API_AUTH_STRING=password) as env:
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            servers.api(env, "/flow_runs/filter", {})
-        url = {PREFECT_API_URL: env["PREFECT_API_URL"]}
-        with temporary_settings(url):
-            (finding,) = prefect_side.prefect_side()
-        assert "401" in finding.problem
-        assert "PREFECT_API_AUTH_STRING" in finding.remedy
-        with temporary_settings({**url, PREFECT_API_AUTH_STRING: password}):
-            assert [finding.name for finding in prefect_side.prefect_side()] == ["pool"]
-        env["PREFECT_API_AUTH_STRING"] = password
-        servers.set_up(env)
+    without = {k: v for k, v in running.items() if k != "PREFECT_API_AUTH_STRING"}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        servers.api(without, "/flow_runs/filter", {})
+    with temporary_settings(restore_defaults={PREFECT_API_AUTH_STRING}):
+        finding = look()["server"]
+    assert "401" in finding.problem
+    assert "PREFECT_API_AUTH_STRING" in finding.remedy
+    assert "server" not in look()  # the pool of the tests above was set up with the password

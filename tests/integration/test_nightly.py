@@ -2,12 +2,14 @@
 
 import json
 import sqlite3
+import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_small_profile
+from tests.conftest import REPOSITORY, write_small_profile
 from tests.integration import servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(300)]
@@ -72,17 +74,19 @@ def test_after_a_downtime_only_the_newest_scheduled_run_does_the_work(deployed):
     assert set(servers.task_states(env, hand["id"])) == {"base", "ingest"}
 
 
-def training_time(home: Path):
-    """(begin, end) of the training steps of the one training in a home."""
-    (folder,) = (p for p in (home / "artifacts" / "train").iterdir() if len(p.name) == 12)
-    made = json.loads((folder / "manifest.json").read_text())["made"]
-    end = datetime.fromisoformat(made["created"])
-    seconds = json.loads((folder / "training.json").read_text())["seconds"]
-    return end - timedelta(seconds=seconds), end
+def training_times(home: Path):
+    """(begin, end) of the training steps of every training in a home."""
+    for folder in (home / "artifacts" / "train").iterdir():
+        if len(folder.name) == 12:
+            end = datetime.fromisoformat(
+                json.loads((folder / "manifest.json").read_text())["made"]["created"]
+            )
+            seconds = json.loads((folder / "training.json").read_text())["seconds"]
+            yield end - timedelta(seconds=seconds), end
 
 
-def test_two_trainings_never_share_the_gpu_whoever_starts_them(deployed):
-    """One through the worker, one from the command line, each in a home of its own."""
+def test_trainings_never_share_the_gpu_whoever_starts_them(deployed):
+    """Two deployments at once with two workers, and the command line in a home of its own."""
     env, folder, profile = deployed
     # "auto" takes the lock of the GPU also where there is none
     changes = ["train.max_steps=15", "hardware.device=auto"]
@@ -93,32 +97,78 @@ def test_two_trainings_never_share_the_gpu_whoever_starts_them(deployed):
     command += [word for stage in only for word in ("--only", stage)]
     command += [word for change in changes for word in ("--set", change)]
     from_here = servers.process(command, other, folder / "run.log")
-    with servers.process(WORKER, env, log), from_here as run:
-        parameters = {"profile": str(profile), "overrides": changes, "only": only}
-        (done,) = wait_for_end(env, [submit(env, "local-gpu", parameters)], log)
+    workers = servers.process(WORKER, env, log), servers.process(WORKER, env, log)
+    with workers[0], workers[1], from_here as run:
+        parameters = {"profile": str(profile), "only": only}
+        runs = [
+            submit(env, name, parameters | {"overrides": [*changes, f"train.seed={seed}"]})
+            for seed, name in enumerate(("local-gpu", "nightly"))
+        ]
+        done = wait_for_end(env, runs, log)
         assert run.wait(120) == 0, (folder / "run.log").read_text()
-    assert done["state_name"] == "Completed"
-    said = [*servers.log_lines(env, done["id"]), (folder / "run.log").read_text()]
+    assert [run["state_name"] for run in done] == ["Completed", "Completed"]
+    said = [line for run in done for line in servers.log_lines(env, run["id"])]
+    said.append((folder / "run.log").read_text())
     assert any("another run holds the GPU; waiting for it" in text for text in said)
-    (_, first_end), (second_begin, _) = sorted(
-        [training_time(folder / "home"), training_time(folder / "other")]
-    )
-    assert second_begin > first_end - timedelta(seconds=1.5)  # ends are kept in whole seconds
+    times = sorted([*training_times(folder / "home"), *training_times(folder / "other")])
+    assert len(times) == 3
+    slack = timedelta(seconds=1.5)  # ends are kept in whole seconds
+    assert all(later > end - slack for (_, end), (later, _) in pairwise(times))
 
 
-def test_nightly_promotes_an_improvement_and_then_has_nothing_to_do(deployed):
+@pytest.fixture
+def rows(tmp_path):
+    """A file with all but the last ten rows of the sample; call it to add those."""
+    lines = (REPOSITORY / "data/sample/instructions.jsonl").read_text().splitlines(keepends=True)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(lines[:-10]))
+    return file, lambda: file.write_text("".join(lines))
+
+
+def test_nightly_promotes_has_nothing_to_do_and_goes_on_with_new_rows(deployed, rows):
     env, folder, profile = deployed
+    file, add_rows = rows
     changes = ["train.max_steps=20", "train.learning_rate=0.02", "evaluate.probe_problems=0"]
-    parameters = {"profile": str(profile), "overrides": changes}
+    changes += ["train.start.adapter=champion"]
+    source = f"ingest.sources=[{{kind: files, name: rows, path: {file}, licence: CC0-1.0}}]"
+    parameters = {"profile": str(profile), "overrides": [*changes, source]}
     log = folder / "worker.log"
     with servers.process(WORKER, env, log):
-        runs = [submit(env, "nightly", parameters)]
-        wait_for_end(env, runs, log)
-        runs.append(submit(env, "nightly", parameters))
-        first, second = wait_for_end(env, runs, log)
+        first, second = (
+            wait_for_end(env, [submit(env, "nightly", parameters)], log)[0] for _ in range(2)
+        )
+        add_rows()
+        (third,) = wait_for_end(env, [submit(env, "nightly", parameters)], log)
+        again = [*changes, source, "evaluate.max_new_tokens=9"]
+        run = ["prefect", "deployment", "run", "finetune/local-gpu", "--watch"]
+        run += ["-p", f"profile={profile}", "-p", f"overrides={json.dumps(again)}"]
+        servers.call(env, *run, "-p", 'only=["evaluate"]')
     said = servers.log_lines(env, first["id"])
     assert any(text.startswith("promoted: merge/") for text in said), said
     champion = folder / "home" / "artifacts" / "champion"
     assert (champion / "model" / "config.json").is_file()
     assert "Nothing to do" in second["state"]["message"]
     assert second["total_run_time"] < 20
+    told = [x for x in servers.log_lines(env, third["id"]) if "goes on from the champion" in x]
+    assert len(told) == 1, servers.log_lines(env, third["id"])
+    assert "champion: 0 new rows" not in told[0]
+    newest = servers.flow_runs(env)[-1]
+    assert servers.task_states(env, newest["id"]) == {"evaluate": "Completed"}
+
+
+def test_a_run_that_a_person_has_to_mend_ends_with_two_lines_and_no_traceback(deployed):
+    env, folder, profile = deployed
+    log = folder / "worker.log"
+    wrong = {"profile": str(profile), "overrides": ["train.last_layers=9"]}
+    with servers.process(WORKER, env, log):
+        runs = [submit(env, "local-gpu", p) for p in ({"profile": "/nowhere.yaml"}, wrong)]
+        absent, refused = wait_for_end(env, runs, log)
+        time.sleep(3)  # logs are sent in batches
+    for run, problem in ((absent, "does not exist"), (refused, "last_layers is 9")):
+        assert run["state_name"] == "Failed"
+        assert problem in run["state"]["message"].splitlines()[0]
+        assert len(run["state"]["message"].splitlines()) == 2
+        said = "\n".join(servers.log_lines(env, run["id"]))
+        assert run["state"]["message"] in said
+        assert "Traceback" not in said
+    assert servers.task_states(env, refused["id"])["train"] == "Failed"

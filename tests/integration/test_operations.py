@@ -1,9 +1,11 @@
-"""`finetune serve` with a real server and worker: starting, cancelling, stopping, going on."""
+"""`make serve` with a real server and worker: starting, cancelling, stopping, going on."""
 
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,8 +26,7 @@ class Served:
         self.log = folder / "serve.log"
         self.artifacts = folder / "home" / "artifacts"
 
-    def start(self):
-        command = ["finetune", "serve", "--port", str(self.port)]
+    def start(self, *command):
         self.log.unlink(missing_ok=True)
         return servers.process(command, self.env, self.log)
 
@@ -70,17 +71,27 @@ def served(tiny_model, tmp_path_factory):
     return Served(folder, write_small_profile(folder / "small.yaml", tiny_model))
 
 
-def test_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
-    with served.start() as process:
+def listening(process):
+    """Addresses that a process and those below it listen on."""
+    family = [process, *process.children(recursive=True)]
+    return {c.laddr.ip for p in family for c in p.net_connections("inet") if c.status == "LISTEN"}
+
+
+def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
+    # what make would install is there already
+    make = ["make", "serve", f"PORT={served.port}", f"BIN={Path(sys.executable).parent}"]
+    with served.start(*make, "-o", "setup", "-o", "sandbox") as process:
         served.ready(process)
         (pool,) = servers.api(served.env, "/work_pools/filter", {})
         assert (pool["name"], pool["concurrency_limit"]) == ("local-gpu", 1)
+        assert listening(psutil.Process(process.pid)) == {"127.0.0.1"}
 
         # cancelled: at a checkpoint, and Cancelled is what the server says
         run = served.submit()
         served.wait_for_training()
         servers.call(served.env, "prefect", "flow-run", "cancel", run)
-        assert served.wait_for_state(run, ["CANCELLED", "FAILED", "CRASHED"])["type"] == "CANCELLED"
+        ended = served.wait_for_state(run, ["CANCELLED", "FAILED", "CRASHED"])
+        assert ended["type"] == "CANCELLED", ended
         cancelled_at = served.checkpoints()
         assert cancelled_at
 
@@ -93,14 +104,17 @@ def test_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
         time.sleep(2)
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 3  # server, worker, flow
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to make and what it runs
+        process.wait(120)
+        said = served.log.read_text()
+        assert "stopping; a running flow writes a checkpoint first" in said
+        assert "flows/serving.py" not in said  # no traceback of ours
     assert served.checkpoints() != cancelled_at
     assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
     assert not servers.healthy(served.port)
 
     # the same server data again: the run ended with a state that says where it stopped
-    with served.start() as process:
+    with served.start("finetune", "serve", "--port", str(served.port)) as process:
         served.ready(process)
         state = served.state(run)
         assert state["type"] == "FAILED"

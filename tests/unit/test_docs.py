@@ -1,7 +1,10 @@
 """docs/ says what is true: commands exist, links lead somewhere, the settings are current."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,37 +14,76 @@ from flows.settings_page import page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
-COMMAND = re.compile(r"^ {4,}(finetune|prefect|make|export|docker|systemctl) .*$", re.MULTILINE)
+ALL_PAGES = [
+    REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")
+] + PAGES
+PROGRAMS = "finetune prefect make export docker systemctl loginctl mkdir cp python pip hf git sudo"
 NOT_RUN = "# not run here"
-# outside commands that the integration tests run, with other ports and profiles; `make serve` is
-# run as the `finetune serve` that it calls
-RUN = (
-    "export PREFECT_API_URL=http://127.0.0.1:4200/api",
-    "make check",
-    "make serve",
-    "make test",
-    "prefect server start --host 127.0.0.1",
-    "prefect work-pool create local-gpu --type process",
-    "prefect work-pool set-concurrency-limit local-gpu 1",
-    "prefect --no-prompt deploy --all",
-    "prefect worker start --pool local-gpu",
-    "prefect deployment run finetune/local-gpu",
-)
+OPERATIONS = "integration/test_operations.py::test_make_serve_runs_cancels_stops_and_goes_on"
+DEPLOYMENT = "integration/test_deployment.py::deployed"
+NIGHTLY = "integration/test_nightly.py::test_nightly_promotes_has_nothing_to_do_and_goes_on"
+# commands of other programs, by how they begin -> the test that runs them (with ports, profiles and
+# stages of its own) or what does
+RUN = {
+    "export PREFECT_API_URL=http://127.0.0.1:4200/api": DEPLOYMENT,
+    "make serve": OPERATIONS,
+    "make setup": "every make command",
+    "make demo": "a person, before a release",
+    "make check": "make test",
+    "make test": "a person, before every change",
+    "make format": "a person, before every change",
+    "prefect server start": DEPLOYMENT,
+    "prefect work-pool create local-gpu --type process": DEPLOYMENT,
+    "prefect work-pool set-concurrency-limit local-gpu 1": DEPLOYMENT,
+    "prefect deploy --all": DEPLOYMENT,
+    "prefect --no-prompt deploy --all": DEPLOYMENT,
+    "prefect worker start --pool local-gpu": DEPLOYMENT,
+    "prefect deployment run finetune/local-gpu -p only": NIGHTLY,
+    "prefect deployment run finetune/local-gpu": DEPLOYMENT,
+    "python deploy/notify.py": "integration/test_notifications.py::test_a_failed_run_is_told",
+}
+
+
+def commands_of(programs):
+    """(page, line) of every command of the pages, in code blocks of four spaces or more."""
+    for path in ALL_PAGES:
+        for line in path.read_text().splitlines():
+            text = line.strip().removeprefix("$ ")
+            if line.startswith("    ") and text.partition(" ")[0] in programs:
+                yield path, text
 
 
 def commands():
-    for path in PAGES:
-        for found in COMMAND.finditer(path.read_text()):
-            yield pytest.param(found[0].strip(), id=f"{path.stem}: {found[0].strip()[:60]}")
+    for path, line in commands_of(PROGRAMS.split()):
+        yield pytest.param(line, id=f"{path.stem}: {line[:60]}")
 
 
 @pytest.mark.parametrize("line", list(commands()))
 def test_every_command_is_understood_or_run_by_a_test_or_said_not_to_be(line):
     words = shlex.split(line, comments=True)
-    if words[0] == "finetune":
+    if words[0] == "finetune":  # integration/test_documented_commands.py runs them
         parser().parse_args(words[1:])
     elif NOT_RUN not in line:
-        assert line.startswith(RUN)
+        assert line.startswith(tuple(RUN))
+
+
+@pytest.mark.parametrize("runner", sorted({name for name in RUN.values() if "::" in name}))
+def test_what_runs_a_command_exists(runner):
+    file, _, name = runner.partition("::")
+    assert f"def {name}" in (REPOSITORY / "tests" / file).read_text()
+
+
+def test_no_code_block_of_commands_is_fenced_and_so_passed_over():
+    for path in ALL_PAGES:
+        fences = re.findall(r"^ *```(\w*)", path.read_text(), re.MULTILINE)[::2]
+        assert set(fences) <= {"yaml", "python"}, path
+
+
+def test_commands_named_in_running_text_exist():
+    known = next(a for a in parser()._actions if isinstance(a.choices, dict)).choices
+    for path in ALL_PAGES:
+        named = set(re.findall(r"`finetune ([a-z]+)", path.read_text()))
+        assert named <= set(known), path
 
 
 def test_make_targets_of_the_pages_exist():
@@ -70,3 +112,36 @@ def test_settings_named_in_the_pages_exist(path):
 def test_page_of_settings_is_current():
     told = "run: python -m flows.settings_page"
     assert (REPOSITORY / "docs" / "settings.md").read_text() == page(), told
+
+
+def test_what_the_image_copies_is_there():
+    for line in (REPOSITORY / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY "):
+            assert all((REPOSITORY / name).exists() for name in line.split()[1:-1]), line
+
+
+def test_units_call_commands_that_exist():
+    called = [
+        found.split()
+        for path in (REPOSITORY / "deploy").glob("*.service")
+        for found in re.findall(r"/\.venv/bin/finetune ([^\n\']+)", path.read_text())
+    ]
+    assert len(called) == 2
+    for words in called:
+        parser().parse_args(words)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
+def test_systemd_understands_the_units(tmp_path):
+    units = sorted(map(str, (REPOSITORY / "deploy").glob("*.service")))
+    done = subprocess.run(
+        ["systemd-analyze", "--user", "verify", *units],
+        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "Failed to initialize manager" in done.stderr:
+        pytest.skip("systemd-analyze does not start here")
+    told = [line for line in done.stderr.splitlines() if "is not executable" not in line]
+    assert told == []

@@ -47,11 +47,15 @@ def test_folders_of_dead_runs_are_found_and_swept_but_no_checkpoint(root):
     assert checkpoint.exists()
 
 
-def test_missing_bubblewrap_is_found_with_the_command_that_installs_it(monkeypatch):
-    monkeypatch.setattr(levels, "missing_tool", lambda level: "bwrap")
-    (finding,) = machine.sandbox()
+def test_missing_bubblewrap_is_found_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", str(tmp_path))
+        bare.setattr(levels, "_TOOLS", str(tmp_path))
+        (finding,) = machine.sandbox()
     assert "bwrap is not installed" in finding.problem
     assert "apt-get install bubblewrap" in finding.remedy
+    if shutil.which("bwrap"):
+        assert "not installed" not in "".join(found.problem for found in machine.sandbox())
 
 
 def test_bubblewrap_that_starts_nothing_is_found_with_its_own_words(monkeypatch):
