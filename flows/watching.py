@@ -87,7 +87,7 @@ class LogSink:
             self._logger.info(words(label, done, total, note))
         if not total:
             return
-        self._latest[label] = (min(100.0, 100 * done / total), note)
+        self._latest[label] = (min(100.0, 100 * done / total), words(label, done, total, note))
         if self._bars.due(label):
             self._show(label)
 
@@ -99,12 +99,12 @@ class LogSink:
         self._logger.info(text)
 
     def _show(self, label: str) -> None:
-        percent, note = self._latest[label]
+        percent, text = self._latest[label]
         if label in self._artifacts:
-            update_progress_artifact(self._artifacts[label], percent, description=note or None)
+            update_progress_artifact(self._artifacts[label], percent, description=text)
             return
         key = "-".join(re.findall("[a-z0-9]+", label.lower()))
-        made = create_progress_artifact(percent, key=f"progress-{key}", description=note or label)
+        made = create_progress_artifact(percent, key=f"progress-{key}", description=text)
         self._artifacts[label] = made  # type: ignore[assignment]
 
 

@@ -36,13 +36,13 @@ def adapted(line, profile, model):
 
 @pytest.fixture(scope="module")
 def place(prefect_server, tiny_model, tmp_path_factory):
-    """A home in which the pipeline has run three times: (profile, model)."""
+    """A home in which the pipeline has run twice: (profile, model)."""
     folder = tmp_path_factory.mktemp("documented")
     profile = write_small_profile(folder / "small.yaml", tiny_model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_HOME", str(folder / "home"))
         patch.setattr(machine, "quantization", lambda: [])  # seconds; it has tests of its own
-        for _ in range(3):
+        for _ in range(2):  # `diff` compares two
             assert main(["run", "--profile", str(profile)]) == 0
         yield profile, tiny_model
 

@@ -38,6 +38,20 @@ def test_short_work_gets_no_bar(bars, clock):
     assert bars == []
 
 
+def test_a_bar_says_how_far_the_work_is_and_how_it_goes(clock, monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        watching,
+        "create_progress_artifact",
+        lambda percent, key, description: texts.append(description),
+    )
+    sink = watching.LogSink()
+    for step in (0, 4):
+        clock[0] = step
+        sink.update("train", step, 10, "loss 1.2")
+    assert texts == ["train 4/10 · loss 1.2"]
+
+
 def test_a_bar_moves_now_and_then_and_ends_where_the_work_is(bars, clock):
     sink = watching.LogSink()
     for step in range(11):
