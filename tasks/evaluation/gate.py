@@ -9,6 +9,7 @@ the least gain that counts, and none is worse.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from tasks.evaluation import statistics
@@ -190,6 +191,7 @@ def _pass_comparison(
     return _comparison(name, on, difference, "problems", margin)
 
 
+@cache
 def detectable(problems: int, flips: int, what: str = PASSED) -> str:
     """The minimum detectable effect of a pass/fail comparison, in a plain sentence."""
     effect = statistics.minimum_detectable_effect(problems, flips / problems)

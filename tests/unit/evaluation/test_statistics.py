@@ -120,3 +120,39 @@ def test_pass_at_k_is_the_share_of_draws_with_a_pass():
     assert statistics.pass_at_k(5, 0, 5) == 0
     with pytest.raises(ValueError, match="k is 6"):
         statistics.pass_at_k(5, 2, 6)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0, 0), (1, 0), (5, 2), (14, 3), (40, 44)])
+def test_mcnemar_is_that_of_statsmodels(won, lost):
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    base = [False] * won + [True] * lost + [True] * 6 + [False] * 7
+    tuned = [True] * won + [False] * lost + [True] * 6 + [False] * 7
+    expected = tables.mcnemar([[6, lost], [won, 7]], exact=True).pvalue
+    assert statistics.mcnemar(base, tuned).p == pytest.approx(min(1.0, expected))
+
+
+def test_holm_is_that_of_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p_values = np.random.default_rng(2).uniform(0, 0.2, 25)
+    expected = multitest.multipletests(p_values, method="holm")[1]
+    assert statistics.holm(list(p_values)) == pytest.approx(list(expected))
+
+
+def test_the_standard_error_is_that_of_scipy_s_bootstrap():
+    draw = np.random.default_rng(4)
+    weights = draw.integers(10, 300, 40).astype(float)
+    base, tuned = weights * draw.normal(2, 0.3, 40), weights * draw.normal(1.9, 0.3, 40)
+
+    def difference(b, t, w, axis):
+        return (t.sum(axis=axis) - b.sum(axis=axis)) / w.sum(axis=axis)
+
+    expected = stats.bootstrap(
+        (base, tuned, weights), difference, paired=True, n_resamples=5000, random_state=draw
+    )
+    found = statistics.ratio_difference(
+        [str(i) for i in range(40)], base, tuned, weights, resamples=5000, seed=0
+    )
+    half = (found.high - found.low) / 2
+    # the interval widens it by Student's t and for the number of clusters
+    error = half / stats.t.ppf(0.975, 39) / math.sqrt(40 / 39)
+    assert error == pytest.approx(expected.standard_error, rel=0.05)
