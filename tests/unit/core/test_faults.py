@@ -16,7 +16,7 @@ from tasks.core.errors import PipelineError, StageError
 from tasks.core.memo import Memo
 from tasks.core.plan import Planner
 from tasks.core.runs import RunRecord
-from tasks.core.store import TRASH
+from tasks.core.store import MEMORY, TRASH
 
 AS_ROOT = os.geteuid() == 0
 
@@ -220,6 +220,20 @@ class TestGarbage:
         replace(join, parts=parts).write(pipeline.store.folder("join", join.key))
         garbage = upkeep.find_garbage(pipeline.store.root, 0, 0, frozenset({join.key}))
         assert garbage.folders == ()
+
+    def test_what_is_remembered_about_an_output_goes_with_it(self, pipeline):
+        pipeline.run()
+        digest = pipeline.plan()[1].manifest.outputs["sorted"]
+        memory = pipeline.store.root / MEMORY / "join"
+        memory.mkdir(parents=True)
+        known, unknown = memory / f"{digest[:12]}.sqlite", memory / f"{'0' * 12}.sqlite"
+        known.write_text("kept")
+        unknown.write_text("gone")
+        key = self.keys(pipeline)["sort"]
+        garbage = upkeep.find_garbage(pipeline.store.root, 0, 0, frozenset({key}))
+        assert unknown in garbage.leftovers
+        upkeep.collect(pipeline.store.root, garbage)
+        assert (known.exists(), unknown.exists()) == (True, False)
 
     def test_leftovers_of_killed_runs_go(self, pipeline):
         pipeline.run()
