@@ -36,7 +36,7 @@ OFF: dict[str, Any] = {"near_duplicates": {"enabled": False}}
 CASES: dict[str, dict[str, Any]] = {
     "all rules": {},
     "no near duplicates": OFF,
-    "42 bands of 6": {"near_duplicates": {"bands": 42, "rows_per_band": 6}},
+    "25 bands of 10": {"near_duplicates": {"bands": 25, "rows_per_band": 10}},
     "no benchmark": {"decontamination": {"benchmarks": []}},
 }
 COLUMNS = {

@@ -36,7 +36,11 @@ def outline(function: Function) -> tuple[Any, ...]:
     return (
         len(_arguments(function)),
         *(
-            (_kind(n), type(getattr(n, "value", None) or getattr(n, "test", None)))
+            (
+                _kind(n),
+                type(getattr(n, "value", None) or getattr(n, "test", None)),
+                *map(_kind, getattr(n, "body", ())),
+            )
             for n in _body(function)
         ),
     )

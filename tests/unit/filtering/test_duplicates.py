@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.core.config import check
 from tasks.core.overlap.words import hash_words, jaccard, ngram_sets
 from tasks.filtering.duplicates import NO_TWIN, Near, Twins, find_twins, text_key
 from tasks.filtering.minhash import band_keys
@@ -212,3 +213,14 @@ def test_signature_agrees_as_often_as_the_sets_are_alike() -> None:
     grams = ngram_sets(hash_words([" ".join(base), varied(base, 12, 6)]), 5)
     keys = band_keys(grams, 1024, 512, 1)
     assert np.mean(keys[0] == keys[1]) == pytest.approx(jaccard(*grams), abs=0.07)
+
+
+def test_pairs_just_above_the_threshold_are_found_with_the_default_bands() -> None:
+    default = check({}).filter.near_duplicates
+    pairs = [words(300, seed) for seed in range(60)]
+    texts = [t for n, base in enumerate(pairs) for t in (" ".join(base), varied(base, 10, n))]
+    grams = ngram_sets(hash_words(texts), 5)
+    close = [jaccard(grams[i], grams[i + 1]) >= 0.7 for i in range(0, len(texts), 2)]
+    found = find_near(texts, bands=default.bands, rows=default.rows_per_band)
+    assert sum(close) > 50
+    assert found.is_near.sum() >= 0.95 * sum(close)
