@@ -27,8 +27,9 @@ def publish(stage: str, folder: Path) -> None:
     """
     if stage == "filter" and (funnel := _read(folder / "funnel.json")):
         create_table_artifact(funnel_rows(funnel), key="funnel", description="Why rows were left")
-    if stage == "train" and (picture := folder / "loss.png").is_file():
-        _publish_picture(picture)
+        _publish_picture(folder / "picture.svg", "funnel-picture", "Rows kept, and left by rule")
+    if stage == "train":
+        _publish_picture(folder / "loss.png", "loss", "Loss over the steps")
     if stage == "evaluate":
         _publish_evaluation(folder)
 
@@ -38,15 +39,16 @@ def publish_plan(markdown: str) -> None:
     create_markdown_artifact(markdown, key="plan", description="What runs, and why")
 
 
-def _publish_picture(picture: Path) -> None:
-    if picture.stat().st_size <= MAX_PICTURE_BYTES:
-        content = base64.b64encode(picture.read_bytes()).decode("ascii")
-        # in markdown: an image artifact shows its address, too, which is the whole picture here
-        create_markdown_artifact(
-            f"![Loss over the steps](data:image/png;base64,{content})\n",
-            key="loss",
-            description="Loss over the steps",
-        )
+def _publish_picture(picture: Path, key: str, description: str) -> None:
+    """Show a PNG or SVG file, if it is there and not too large."""
+    if not picture.is_file() or picture.stat().st_size > MAX_PICTURE_BYTES:
+        return
+    content = base64.b64encode(picture.read_bytes()).decode("ascii")
+    kind = {".svg": "svg+xml"}.get(picture.suffix, "png")
+    # in markdown: an image artifact shows its address, too, which is the whole picture here
+    create_markdown_artifact(
+        f"![{description}](data:image/{kind};base64,{content})\n", key=key, description=description
+    )
 
 
 def _publish_evaluation(folder: Path) -> None:

@@ -102,11 +102,18 @@ def _print_story(session: Session, manifest: Manifest, record: dict[str, Any]) -
     """A row of kept or rejected, with what other files know of it."""
     table = session.store.folder("filter", manifest.key) / "measurements.parquet"
     measured = _find_row(table, record["row_id"]) if table.is_file() else None
-    prompt = next(p for p in session.plans if p.stage.name == "prompt")
-    made = prompt.manifest if prompt.verdict == HIT else None
-    paths = {name: session.store.entry(made, name) for name in show_filter.SPLITS} if made else {}
-    splits = {n: show_filter.has_row(p, record["row_id"]) for n, p in paths.items() if p}
-    print("\n".join(show_filter.story_lines(record, measured, splits)))
+    fate = [] if record.get("reasons") else _fate(session, record["row_id"])
+    print("\n".join(show_filter.story_lines(record, measured, fate)))
+
+
+def _fate(session: Session, row_id: str) -> list[str]:
+    """What the stages behind filter made of a kept row."""
+    made = {plan.stage.name: plan.manifest for plan in session.plans if plan.verdict == HIT}
+    folders = {
+        name: session.store.folder(name, manifest.key) if (manifest := made.get(name)) else None
+        for name in ("prompt", "tokenize")
+    }
+    return show_filter.fate(row_id, folders["prompt"], folders["tokenize"])
 
 
 def _find_row(table: Path, wanted: str) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """`finetune show filter`: the funnel in a terminal, and the whole story of one row."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def _kept(moved: Mapping[str, Any] | None, kept: int) -> str:
 
 
 def story_lines(
-    record: Mapping[str, Any], measured: Mapping[str, Any] | None, splits: Mapping[str, bool]
+    record: Mapping[str, Any], measured: Mapping[str, Any] | None, fate: Sequence[str]
 ) -> list[str]:
     """Everything that is known about a row: where from, which rules with which values, whose
     duplicate, which split.
@@ -111,7 +111,7 @@ def story_lines(
     Args:
         record: The row of kept or rejected.
         measured: Its row of measurements; None where they were deleted.
-        splits: Whether the row is in a split, by name; empty where there are none yet.
+        fate: What became of it behind filter, from `fate`.
     """
     reasons = record.get("reasons") or []
     state = f"rejected for {len(reasons)} reason(s)" if reasons else "kept"
@@ -122,7 +122,8 @@ def story_lines(
     for reason in reasons:
         told = f"  against: {reason['rule']:<28}value {reason['value']:g}, "
         lines += [f"{told}threshold {reason['threshold']:g}  {reason['note']}".rstrip()]
-    lines += _duplicates(record, measured) + _spans(record) + _split(reasons, splits)
+    lines += _duplicates(record, measured) + _spans(record)
+    lines += [f"  {'split':<18}{told}" for told in fate]
     if measured:
         lines += ["", "measured"]
         names = [n for n in measured if n not in ("row_id", "near_twin")]
@@ -149,13 +150,50 @@ def _spans(record: Mapping[str, Any]) -> list[str]:
     return [f"  {'redacted':<18}{kind} in {name}, characters {a}-{b}" for name, kind, a, b in spans]
 
 
-def _split(reasons: list[Any], splits: Mapping[str, bool]) -> list[str]:
-    if reasons:
+def fate(row_id: str, prompt: Path | None, tokenize: Path | None) -> list[str]:
+    """What became of a kept row.
+
+    Args:
+        row_id: The row.
+        prompt: Artifact of the stage prompt; None: not made yet.
+        tokenize: Artifact of the stage tokenize; None: not made yet.
+    """
+    if prompt is None:
+        return ["not made yet: run the stage prompt"]
+    split = next((n for n in SPLITS if has_row(prompt / f"{n}.parquet", row_id)), None)
+    if split is None:
+        return _left_out(row_id, prompt)
+    return [split, *(_dropped(row_id, tokenize / "dropped.parquet") if tokenize else [])]
+
+
+def _left_out(row_id: str, prompt: Path) -> list[str]:
+    """Why a kept row is in no split."""
+    for entry in _entries(prompt / "problems.jsonl"):
+        if entry["task_id"].endswith(f"/{row_id}"):
+            return ["none: held out as a problem for the evaluation"]
+    for hit in _entries(prompt / "contaminated.jsonl"):
+        if hit["row_id"] == row_id:
+            return [f"none: holds {hit['task_id']} ({hit['layer']}: {hit['evidence']})"]
+    return ["none: left out by a cap, or tied to rows of another split or to a problem"]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
         return []
-    if not splits:
-        return [f"  {'split':<18}not made yet: run the stage prompt"]
-    held = [name for name, is_in in splits.items() if is_in]
-    return [f"  {'split':<18}{held[0] if held else 'none: left out by a cap'}"]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _dropped(row_id: str, ledger: Path) -> list[str]:
+    """Why a row of a split has no tokens."""
+    import pyarrow.parquet as pq
+
+    if not ledger.is_file():
+        return []
+    found = pq.read_table(ledger, filters=[("row_id", "=", row_id)]).to_pylist()
+    return [
+        f"dropped by tokenize: {r['reason']}, value {r['value']:g}, threshold {r['threshold']:g}"
+        for r in found
+    ]
 
 
 def has_row(table: Path, row_id: str) -> bool:

@@ -17,6 +17,7 @@ spool.py        what was found, for the passes behind
 dealing.py      second pass: kept, rejected, measurements
 whatif.py       rows kept if a threshold moves
 funnel.py       counts, shares and examples for each reason
+picture.py      the funnel as a picture
 sources.py      digests of the benchmarks' data, for the key
 run.py          the stage
 

@@ -33,6 +33,7 @@ from tasks.filtering.dealing import NEAR, NGRAMS, NOT_EXECUTABLE, Dealer
 from tasks.filtering.duplicates import Twins, find_twins
 from tasks.filtering.funnel import Funnel
 from tasks.filtering.judging import COLUMNS, VERDICTS, Batch, judge, row_settings
+from tasks.filtering.picture import funnel_svg
 from tasks.filtering.rules import Rule, build_rules
 from tasks.filtering.spool import Spool
 from tasks.filtering.whatif import Threshold, WhatIf
@@ -84,6 +85,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     told["what_if"] = what_if.to_json()
     text = json.dumps(told, indent=2, ensure_ascii=False)
     (work.out / "funnel.json").write_text(text + "\n", encoding="utf-8", errors="replace")
+    (work.out / "picture.svg").write_text(funnel_svg(told), encoding="utf-8")
     return _summary(funnel, total)
 
 

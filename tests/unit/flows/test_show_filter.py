@@ -1,7 +1,12 @@
 import json
+from pathlib import Path
 from typing import Any
 
-from flows.show_filter import funnel_lines, story_lines
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.show_filter import fate, funnel_lines, story_lines
 
 FUNNEL: dict[str, Any] = {
     "rows": 1000,
@@ -55,7 +60,7 @@ REASON = {"rule": "near_duplicate", "value": 0.81, "threshold": 0.7, "note": "Ja
 
 def test_story_tells_origin_reasons_twin_redactions_and_values() -> None:
     measured = {"row_id": "b", "lines": 1.0, "near_duplicate": 0.81, "near_twin": "a"}
-    text = "\n".join(story_lines(ROW | {"reasons": [REASON]}, measured, {}))
+    text = "\n".join(story_lines(ROW | {"reasons": [REASON]}, measured, []))
     for part in (
         "rejected",
         "a.jsonl",
@@ -69,6 +74,43 @@ def test_story_tells_origin_reasons_twin_redactions_and_values() -> None:
 
 
 def test_story_of_a_kept_row_tells_its_split() -> None:
-    assert "  split             test" in story_lines(ROW, None, {"train": False, "test": True})
-    assert any("left out by a cap" in line for line in story_lines(ROW, None, {"train": False}))
-    assert any("not made yet" in line for line in story_lines(ROW, None, {}))
+    assert "  split             test" in story_lines(ROW, None, ["test"])
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Path, Path]:
+    """Artifacts of prompt and tokenize with a row for each end that a row can come to."""
+    prompt, tokenize = tmp_path / "prompt", tmp_path / "tokenize"
+    prompt.mkdir()
+    tokenize.mkdir()
+    for split, ids in {"train": ["t", "long"], "validation": ["v"], "test": []}.items():
+        table = pa.table({"row_id": pa.array(ids, pa.string())})
+        pq.write_table(table, prompt / f"{split}.parquet")
+    (prompt / "problems.jsonl").write_text(json.dumps({"task_id": "held-out/p"}) + "\n")
+    hit = {"row_id": "c", "layer": "syntax", "task_id": "held-out/p", "evidence": "function f"}
+    (prompt / "contaminated.jsonl").write_text(json.dumps(hit) + "\n")
+    dropped = {"row_id": ["long"], "split": ["train"], "reason": ["too_long"]}
+    pq.write_table(
+        pa.table(dropped | {"value": [900.0], "threshold": [512.0]}), tokenize / "dropped.parquet"
+    )
+    return prompt, tokenize
+
+
+@pytest.mark.parametrize(
+    ("row_id", "told"),
+    [
+        ("t", ["train"]),
+        ("v", ["validation"]),
+        ("long", ["train", "dropped by tokenize: too_long, value 900, threshold 512"]),
+        ("p", ["none: held out as a problem for the evaluation"]),
+        ("c", ["none: holds held-out/p (syntax: function f)"]),
+        ("x", ["none: left out by a cap, or tied to rows of another split or to a problem"]),
+    ],
+)
+def test_a_kept_row_has_an_end_in_the_stages_behind(made, row_id, told) -> None:
+    assert fate(row_id, *made) == told
+
+
+def test_before_those_stages_ran_the_story_says_so(made) -> None:
+    assert fate("t", None, None) == ["not made yet: run the stage prompt"]
+    assert fate("t", made[0], None) == ["train"]
