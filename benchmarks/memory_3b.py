@@ -67,8 +67,8 @@ def main() -> None:
     print_table(made, given.vram_gib)
 
 
-def run(request: Request) -> list[Manifest]:
-    """Run the pipeline without Prefect; manifests in order."""
+def run(request: Request, until: str | None = None) -> list[Manifest]:
+    """Run the pipeline without Prefect, up to a stage or to its end; manifests in order."""
     made = []
     with open_session(request) as session:
         planner = session.planner
@@ -81,6 +81,8 @@ def run(request: Request) -> list[Manifest]:
             planner.made(manifest)
             made.append(manifest)
             print(words.finished(plan, manifest), flush=True)
+            if name == until:
+                break
     return made
 
 
@@ -89,7 +91,8 @@ def print_table(made: list[Manifest], vram_gib: float) -> None:
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
-    print(f"\n{device}, allocator capped at {vram_gib} GiB, torch {torch.__version__}, ", end="")
+    cap = f"allocator capped at {vram_gib} GiB" if vram_gib else "no cap"
+    print(f"\n{device}, {cap}, torch {torch.__version__}, ", end="")
     print(f"Python {sys.version.split()[0]}\n")
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for m in made:

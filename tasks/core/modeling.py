@@ -144,6 +144,7 @@ def load_model(
     vram_gib: float | None = None,
     expandable_segments: bool = True,
     trainable: bool = False,
+    shardable: bool = False,
 ) -> Any:
     """A causal language model from safetensors, frozen and in eval mode, on one device.
 
@@ -159,6 +160,9 @@ def load_model(
             4-bit weights in the first call in eval mode, into a form that its backward pass does
             not know: after a validation, training would go on with wrong gradients and no error.
 
+        shardable: Store 4-bit weights as numbers of the compute type, so that FSDP can flatten a
+            layer into one tensor.
+
     Raises:
         PipelineError: The folder holds no model of a known kind, or one whose logits are not a
             plain linear head.
@@ -173,7 +177,7 @@ def load_model(
         folder,
         config=config,
         dtype=compute,
-        quantization_config=_quantization_config(quantization, compute),
+        quantization_config=_quantization_config(quantization, compute, shardable),
         device_map={"": str(target) if target.type == "cpu" else torch.cuda.current_device()},
         attn_implementation="sdpa",
         trust_remote_code=False,
@@ -209,7 +213,7 @@ def _load_config(folder: Path) -> Any:
     return config
 
 
-def _quantization_config(quantization: Quantization, compute: torch.dtype) -> Any:
+def _quantization_config(quantization: Quantization, compute: torch.dtype, shardable: bool) -> Any:
     if quantization == "none":
         return None
     return BitsAndBytesConfig(
@@ -217,6 +221,7 @@ def _quantization_config(quantization: Quantization, compute: torch.dtype) -> An
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
+        bnb_4bit_quant_storage=compute if shardable else torch.uint8,
     )
 
 

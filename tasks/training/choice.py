@@ -29,6 +29,7 @@ def choose_stepper(
     kept_layers: int | None,
     max_tokens: int,
     offload: bool = False,
+    lockstep: bool = False,
 ) -> Stepper:
     """The stepper for a model on its device.
 
@@ -39,17 +40,18 @@ def choose_stepper(
         kept_layers: Layers that keep activations; None: on a CPU all, on a GPU none as yet.
         max_tokens: Tokens of the longest window.
         offload: Activations wait in the CPU's memory.
+        lockstep: The base is split over processes, which the fast path does not know.
     """
     if kept_layers is None:
         kept_layers = 2**31 if flat.values.device.type == "cpu" else 0
-    if fast_path != "off":
+    if fast_path != "off" and not lockstep:
         try:
             return FastStepper(
                 model, flat, max_tokens=max_tokens, kept_layers=kept_layers, offload=offload
             )
         except (Unsupported, ImportError) as reason:
             say(f"train: steps go by transformers and peft, not the fast path: {reason}")
-    return PlainStepper(model, kept_layers, max_tokens, offload)
+    return PlainStepper(model, kept_layers, max_tokens, offload, lockstep)
 
 
 def fit_to_gpu(
@@ -61,6 +63,7 @@ def fit_to_gpu(
     weights: Path,
     settings: TrainSettings,
     vram_gib: float | None,
+    sharded: bool = False,
 ) -> probes.Probe:
     """Set the stepper to what the GPU has free now, by a probe of this run or an earlier one.
 
@@ -72,13 +75,14 @@ def fit_to_gpu(
         weights: Folder of the base model, whose configuration tells its shape.
         settings: Of the stage.
         vram_gib: Cap of the GPU's memory; None: what is free.
+        sharded: The need depends on the other GPUs, so the probe is of this run alone.
 
     Raises:
         PipelineError: It does not fit.
     """
     limit_gib, gpu = probe.memory_limit_gib(vram_gib), probes.find_gpu()
     tokens, load_gib = stepper.window_tokens, peak_vram_gib()
-    about = probes.facts(gpu, weights, settings) if gpu else None
+    about = probes.facts(gpu, weights, settings) if gpu and not sharded else None
     found = probes.read(about, tokens) if about else None
     if found is None or found.base_gib > limit_gib:
         found = probe.measure(

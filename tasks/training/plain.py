@@ -29,16 +29,22 @@ class PlainStepper:
             compute them again in the backward pass.
         window_tokens: Windows are run in parts of at most so many tokens.
         offload: What the backward pass needs waits in the CPU's memory.
+        lockstep: Other processes wait for this one in every layer: no window is skipped or cut.
     """
 
     name = "plain"
 
     def __init__(
-        self, model: Any, kept_layers: int, window_tokens: int = 2**31, offload: bool = False
+        self,
+        model: Any,
+        kept_layers: int,
+        window_tokens: int = 2**31,
+        offload: bool = False,
+        lockstep: bool = False,
     ) -> None:
         self._model = model.train()
         self._head = head_of(model)
-        self._offload = offload
+        self._offload, self._lockstep = offload, lockstep
         self.layers = len(_decoder_layers(model))
         self.resize(kept_layers, window_tokens)
         packed = base_model(model).config._attn_implementation == PACKED
@@ -51,7 +57,7 @@ class PlainStepper:
 
     def shrink(self) -> bool:
         """Take less memory from now on; False where there is nothing left to give."""
-        smaller = less(self.kept_layers, self.window_tokens)
+        smaller = None if self._lockstep else less(self.kept_layers, self.window_tokens)
         if smaller is not None:
             self.resize(*smaller)
         return smaller is not None
@@ -70,7 +76,7 @@ class PlainStepper:
         """
         total = torch.zeros((), dtype=torch.float32, device=self._head.weight.device)
         for place, window in enumerate(windows):
-            if not window.trained_tokens:
+            if not window.trained_tokens and not self._lockstep:
                 continue
             torch.manual_seed(window_seed(seed, place))
             with self._saved():

@@ -8,9 +8,11 @@ import torch
 from tasks.core.errors import PipelineError
 from tasks.core.modeling import (
     free_gpu,
+    limit_memory,
     load_model,
     peak_vram_gib,
     pick_device,
+    pick_dtype,
     reset_peak,
 )
 from tasks.core.progress import say
@@ -25,6 +27,7 @@ from tasks.training.loop import Loop, Plan, Stepper
 from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.results import finish
+from tasks.training.sharding import shard, unwrap
 from tasks.training.stopping import stop_on_signals
 from tasks.training.team import ALONE, Team
 from tasks.training.validation import validate
@@ -64,6 +67,8 @@ def _train(
 ) -> Summary:
     settings = job.train
     model = _model(job, device)
+    if team.lockstep:
+        shard(model, device)
     flat = FlatParameters(model, parameter_order)
     longest = max(batches.max_tokens, int(validation.tokens.max(initial=1)))
     stepper = choose_stepper(
@@ -73,6 +78,7 @@ def _train(
         kept_layers=settings.kept_layers,
         max_tokens=longest,
         offload=settings.offload_activations,
+        lockstep=team.lockstep,
     )
     facts = _facts(job, model, device) | _fit(job, stepper, flat, batches, validation, device)
     with stop_on_signals(job.hardware.quiet_hours) as stopping:
@@ -90,7 +96,7 @@ def _train(
                 device,
                 settings.validation_tokens,
                 window_tokens=stepper.window_tokens,
-                team=team,
+                team=ALONE if team.lockstep else team,
             ),
             stopping=stopping,
             team=team,
@@ -99,6 +105,8 @@ def _train(
         if loop.resumed_from is not None:
             say(f"train: going on from step {loop.resumed_from} of {loop.plan.total_steps}")
         done = loop.run()
+    if team.lockstep:
+        unwrap(model)
     if team.leads:
         save_adapter(model, job.out / "adapter")
     facts |= {
@@ -116,15 +124,18 @@ def _train(
 
 
 def _model(job: Job, device: torch.device) -> Any:
-    settings = job.train
+    settings, sharded = job.train, job.hardware.shard_base
+    limit_memory(device, job.hardware.vram_gib, job.hardware.expandable_segments)
+    wide = pick_dtype(settings.dtype, device, settings.quantization) == torch.float32
     base = load_model(
         job.weights,
         quantization=settings.quantization,
-        device="cuda" if device.type == "cuda" else "cpu",
-        dtype=settings.dtype,
+        device="cuda" if device.type == "cuda" and not sharded else "cpu",
+        dtype="float32" if wide else "bfloat16",
         vram_gib=job.hardware.vram_gib,
         expandable_segments=job.hardware.expandable_segments,
         trainable=True,
+        shardable=sharded,
     )
     model = add_lora(
         base,
@@ -191,6 +202,7 @@ def _fit(
         weights=job.weights,
         settings=settings,
         vram_gib=job.hardware.vram_gib,
+        sharded=job.hardware.shard_base,
     )
     return {
         "expected_vram_gib": expected.reserved_gib(stepper.kept_layers),

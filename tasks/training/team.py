@@ -9,20 +9,26 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tasks.core.windows import Window
+from tasks.core.windows import IGNORED, Window
 from tasks.training.batches import split_window
 
 
 @dataclass(frozen=True)
 class Team:
-    """This process's place among `size`; the first one writes."""
+    """This process's place among `size`; the first one writes.
+
+    Attributes:
+        lockstep: All run equally many windows, because each waits for the others in every layer.
+    """
 
     rank: int = 0
     size: int = 1
+    lockstep: bool = False
 
     @property
     def leads(self) -> bool:
@@ -48,10 +54,19 @@ class Team:
         if self.size == 1:
             return list(windows)
         goal = math.ceil(sum(len(w.input_ids) for w in windows) / self.size)
-        return deal([p for w in windows for p in split_window(w, goal)], self.size)[self.rank]
+        hands = deal([p for w in windows for p in split_window(w, goal)], self.size)
+        own = hands[self.rank]
+        return own + [IDLE] * (max(map(len, hands)) - len(own)) if self.lockstep else own
 
 
 ALONE = Team()
+IDLE = Window(  # trains nothing
+    np.zeros(1, np.int64),
+    np.full(1, IGNORED, np.int64),
+    np.zeros(1, np.int64),
+    np.array([0, 1], np.int32),
+    ("",),
+)
 
 
 def deal(windows: Sequence[Window], hands: int) -> list[list[Window]]:

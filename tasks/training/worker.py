@@ -48,7 +48,7 @@ def main(folder: Path) -> int:
     state = PartialState(cpu=on_cpu, **patience)
     if not on_cpu:
         torch.cuda.set_device(state.local_process_index)
-    team = Team(state.process_index, state.num_processes)
+    team = Team(state.process_index, state.num_processes, lockstep=job.hardware.shard_base)
     try:
         if team.leads:
             with progress.sink(Lines()):

@@ -1,8 +1,8 @@
 """The machine: read by any stage, part of no key."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.core.hours import PATTERN
 from tasks.core.settings.fields import Section
@@ -44,6 +44,11 @@ class HardwareSettings(Section):
         description="GPUs of this machine that train together, a process each, through "
         "Accelerate's launcher; with device cpu: processes.",
     )
+    shard_base: bool = Field(
+        False,
+        description="Split the frozen base over the GPUs instead of a whole one on each (FSDP), "
+        "for bases that do not fit one; slower, no fast path.",
+    )
     workers: int = Field(
         0, ge=0, le=1024, description="Processes for the data stages; 0: one a core."
     )
@@ -59,3 +64,12 @@ class HardwareSettings(Section):
         description="Address of a running Ray or Dask cluster whose machines have this project "
         "installed; null: a local one for each stage.",
     )
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.shard_base and self.gpus == 1:
+            raise ValueError(
+                "shard_base is true and gpus is 1, so there is nobody to share the base with\n"
+                "Set hardware.gpus to at least 2, or hardware.shard_base to false."
+            )
+        return self

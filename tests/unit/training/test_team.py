@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tasks.core import progress
-from tasks.core.errors import PipelineError
-from tasks.training.launch import check_gpus
+from tasks.core.config import check
+from tasks.core.errors import PipelineError, StopError
+from tasks.training import launch
 from tasks.training.metrics import read_metrics
 from tasks.training.team import Team, deal
 from tests.unit.training.conftest import make_window
@@ -75,12 +76,48 @@ def test_two_processes_train_what_one_does(
     assert (two.scratch / "checkpoints" / "step-00000006" / "state.pt").is_file()
 
 
-def test_an_error_of_the_processes_is_told_as_their_own(run_stage: Any) -> None:
-    with pytest.raises(PipelineError, match="last_layers is 9 and the base model has 3"):
-        run_stage(hardware={"gpus": 2}, last_layers=9)
+def test_a_4_bit_base_split_over_two_processes_trains_as_a_whole_one(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    changes = CHANGES | {"quantization": "nf4", "dtype": "float32", "batch_rows": 3}
+    _, whole = run_stage("whole", fast_path="off", **changes)
+    _, split = run_stage("split", hardware={"gpus": 2, "shard_base": True}, **changes)
+    for a, b in zip(curve(whole), curve(split), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    ours, theirs = (load_file(w.out / "adapter/adapter_model.safetensors") for w in (split, whole))
+    assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
+def test_processes_in_lockstep_run_equally_many_windows() -> None:
+    windows = [make_window(30), make_window(9, seed=1), make_window(8, seed=2)]
+    for count in (1, 2, 3):
+        shares = [Team(rank, 2, lockstep=True).share(windows[:count]) for rank in range(2)]
+        assert len(shares[0]) == len(shares[1])
+        trained = sum(w.trained_tokens for share in shares for w in share)
+        assert trained == sum(w.trained_tokens for w in windows[:count])
+
+
+def test_a_base_is_not_split_over_one_gpu() -> None:
+    with pytest.raises(PipelineError, match="nobody to share the base with"):
+        check({"hardware": {"shard_base": True}})
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_an_error_of_the_processes_is_told_as_their_own(tmp_path: Path, stop: bool) -> None:
+    told = {"problem": "it diverged", "remedy": "Lower it.", "stop": stop}
+    (tmp_path / launch.RESULT_FILE).write_text(json.dumps(told))
+    with pytest.raises(StopError if stop else PipelineError, match="it diverged\nLower it"):
+        launch._result(tmp_path, 1)
+
+
+def test_processes_that_die_are_told_with_the_end_of_their_log(tmp_path: Path) -> None:
+    (tmp_path / launch.LOG_FILE).write_text("one\nCUDA error: unspecified\n")
+    with pytest.raises(PipelineError, match=r"code -9 and no result\n(.|\n)*CUDA error"):
+        launch._result(tmp_path, -9)
 
 
 def test_more_gpus_than_there_are_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(PipelineError, match=r"hardware\.gpus is 4 and PyTorch sees 1"):
-        check_gpus(4, torch.device("cuda"))
+        launch.check_gpus(4, torch.device("cuda"))
