@@ -50,10 +50,9 @@ def main() -> None:
     seconds = time.perf_counter() - start
     passed = sum(o.verdict == "pass" for o in rates)
     print(f"{len(good)} solutions: {passed} pass, {len(good) / seconds:.1f} runs/s")
-    jobs = [
-        bad[n // 10 % len(bad)] if n % 10 == 0 else good[n % len(good)] for n in range(given.runs)
-    ]
-    before = left()
+    jobs = [good[n % len(good)] for n in range(given.runs)]
+    jobs[::10] = [bad[n % len(bad)] for n in range(len(jobs[::10]))]
+    before = left(sandbox)
     start = time.perf_counter()
     found = Counter(outcome.verdict for outcome in sandbox.run_all(jobs))
     seconds = time.perf_counter() - start
