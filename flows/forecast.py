@@ -62,7 +62,11 @@ class Forecast:
 
 
 def forecast(session: Session) -> Forecast | None:
-    """The forecast for a session's plan; None where no training is due or no base is there yet."""
+    """The forecast for a session's plan.
+
+    None where no training is due, no base is there yet, or the training is to run on a CPU: there
+    is no GPU here, and no setting speaks of one.
+    """
     plans = {plan.stage.name: plan for plan in session.plans}
     base, train = plans.get("base"), plans.get("train")
     config = session.config
@@ -73,6 +77,8 @@ def forecast(session: Session) -> Forecast | None:
         return None
     weights = session.store.folder("base", made.key) / "weights"
     gpu = probes.find_gpu()
+    if gpu is None and config.hardware.vram_gib is None:
+        return None
     bound = config.tokenize.window_tokens
     if config.train.batch_tokens is None:
         bound = max(bound, config.train.joined_tokens)

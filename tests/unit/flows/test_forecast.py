@@ -89,6 +89,7 @@ def test_without_a_gpu_it_is_said_that_there_is_none(
     found = forecast(session(tmp_path, hardware={"vram_gib": 9.0}))
     assert found is not None
     assert str(found).endswith("(an estimate; there is no GPU here).")
+    assert forecast(session(tmp_path)) is None  # nobody speaks of one: it will train on the CPU
 
 
 @pytest.mark.usefixtures("gpu")
