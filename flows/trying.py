@@ -74,7 +74,7 @@ def try_out(
     with ExitStack() as held, progress.sink(_Told()):
         chosen = choose(request, source, held)
         prompt = text if raw else templates.render(chosen.template, text, given)
-        marker = "" if raw or chosen.template == "completion" else templates.END
+        marker = "" if raw else templates.end_of(chosen.template)
         config = _settings(request)
         held.enter_context(_device_lock(config))
         progress.say(f"{chosen.name} answers")

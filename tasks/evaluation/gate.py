@@ -13,7 +13,15 @@ from functools import cache
 from typing import Any
 
 from tasks.evaluation import statistics
-from tasks.evaluation.results import INFILLING, MATCHED, PASS, Evaluation, ProblemResult, RowSet
+from tasks.evaluation.results import (
+    INFILLING,
+    MATCHED,
+    PASS,
+    Attempt,
+    Evaluation,
+    ProblemResult,
+    RowSet,
+)
 from tasks.evaluation.summary import DIGITS, by_suite, judged, pass_share
 
 ALPHA = 0.05
@@ -180,15 +188,24 @@ def _pass_comparison(
             _comparison(name, on, statistics.mcnemar(base, tuned), "problems", margin),
             note=note,
         )
-    difference = statistics.ratio_difference(
-        [p.problem_id for p in problems],
-        [pass_share(p.base) for p in problems],
-        [pass_share(p.tuned) for p in problems],
-        [1.0] * len(problems),
+    before, after = ([pass_share(a) for a in tried] for tried in _tried(problems))
+    # one imaginary problem of each kind of flip, as `mcnemar` has it: where few problems moved, or
+    # all by as much, a bootstrap of them alone would claim certainty
+    found = statistics.ratio_difference(
+        [*(p.problem_id for p in problems), "\0won", "\0lost"],
+        [*before, 0.0, 1.0],
+        [*after, 1.0, 0.0],
+        [1.0] * (len(problems) + 2),
         resamples=resamples,
         seed=seed,
     )
-    return _comparison(name, on, difference, "problems", margin)
+    count = len(problems)
+    real = replace(found, base=sum(before) / count, tuned=sum(after) / count, units=count)
+    return _comparison(name, on, real, "problems", margin)
+
+
+def _tried(problems: Sequence[ProblemResult]) -> tuple[list[tuple[Attempt, ...]], ...]:
+    return [p.base for p in problems], [p.tuned for p in problems]
 
 
 @cache

@@ -85,6 +85,17 @@ def test_several_attempts_are_compared_by_their_share():
     assert (passed.base, passed.tuned, passed.outcome) == (0.125, 0.625, "better")
 
 
+def test_few_problems_with_several_attempts_claim_no_certainty():
+    half = (Attempt("", 1, True, "pass"), Attempt("", 1, True, "wrong"))
+    none = (Attempt("", 1, True, "wrong"),) * 2
+    for before, value in ((none, 0.5), (half, 0.0)):
+        few = tuple(ProblemResult("own", str(i), "prompt", "", before, half) for i in range(3))
+        passed = decide(evaluation(0.0, tried=few)).comparisons[-1]
+        assert passed.difference == value
+        assert passed.low < 0 < passed.high
+        assert (passed.outcome, passed.units) == ("unclear", 3)
+
+
 def test_nothing_measured_is_inconclusive():
     assert decide(Evaluation(())).reasons == ("Nothing was measured.",)
 
