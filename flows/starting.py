@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows import words
+from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core import progress
 from tasks.core.manifest import Manifest, read
@@ -32,10 +33,11 @@ def run_here(request: Request, as_json: bool) -> int:
     """
     console = Console(stderr=as_json, soft_wrap=True)
     with open_session(request) as session:
-        plans = session.plans
+        plans, expected = session.plans, forecast(session)
     nothing = all(plan.verdict == HIT for plan in plans)
     if not nothing:  # hits are shown one by one as the flow passes them
-        shown = [*map(words.plan_line, plans), words.total(plans), ""]
+        shown = [*map(words.plan_line, plans), words.total(plans)]
+        shown += [str(expected), ""] if expected else [""]
         console.print("\n".join(shown), highlight=False, markup=False)
     start = time.perf_counter()
     folders = _run_flow(console, request)

@@ -38,7 +38,7 @@ _SETTINGS = (
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU, as its driver tells.
+    """The first GPU that this process may use, as its driver tells.
 
     Attributes:
         total_gib: All of its memory.
@@ -91,9 +91,10 @@ def find_gpu() -> Gpu | None:
     if command is None:
         return None
     wanted = "name,driver_version,memory.total"
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
     try:
         done = subprocess.run(
-            [command, f"--query-gpu={wanted}", "--format=csv,noheader,nounits"],
+            [command, f"--query-gpu={wanted}", "--format=csv,noheader,nounits", "-i", first],
             capture_output=True,
             text=True,
             timeout=10,
@@ -125,7 +126,10 @@ def read(about: Mapping[str, Any], tokens: int) -> Probe | None:
 def read_all(about: Mapping[str, Any]) -> dict[int, Probe]:
     """All probes that fit, by the tokens of the longest window, rounded up."""
     known = _load().get(_key(about), {}).get("probes", {})
-    return {int(tokens): Probe(**values) for tokens, values in known.items()}
+    try:
+        return {int(tokens): Probe(**values) for tokens, values in known.items()}
+    except TypeError:  # written by a version that measured other things
+        return {}
 
 
 def remember(about: Mapping[str, Any], tokens: int, probe: Probe) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 PREFIX = "step-"
 STATE_FILE = "state.pt"
@@ -43,6 +44,17 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path / STATE_FILE, map_location="cpu", weights_only=True)
         return state
     return None
+
+
+def on_cpu(state: Any) -> Any:
+    """A copy of a nested state with all its tensors on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().cpu()
+    if isinstance(state, dict):
+        return {key: on_cpu(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(on_cpu(value) for value in state)
+    return state
 
 
 def _whole(folder: Path) -> list[Path]:

@@ -17,8 +17,8 @@ from tasks.training import probe
 from tasks.training.fast import FastStepper
 from tasks.training.fast_model import Unsupported
 from tasks.training.flat import FlatParameters
-from tasks.training.loop import Stepper
 from tasks.training.plain import PlainStepper
+from tasks.training.stepper import Stepper
 
 
 def choose_stepper(

@@ -10,54 +10,28 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from tasks.core.errors import PipelineError, StopError
-from tasks.core.modeling import WindowTensors, free_gpu, peak_vram_gib, window_tensors
+from tasks.core.modeling import free_gpu, peak_vram_gib, window_tensors
 from tasks.core.progress import report, say
 from tasks.core.windows import Window
 from tasks.training import checkpoints
 from tasks.training.batches import Batches, split_window, trained_tokens
+from tasks.training.counters import Counters, Interval
 from tasks.training.flat import FlatParameters
 from tasks.training.metrics import MetricsLog
 from tasks.training.optimizer import Schedule, learning_rate
+from tasks.training.stepper import Stepper
 from tasks.training.team import ALONE, Team
+from tasks.training.troubles import all_masked, not_finite, stopped
 from tasks.training.validation import Validation
 
 T = TypeVar("T")
-
-
-class Stepper(Protocol):
-    """Forward and backward of one optimizer step.
-
-    Attributes:
-        layers: Most layers that could keep their activations.
-        kept_layers: How many do.
-        window_tokens: Longer windows are to be cut to this between their samples.
-    """
-
-    name: str
-    attention: str
-    layers: int
-    kept_layers: int
-    window_tokens: int
-
-    def resize(self, kept_layers: int, window_tokens: int) -> None:
-        """Set both, from the next window on."""
-
-    def shrink(self) -> bool:
-        """Take less memory from now on; False where there is nothing left to give."""
-
-    def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add gradients of the mean loss; returns the summed loss, unread."""
-
-    def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
-        """Loss and hit of each trained token, without dropout."""
 
 
 @dataclass(frozen=True)
@@ -78,41 +52,6 @@ class Plan:
     eval_every: int | None
     checkpoint_every: int
     checkpoint_s: float
-
-
-@dataclass
-class Counters:
-    """What has been done so far; part of a checkpoint.
-
-    Attributes:
-        step: Optimizer steps finished.
-        epoch: Pass that the last step was in, from 0.
-        tokens: Real tokens seen.
-        trained: Tokens that the loss was taken over.
-        skipped: Steps without a trained token.
-        seconds: In the steps, over all runs that led here.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    tokens: int = 0
-    trained: int = 0
-    skipped: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class _Interval:
-    """Sums since the last logged step."""
-
-    started: float
-    losses: list[Tensor] = field(default_factory=list)
-    trained: int = 0
-    tokens: int = 0
-
-    def total(self) -> float:
-        """Summed loss of this process; waits for the GPU."""
-        return float(torch.stack(self.losses).sum()) if self.losses else 0.0
 
 
 class Loop:
@@ -151,7 +90,7 @@ class Loop:
         self.batches, self.device, self.folder, self.plan = batches, device, folder, plan
         self.measure, self.stopping, self.team = measure, stopping, team
         self.counters = Counters()
-        self._interval = _Interval(time.perf_counter())
+        self._interval = Interval(time.perf_counter())
         self.resumed_from = self._resume()
         known = -1 if self.resumed_from is None else self.resumed_from
         self.log = MetricsLog(folder, known, tensorboard) if team.leads else None
@@ -279,7 +218,7 @@ class Loop:
             note += f" · {line['peak_vram_gib']:.1f} GiB"
         self._write(line)
         report("train", counters.step, self.plan.total_steps, note)
-        self._interval = _Interval(time.perf_counter())
+        self._interval = Interval(time.perf_counter())
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.log is not None:
@@ -316,7 +255,7 @@ class Loop:
         state = {
             "counters": dict(vars(self.counters)),
             "values": values,
-            "optimizer": on_cpu(self.optimizer.state_dict()),
+            "optimizer": checkpoints.on_cpu(self.optimizer.state_dict()),
             "losses": [float(x) for x in interval.losses] if self.team.size == 1 else [total],
             "trained": interval.trained,
             "tokens": interval.tokens,
@@ -333,39 +272,5 @@ class Loop:
             self.flat.values.copy_(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])
         losses = [torch.tensor(x, device=self.device) for x in state["losses"] if self.team.leads]
-        self._interval = _Interval(time.perf_counter(), losses, state["trained"], state["tokens"])
+        self._interval = Interval(time.perf_counter(), losses, state["trained"], state["tokens"])
         return self.counters.step
-
-
-def on_cpu(state: Any) -> Any:
-    """A copy of a nested state with all its tensors on the CPU."""
-    if isinstance(state, Tensor):
-        return state.detach().cpu()
-    if isinstance(state, dict):
-        return {key: on_cpu(value) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(on_cpu(value) for value in state)
-    return state
-
-
-def stopped(step: int, total: int) -> StopError:
-    """The error of a run that was asked to stop, after its checkpoint."""
-    return StopError(
-        f"training was stopped at step {step} of {total}", "Run again: it goes on from this step."
-    )
-
-
-def not_finite(step: int, loss: float, grad_norm: float) -> PipelineError:
-    """The error of a run that diverged."""
-    return PipelineError(
-        f"training diverged at step {step}: loss {loss}, gradient norm {grad_norm}",
-        "Lower train.learning_rate or lengthen train.warmup_steps; the adapter was not published.",
-    )
-
-
-def all_masked(tokens: int) -> PipelineError:
-    """The error of data without a single trained token."""
-    return PipelineError(
-        f"all labels are masked: 0 of {tokens:,} tokens are trained",
-        "Check that completions are not empty and that tokenize.max_tokens leaves room for them.",
-    )

@@ -21,8 +21,9 @@ from tasks.core.probes import Probe
 from tasks.core.progress import say
 from tasks.core.windows import Window
 from tasks.training.batches import split_window
+from tasks.training.checkpoints import on_cpu
 from tasks.training.flat import FlatParameters
-from tasks.training.loop import Stepper, on_cpu
+from tasks.training.stepper import Stepper
 
 TIMED_STEPS = 3
 

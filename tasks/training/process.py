@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from tasks.core.errors import PipelineError
 from tasks.core.modeling import (
     free_gpu,
     limit_memory,
@@ -23,13 +22,15 @@ from tasks.training.choice import choose_stepper, fit_to_gpu
 from tasks.training.fast_model import parameter_order
 from tasks.training.flat import FlatParameters
 from tasks.training.job import Job
-from tasks.training.loop import Loop, Plan, Stepper
+from tasks.training.loop import Loop, Plan
 from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.results import finish
 from tasks.training.sharding import shard, unwrap
+from tasks.training.stepper import Stepper
 from tasks.training.stopping import stop_on_signals
 from tasks.training.team import ALONE, Team
+from tasks.training.troubles import out_of_memory
 from tasks.training.validation import validate
 
 
@@ -223,14 +224,4 @@ def _plan(job: Job, batches: Batches) -> Plan:
         eval_every=settings.eval_every,
         checkpoint_every=settings.checkpoint_every,
         checkpoint_s=60 * settings.checkpoint_minutes,
-    )
-
-
-def out_of_memory(vram_gib: float | None) -> PipelineError:
-    """The error of a GPU that is too small for the longest window."""
-    limit = "all of the GPU's memory" if vram_gib is None else f"{vram_gib:g} GiB"
-    return PipelineError(
-        f"training needs more than {limit}",
-        "Lower tokenize.max_tokens, set train.offload_activations to true, or raise "
-        "hardware.vram_gib; a checkpoint that was written is taken up again.",
     )

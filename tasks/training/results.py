@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.stage import Summary
-from tasks.training.loop import Counters
+from tasks.training.counters import Counters
 from tasks.training.metrics import BOARD_FOLDER, METRICS_FILE, read_metrics
 from tasks.training.picture import draw_loss
 

@@ -155,3 +155,13 @@ def test_a_probe_halves_the_window_until_it_fits_and_leaves_the_parameters_as_th
     assert found.window_tokens == 300 and found.tokens_per_s > 0
     assert torch.equal(flat.values.detach(), before)
     assert float(flat.gradient.abs().sum()) == 0
+
+
+def test_probes_of_another_version_are_passed_over(known: Path) -> None:
+    about = probes.facts(GPU, known, settings())
+    probes.remember(about, 4096, PROBE)
+    path = probes._path()
+    path.write_text(path.read_text().replace("base_gib", "other_gib"))
+    assert probes.read(about, 4096) is None
+    path.write_text("{")
+    assert probes.read(about, 4096) is None
