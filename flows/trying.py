@@ -8,7 +8,7 @@ the answer goes to standard output; what answers, and how fast, goes to standard
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from tasks.core.home import home
 from tasks.core.memo import Memo
 from tasks.core.plan import HIT
 from tasks.core.store import KEY_DIGITS, Store
+from tasks.core.trust import is_trusted
 from tasks.core.turns import gpu_turn
 
 CHAMPION, ADAPTER = "champion", "adapter"
@@ -41,6 +42,7 @@ class Chosen:
         tokenizer: Its folder.
         adapter: Its folder; None for a whole model.
         template: That it was trained with.
+        is_ours: The pipeline made its folder.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Chosen:
     tokenizer: Path
     adapter: Path | None
     template: str
+    is_ours: bool = True
 
 
 def try_out(
@@ -133,7 +136,7 @@ def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
                 )
             return _on_base(request, inner.resolve())
         if (inner / "config.json").is_file():
-            return _whole(f"model {inner}", inner.resolve(), template)
+            return replace(_whole(f"model {inner}", inner.resolve(), template), is_ours=False)
     raise PipelineError(
         f"{source} is neither champion nor adapter, nor a folder with config.json or "
         "adapter_config.json",
@@ -188,6 +191,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
         device=config.hardware.device,
         dtype=config.evaluate.dtype if adapted else _dtype(chosen.weights, device.type),
         vram_gib=config.hardware.vram_gib,
+        trust_remote_code=chosen.is_ours and is_trusted(chosen.weights),
     )
     if adapted:
         from peft import PeftModel

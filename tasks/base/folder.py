@@ -29,8 +29,8 @@ TOKENIZER_CONTENT = ("tokenizer.json", "vocab.json", "tokenizer.model")
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
-def model_files(folder: Path) -> list[Path]:
-    """Files of a model folder that the stage reads, sorted by name.
+def model_files(folder: Path, code: bool = False) -> list[Path]:
+    """Files of a model folder that the stage reads, sorted by name; with its Python files or not.
 
     Raises:
         PipelineError: No config.json, no tokenizer, no safetensors, or a shard is missing.
@@ -48,6 +48,7 @@ def model_files(folder: Path) -> list[Path]:
     kept = names.intersection((*TOKENIZER_FILES, *CONFIG_FILES, "README.md"))
     kept |= {name for name in names if is_licence(name)}
     kept |= {file.name for file in weight_files(folder)}
+    kept |= {name for name in names if code and name.endswith(".py")}
     return [folder / name for name in sorted(kept)]
 
 

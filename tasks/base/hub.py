@@ -34,8 +34,9 @@ PATTERNS = [
 ]
 
 
-def download(hub_id: str, revision: str) -> Path:
-    """The folder of a snapshot, fetched as far as it isn't in the cache.
+def download(hub_id: str, revision: str, code: bool = False) -> Path:
+    """The folder of a snapshot, fetched as far as it isn't in the cache; with its Python files or
+    not.
 
     Raises:
         PipelineError: Offline, unknown, or behind a licence that has to be accepted.
@@ -47,7 +48,7 @@ def download(hub_id: str, revision: str) -> Path:
             snapshot_download,
             hub_id,
             revision=revision,
-            allow_patterns=PATTERNS,
+            allow_patterns=[*PATTERNS, *(["*.py"] if code else [])],
             tqdm_class=_reporting_bar(),
         )
         return Path(retried(fetch, hub_id))

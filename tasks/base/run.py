@@ -1,7 +1,8 @@
 """Stage `base`: settings -> tokenizer/, weights/ and licence.json.
 
 Weights are hard-linked from where they lie, so a base model of gigabytes exists once. Only
-safetensors are taken, and code that comes with a model is never run.
+safetensors are taken, and code that comes with a model is run only where `base.trust_remote_code`
+says so.
 """
 
 import shutil
@@ -27,6 +28,7 @@ from tasks.base.tokenizer import adopt_tokenizer, check_tokenizer, write_limits
 from tasks.core.config import View
 from tasks.core.errors import PipelineError
 from tasks.core.stage import Summary, Work
+from tasks.core.trust import trust
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
@@ -40,9 +42,10 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         if origin.gguf:
             name, evidence, files = _from_gguf(origin, weights, tokenizer, settings.dtype)
         else:
-            folder = download(*origin.hub) if origin.hub else origin.folder
+            code = settings.trust_remote_code
+            folder = download(*origin.hub, code) if origin.hub else origin.folder
             assert folder is not None  # the only kind left
-            name, evidence, files = _from_folder(folder, weights, tokenizer)
+            name, evidence, files = _from_folder(folder, weights, tokenizer, code)
     if settings.licence:
         name, evidence = settings.licence, "setting base.licence"
     for file in files:
@@ -74,26 +77,31 @@ def _from_gguf(
     return name, evidence, licence_files(origin.notes)
 
 
-def _from_folder(folder: Path, weights: Path, tokenizer: Path) -> tuple[str, str, list[Path]]:
+def _from_folder(
+    folder: Path, weights: Path, tokenizer: Path, code: bool
+) -> tuple[str, str, list[Path]]:
     """Take over a model folder; returns the licence's name, its evidence and its files."""
-    files = model_files(folder)
-    check_config(folder)
+    files = model_files(folder, code)
+    check_config(folder, code)
     for file in weight_files(folder):
         if file.suffix == ".safetensors":
             count_parameters(file)  # raises on a file that isn't whole
         link(file, weights / file.name)
     for file in files:
-        if file.name in CONFIG_FILES:
+        if file.name in CONFIG_FILES or file.suffix == ".py":
             shutil.copyfile(file, weights / file.name)
     if not (weights / "generation_config.json").exists():
-        known = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        known = AutoConfig.from_pretrained(folder, trust_remote_code=code)
         GenerationConfig.from_model_config(known).save_pretrained(weights)
+    if code:
+        trust(weights)
     adopt_tokenizer(folder, tokenizer)
     return *licence_of(files), licence_files(files)
 
 
-def check_config(folder: Path) -> None:
-    """See that transformers itself knows the model, and that its weights are not quantized already.
+def check_config(folder: Path, code: bool) -> None:
+    """See that transformers knows the model, itself or by trusted code, and that its weights
+    are not quantized already.
 
     Raises:
         PipelineError: One of the two is not so.
@@ -101,11 +109,13 @@ def check_config(folder: Path) -> None:
     config = read_json(folder / "config.json")
     kind = config.get("model_type")
     try:
-        AutoConfig.for_model(str(kind))
+        if not (code and config.get("auto_map")):
+            AutoConfig.for_model(str(kind))
     except ValueError as error:
         raise PipelineError(
             f"transformers has no model of type {kind!r}; code that comes with a model is not run",
-            "Use a newer revision of the model that names a type which transformers has.",
+            "Use a newer revision of the model that names a type which transformers has; or, where "
+            "you trust its author, set base.trust_remote_code to true.",
         ) from error
     if quantized := config.get("quantization_config"):
         method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else "?"

@@ -25,4 +25,6 @@ def sources(config: View, digest_of: Callable[[Path], str]) -> dict[str, str]:
         notes = {f"package/{note.name}": digest_of(note) for note in origin.notes}
         return {"gguf": digest_of(origin.gguf), **notes}
     assert origin.folder is not None  # the only kind left
-    return {file.name: digest_of(file) for file in model_files(origin.folder)}
+    return {
+        file.name: digest_of(file) for file in model_files(origin.folder, base.trust_remote_code)
+    }

@@ -145,6 +145,7 @@ def load_model(
     expandable_segments: bool = True,
     trainable: bool = False,
     shardable: bool = False,
+    trust_remote_code: bool = False,
 ) -> Any:
     """A causal language model from safetensors, frozen and in eval mode, on one device.
 
@@ -159,9 +160,9 @@ def load_model(
         trainable: Gradients will flow through it. On a CPU with AVX512-BF16 bitsandbytes repacks
             4-bit weights in the first call in eval mode, into a form that its backward pass does
             not know: after a validation, training would go on with wrong gradients and no error.
-
         shardable: Store 4-bit weights as numbers of the compute type, so that FSDP can flatten a
             layer into one tensor.
+        trust_remote_code: Run the Python files in the folder; see `tasks.core.trust`.
 
     Raises:
         PipelineError: The folder holds no model of a known kind, or one whose logits are not a
@@ -170,7 +171,7 @@ def load_model(
     target = pick_device(device)
     limit_memory(target, vram_gib, expandable_segments)
     compute = pick_dtype(dtype, target, quantization)
-    config = _load_config(folder)
+    config = _load_config(folder, trust_remote_code)
     register_packed_attention()
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
@@ -180,7 +181,7 @@ def load_model(
         quantization_config=_quantization_config(quantization, compute, shardable),
         device_map={"": str(target) if target.type == "cpu" else torch.cuda.current_device()},
         attn_implementation="sdpa",
-        trust_remote_code=False,
+        trust_remote_code=trust_remote_code,
         use_safetensors=True,
     )
     if has_varlen(target) and compute != torch.float32:  # the kernel knows 16 bit alone
@@ -196,9 +197,9 @@ def load_model(
     return model
 
 
-def _load_config(folder: Path) -> Any:
+def _load_config(folder: Path, trust_remote_code: bool) -> Any:
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise PipelineError(
             f"no model can be loaded from {folder}: {str(error).splitlines()[0]}",

@@ -10,6 +10,7 @@ from peft import PeftModel
 from tasks.core.marks import Marks
 from tasks.core.modeling import Device, DType, Quantization, load_model, load_tokenizer
 from tasks.core.progress import report
+from tasks.core.trust import is_trusted
 from tasks.core.windows import Window
 from tasks.evaluation import generation, metrics
 from tasks.evaluation.clock import Clock
@@ -38,7 +39,12 @@ class Pair:
     ) -> "Pair":
         """Load the base once and lay the adapter on it."""
         model = load_model(
-            weights, quantization=quantization, device=device, dtype=dtype, vram_gib=vram_gib
+            weights,
+            quantization=quantization,
+            device=device,
+            dtype=dtype,
+            vram_gib=vram_gib,
+            trust_remote_code=is_trusted(weights),
         )
         tuned = PeftModel.from_pretrained(model, adapter, is_trainable=False)
         return cls(tuned.eval(), load_tokenizer(tokenizer), vram_gib)

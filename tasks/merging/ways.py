@@ -20,6 +20,7 @@ from torch import Tensor
 from tasks.core.modeling import free_gpu, load_model
 from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
+from tasks.core.trust import is_trusted, trust
 from tasks.core.windows import Window
 from tasks.merging.adapter import Adapter
 from tasks.merging.check import Measured, Verdict, judge, measure
@@ -122,6 +123,10 @@ def _make(
             f"merging, {strategy}",
         )
         shutil.copyfile(inputs["base.weights"] / "config.json", folder / "config.json")
+        if is_trusted(inputs["base.weights"]):
+            for file in sorted(inputs["base.weights"].glob("*.py")):
+                shutil.copyfile(file, folder / file.name)
+            trust(folder)
     tuned = PeftModel.from_pretrained(base, inputs["train.adapter"]).eval()
     evaluated = measure(tuned, sample, "base + adapter")
     del base, tuned, quantized, layers
@@ -154,7 +159,11 @@ def _is_4bit(module: Any) -> bool:
 
 def _load(folder: Path, quantization: Any, settings: MergeSettings) -> Any:
     return load_model(
-        folder, quantization=quantization, device=settings.check_device, dtype="bfloat16"
+        folder,
+        quantization=quantization,
+        device=settings.check_device,
+        dtype="bfloat16",
+        trust_remote_code=is_trusted(folder),
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tasks.core.modeling import base_model, head_of
 from tasks.training.fast_ops import PAD, Heads
 
+OWN_CODE = "transformers_modules"  # where transformers puts a model's own Python files
 KNOWN_LAYERS = (
     "LlamaDecoderLayer",
     "MistralDecoderLayer",
@@ -163,6 +164,8 @@ def take_apart(model: Any, places: dict[str, int]) -> FastModel:
     base = base_model(model)
     decoder, config = base.base_model, base.config
     lora = model.peft_config["default"]
+    if any(type(module).__module__.startswith(OWN_CODE) for module in base.modules()):
+        raise Unsupported("code that comes with the model")  # it may call its layers as it likes
     _check_config(config, lora)
     layers = list(decoder.layers)
     names = {id(module): name for name, module in model.named_modules()}

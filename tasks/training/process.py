@@ -16,6 +16,7 @@ from tasks.core.modeling import (
 )
 from tasks.core.progress import say
 from tasks.core.stage import Summary
+from tasks.core.trust import is_trusted
 from tasks.core.windows import Window, Windows
 from tasks.training.batches import Batches
 from tasks.training.choice import choose_stepper, fit_to_gpu
@@ -137,6 +138,7 @@ def _model(job: Job, device: torch.device) -> Any:
         expandable_segments=job.hardware.expandable_segments,
         trainable=True,
         shardable=sharded,
+        trust_remote_code=is_trusted(job.weights),
     )
     model = add_lora(
         base,

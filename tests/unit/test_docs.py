@@ -76,7 +76,7 @@ def test_what_runs_a_command_exists(runner):
 def test_no_code_block_of_commands_is_fenced_and_so_passed_over():
     for path in ALL_PAGES:
         fences = re.findall(r"^ *```(\w*)", path.read_text(), re.MULTILINE)[::2]
-        assert set(fences) <= {"yaml", "python"}, path
+        assert set(fences) <= {"yaml", "json", "python"}, path
 
 
 def test_commands_named_in_running_text_exist():

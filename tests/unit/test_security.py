@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,10 +15,17 @@ import torch
 
 from flows import profiles, serving
 from flows.cli import main
+from tasks.base import STAGE as BASE
 from tasks.core import config as configs
+from tasks.core.config import View
 from tasks.core.errors import PipelineError
 from tasks.core.modeling import load_model, load_tokenizer
+from tasks.core.stage import Work
+from tasks.core.trust import is_trusted, trust
 from tasks.training import checkpoints
+from tasks.training.fast_model import Unsupported, take_apart
+from tasks.training.lora import add_lora
+from tests.conftest import SMALL_SHAPE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = sorted(p for name in ("flows", "tasks") for p in (REPOSITORY / name).rglob("*.py"))
@@ -63,21 +71,36 @@ def calls():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = node.func.value
                 name = owner.id if isinstance(owner, ast.Name) else ""
-                given = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+                given = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 yield path.name, name, node.func.attr, given
 
 
-def test_every_loader_of_a_model_is_told_not_to_run_its_code():
+def test_every_loader_is_told_whether_to_run_a_models_code_and_none_to_run_it_in_any_case():
     found = [c for c in calls() if c[2] == "from_pretrained" and c[1] not in OWN_LOADERS]
     assert len(found) > 5
-    assert [c for c in found if c[3].get("trust_remote_code") is not False] == []
+    told = {c[3].get("trust_remote_code") for c in found}
+    assert told == {"False", "trust_remote_code", "code"}  # the setting, handed on
+
+
+def test_only_folders_that_the_pipeline_made_are_asked_whether_their_code_is_trusted():
+    told = {
+        ast.unparse(keyword.value)
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load_model"
+        for keyword in node.keywords
+        if keyword.arg == "trust_remote_code"
+    }
+    ours = ("job.weights", "weights", "folder")
+    wanted = {f"is_trusted({name})" for name in ours}
+    assert told == wanted | {"chosen.is_ours and is_trusted(chosen.weights)"}
 
 
 def test_nothing_is_unpickled():
     loads = [c for c in calls() if (c[1], c[2]) == ("torch", "load")]
-    assert [c for c in loads if c[3].get("weights_only") is not True] == []
+    assert [c for c in loads if c[3].get("weights_only") != "True"] == []
     users = [p.name for p in CODE if re.search(r"^\s*(import|from) pickle", p.read_text(), re.M)]
-    assert users == []
+    assert users == ["spreading.py"]  # between the processes of one run, as a process pool does
 
 
 def test_a_checkpoint_that_holds_an_object_is_not_loaded(tmp_path):
@@ -112,6 +135,74 @@ def test_code_that_comes_with_a_model_is_not_run(with_code):
         load_model(with_code)
     load_tokenizer(with_code)  # what it names is passed over
     assert not (with_code.parent / "made").exists()
+
+
+MODEL_CODE = """
+import os, pathlib
+from transformers import LlamaConfig, LlamaForCausalLM
+pathlib.Path(os.environ["MADE"]).touch()
+class C(LlamaConfig):
+    model_type = "own"
+class M(LlamaForCausalLM):
+    config_class = C
+"""
+
+
+@pytest.fixture
+def own_model(tiny_model, tmp_path, monkeypatch):
+    """A model that transformers does not know, with its code; that leaves a file when it is run."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    monkeypatch.setenv("MADE", str(tmp_path / "made"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "hf"))
+    folder = tmp_path / "own"
+    shape = {k: v for k, v in SMALL_SHAPE.items() if k != "num_key_value_heads"}
+    LlamaForCausalLM(LlamaConfig(**shape, eos_token_id=0)).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((tiny_model / name).read_bytes())
+    (folder / "own.py").write_text(MODEL_CODE)
+    raw = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}
+    (folder / "config.json").write_text(
+        json.dumps(raw | {"auto_map": classes, "model_type": "own"})
+    )
+    return folder
+
+
+def base_of(folder, tmp_path, **settings):
+    """The weights that the stage `base` makes of a model folder."""
+    config = configs.check({"base": {"path": str(folder), "licence": "MIT", **settings}})
+    work = Work(tmp_path / "out", tmp_path / "scratch")
+    work.out.mkdir()
+    BASE.load_run()(View(config, BASE.reads, BASE.name), {}, work)
+    return work.out / "weights"
+
+
+def test_code_of_a_model_is_run_where_its_settings_say_so_and_there_alone(own_model, tmp_path):
+    trust(own_model)  # what its author may write counts for nothing
+    with pytest.raises(PipelineError, match=r"set base\.trust_remote_code to true"):
+        base_of(own_model, tmp_path)
+    assert not (tmp_path / "made").exists()
+    shutil.rmtree(tmp_path / "out")
+    weights = base_of(own_model, tmp_path, trust_remote_code=True)
+    (tmp_path / "made").unlink(missing_ok=True)
+    with pytest.raises(PipelineError, match="no model can be loaded"):
+        load_model(weights)
+    assert not (tmp_path / "made").exists()
+    model = load_model(weights, trust_remote_code=is_trusted(weights))
+    assert type(model).__name__ == "M"
+    assert (tmp_path / "made").exists()
+    adapted = add_lora(model, rank=4, alpha=8, dropout=0)
+    with pytest.raises(Unsupported, match="code that comes with the model"):
+        take_apart(adapted, {})  # the fused step would pass its code over
+
+
+def test_weights_of_a_model_without_trust_carry_no_note(tiny_model, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    trust(model)
+    assert not is_trusted(base_of(model, tmp_path))
 
 
 def test_an_adapter_that_is_pickled_is_not_loaded(small_profile, tmp_path, capsys):

@@ -41,6 +41,12 @@ class BaseSettings(Section):
         description="Name of the base model's licence (SPDX); null: read from its own files.",
     )
 
+    trust_remote_code: bool = Field(
+        False,
+        description="Run the Python files that come with this very model; false: a model that "
+        "needs its own code is refused.",
+    )
+
     @model_validator(mode="after")
     def _one_way(self) -> "BaseSettings":
         if self.path and self.gguf:
