@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -134,6 +135,9 @@ def prepare(folder: Path, layers: int) -> None:
 
     shape = random_model.SHAPE | {"num_hidden_layers": layers}
     random_model.make(folder / "weights", shape)
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    for file in (folder / "weights").glob("tokenizer*"):  # apart from the weights, as in `base`
+        shutil.copyfile(file, folder / "tokenizer" / file.name)
     torch.manual_seed(1)
     tensors, adapter = {}, folder / "adapter"
     for layer in range(layers):
@@ -176,7 +180,7 @@ def ours(folder: Path, gguf: list[str]) -> str:
     inputs = {
         "train.adapter": folder / "adapter",
         "base.weights": folder / "weights",
-        "base.tokenizer": folder / "weights",
+        "base.tokenizer": folder / "tokenizer",
         "base.licence": folder / "licence.json",
         "evaluate.gate": folder / "gate.json",
         "evaluate.metrics": folder / "metrics.json",
