@@ -7,6 +7,9 @@ docstrings, comments, positions and the annotations that have no effect, so form
 retrains a model and a changed helper or constant always does.
 A whole module counts even if a stage calls only part of it: that errs on the side of running again.
 
+Annotations stay where something may read them: in class bodies (dataclasses, pydantic models) and
+on functions with a decorator that is not known to leave them alone (`triton.jit`).
+
 Not followed: `tasks.core.settings` and `tasks.core.config`, whose effect on a stage is the values
 in its key; `tasks.core.errors` and `tasks.core.progress`, which shape messages and no output.
 """
@@ -29,6 +32,22 @@ WITHOUT_EFFECT = (
     "tasks.core.progress",
     "tasks.core.stage",
     "tasks.core.home",
+)
+
+# decorators, by their last name, that do not read the annotations of what they decorate
+BLIND_DECORATORS = frozenset(
+    [
+        "cache",
+        "cached_property",
+        "classmethod",
+        "contextmanager",
+        "inference_mode",
+        "lru_cache",
+        "no_grad",
+        "property",
+        "setter",
+        "staticmethod",
+    ]
 )
 
 Definitions = Mapping[str, str]
@@ -90,9 +109,24 @@ def _parse(path: Path, module: str) -> str:
     parts: dict[str, list[str]] = {}
     for node in tree.body:
         name = getattr(node, "name", None) or "<module>"
-        parts.setdefault(name, []).append(ast.dump(node, annotate_fields=False))
+        parts.setdefault(name, []).append(_text(node))
     definitions = {name: _short("\n".join(texts)) for name, texts in sorted(parts.items())}
     return json.dumps({"definitions": definitions, "imports": imports})
+
+
+def _text(value: object) -> str:
+    """A syntax tree as text, the same in every version of Python: absent and empty fields, which
+    come and go with versions, are left out."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_text, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = (
+        f"{name}={_text(field)}"
+        for name, field in ast.iter_fields(value)
+        if field not in (None, []) and name != "kind"  # of a string: u"" or ""
+    )
+    return f"{type(value).__name__}({','.join(fields)})"
 
 
 def _short(text: str) -> str:
@@ -117,31 +151,32 @@ def _imports(tree: ast.Module, module: str, is_package: bool) -> set[str]:
 
 
 class _Normalise(ast.NodeTransformer):
-    """Drop what cannot change behaviour: docstrings, and annotations outside class bodies.
-
-    Annotations in class bodies stay: dataclasses and pydantic models are made of them.
-    """
-
-    def _strip(self, node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        _drop_docstring(node.body)
-        self.generic_visit(node)
-        if not node.body and not isinstance(node, ast.Module):
-            node.body.append(ast.Pass())
-        return node
+    """Drop what cannot change behaviour: docstrings, and annotations that nothing reads."""
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         """Strip the module docstring."""
-        return self._strip(node)
+        _drop_docstring(node.body)
+        return self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Strip docstring and annotations of a function."""
-        node.returns = None
         return self._strip(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         """Strip docstring and annotations of a coroutine."""
-        node.returns = None
         return self._strip(node)
+
+    def _strip(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        _drop_docstring(node.body)
+        if all(_last_name(decorator) in BLIND_DECORATORS for decorator in node.decorator_list):
+            node.returns = None
+            own = node.args
+            for argument in (*own.posonlyargs, *own.args, *own.kwonlyargs, own.vararg, own.kwarg):
+                if argument is not None:
+                    argument.annotation = None
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         """Strip the docstring; annotated fields stay as they are."""
@@ -151,17 +186,18 @@ class _Normalise(ast.NodeTransformer):
         node.body = [s for s in kept if s is not None] or [ast.Pass()]
         return node
 
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        """Strip a parameter's annotation."""
-        node.annotation = None
-        return node
-
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         """`x: int = 1` -> `x = 1`; a bare `x: int` disappears."""
         if node.value is None:
             return None
         self.generic_visit(node)
         return ast.Assign(targets=[node.target], value=node.value, lineno=0, col_offset=0)
+
+
+def _last_name(decorator: ast.expr) -> str:
+    """`a.b.name(...)` -> "name"."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return getattr(called, "attr", getattr(called, "id", ""))
 
 
 def _drop_docstring(body: list[ast.stmt]) -> None:

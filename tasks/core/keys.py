@@ -8,6 +8,7 @@ The unhashed parts are kept in the manifest, so that a difference can be named.
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -18,6 +19,8 @@ from tasks.core.closure import closure
 from tasks.core.config import Config, View
 from tasks.core.memo import Memo
 from tasks.core.stage import Stage
+
+PYTHON = "python"
 
 Parts = dict[str, Any]
 
@@ -44,7 +47,7 @@ def own_parts(
         "config": view.slice(),
         "sources": dict(sorted(sources(view, digest_of or memo.digest).items())) if sources else {},
         "code": closure(stage.run, memo),
-        "env": {name: version(name) for name in sorted(stage.env)},
+        "env": {name: version(name) for name in sorted({*stage.env, PYTHON})},
     }
 
 
@@ -65,7 +68,10 @@ def canonical(value: Any) -> str:
 
 @lru_cache
 def version(package: str) -> str:
-    """Installed version of a distribution, "absent" if there is none."""
+    """Installed version of a distribution, "absent" if there is none; of Python without the last
+    part, which changes no output."""
+    if package == PYTHON:
+        return ".".join(platform.python_version_tuple()[:2])
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

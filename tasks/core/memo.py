@@ -2,16 +2,19 @@
 many gigabytes is fast.
 
 A file whose stat moved is digested again; a file that was only touched has the same digest and
-stays a hit. The
-memory is a SQLite file beside the artifacts: shared by processes, safe to delete at any time.
+stays a hit. A file that changed a moment ago is not remembered yet: clocks of file systems are
+coarse, and a second change within the same tick that keeps the size could not be told. The memory
+is a SQLite file beside the artifacts: shared by processes, safe to delete at any time.
 """
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+SETTLED_NS = 2_000_000_000  # the coarsest file systems count times in steps of two seconds
 SCHEMA = """
 create table if not exists memo (
     kind text, path text, size integer, mtime_ns integer, inode integer, value text,
@@ -45,7 +48,8 @@ class Memo:
         if known and known[:3] == stamp:
             return known[3]
         value = compute(path)
-        self._seen[name] = self._new[name] = (*stamp, value)
+        if abs(time.time_ns() - stat.st_mtime_ns) > SETTLED_NS:
+            self._seen[name] = self._new[name] = (*stamp, value)
         return value
 
     def digest(self, path: Path) -> str:
