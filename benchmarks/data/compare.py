@@ -39,10 +39,12 @@ from tasks.core.tables import read_batches
 from tasks.filtering import STAGE as FILTER
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
+from tasks.tokenization import encode
 
 SPLITS = ("train", "validation", "test")
 WORKERS = {"hardware": {"workers": 2}}
 ROOT = Path(__file__).parents[2]
+QUIET: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
 
 
 def main() -> None:
@@ -101,7 +103,7 @@ def ours(way: str, folder: Path) -> dict[str, float]:
 def datatrove(python: str, *words: Any) -> dict[str, float]:
     """Run datatrove's way by its own Python."""
     command = [python, "-m", "benchmarks.data.datatrove_way", *map(str, words)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, cwd=ROOT, text=True, check=True, **QUIET)
     told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return told
 
@@ -110,6 +112,8 @@ def measured(way: str, folder: Path) -> dict[str, float]:
     """Seconds, CPU seconds and memory of a way; libraries are loaded before."""
     for stage in (FILTER, PROMPT, TOKENIZE):
         stage.load_run()
+    if way == "tokenize":
+        encode.load(str(folder / "tokenizer"))  # loads transformers
     begin, before = time.perf_counter(), usage()
     WAYS[way](folder)
     seconds, after = time.perf_counter() - begin, usage()

@@ -2,6 +2,7 @@
 arrive."""
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,8 @@ GROUP_ROWS = 4096  # rows of a row group; a few MB of text
 
 
 class TableWriter:
-    """Collects rows or tables and writes row groups of a fixed size."""
+    """Collects rows or tables and writes row groups of a fixed size, one at a time, in a thread:
+    compressing goes on while the next rows are made."""
 
     def __init__(self, path: Path, schema: pa.Schema, group_rows: int = GROUP_ROWS) -> None:
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
@@ -22,6 +24,8 @@ class TableWriter:
         self._rows: list[tuple[Any, ...]] = []
         self._tables: list[pa.Table] = []
         self._table_rows = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self.rows = 0
 
     def add(self, row: tuple[Any, ...]) -> None:
@@ -53,19 +57,33 @@ class TableWriter:
         if self._table_rows >= self._group_rows:
             whole = pa.concat_tables(self._tables)
             cut = len(whole) - len(whole) % self._group_rows
-            self._writer.write_table(whole.slice(0, cut), row_group_size=self._group_rows)
+            self._write(whole.slice(0, cut))
             rest = whole.slice(cut)
             self._tables, self._table_rows = [rest] if len(rest) else [], len(rest)
 
+    def _write(self, table: pa.Table) -> None:
+        """Write a table behind the one that is being written."""
+        self._wait()
+        self._writing = self._thread.submit(
+            self._writer.write_table, table, row_group_size=self._group_rows
+        )
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
     def close(self) -> None:
         """Write what is left and close the file."""
-        self._take_rows()
-        if self._tables:
-            self._writer.write_table(
-                pa.concat_tables(self._tables), row_group_size=self._group_rows
-            )
-            self._tables, self._table_rows = [], 0
-        self._writer.close()
+        try:
+            self._take_rows()
+            if self._tables:
+                self._write(pa.concat_tables(self._tables))
+                self._tables, self._table_rows = [], 0
+            self._wait()
+        finally:
+            self._thread.shutdown()
+            self._writer.close()
 
     def __enter__(self) -> "TableWriter":
         return self

@@ -118,25 +118,22 @@ class Windows:
 
     def assemble(self, rows: Iterable[int]) -> Window:
         """Samples by their index, laid one after another."""
-        ids, labels, positions, row_ids, ends = [], [], [], [], [0]
+        ids, prompts, lengths, row_ids = [], [], [], []
         for row in rows:
             number = int(np.searchsorted(self._starts, row, side="right")) - 1
             group, at = self._group(number), row - int(self._starts[number])
-            tokens = group.values[group.offsets[at] : group.offsets[at + 1]].astype(np.int64)
-            label = tokens.copy()
-            label[: max(1, int(group.prompt_tokens[at]))] = IGNORED
-            ids.append(tokens)
-            labels.append(label)
-            positions.append(np.arange(len(tokens), dtype=np.int64))
+            start, end = group.offsets[at], group.offsets[at + 1]
+            ids.append(group.values[start:end])
+            prompts.append(group.prompt_tokens[at])
+            lengths.append(end - start)
             row_ids.append(group.row_ids[at])
-            ends.append(ends[-1] + len(tokens))
-        return Window(
-            np.concatenate(ids),
-            np.concatenate(labels),
-            np.concatenate(positions),
-            np.asarray(ends, dtype=np.int32),
-            tuple(row_ids),
-        )
+        ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        tokens = np.concatenate(ids).astype(np.int64)
+        positions = np.arange(len(tokens)) - np.repeat(ends[:-1].astype(np.int64), lengths)
+        # the first token of a sample carries no label: nothing before it may predict it
+        masked = np.repeat(np.maximum(1, np.array(prompts, dtype=np.int64)), lengths)
+        labels = np.where(positions < masked, IGNORED, tokens)
+        return Window(tokens, labels, positions, ends, tuple(row_ids))
 
     def _group(self, number: int) -> _Group:
         """Row group `number`, decoded; the least recently used one makes room."""
