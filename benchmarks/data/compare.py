@@ -39,7 +39,6 @@ from tasks.core.tables import read_batches
 from tasks.filtering import STAGE as FILTER
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
-from tasks.tokenization import encode
 
 SPLITS = ("train", "validation", "test")
 WORKERS = {"hardware": {"workers": 2}}
@@ -113,7 +112,9 @@ def measured(way: str, folder: Path) -> dict[str, float]:
     for stage in (FILTER, PROMPT, TOKENIZE):
         stage.load_run()
     if way == "tokenize":
-        encode.load(str(folder / "tokenizer"))  # loads transformers
+        from tasks.tokenization.encode import load  # imports transformers
+
+        load(str(folder / "tokenizer"))
     begin, before = time.perf_counter(), usage()
     WAYS[way](folder)
     seconds, after = time.perf_counter() - begin, usage()

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tasks.core.overlap import contamination
 from tasks.core.overlap.contamination import Hit, Index
-from tasks.core.overlap.tasks import Task
+from tasks.core.overlap.tasks import TaskSet
 from tasks.core.overlap.words import hash_words, ngram_sets
 from tasks.core.parallel import without_gc
 from tasks.core.schemas import REASON
@@ -65,7 +65,7 @@ class Batch:
 
     rows: pa.Table
     settings: Mapping[str, Any]
-    tasks: tuple[Task, ...] = ()
+    tasks: TaskSet | None = None
 
 
 def judge(batch: Batch) -> Values:

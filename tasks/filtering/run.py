@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tasks.core.errors import PipelineError
 from tasks.core.overlap import execution
 from tasks.core.overlap.contamination import LAYERS, Hit
-from tasks.core.overlap.tasks import Task
+from tasks.core.overlap.tasks import Task, TaskSet
 from tasks.core.parallel import worker_count
 from tasks.core.progress import say
 from tasks.core.remembering import fill, opened
@@ -59,9 +59,10 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     tasks = tuple(task for benchmark in known for task in benchmark.tasks)
     total = pq.read_metadata(rows).num_rows
     workers = worker_count(config.hardware.workers)
-    with opened(work, (row_settings(settings), tasks), VERDICTS, np.uint64) as shards:
+    looked_for = TaskSet.of(tasks)
+    with opened(work, (row_settings(settings), looked_for), VERDICTS, np.uint64) as shards:
         row_ids = _judge_all(
-            rows, shards, settings, work, tasks=tasks, total=total, workers=workers
+            rows, shards, settings, work, tasks=looked_for, total=total, workers=workers
         )
         spool = Spool(shards, row_ids)
         idle = not_executable(
@@ -140,7 +141,7 @@ def _judge_all(
     settings: Settings,
     work: Work,
     *,
-    tasks: tuple[Task, ...],
+    tasks: TaskSet | None,
     total: int,
     workers: int,
 ) -> pa.Array:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.core.overlap import contamination, execution
 from tasks.core.overlap.contamination import Hit, Index, Limits
-from tasks.core.overlap.tasks import Task, make_task, parse
+from tasks.core.overlap.tasks import Task, TaskSet, make_task, parse
 from tasks.core.overlap.words import hash_words
 from tasks.core.parallel import without_gc, worker_count
 from tasks.core.progress import track
@@ -36,7 +36,7 @@ class Batch:
     rows: pa.Table
     first: int
     wanted: NDArray[np.bool_]
-    tasks: tuple[Task, ...]
+    tasks: TaskSet
     limits: Limits
 
 
@@ -58,12 +58,13 @@ def rows_with_problems(
         work: Of the stage: how batches are run.
         workers: Of the settings.
     """
-    if not problems:
-        return {}
     tasks = tuple(_task(problem) for problem in problems)
+    looked_for = TaskSet.of(tasks)
+    if looked_for is None:
+        return {}
     limits = Limits(**{f.name: settings[f.name] for f in dataclasses.fields(Limits)})
     in_use = worker_count(workers) if len(wanted) >= ROWS_FOR_PROCESSES else 1
-    batches = _batches(kept, wanted, tasks, limits)
+    batches = _batches(kept, wanted, looked_for, limits)
     found: Found = {}
     total = -(-len(wanted) // BATCH_ROWS)
     for hits in track(work.run_batches(look, batches, in_use), "held-out problems", total):
@@ -82,7 +83,7 @@ def _task(problem: Mapping[str, Any]) -> Task:
 
 
 def _batches(
-    kept: Path, wanted: NDArray[np.bool_], tasks: tuple[Task, ...], limits: Limits
+    kept: Path, wanted: NDArray[np.bool_], tasks: TaskSet, limits: Limits
 ) -> Iterable[Batch]:
     first = 0
     for table in read_batches(kept, BATCH_ROWS, TEXTS):

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 
 from tasks.core.overlap.shapes import functions_of, outline, shape
-from tasks.core.overlap.tasks import Task, parse
+from tasks.core.overlap.tasks import TaskSet, parse
 from tasks.core.overlap.words import Hashes, Words, hash_words, ngrams
 
 LAYERS = ("substring", "ngrams", "syntax", "execution")
@@ -84,10 +84,10 @@ class _Filter:
 
 
 @lru_cache(maxsize=1)  # each process looks up many batches
-def build_index(tasks: tuple[Task, ...], limits: Limits) -> Index:
-    """Arrange tasks for `find`."""
+def build_index(tasks: TaskSet, limits: Limits) -> Index:
+    """Arrange tasks for `find_texts` and `find_shape`."""
     index = Index(limits=limits)
-    for task in tasks:
+    for task in tasks.tasks():
         for name, text in task.texts:
             words = hash_words([text])
             probes = ngrams(words, PROBE_WORDS).hashes.tolist()

@@ -4,10 +4,12 @@ The standard library alone, since `finetune plan` asks for the tasks' files too.
 """
 
 import ast
+import pickle
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 EXAMPLES_BEGIN = (">>>", "for example", "example", "examples", "e.g.", "note")
 
@@ -32,6 +34,26 @@ class Task:
     tests: str = field(default="", compare=False)
     setup: str = field(default="", compare=False)
     arity: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """Tasks, told apart by a digest: processes get them with every batch, and unpack and arrange
+    them once."""
+
+    digest: str
+    packed: bytes = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, tasks: Iterable[Task]) -> "TaskSet | None":
+        """The set of some tasks; None of none."""
+        known = tuple(tasks)
+        digest = sha256(repr(known).encode("utf-8", "surrogatepass")).hexdigest()
+        return cls(digest, pickle.dumps(known)) if known else None
+
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks."""
+        return pickle.loads(self.packed)  # type: ignore[no-any-return]
 
 
 def make_task(task_id: str, prompt: str, solution: str, tests: str = "", entry: str = "") -> Task:

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.core.errors import PipelineError
 from tasks.core.overlap.contamination import Hit, Limits, build_index, find_shape, find_texts
-from tasks.core.overlap.tasks import Task, make_task, parse
+from tasks.core.overlap.tasks import Task, TaskSet, make_task, parse
 from tasks.core.overlap.words import hash_words
 from tasks.filtering import benchmarks
 from tasks.filtering.benchmarks import load
@@ -35,7 +35,7 @@ TASK = make_task("Own/1", PROMPT, SOLUTION, "def check(candidate):\n    assert 1
 
 def hits(output: str = "", instruction: str = "", tasks: tuple[Task, ...] = (TASK,)) -> list[Hit]:
     texts = [f"{instruction}\n\n{output}"]
-    index = build_index(tasks, LIMITS)
+    index = build_index(TaskSet.of(tasks), LIMITS)
     found = find_texts(texts, hash_words(texts), index)[0] + find_shape(
         (instruction, "", output), parse(output), index
     )
