@@ -534,7 +534,8 @@ def test_what_was_read_can_be_written_and_tokenized(
         (tmp_path / "tokenizer" / file.name).write_bytes(file.read_bytes())
     limits = {"max_tokens": 8192, "model_type": "stablelm", "vocab_size": 512}
     (tmp_path / "tokenizer" / "model_limits.json").write_text(json.dumps(limits))
-    config = check({"tokenize": {"window_tokens": 8192}})
+    plain = {"window_tokens": 8192, "min_characters_per_token": 0}  # the tokenizer is a tiny one
+    config = check({"tokenize": plain})
     inputs = {
         "filter.kept": tmp_path / "kept.parquet",
         "ingest.executable": tmp_path / "executable.parquet",
