@@ -4,24 +4,27 @@
 
 Fills a store with artifacts (their content is made up, their keys and manifests are real), so that
 every stage of the demo is a hit, then times `finetune plan`, `finetune run` and a bare Prefect flow
-in fresh processes. DVC is installed from PyPI into an environment of its own and gets as many
-stages and files in a repository of its own.
+in fresh processes, and both once more in a process whose Prefect has started. DVC is installed from
+PyPI into an environment of its own and gets as many stages and files in a repository of its own.
+`--folder` keeps all that for a second measurement; `--fill-only` prepares it.
 """
 
 import argparse
 import dataclasses
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from flows.session import Request, open_session
 from tasks.core import manifest as manifests
-from tasks.core.keys import key_of
+from tasks.core.keys import key_of, version
 from tasks.core.manifest import Manifest
 from tasks.core.runs import RunRecord
 from tasks.core.stage import Summary
@@ -29,8 +32,29 @@ from tasks.core.store import Store
 from tasks.pipeline import PIPELINE
 
 PROFILE = "cpu_demo"
-FILE_BYTES = 10_000
+FILE_BYTES = 1_000
 BARE_FLOW = "from prefect import flow\n@flow\ndef nothing(): pass\nnothing()"
+STARTED = f"""
+import contextlib, io, statistics, time
+from prefect import flow
+from flows.cli import main
+
+@flow
+def nothing(): pass
+
+def once(call):
+    start = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        call()
+    return time.perf_counter() - start
+
+def run():
+    assert main(["run", "--profile", {PROFILE!r}]) == 0
+
+once(nothing), once(run)
+print(*(statistics.median(once(call) for _ in range(5)) for call in (nothing, run)))
+"""
+Row = tuple[str, float]
 
 
 def main() -> None:
@@ -39,40 +63,58 @@ def main() -> None:
     options.add_argument("--artifacts", type=int, default=1000)
     options.add_argument("--files", type=int, default=100)
     options.add_argument("--runs", type=int, default=10_000)
-    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--no-dvc", action="store_true")
+    options.add_argument("--folder", type=Path, help="kept; default: a temporary one")
+    options.add_argument("--fill-only", action="store_true")
     given = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="finetune-cache-") as folder:
+    temporary = tempfile.TemporaryDirectory(prefix="finetune-cache-")
+    with nullcontext(given.folder) if given.folder else temporary as folder:
         root = Path(folder)
         os.environ["FINETUNE_HOME"] = str(root / "home")
         os.environ["PREFECT_HOME"] = str(root / "prefect")
         os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
         os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
-        fill(given.files, given.artifacts, given.runs)
-        command = [sys.executable, "-m", "flows.cli"]
-        rows = [
-            (
-                "finetune plan, no change",
-                timed([*command, "plan", "--profile", PROFILE], given.repeats),
-            ),
-            ("bare Prefect flow", timed([sys.executable, "-c", BARE_FLOW], given.repeats)),
-            (
-                "finetune run, no change",
-                timed([*command, "run", "--profile", PROFILE], given.repeats),
-            ),
-        ]
+        os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+        if not (root / "home").exists():
+            fill(given.files, given.artifacts, given.runs)
         if not given.no_dvc:
-            rows += dvc(root / "dvc", given.files, given.repeats)
+            prepare_dvc(root, given.files)
+        if given.fill_only:
+            return
+        rows = [*own(given.repeats), *([] if given.no_dvc else dvc(root, given.repeats))]
     print(f"\n{given.artifacts} artifacts of {given.files} files, {given.runs} past runs, ", end="")
-    print(f"{len(PIPELINE)} stages; median of {given.repeats} fresh processes\n")
+    print(f"{len(PIPELINE)} stages; median of {given.repeats} fresh processes; ", end="")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python ", end="")
+    print(f"{platform.python_version()}, Prefect {version('prefect')}\n")
     print("| what | seconds |\n|---|---|")
     for name, seconds in rows:
         print(f"| {name} | {seconds:.2f} |")
 
 
+def own(repeats: int) -> list[Row]:
+    """Plan and unchanged run, beside a flow that does nothing."""
+    command = [sys.executable, "-m", "flows.cli"]
+    plan = timed([*command, "plan", "--profile", PROFILE], repeats + 2)
+    bare = timed([sys.executable, "-c", BARE_FLOW], repeats)
+    run = timed([*command, "run", "--profile", PROFILE], repeats)
+    output = subprocess.run(
+        [sys.executable, "-c", STARTED], capture_output=True, check=True, text=True
+    ).stdout
+    bare_again, run_again = map(float, output.splitlines()[-1].split())
+    return [
+        ("`finetune plan`, no change", plan),
+        ("bare Prefect flow, embedded server started for it", bare),
+        ("`finetune run`, no change, the same", run),
+        ("bare Prefect flow, in a process whose Prefect has started", bare_again),
+        ("`finetune run`, no change, the same", run_again),
+    ]
+
+
 def fill(files: int, artifacts: int, runs: int) -> None:
     """A store in which every stage of the profile is a hit, among many other artifacts and runs."""
     keys: dict[str, str] = {}
+    os.fsync = lambda _: None  # the store's care for power cuts would make this take an hour
     with open_session(Request(PROFILE)) as session:
         for stage in PIPELINE:
             plan = session.planner.decide(stage.name)
@@ -84,7 +126,7 @@ def fill(files: int, artifacts: int, runs: int) -> None:
                 parts = {**plan.parts, "config": {**plan.parts["config"], "made.up": n}}
                 publish(session.store, stage.name, key_of(parts), parts, files)
         for n in range(runs):
-            RunRecord(f"20260101T{n:06d}-1", PROFILE, (), keys).write(session.store.root)
+            RunRecord(f"20260101T{n:06d}-0001-1", PROFILE, (), keys).write(session.store.root)
 
 
 def publish(store: Store, stage: str, key: str, parts: dict[str, object], files: int) -> Manifest:
@@ -129,12 +171,14 @@ def median(call: Callable[[], object], repeats: int) -> float:
     return statistics.median(seconds)
 
 
-def dvc(folder: Path, files: int, repeats: int) -> list[tuple[str, float]]:
-    """As many stages and files under DVC: `dvc status` and `dvc repro` with no change."""
-    environment = folder.with_name("dvc-env")
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    subprocess.run([environment / "bin/pip", "install", "-q", "dvc"], check=True)
-    program = str(environment / "bin/dvc")
+def prepare_dvc(root: Path, files: int) -> None:
+    """A DVC repository with as many stages and files, reproduced once."""
+    folder, environment = root / "dvc", root / "dvc-env"
+    if folder.exists():
+        return
+    if not (environment / "bin/dvc").exists():
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        subprocess.run([environment / "bin/pip", "install", "-q", "dvc"], check=True)
     folder.mkdir()
     write = (
         "import pathlib, sys; out = pathlib.Path(sys.argv[1]); out.mkdir(exist_ok=True); "
@@ -149,14 +193,21 @@ def dvc(folder: Path, files: int, repeats: int) -> list[tuple[str, float]]:
         stages += [f"    - {before}", "    outs:", f"    - {name}"]
         before = name
     (folder / "dvc.yaml").write_text("\n".join(stages) + "\n")
-    subprocess.run([program, "init", "--no-scm", "-q"], cwd=folder, check=True)
-    subprocess.run([program, "repro", "-q"], cwd=folder, check=True)
+    for arguments in (["init", "--no-scm", "-q"], ["repro", "-q"]):
+        subprocess.run([environment / "bin/dvc", *arguments], cwd=folder, check=True)
+
+
+def dvc(root: Path, repeats: int) -> list[Row]:
+    """`dvc status` and `dvc repro` with no change."""
+    program, folder = str(root / "dvc-env/bin/dvc"), root / "dvc"
+    asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    found = asked.stdout.strip()
     return [
-        (
-            "dvc status, no change (its own artifacts only)",
-            timed([program, "status"], repeats, folder),
-        ),
-        ("dvc repro, no change", timed([program, "repro"], repeats, folder)),
+        (f"`dvc status` {found}, no change, {len(PIPELINE)} artifacts and no past runs", each)
+        if name == "status"
+        else (f"`dvc repro` {found}, the same", each)
+        for name in ("status", "repro")
+        for each in [timed([program, name], repeats, folder)]
     ]
 
 

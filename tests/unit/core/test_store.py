@@ -149,3 +149,31 @@ def test_execute_takes_what_another_process_made_meanwhile(pipeline, toy):
     toy.RUNS.clear()
     execute(plan, check({"hardware": {"device": "cpu"}}), pipeline.store, {})
     assert toy.RUNS == []
+
+
+def test_publishing_moves_the_files_and_copies_none(pipeline, toy, monkeypatch):
+    written = {}
+    real = toy.read
+
+    def read(config, inputs, work):
+        summary = real(config, inputs, work)
+        written["inode"] = (work.out / "words.txt").stat().st_ino
+        return summary
+
+    monkeypatch.setattr(toy, "read", read)
+    pipeline.run()
+    manifest = pipeline.plan()[0].manifest
+    published = pipeline.store.folder("read", manifest.key) / "words.txt"
+    assert (published.stat().st_ino, published.stat().st_nlink) == (written["inode"], 1)
+
+
+def test_accepting_links_the_files_and_copies_none(pipeline, monkeypatch):
+    from tasks.core import keys, upkeep
+
+    pipeline.run()
+    old = pipeline.plan()[0].manifest
+    monkeypatch.setattr(keys, "version", lambda name: "99")
+    new = upkeep.accept(pipeline.store, pipeline.plan()[0])
+    files = [pipeline.store.folder("read", m.key) / "words.txt" for m in (old, new)]
+    assert files[0].samefile(files[1])
+    assert files[0] != files[1]
