@@ -145,3 +145,10 @@ def test_systemd_understands_the_units(tmp_path):
         pytest.skip("systemd-analyze does not start here")
     told = [line for line in done.stderr.splitlines() if "is not executable" not in line]
     assert told == []
+
+
+def test_every_subject_has_its_page_and_the_readme_leads_to_them():
+    subjects = "your-data your-model settings caching memory evaluation operations extending"
+    names = {path.stem for path in PAGES}
+    assert {*subjects.split(), "troubleshooting"} <= names
+    assert "(docs/)" in (REPOSITORY / "README.md").read_text()
