@@ -71,6 +71,30 @@ def test_a_killed_run_ends_with_the_same_adapter_and_losses(
     )
 
 
+def test_a_run_cut_off_at_any_step_ends_with_the_same_adapter(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.training.loop import Loop
+
+    changes = {"lora_dropout": 0.2, "checkpoint_every": 2, "max_steps": 5}
+    name = "adapter/adapter_model.safetensors"
+    _, whole = run_stage("whole", **changes)
+    update = Loop._update
+    for cut in range(5):
+
+        def die(self: Loop, step: int, cut: int = cut) -> None:
+            if step == cut:
+                raise KeyboardInterrupt
+            update(self, step)
+
+        monkeypatch.setattr(Loop, "_update", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(f"cut-{cut}", **changes)
+        monkeypatch.setattr(Loop, "_update", update)
+        _, resumed = run_stage(f"cut-{cut}", **changes)
+        assert (resumed.out / name).read_bytes() == (whole.out / name).read_bytes(), cut
+
+
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGALRM], ids=["stop", "time is up"])
 def test_a_signal_writes_a_checkpoint_and_says_where_it_stopped(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tasks.core import progress
@@ -68,16 +69,18 @@ def test_nf4_trains_on_the_cpu(run_stage: Any) -> None:
     assert losses[-1]["loss"] < losses[0]["loss"]
 
 
-def test_both_paths_of_a_step_train_alike(run_stage: Any) -> None:
+def test_two_hundred_steps_of_both_paths_give_one_curve(run_stage: Any) -> None:
     curves = []
+    changes = {"lora_dropout": 0.0, "max_steps": 200, "learning_rate": 3e-3, "log_every": 10}
     for path in ("auto", "off"):
-        _, work = run_stage(path, fast_path=path, lora_dropout=0.0, max_steps=20)
+        _, work = run_stage(path, fast_path=path, **changes)
         assert json.loads((work.out / "training.json").read_text())["step_path"] == (
             "fast" if path == "auto" else "plain"
         )
         lines = read_metrics(work.out / "metrics.jsonl")
         curves.append([line["loss"] for line in lines if "loss" in line])
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+    assert curves[0][-1] < curves[0][0] - 2
 
 
 def test_progress_tells_loss_and_speed(run_stage: Any) -> None:
@@ -109,6 +112,32 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     monkeypatch.setattr(PlainStepper, "run", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(PipelineError, match="diverged at step 2"):
         run_stage(fast_path="off")
+
+
+def test_the_last_good_checkpoint_stays_where_training_diverges(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tasks.training.plain import PlainStepper
+
+    run, calls = PlainStepper.run, []
+
+    def diverge(self: Any, *what: Any) -> Any:
+        calls.append(1)
+        return run(self, *what) * (float("nan") if len(calls) > 5 else 1.0)
+
+    monkeypatch.setattr(PlainStepper, "run", diverge)
+    with pytest.raises(PipelineError, match="diverged at step 6"):
+        run_stage("bad", fast_path="off", checkpoint_every=2)
+    kept = sorted(p.name for p in (tmp_path / "bad/scratch/checkpoints").iterdir())
+    assert kept == ["step-00000002", "step-00000004"]
+    assert not (tmp_path / "bad/out/adapter").exists()
+
+
+def test_dora_trains_by_the_plain_path_and_its_magnitudes_are_saved(run_stage: Any) -> None:
+    _, work = run_stage(max_steps=3, use_dora=True)
+    assert json.loads((work.out / "training.json").read_text())["step_path"] == "plain"
+    tensors = load_file(work.out / "adapter" / "adapter_model.safetensors")
+    assert sum("magnitude" in name for name in tensors) == 3 * 7
 
 
 def test_more_layers_than_there_are_is_the_users_error(run_stage: Any) -> None:
