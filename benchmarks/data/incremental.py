@@ -1,4 +1,4 @@
-"""What a second run costs after a small change of the rows: filter, prompt and tokenize.
+"""What a second run costs after a small change: of files for ingest, of rows for the stages behind.
 
     python -m benchmarks.data.incremental --tokenizer FOLDER [--rows 20000] [--workers 2]
 
@@ -6,14 +6,18 @@ The rows are those of `benchmarks.data.filter`. A cold run fills the shards; the
 stages run again on 1 % more rows, on 1 % fewer, with one row edited, and with all rows in another
 order. Each is compared, file by file, with a cold run on the same rows: "same" says that all bytes
 agree. Stages run in one process with its workers, libraries loaded before; the share is that of the
-cold run on the same rows.
+cold run on the same rows. Ingest reads a copy of the standard library and of installed packages,
+with 1 % of the files edited.
 """
 
 import argparse
+import importlib.util
 import json
 import shutil
+import sysconfig
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from tasks.core.config import View, check
 from tasks.core.stage import Work
 from tasks.core.tables import GROUP_ROWS
 from tasks.filtering import STAGE as FILTER
+from tasks.ingestion import STAGE as INGEST
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
 
@@ -47,8 +52,9 @@ def main() -> None:
         inputs = {"base.tokenizer": tokenizer(given.tokenizer, folder / "tokenizer")}
         rows = pq.read_table(make_rows(folder, given.rows + given.rows // 100))
         inputs["ingest.executable"] = folder / "executable.parquet"
-        for stage in STAGES:
+        for stage in (INGEST, *STAGES):
             stage.load_run()
+        show_ingest(folder, given.workers)
         warm_up(rows.take(np.arange(0, len(rows), 20)), folder / "first", inputs, given.workers)
         first = rows.slice(0, given.rows)
         shards = folder / "shards"
@@ -72,6 +78,50 @@ def main() -> None:
             shutil.rmtree(folder / "fresh")
             same = contents(folder / "warm") == contents(folder / "reference")
             show(change, warm, sum(reference.values()), "yes" if same else "NO")
+
+
+def show_ingest(folder: Path, workers: int) -> None:
+    """Ingest, cold and after edits."""
+    code = folder / "code"
+    copy_code(code)
+    shards = folder / "ingest-shards"
+    cold, told = ingest(code, folder / "first", shards, workers)
+    print(f"ingest, {told['source_mb']:,.0f} MB: {cold:.2f} s, {told['source_mb'] / cold:.1f} MB/s")
+    files = sorted(code.rglob("*.py"))
+    for path in files[:: len(files) // (len(files) // 100)]:
+        with path.open("ab") as file:
+            file.write(b'\n\ndef added(x):\n    """Say x once more."""\n    return x\n')
+    warm, _ = ingest(code, folder / "second", shards, workers)
+    cold, _ = ingest(code, folder / "third", folder / "other-shards", workers)
+    names = ("rows.parquet", "unreadable.parquet", "executable.parquet")
+    second, third = ([(folder / n / f).read_bytes() for f in names] for n in ("second", "third"))
+    same = "yes" if second == third else "NO"
+    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {warm / cold:.1%}, same: {same}\n")
+
+
+def copy_code(folder: Path) -> None:
+    """The standard library and packages, Python files alone."""
+    roots = [Path(sysconfig.get_path("stdlib"))]
+    for name in ("networkx", "sympy", "scipy", "pandas"):
+        found = importlib.util.find_spec(name)
+        roots += [Path(p) for p in (found.submodule_search_locations or ())] if found else []
+    for root in roots:
+        for path in root.rglob("*.py"):
+            if "site-packages" not in path.relative_to(root).parts:
+                target = folder / root.name / path.relative_to(root)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+
+def ingest(code: Path, out: Path, shards: Path, workers: int) -> tuple[float, Mapping[str, float]]:
+    """Seconds of the stage ingest on a folder, and what it measured."""
+    (out / "scratch").mkdir(parents=True)
+    source = {"kind": "folder", "path": str(code), "licence": "MIT"}
+    config = check({"ingest": {"sources": [source]}, "hardware": {"workers": workers}})
+    work = Work(out, out / "scratch", shards, "benchmark")
+    begin = time.perf_counter()
+    summary = INGEST.load_run()(View(config, INGEST.reads, "ingest"), {}, work)
+    return time.perf_counter() - begin, summary.metrics
 
 
 def show(name: str, seconds: dict[str, float], cold: float | None, same: str) -> None:
