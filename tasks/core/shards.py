@@ -223,7 +223,7 @@ class Shards:
     def table(self, names: Sequence[str]) -> pa.Table:
         """Columns of the rows' values, in their order."""
         nothing = self._schema.empty_table().select(names)
-        parts = [self._table_of(piece).select(names) for piece in self._pieces]
+        parts = [_own_copy(self._table_of(piece).select(names)) for piece in self._pieces]
         return pa.concat_tables([nothing, *parts]).combine_chunks().take(pa.array(self._places))
 
     def counts(self) -> Counts:
@@ -289,6 +289,11 @@ def _whole_piece(descriptor: int, number: int, at: int, size: int) -> _Piece | N
     if crc32(os.pread(descriptor, end - table_at, table_at)) != checksum:
         return None
     return _Piece(number, table_at, table_at + table_bytes, end)
+
+
+def _own_copy(table: pa.Table) -> pa.Table:
+    """The same columns without the rest of what was read with them."""
+    return table.take(pa.array(np.arange(len(table))))
 
 
 def _taken(

@@ -37,7 +37,10 @@ VERDICTS = pa.schema(
         ("redactions", pa.string()),
         ("instruction", pa.binary(KEY_BYTES)),
         ("output", pa.binary(KEY_BYTES)),
-        ("bands", pa.binary()),  # band keys, 8 bytes each; none where near duplicates are allowed
+        (
+            "bands",
+            pa.large_binary(),
+        ),  # band keys, 8 bytes each; none where near duplicates are allowed
     ]
 )
 
