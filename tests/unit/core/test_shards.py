@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core import shards as module
+from tasks.core import upkeep
 from tasks.core.remembering import fill, opened
 from tasks.core.shard_folders import hold, old_folders
 from tasks.core.shards import SHARDS, Shards, Values, row_digests
@@ -184,3 +185,16 @@ def test_rows_of_other_columns_have_other_digests():
     one = row_digests(pa.table({"a": ["x\0", "x"], "b": ["y", "\0y"]}))
     assert len({tuple(row) for row in one.tolist()}) == 2
     assert SHARDS == 64
+
+
+def test_a_collection_leaves_the_shards_used_last(tmp_path):
+    told(tmp_path, TEXTS[:3], "a")
+    told(tmp_path, TEXTS[:3], "b")
+    (tmp_path / "artifacts" / ".shards").mkdir(parents=True)
+    (tmp_path / "shards").rename(tmp_path / "artifacts" / ".shards" / "filter")
+    garbage = upkeep.find_garbage(tmp_path / "artifacts", 0, 0, frozenset())
+    assert len(garbage.leftovers) == 1
+    upkeep.collect(tmp_path / "artifacts", garbage)
+    (tmp_path / "artifacts" / ".shards" / "filter").rename(tmp_path / "shards")
+    told(tmp_path, TEXTS[:3], "b")
+    assert CALLS == []
