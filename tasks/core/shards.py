@@ -14,7 +14,7 @@ the work again and nothing else.
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -40,17 +40,20 @@ Counts = NDArray[np.int64]
 
 def row_digests(table: pa.Table) -> Digests:
     """128 bits of each row's content, all columns (text, numbers or bytes) taken together."""
-    columns = [map(_text, column.to_pylist()) for column in table.columns]
     digest = bytearray()
-    for row in zip(*columns, strict=True):
+    for row in zip(*map(_texts, table.columns), strict=True):
         # with the lengths behind, no two rows make the same text
-        whole = "\0".join([*row, *(str(len(text)) for text in row)])
+        whole = "\0".join((*row, *map(str, map(len, row))))
         digest += blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return np.frombuffer(bytes(digest), dtype="<u8").reshape(-1, 2)
 
 
-def _text(value: object) -> str:
-    return blake2b(value).hexdigest() if isinstance(value, bytes) else str(value)
+def _texts(column: pa.ChunkedArray) -> Iterable[str]:
+    """The values of a column as texts; of bytes their digest."""
+    values = column.to_pylist()
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return ["" if value is None else blake2b(value).hexdigest() for value in values]
+    return values if pa.types.is_string(column.type) and not column.null_count else map(str, values)
 
 
 @dataclass(frozen=True)
