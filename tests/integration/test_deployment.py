@@ -50,6 +50,7 @@ def test_page_of_a_run_tells_the_story_also_when_all_was_cached(deployed):
         assert {key: kind for key, kind in found.items() if key not in bars} == {
             "plan": "markdown",
             "funnel": "table",
+            "funnel-picture": "markdown",
             "loss": "markdown",
             "verdict": "markdown",
             "metrics": "table",

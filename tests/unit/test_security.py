@@ -99,8 +99,10 @@ def test_only_folders_that_the_pipeline_made_are_asked_whether_their_code_is_tru
 def test_nothing_is_unpickled():
     loads = [c for c in calls() if (c[1], c[2]) == ("torch", "load")]
     assert [c for c in loads if c[3].get("weights_only") != "True"] == []
-    users = [p.name for p in CODE if re.search(r"^\s*(import|from) pickle", p.read_text(), re.M)]
-    assert users == ["spreading.py"]  # between the processes of one run, as a process pool does
+    pattern = re.compile(r"^\s*(import|from) pickle", re.M)
+    users = {str(p.relative_to(REPOSITORY)) for p in CODE if pattern.search(p.read_text())}
+    # between the processes of one run alone, as a process pool does
+    assert users <= {"flows/spreading.py", "tasks/core/overlap/tasks.py"}
 
 
 def test_a_checkpoint_that_holds_an_object_is_not_loaded(tmp_path):
