@@ -117,11 +117,13 @@ class Planner:
             for stage in pipeline
         }
         self._pipeline = {stage.name: stage for stage in pipeline}
+        self._past: dict[str, list[Manifest]] = {}
         self.artifacts: dict[str, Manifest] = {}
 
     def made(self, manifest: Manifest) -> None:
         """Tell that a stage's artifact is there now: the stages behind it rest on it."""
         self.artifacts[manifest.stage] = manifest
+        self._past.pop(manifest.stage, None)
 
     def plan(self) -> list[StagePlan]:
         """Verdicts for the selected stages, in order.
@@ -156,7 +158,7 @@ class Planner:
         if found.manifest and not forced:
             rows = expected.rows_out(found.manifest)
             return StagePlan(stage, HIT, (), key, parts, found.manifest, 0.0, rows)
-        earlier = self._store.recent(stage.name)
+        earlier = self._earlier(stage.name)
         close = found.manifest or nearest(parts, earlier)
         if forced:
             causes: tuple[Cause, ...] = (Cause("forced", stage.name),)
@@ -211,10 +213,17 @@ class Planner:
             now: float | None = expected.rows_out(made)
             if made is None and upstream in before:
                 now = before[upstream].expected_rows
-            then = expected.rows_out(self._store.with_output(upstream, output, digest))
+            past = self._earlier(upstream)
+            then = next((expected.rows_out(m) for m in past if m.outputs.get(output) == digest), 0)
             if now and then:
                 return now / then
         return 1.0
+
+    def _earlier(self, name: str) -> list[Manifest]:
+        """The last artifacts of a stage, read once for all that is asked of them."""
+        if name not in self._past:
+            self._past[name] = self._store.recent(name)
+        return self._past[name]
 
     def _artifact(self, name: str, before: Mapping[str, StagePlan]) -> Manifest | None:
         """The artifact of an earlier stage that this plan rests on, if it is there."""
@@ -240,7 +249,7 @@ class Planner:
         self, stage: Stage, own: Parts, unknown: list[str], before: Mapping[str, StagePlan]
     ) -> StagePlan:
         """The verdict behind a stage that runs: MAYBE, or RUN if something of its own changed."""
-        earlier = self._store.recent(stage.name)
+        earlier = self._earlier(stage.name)
         close = nearest(own, earlier)
         causes = difference(own, close)
         if close is not None:
