@@ -6,6 +6,8 @@ measuring.py       everything that needs the models
 metrics.py         losses and right tokens of held-out rows, one joined window at a time
 token_accuracy.py  the share of right tokens, as an `evaluate.Metric`
 generation.py      continuation of many prompts
+batching.py        rows that hand their places on
+picking.py         the next token, likeliest or drawn
 slots.py           its key-value cache
 stepping.py        its steps, recorded on a GPU
 memory.py          texts and verdicts, remembered from run to run
@@ -14,7 +16,8 @@ infilling.py       a line of a known text to fill in
 sets.py            the user's own sets
 verdicts.py        answers and tests -> verdicts, in the sandbox, after a self-test
 pair.py            base and tuned model in one load
-samples.py         both models' texts: held-out prompts for reading, problems for judging
+writing.py         both models at work, with their memories
+samples.py         what they are asked: prompts for reading, problems for judging
 clock.py           seconds, tokens and memory of each part
 files.py           the artifact's files
 results.py         what was measured, as plain values

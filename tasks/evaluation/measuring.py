@@ -14,13 +14,13 @@ from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.windows import Windows
 from tasks.evaluation import metrics, samples
 from tasks.evaluation.clock import Clock
-from tasks.evaluation.generation import Sampling
 from tasks.evaluation.humaneval import Problem
 from tasks.evaluation.pair import Pair
+from tasks.evaluation.picking import Sampling
 from tasks.evaluation.preparing import Ready
 from tasks.evaluation.results import Evaluation, ProblemResult, RowSet
-from tasks.evaluation.samples import Decoding, Writers
 from tasks.evaluation.verdicts import Memories
+from tasks.evaluation.writing import Decoding, Writers
 
 HELD_OUT, UNTOUCHED = "held-out", "untouched code"
 

@@ -18,7 +18,7 @@ from tasks.core.closure import closure
 from tasks.core.keys import canonical, version
 from tasks.core.memo import Memo
 from tasks.core.store import KEY_DIGITS
-from tasks.evaluation.generation import Generated
+from tasks.evaluation.batching import Generated
 
 GENERATION = "tasks.evaluation.generation:generate"
 SANDBOX = "tasks.core.sandbox.runner:Sandbox"

@@ -13,7 +13,9 @@ from tasks.core.progress import report
 from tasks.core.trust import is_trusted
 from tasks.core.windows import Window
 from tasks.evaluation import generation, metrics
+from tasks.evaluation.batching import Generated
 from tasks.evaluation.clock import Clock
+from tasks.evaluation.picking import GREEDY, Sampling
 from tasks.evaluation.results import RowResult
 
 BASE, TUNED = "base", "tuned"
@@ -110,11 +112,11 @@ class Pair:
         max_new_tokens: int,
         batch: int | None,
         stops: Sequence[tuple[int, ...]],
-        sampling: generation.Sampling = generation.GREEDY,
+        sampling: Sampling = GREEDY,
         names: Sequence[str] | None = None,
         complete: Callable[[int, str], bool] | None = None,
-        done: Callable[[int, generation.Generated], None] = lambda index, generated: None,
-    ) -> list[generation.Generated]:
+        done: Callable[[int, Generated], None] = lambda index, generated: None,
+    ) -> list[Generated]:
         """What one of the two writes after each prompt.
 
         Args:

@@ -4,32 +4,17 @@ Every text is looked up in the models' memories first; only what is new is gener
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from tasks.core import templates
-from tasks.core.marks import mark
-from tasks.core.progress import report
 from tasks.evaluation import generation, humaneval, infilling
-from tasks.evaluation.clock import Clock
-from tasks.evaluation.generation import GREEDY, Generated, Sampling
 from tasks.evaluation.humaneval import Problem
 from tasks.evaluation.infilling import Hole
-from tasks.evaluation.memory import (
-    GENERATION,
-    LIBRARIES,
-    Memory,
-    from_plain,
-    key_of,
-    maker,
-    to_plain,
-)
 from tasks.evaluation.metrics import rank
-from tasks.evaluation.pair import BASE, TUNED, Pair
 from tasks.evaluation.results import (
     ANSWER,
     INFILLING,
@@ -40,7 +25,7 @@ from tasks.evaluation.results import (
     Sample,
 )
 from tasks.evaluation.sets import Line
-from tasks.evaluation.verdicts import Memories
+from tasks.evaluation.writing import Decoding, Writers
 
 _INFILLING_TOKENS = 96  # a line is shorter
 
@@ -53,124 +38,6 @@ class Prompt:
     project: str
     prompt: str
     completion: str
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How texts are generated.
-
-    Attributes:
-        max_new_tokens: Tokens to write at most.
-        batch: Prompts continued together; None: as many as memory holds.
-        stops: Token sequences that end an answer.
-        marker: Text that ends an answer, however it is cut into tokens; "" none.
-        attempts: Answers to each prompt.
-        sampling: How tokens are picked.
-    """
-
-    max_new_tokens: int
-    batch: int | None
-    stops: tuple[tuple[int, ...], ...]
-    marker: str = ""
-    attempts: int = 1
-    sampling: Sampling = GREEDY
-
-    @classmethod
-    def of(
-        cls, tokenizer: Any, template: str, max_new_tokens: int, batch: int | None
-    ) -> "Decoding":
-        """One greedy answer, which ends at EOS and where the template says that it does."""
-        end = mark("end") if template == "chat" else templates.end_of(template)
-        stops = generation.stop_sequences(tokenizer, end)
-        return cls(max_new_tokens, batch, stops, "" if template == "chat" else end)
-
-
-class Writers:
-    """Base and tuned model at work.
-
-    Attributes:
-        pair: Both models.
-        memories: What each has written before.
-        clock: Takes the costs.
-    """
-
-    def __init__(self, pair: Pair, clock: Clock, memories: Memories | None = None) -> None:
-        self.pair, self.clock = pair, clock
-        self.memories = memories or {who: Memory(None) for who in (BASE, TUNED)}
-
-    def write(
-        self,
-        texts: Sequence[str],
-        decoding: Decoding,
-        label: str,
-        complete: Callable[[int, str], bool] | None = None,
-        rule: str = "",
-    ) -> tuple[list[tuple[Attempt, ...]], list[tuple[Attempt, ...]]]:
-        """What base and tuned model write after each text, `decoding.attempts` times.
-
-        Args:
-            texts: Prompts.
-            decoding: How.
-            label: Of progress and cost.
-            complete: Asked with (index of the text, answer so far): is this enough?
-            rule: Name of what `complete` does, for the memory.
-        """
-        prompts = generation.encode(self.pair.tokenizer, texts)
-        base, tuned = (
-            self._answers(who, prompts, decoding, f"{label}, {who}", complete, rule)
-            for who in (BASE, TUNED)
-        )
-        return base, tuned
-
-    def _answers(
-        self,
-        who: str,
-        prompts: Sequence[list[int]],
-        decoding: Decoding,
-        title: str,
-        complete: Callable[[int, str], bool] | None,
-        rule: str,
-    ) -> list[tuple[Attempt, ...]]:
-        memory, each = self.memories[who], decoding.attempts
-        how = {**asdict(decoding), "attempts": 0, "rule": rule}  # how many there are changes none
-        made_by = [memory.model, maker(GENERATION, LIBRARIES)]
-        wanted = [(i, n) for i in range(len(prompts)) for n in range(each)]
-        keys = [key_of(by=made_by, prompt=prompts[i], how=how, attempt=n) for i, n in wanted]
-        found = {key: from_plain(raw) for key, raw in memory.get(keys).items()}
-        new = [at for at, key in enumerate(keys) if key not in found]
-        before, tokens = len(wanted) - len(new), 0
-        report(title, before, len(wanted))
-
-        def done(index: int, written: Generated) -> None:
-            nonlocal tokens
-            tokens += written.tokens
-            found[keys[new[index]]] = written
-            memory.put({keys[new[index]]: to_plain(written)})
-            report(title, len(found), len(set(keys)), f"{tokens:,} tokens")
-
-        again = f" ({before:,} of {len(wanted):,} remembered)" if before else ""
-        with self.clock.measure(f"generation, {title}{again}") as part:
-            self.pair.generate(
-                who,
-                [prompts[wanted[at][0]] for at in new],
-                max_new_tokens=decoding.max_new_tokens,
-                batch=decoding.batch,
-                stops=decoding.stops,
-                sampling=decoding.sampling,
-                names=[f"{key_of(prompt=prompts[wanted[at][0]])} {wanted[at][1]}" for at in new],
-                complete=complete and (lambda index, text: complete(wanted[new[index]][0], text)),
-                done=done,
-            )
-            part.tokens = tokens
-        attempts = [self._attempt(found[key], decoding.marker) for key in keys]
-        return [tuple(attempts[i * each : (i + 1) * each]) for i in range(len(prompts))]
-
-    def _attempt(self, written: Generated, marker: str) -> Attempt:
-        """The marker may have come in other tokens than expected; it ends the answer all the
-        same."""
-        text = self.pair.text(written.ids)
-        kept = until(marker, text)
-        return Attempt(kept, written.tokens, stopped=written.stopped or len(kept) < len(text))
 
 
 def projects(path: Path) -> dict[str, str]:
@@ -307,8 +174,3 @@ def _same(one: str, other: str) -> bool:
     lines = ([line.rstrip() for line in text.strip().splitlines()] for text in (one, other))
     first, second = lines
     return first == second
-
-
-def until(marker: str, text: str) -> str:
-    """Text before the end marker; all of it where there is none."""
-    return text.split(marker, 1)[0] if marker else text

@@ -9,7 +9,7 @@ from transformers import StableLmConfig
 
 from benchmarks import random_model
 from tasks.core.errors import PipelineError
-from tasks.evaluation import generation, slots
+from tasks.evaluation import batching, generation, picking, slots
 from tasks.evaluation.generation import generate
 from tasks.evaluation.pair import BASE, TUNED, Pair
 
@@ -57,7 +57,7 @@ def test_a_stop_sequence_ends_an_answer_and_is_left_out(pair: Pair) -> None:
     stop = whole[3:5]
     first = next(i for i in range(len(whole)) if whole[i : i + 2] == stop)
     stopped = run(pair, stops=(stop,))[0]
-    assert stopped == generation.Generated(whole[:first], first + 2, stopped=True)
+    assert stopped == batching.Generated(whole[:first], first + 2, stopped=True)
 
 
 def test_a_part_of_a_stop_sequence_ends_nothing(pair: Pair) -> None:
@@ -122,13 +122,13 @@ def test_with_room_for_more_rows_later_the_texts_are_the_same(
     rows = []
     # two rows of the long prompt's width, eight of the others'
     monkeypatch.setattr(generation, "room_tokens", lambda model, cap: (512, 99))
-    whole = generation.Slots.reshape
+    whole = batching.Slots.reshape
 
     def reshape(slots: Any, keep: Any, count: int, longest: int) -> None:
         rows.append(count)
         whole(slots, keep, count, longest)
 
-    monkeypatch.setattr(generation.Slots, "reshape", reshape)
+    monkeypatch.setattr(batching.Slots, "reshape", reshape)
     found = run(pair, prompts, new=20, batch=None)
     assert [g.ids for g in found] == [naive(pair, p, 20) for p in prompts]
     assert max(rows) > 2
@@ -138,7 +138,7 @@ def test_a_promise_of_memory_that_was_not_kept_costs_rows_and_no_answer(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
-    step = generation.Step.__call__
+    step = batching.Step.__call__
 
     def full(self: Any, *arguments: Any) -> Any:
         tried.append(self._slots.rows)
@@ -147,7 +147,7 @@ def test_a_promise_of_memory_that_was_not_kept_costs_rows_and_no_answer(
         return step(self, *arguments)
 
     plain = run(pair)
-    monkeypatch.setattr(generation.Step, "__call__", full)
+    monkeypatch.setattr(batching.Step, "__call__", full)
     assert run(pair, batch=4) == plain
     assert tried[:3] == [4, 2, 1]
 
@@ -156,26 +156,26 @@ def test_no_room_for_one_row_is_said(pair: Pair, monkeypatch: pytest.MonkeyPatch
     def full(self: Any, *arguments: Any) -> Any:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(generation.Step, "__call__", full)
+    monkeypatch.setattr(batching.Step, "__call__", full)
     with pytest.raises(PipelineError, match="no room for one text of 8 tokens and 8 new ones"):
         run(pair, batch=1)
 
 
 def test_drawn_texts_hang_on_seed_and_name_and_not_on_the_batch(pair: Pair) -> None:
-    sampling = generation.Sampling(temperature=1.0, seed=3)
+    sampling = picking.Sampling(temperature=1.0, seed=3)
     one, five = (run(pair, batch=n, sampling=sampling) for n in (1, 5))
     assert one == five
-    assert one != run(pair, batch=1, sampling=generation.Sampling(temperature=1.0, seed=4))
+    assert one != run(pair, batch=1, sampling=picking.Sampling(temperature=1.0, seed=4))
     named = run(pair, [PROMPTS[0]] * 3, sampling=sampling, names=["a", "b", "a"])
     assert named[0] == named[2] != named[1]
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.tensor([0.5, 0.3, 0.2]).log().repeat(4000, 1)
-    picked = generation._Picker(generation.Sampling(1.0), None)(logits, range(4000))
+    picked = picking.Picker(picking.Sampling(1.0), None)(logits, range(4000))
     shares = [picked.count(token) / 4000 for token in range(3)]
     assert shares == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
-    cut = generation._Picker(generation.Sampling(1.0, top_p=0.6), None)(logits, range(4000))
+    cut = picking.Picker(picking.Sampling(1.0, top_p=0.6), None)(logits, range(4000))
     assert set(cut) == {0, 1}
 
 

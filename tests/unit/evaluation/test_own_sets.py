@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tasks.core.errors import PipelineError
 from tasks.core.marks import FIM, mark
-from tasks.evaluation import generation, humaneval, infilling, pair
+from tasks.evaluation import humaneval, infilling, pair
+from tasks.evaluation.batching import Generated
 
 RunStage = Callable[..., tuple[Any, Path]]
 WORDS = {
@@ -60,7 +61,7 @@ def solving(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             asked = self.text(ids)
             text = next((a for word, a in answers.items() if word in asked and who == "tuned"), "?")
             written = tuple(self.tokenizer(text)["input_ids"])
-            settings["done"](index, generation.Generated(written, len(written), True))
+            settings["done"](index, Generated(written, len(written), True))
 
     assert real is not None
     monkeypatch.setattr(pair.Pair, "generate", generate)

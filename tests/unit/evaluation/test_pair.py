@@ -10,8 +10,10 @@ import torch
 from tasks.core.modeling import load_model
 from tasks.evaluation import pair as pairs
 from tasks.evaluation import samples
+from tasks.evaluation.batching import Generated
 from tasks.evaluation.clock import Clock
 from tasks.evaluation.pair import BASE, Pair
+from tasks.evaluation.writing import Decoding, Writers
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -53,15 +55,15 @@ def test_an_answer_ends_at_a_marker_that_came_in_other_tokens(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = tuple(pair.tokenizer("x = 1\n\n#")["input_ids"] + pair.tokenizer("## End y")["input_ids"])
-    written = pairs.generation.Generated(ids, len(ids), stopped=False)
+    written = Generated(ids, len(ids), stopped=False)
     monkeypatch.setattr(pair, "generate", lambda *a, done, **settings: done(0, written))
     prompts = [samples.Prompt("row", "project", "p", "x = 1\n\n### End")]
-    decoding = samples.Decoding(8, 1, (), "### End")
-    (sample,) = samples.read(samples.Writers(pair, Clock()), prompts, "instruction", decoding)
+    decoding = Decoding(8, 1, (), "### End")
+    (sample,) = samples.read(Writers(pair, Clock()), prompts, "instruction", decoding)
     assert (sample.base.text, sample.base.stopped) == ("x = 1\n\n", True)
     assert sample.reference == "x = 1"
 
 
 def test_the_completion_template_has_no_end_marker(pair: Pair) -> None:
-    decoding = samples.Decoding.of(pair.tokenizer, "completion", 8, 1)
+    decoding = Decoding.of(pair.tokenizer, "completion", 8, 1)
     assert decoding.stops == ((pair.tokenizer.eos_token_id,),)
