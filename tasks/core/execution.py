@@ -76,6 +76,7 @@ def execute(
     with store.working(stage.name, key, waiting) as work:
         found = store.find(stage.name, key).manifest
         if found and not forced:
+            shutil.rmtree(work.out.parent, ignore_errors=True)  # made for nothing
             return found
         manifest = store.finished(work)
         if manifest is None:

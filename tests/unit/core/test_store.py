@@ -149,6 +149,7 @@ def test_execute_takes_what_another_process_made_meanwhile(pipeline, toy):
     toy.RUNS.clear()
     execute(plan, check({"hardware": {"device": "cpu"}}), pipeline.store, {})
     assert toy.RUNS == []
+    assert list((pipeline.store.root / ".work").glob("*")) == []
 
 
 def test_publishing_moves_the_files_and_copies_none(pipeline, toy, monkeypatch):
