@@ -17,7 +17,7 @@ test: setup sandbox check ## everything that runs without a GPU
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
 	@exec $(BIN)/finetune serve --port $(PORT)
 
-test-servers: setup sandbox ## schedules, cancelling and stopping on real Prefect servers; ten minutes
+test-servers: setup sandbox ## schedules, kills, two runs at once on real Prefect servers; two versions of Prefect; fifteen minutes
 	$(BIN)/python -m pytest -m servers
 
 check: setup ## lint, format, types
