@@ -92,8 +92,6 @@ def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
         servers.call(served.env, "prefect", "flow-run", "cancel", run)
         ended = served.wait_for_state(run, ["CANCELLED", "FAILED", "CRASHED"])
         assert ended["type"] == "CANCELLED", ended
-        said = " ".join(servers.log_lines(served.env, run))
-        assert "training was stopped at step" in said
         cancelled_at = served.checkpoints()
         assert cancelled_at
 
