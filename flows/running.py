@@ -12,6 +12,7 @@ from flows.session import Request, Session, open_session
 from flows.watching import watched
 from tasks.bridge import run_stage
 from tasks.core import progress, runs
+from tasks.core.champion import history, taken_back
 from tasks.core.errors import PipelineError
 from tasks.core.execution import execute
 from tasks.core.manifest import Manifest
@@ -71,15 +72,23 @@ class Runner:
         return {name: str(self._session.store.folder(name, m.key)) for name, m in made.items()}
 
     def promote_improvement(self) -> None:
-        """Make the merged model the champion if it is shown to be better and this run is to."""
+        """Make the merged model the champion if it is shown to be better and this run is to.
+
+        A model that a person took back is not handed over again by a schedule.
+        """
         made = self._session.planner.artifacts
         if PROMOTES not in flow_run.tags or "merge" not in made:
             return
         from flows.champion import promote
 
+        key = made["merge"].key
         try:
+            if back := taken_back(history(self._session.store.root), key):
+                why = f' ("{back.why}")' if back.why else ""
+                progress.say(f"not promoted: the model was rolled back on {back.when}{why}")
+                return
             promote(self._request, force=False, because="")
-            progress.say(f"promoted: merge/{made['merge'].key[:KEY_DIGITS]} is the champion")
+            progress.say(f"promoted: merge/{key[:KEY_DIGITS]} is the champion")
         except PipelineError as refused:
             progress.say(f"not promoted: {refused.problem}")
 

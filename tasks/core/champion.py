@@ -137,6 +137,21 @@ def standing(entries: Sequence[Entry]) -> list[Entry]:
     return pile
 
 
+def taken_back(entries: Sequence[Entry], key: str) -> Entry | None:
+    """The rollback that took a model down, unless it was promoted again since.
+
+    Args:
+        entries: Every change, oldest first.
+        key: Of the model's artifact.
+    """
+    for entry in reversed(entries):
+        if entry.action == PROMOTE and entry.key == key:
+            return None
+        if entry.action == ROLLBACK and entry.beaten == key:
+            return entry
+    return None
+
+
 def current(store: Store) -> Entry | None:
     """The champion, None if there is none; the link is set right if a kill left it behind."""
     with _alone(store):

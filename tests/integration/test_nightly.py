@@ -92,7 +92,8 @@ def test_trainings_never_share_the_gpu_whoever_starts_them(deployed):
     changes = ["train.max_steps=15", "hardware.device=auto"]
     only = servers.STAGES[:6]
     log = folder / "worker.log"
-    other = env | {"FINETUNE_HOME": str(folder / "other")}
+    # a service and a terminal can have different ones
+    other = env | {"FINETUNE_HOME": str(folder / "other"), "TMPDIR": str(folder)}
     command = ["finetune", "run", "--profile", str(profile)]
     command += [word for stage in only for word in ("--only", stage)]
     command += [word for change in changes for word in ("--set", change)]
@@ -125,7 +126,15 @@ def rows(tmp_path):
     return file, lambda: file.write_text("".join(lines))
 
 
-def test_nightly_promotes_has_nothing_to_do_and_goes_on_with_new_rows(deployed, rows):
+def champion(env):
+    """(key of the champion's artifact, how many changes are on record)."""
+    told = json.loads(servers.call(env, "finetune", "champion", "--json"))
+    return told["champion"]["key"], len(told["history"])
+
+
+def test_nightly_promotes_has_nothing_to_do_goes_on_with_new_rows_and_leaves_a_rollback(
+    deployed, rows
+):
     env, folder, profile = deployed
     file, add_rows = rows
     changes = ["train.max_steps=20", "train.learning_rate=0.02", "evaluate.probe_problems=0"]
@@ -137,23 +146,37 @@ def test_nightly_promotes_has_nothing_to_do_and_goes_on_with_new_rows(deployed, 
         first, second = (
             wait_for_end(env, [submit(env, "nightly", parameters)], log)[0] for _ in range(2)
         )
+        promoted, _ = champion(env)
         add_rows()
         (third,) = wait_for_end(env, [submit(env, "nightly", parameters)], log)
         again = [*changes, source, "evaluate.max_new_tokens=9"]
         run = ["prefect", "deployment", "run", "finetune/local-gpu", "--watch"]
         run += ["-p", f"profile={profile}", "-p", f"overrides={json.dumps(again)}"]
         servers.call(env, *run, "-p", 'only=["evaluate"]')
+        evaluated = servers.flow_runs(env)[-1]
+
+        # a person takes the newest model back; the next night leaves it at that
+        same = ["--profile", str(profile)]
+        same += [word for change in [*changes, source] for word in ("--set", change)]
+        servers.call(env, "finetune", "promote", *same, "--force", "--because", "a test")
+        servers.call(env, "finetune", "rollback", "--because", "answers got shorter")
+        after_rollback = champion(env)
+        (fourth,) = wait_for_end(env, [submit(env, "nightly", parameters)], log)
     said = servers.log_lines(env, first["id"])
     assert any(text.startswith("promoted: merge/") for text in said), said
-    champion = folder / "home" / "artifacts" / "champion"
-    assert (champion / "model" / "config.json").is_file()
+    link = folder / "home" / "artifacts" / "champion"
+    assert (link / "model" / "config.json").is_file()
+    assert "Nothing to do" in fourth["state"]["message"]
+    said = servers.log_lines(env, fourth["id"])
+    assert any("not promoted: the model was rolled back" in text for text in said), said
+    assert champion(env) == after_rollback
+    assert after_rollback[0] == promoted
     assert "Nothing to do" in second["state"]["message"]
     assert second["total_run_time"] < 20
     told = [x for x in servers.log_lines(env, third["id"]) if "goes on from the champion" in x]
     assert len(told) == 1, servers.log_lines(env, third["id"])
     assert "champion: 0 new rows" not in told[0]
-    newest = servers.flow_runs(env)[-1]
-    assert servers.task_states(env, newest["id"]) == {"evaluate": "Completed"}
+    assert servers.task_states(env, evaluated["id"]) == {"evaluate": "Completed"}
 
 
 def test_a_run_that_a_person_has_to_mend_ends_with_two_lines_and_no_traceback(deployed):

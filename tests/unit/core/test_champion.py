@@ -55,6 +55,18 @@ def test_history_keeps_every_change_with_when_and_what_it_beat(pipeline, two):
     assert all(e.when.endswith("+00:00") for e in entries)
 
 
+def test_a_model_is_taken_back_until_a_person_promotes_it_again(pipeline, two):
+    champions.rollback(pipeline.store, "too slow")
+
+    def taken_back(entry):
+        return champions.taken_back(champions.history(pipeline.store.root), entry.key)
+
+    assert taken_back(two[0]).why == "too slow"
+    assert taken_back(two[1]) is None
+    champions.promote(pipeline.store, two[0])
+    assert taken_back(two[0]) is None
+
+
 def test_promoting_the_champion_again_changes_nothing(pipeline, two):
     assert champions.promote(pipeline.store, two[0]) is False
     assert len(champions.history(pipeline.store.root)) == 2
