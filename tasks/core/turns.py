@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,8 @@ from tasks.core.progress import say
 from tasks.core.settings.hardware import HardwareSettings
 
 POLL_S = 2.0
+# not the TMPDIR of whoever runs: a service and a terminal may have different ones
+LOCK_FOLDER = Path("/tmp")
 
 
 @contextmanager
@@ -41,9 +42,7 @@ def gpu_turn(hardware: HardwareSettings) -> Iterator[None]:
     if hardware.device == "cpu":
         yield
         return
-    path = Path(tempfile.gettempdir()) / f"finetune-gpu-{os.getuid()}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with (LOCK_FOLDER / f"finetune-gpu-{os.getuid()}.lock").open("a") as file:
         _wait(
             lambda: "" if _took(file) else "another run holds the GPU; waiting for it",
             hardware.wait_minutes,

@@ -3,10 +3,8 @@
 import fcntl
 import os
 import signal
-import tempfile
 import time
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
@@ -33,7 +31,7 @@ class Said:
 @pytest.fixture
 def said(monkeypatch, tmp_path):
     monkeypatch.setattr(turns, "POLL_S", 0.01)
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(turns, "LOCK_FOLDER", tmp_path)
     told = Said()
     with sink(told):
         yield told
@@ -69,7 +67,7 @@ def test_quiet_hours_are_waited_for_and_told(said, monkeypatch):
 
 
 def lock_file():
-    return Path(tempfile.gettempdir()) / f"finetune-gpu-{os.getuid()}.lock"
+    return turns.LOCK_FOLDER / f"finetune-gpu-{os.getuid()}.lock"
 
 
 def test_a_gpu_that_stays_taken_is_given_up_with_the_limit(said):
