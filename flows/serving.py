@@ -1,8 +1,8 @@
 """`finetune serve`: Prefect server, work pool with one slot, deployments and worker together.
 
-In the foreground, until Ctrl-C or SIGTERM. What it started it ends by its id: the running flow
-first, which writes a checkpoint and tells the server its state, then worker and server. A server
-that answers on the port already is used and left alone.
+In the foreground, until Ctrl-C, SIGTERM or the end of its terminal. What it started it ends by its
+id: the running flow first, which writes a checkpoint and tells the server its state, then worker
+and server. A server that answers on the port already is used and left alone.
 """
 
 import contextlib
@@ -29,12 +29,13 @@ HOST = "127.0.0.1"
 START_S = 180.0  # a first start makes the database
 CHECKPOINT_S = 90.0  # that a running flow gets to write one
 END_S = 15.0
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: its terminal was closed
 # what a child needs to see; a server or worker of its own is told by its command line
 SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 class _StopError(Exception):
-    """Ctrl-C or SIGTERM came."""
+    """Ctrl-C, SIGTERM or SIGHUP came."""
 
 
 def serve(port: int) -> int:
@@ -181,7 +182,7 @@ def _end(running: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into `_StopError`; the ones after it are passed over."""
+    """Turn the first of `STOPS` into `_StopError`; the ones after it are passed over."""
     seen = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -190,7 +191,7 @@ def _stoppable() -> Iterator[None]:
             seen = True
             raise _StopError
 
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, stop) for n in STOPS}
     try:
         yield
     finally:
@@ -254,5 +255,6 @@ def prefect_command() -> str:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal."""
-    print(text, flush=True)
+    """Tell the person at the terminal, as long as it is there."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
