@@ -5,8 +5,11 @@ dead runs left, and sets up pool and deployments. It starts and installs nothing
 """
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from tasks.core.errors import PipelineError
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,7 @@ def checks() -> tuple[Check, ...]:
 def doctor(fix: bool, as_json: bool) -> int:
     """Look, tell, and with `fix` mend; 0 if nothing is wrong (any more), else 1."""
     findings = [finding for check in checks() for finding in check()]
-    mended = [f for f in findings if fix and f.fix is not None]
-    for finding in mended:
-        if finding.fix is not None:
-            finding.fix()
+    mended = [f for f in findings if fix and _is_mended(f)]
     if as_json:
         print(json.dumps([_row(f, f in mended) for f in findings], indent=2))
     else:
@@ -57,10 +57,23 @@ def doctor(fix: bool, as_json: bool) -> int:
             if finding in mended:
                 print("  mended")
             else:
-                print(f"  {finding.remedy}{'  (--fix does it)' if finding.fix else ''}")
+                hint = "  (--fix does it)" if finding.fix and not fix else ""
+                print(f"  {finding.remedy}{hint}")
         left = len(findings) - len(mended)
         print(f"{len(findings)} found, {len(mended)} mended." if left else _well(len(mended)))
     return 1 if len(findings) > len(mended) else 0
+
+
+def _is_mended(finding: Finding) -> bool:
+    """Apply a finding's remedy; one that fails is told and keeps no other from being tried."""
+    if finding.fix is None:
+        return False
+    try:
+        finding.fix()
+    except (PipelineError, OSError) as error:
+        print(f"{finding.name}: could not be mended: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _well(mended: int) -> str:

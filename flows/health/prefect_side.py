@@ -47,20 +47,24 @@ def prefect_side() -> list[Finding]:
             )
         ]
     api = Api(url, PREFECT_API_AUTH_STRING.value() or "")
+    found: list[Finding] = []
     try:
-        version = api.call("/admin/version")
+        found += version_differs(api.call("/admin/version"), prefect.__version__)
+        return [*found, *_pool(api), *_runs(api, url)]
     except urllib.error.HTTPError as error:
-        return [
-            Finding(
-                "server",
-                f"the server at {url} answers {error.code}",
-                "Set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING.",
-            )
-        ]
+        return [*found, _refused(url, error.code)]
+    except ValueError:
+        return [Finding("server", f"what answers at {url} is no Prefect server", f"{SERVE}.")]
     except OSError as error:
         return [Finding("server", f"no server answers at {url}: {error}", f"{SERVE}.")]
-    found = version_differs(version, prefect.__version__)
-    return [*found, *_pool(api), *_runs(api, url)]
+
+
+def _refused(url: str, code: int) -> Finding:
+    """A server that wants a password, or knows a question of this version not."""
+    remedy = "Start a server from this environment (`finetune serve`)."
+    if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        remedy = "Set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING."
+    return Finding("server", f"the server at {url} answers {code}", remedy)
 
 
 def version_differs(server: str, here: str) -> list[Finding]:
@@ -148,7 +152,8 @@ def _pool(api: Api) -> list[Finding]:
                 f"prefect worker start --pool {name}, or `finetune serve`.",
             )
         )
-    deployed = {d["name"] for d in api.call("/deployments/filter", {})}
+    ours = {"flows": {"name": {"any_": ["finetune"]}}}
+    deployed = {d["name"] for d in api.call("/deployments/filter", ours)}
     if missing := sorted({"local-gpu", "nightly"} - deployed):
         found.append(
             Finding(

@@ -134,14 +134,14 @@ def test_a_worker_that_is_not_there_is_found_until_it_is(running, look, tmp_path
 
 @pytest.fixture
 def old_server():
-    """A server that knows nothing: (its address, the version that it tells, as a list)."""
-    version = ["3.1.0"]
+    """A server that knows nothing: (its address, what it tells for its version, as a list)."""
+    version = [json.dumps("3.1.0")]
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps(version[0]).encode())
+            self.wfile.write(version[0].encode())
 
         def do_POST(self):
             self.send_response(200)
@@ -168,8 +168,19 @@ def test_a_server_of_another_version_is_found_until_it_is_the_same(
     with temporary_settings({PREFECT_API_URL: url}):
         found = {finding.name: finding for finding in prefect_side.prefect_side()}
         assert "3.1.0" in found["version"].problem
-        version[0] = prefect.__version__
+        version[0] = json.dumps(prefect.__version__)
         assert "version" not in {finding.name for finding in prefect_side.prefect_side()}
+
+
+def test_another_program_on_the_servers_port_is_told_apart(old_server, tmp_path, monkeypatch):
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    url, told = old_server
+    told[0] = "<html>Hello.</html>"
+    with temporary_settings({PREFECT_API_URL: url}):
+        (finding,) = prefect_side.prefect_side()
+    assert f"what answers at {url} is no Prefect server" in finding.problem
 
 
 def test_no_server_is_found_with_the_command_that_starts_one():

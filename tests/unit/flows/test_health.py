@@ -10,6 +10,7 @@ import pytest
 
 from flows import doctor as doctors
 from flows.health import machine, prefect_side
+from tasks.core.errors import PipelineError
 from tasks.core.sandbox import levels
 
 Usage = namedtuple("Usage", "total used free")
@@ -145,6 +146,20 @@ def test_doctor_tells_and_mends_only_when_asked(one_fault, capsys):
     assert not one_fault.exists()
     assert doctors.doctor(fix=False, as_json=False) == 0
     assert capsys.readouterr().out.endswith("All is well.\n")
+
+
+def test_a_remedy_that_fails_is_told_and_the_others_are_applied(one_fault, monkeypatch, capsys):
+    def fails():
+        raise PipelineError("prefect deploy failed", "Look at the server.")
+
+    hopeless = doctors.Finding("deployments", "are not there", "Deploy.", fails)
+    (look,) = doctors.checks()
+    monkeypatch.setattr(doctors, "checks", lambda: (lambda: [hopeless], look))
+    assert doctors.doctor(fix=True, as_json=False) == 1
+    told = capsys.readouterr()
+    assert "deployments: could not be mended: prefect deploy failed" in told.err
+    assert "2 found, 1 mended." in told.out
+    assert not one_fault.exists()
 
 
 def test_every_finding_of_a_real_machine_has_a_remedy(root):
