@@ -1,6 +1,7 @@
 # The environment of the lock file, for a docker or Kubernetes work pool; see docs/operations.md.
 FROM python:3.11-slim-bookworm
-RUN apt-get update && apt-get install -y --no-install-recommends bubblewrap git \
+# bubblewrap: sandbox for generated code; git: sources of kind git; gcc: Triton builds its launchers with it
+RUN apt-get update && apt-get install -y --no-install-recommends bubblewrap git gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/finetune
 COPY requirements.lock requirements-demo.lock ./

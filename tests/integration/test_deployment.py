@@ -1,8 +1,10 @@
 """The README, on a real Prefect server: pool, deploy, worker, run, and again from the cache."""
 
+import re
 import time
 
 import pytest
+import yaml
 
 from tests.conftest import write_small_profile
 from tests.integration import servers
@@ -73,3 +75,28 @@ def test_a_secret_of_the_environment_is_written_nowhere(deployed):
     time.sleep(2)  # logs are sent in batches
     hiding = [p for p in folder.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
     assert hiding == []
+
+
+PAGE = (servers.REPOSITORY / "docs" / "operations.md").read_text().partition("## Elsewhere")[2]
+
+
+@pytest.mark.parametrize("pool", ["docker-gpu", "kubernetes-gpu"])
+def test_pools_elsewhere_are_made_and_deployed_to_as_the_page_says(deployed, tmp_path, pool):
+    """As far as it goes without containers: the page's commands and its part of prefect.yaml."""
+    env, _, _ = deployed
+    commands = re.findall(rf"^    (prefect work-pool \S+ {pool}.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        servers.call(env, *command.split())
+    blocks = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+    (wanted,) = (b["work_pool"] for b in blocks if b["work_pool"]["name"] == pool)
+    file = yaml.safe_load((servers.REPOSITORY / "prefect.yaml").read_text())
+    file["deployments"] = [{**file["deployments"][0], "name": pool, "work_pool": wanted}]
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(file))
+    changed = ["--prefect-file", str(tmp_path / "prefect.yaml")]
+    servers.call(env, "prefect", "--no-prompt", "deploy", "--all", *changed)
+    made = servers.api(env, f"/deployments/name/finetune/{pool}")
+    assert made["entrypoint"] == "flows.finetune.finetune"
+    assert made["job_variables"] == wanted["job_variables"]
+    (there,) = servers.api(env, "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}})
+    assert (there["type"], there["concurrency_limit"]) == (pool.removesuffix("-gpu"), 1)

@@ -21,7 +21,8 @@ PROGRAMS = "finetune prefect make export docker systemctl loginctl mkdir cp pyth
 NOT_RUN = "# not run here"
 OPERATIONS = "integration/test_operations.py::test_make_serve_runs_cancels_stops_and_goes_on"
 DEPLOYMENT = "integration/test_deployment.py::deployed"
-NIGHTLY = "integration/test_nightly.py::test_nightly_promotes_has_nothing_to_do_and_goes_on"
+ELSEWHERE = "integration/test_deployment.py::test_pools_elsewhere_are_made_and_deployed_to"
+NIGHTLY = "integration/test_nightly.py::test_nightly_promotes_has_nothing_to_do_goes_on"
 # commands of other programs, by how they begin -> the test that runs them (with ports, profiles and
 # stages of its own) or what does
 RUN = {
@@ -35,6 +36,10 @@ RUN = {
     "prefect server start": DEPLOYMENT,
     "prefect work-pool create local-gpu --type process": DEPLOYMENT,
     "prefect work-pool set-concurrency-limit local-gpu 1": DEPLOYMENT,
+    "prefect work-pool create docker-gpu": ELSEWHERE,
+    "prefect work-pool set-concurrency-limit docker-gpu 1": ELSEWHERE,
+    "prefect work-pool create kubernetes-gpu": ELSEWHERE,
+    "prefect work-pool set-concurrency-limit kubernetes-gpu 1": ELSEWHERE,
     "prefect deploy --all": DEPLOYMENT,
     "prefect --no-prompt deploy --all": DEPLOYMENT,
     "prefect worker start --pool local-gpu": DEPLOYMENT,
@@ -114,10 +119,22 @@ def test_page_of_settings_is_current():
     assert (REPOSITORY / "docs" / "settings.md").read_text() == page(), told
 
 
-def test_what_the_image_copies_is_there():
+def test_tests_and_code_that_the_pages_name_exist():
+    text = "\n".join(path.read_text() for path in ALL_PAGES)
+    named = set(re.findall(r"`((?:tasks|flows|tests)/[\w/]+\.py)(?:::(\w+))?`", text))
+    assert len(named) > 30
+    for file, name in named:
+        code = (REPOSITORY / file).read_text()
+        assert not name or re.search(rf"^(def|class) {name}\b", code, re.MULTILINE), name
+
+
+def test_what_the_image_copies_is_there_and_not_ignored():
+    kept = (REPOSITORY / ".dockerignore").read_text().split()
     for line in (REPOSITORY / "Dockerfile").read_text().splitlines():
         if line.startswith("COPY "):
-            assert all((REPOSITORY / name).exists() for name in line.split()[1:-1]), line
+            names = line.split()[1:-1]
+            assert all((REPOSITORY / name).exists() for name in names), line
+            assert all(f"!{name}" in kept for name in names), line
 
 
 def test_units_call_commands_that_exist():
@@ -148,7 +165,7 @@ def test_systemd_understands_the_units(tmp_path):
 
 
 def test_every_subject_has_its_page_and_the_readme_leads_to_them():
-    subjects = "your-data your-model settings caching memory evaluation operations extending"
+    subjects = "your-data your-model settings caching memory evaluation operations extending recipe"
     names = {path.stem for path in PAGES}
     assert {*subjects.split(), "troubleshooting"} <= names
     assert "(docs/)" in (REPOSITORY / "README.md").read_text()
