@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from tasks.core.config import Config
 from tests.conftest import write_small_profile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -54,6 +55,7 @@ def test_second_run_says_so_and_runs_nothing(home, capsys):
 
 CHANGES = {
     "prompt.template=completion": {"prompt": "RUN", "evaluate": "RUN"},
+    "ingest.doctests=true": {"ingest": "RUN"},
     "filter.max_function_lines=100": {"filter": "RUN"},
     "tokenize.loss_on=everything": {"tokenize": "RUN"},
     "train.learning_rate=0.001": {"train": "RUN"},
@@ -75,6 +77,46 @@ def test_one_setting_reruns_its_stage_and_leaves_what_does_not_rest_on_it(home, 
         expected.update(dict.fromkeys(CHANGES[change], "RUN"))
     _, found = verdicts(home[0], capsys, "--set", change)
     assert found == expected
+
+
+# one change a section -> the stages that then run; the output of a stage in () stays as it was
+RAN = {
+    "base.licence=MIT": ["base", "merge"],  # the licence file alone is another
+    "ingest.doctests=true": ["ingest"],  # (ingest): the sample has no doctests
+    "filter.max_function_lines=100": ["filter"],  # (filter): no function is as long
+    "prompt.template=completion": ["prompt", "tokenize", "train", "evaluate", "merge"],
+    "tokenize.loss_on=everything": ["tokenize", "train", "evaluate", "merge"],
+    "train.learning_rate=0.001": ["train", "evaluate", "merge"],
+    "evaluate.max_new_tokens=9": ["evaluate", "merge"],
+    "merge.sample_tokens=128": ["merge"],
+    "hardware.workers=1": [],
+}
+
+
+@pytest.fixture(scope="module")
+def changing(finished, tmp_path_factory):
+    """A copy of the finished home to which runs with other settings add."""
+    copy = tmp_path_factory.mktemp("changing") / "home"
+    shutil.copytree(finished[1], copy)
+    return finished[0], copy
+
+
+def test_changes_are_tried_in_every_section():
+    for changes in (CHANGES, RAN):
+        assert {change.partition(".")[0] for change in changes} == set(Config.model_fields)
+
+
+@pytest.mark.parametrize("change", RAN)
+def test_one_setting_runs_exactly_the_stages_that_depend_on_it(changing, monkeypatch, change):
+    profile, home = changing
+    monkeypatch.setenv("FINETUNE_HOME", str(home))
+
+    def made():
+        return {(stage, p.name) for stage in STAGES for p in (home / "artifacts" / stage).iterdir()}
+
+    before = made()
+    assert main(["run", "--profile", str(profile), "--set", change]) == 0
+    assert sorted(stage for stage, _ in made() - before) == sorted(RAN[change])
 
 
 def test_adapter_is_loadable_by_plain_peft(home, tiny_model):
