@@ -103,7 +103,12 @@ class Parts:
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start `prefect COMMAND...`; it writes where this process writes."""
         running = subprocess.Popen(
-            [prefect_command(), *command], env=self._env, cwd=REPOSITORY, start_new_session=True
+            # in a terminal Prefect would ask which profile to use, and wait
+            [prefect_command(), "--no-prompt", *command],
+            env=self._env,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         self._running[name] = running
         say(f"{name:<10}process {running.pid}")
