@@ -140,6 +140,11 @@ def flow_runs(env, **wanted):
     return api(env, "/flow_runs/filter", body)
 
 
+def started_runs(env):
+    """All flow runs but those that a schedule has made for later, oldest first."""
+    return [run for run in flow_runs(env) if run["start_time"]]
+
+
 def task_states(env, flow_run):
     """{stage: name of its state} of one flow run."""
     wanted = {"flow_runs": {"id": {"any_": [flow_run]}}}

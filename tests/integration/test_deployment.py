@@ -26,7 +26,7 @@ def deployed(tiny_model, tmp_path_factory):
         with servers.process(worker, env, folder / "worker.log"):
             for _ in range(2):
                 servers.call(env, *run)
-        yield env, folder, servers.flow_runs(env)
+        yield env, folder, servers.started_runs(env)
 
 
 def test_deployed_flow_completes_then_every_stage_is_cached(deployed):
@@ -41,6 +41,16 @@ def test_run_without_changes_ends_within_seconds_and_says_so(deployed):
     _, _, (_, second) = deployed
     assert "Nothing to do" in second["state"]["message"]
     assert second["total_run_time"] < 20
+
+
+def test_schedule_of_the_nightly_deployment_makes_runs_at_its_hour(deployed):
+    env, folder, _ = deployed
+    deployment = servers.api(env, "/deployments/name/finetune/nightly")["id"]
+    wanted = {"deployment_id": {"any_": [deployment]}}
+    servers.wait_until(lambda: servers.flow_runs(env, **wanted), folder / "server.log", seconds=90)
+    runs = servers.flow_runs(env, **wanted)
+    assert {(run["state_name"], run["auto_scheduled"]) for run in runs} == {("Scheduled", True)}
+    assert {run["expected_start_time"][11:16] for run in runs} == {"03:00"}
 
 
 def test_page_of_a_run_tells_the_story_also_when_all_was_cached(deployed):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import urllib.error
+from datetime import UTC, datetime
 
 import pytest
 
@@ -105,7 +106,8 @@ def test_a_dead_run_blocks_the_pool_until_it_is_mended(running, look):
 
     def handed_out():
         path = "/work_pools/local-gpu/get_scheduled_flow_runs"
-        return [each["flow_run"]["id"] for each in servers.api(running, path, {})]
+        due = {"scheduled_before": datetime.now(UTC).isoformat()}  # not the nights to come
+        return [each["flow_run"]["id"] for each in servers.api(running, path, due)]
 
     assert handed_out() == []
     look()["run"].fix()

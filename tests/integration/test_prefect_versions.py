@@ -13,7 +13,8 @@ from tests.integration.servers import REPOSITORY
 pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(900)]
 LOWEST = "3.8.0"  # the server of 3.7.0 answers 500 beside the fastapi that this project needs
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-BOUNDS = [d for d in PROJECT["dependencies"] if d.startswith(("fastapi", "pydantic", "pyyaml"))]
+OURS = ("fastapi", "pydantic", "pyyaml", "sqlalchemy")
+BOUNDS = [d for d in PROJECT["dependencies"] if d.startswith(OURS)]
 
 
 @pytest.mark.parametrize("prefect", [f"prefect=={LOWEST}", "prefect>=3.8.8,<4"])
