@@ -64,11 +64,12 @@ def total(plans: Sequence[StagePlan]) -> str:
 def plan_markdown(plans: Sequence[StagePlan]) -> str:
     """The plan as a table for Prefect's page."""
     rows = [
-        f"| {p.stage.name} | {p.verdict} | {_cell(reason(p))} "
-        f"| {duration(p.expected_seconds)} | {f'`{p.key[:12]}`' if p.key else ''} |"
+        f"| {p.stage.name} | {p.verdict} | {duration(p.expected_seconds)} "
+        f"| {_cell(reason(p))} | {f'`{p.key[:12]}`' if p.key else ''} |"
         for p in plans
     ]
-    head = "| stage | verdict | why | expected | key |\n|---|---|---|---|---|\n"
+    # what is long stands behind: the page does not break lines
+    head = "| stage | verdict | expected | why | key |\n|---|---|---|---|---|\n"
     return f"{total(plans)}\n\n{head}" + "\n".join(rows) + "\n"
 
 
@@ -79,9 +80,9 @@ def ran_markdown(ran: Sequence[tuple[StagePlan, Manifest]]) -> str:
         hit = plan.verdict == HIT
         why, took = ("", "cached") if hit else (reason(plan), duration(manifest.seconds))
         result = _cell(summary_line(manifest))
-        rows.append(f"| {plan.stage.name} | {_cell(why)} | {took} | {result} |")
+        rows.append(f"| {plan.stage.name} | {took} | {_cell(why)} | {result} |")
     count = sum(plan.verdict != HIT for plan, _ in ran)
-    head = "| stage | ran because | took | result |\n|---|---|---|---|\n"
+    head = "| stage | took | ran because | result |\n|---|---|---|---|\n"
     return f"{count} of {len(ran)} stages ran.\n\n{head}" + "\n".join(rows) + "\n"
 
 
