@@ -46,7 +46,7 @@ Verdict = tuple[str, tuple[str, ...]]
 
 def promote(request: Request, force: bool, because: str) -> int:
     """Make the merged model of these settings the champion."""
-    with open_session(request) as session, session.store.in_use():
+    with open_session(request, to_write=True) as session:
         made = _artifacts(session)
         standing = champions.current(session.store)
         key = made[STAGE].key

@@ -82,6 +82,9 @@ def _upkeep(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None
     gc.add_argument("--keep-last", type=int, default=3, metavar="N", help="default: %(default)s")
     gc.add_argument("--keep-days", type=float, default=7, metavar="D", help="default: %(default)s")
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    pin = add("pin", _pin, "keep what a run rests on, whatever gc is told")
+    pin.add_argument("run", metavar="RUN", help="id, its beginning, or -1 for the last")
+    pin.add_argument("--undo", action="store_true", help="no longer")
     diff = add("diff", _diff, "what differs between two runs, and which metrics moved")
     diff.add_argument("runs", nargs=2, metavar="RUN", help="id, its beginning, or -1 for the last")
 
@@ -224,6 +227,12 @@ def _gc(options: argparse.Namespace) -> int:
     from flows.upkeep import collect
 
     return collect(options.keep_last, options.keep_days, options.dry_run)
+
+
+def _pin(options: argparse.Namespace) -> int:
+    from flows.upkeep import pin
+
+    return pin(options.run, options.undo)
 
 
 def _diff(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from prefect.client.schemas.objects import State
@@ -33,8 +34,8 @@ class Runner:
             runs.new_id(session.store.root),
             request.profile,
             tuple(request.overrides),
-            {},
-            str(flow_run.id or ""),
+            flow_run=str(flow_run.id or ""),
+            ended=False,
         )
         for name, manifest in session.planner.artifacts.items():
             self._note(name, manifest)
@@ -63,7 +64,7 @@ class Runner:
         session.planner.made(manifest)
         self._note(name, manifest)
         self._ran.append((plan, manifest))
-        progress.say(words.finished(plan, manifest))
+        progress.say(words.finished(plan, manifest, self._record.flow_run))
         pages.publish(name, session.store.folder(name, manifest.key))
 
     def folders(self) -> dict[str, str]:
@@ -99,16 +100,22 @@ class Runner:
         reasons are known only now.
         """
         if not self._nothing:
-            pages.publish_plan(words.ran_markdown(self._ran))
+            pages.publish_plan(words.ran_markdown(self._ran, self._record.flow_run))
+        self._keep(replace(self._record, ended=True))
         return guarding.ending(self.folders(), self._nothing)
 
     def _note(self, name: str, manifest: Manifest) -> None:
+        self._keep(self._record.with_key(name, manifest.key))
+
+    def _keep(self, record: RunRecord) -> None:
         """Keep the record of this run up to date on the disk."""
-        self._record = self._record.with_key(name, manifest.key)
-        self._record.write(self._session.store.root)
+        self._record = record
+        record.write(self._session.store.root)
 
     def _execute(self, plan: StagePlan) -> Manifest:
         session = self._session
+        assert plan.key is not None, "the bridge runs no stage without a key"
+        self._keep(replace(self._record, making=f"{plan.stage.name}-{plan.key[:KEY_DIGITS]}"))
         return execute(
             plan,
             session.config,
@@ -122,8 +129,7 @@ class Runner:
 @contextmanager
 def opened(request: Request) -> Iterator[Runner]:
     """A `Runner` for a request; the plan with its reasons is published on the run's page."""
-    with watched(), open_session(request) as session, session.store.in_use():
-        session.store.sweep()
+    with watched(), open_session(request, to_write=True) as session:
         pages.publish_plan(words.plan_markdown(session.plans))
         if deployment.id:  # a terminal has shown the plan already
             progress.say(words.total(session.plans))

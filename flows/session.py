@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from flows import profiles
@@ -47,8 +47,12 @@ class Request:
 
 
 @contextmanager
-def open_session(request: Request) -> Iterator[Session]:
+def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
     """Read the settings and plan.
+
+    Args:
+        request: What is asked for.
+        to_write: The store is tidied up first, and nothing in it is collected meanwhile.
 
     Raises:
         PipelineError: Wrong settings, sources that are not there, a selection that cannot be run.
@@ -57,7 +61,10 @@ def open_session(request: Request) -> Iterator[Session]:
     root = home() / "artifacts"
     with Memo(root / ".digests.sqlite") as memo:
         store = Store(root, memo)
-        planner = Planner(PIPELINE, config, store, memo, request.selection)
-        plans = planner.plan()
-        memo.save()
-        yield Session(config, store, planner, plans)
+        with store.in_use() if to_write else nullcontext():
+            if to_write:
+                store.sweep()
+            planner = Planner(PIPELINE, config, store, memo, request.selection)
+            plans = planner.plan()
+            memo.save()
+            yield Session(config, store, planner, plans)

@@ -1,5 +1,6 @@
-"""`finetune verify | adopt | accept | gc | diff`: looking after the artifacts."""
+"""`finetune verify | adopt | accept | gc | pin | diff`: looking after the artifacts."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from flows import words
@@ -9,11 +10,13 @@ from tasks.core import manifest as manifests
 from tasks.core import runs, upkeep
 from tasks.core.changes import between
 from tasks.core.errors import PipelineError
+from tasks.core.garbage import collect as remove
+from tasks.core.garbage import find_garbage
 from tasks.core.home import home
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.plan import StagePlan
-from tasks.core.store import KEY_DIGITS, Store, locked
+from tasks.core.store import KEY_DIGITS, Store
 
 
 def root() -> Path:
@@ -25,7 +28,7 @@ def verify(deep: bool) -> int:
     """Check every artifact; 0 if all are whole, else 1."""
     good = bad = 0
     with Memo(root() / ".digests.sqlite") as memo:
-        for folder, problem in upkeep.verify(root(), memo, deep):
+        for folder, problem in upkeep.verify(Store(root(), memo), deep):
             if problem is None:
                 good += 1
                 continue
@@ -44,7 +47,7 @@ def _plan_of(session: Session, stage: str) -> StagePlan:
 
 def adopt(request: Request, stage: str) -> int:
     """Keep what the user changed in an artifact by hand."""
-    with open_session(request) as session, session.store.in_use():
+    with open_session(request, to_write=True) as session:
         plan = _plan_of(session, stage)
         if plan.key is None:
             raise PipelineError(
@@ -58,7 +61,7 @@ def adopt(request: Request, stage: str) -> int:
 
 def accept(request: Request, stage: str, undo: bool) -> int:
     """Declare a change of code or packages harmless for a stage, or take that back."""
-    with open_session(request) as session, session.store.in_use():
+    with open_session(request, to_write=True) as session:
         plan = _plan_of(session, stage)
         if undo:
             upkeep.undo_accept(session.store, plan)
@@ -76,20 +79,36 @@ def collect(keep_last: int, keep_days: float, dry_run: bool) -> int:
     def waiting() -> None:
         print("a run is in progress; waiting for it to end", flush=True)
 
-    with locked(root() / ".locks" / "store", waiting):
-        pinned = champions.pinned(root())
-        garbage = upkeep.find_garbage(root(), keep_last, keep_days, pinned)
-        for folder in garbage.folders:
-            manifest = manifests.read(folder)
-            cost = words.duration(manifest.seconds) if manifest else "unknown"
-            print(f"  {folder.parent.name}/{folder.name}  remaking costs {cost}")
-        if not dry_run:
-            upkeep.collect(root(), garbage)
+    if not root().is_dir():
+        print(f"There is nothing in {root()}.")
+        return 0
+    with Memo(root() / ".digests.sqlite") as memo:
+        store = Store(root(), memo)
+        with nullcontext() if dry_run else store.alone(waiting):
+            pinned = champions.pinned(root())
+            garbage = find_garbage(store, keep_last, keep_days, pinned)
+            for folder in garbage.folders:
+                manifest = manifests.read(folder)
+                cost = words.duration(manifest.seconds) if manifest else "unknown"
+                print(f"  {folder.parent.name}/{folder.name}  remaking costs {cost}")
+            for folder in garbage.unfinished:
+                print(f"  {folder.name}  half done, by a run that is not kept")
+            if not dry_run:
+                remove(root(), garbage)
     print(
         f"{'would free' if dry_run else 'freed'} {garbage.freed_bytes / 2**20:,.1f} MiB: "
-        f"{len(garbage.folders)} artifacts, {len(garbage.leftovers)} leftovers; "
+        f"{len(garbage.folders)} artifacts, {len(garbage.unfinished)} half done, "
+        f"{len(garbage.leftovers)} leftovers; "
         f"remaking them costs {words.duration(garbage.remake_seconds)}"
     )
+    return 0
+
+
+def pin(run: str, undo: bool) -> int:
+    """Keep what a run rests on from being collected, or no longer."""
+    found = runs.read(root(), run)
+    runs.pin(root(), found.id, undo)
+    print(f"{'no longer pinned' if undo else 'pinned'}: {found.id} ({found.profile})")
     return 0
 
 

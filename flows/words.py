@@ -73,15 +73,15 @@ def plan_markdown(plans: Sequence[StagePlan]) -> str:
     return f"{total(plans)}\n\n{head}" + "\n".join(rows) + "\n"
 
 
-def ran_markdown(ran: Sequence[tuple[StagePlan, Manifest]]) -> str:
+def ran_markdown(ran: Sequence[tuple[StagePlan, Manifest]], flow_run: str) -> str:
     """What ran and why, and what did not, as a table for Prefect's page."""
     rows = []
     for plan, manifest in ran:
-        hit = plan.verdict == HIT
-        why, took = ("", "cached") if hit else (reason(plan), duration(manifest.seconds))
+        why = "" if plan.verdict == HIT else reason(plan)
+        took = how_made(plan, manifest, flow_run)
         result = _cell(summary_line(manifest))
         rows.append(f"| {plan.stage.name} | {took} | {_cell(why)} | {result} |")
-    count = sum(plan.verdict != HIT for plan, _ in ran)
+    count = sum(plan.verdict != HIT and is_own(m, flow_run) for plan, m in ran)
     head = "| stage | took | ran because | result |\n|---|---|---|---|\n"
     return f"{count} of {len(ran)} stages ran.\n\n{head}" + "\n".join(rows) + "\n"
 
@@ -95,10 +95,22 @@ def starting(plan: StagePlan) -> str:
     return f"{plan.stage.name}: runs because: {reason(plan)}"
 
 
-def finished(plan: StagePlan, manifest: Manifest) -> str:
+def finished(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
     """Said when a stage is done: what it kept and how long it took."""
-    took = "cached" if plan.verdict == HIT else duration(manifest.seconds)
-    return f"{plan.stage.name:<10}{took:<14}{summary_line(manifest)}"
+    return f"{plan.stage.name:<10}{how_made(plan, manifest, flow_run):<13} {summary_line(manifest)}"
+
+
+def how_made(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
+    """How long a stage took in this run; "cached", or "by another run" if that made it while this
+    one waited."""
+    if plan.verdict == HIT:
+        return "cached"
+    return duration(manifest.seconds) if is_own(manifest, flow_run) else "by another run"
+
+
+def is_own(manifest: Manifest, flow_run: str) -> bool:
+    """Whether a flow run made an artifact itself."""
+    return manifest.made.get("flow_run") == flow_run
 
 
 def before_after(evaluate: Manifest | None) -> str:

@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
@@ -22,6 +23,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 from flows import serving
 from flows.doctor import Finding
 from tasks.core import runs
+from tasks.core.errors import PipelineError
 from tasks.core.home import home
 
 SERVE = "Run `finetune serve` (or your prefect-server unit)"
@@ -199,9 +201,10 @@ def _processes() -> dict[str, int]:
     found = {}
     for name in runs.ids(root):
         process = _number(name.rpartition("-")[2])
-        flow_run = runs.read(root, name).flow_run
-        if process and flow_run:
-            found[flow_run] = process
+        with suppress(PipelineError):  # a torn record
+            flow_run = runs.load(root, name).flow_run
+            if process and flow_run:
+                found[flow_run] = process
     return found
 
 

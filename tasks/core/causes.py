@@ -100,6 +100,11 @@ def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
+def is_opinion(causes: Sequence[Cause]) -> bool:
+    """Whether nothing but code and packages changed, which a person may know to be harmless."""
+    return bool(causes) and {cause.kind for cause in causes} <= {"code", "env"}
+
+
 def _changed(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Cause]:
     names = sorted(old.keys() | new.keys())
     return [Cause(kind, n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]

@@ -1,10 +1,11 @@
 """Digest of the code that a stage can reach: what makes it run again when logic changes, and only
 then.
 
-From the module of the stage's `run`, imports inside this project are followed statically (imports
-inside functions too). Every module is digested definition by definition as a syntax tree without
-docstrings, comments, positions and the annotations that have no effect, so formatting never
-retrains a model and a changed helper or constant always does.
+From the module of the stage's `run`, imports inside this project are followed statically: imports
+inside functions, too, and modules named by a string, as for `python -m`. Every module is digested
+definition by definition as a syntax tree without docstrings, comments, positions and the
+annotations that have no effect, so formatting never retrains a model and a changed helper or
+constant always does.
 A whole module counts even if a stage calls only part of it: that errs on the side of running again.
 
 Annotations stay where something may read them: in class bodies (dataclasses, pydantic models) and
@@ -25,6 +26,7 @@ from tasks.core.home import REPOSITORY
 from tasks.core.memo import Memo
 
 PACKAGES = ("tasks",)
+FORM = 2  # of what is remembered of a file; raise it when `_parse` changes
 WITHOUT_EFFECT = (
     "tasks.core.settings",
     "tasks.core.config",
@@ -73,7 +75,9 @@ def closure(reference: str, memo: Memo, root: Path = REPOSITORY) -> dict[str, De
         path = _file_of(module, root)
         if path is None:
             continue
-        parsed = json.loads(memo.recall(f"code:{module}", path, partial(_parse, module=module)))
+        parsed = json.loads(
+            memo.recall(f"code {FORM}:{module}", path, partial(_parse, module=module))
+        )
         found[module] = parsed["definitions"]
         waiting.extend(parsed["imports"])
         waiting.extend(_parents(module))
@@ -134,10 +138,16 @@ def _short(text: str) -> str:
 
 
 def _imports(tree: ast.Module, module: str, is_package: bool) -> set[str]:
-    """Modules that may be imported anywhere in a file; `from a import b` counts both a and a.b."""
+    """Modules that may be imported anywhere in a file; `from a import b` counts both a and a.b.
+
+    So does a string that is the name of a module: a process is started with it.
+    """
     names: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node.value.startswith(tuple(f"{package}." for package in PACKAGES)):
+                names.add(node.value)
+        elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""

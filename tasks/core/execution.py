@@ -2,8 +2,9 @@
 inside a task.
 
 Order of events, so that a kill at any moment loses no finished work and leaves nothing half: lock
-the key, look again (another process may have made it meanwhile), run in a work folder, check that
-the sources did not change under the run, write the manifest, rename.
+the key, look again (another process may have made it meanwhile), import the code and see that it is
+still that of the key, run in a work folder, check that the sources did not change under the run,
+write the manifest, rename.
 """
 
 import dataclasses
@@ -15,9 +16,10 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,14 @@ from tasks.core.config import Config, View
 from tasks.core.errors import PipelineError, StageError, StopError
 from tasks.core.home import REPOSITORY
 from tasks.core.hours import quiet_now
-from tasks.core.keys import key_of, version
+from tasks.core.keys import Parts, key_of, moved_since, version
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.parallel import ordered_map
 from tasks.core.plan import StagePlan
 from tasks.core.progress import Sink, say
-from tasks.core.stage import RunBatches, Stage, Summary, Work
-from tasks.core.store import Store
+from tasks.core.stage import Run, RunBatches, Stage, Summary, Work
+from tasks.core.store import KEY_DIGITS, LOGS, Store
 from tasks.core.turns import gpu_turn, time_limit
 
 LOG = "log.txt"  # of the stage, in its artifact
@@ -80,11 +82,12 @@ def execute(
             return found
         manifest = store.finished(work)
         if manifest is None:
-            log = store.root / ".logs" / f"{stage.name}-{key[:12]}.log"
+            log = store.root / LOGS / f"{stage.name}-{key[:KEY_DIGITS]}.log"
             view = View(config, stage.reads, stage.name)
             with _logged(log, stage.name) as note:
                 given = _with_means(work, plan, store, run_batches)
-                run = partial(stage.load_run(), view, _inputs(plan, store, made), given)
+                function = _loaded(stage, plan.parts, store.memo)
+                run = partial(function, view, _inputs(plan, store, made), given)
                 summary, seconds = _in_turn(run, stage, config)
                 note(f"done in {seconds:.1f} s: {summary.line}")
                 _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
@@ -94,6 +97,24 @@ def execute(
             log.unlink()
         store.publish(manifest, work)
         return manifest
+
+
+def _loaded(stage: Stage, parts: Parts, memo: Memo) -> Run:
+    """The stage's `run`, all its code imported: what is edited from now on changes nothing.
+
+    Raises:
+        PipelineError: It was edited since the key was made, which would be a lie.
+    """
+    run = stage.load_run()
+    for module in parts["code"]:
+        with suppress(ImportError):  # of what is not installed here, such as triton
+            import_module(module)
+    if moved := moved_since(stage, parts, memo):
+        raise PipelineError(
+            f"stage {stage.name}: {', '.join(moved)} changed since this run began; nothing stored",
+            "Run again: finished stages are kept.",
+        )
+    return run
 
 
 def _with_means(work: Work, plan: StagePlan, store: Store, run_batches: RunBatches) -> Work:

@@ -51,6 +51,21 @@ def own_parts(
     }
 
 
+def moved_since(stage: Stage, parts: Parts, memo: Memo) -> list[str]:
+    """Modules and packages of a stage that are not any more what they were when its key was made.
+
+    A long run imports the code of its later stages hours after their keys were made.
+    """
+    code = closure(stage.run, memo)
+    env = {name: version.__wrapped__(name) for name in parts["env"]}
+    return [
+        name
+        for now, then in ((code, parts["code"]), (env, parts["env"]))
+        for name in sorted(now.keys() | then.keys())
+        if now.get(name) != then.get(name)
+    ]
+
+
 def full_parts(own: Parts, inputs: Mapping[str, str]) -> Parts:
     """Own parts and the digests of the inputs read."""
     return {**own, "inputs": dict(sorted(inputs.items()))}

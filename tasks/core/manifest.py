@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.core.keys import Parts, canonical
+from tasks.core.keys import Parts, canonical, key_of
 from tasks.core.memo import Memo, sha256
 
 NAME = "manifest.json"
@@ -74,15 +74,23 @@ def read(folder: Path) -> Manifest | None:
     """The manifest of an artifact folder; None if it is absent, torn or of a newer version."""
     try:
         raw = json.loads((folder / NAME).read_bytes())
-        if not isinstance(raw, dict) or raw["version"] > VERSION:
+        if raw["version"] > VERSION or not _is_shaped(raw):
             return None
         return Manifest.from_plain(raw)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
+def _is_shaped(raw: Mapping[str, Any]) -> bool:
+    """Whether the groups of a manifest are groups: somebody may have edited it."""
+    parts = raw["parts"]
+    groups = [raw["outputs"], raw["summary"], raw["made"], parts, *parts.get("code", {}).values()]
+    groups += [parts.get(name, {}) for name in ("config", "code", "sources", "inputs", "env")]
+    return all(isinstance(group, dict) for group in groups)
+
+
 def why_unreadable(folder: Path) -> str:
-    """Why `read` gives None for a folder, in words."""
+    """Why a folder's manifest can't be taken at its word, in words."""
     try:
         raw = json.loads((folder / NAME).read_bytes())
         version = raw["version"]
@@ -92,7 +100,19 @@ def why_unreadable(folder: Path) -> str:
         return f"{NAME} is torn"
     if version > VERSION:
         return f"{NAME} has version {version}, this program reads up to {VERSION}"
-    return f"{NAME} is not of this key"
+    return f"{NAME} is of another key, or was edited"
+
+
+def is_true(manifest: Manifest, folder: Path) -> bool:
+    """Whether a manifest belongs to its folder and agrees with itself: the key is that of its
+    parts, the outputs are those of its files."""
+    digests = output_digests(tuple(manifest.outputs), manifest.files)
+    return (
+        folder.name == manifest.key[: len(folder.name)]
+        and folder.parent.name == manifest.stage
+        and manifest.key == key_of(manifest.parts)
+        and manifest.outputs == digests
+    )
 
 
 def describe_files(folder: Path) -> dict[str, File]:
@@ -140,15 +160,16 @@ def entry_name(relative: str) -> str:
 
 
 def damage(
-    folder: Path, files: Mapping[str, File], memo: Memo, deep: bool = False
+    folder: Path, manifest: Manifest, memo: Memo, deep: bool = False
 ) -> tuple[str, str] | None:
     """What is wrong with an artifact's files, as ("missing" | "edited", file name); None if it is
     whole.
 
     Size and modification time are looked at; a file whose time moved is hashed and, if its content
-    is the same, was only touched. `deep` hashes every file.
+    is the same, was only touched. A file that came to an output is an edit, too. `deep` hashes
+    every file.
     """
-    for name, file in files.items():
+    for name, file in manifest.files.items():
         path = folder / name
         try:
             stat = path.stat()
@@ -156,10 +177,25 @@ def damage(
             return "missing", name
         if stat.st_size != file.size:
             return "edited", name
-        if deep and sha256(path) != file.sha256:
+        if deep:
+            if sha256(path) != file.sha256:
+                return "edited", name
+        elif stat.st_mtime_ns != file.mtime_ns and memo.digest(path) != file.sha256:
             return "edited", name
-        if stat.st_mtime_ns != file.mtime_ns and memo.digest(path) != file.sha256:
-            return "edited", name
+    came = _came(folder, manifest)
+    return ("edited", came) if came else None
+
+
+def _came(folder: Path, manifest: Manifest) -> str | None:
+    """A file that lies in an output's folder and is not the manifest's; hidden ones don't count."""
+    tops = {name.partition("/")[0] for name in manifest.files if "/" in name}
+    for top in sorted(top for top in tops if entry_name(top) in manifest.outputs):
+        for place, folders, names in os.walk(folder / top):
+            folders.sort()
+            for name in sorted(names):
+                relative = f"{place}/{name}"[len(f"{folder}/") :]
+                if relative not in manifest.files and not name.startswith("."):
+                    return relative
     return None
 
 

@@ -11,6 +11,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -23,21 +24,16 @@ create table if not exists memo (
 """
 
 
+Values = dict[tuple[str, str], tuple[int, int, int, str]]  # (kind, path) -> stat, value
+
+
 class Memo:
     """Remembered values of files, each computed by a function of the path."""
 
     def __init__(self, database: Path | None) -> None:
         """Open `database`; None, or a folder that can't be written, means remembering nothing."""
-        self._connection = _open(database)
-        self._seen: dict[tuple[str, str], tuple[int, int, int, str]] = {}
-        self._new: dict[tuple[str, str], tuple[int, int, int, str]] = {}
-        if self._connection:
-            rows = self._connection.execute(
-                "select kind, path, size, mtime_ns, inode, value from memo"
-            )
-            self._seen = {
-                (kind, path): (size, m, inode, value) for kind, path, size, m, inode, value in rows
-            }
+        self._connection, self._seen = _open(database)
+        self._new: Values = {}
 
     def recall(self, kind: str, path: Path, compute: Callable[[Path], str]) -> str:
         """The value of `path` for `kind`; computed only if the file's stat has moved."""
@@ -84,16 +80,28 @@ class Memo:
             self._connection.close()
 
 
-def _open(database: Path | None) -> sqlite3.Connection | None:
+def _open(database: Path | None) -> tuple[sqlite3.Connection | None, Values]:
+    """The database and what it holds; nothing of either where it can't be read or written.
+
+    A torn one is removed: the next process starts another.
+    """
     if database is None:
-        return None
+        return None, {}
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(database, timeout=10)
-        connection.execute(SCHEMA)
     except (OSError, sqlite3.Error):
-        return None
-    return connection
+        return None, {}
+    try:
+        connection.execute(SCHEMA)
+        rows = connection.execute("select kind, path, size, mtime_ns, inode, value from memo")
+        return connection, {(kind, path): tuple(value) for kind, path, *value in rows}
+    except sqlite3.Error as error:
+        connection.close()
+        if not isinstance(error, sqlite3.OperationalError):  # that is: locked, full, read-only
+            with suppress(OSError):
+                database.unlink()
+        return None, {}
 
 
 def sha256(path: Path) -> str:

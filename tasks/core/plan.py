@@ -7,11 +7,12 @@ well: then it is RUN.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.core import changes, expected
-from tasks.core.causes import Cause, difference, nearest
+from tasks.core import changes, expected, runs
+from tasks.core.causes import Cause, difference, is_opinion, nearest
 from tasks.core.changes import Recorder
 from tasks.core.config import Config
 from tasks.core.continuing import started
@@ -20,9 +21,10 @@ from tasks.core.keys import Parts, full_parts, key_of, own_parts
 from tasks.core.manifest import Manifest
 from tasks.core.memo import Memo
 from tasks.core.stage import Stage
-from tasks.core.store import Store
+from tasks.core.store import KEY_DIGITS, Store
 
 HIT, RUN, MAYBE = "HIT", "RUN", "MAYBE"
+LAST_RUNS = 20  # an artifact of theirs that is gone was removed by hand or collected
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Planner:
         }
         self._pipeline = {stage.name: stage for stage in pipeline}
         self._past: dict[str, list[Manifest]] = {}
+        self._on_record: set[tuple[str, str]] | None = None
         self.artifacts: dict[str, Manifest] = {}
 
     def made(self, manifest: Manifest) -> None:
@@ -166,8 +169,23 @@ class Planner:
             causes = (Cause(*found.problem),)
         else:
             causes = self._told(stage, difference(parts, close), close, before)
+            if (stage.name, key) in self._recorded():
+                opinions = causes if is_opinion(causes) else ()
+                causes = (Cause("missing", f"{stage.name}/{key[:KEY_DIGITS]}"), *opinions)
         cost = self._cost(stage, close, earlier, before)
         return StagePlan(stage, RUN, causes, key, parts, close, *cost)
+
+    def _recorded(self) -> set[tuple[str, str]]:
+        """(stage, key) of the artifacts that the last runs rested on, whether or not they are there
+        still."""
+        if self._on_record is None:
+            root = self._store.root
+            records = []
+            for run in runs.ids(root)[-LAST_RUNS:]:
+                with suppress(PipelineError):  # a torn record tells nothing
+                    records.append(runs.load(root, run))
+            self._on_record = {pair for record in records for pair in record.keys.items()}
+        return self._on_record
 
     def _told(
         self,

@@ -1,16 +1,14 @@
 """Progress of long work: one call at the place that knows, shown wherever the run is being watched.
 
-Stages call `track`/`report`; whoever runs them sets a sink (terminal bar, Prefect artifact, log
-line). Without a sink nothing is shown, so pure functions can be called from tests and notebooks in
-silence.
+Stages call `report`, or `track` of `tasks.core.tracking`; whoever runs them sets a sink (terminal
+bar, Prefect artifact, log line). Without a sink nothing is shown, so pure functions can be called
+from tests and notebooks in silence.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, TypeVar
-
-T = TypeVar("T")
+from typing import Protocol
 
 
 class Sink(Protocol):
@@ -56,13 +54,3 @@ def say(text: str) -> None:
     """Tell the watcher one sentence (what is waited for, which fallback is taken)."""
     if (target := _sink.get()) is not None:
         target.message(text)
-
-
-def track(items: Iterable[T], label: str, total: float | None = None) -> Iterator[T]:
-    """Yield `items`, reporting after each; `total` defaults to their length where they have one."""
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)  # type: ignore[arg-type]
-    report(label, 0, total)
-    for done, item in enumerate(items, 1):
-        yield item
-        report(label, done, total)

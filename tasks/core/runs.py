@@ -2,8 +2,8 @@
 gc` keeps.
 
 One small JSON file a run below artifacts/.runs/, named by its start (UTC), so that a listing is in
-order of time. It is rewritten after each stage, so a run that was killed is on record with what it
-had by then.
+order of time. It is rewritten before and after each stage, so a run that was killed is on record
+with what it had by then and what it was making. An empty file beside it pins a run.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.core.errors import PipelineError
 
 FOLDER = ".runs"
+PIN = ".pin"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class RunRecord:
     Attributes:
         id: Start time, number and process, such as "20260102T030405-0001-4711".
         keys: Key of the artifact of each stage that the run made or found.
+        making: Work folder of the stage that it is at, such as "train-0123456789ab"; "" between
+            stages. What is half done there is kept as long as the run is.
+        ended: Whether it came to its end; a killed one did not.
     """
 
     id: str
@@ -33,10 +37,12 @@ class RunRecord:
     overrides: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
     flow_run: str = ""
+    making: str = ""
+    ended: bool = True
 
     def with_key(self, stage: str, key: str) -> "RunRecord":
         """The record with one more artifact."""
-        return dataclasses.replace(self, keys={**self.keys, stage: key})
+        return dataclasses.replace(self, keys={**self.keys, stage: key}, making="")
 
     def write(self, root: Path) -> None:
         """Write the record below an artifacts folder; whole or not at all."""
@@ -73,6 +79,8 @@ def read(root: Path, run: str) -> RunRecord:
     if run.startswith("-") and run[1:].isdigit():
         position = int(run)
         found = [known[position]] if 0 < -position <= len(known) else []
+    elif run in known:
+        found = [run]  # the beginning of others, too, if their processes' numbers are longer
     else:
         found = [name for name in known if name.startswith(run)]
     if len(found) != 1:
@@ -80,8 +88,39 @@ def read(root: Path, run: str) -> RunRecord:
             f"{len(found)} runs are called {run!r}; {len(known)} are on record",
             f"Give one of {', '.join(known[-3:])}, or -1 for the last." if known else "Run first.",
         )
-    raw = json.loads((root / FOLDER / f"{found[0]}.json").read_bytes())
-    return RunRecord(**{**raw, "overrides": tuple(raw["overrides"])})
+    return load(root, found[0])
+
+
+def load(root: Path, run: str) -> RunRecord:
+    """The run with exactly this id.
+
+    Raises:
+        PipelineError: Its record is torn.
+    """
+    path = root / FOLDER / f"{run}.json"
+    try:
+        raw = json.loads(path.read_bytes())
+        known = {name: raw[name] for name in RunRecord.__dataclass_fields__ if name in raw}
+        return RunRecord(**{**known, "overrides": tuple(raw["overrides"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PipelineError(
+            f"{path} is no record of a run: {error}",
+            "Remove it; `finetune gc` then forgets what that run rested on.",
+        ) from error
+
+
+def pin(root: Path, run: str, undo: bool = False) -> None:
+    """Keep what a run rests on until that is taken back."""
+    mark = (root / FOLDER / run).with_suffix(PIN)
+    if undo:
+        mark.unlink(missing_ok=True)
+    else:
+        mark.touch()
+
+
+def pinned(root: Path) -> list[str]:
+    """Ids of the pinned runs."""
+    return sorted(path.stem for path in (root / FOLDER).glob(f"*{PIN}"))
 
 
 def since(root: Path, days: float) -> list[str]:

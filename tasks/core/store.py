@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -25,6 +25,8 @@ from tasks.core.stage import Work
 KEY_DIGITS = 12
 MEMORY = ".memory"
 TRASH = ".trash"
+LOCKS, WHOLE = ".locks", "store"  # where locks lie; the one of the whole store
+LOGS, WORK = ".logs", ".work"
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,22 @@ class Found:
 class Store:
     """Looks artifacts up, publishes them, and locks the work on them.
 
-    Args:
+    Attributes:
         root: The artifacts folder; made when something is first written.
         memo: Remembers the digests of files that were only touched.
     """
 
     def __init__(self, root: Path, memo: Memo) -> None:
         self.root = root
-        self._memo = memo
+        self.memo = memo
 
     def folder(self, stage: str, key: str) -> Path:
         """Where the artifact of a key lies, whether or not it is there."""
         return self.root / stage / key[:KEY_DIGITS]
+
+    def lock(self, name: str) -> Path:
+        """The file that is locked by whoever works in the work folder of this name."""
+        return self.root / LOCKS / name
 
     def find(self, stage: str, key: str, deep: bool = False) -> Found:
         """Look an artifact up and check its files; `deep` hashes each."""
@@ -63,9 +69,9 @@ class Store:
         if not folder.is_dir():
             return Found(None)
         manifest = manifests.read(folder)
-        if manifest is None or manifest.key != key:
+        if manifest is None or manifest.key != key or not manifests.is_true(manifest, folder):
             return Found(None, ("unreadable", manifests.why_unreadable(folder)))
-        problem = manifests.damage(folder, manifest.files, self._memo, deep)
+        problem = manifests.damage(folder, manifest, self.memo, deep)
         return Found(None, problem) if problem else Found(manifest)
 
     def recent(self, stage: str, limit: int = 20) -> list[Manifest]:
@@ -102,9 +108,9 @@ class Store:
         had finished it (see `finished`). `waiting` is called once if another process holds the
         lock.
         """
-        base = self.root / ".work" / f"{stage}-{key[:KEY_DIGITS]}"
+        base = self.root / WORK / f"{stage}-{key[:KEY_DIGITS]}"
         self._check_writable()
-        with locked(self.root / ".locks" / f"{stage}-{key[:KEY_DIGITS]}", waiting):
+        with locked(self.lock(f"{stage}-{key[:KEY_DIGITS]}"), waiting):
             work = Work(base / "out", base / "scratch", memory=self.root / MEMORY / stage)
             if manifests.read(work.out) is None:
                 shutil.rmtree(work.out, ignore_errors=True)
@@ -114,35 +120,49 @@ class Store:
 
     def _check_writable(self) -> None:
         try:
-            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-            os.utime(self.root / ".locks")
+            (self.root / LOCKS).mkdir(parents=True, exist_ok=True)
+            os.utime(self.root / LOCKS)
         except OSError as error:
             raise PipelineError(
                 f"the artifacts folder {self.root} can't be written: {error.strerror}",
                 "Make it writable, or set FINETUNE_HOME to a folder that is.",
             ) from error
 
-    def in_use(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
         """Held by every run, so that nothing it rests on is collected meanwhile."""
+        self._check_writable()
         say_waiting = partial(say, "artifacts are being collected; waiting for that to end")
-        return locked(self.root / ".locks" / "store", say_waiting, shared=True)
+        with locked(self.root / LOCKS / WHOLE, say_waiting, shared=True):
+            yield
+
+    @contextmanager
+    def alone(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Held by whoever collects: no run is in progress."""
+        self._check_writable()
+        with locked(self.root / LOCKS / WHOLE, waiting):
+            yield
 
     def sweep(self) -> None:
         """Tidy up after the dead: publish work that was whole, remove what holds no checkpoint and
         what was being thrown away."""
         for discarded in (self.root / TRASH).glob("*"):
             shutil.rmtree(discarded, ignore_errors=True)
-        for folder in (self.root / ".work").glob("*"):
-            lock = self.root / ".locks" / folder.name
+        for folder in (self.root / WORK).glob("*"):
+            lock = self.lock(folder.name)
             if is_locked(lock):
                 continue
             with locked(lock):
                 work = Work(folder / "out", folder / "scratch")
                 manifest = self.finished(work)
-                if manifest and not manifests.damage(work.out, manifest.files, self._memo):
+                if manifest and not manifests.damage(work.out, manifest, self.memo):
                     self.publish(manifest, work)
                 elif not any(work.scratch.glob("*")):
                     shutil.rmtree(folder, ignore_errors=True)
+        for log in (self.root / LOGS).glob("*.log"):
+            stage, _, key = log.stem.rpartition("-")
+            if self.folder(stage, key).is_dir() and not is_locked(self.lock(log.stem)):
+                log.unlink(missing_ok=True)  # a copy of it lies in the artifact
 
     def finished(self, work: Work) -> Manifest | None:
         """The manifest of a run that was killed between its last write and the rename."""

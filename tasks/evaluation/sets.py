@@ -71,8 +71,7 @@ def read(own: "EvaluationSet") -> list[Line]:
     """
     path = resolve_path(own.path)
     try:
-        # not splitlines: U+2028 and its like may stand in a JSON text as they are
-        texts = path.read_text(encoding="utf-8-sig").split("\n")
+        texts = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise PipelineError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.core.losses import token_losses
 from tasks.core.modeling import forward_hidden, head_of, window_tensors
-from tasks.core.progress import track
+from tasks.core.tracking import track
 from tasks.core.windows import Window
 
 CHUNK = 256  # positions whose logits exist at one time

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from tasks.core.errors import PipelineError
-from tasks.core.progress import track
+from tasks.core.tracking import track
 from tasks.merging.llama_cpp import LEAVE_OUT, ROPE_FACTORS, Shape, halved, interleaved, shape_of
 from tasks.merging.shards import Entry, list_tensors
 from tasks.merging.vocabulary import Vocabulary, read_vocabulary

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tasks.core.errors import PipelineError
-from tasks.core.progress import track
+from tasks.core.tracking import track
 
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")

@@ -17,9 +17,9 @@ from tasks.core.overlap.contamination import Hit, Index, Limits
 from tasks.core.overlap.tasks import Task, TaskSet, make_task, parse
 from tasks.core.overlap.words import hash_words
 from tasks.core.parallel import without_gc, worker_count
-from tasks.core.progress import track
 from tasks.core.stage import Work
 from tasks.core.tables import read_batches
+from tasks.core.tracking import track
 from tasks.prompting.problems import SUITE
 
 TEXTS = ["instruction", "input", "output"]

@@ -3,10 +3,10 @@ import os
 import pytest
 
 from tasks.core import champion as champions
-from tasks.core import upkeep
 from tasks.core.champion import PROMOTE, Entry
 from tasks.core.config import check
 from tasks.core.errors import PipelineError
+from tasks.core.garbage import artifacts, find_garbage
 
 WHY = {"base": ("Loss is worse.",), "champion": ("Can't tell.",)}
 
@@ -124,10 +124,10 @@ def test_artifact_that_is_gone_is_not_promoted(pipeline):
 
 def test_gc_keeps_all_that_the_last_promotions_rest_on(pipeline, two):
     root = pipeline.store.root
-    assert len(list(upkeep.artifacts(root))) == 4  # read, sort and twice join, not the link
-    garbage = upkeep.find_garbage(root, 0, 0, champions.pinned(root))
+    assert len(list(artifacts(root))) == 4  # read, sort and twice join, not the link
+    garbage = find_garbage(pipeline.store, 0, 0, champions.pinned(root))
     assert garbage.folders == ()
-    garbage = upkeep.find_garbage(root, 0, 0, champions.pinned(root, last=1))
+    garbage = find_garbage(pipeline.store, 0, 0, champions.pinned(root, last=1))
     assert [folder.name for folder in garbage.folders] == [two[1].key[:12]]
 
 

@@ -90,3 +90,8 @@ def test_relative_import_is_followed(package):
         textwrap.dedent("from .helper import half\n\ndef run():\n    return half(4)\n")
     )
     assert "tasks.helper" in closure("tasks.a:run", Memo(None), package)
+
+
+def test_module_that_a_process_is_started_with_belongs_to_the_closure(package):
+    edit(package, "a", "return half(4)", 'return half(4), ["python", "-m", "tasks.other"]')
+    assert "tasks.other" in closure("tasks.a:run", Memo(None), package)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tasks.core import keys, upkeep
+from tasks.core.garbage import artifacts, collect, find_garbage
 from tasks.core.memo import Memo
 from tasks.core.runs import RunRecord
-from tasks.core.store import is_locked
+from tasks.core.store import Store, is_locked
 
 KILLS_IN_A_ROW = 100
 
@@ -130,7 +131,7 @@ def victim(toy, tmp_path):
 
 
 def check_store(root: Path) -> None:
-    damaged = [p for p in upkeep.verify(root, Memo(None), deep=True) if p[1] is not None]
+    damaged = [p for p in upkeep.verify(Store(root, Memo(None)), deep=True) if p[1] is not None]
     assert damaged == []
     assert list((root / ".work").glob("*")) == []
 
@@ -210,16 +211,19 @@ def test_collection_killed_at_any_step_loses_nothing_kept_and_leaves_nothing(toy
             toy.SOURCE.write_text(words)
             recorded_run(pipeline, number)
 
-        def collect(root=root) -> None:
-            upkeep.collect(root, upkeep.find_garbage(root, 1, 0, frozenset()))
+        def clean(pipeline=pipeline) -> None:
+            garbage = find_garbage(pipeline.store, 1, 0, frozenset())
+            collect(pipeline.store.root, garbage)
 
-        killed = killed_at(step, collect)
+        killed = killed_at(step, clean)
         assert pipeline.verdicts() == ["HIT", "HIT", "HIT"], f"killed at step {step}"
-        assert all(problem is None for _, problem in upkeep.verify(root, Memo(None), deep=True))
+        assert all(
+            problem is None for _, problem in upkeep.verify(Store(root, Memo(None)), deep=True)
+        )
         pipeline.store.sweep()
         assert list((root / ".trash").glob("*")) == []
-        collect()
-        assert len(list(upkeep.artifacts(root))) == 3
+        clean()
+        assert len(list(artifacts(root))) == 3
         if not killed:
             break
         step += 1

@@ -58,3 +58,19 @@ def test_torn_memory_costs_only_the_memory(file, tmp_path):
     database.write_bytes(b"no database at all, but long enough to be looked at" * 10)
     with Memo(database) as memo:
         assert memo.digest(file) == sha256(file)
+
+
+def test_memory_with_a_torn_page_is_begun_anew(file, tmp_path):
+    settle(file)
+    database = tmp_path / "memo.sqlite"
+    with Memo(database) as memo:
+        for n in range(500):
+            memo.recall(f"kind {n}", file, lambda path: "x" * 100)
+    content = bytearray(database.read_bytes())
+    content[4096 * 2 : 4096 * 3] = b"\xff" * 4096
+    database.write_bytes(content)
+    count = Counting()
+    for _ in range(3):
+        with Memo(database) as memo:
+            memo.recall("sha256", file, count)
+    assert count.calls == 2  # the first found it torn, the second began anew

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core import shards as module
-from tasks.core import upkeep
+from tasks.core.garbage import collect, find_garbage
+from tasks.core.memo import Memo
 from tasks.core.remembering import fill, opened
 from tasks.core.shard_folders import hold, old_folders
 from tasks.core.shards import SHARDS, Shards, Values, row_digests
 from tasks.core.stage import Work
+from tasks.core.store import Store
 
 SCHEMA = pa.schema([("upper", pa.string())])
 CALLS: list[str] = []
@@ -192,9 +194,9 @@ def test_a_collection_leaves_the_shards_used_last(tmp_path):
     told(tmp_path, TEXTS[:3], "b")
     (tmp_path / "artifacts" / ".shards").mkdir(parents=True)
     (tmp_path / "shards").rename(tmp_path / "artifacts" / ".shards" / "filter")
-    garbage = upkeep.find_garbage(tmp_path / "artifacts", 0, 0, frozenset())
+    garbage = find_garbage(Store(tmp_path / "artifacts", Memo(None)), 0, 0, frozenset())
     assert len(garbage.leftovers) == 1
-    upkeep.collect(tmp_path / "artifacts", garbage)
+    collect(tmp_path / "artifacts", garbage)
     (tmp_path / "artifacts" / ".shards" / "filter").rename(tmp_path / "shards")
     told(tmp_path, TEXTS[:3], "b")
     assert CALLS == []

@@ -178,3 +178,35 @@ def test_accepting_links_the_files_and_copies_none(pipeline, monkeypatch):
     files = [pipeline.store.folder("read", m.key) / "words.txt" for m in (old, new)]
     assert files[0].samefile(files[1])
     assert files[0] != files[1]
+
+
+@pytest.mark.parametrize("moved", ["closure", "version"])
+def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
+    pipeline, monkeypatch, moved
+):
+    from tasks.core import keys
+
+    planner = pipeline.planner()
+    plan = planner.decide("read")
+    settings = check({"hardware": {"device": "cpu"}})
+    with monkeypatch.context() as edit:
+        if moved == "closure":
+            edit.setattr(keys, "closure", lambda run, memo: {"tasks.reading": {"read": "edited"}})
+        else:
+            edit.setattr(keys.metadata, "version", lambda name: "99")
+            edit.setattr(keys.platform, "python_version_tuple", lambda: ("9", "9", "9"))
+        with pytest.raises(PipelineError, match="changed since this run began; nothing stored"):
+            execute(plan, settings, pipeline.store, {})
+    assert pipeline.verdicts()[0] == "RUN"
+    execute(plan, settings, pipeline.store, {})
+    assert pipeline.verdicts()[0] == "HIT"
+
+
+def test_log_of_a_run_that_was_killed_after_its_last_write_does_not_stay(pipeline):
+    pipeline.run()
+    key = pipeline.plan()[1].manifest.key[:12]
+    logs = pipeline.store.root / ".logs"
+    for name in (f"sort-{key}.log", f"sort-{'0' * 12}.log"):
+        (logs / name).write_text("said")
+    pipeline.store.sweep()
+    assert [path.name for path in logs.iterdir()] == [f"sort-{'0' * 12}.log"]
