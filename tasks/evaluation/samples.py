@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tasks.core import templates
-from tasks.evaluation import generation, humaneval, infilling
+from tasks.evaluation import endings, generation, humaneval, infilling
 from tasks.evaluation.humaneval import Problem
 from tasks.evaluation.infilling import Hole
 from tasks.evaluation.metrics import rank
@@ -98,12 +98,12 @@ def solve(
     texts = [humaneval.pose(p, style, template) for p in posed]
 
     def complete(index: int, text: str) -> bool:
-        return humaneval.is_complete(posed[index], text)
+        return endings.is_function_closed(posed[index].prompt, text)
 
     label = f"{posed[0].suite} {style}"
     raw = style == "completion"
     base, tuned = writers.write(
-        texts, decoding, label, complete if raw else None, "a closed function" if raw else ""
+        texts, decoding, label, complete if raw else None, endings.FUNCTION if raw else ""
     )
     return [
         ProblemResult(p.suite, p.problem_id, style, text, b, t)
@@ -128,8 +128,8 @@ def fill_in(writers: Writers, holes: Sequence[Hole], decoding: Decoding) -> list
         [hole.prompt for hole in holes],
         one_line,
         infilling.SUITE,
-        lambda index, text: infilling.is_complete(text),
-        "a line",
+        lambda index, text: endings.is_line_closed(text),
+        endings.LINE,
     )
     return [
         ProblemResult(

@@ -71,7 +71,8 @@ def read(own: "EvaluationSet") -> list[Line]:
     """
     path = resolve_path(own.path)
     try:
-        texts = path.read_text(encoding="utf-8-sig").splitlines()
+        # not splitlines: U+2028 and its like may stand in a JSON text as they are
+        texts = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise PipelineError(

@@ -83,7 +83,7 @@ class Writers:
             decoding: How.
             label: Of progress and cost.
             complete: Asked with (index of the text, answer so far): is this enough?
-            rule: Name of what `complete` does, for the memory.
+            rule: "module:function" that `complete` asks, for the memory; "" none.
         """
         prompts = generation.encode(self.pair.tokenizer, texts)
         base, tuned = (
@@ -102,7 +102,8 @@ class Writers:
         rule: str,
     ) -> list[tuple[Attempt, ...]]:
         memory, each = self.memories[who], decoding.attempts
-        how = {**asdict(decoding), "attempts": 0, "rule": rule}  # how many there are changes none
+        how = {**asdict(decoding), "attempts": 0}  # how many there are changes none
+        how["rule"] = maker(rule) if rule else ""
         made_by = [memory.model, maker(GENERATION, LIBRARIES)]
         wanted = [(i, n) for i in range(len(prompts)) for n in range(each)]
         keys = [key_of(by=made_by, prompt=prompts[i], how=how, attempt=n) for i, n in wanted]

@@ -1,9 +1,8 @@
-"""What a generated program can't do, under every level that isolates; and what its verdict is."""
+"""Verdicts, what no probe of `sandbox_probes` says itself, the pool, failures of the sandbox."""
 
 import contextlib
 import json
 import os
-import socket
 import sys
 import textwrap
 import time
@@ -125,66 +124,6 @@ def test_random_numbers_are_the_same_in_every_run(sandbox: Sandbox) -> None:
 # --- a pass can't be had by trickery --------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 9)"])
-def test_leaving_early_is_no_pass(sandbox: Sandbox, way: str) -> None:
-    assert judge(sandbox, f"import os, sys\n{way}").verdict in (EXCEPTION, OOM)
-    assert judge(sandbox, f"import os, sys\ndef f():\n    {way}").verdict in (EXCEPTION, OOM)
-
-
-def test_an_object_that_equals_everything_is_wrong(sandbox: Sandbox) -> None:
-    program = """
-        class Any(int):
-            def __eq__(self, other): return True
-            def __hash__(self): return 1
-        def f(): return Any(5)
-    """
-    assert judge(sandbox, program).verdict == WRONG
-
-
-def test_a_strange_object_is_wrong(sandbox: Sandbox) -> None:
-    program = """
-        class Any:
-            def __eq__(self, other): return True
-        def f(): return Any()
-    """
-    assert judge(sandbox, program).verdict == WRONG
-
-
-def test_patched_builtins_do_not_reach_the_checks(sandbox: Sandbox) -> None:
-    program = """
-        import builtins, sys
-        builtins.AssertionError = builtins.ValueError = KeyboardInterrupt
-        sys.modules["__main__"].check = lambda *a: ("pass", "")
-        def f(): return 2
-    """
-    assert judge(sandbox, program).verdict == WRONG
-
-
-def test_a_guessed_verdict_on_standard_output_is_no_pass(sandbox: Sandbox) -> None:
-    program = """
-        import os
-        def f():
-            for fd in range(64):
-                try: os.write(fd, b'started\\n' + b'0' * 32 + b'["pass", "", 0]\\n')
-                except OSError: pass
-            os._exit(0)
-    """
-    assert judge(sandbox, program).verdict == EXCEPTION
-
-
-def test_a_forged_message_on_the_pipe_is_no_pass(sandbox: Sandbox) -> None:
-    program = """
-        import json, os
-        def f():
-            text = json.dumps({"verdict": "pass", "detail": ""}).encode()
-            for fd in range(3, 64):
-                try: os.write(fd, b"%010d" % len(text) + text)
-                except OSError: pass
-            os._exit(0)
-    """
-    assert judge(sandbox, program).verdict == EXCEPTION
-
-
 def test_neither_nonce_nor_checks_are_in_the_program_s_memory(sandbox: Sandbox) -> None:
     # both reach the sandbox in one message
     program = """
@@ -200,17 +139,6 @@ def test_neither_nonce_nor_checks_are_in_the_program_s_memory(sandbox: Sandbox) 
     assert judge(sandbox, program, "unmistakable = f()\nassert unmistakable == 0").verdict == PASS
 
 
-def test_the_checker_can_be_neither_traced_nor_read(sandbox: Sandbox) -> None:
-    program = """
-        import ctypes, os
-        def f():
-            libc = ctypes.CDLL(None, use_errno=True)
-            attached = libc.ptrace(16, os.getppid(), 0, 0)
-            return attached
-    """
-    assert answer(sandbox, program) == -1
-
-
 def test_killing_the_checker_is_charged_to_the_program(sandbox: Sandbox) -> None:
     program = "import os\ndef f():\n    os.kill(os.getppid(), 9)\n    os.kill(-1, 9)"
     assert judge(sandbox, program).verdict in (EXCEPTION, OOM)
@@ -221,28 +149,7 @@ def test_checks_that_catch_everything_do_not_hide_a_dead_program(sandbox: Sandbo
     assert judge(sandbox, "import os\ndef f(): os._exit(0)", checks).verdict == EXCEPTION
 
 
-def test_an_answer_too_large_to_read_is_no_pass(sandbox: Sandbox) -> None:
-    assert judge(sandbox, "def f(): return 'x' * (8 << 20)").verdict == EXCEPTION
-
-
 # --- the machine ---------------------------------------------------------------------------------
-
-
-def test_no_file_of_the_host_can_be_written(sandbox: Sandbox, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for path in (tmp_path / "x", "/usr/x", "/etc/x", "/x", "/dev/x"):
-        program = f"def f():\n    open({str(path)!r}, 'w').write('x')\n    return 1"
-        assert judge(sandbox, program).verdict == EXCEPTION
-        assert not Path(path).exists()
-
-
-def test_no_file_of_the_host_can_be_read(sandbox: Sandbox, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("x")
-    secret.chmod(0o644)
-    for path in (secret, "/etc/passwd", "/etc/hostname", Path.home() / ".profile"):
-        outcome = judge(sandbox, f"def f():\n    open({str(path)!r}).read()\n    return 1")
-        assert outcome.verdict == EXCEPTION, path
 
 
 def test_a_home_folder_shows_nothing_but_the_interpreter(sandbox: Sandbox) -> None:
@@ -257,94 +164,12 @@ def test_a_home_folder_shows_nothing_but_the_interpreter(sandbox: Sandbox) -> No
     assert set(shown) <= allowed
 
 
-def test_a_link_leads_to_no_file_of_the_host(sandbox: Sandbox, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x")
-    program = f"""
-        import os
-        def f():
-            os.symlink({str(tmp_path)!r}, "/tmp/link")
-            return os.path.exists("/tmp/link/secret")
-    """
-    assert answer(sandbox, program) is False
-
-
-def test_a_shell_command_reaches_no_file_of_the_host(sandbox: Sandbox, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    program = f"""
-        import os, posix, subprocess
-        def f():
-            os.system("touch {tmp_path}/a"); posix.system("touch {tmp_path}/b")
-            subprocess.run(["touch", "{tmp_path}/c"])
-            return 1
-    """
-    assert judge(sandbox, program).verdict == PASS
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_server_on_this_machine_is_out_of_reach(sandbox: Sandbox) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        program = f"""
-            import socket
-            def f():
-                socket.create_connection(("127.0.0.1", {port}), 2)
-                return 1
-        """
-        assert judge(sandbox, program).verdict == EXCEPTION
-
-
-def test_the_environment_is_not_ours(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_OF_THE_USER", "x")
-    program = "import os\ndef f():\n    return sorted(os.environ)"
-    shown = answer(sandbox, program)
-    assert isinstance(shown, list)
-    assert set(shown) <= {*levels.ENVIRONMENT, "PWD", "SHLVL", "_"}
-
-
-def test_other_processes_are_not_seen(sandbox: Sandbox) -> None:
-    program = (
-        "import os\ndef f():\n    return os.listdir('/proc') if os.path.isdir('/proc') else []"
-    )
-    assert answer(sandbox, program) == []
-
-
-def test_the_program_has_no_capabilities(sandbox: Sandbox) -> None:
-    program = """
-        import ctypes, os
-        def f():
-            libc = ctypes.CDLL(None)
-            tried = [libc.mount(b"none", b"/tmp", b"tmpfs", 0, None), libc.chroot(b"/tmp")]
-            for change in (os.setuid, os.setgid):
-                try: change(12345); tried.append(0)
-                except OSError: tried.append(-1)
-            return tried
-    """
-    assert answer(sandbox, program) == [-1, -1, -1, -1]
-
-
 def test_started_by_root_the_program_is_somebody_else(sandbox: Sandbox) -> None:
     if os.geteuid() != 0:
         pytest.skip("not started by root")
     assert (
         answer(sandbox, "import os\ndef f():\n    return 0 in (os.getuid(), os.getgid())") is False
     )
-
-
-def test_a_fork_bomb_is_bounded(sandbox: Sandbox) -> None:
-    program = """
-        import os, time
-        def f():
-            forks = 0
-            try:
-                while forks < 1000:
-                    if os.fork() == 0: time.sleep(600)
-                    forks += 1
-            except OSError: pass
-            return forks
-    """
-    forks = answer(sandbox, program)
-    assert isinstance(forks, int)
-    assert forks <= sandbox.limits.processes
 
 
 def test_no_orphan_survives(sandbox: Sandbox) -> None:
@@ -375,36 +200,10 @@ def _command_lines() -> str:
     return "\n".join(texts)
 
 
-def test_a_flood_of_output_goes_nowhere(sandbox: Sandbox) -> None:
-    program = """
-        import os, sys
-        def f():
-            for _ in range(200):
-                print("x" * 100_000); sys.stderr.write("x" * 100_000); os.write(1, b"x" * 100_000)
-            return 1
-    """
-    assert judge(sandbox, program).verdict == PASS
-
-
 def test_a_long_error_text_is_cut_to_one_line(sandbox: Sandbox) -> None:
     detail = judge(sandbox, "def f():\n    raise ValueError('x\\n' * 10**6)").detail
     assert len(detail) < 400
     assert "\n" not in detail
-
-
-def test_its_temporary_files_are_bounded(sandbox: Sandbox) -> None:
-    program = """
-        def f():
-            written = 0
-            try:
-                for i in range(100):
-                    with open(f"/tmp/{i}", "wb") as file: written += file.write(bytes(8 << 20))
-            except OSError: pass
-            return written
-    """
-    written = answer(sandbox, program)
-    assert isinstance(written, int)
-    assert written <= levels.TMP_MIB << 20
 
 
 def test_programs_do_not_find_each_other_s_files(sandbox: Sandbox) -> None:

@@ -3,12 +3,15 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tasks.core.errors import PipelineError
 from tasks.evaluation import humaneval
-from tasks.evaluation.humaneval import Problem, is_complete, pose, program_of, trim
+from tasks.evaluation.endings import is_function_closed
+from tasks.evaluation.humaneval import Problem, pose, program_of, trim
+from tasks.prompting.problems import write_problems
 
 PROMPT = '''from typing import List
 
@@ -73,6 +76,16 @@ def test_a_prompt_is_what_the_training_data_looks_like() -> None:
     assert "### Instruction:\nAdd up the numbers.\n>>> total([1, 2])\n3\n\ndef total(" in text
     assert text.endswith("### Output:\n")
     assert "### Input:" not in text
+
+
+def test_separators_within_a_docstring_shift_no_line(tmp_path: Path) -> None:
+    prompt = 'import re\n\n\ndef f(a):\n    """One\u2028two\x0cthree\x85four."""\n'
+    row = {"task_id": "held-out/1", "prompt": prompt, "entry_point": "f"}
+    row |= {"canonical_solution": "    return a\n", "test": "assert f(1) == 1"}
+    write_problems(tmp_path / "p.jsonl", [{"row_id": "1", **row}])
+    (read,) = humaneval.load_held_out(tmp_path / "p.jsonl")
+    assert read.prompt == prompt
+    assert humaneval.parts(read)[:2] == ("import re", "def f(a):")
 
 
 def test_helpers_of_a_problem_come_as_input() -> None:
@@ -150,11 +163,11 @@ def test_a_form_feed_shifts_no_line() -> None:
 
 
 def test_a_completion_is_complete_once_another_statement_begins() -> None:
-    assert not is_complete(PROBLEM, "\n    return sum(")
-    assert not is_complete(PROBLEM, "\n    return sum(xs)\n\n")
-    assert not is_complete(PROBLEM, "\n    # adds\n# up\n    return sum(xs)\n")
-    assert is_complete(PROBLEM, "\n    return sum(xs)\n\ndef")
+    assert not is_function_closed(PROBLEM.prompt, "\n    return sum(")
+    assert not is_function_closed(PROBLEM.prompt, "\n    return sum(xs)\n\n")
+    assert not is_function_closed(PROBLEM.prompt, "\n    # adds\n# up\n    return sum(xs)\n")
+    assert is_function_closed(PROBLEM.prompt, "\n    return sum(xs)\n\ndef")
 
 
 def test_a_text_at_the_margin_inside_a_string_completes_nothing() -> None:
-    assert not is_complete(PROBLEM, "\n    text = '''\nabc\n")
+    assert not is_function_closed(PROBLEM.prompt, "\n    text = '''\nabc\n")

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from tasks.core.closure import closure
+from tasks.core.memo import Memo
 from tasks.core.sandbox import PASS, RLIMITS, Outcome, Sandbox
-from tasks.evaluation import generation, pair, verdicts
+from tasks.evaluation import endings, generation, pair, verdicts
 from tasks.evaluation.humaneval import Problem
-from tasks.evaluation.memory import Memory, key_of
+from tasks.evaluation.memory import GENERATION, Memory, key_of
 from tasks.evaluation.results import Attempt, ProblemResult
 
 RunStage = Callable[..., tuple[Any, Path]]
@@ -57,6 +59,43 @@ def test_another_gate_generates_nothing(
     gate = {"resamples": 300, "pass_margin_points": 9}
     run_stage("b", memory=tmp_path / "m", gate=gate, **answers_set(tmp_path / "own.jsonl", 3))
     assert sum(generated) == before
+
+
+def test_another_scorer_judges_anew_and_generates_nothing(
+    run_stage: RunStage, tmp_path: Path, generated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"prompt": "Give one.", "entry_point": "f", "test": "assert f() == 1"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row) + "\n")
+    own = {"name": "own", "path": str(tmp_path / "own.jsonl")}
+    settings = {"sets": [own], "samples": 0, "min_sandbox": "rlimits", "test_timeout_s": 30.0}
+    judged: list[int] = []
+    run_all = Sandbox.run_all
+
+    def counted(self: Sandbox, jobs: Any, *more: Any) -> Any:
+        judged.append(len(jobs))
+        return run_all(self, jobs, *more)
+
+    monkeypatch.setattr(Sandbox, "run_all", counted)
+    for name in ("a", "b"):
+        run_stage(name, memory=tmp_path / "m", **settings)
+    assert generated == [1, 1, 0, 0]
+    assert judged[1] > 0
+    assert judged[2:] == [1, 0]  # the self-test, and nothing new
+    monkeypatch.setattr(verdicts, "maker", lambda reference: "changed code")
+    run_stage("c", memory=tmp_path / "m", **settings)
+    assert generated == [1, 1, 0, 0, 0, 0]
+    assert judged[4:] == judged[:2]
+
+
+def test_a_text_hangs_on_the_code_that_writes_and_ends_it_and_on_no_scorer() -> None:
+    with Memo(None) as memo:
+        made_by = [set(closure(code, memo)) for code in (GENERATION, endings.FUNCTION)]
+    assert {"tasks.evaluation.stepping", "tasks.core.modeling"} <= made_by[0]
+    assert "tasks.evaluation.endings" in made_by[1]
+    scorers = {"verdicts", "humaneval", "infilling", "metrics", "statistics", "gate", "summary"}
+    for modules in made_by:
+        assert not {f"tasks.evaluation.{name}" for name in scorers} & modules
+        assert not [name for name in modules if name.startswith("tasks.core.sandbox")]
 
 
 @pytest.mark.parametrize("changed", [{"max_new_tokens": 5}, {"dtype": "bfloat16"}])

@@ -1,5 +1,6 @@
 """Losses of rows: chosen, joined, summed by row, for base and tuned in one pass."""
 
+import gc
 import math
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,25 @@ def test_no_tensor_of_all_logits_is_made(
 
     monkeypatch.setattr(pair.model.get_base_model().lm_head, "forward", forward)
     measure(pair, rows_of(inputs)[:1])
+
+
+def test_what_is_held_does_not_grow_with_the_rows(pair: Pair, inputs: dict[str, Path]) -> None:
+    held: list[tuple[int, int]] = []
+
+    def weigh(tokens: int) -> None:
+        things = gc.get_objects()
+        tensors = [thing for thing in things if type(thing) is torch.Tensor]
+        windows = sum(type(thing) is Window for thing in things)
+        held.append((sum(tensor.nbytes for tensor in tensors), windows))
+
+    many = (row for _ in range(4) for row in Windows.open(inputs["tokenize.test"]).rows())
+    found = metrics.measure(
+        pair.model, metrics.joined(many, 400), clusters={}, byte_count=len, done=weigh
+    )
+    assert len(found) == 48
+    assert len(held) > 20
+    early, late = held[2 : len(held) // 2], held[len(held) // 2 : -1]
+    assert max(late) <= max(early)
 
 
 # --- token accuracy as an evaluate.Metric ----------------------------------------------------

@@ -68,6 +68,12 @@ def test_a_wrong_line_is_named_by_file_and_number(tmp_path: Path, row: Any, prob
     assert caught.value.remedy.endswith(".")
 
 
+def test_a_line_separator_within_a_text_ends_no_line(tmp_path: Path) -> None:
+    row = json.dumps({"prompt": "a\u2028b\x85c", "answer": "d"}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_text(f"{row}\r\n{row}\r\n", encoding="utf-8")
+    assert [line.prompt for line in read(tmp_path / "a.jsonl", "answers")] == ["a\u2028b\x85c"] * 2
+
+
 def test_an_answer_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="line 1: no field answer"):
         read(write(tmp_path / "a.jsonl", TEST), "answers")

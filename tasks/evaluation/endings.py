@@ -1,0 +1,34 @@
+"""When an answer is broken off before its end marker: what follows would be cut anyway.
+
+A module of its own, with few imports, because its code is part of what a text is remembered by:
+how answers are cut and judged may change without a text being generated again.
+"""
+
+import ast
+import re
+import warnings
+
+FUNCTION, LINE = (f"{__name__}:{rule}" for rule in ("is_function_closed", "is_line_closed"))
+TOP_LEVEL = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)  # a line that begins a new statement
+
+
+def is_function_closed(prompt: str, text: str) -> bool:
+    """Whether a raw continuation of a function has gone past it."""
+    source = prompt.rstrip() + text
+    starts = [m.start() for m in TOP_LEVEL.finditer(source) if m.start() >= len(prompt)]
+    return any(parsed(source[:start]) is not None for start in starts[:1])
+
+
+def is_line_closed(text: str) -> bool:
+    """Whether a line is finished."""
+    return "\n" in text
+
+
+def parsed(source: str) -> ast.Module | None:
+    """The syntax tree of a text; None where it is no Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in generated text
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
