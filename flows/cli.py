@@ -6,6 +6,7 @@ stage failed.
 """
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,7 @@ from tasks.core.errors import PipelineError, StageError
 from tasks.core.plan import Selection
 from tasks.pipeline import PIPELINE
 
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 STAGES = tuple(stage.name for stage in PIPELINE)
 Command = Callable[[argparse.Namespace], int]
 
@@ -34,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        remedy = "Make room, or make it writable, and try again."
+        print(f"error: {error.filename or ''}: {error.strerror}\n{remedy}", file=sys.stderr)
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,9 +16,11 @@ from tasks.core import progress, runs
 from tasks.core.champion import history, taken_back
 from tasks.core.errors import PipelineError
 from tasks.core.execution import execute
+from tasks.core.home import home
 from tasks.core.manifest import Manifest
 from tasks.core.plan import HIT, StagePlan
 from tasks.core.runs import RunRecord
+from tasks.core.space import is_full, no_space
 from tasks.core.store import KEY_DIGITS
 
 PROMOTES = "promotes"  # tag of a deployment whose runs may replace the champion
@@ -129,8 +131,19 @@ class Runner:
 @contextmanager
 def opened(request: Request) -> Iterator[Runner]:
     """A `Runner` for a request; the plan with its reasons is published on the run's page."""
-    with watched(), open_session(request, to_write=True) as session:
+    with watched(), _room_or_words(), open_session(request, to_write=True) as session:
         pages.publish_plan(words.plan_markdown(session.plans))
         if deployment.id:  # a terminal has shown the plan already
             progress.say(words.total(session.plans))
         yield Runner(session, request)
+
+
+@contextmanager
+def _room_or_words() -> Iterator[None]:
+    """A disk that is full between the stages is told like one that is full in a stage."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise no_space("the run", home() / "artifacts", error) from error

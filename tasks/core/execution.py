@@ -8,7 +8,6 @@ write the manifest, rename.
 """
 
 import dataclasses
-import errno
 import logging
 import platform
 import resource
@@ -36,6 +35,7 @@ from tasks.core.memo import Memo
 from tasks.core.parallel import ordered_map
 from tasks.core.plan import StagePlan
 from tasks.core.progress import Sink, say
+from tasks.core.space import is_full, no_space
 from tasks.core.stage import Run, RunBatches, Stage, Summary, Work
 from tasks.core.store import KEY_DIGITS, LOGS, Store
 from tasks.core.turns import gpu_turn, time_limit
@@ -241,24 +241,14 @@ def _logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
     except PipelineError:
         raise
     except Exception as error:
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise _no_space(stage, log.parent, error) from error
+        if is_full(error):
+            raise no_space(f"stage {stage}", log.parent, error) from error
         logging.getLogger(stage).error("stage failed", exc_info=error)
         raise StageError(stage, error, log) from error
     finally:
         logging.captureWarnings(False)
         root.removeHandler(handler)
         handler.close()
-
-
-def _no_space(stage: str, folder: Path, error: BaseException) -> PipelineError:
-    """The disk is full; both numbers, and what was kept."""
-    usage = shutil.disk_usage(folder)
-    free, total = (f"{n / 2**30:.2f} GiB" for n in (usage.free, usage.total))
-    return PipelineError(
-        f"stage {stage}: {error} ({free} of {total} free)",
-        "Make room (`finetune gc` lists what can go) and run again; finished stages are kept.",
-    )
 
 
 def _summary_dict(summary: Summary) -> dict[str, Any]:

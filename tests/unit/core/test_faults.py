@@ -11,13 +11,11 @@ import pytest
 from tasks.core import manifest as manifests
 from tasks.core import runs, upkeep
 from tasks.core.config import check
-from tasks.core.errors import PipelineError, StageError
+from tasks.core.errors import PipelineError
 from tasks.core.memo import Memo
 from tasks.core.plan import Planner
 from tasks.core.runs import RunRecord
 from tasks.core.stage import Summary
-
-AS_ROOT = os.geteuid() == 0
 
 
 def test_manifest_of_a_newer_version_is_named_and_its_stage_runs_again(pipeline):
@@ -141,51 +139,67 @@ def test_artifact_copied_to_another_disk_with_new_times_is_still_whole(pipeline)
     assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="mounting a small tmpfs needs root")
-def test_full_disk_is_named_and_after_making_room_the_run_goes_on(toy, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("this machine does not allow mounting")
-    try:
-        filler = small / "filler"
-        filler.write_bytes(b"x" * 120_000)
-        pipeline = toy.Pipeline(small / "artifacts")
-        toy.SOURCE.write_text("word " * 40_000)
-        with pytest.raises((StageError, PipelineError), match="No space left"):
-            pipeline.run()
-        filler.unlink()
-        toy.SOURCE.write_text("few words")
-        assert pipeline.run() == ["read", "sort", "join"]
-    finally:
-        subprocess.run(["umount", "--lazy", small], check=True)
-
-
-@pytest.mark.skipif(not AS_ROOT, reason="mounting a read-only tmpfs needs root")
-def test_read_only_artifacts_folder_can_be_planned_and_a_run_says_what_is_wrong(toy, tmp_path):
-    mount = tmp_path / "mount"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount]
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder]
     if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not allow mounting")
-    try:
-        writing = toy.Pipeline(mount / "artifacts")
-        with writing.memo:  # open files would keep the mount writable
-            writing.run()
-        subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
-        pipeline = toy.Pipeline(mount / "artifacts")
-        assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
-        toy.SOURCE.write_text("kiwi")
-        for refused in (pipeline.run, pipeline.store.in_use().__enter__):
-            with pytest.raises(PipelineError, match="can't be written"):
-                refused()
-    finally:
-        subprocess.run(["umount", "--lazy", mount], check=True)
+        pytest.skip("this machine or user may not mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_full_disk_is_named_and_after_making_room_the_run_goes_on(toy, small_disk):
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 120_000)
+    pipeline = toy.Pipeline(small_disk / "artifacts")
+    toy.SOURCE.write_text("word " * 40_000)
+    with pytest.raises(PipelineError, match=r"no space left in .* GiB free"):
+        pipeline.run()
+    filler.unlink()
+    toy.SOURCE.write_text("few words")
+    assert pipeline.run() == ["read", "sort", "join"]
+
+
+@pytest.mark.parametrize("library", ["torch", "safetensors"])
+def test_full_disk_is_named_by_what_writes_checkpoints_too(toy, small_disk, monkeypatch, library):
+    import torch
+    from safetensors.torch import save_file
+
+    save = {"torch": torch.save, "safetensors": save_file}[library]
+
+    def write(config, inputs, work):
+        save({"weight": torch.zeros(100_000)}, work.scratch / "checkpoint")
+
+    monkeypatch.setattr(toy, "read", write)
+    with pytest.raises(PipelineError, match=r"no space left in .* GiB free"):
+        toy.Pipeline(small_disk / "artifacts").run()
+
+
+def test_read_only_artifacts_folder_can_be_planned_and_a_run_says_what_is_wrong(
+    toy, small_disk, monkeypatch, capsys
+):
+    from flows.cli import main
+
+    writing = toy.Pipeline(small_disk / "artifacts")
+    with writing.memo:  # open files would keep the mount writable
+        writing.run()
+    RunRecord("20260101T000000-0001-1", "p").write(writing.store.root)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    pipeline = toy.Pipeline(small_disk / "artifacts")
+    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    toy.SOURCE.write_text("kiwi")
+    for refused in (pipeline.run, pipeline.store.in_use().__enter__):
+        with pytest.raises(PipelineError, match="can't be written"):
+            refused()
+    monkeypatch.setenv("FINETUNE_HOME", str(small_disk))
+    for command in (["gc"], ["pin", "-1"]):
+        assert main(command) == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 2
+        assert "Read-only file system" in said[0]
 
 
 def test_unwritable_artifacts_folder_is_a_clear_error(toy, tmp_path):
