@@ -2,24 +2,64 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from flows.cli import main
+from tasks.core.closure import WITHOUT_EFFECT
 from tasks.core.config import Config
+from tasks.core.stage import Stage
 from tests.conftest import write_small_profile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
 
 
+class Reached:
+    """Notes which modules of ours have functions that ran within each stage.
+
+    Attributes:
+        modules: Stage -> names of modules.
+    """
+
+    def __init__(self) -> None:
+        self.modules: dict[str, set[str]] = {}
+
+    def within(self, stage, load_run):
+        """The stage's `run`, watched."""
+        run = load_run(stage)
+        seen = set()
+
+        def note(frame, event, argument) -> None:
+            if event == "call":
+                seen.add(frame.f_globals.get("__name__", ""))
+
+        def watched(*arguments):
+            sys.setprofile(note)
+            try:
+                return run(*arguments)
+            finally:
+                sys.setprofile(None)
+                self.modules[stage.name] = {name for name in seen if name.startswith("tasks.")}
+
+        return watched
+
+
 @pytest.fixture(scope="module")
-def finished(prefect_server, tiny_model, tmp_path_factory):
+def reached():
+    return Reached()
+
+
+@pytest.fixture(scope="module")
+def finished(prefect_server, tiny_model, tmp_path_factory, reached):
     """A home in which the pipeline has run once: (profile, home, what the run printed)."""
     folder = tmp_path_factory.mktemp("pipeline")
     profile = write_small_profile(folder / "small.yaml", tiny_model)
     with pytest.MonkeyPatch.context() as patch:
+        load_run = Stage.load_run
+        patch.setattr(Stage, "load_run", lambda stage: reached.within(stage, load_run))
         patch.setenv("FINETUNE_HOME", str(folder / "home"))
         assert main(["run", "--profile", str(profile)]) == 0
         yield profile, folder / "home"
@@ -51,6 +91,16 @@ def test_second_run_says_so_and_runs_nothing(home, capsys):
     assert main(["run", "--profile", str(home[0])]) == 0
     assert "Nothing to do" in capsys.readouterr().out
     assert {s: artifact(home[1], s).stat().st_mtime_ns for s in STAGES} == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_key_of_a_stage_holds_all_code_that_ran_in_it(finished, reached, stage):
+    manifest = json.loads((artifact(finished[1], stage) / "manifest.json").read_bytes())
+    ran = reached.modules[stage]
+    outside = {"tasks.core.execution"}  # hands on what a stage says
+    unkeyed = {name for name in ran if name.startswith(WITHOUT_EFFECT)}
+    assert ran - unkeyed - outside <= manifest["parts"]["code"].keys()
+    assert len(ran - unkeyed) > 3
 
 
 CHANGES = {
