@@ -12,6 +12,7 @@ from typing import Any
 from tasks.evaluation.gate import Comparison
 
 MAX_POINTS = 400  # more than the pixels of a phone show
+BAR = 25  # characters of an interval in text
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,24 @@ def _span(c: Comparison) -> Span | None:
     left, right = sorted((at(c.low), at(c.high)))
     margin = None if c.margin is None else round(50 - 50 * c.margin / reach, 2)
     return Span(left=left, width=round(right - left, 2), dot=at(c.difference), margin=margin)
+
+
+def text_bar(span: Span | None) -> str:
+    """An interval in characters, for where no picture can stand: `····┊│··━●━·`; "" none."""
+    if span is None:
+        return ""
+    cells = ["·"] * BAR
+
+    def at(percent: float) -> int:
+        return min(BAR - 1, int(BAR * percent / 100))
+
+    for cell in range(at(span.left), at(span.left + span.width) + 1):
+        cells[cell] = "━"
+    if span.margin is not None:
+        cells[at(span.margin)] = "┊"
+    cells[BAR // 2] = "│"
+    cells[at(span.dot)] = "●"
+    return f"`{''.join(cells)}`"
 
 
 def nice_ticks(low: float, high: float, wanted: int = 4) -> list[float]:

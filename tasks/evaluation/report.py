@@ -1,10 +1,11 @@
 """What a person sees: one HTML page that needs nothing else, the same in Markdown, and one line.
 
-Texts written by a model are data: the template escapes everything, and the page forbids scripts and
-any request.
+Texts written by a model are data: the page's template escapes everything, and the page forbids
+scripts and any request; in Markdown they stand in fences that they can't close.
 """
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,15 @@ from tasks.evaluation.results import PASS, Attempt, Evaluation, ProblemResult
 MAX_SHOWN = 8  # flips of each kind, and samples, in the page
 MAX_SAME = 4  # problems on which both models did the same
 MAX_TEXT = 4_000  # characters of one text
+FEW, FEW_TEXT = 3, 1_000  # the same in Markdown: answers of each kind, and characters of a text
 LABELS = {  # of training.json, where the name alone reads badly
     "tokens_per_s": "tokens/s",
     "seconds": "time",
     "peak_vram_gib": "peak GPU memory, GiB",
     "peak_memory_gib": "peak memory, GiB",
     "trainable_share": "trainable",
+    "trained": "tokens with loss",
+    "load_vram_gib": "GPU memory of the base, GiB",
     "step": "steps",
 }
 
@@ -81,7 +85,7 @@ def html(evaluation: Evaluation, gate: Gate, shown_by_others: Shown, *, title: s
 
 
 def markdown(evaluation: Evaluation, gate: Gate, shown_by_others: Shown, *, title: str = "") -> str:
-    """The numbers of the page as Markdown, without the model's texts."""
+    """The page as Markdown, with fewer and shorter texts."""
     return _render(MARKDOWN, _view(evaluation, gate, shown_by_others, title), escape=False)
 
 
@@ -101,6 +105,8 @@ def _render(template: str, view: Mapping[str, Any], *, escape: bool) -> str:
         autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["md"] = _markdown_text
+    environment.filters["fenced"] = fenced
+    environment.filters["bar"] = pictures.text_bar
     environment.filters["upper_first"] = _upper_first
     return environment.from_string(template).render(view)
 
@@ -117,17 +123,25 @@ def _markdown_text(text: str) -> str:
     return " ".join(text.split())
 
 
+def fenced(text: str) -> str:
+    """Text as a block of code that it can't end: its fence is longer than any in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{_cut(text, FEW_TEXT)}\n{fence}"
+
+
 def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict[str, Any]:
     """Everything that the templates show, as plain values in the order of the page."""
     numbers = summary.metrics(evaluation)
     spans = pictures.spans(gate.comparisons)
     compared = _compared(evaluation.problems)
     flips = {kind: compared[kind] for kind in ("won", "lost")}
-    answers = [
+    samples = [
         {"label": "held-out", "kind": "", "id": s.row_id, "prompt": visible(readable(s.prompt))}
         | {"reference": visible(s.reference), "base": _answer(s.base), "tuned": _answer(s.tuned)}
         for s in evaluation.samples[:MAX_SHOWN]
     ]
+    kinds = [*flips.values(), samples, compared["same"]]
     return {
         "title": title,
         "verdict": gate.verdict,
@@ -148,8 +162,9 @@ def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict
         ],
         "flips": {kind: len(found) for kind, found in flips.items()},
         "answers": [a for found in flips.values() for a in found[:MAX_SHOWN]]
-        + answers
+        + samples
         + compared["same"][:MAX_SAME],
+        "few": [answer for found in kinds for answer in found[:FEW]],
         "left": sum(max(0, len(found) - MAX_SHOWN) for found in flips.values())
         + max(0, len(compared["same"]) - MAX_SAME)
         + max(0, len(evaluation.samples) - MAX_SHOWN),
@@ -160,9 +175,19 @@ def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict
             for c in evaluation.costs
         ],
         "sandbox": evaluation.sandbox,
-        "not_measured": evaluation.not_measured,
+        "not_measured": [*evaluation.not_measured, *_failed_by_the_sandbox(numbers)],
         "settings": sorted((k, _scalar(v)) for k, v in evaluation.settings.items()),
     }
+
+
+def _failed_by_the_sandbox(numbers: Mapping[str, Any]) -> list[str]:
+    """A sentence for each suite with problems that count for neither model."""
+    return [
+        f"{found['infra']} of {found['problems']} problems of {on} are left out: the sandbox "
+        "failed on them."
+        for on, found in numbers["problems"].items()
+        if found["infra"]
+    ]
 
 
 def _held_out(gate: Gate) -> tuple[str, str] | None:
@@ -257,10 +282,13 @@ def _answer(attempt: Attempt) -> dict[str, Any]:
 
 def visible(text: str) -> str:
     """The text, cut at `MAX_TEXT`, with characters that would hide or reorder it spelled out."""
-    cut = text[:MAX_TEXT]
-    shown_text = "".join(_spelled(c) for c in cut)
-    left = len(text) - len(cut)
-    return f"{shown_text}\n… {left:,} more characters" if left else shown_text
+    return "".join(_spelled(c) for c in _cut(text, MAX_TEXT))
+
+
+def _cut(text: str, length: int) -> str:
+    """The beginning of a text, and how much more there is."""
+    left = len(text) - length
+    return f"{text[:length]}\n… {left:,} more characters" if left > 0 else text
 
 
 def _spelled(character: str) -> str:
@@ -291,6 +319,8 @@ def _facts(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Numbers and words of training.json with readable names; nested values stay out."""
     facts = []
     for name, value in raw.items():
+        if name.endswith("vram_gib") and not value:
+            continue  # there was no GPU
         if isinstance(value, (int, float)) and name == "seconds":
             facts.append((LABELS[name], duration(value)))
         elif isinstance(value, float) and name.endswith("_share"):

@@ -329,7 +329,7 @@ PAGE = (
 {% for a in answers %}
 <article class="{{ a.kind }}">
 <p><b>{{ a.label }}</b><span>{{ a.id }}</span></p>
-<details{% if a.kind == "" %} open{% endif %}>
+<details{% if a.kind != "same" %} open{% endif %}>
 <summary>Prompt</summary><pre>{{ a.prompt }}</pre></details>
 {% if a.reference %}
 <details><summary>Reference answer</summary><pre>{{ a.reference }}</pre></details>
@@ -425,12 +425,13 @@ MARKDOWN = """# {{ verdict | capitalize }}{{ ": " + title | md if title else "" 
 {% if comparisons %}
 ## Before and after
 
-| Measured | Base | Tuned | Difference | 95 % interval | p (Holm) |
-|---|--:|--:|--:|--:|--:|
+| Measured | Base | Tuned | Difference | worse │ better | 95 % interval | p (Holm) |
+|---|--:|--:|--:|:-:|--:|--:|
 {% for c in comparisons %}
-| {{ c.name }}, {{ c.on | md }} | {{ c.base }} | {{ c.tuned }} | {{ c.difference }} {{ c.unit }} \
+| {{ c.name }}, {{ c.on | md }}, {{ c.units }} | {{ c.base }} | {{ c.tuned }} \
+| {{ c.difference }} {{ c.unit }} | {{ c.span | bar }} \
 | {% if c.interval %}{{ c.interval[0] }} to {{ c.interval[1] }}{% else %}none{% endif %} \
-| {{ c.p }} |
+{% if c.margin %}(margin {{ c.margin }}) {% endif %}| {{ c.p }} |
 {% endfor %}
 
 {% endif %}
@@ -446,8 +447,30 @@ MARKDOWN = """# {{ verdict | capitalize }}{{ ": " + title | md if title else "" 
 {% endfor %}
 
 {% endif %}
+{% if few %}
+## Answers
+
 {% if flips.won or flips.lost %}
 {{ flips.won }} problems went from fail to pass, {{ flips.lost }} from pass to fail.
+
+{% endif %}
+{% for a in few %}
+### {{ a.label | capitalize }}: {{ a.id | md }}
+
+{{ a.prompt | fenced }}
+
+{% for who, answer in [("Base", a.base), ("Tuned", a.tuned)] %}
+{{ who }}{% if answer.verdict %}, {{ answer.verdict | md }}{% endif %}, \
+{{ "{:,}".format(answer.tokens) }} tokens\
+{% if not answer.stopped %}, cut at the limit{% endif %}\
+{% if answer.detail %}: {{ answer.detail | md }}{% endif %}
+
+
+{{ answer.text | fenced }}
+
+{% endfor %}
+{% endfor %}
+More of them, and whole, in report.html beside this text.
 
 {% endif %}
 {% if funnel %}
@@ -498,6 +521,14 @@ MARKDOWN = """# {{ verdict | capitalize }}{{ ": " + title | md if title else "" 
 |---|---|---|--:|
 {% for o in lineage %}
 | {{ o.stage | md }} | {{ o.key | md }} | {{ o.line | md }} | {{ o.time }} |
+{% endfor %}
+
+What the keys are made of:
+
+{% for o in lineage %}
+- {{ o.stage | md }}: {% for name, value in o.parts %}{{ name | md }} {{ value | md }}\
+{% if not loop.last %}; {% endif %}{% endfor %}
+
 {% endfor %}
 
 {% endif %}

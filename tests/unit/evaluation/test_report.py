@@ -2,6 +2,10 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
 from tasks.evaluation import gate, lineage, pictures, report
 from tasks.evaluation.results import Evaluation
 from tests.unit.evaluation.examples import evaluation, problems
@@ -160,16 +164,71 @@ def test_what_could_not_be_measured_is_said():
     assert "the tokenizer lacks the tokens" in page(evaluation())
 
 
-def test_markdown_has_the_same_numbers_and_no_text_of_the_model():
-    found = evaluation(tried=problems(1, 1, 1, 1, text=HOSTILE), text=HOSTILE)
-    verdict = gate.decide(found, resamples=200)
-    text = report.markdown(found, verdict, SHOWN, title="a | b <b>")
-    assert text.startswith(f"# {verdict.verdict.capitalize()}")
+def rendered(text: str) -> str:
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+
+
+def marked(found: Evaluation, shown=SHOWN, **options) -> str:
+    return report.markdown(found, gate.decide(found, resamples=200), shown, **options)
+
+
+def test_markdown_has_the_numbers_of_the_page():
+    text = marked(evaluation(tried=problems(1, 1, 1, 1)), title="a | b <b>")
+    assert text.startswith("# Improved: a \\| b \\<b\\>\n")
     assert "| too short | 50 | 25.0 % |" in text
-    assert "alert" not in text
-    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert "loss, held-out, 12 projects" in text
+    html = rendered(text)
+    assert html.count("<table>") == 5  # compared, also measured, rules, splits, training
     for row in re.findall(r"^\|.*$", text, re.M):
         assert row.endswith("|")
+
+
+def test_markdown_shows_flips_first_with_prompts_answers_and_verdicts():
+    html = rendered(marked(evaluation(tried=problems(4, 1, 1, 1))))
+    kinds = re.findall(r"<h3>(.*?): ", html)
+    assert kinds[:5] == ["Fail → pass"] * 3 + ["Pass → fail", "Held-out"]
+    assert "Base, wrong, 5 tokens" in html
+    assert html.count("def f():") == 6  # the prompt of each problem that is shown
+    assert "More of them" in html
+
+
+@given(st.text(alphabet=st.sampled_from(list("`~<>&|[]()!#* \n\tax\\\"'")), max_size=60))
+@example(HOSTILE)
+@example("```\n</code>\n~~~\n" + HOSTILE)
+@example("````\n![x](javascript:alert(1))")
+def test_text_of_a_model_is_never_markup_in_markdown(text):
+    found = evaluation(tried=problems(1, 1, 0, 0, text=text), text=text)
+    sample = replace(found.samples[0], base=replace(found.samples[0].base, detail=text))
+    tokens = (
+        MarkdownIt("commonmark", {"html": True})
+        .enable("table")
+        .parse(marked(replace(found, samples=(sample,)), title=text))
+    )
+    assert not [t for t in tokens if t.type == "html_block"]
+    inline = [child for t in tokens for child in t.children or ()]
+    assert not {"html_inline", "image", "link_open"} & {child.type for child in inline}
+    shown = [t.content for t in tokens if t.type == "fence"]
+    assert shown.count((text or "(nothing)") + "\n") == 5  # two flips, and the tuned sample
+
+
+def test_lineage_in_markdown_has_the_parts_of_the_keys():
+    text = marked(evaluation(), report.Shown(lineage=(origin(),)))
+    assert "- train: train.seed 7; version of torch" in text
+    assert "<script>" not in rendered(text)
+
+
+def test_an_interval_in_characters_is_where_it_is_in_the_picture():
+    span = pictures.Span(left=60.0, width=20.0, dot=70.0, margin=40.0)
+    assert pictures.text_bar(span) == "`··········┊·│··━━●━━━····`"
+    assert pictures.text_bar(None) == ""
+
+
+def test_problems_that_the_sandbox_failed_are_counted_on_the_page():
+    tried = tuple(
+        replace(p, tuned=(replace(p.tuned[0], verdict="infra"),)) for p in problems(2, 0, 0, 0)
+    )
+    found = evaluation(tried=(*tried, *problems(0, 0, 3, 0)))
+    assert "2 of 5 problems of humaneval (prompt) are left out: the sandbox failed" in page(found)
 
 
 def test_the_headline_is_one_line_with_before_and_after():
