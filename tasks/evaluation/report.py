@@ -21,7 +21,7 @@ from tasks.evaluation import lineage, pictures, summary
 from tasks.evaluation.gate import Comparison, Gate, shown, shown_difference
 from tasks.evaluation.lineage import Origin
 from tasks.evaluation.report_template import MARKDOWN, PAGE
-from tasks.evaluation.results import PASS, Attempt, Evaluation, ProblemResult
+from tasks.evaluation.results import INFILLING, PASS, Attempt, Evaluation, ProblemResult
 
 MAX_SHOWN = 8  # flips of each kind, and samples, in the page
 MAX_SAME = 4  # problems on which both models did the same
@@ -134,11 +134,16 @@ def _view(evaluation: Evaluation, gate: Gate, others: Shown, title: str) -> dict
     """Everything that the templates show, as plain values in the order of the page."""
     numbers = summary.metrics(evaluation)
     spans = pictures.spans(gate.comparisons)
-    compared = _compared(evaluation.problems)
+    limit = evaluation.settings.get("max_new_tokens")
+    compared = _compared(evaluation.problems, limit)
     flips = {kind: compared[kind] for kind in ("won", "lost")}
     samples = [
         {"label": "held-out", "kind": "", "id": s.row_id, "prompt": visible(readable(s.prompt))}
-        | {"reference": visible(s.reference), "base": _answer(s.base), "tuned": _answer(s.tuned)}
+        | {
+            "reference": visible(s.reference),
+            "base": _answer(s.base, limit),
+            "tuned": _answer(s.tuned, limit),
+        }
         for s in evaluation.samples[:MAX_SHOWN]
     ]
     kinds = [*flips.values(), samples, compared["same"]]
@@ -234,7 +239,9 @@ def _also_measured(numbers: Mapping[str, Any]) -> list[tuple[str, str, str, str]
                 rows.append((name.replace("_", " "), on, *pair))
     for on, found in [*numbers["problems"].items(), ("held-out samples", numbers["samples"])]:
         more = [name for name in found["base"] if name.startswith("pass@") and name != "pass@1"]
-        for name in (*more, "stops"):
+        # what is broken off by rule can't end by itself
+        more += [] if on.endswith(("(completion)", f"({INFILLING})")) else ["stops"]
+        for name in more:
             pair = [found[who].get(name) for who in ("base", "tuned")]
             if None not in pair:
                 label = "ends by itself" if name == "stops" else name
@@ -242,7 +249,9 @@ def _also_measured(numbers: Mapping[str, Any]) -> list[tuple[str, str, str, str]
     return rows
 
 
-def _compared(problems: Sequence[ProblemResult]) -> dict[str, list[dict[str, Any]]]:
+def _compared(
+    problems: Sequence[ProblemResult], limit: int | None
+) -> dict[str, list[dict[str, Any]]]:
     """Problems that one model solves and the other does not, what was won first; then the others,
     of the suites in turn, so that each is seen."""
     found: dict[str, list[dict[str, Any]]] = {"won": [], "lost": [], "same": []}
@@ -258,8 +267,8 @@ def _compared(problems: Sequence[ProblemResult]) -> dict[str, list[dict[str, Any
             "id": f"{p.problem_id} · {p.style}",
             "prompt": visible(readable(p.prompt)),
             "reference": visible(p.reference),
-            "base": _answer(p.base[0]),
-            "tuned": _answer(p.tuned[0]),
+            "base": _answer(p.base[0], limit),
+            "tuned": _answer(p.tuned[0], limit),
         }
         if kind == "same":
             others.append((seen[p.suite, p.style], answer))
@@ -270,13 +279,15 @@ def _compared(problems: Sequence[ProblemResult]) -> dict[str, list[dict[str, Any
     return found
 
 
-def _answer(attempt: Attempt) -> dict[str, Any]:
+def _answer(attempt: Attempt, limit: int | None) -> dict[str, Any]:
+    # a raw completion is broken off behind its function, an infilling behind its line
+    cut = "broken off" if limit and attempt.tokens < limit else "cut at the limit"
     return {
         "text": visible(attempt.text) or "(nothing)",
         "verdict": attempt.verdict,
         "detail": visible(attempt.detail)[:200],
         "tokens": attempt.tokens,
-        "stopped": attempt.stopped,
+        "cut": "" if attempt.stopped else cut,
     }
 
 

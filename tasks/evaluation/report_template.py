@@ -339,7 +339,7 @@ PAGE = (
 <figure>
 <figcaption><b>{{ who }}</b>
 {% if answer.verdict %}· {{ answer.verdict }}{% endif %} · {{ "{:,}".format(answer.tokens) }} tokens
-{% if not answer.stopped %}· cut at the limit{% endif %}</figcaption>
+{% if answer.cut %}· {{ answer.cut }}{% endif %}</figcaption>
 <pre>{{ answer.text }}</pre>
 {% if answer.detail %}<p class="note">{{ answer.detail }}</p>{% endif %}
 </figure>
@@ -462,7 +462,7 @@ MARKDOWN = """# {{ verdict | capitalize }}{{ ": " + title | md if title else "" 
 {% for who, answer in [("Base", a.base), ("Tuned", a.tuned)] %}
 {{ who }}{% if answer.verdict %}, {{ answer.verdict | md }}{% endif %}, \
 {{ "{:,}".format(answer.tokens) }} tokens\
-{% if not answer.stopped %}, cut at the limit{% endif %}\
+{% if answer.cut %}, {{ answer.cut }}{% endif %}\
 {% if answer.detail %}: {{ answer.detail | md }}{% endif %}
 
 

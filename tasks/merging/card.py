@@ -13,6 +13,8 @@ STRATEGIES = {
     "dequantized": "added to the base as it comes back from 4 bit, which is what it was trained on",
 }
 
+HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause")  # names that the hub knows
+
 
 def model_card(
     *,
@@ -71,7 +73,10 @@ def _front_matter(base: str, licence: str) -> str:
     fields: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     if base:
         fields["base_model"] = base
-    fields |= {"license": "other", "license_name": licence} if licence else {"license": "unknown"}
+    if not licence or licence.lower() in HUB_LICENCES:
+        fields["license"] = licence.lower() or "unknown"
+    else:
+        fields |= {"license": "other", "license_name": licence}
     fields["tags"] = ["code", "lora", "merged"]
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
 
@@ -98,11 +103,15 @@ def _before_after(gate: Mapping[str, Any]) -> str:
         lines.append(
             f"| {c['name']}, {c['on']}, {c['units']:,} {c['unit']} "
             f"| {scale * c['base']:.{digits}f}{unit} | {scale * c['tuned']:.{digits}f}{unit} "
-            f"| {scale * c['difference']:+.{digits}f} | {interval} | {c['p_adjusted']:.3f} |"
+            f"| {scale * c['difference']:+.{digits}f} | {interval} | {_p(c['p_adjusted'])} |"
         )
     notes = dict.fromkeys(c["note"] for c in gate["comparisons"] if c["note"])
     text = "\n".join(lines) + "\n\nLoss in nats a token; differences of shares in points.\n"
     return text + "".join(f"\n{note}\n" for note in notes)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _data(

@@ -119,6 +119,8 @@ def _save(tensors: dict[str, Tensor], file: Path) -> None:
     """Write a shard so that it is there whole or not at all, a power cut included."""
     temporary = file.with_suffix(".part")
     save_file(tensors, temporary, metadata={"format": "pt"})
+    # safetensors closes its files to others; these are as open as the rest of the model
+    temporary.chmod(file.parent.stat().st_mode & 0o666)
     with temporary.open("rb") as written:
         os.fsync(written.fileno())
     temporary.replace(file)

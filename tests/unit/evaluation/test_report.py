@@ -79,6 +79,14 @@ def test_flips_come_before_samples_and_wins_before_losses():
     assert places == sorted(places)
 
 
+def test_an_answer_that_was_broken_off_is_not_said_to_reach_the_limit():
+    found = evaluation(tried=problems(1, 0, 0, 0))  # 5 tokens, not ended
+    for limit, words in ((5, "cut at the limit"), (9, "broken off")):
+        text = page(replace(found, settings={"max_new_tokens": limit}))
+        (tuned,) = re.findall(r"<b>Tuned</b>\s+· pass · 5 tokens\s+· (.*?)</figcaption>", text)
+        assert tuned == words
+
+
 def test_what_is_left_out_of_the_page_is_counted():
     text = page(evaluation(tried=problems(won=11, lost=0, both=0, none=0)))
     assert text.count("<b>fail → pass</b>") == report.MAX_SHOWN

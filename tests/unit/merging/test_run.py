@@ -169,6 +169,8 @@ def test_the_model_comes_with_config_tokenizer_and_licences(stage):
         "tokenizer.json",
     }
     assert json.loads((stage.model / "config.json").read_text())["dtype"] == "float16"
+    modes = {file.stat().st_mode & 0o777 for file in stage.model.iterdir()}
+    assert len(modes) == 1  # weights are not closed to others while the rest is open
 
 
 def test_the_card_tells_base_licence_verdict_and_numbers(stage):
@@ -176,7 +178,7 @@ def test_the_card_tells_base_licence_verdict_and_numbers(stage):
     card = (stage.model / "README.md").read_text()
     for words in (
         "base_model: tiny/llama",
-        "license_name: MIT",
+        "license: mit\n",
         "**improved**",
         "| 2.000 | 1.500 | -0.500 | -0.600 to -0.400 |",
         "| measured: held-out | 12 | 12 | 240 |",
