@@ -1,10 +1,11 @@
 """The train stage itself at the shape of stable-code-3b: what it expects of the GPU's memory, what
 it takes, and how fast it is, under one allocator cap after another.
 
-    python -m benchmarks.training.stage [--vram-gib 6 8 9 12] [--steps 8] [--set train.field=value]
+    python -m benchmarks.training.stage [--vram-gib 6 8 9 12] [--steps 8] [--set section.field=value]
 
 Base and rows are made up (see `shape`, `benchmarks.random_model`); everything else is the stage's
-own: loading in 4 bit, probe, steps, validation, checkpoints, adapter. Needs a CUDA GPU.
+own: loading in 4 bit, probe, steps, validation, checkpoints, adapter. Needs a CUDA GPU, or several:
+`--set hardware.gpus=2`, with `--set hardware.shard_base=true` for a base split over them.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import torch
 from benchmarks import random_model
 from benchmarks.training import shape
 from tasks.core import progress, schemas
-from tasks.core.config import Config, View, check
+from tasks.core.config import Config, View, load
 from tasks.core.errors import PipelineError
 from tasks.core.stage import Work
 from tasks.core.windows import ROWS_FILE, WINDOWS_FILE, Window
@@ -104,15 +105,18 @@ def main() -> None:
         write_split(data / "train", windows)
         write_split(data / "validation", windows[:2])
     show(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
+    profile = home / "profile.yaml"
+    profile.write_text("{}\n", encoding="utf-8")
     lines = []
     for cap in given.vram_gib:
-        train_settings: dict[str, Any] = {
-            "batch_tokens": given.batch_tokens,
-            "max_steps": given.steps,
-            "warmup_steps": 2,
-        }
-        train_settings |= dict(change.split("=", 1) for change in given.changes)
-        config = check({"train": train_settings, "hardware": {"vram_gib": cap}})
+        settings = [
+            f"train.batch_tokens={given.batch_tokens}",
+            f"train.max_steps={given.steps}",
+            "train.warmup_steps=2",
+            f"hardware.vram_gib={cap}",
+            *given.changes,
+        ]
+        config = load(profile, settings)
         began = time.perf_counter()
         try:
             facts = train(config, home, data, f"run-{time.time_ns()}")

@@ -1,5 +1,6 @@
 """The GPU kernels do what PyTorch does; here in Triton's interpreter, in 32 bit."""
 
+import json
 import os
 import subprocess
 import sys
@@ -34,3 +35,21 @@ def test_kernels_equal_the_torch_operations(case: str) -> None:
     if b"only 0-dimensional arrays can be converted" in done.stderr:
         pytest.skip("this Triton's interpreter does not work with this NumPy")
     assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+RTX_3080_SHARED = 99 * 1024  # bytes of shared memory that a block may take
+
+
+def test_every_kernel_compiles_for_an_rtx_3080_and_fits_its_shared_memory() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.training.ampere_checks"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    shapes = json.loads(done.stdout.splitlines()[-1])["shared"]
+    assert len(shapes) == 4
+    for shape, kernels in shapes.items():
+        assert len(kernels) == 14, shape
+        assert max(kernels.values()) <= RTX_3080_SHARED, (shape, kernels)

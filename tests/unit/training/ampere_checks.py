@@ -1,0 +1,112 @@
+"""Compiles the fast path's kernels for an RTX 3080 (sm_86): `python -m tests.unit.training.ampere_checks`.
+
+No GPU is needed: a step of one real-sized layer is prepared on the CPU, and every launch is compiled
+for that card instead of run. Prints a line a kernel and shape with the bytes of shared memory that a
+block takes; a kernel that cannot be compiled for the card raises.
+"""
+
+import json
+import sys
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from benchmarks.training.shape import make_model, window_of
+from tasks.core.modeling import window_tensors
+from tasks.training.fast import FastStepper
+from tasks.training.fast_model import parameter_order
+from tasks.training.fast_triton import TritonOps
+from tasks.training.flat import FlatParameters
+from tasks.training.lora import add_lora
+
+SHAPES: dict[str, tuple[str, dict[str, int]]] = {
+    "stable-code-3b": ("stablelm", {}),
+    "Code Llama 7B": (
+        "llama",
+        {
+            "hidden_size": 4096,
+            "intermediate_size": 11_008,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+        },
+    ),
+    "SmolLM2-135M": (
+        "llama",
+        {
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+        },
+    ),
+    "Qwen2.5-Coder 1.5B": (
+        "llama",
+        {
+            "hidden_size": 1536,
+            "intermediate_size": 8960,
+            "num_attention_heads": 12,
+            "num_key_value_heads": 2,
+        },
+    ),
+}
+
+
+class Card:
+    """Stands for a driver with an RTX 3080, as far as compiling asks."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 86, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, _device: int) -> int:
+        return 0
+
+
+def compile_all(rank: int = 8) -> dict[str, dict[str, int]]:
+    """Bytes of shared memory by shape and kernel, the most of all its variants."""
+    driver.set_active(Card())
+    found: dict[str, int] = {}
+    run = JITFunction.run
+
+    def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **settings: Any) -> Any:
+        kernel = run(self, *args, grid=grid, warmup=True, **settings)
+        name = self.fn.__name__
+        found[name] = max(found.get(name, 0), kernel.metadata.shared)
+        return kernel
+
+    JITFunction.run = compiled  # type: ignore[method-assign]
+    result = {}
+    for title, (kind, changes) in SHAPES.items():
+        small = {"num_hidden_layers": 1, "vocab_size": 8192}
+        model = add_lora(
+            make_model(kind, device="cpu", changes=changes | small),
+            rank=rank,
+            alpha=32,
+            dropout=0.05,
+        )
+        flat = FlatParameters(model, parameter_order)
+        window = window_of([40, 24], 0)
+        window = type(window)(
+            window.input_ids % 8192,
+            window.labels.clip(max=8191),
+            window.position_ids,
+            window.cu_seqlens,
+            window.row_ids,
+        )
+        tensors = window_tensors(window, torch.device("cpu"))
+        stepper = FastStepper(model, flat, max_tokens=64, kept_layers=1, ops=TritonOps())
+        stepper.run([tensors], tensors.trained_tokens, 1)
+        stepper.measure(tensors)
+        result[title] = dict(found)
+        found.clear()
+    return result
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps({"triton": triton.__version__, "shared": compile_all()}) + "\n")
