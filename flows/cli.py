@@ -2,7 +2,7 @@
 into exit codes.
 
 0 done or nothing to do; 10 `plan` has work; 2 the user's mistake (two lines: problem, remedy); 1 a
-stage failed.
+stage failed; 130 Ctrl-C.
 """
 
 import argparse
@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StageError as failure:
         print(f"error: {failure}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, run again to go on", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0

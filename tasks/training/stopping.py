@@ -1,4 +1,4 @@
-"""A checkpoint first, then the stop: on SIGTERM, when time is up, when quiet hours begin."""
+"""A checkpoint first, then the stop: on Ctrl-C, on SIGTERM, when time is up, in quiet hours."""
 
 import signal
 import threading
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tasks.core.hours import quiet_now
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)  # the last: the stage's time is up
 
 
 class StopRequest:
@@ -24,7 +26,7 @@ class StopRequest:
         self._quiet_hours = quiet_hours
 
     def __call__(self) -> bool:
-        """True once SIGTERM or the time limit's SIGALRM came, and in quiet hours."""
+        """True once one of `SIGNALS` came, and in quiet hours."""
         return self.asked or self.is_pause()
 
     def is_pause(self) -> bool:
@@ -34,20 +36,22 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(quiet_hours: str | None = None) -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGALRM into a `StopRequest` inside the block; then as before.
+    """Turn `SIGNALS` into a `StopRequest` inside the block; then as before.
 
-    A signal handler can be set in the main thread only; in another one the request comes from quiet
-    hours alone.
+    A second Ctrl-C does not wait for the step to end. A signal handler can be set in the main
+    thread only; in another one the request comes from quiet hours alone.
     """
     request = StopRequest(quiet_hours)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if request.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
         request.asked = True
 
-    before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGALRM)}
+    before = {n: signal.signal(n, ask) for n in SIGNALS}
     try:
         yield request
     finally:

@@ -95,7 +95,7 @@ def test_a_run_cut_off_at_any_step_ends_with_the_same_adapter(
         assert (resumed.out / name).read_bytes() == (whole.out / name).read_bytes(), cut
 
 
-@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGALRM], ids=["stop", "time is up"])
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM, signal.SIGALRM])
 def test_a_signal_writes_a_checkpoint_and_says_where_it_stopped(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, asked: signal.Signals
 ) -> None:
@@ -116,6 +116,15 @@ def test_a_signal_writes_a_checkpoint_and_says_where_it_stopped(
     monkeypatch.undo()
     _, work = run_stage("stopped")
     assert '"resumed_from": 3' in (work.out / "training.json").read_text()
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step() -> None:
+    from tasks.training.stopping import stop_on_signals
+
+    with pytest.raises(KeyboardInterrupt), stop_on_signals() as request:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request()
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_quiet_hours_stop_the_training_at_a_checkpoint(
