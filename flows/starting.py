@@ -15,6 +15,7 @@ from flows import words
 from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core import progress
+from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest, read
 from tasks.core.plan import HIT
 
@@ -66,7 +67,15 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             "start_from": wanted.start_from,
             "force": list(wanted.force),
         }
-        folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+        try:
+            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+        except RuntimeError as error:
+            if not str(error).startswith("Failed to reach API"):
+                raise
+            raise PipelineError(
+                f"no Prefect server answers at {os.environ.get('PREFECT_API_URL', 'its address')}",
+                "Start it (`finetune serve`), or unset PREFECT_API_URL: a run here needs none.",
+            ) from error
         assert isinstance(folders, dict), "only a deployment's run ends with a state"
         return folders
 

@@ -268,6 +268,20 @@ def test_bad_input_ends_a_run_with_two_lines_and_code_2(home, capsys, case):
     assert word in lines[0]
 
 
+def test_a_stage_that_breaks_is_named_with_its_error_and_its_log(
+    prefect_server, small_profile, monkeypatch, capsys
+):
+    def breaks(*_):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("tasks.base.run.run", breaks)
+    assert main(["run", "--profile", str(small_profile), "--only", "base"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    told, _, log = line.removesuffix(")").partition(" (log: ")
+    assert told == "error: stage base failed: ZeroDivisionError: by zero"
+    assert "ZeroDivisionError" in Path(log).read_text()
+
+
 def test_base_folder_without_a_tokenizer_is_refused(home, tiny_model, tmp_path, capsys):
     bare = tmp_path / "bare"
     shutil.copytree(tiny_model, bare, ignore=shutil.ignore_patterns("tokenizer*"))

@@ -1,6 +1,7 @@
 """Rules of the house that the code itself must keep."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_changed_helper_changes_exactly_the_stages_that_use_it(copied):
     assert "ingest" not in users
 
 
-def test_every_profile_is_valid_and_says_hardware_and_command():
+def test_every_profile_is_valid_and_says_hardware_what_was_measured_and_command():
     from flows import profiles
     from tasks.core import config as configs
 
@@ -152,7 +153,9 @@ def test_every_profile_is_valid_and_says_hardware_and_command():
         configs.load(path)
         head = [line for line in path.read_text().splitlines() if line.startswith("#")]
         assert any("hardware" in line for line in head), name
-        assert any("command" in line for line in head), name
+        assert any("measured" in line and re.search(r"\d", line) for line in head), name
+        (line,) = (line for line in head if "command" in line)
+        assert re.search(rf"finetune run --profile {name}\b", line), name
 
 
 def test_recipe_profile_has_the_original_numbers():

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profi
     assert {entry["verdict"] for entry in plan} == {"RUN"}
     assert set(plan[0]) == {"stage", "verdict", "causes", "key", "expected_seconds"}
     (cause,) = plan[0]["causes"]
+    assert set(cause) == {"kind", "what", "old", "new", "detail"}
     assert (cause["kind"], cause["what"]) == ("never ran", "base")
 
 
@@ -68,3 +70,23 @@ def test_explain_names_the_key_parts(small_profile, capsys):
     out = capsys.readouterr().out
     assert "never ran" in out
     assert "tasks/ingestion/run.py" in out
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_told_in_two_lines(small_profile):
+    command = [sys.executable, "-m", "flows.cli", "run", "--profile", str(small_profile)]
+    env = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    problem, remedy = done.stderr.splitlines()
+    assert problem == "error: no Prefect server answers at http://127.0.0.1:9/api"
+    assert "unset PREFECT_API_URL" in remedy
+
+
+def test_ctrl_c_ends_a_command_in_one_line(small_profile, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.planning.print_plan", interrupted)
+    assert main(["plan", "--profile", str(small_profile)]) == 130
+    assert capsys.readouterr().err == "stopped; what was finished is kept, run again to go on\n"
