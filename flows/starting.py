@@ -5,8 +5,11 @@ Prefect's embedded server keeps the books unless PREFECT_API_URL names another.
 
 import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -55,7 +58,10 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
     """Call the flow with a terminal's progress."""
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    with console.status("starting Prefect"):
+    with console.status("starting Prefect"), _out_of_ctrl_c():
+        from prefect.client.orchestration import get_client
+
+        get_client(sync_client=True)  # starts the embedded server where no other is named
         from flows.finetune import finetune
         from flows.watching import TerminalSink
     with progress.sink(TerminalSink(console)):
@@ -78,6 +84,20 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             ) from error
         assert isinstance(folders, dict), "only a deployment's run ends with a state"
         return folders
+
+
+@contextmanager
+def _out_of_ctrl_c() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that are started inside.
+
+    A terminal sends it to all of them at once: the embedded server would be gone before the run has
+    told it how it ended, and the run would ask it again for minutes.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _manifests(folders: dict[str, str]) -> dict[str, Manifest]:

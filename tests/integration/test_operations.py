@@ -1,6 +1,8 @@
 """`make serve` with a real server and worker: starting, cancelling, stopping, going on."""
 
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -136,3 +138,31 @@ def test_serve_on_a_port_that_another_program_holds_ends_with_two_lines(tmp_path
         other.terminate()
     assert f"127.0.0.1:{port}" in said
     assert "--port" in said.splitlines()[-1]
+
+
+def test_ctrl_c_in_the_terminal_of_a_run_writes_a_checkpoint_and_leaves_no_process(
+    tiny_model, tmp_path
+):
+    profile = write_small_profile(tmp_path / "small.yaml", tiny_model)
+    env = servers.fresh_environment(tmp_path, 0)
+    del env["PREFECT_API_URL"]  # so that the run starts a server of its own
+    command = ["finetune", "run", "--profile", str(profile), "--set", "train.max_steps=2000"]
+    child, terminal = pty.fork()
+    if not child:
+        os.execvpe(command[0], command, env)
+    said, asked = b"", False
+    while select.select([terminal], [], [], 120)[0]:
+        try:
+            said += os.read(terminal, 65536)
+        except OSError:  # nobody has the terminal open any more
+            break
+        steps = (tmp_path / "home").glob("artifacts/.work/train-*/scratch/metrics.jsonl")
+        if not asked and any(path.stat().st_size for path in steps):
+            family = psutil.Process(child).children(recursive=True)
+            os.write(terminal, b"\x03")
+            asked = True
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2, said.decode()
+    assert b"training was stopped at step" in said
+    assert b"Traceback" not in said
+    assert family  # the embedded server
+    assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
