@@ -1,7 +1,7 @@
 """The train stage itself at the shape of stable-code-3b: what it expects of the GPU's memory, what
 it takes, and how fast it is, under one allocator cap after another.
 
-    python -m benchmarks.training.stage [--vram-gib 6 8 9 12] [--steps 8] [--set section.field=value]
+    python -m benchmarks.training.stage [--vram-gib 6 8 9 12] [--steps 8] [--set train.FIELD=VALUE]
 
 Base and rows are made up (see `shape`, `benchmarks.random_model`); everything else is the stage's
 own: loading in 4 bit, probe, steps, validation, checkpoints, adapter. Needs a CUDA GPU, or several:

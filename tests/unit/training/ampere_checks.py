@@ -1,8 +1,8 @@
-"""Compiles the fast path's kernels for an RTX 3080 (sm_86): `python -m tests.unit.training.ampere_checks`.
+"""Compiles the fast path's kernels for sm_86: `python -m tests.unit.training.ampere_checks`.
 
-No GPU is needed: a step of one real-sized layer is prepared on the CPU, and every launch is compiled
-for that card instead of run. Prints a line a kernel and shape with the bytes of shared memory that a
-block takes; a kernel that cannot be compiled for the card raises.
+No GPU is needed: a step of one layer of real size is prepared on the CPU, and every launch is
+compiled for that card (sm_86) instead of run. Prints, as JSON, the bytes of shared memory that a
+block takes, by shape and kernel; a kernel that cannot be compiled for the card raises.
 """
 
 import json
