@@ -1,16 +1,20 @@
 """`finetune show`: what the artifacts hold, down to one row and its trained and masked tokens."""
 
 import json
+import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flows import show_filter, words
+from flows import show_filter, show_rows, words
 from flows.session import Request, Session, open_session
 from tasks.core.changes import SOURCES
 from tasks.core.errors import PipelineError
 from tasks.core.manifest import Manifest
+from tasks.core.marks import readable
 from tasks.core.plan import HIT
+from tasks.core.visible import spelled
 
 # the table that --row looks into, by stage: entry of the artifact and file in it
 MAIN_TABLE = {
@@ -20,7 +24,13 @@ MAIN_TABLE = {
     "tokenize": ("train", "rows.parquet"),
     "evaluate": ("rows", ""),
 }
-OTHER_TABLES = {"filter": (("rejected", ""),)}
+# where a row id is looked for besides
+OTHER_TABLES = {
+    "filter": (("rejected", ""),),
+    "prompt": (("validation", ""), ("test", "")),
+    "tokenize": (("validation", "rows.parquet"), ("test", "rows.parquet")),
+}
+MAX_DIGITS = 12  # of a row's number; an id is longer
 
 
 def show(request: Request, stage: str | None, row: str | None) -> int:
@@ -64,6 +74,8 @@ def _print_artifact(session: Session, manifest: Manifest) -> None:
             print(f"  {name:<40}{value:>14,}")
     for name, file in manifest.files.items():
         print(f"  {name:<60}{file.size:>14,} bytes")
+    if manifest.stage == "ingest" and (ledger := folder / "unreadable.parquet").is_file():
+        print("\n".join(show_rows.unreadable_lines(ledger)))
     for path in sorted(folder.glob("*.json")):
         if path.name not in ("manifest.json", SOURCES):
             text = json.dumps(json.loads(path.read_bytes()), indent=1, ensure_ascii=False)
@@ -71,37 +83,48 @@ def _print_artifact(session: Session, manifest: Manifest) -> None:
 
 
 def _print_row(session: Session, manifest: Manifest, wanted: str) -> None:
-    """One row by number or by row id."""
+    """One row by its number in the main table, or by row id."""
     stage = manifest.stage
     if stage not in MAIN_TABLE:
         raise PipelineError(
             f"stage {stage} has no table of rows", f"Stages with rows: {', '.join(MAIN_TABLE)}."
         )
-    for entry, file in (MAIN_TABLE[stage], *OTHER_TABLES.get(stage, ())):
-        folder = session.store.entry(manifest, entry)
-        record = _find_row(folder / file if file else folder, wanted) if folder else None
+    is_number = wanted.isdecimal() and len(wanted) < MAX_DIGITS
+    others = () if is_number else OTHER_TABLES.get(stage, ())
+    tables = _tables(session, manifest, (MAIN_TABLE[stage], *others))
+    for entry, table in tables.items():
+        record = show_rows.find_row(table, wanted, is_number)
         if record is None:
             continue
         if stage == "tokenize":
             _print_tokens(session, record)
-            return
-        if stage == "filter":
+        elif stage == "filter":
             _print_story(session, manifest, record)
-            return
-        print(f"[{entry}]")
-        for name, value in record.items():
-            print(f"\n{name}:\n{value}" if "\n" in str(value) else f"{name}: {value}")
+        else:
+            _print_fields(entry, record)
         return
-    raise PipelineError(
-        f"stage {stage} has no row {wanted!r}",
-        f"Give a number from 0 to {int(manifest.summary.get('rows_out') or 1) - 1}, or a row id.",
-    )
+    raise PipelineError(f"stage {stage} has no row {wanted!r}", show_rows.numbers(tables))
+
+
+def _tables(
+    session: Session, manifest: Manifest, wanted: Iterable[tuple[str, str]]
+) -> dict[str, Path]:
+    """Where each entry's table lies."""
+    folders = ((entry, session.store.entry(manifest, entry), file) for entry, file in wanted)
+    return {e: folder / file if file else folder for e, folder, file in folders if folder}
+
+
+def _print_fields(entry: str, record: Mapping[str, Any]) -> None:
+    print(f"[{entry}]")
+    for name, value in record.items():
+        text = spelled(readable(str(value)))
+        print(f"\n{name}:\n{text}" if "\n" in text else f"{name}: {text}")
 
 
 def _print_story(session: Session, manifest: Manifest, record: dict[str, Any]) -> None:
     """A row of kept or rejected, with what other files know of it."""
     table = session.store.folder("filter", manifest.key) / "measurements.parquet"
-    measured = _find_row(table, record["row_id"]) if table.is_file() else None
+    measured = show_rows.find_row(table, record["row_id"]) if table.is_file() else None
     fate = [] if record.get("reasons") else _fate(session, record["row_id"])
     print("\n".join(show_filter.story_lines(record, measured, fate)))
 
@@ -116,23 +139,6 @@ def _fate(session: Session, row_id: str) -> list[str]:
     return show_filter.fate(row_id, folders["prompt"], folders["tokenize"])
 
 
-def _find_row(table: Path, wanted: str) -> dict[str, Any] | None:
-    """The row with this number or row id; None if there is none."""
-    import pyarrow.parquet as pq
-
-    position = 0
-    for batch in pq.ParquetFile(table).iter_batches():
-        if wanted.isdecimal() and len(wanted) < 12:
-            index = int(wanted) - position
-        else:
-            ids = batch.column("row_id").to_pylist() if "row_id" in batch.schema.names else []
-            index = ids.index(wanted) if wanted in ids else -1
-        if 0 <= index < batch.num_rows:
-            return dict(batch.slice(index, 1).to_pylist()[0])
-        position += batch.num_rows
-    return None
-
-
 def _print_tokens(session: Session, record: dict[str, Any]) -> None:
     """Decoded tokens: masked ones dim, trained ones green; in brackets without colour."""
     from tokenizers import Tokenizer
@@ -140,13 +146,9 @@ def _print_tokens(session: Session, record: dict[str, Any]) -> None:
     manifest = session.planner.artifacts.get("base") or _current(session, "base")
     folder = session.store.entry(manifest, "tokenizer")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json")) if folder else None
-    colour = sys.stdout.isatty()
-    ids, masked = record["input_ids"], record["prompt_tokens"]
-    print(
-        f"row {record['row_id']}: {len(ids)} tokens, {masked} masked, {len(ids) - masked} trained"
-    )
-    for name, part, code in (("masked", ids[:masked], "2"), ("trained", ids[masked:], "32")):
-        text = tokenizer.decode(part, skip_special_tokens=False) if tokenizer else str(part)
-        plain = f"[{name}]\n{text}\n[/{name}]"
-        print(f"\x1b[{code}m{text}\x1b[0m" if colour else plain, end="")
-    print()
+
+    def decode(ids: list[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=False) if tokenizer else str(ids)
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print("\n".join(show_rows.token_lines(record, decode, colour)))

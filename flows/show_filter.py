@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.core.visible import spelled
+
 BAR = 24  # characters of a full bar
 NO_ROWS = "-"
 SPLITS = ("train", "validation", "test")
@@ -131,7 +133,7 @@ def story_lines(
     for name in TEXTS:
         if record.get(name):
             lines += ["", f"[{name}]", record[name]]
-    return lines
+    return [spelled(line) for line in lines]
 
 
 def _duplicates(record: Mapping[str, Any], measured: Mapping[str, Any] | None) -> list[str]:

@@ -6,7 +6,6 @@ scripts and any request; in Markdown they stand in fences that they can't close.
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 
 from tasks.core.datacard import read_licences
 from tasks.core.marks import readable
+from tasks.core.visible import spelled
 from tasks.evaluation import lineage, pictures, summary
 from tasks.evaluation.gate import Comparison, Gate, shown, shown_difference
 from tasks.evaluation.lineage import Origin
@@ -293,19 +293,13 @@ def _answer(attempt: Attempt, limit: int | None) -> dict[str, Any]:
 
 def visible(text: str) -> str:
     """The text, cut at `MAX_TEXT`, with characters that would hide or reorder it spelled out."""
-    return "".join(_spelled(c) for c in _cut(text, MAX_TEXT))
+    return spelled(_cut(text, MAX_TEXT))
 
 
 def _cut(text: str, length: int) -> str:
     """The beginning of a text, and how much more there is."""
     left = len(text) - length
     return f"{text[:length]}\n… {left:,} more characters" if left > 0 else text
-
-
-def _spelled(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
-        return character
-    return f"⟨U+{ord(character):04X}⟩"
 
 
 def _funnel(raw: Mapping[str, Any]) -> dict[str, Any] | None:
