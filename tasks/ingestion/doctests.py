@@ -92,7 +92,11 @@ def candidates(text: str) -> Iterator[Candidate | int]:
         if ">>>" not in docstring or len(function.body) < 2:
             continue
         line = min([function.lineno, *(d.lineno for d in function.decorator_list)])
-        yield _candidate(module, function, docstring, line) or line
+        try:
+            found = _candidate(module, function, docstring, line)
+        except RecursionError:  # an example nested too deep to be written down again
+            found = None
+        yield found or line
 
 
 def _candidate(
@@ -100,8 +104,8 @@ def _candidate(
 ) -> Candidate | None:
     try:
         examples = doctest.DocTestParser().get_examples(docstring)
-        trees = [ast.parse(example.source) for example in examples]
-    except (ValueError, SyntaxError):
+        trees = [parse(example.source) for example in examples]
+    except ValueError:  # NotPythonError too
         return None
     kept = [
         (example, tree)
@@ -157,7 +161,7 @@ def _problem(
     """The function as a problem; None if too few of its examples can be told from outside."""
     test = _test(function.name, cut.names - {function.name}, examples)
     prose = _prose(docstring)
-    node = ast.parse(cut.function).body[0]
+    node = parse(cut.function).body[0]
     if test is None or not prose or not isinstance(node, ast.FunctionDef):
         return None
     first, second = node.body[0], node.body[1]

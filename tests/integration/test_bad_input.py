@@ -14,6 +14,7 @@ import random
 import re
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +29,9 @@ from tasks.core import schemas
 from tasks.core.config import View, check
 from tasks.core.stage import Work
 from tasks.core.windows import Windows
+from tasks.filtering import STAGE as FILTER
 from tasks.ingestion import STAGE, readers
+from tasks.ingestion.executable import EXECUTABLE
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
 
@@ -339,6 +342,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     (folder / "data" / "loop").symlink_to(folder / "data", target_is_directory=True)
     (folder / "data" / "self.jsonl").symlink_to("self.jsonl")
     (folder / "data" / "gone.jsonl").symlink_to("nowhere.jsonl")
+    (folder / "data" / "broken_disk.jsonl").symlink_to("/proc/self/mem")  # opens, can't be read
     (folder / "data" / "folder.jsonl").mkdir()
     (folder / "data" / "rows.zip").write_bytes(zipped(line()))
     os.mkfifo(folder / "data" / "pipe.jsonl")
@@ -368,8 +372,11 @@ def test_good_rows_stay_and_bad_ones_are_told(corpus: Found, case: Case) -> None
     assert all(case.problem in entry["problem"] for entry in ledger)
 
 
-def test_the_corpus_is_large_enough() -> None:
-    assert len(CASES) >= 100 and len({case.name for case in CASES}) == len(CASES)
+def test_the_corpus_holds_many_kinds_of_malformed_files() -> None:
+    malformed = {case.name for case in CASES if case.bad}
+    assert len(malformed) >= 100 and len({case.name for case in CASES}) == len(CASES)
+    told = Counter(Path(name).suffix for name in malformed)
+    assert all(told[suffix] >= 5 for suffix in (".jsonl", ".json", ".csv", ".parquet", ".py"))
 
 
 def test_a_line_of_100_mb_is_one_entry(corpus: Found) -> None:
@@ -387,6 +394,13 @@ def test_links_that_lead_nowhere_or_in_circles_are_entries_or_passed_over(corpus
 
 def test_file_names_that_are_no_text_are_shown(corpus: Found) -> None:
     assert good(corpus.rows[r"caf\xe9.jsonl"]) == good(corpus.rows[r"caf\xe9.py"]) == [1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no such file here")
+def test_a_file_that_fails_while_it_is_read_is_one_entry(corpus: Found) -> None:
+    assert [e["problem"] for e in corpus.ledger["broken_disk.jsonl"]] == [
+        "the file can't be read: Input/output error"
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -549,6 +563,50 @@ def test_what_was_read_can_be_written_and_tokenized(
         inputs |= {f"prompt.{s}": out / f"{s}.parquet" for s in splits}
         assert summary.rows_in == summary.rows_out + sum(summary.counts.values())
     assert Windows.open(tmp_path / "tokenize" / "train").row_count > 1000
+
+
+TERMS = 1500  # of a sum: a tree that deep parses, and is too deep for Python code to walk down
+ODD_OUTPUTS = (
+    "def add(x, y):\n    return x" + " + y" * TERMS,
+    "def add(x, y):\n    return x" + ".y" * TERMS,
+    "def add(x, y):\n    return " + "[" * 90 + "x" + "]" * 90,
+    "def add(x, y):\n    return " + "-" * TERMS + "x",
+    "```python\ndef add(x, y):\n    return x" + " + y" * TERMS + "\n```",
+    "```" * 5_000,
+    '"' * 9_999,
+    "ab " * 50_000,
+    "-----BEGIN RSA PRIVATE KEY-----" * 300,
+    "a" * 1_000_000,
+    "x@" * 50_000,
+    "1." * 50_000,
+    "\u202e\u2066\ufeff\u200b\U000e0041\x7f\x85\u2028",
+    "# " + "\u0130\ufb03\u1e9e" * 1_000,
+)
+
+
+def test_what_was_read_can_be_judged_and_no_row_is_lost(
+    fuzzed: tuple[Found, dict[str, set[int]]], corpus: Found, tmp_path: Path
+) -> None:
+    rows = [r for one in (fuzzed[0], corpus) for part in one.rows.values() for r in part]
+    odd = [
+        rows[0] | {"row_id": f"odd{number}{kind}", "output": output, "kind": kind}
+        for number, output in enumerate(ODD_OUTPUTS)
+        for kind in ("function", "instruction", "edit")
+    ]
+    table = pa.Table.from_pylist([*rows, *odd], schema=schemas.ROWS)
+    inputs = {"ingest.rows": tmp_path / "rows", "ingest.executable": tmp_path / "executable"}
+    pq.write_table(table, inputs["ingest.rows"])
+    pq.write_table(EXECUTABLE.empty_table(), inputs["ingest.executable"])
+    out = tmp_path / "out"
+    (out / "scratch").mkdir(parents=True)
+    config = check({"hardware": {"workers": 1}})
+    FILTER.load_run()(View(config, FILTER.reads), inputs, Work(out, out / "scratch"))
+    found = [
+        pq.read_table(out / f"{name}.parquet")["row_id"].to_pylist()
+        for name in ("kept", "rejected")
+    ]
+    assert sorted(found[0] + found[1]) == sorted(table["row_id"].to_pylist())
+    assert min(map(len, found)) > 10
 
 
 def test_readers_hold_no_more_than_a_record(tmp_path: Path, monkeypatch) -> None:

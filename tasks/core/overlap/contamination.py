@@ -104,8 +104,9 @@ def build_index(tasks: TaskSet, limits: Limits) -> Index:
         for program in task.programs if limits.syntax_trees else ():
             tree = parse(program)
             for function in functions_of(tree) if tree else ():
-                index.shapes.setdefault(shape(function), task.task_id)
-                index.outlines.add(outline(function))
+                if (known := shape(function)) is not None:
+                    index.shapes.setdefault(known, task.task_id)
+                    index.outlines.add(outline(function))
     index.probe_filter = _Filter(index.probes)
     index.gram_filter = _Filter(index.grams)
     return index
@@ -178,7 +179,8 @@ def find_shape(texts: Sequence[str], tree: ast.Module | None, index: Index) -> l
     for found in _trees(texts, tree):
         for function in functions_of(found):
             if outline(function) in index.outlines:
-                task_id = index.shapes.get(shape(function))
+                own = shape(function)
+                task_id = None if own is None else index.shapes.get(own)
                 if task_id is not None:
                     evidence = f"function {function.name}, identifiers renamed"
                     return [Hit("syntax", task_id, 1.0, evidence)]

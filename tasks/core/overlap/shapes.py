@@ -46,8 +46,17 @@ def outline(function: Function) -> tuple[Any, ...]:
     )
 
 
-def shape(function: Function) -> bytes:
-    """The digest."""
+def shape(function: Function) -> bytes | None:
+    """The digest; None for a function that is nested too deep to be walked through, as a sum of a
+    thousand terms is."""
+    try:
+        parts = _parts(function)
+    except RecursionError:
+        return None
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _parts(function: Function) -> list[str]:
     bound = {function.name}
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -67,7 +76,7 @@ def shape(function: Function) -> bytes:
         _dump(extra, bound, numbers, parts)
     for statement in _body(function):
         _dump(statement, bound, numbers, parts)
-    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return parts
 
 
 def _arguments(function: Function) -> list[ast.arg]:

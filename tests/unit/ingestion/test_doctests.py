@@ -135,3 +135,28 @@ def test_a_problem_is_solved_by_its_solution_in_the_sandbox() -> None:
     bodies = (problem.canonical_solution, "    return a + b\n")
     outcomes = [sandbox.run(Job(problem.prompt + b, "add", checks, timeout_s=20)) for b in bodies]
     assert [outcome.verdict == PASS for outcome in outcomes] == [True, False]
+
+
+DEEP_EXAMPLE = '''def f(x):
+    """Say x.
+
+    >>> print(f({0}))
+    1
+    >>> f(1)
+    1
+    """
+    return x
+'''
+
+
+@pytest.mark.parametrize(
+    "example", ["-" * 900 + "1", "-" * 50_000 + "1", "(" * 400 + "1" + ")" * 400]
+)
+def test_an_example_nested_too_deep_is_no_candidate_and_costs_no_other(example: str) -> None:
+    deep, other = candidates(DEEP_EXAMPLE.format(example) + text(ADD))
+    assert deep == 1 and isinstance(other, Candidate)
+
+
+def test_invalid_escapes_of_other_peoples_examples_warn_nobody(recwarn) -> None:
+    list(candidates(text(ADD).replace("add(1, 2)", "add(1, len('\\d'))")))
+    assert not recwarn.list
