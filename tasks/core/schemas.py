@@ -13,7 +13,8 @@ ROWS = pa.schema(
         ("instruction", pa.string()),
         ("input", pa.string()),  # "" where there is none
         ("output", pa.string()),
-        ("kind", pa.string()),  # "instruction" (from a file) or "function" (documented function)
+        # "instruction" (of a file), "function" (documented) or "edit" (of a commit)
+        ("kind", pa.string()),
         ("source", pa.string()),  # name of the source in the settings
         (
             "project",

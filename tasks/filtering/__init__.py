@@ -31,7 +31,7 @@ STAGE = Stage(
     run="tasks.filtering.run:run",
     outputs=("kept", "rejected"),
     inputs=("ingest.rows", "ingest.executable"),
-    reads=("filter",),
+    reads=("filter", "evaluate.sets"),
     env=("pyarrow", "numpy"),
     sources="tasks.filtering.sources:sources",
 )

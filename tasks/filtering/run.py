@@ -55,7 +55,8 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     """
     rows = inputs["ingest.rows"]
     settings = config.filter.model_dump()
-    known = _benchmarks(settings["decontamination"])
+    sets = [own.model_dump() for own in config.evaluate.sets]
+    known = _benchmarks(settings["decontamination"], sets)
     tasks = tuple(task for benchmark in known for task in benchmark.tasks)
     total = pq.read_metadata(rows).num_rows
     workers = worker_count(config.hardware.workers)
@@ -125,9 +126,9 @@ def not_executable(rows: Path, executable: Path, required: bool) -> NDArray[np.b
     return np.array(idle, dtype=bool)
 
 
-def _benchmarks(settings: Settings) -> list[Benchmark]:
+def _benchmarks(settings: Settings, sets: Sequence[Settings]) -> list[Benchmark]:
     known = benchmarks.load(
-        settings["benchmarks"], settings["files"], bool(settings["require_benchmarks"])
+        settings["benchmarks"], settings["files"], bool(settings["require_benchmarks"]), sets
     )
     for benchmark in known:
         if benchmark.missing:

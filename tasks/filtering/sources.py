@@ -22,12 +22,13 @@ def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
     """
     settings = config.filter.decontamination
     digests = {}
-    for name, path in files_of(settings.benchmarks, settings.files).items():
+    files = files_of(settings.benchmarks, settings.files, config.evaluate.sets)
+    for name, path in files.items():
         try:
             digests[name] = digest_of(path) if path else "absent"
         except OSError as error:
             raise PipelineError(
                 f"{name} can't be read: {error.strerror}",
-                "Check the path in filter.decontamination.files.",
+                "Check the path in filter.decontamination.files or evaluate.sets.",
             ) from error
     return digests

@@ -113,8 +113,8 @@ def _counts(hit: Hit, limits: Limits) -> bool:
 def write_hits(path: Path, row_ids: Sequence[str], found: Found) -> None:
     """Write what was found as a JSONL file, in the order of the rows."""
     lines = [
-        json.dumps({"row_id": row_ids[row], **dataclasses.asdict(hit)}, ensure_ascii=False)
+        json.dumps({"row_id": row_ids[row], **dataclasses.asdict(hit)})
         for row, hits in sorted(found.items())
         for hit in hits
     ]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="replace")
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -48,8 +48,7 @@ def write_problems(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     """Write entries as a JSONL file."""
     lines = [
         json.dumps(
-            {"task_id": f"{SUITE}/{entry['row_id']}"} | {name: entry[name] for name in FIELDS},
-            ensure_ascii=False,
+            {"task_id": f"{SUITE}/{entry['row_id']}"} | {name: entry[name] for name in FIELDS}
         )
         for entry in entries
     ]

@@ -214,6 +214,13 @@ def test_own_file_is_read_by_its_keys(tmp_path) -> None:
     assert [task.task_id for task in found.tasks] == ["M/1", "mine.jsonl:2"]
 
 
+def test_a_line_separator_inside_a_text_is_no_end_of_the_line(tmp_path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"text": "One\u2028two\x85three."}, ensure_ascii=False) + "\n")
+    (found,) = load((), ({"path": str(path), **KEYS},), required=False)
+    assert [task.task_id for task in found.tasks] == ["mine.jsonl:1"]
+
+
 @pytest.mark.parametrize("line", ["{", '{"other": 1}', "[]", '"text"'])
 def test_line_that_is_no_task_stops_the_run(tmp_path, line: str) -> None:
     path = tmp_path / "mine.jsonl"

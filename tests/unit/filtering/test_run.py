@@ -13,6 +13,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.stage import Summary, Work
 from tasks.filtering import STAGE
 from tasks.filtering import run as stage
+from tasks.filtering.funnel import Funnel
 
 Filtered = tuple[Summary, list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 
@@ -46,7 +47,10 @@ def filtered(tmp_path: Path) -> Callable[..., Filtered]:
         out.mkdir(exist_ok=True)
         scratch.mkdir(exist_ok=True)
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schemas.ROWS), given)
-        config = check({"filter": settings, "hardware": {"workers": workers}})
+        evaluated = {"sets": settings.pop("sets", [])}
+        config = check(
+            {"filter": settings, "evaluate": evaluated, "hardware": {"workers": workers}}
+        )
         view = View(config, STAGE.reads, STAGE.name)
         executable = tmp_path / "executable.parquet"
         pq.write_table(pa.table({"row_id": pa.array(ran, pa.string())}), executable)
@@ -205,6 +209,51 @@ def test_own_benchmark_file_rejects_its_task(filtered, tmp_path) -> None:
     assert funnel["contamination"]["rows"] == funnel["contamination"]["tasks"] == 1
     assert {hit["task_id"] for hit in funnel["contamination"]["hits"]} == {"M/1"}
     assert funnel["benchmarks"] == [{"name": "mine.jsonl", "tasks": 1, "missing": ""}]
+
+
+def test_what_the_evaluation_measures_on_is_not_trained_on(filtered, tmp_path) -> None:
+    solution = "    total = 0\n    for a in range(n):\n        total += a % 7\n    return total\n"
+    asked = {
+        "prompt": 'def odd_sum(n):\n    """Sum up remainders."""\n',
+        "entry_point": "odd_sum",
+        "test": "assert odd_sum(3) == 3",
+        "canonical_solution": solution,
+    }
+    told = {"id": "two", "prompt": f"Arrange these: {WORDS}.", "answer": "no"}
+    for name, line in (("asked", asked), ("told", told)):
+        text = json.dumps(line, ensure_ascii=False)
+        (tmp_path / f"{name}.jsonl").write_text(f"\ufeff{text}\n", encoding="utf-8")
+    sets = [
+        {"name": "asked", "path": str(tmp_path / "asked.jsonl")},
+        {"name": "told", "path": str(tmp_path / "told.jsonl"), "kind": "answers"},
+    ]
+    copy = f"def f(m):\n{solution}".replace("total", "t").replace("(n)", "(m)")
+    same = "def g(k):\n    return sum(i % 7 for i in range(k))"
+    rows = [row(1), row(2, output=copy), row(3, instruction=told["prompt"]), row(4, output=same)]
+    _, kept, rejected, funnel = filtered(
+        *rows, sets=sets, decontamination={"benchmarks": [], "execution": True}
+    )
+    assert [r["row_id"] for r in kept] == [rows[0]["row_id"]]
+    found = {
+        r["row_id"][-1]: {(x["rule"], x["note"].partition(": ")[0]) for x in r["reasons"]}
+        for r in rejected
+    }
+    assert found["2"] == {("contamination_syntax", "asked.jsonl:1")}
+    assert ("contamination_substring", "two") in found["3"]
+    assert found["4"] == {("contamination_execution", "asked.jsonl:1")}
+    assert [b["name"] for b in funnel["benchmarks"]] == ["asked", "told"]
+
+
+def test_rows_that_are_neither_kept_nor_rejected_stop_the_stage(filtered, monkeypatch) -> None:
+    whole = Funnel.add
+
+    def forgetful(self, row_id, *rest):
+        if row_id != row(2)["row_id"]:
+            whole(self, row_id, *rest)
+
+    monkeypatch.setattr(Funnel, "add", forgetful)
+    with pytest.raises(RuntimeError, match="1 kept \\+ 0 rejected rows are not the 2 rows read"):
+        filtered(row(1), row(2))
 
 
 def test_absent_benchmark_is_told_in_the_funnel_and_on_the_way(filtered, monkeypatch) -> None:

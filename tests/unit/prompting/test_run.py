@@ -11,7 +11,9 @@ from tasks.core.config import View, check
 from tasks.core.errors import PipelineError
 from tasks.core.stage import Summary, Work
 from tasks.core.templates import complete, render
+from tasks.evaluation.humaneval import load_held_out
 from tasks.prompting import STAGE
+from tasks.prompting.problems import write_problems
 from tasks.prompting.run import run
 from tasks.prompting.split import SPLITS
 
@@ -155,6 +157,13 @@ def test_problems_come_from_the_test_split_first(tmp_path: Path) -> None:
     go(tmp_path / "again", kept, everything, test_share=0.3, max_problems=len(wanted))
     found = {p["task_id"].removeprefix("held-out/") for p in problems(tmp_path / "again")}
     assert found == wanted
+
+
+def test_each_problem_is_one_line_whatever_its_text_holds(tmp_path: Path) -> None:
+    entry = {name: f"{name} \u2028 \x85 é" for name in EXECUTABLE} | {"row_id": "0004"}
+    write_problems(tmp_path / "problems.jsonl", [entry])
+    (problem,) = load_held_out(tmp_path / "problems.jsonl")
+    assert problem.prompt == entry["prompt"]
 
 
 PEAK = {
