@@ -13,18 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.core.errors import PipelineError
 from tasks.core.home import home, resolve_path
+from tasks.core.own_sets import NAMES, value_of
 
 if TYPE_CHECKING:
     from tasks.core.config import View
     from tasks.core.settings.evaluate import EvaluationSet
-
-NAMES = {  # what a field may be called
-    "id": ("id", "task_id"),
-    "entry": ("entry_point", "entry"),
-    "solution": ("canonical_solution", "solution"),
-    "answer": ("answer", "reference", "completion"),
-    "tests": ("test", "tests", "test_list"),
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ def _line(name: str, kind: str, number: int, text: str) -> Line:
         raise ValueError(f"not JSON ({error.msg})\nWrite one JSON object a line") from error
     if not isinstance(raw, dict):
         raise ValueError(f"a {type(raw).__name__}, not an object\nWrite {{...}} with named fields")
-    identity = str(_field(raw, "id", "") or number)
+    identity = str(value_of(raw, "id", "") or number)
     common = {
         "name": identity if identity.startswith(f"{name}/") else f"{name}/{identity}",
         "prompt": _text(raw, "prompt"),
@@ -120,7 +113,7 @@ def _line(name: str, kind: str, number: int, text: str) -> Line:
         raise ValueError(
             f"entry_point {entry!r} is no name of a function\nName the function that is tested"
         )
-    tests = _field(raw, "tests", "")
+    tests = value_of(raw, "tests", "")
     tests = "\n".join(map(str, tests)) if isinstance(tests, list) else tests
     if not isinstance(tests, str) or not tests.strip():
         raise ValueError(
@@ -133,13 +126,8 @@ def _line(name: str, kind: str, number: int, text: str) -> Line:
     return Line(**common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False))
 
 
-def _field(raw: Mapping[str, Any], field: str, default: Any = None) -> Any:
-    names = NAMES.get(field, (field,))
-    return next((raw[name] for name in names if raw.get(name) is not None), default)
-
-
 def _text(raw: Mapping[str, Any], field: str, needed: bool = True) -> str:
-    value = _field(raw, field, None if needed else "")
+    value = value_of(raw, field, None if needed else "")
     known = NAMES.get(field, (field,))[0]
     if value is None or (needed and isinstance(value, str) and not value.strip()):
         raise ValueError(f"no field {known}\nAdd {known}: a text")
