@@ -47,11 +47,13 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=100)
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="finetune-kills-") as folder:
-        with servers.server(Path(folder)) as env:
-            soak = Soak(Path(folder), env, given.base.resolve(), given.seed)
-            soak.kill(given.kills)
-            soak.end()
+    with (
+        tempfile.TemporaryDirectory(prefix="finetune-kills-") as folder,
+        servers.server(Path(folder)) as env,
+    ):
+        soak = Soak(Path(folder), env, given.base.resolve(), given.seed)
+        soak.kill(given.kills)
+        soak.end()
     print(f"\n{soak.kills} kills in {soak.runs} runs, {soak.settings} settings")
     print("| what was going on | kills |\n|---|--:|")
     for stage, count in soak.where.most_common():
