@@ -80,7 +80,7 @@ def run(request: Request, until: str | None = None) -> list[Manifest]:
                 manifest = execute(plan, session.config, session.store, planner.artifacts)
             planner.made(manifest)
             made.append(manifest)
-            print(words.finished(plan, manifest), flush=True)
+            print(words.finished(plan, manifest, ""), flush=True)
             if name == until:
                 break
     return made

@@ -22,40 +22,52 @@ Rows = list[list[int]]
 
 
 class Meter(TrainerCallback):  # type: ignore[misc]
-    """Times steps after some that warm up, then profiles some, then ends the training.
+    """Times steps after some that warm up, profiles a few batches, then ends the training.
 
     Args:
-        warm: Steps before anything is measured.
-        timed: Steps whose wall time counts.
-        profiled: Steps whose GPU time counts.
+        warm: Optimizer steps before anything is measured.
+        timed: Optimizer steps whose wall time counts.
+        profiled: Batches whose GPU time counts; a profile of many takes minutes to add up.
     """
 
     def __init__(self, warm: int, timed: int, profiled: int) -> None:
         self.warm, self.timed, self.profiled = warm, timed, profiled
         self.seconds = self.busy_s = 0.0
         self._began = 0.0
+        self._left: int | None = None
         self._profiler: Any = None
+
+    def on_substep_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer after each batch but the last of a step."""
+        self._count(control)
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the Trainer after each optimizer step."""
-        step = state.global_step
-        if step == self.warm:
+        self._count(control)
+        if state.global_step == self.warm:
             _wait()
             self._began = time.perf_counter()
-        if step == self.warm + self.timed:
+        if state.global_step == self.warm + self.timed:
             _wait()
             self.seconds = time.perf_counter() - self._began
             self._profile()
-        if step == self.warm + self.timed + self.profiled:
-            self._end()
-            control.should_training_stop = True
 
     def _profile(self) -> None:
         from torch.profiler import ProfilerActivity, profile
 
+        self._left = self.profiled
         if torch.cuda.is_available():
             self._profiler = profile(activities=[ProfilerActivity.CUDA])
             self._profiler.__enter__()
+
+    def _count(self, control: Any) -> None:
+        """One more batch was run."""
+        if self._left is None:
+            return
+        self._left -= 1
+        if self._left == 0:
+            self._end()
+            control.should_training_stop = True
 
     def _end(self) -> None:
         if self._profiler is None:
@@ -65,10 +77,11 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         events = self._profiler.key_averages()
         self.busy_s = sum(event.self_device_time_total for event in events) * 1e-6
 
-    def result(self, tokens: Sequence[int]) -> dict[str, Any]:
-        """Numbers by name, from the real tokens of each step."""
-        timed = sum(tokens[self.warm : self.warm + self.timed])
-        profiled = sum(tokens[self.warm + self.timed :][: self.profiled])
+    def result(self, tokens: Sequence[int], batches_a_step: int) -> dict[str, Any]:
+        """Numbers by name, from the real tokens of each batch."""
+        first = self.warm * batches_a_step
+        last = first + self.timed * batches_a_step
+        timed, profiled = sum(tokens[first:last]), sum(tokens[last : last + self.profiled])
         cuda = torch.cuda.is_available()
         return {
             "tokens/s": timed / self.seconds,
@@ -144,8 +157,7 @@ def run_recipe(model: Any, steps: list[Rows], meter: Meter) -> dict[str, Any]:
         wanted = arguments(folder, size, len(steps))
         chosen = TrainingArguments(**{k: v for k, v in wanted.items() if k in known})
         Trainer(model=model, args=chosen, train_dataset=data, callbacks=[meter]).train()
-    lengths = [len(r) for r in rows]
-    return meter.result([sum(lengths[i : i + size]) for i in range(0, len(rows), size)])
+    return meter.result([len(r) for r in rows], size)
 
 
 def run_trl(model: Any, steps: list[Rows], meter: Meter, window_tokens: int) -> dict[str, Any]:
@@ -176,8 +188,7 @@ def run_trl(model: Any, steps: list[Rows], meter: Meter, window_tokens: int) -> 
         )
         lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
         trainer.train()
-    tokens = [sum(lengths[i : i + size]) for i in range(0, len(lengths), size)]
-    return meter.result(tokens) | {"version": trl.__version__}
+    return meter.result(lengths, size) | {"version": trl.__version__}
 
 
 def tokenizer(folder: Path) -> Any:

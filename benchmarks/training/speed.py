@@ -220,7 +220,7 @@ def main() -> None:
             if variant.path == "recipe":
                 rows = [w.input_ids.tolist() for w in itertools.islice(shape.joined_rows(1), 128)]
                 steps = [rows[i : i + 4] for i in range(0, len(rows), 4)]
-                meter = Meter(variant.steps, variant.steps, PROFILED_STEPS)
+                meter = Meter(2, variant.steps, 4 * PROFILED_STEPS)
                 result = run_recipe(shape.make_model(variant.model), steps, meter)
             else:
                 if variant.model not in known:
