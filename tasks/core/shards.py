@@ -305,6 +305,5 @@ def _taken(
     """The runs of some rows, one behind the other, and how long each is."""
     starts = np.cumsum(counts) - counts
     lengths = counts[rows]
-    fresh = np.cumsum(lengths) - lengths
-    places = np.repeat(starts[rows] - fresh, lengths) + np.arange(int(lengths.sum()))
-    return numbers[places], lengths
+    bounds = zip(starts[rows].tolist(), lengths.tolist(), strict=True)
+    return np.concatenate([numbers[:0], *(numbers[at : at + n] for at, n in bounds)]), lengths
