@@ -107,7 +107,11 @@ def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 def read_batches(
     path: Path, batch_rows: int, columns: list[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Yield a Parquet file as tables of `batch_rows` rows (the last one shorter)."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_rows, columns=columns):
+    """Yield a Parquet file as tables of `batch_rows` rows (the last one shorter); the next one is
+    read, in a thread, while the caller works on this one."""
+    with pq.ParquetFile(path) as file, ThreadPoolExecutor(1) as thread:
+        batches = file.iter_batches(batch_rows, columns=columns)
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
             yield pa.Table.from_batches([batch])

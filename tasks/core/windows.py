@@ -9,9 +9,11 @@ Samples of a window are isolated from each other: positions restart, `cu_seqlens
 begins, and the first token of a sample carries no label, as nothing before it may predict it.
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ class Windows:
         self._plan = plan.column("rows").combine_chunks()
         self.tokens: Ints = plan.column("tokens").to_numpy().astype(np.int64)
         sizes = [rows.metadata.row_group(i).num_rows for i in range(rows.num_row_groups)]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._starts: list[int] = [0, *accumulate(sizes)]
         self._groups: OrderedDict[int, _Group] = OrderedDict()
 
     @classmethod
@@ -101,7 +103,7 @@ class Windows:
     @property
     def row_count(self) -> int:
         """Samples in the split."""
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def window(self, index: int) -> Window:
         """The window at `index`, counted from 0 in training order."""
@@ -120,8 +122,8 @@ class Windows:
         """Samples by their index, laid one after another."""
         ids, prompts, lengths, row_ids = [], [], [], []
         for row in rows:
-            number = int(np.searchsorted(self._starts, row, side="right")) - 1
-            group, at = self._group(number), row - int(self._starts[number])
+            number = bisect_right(self._starts, row) - 1
+            group, at = self._group(number), row - self._starts[number]
             start, end = group.offsets[at], group.offsets[at + 1]
             ids.append(group.values[start:end])
             prompts.append(group.prompt_tokens[at])

@@ -44,21 +44,21 @@ class Funnel:
     ) -> None:
         """Count rows (`row_id`, `source`), the reasons against each and their redactions."""
         row_ids, sources = (table.column(name).to_pylist() for name in ("row_id", "source"))
+        for source, rows in Counter(sources).items():
+            self._sources.setdefault(source, Counter())["rows"] += rows
         for row_id, source, own in zip(row_ids, sources, reasons, strict=True):
-            self.add(row_id, source, own)
+            if own:
+                self._reject(row_id, own)
+            else:
+                self.kept += 1
+                self._sources[source]["kept"] += 1
         for spans in filter(None, redactions):
             kinds = [span[1] for span in json.loads(spans)]
             self._spans.update(kinds)
             self._redacted_rows.update(set(kinds))
 
-    def add(self, row_id: str, source: str, reasons: Sequence[Mapping[str, Any]]) -> None:
-        """Count one row."""
-        counts = self._sources.setdefault(source, Counter())
-        counts["rows"] += 1
-        if not reasons:
-            self.kept += 1
-            counts["kept"] += 1
-            return
+    def _reject(self, row_id: str, reasons: Sequence[Mapping[str, Any]]) -> None:
+        """Count one row and what stands against it."""
         self.rejected += 1
         for rule in {reason["rule"] for reason in reasons}:
             self._rows[rule] += 1

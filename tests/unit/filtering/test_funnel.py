@@ -1,3 +1,6 @@
+from typing import Any
+
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +11,14 @@ def reason(rule: str, value: float = 2.0) -> dict[str, object]:
     return {"rule": rule, "value": value, "threshold": 1.0, "note": ""}
 
 
+def add(funnel: Funnel, row_id: str, reasons: list[dict[str, Any]]) -> None:
+    funnel.add_batch(pa.table({"row_id": [row_id], "source": ["s"]}), [reasons], [""])
+
+
 def test_rows_that_only_one_rule_removes_are_told_apart() -> None:
     funnel = Funnel()
     for row_id, rules in {"1": ["a"], "2": ["a", "b"], "3": ["b"], "4": []}.items():
-        funnel.add(row_id, "s", [reason(rule) for rule in rules])
+        add(funnel, row_id, [reason(rule) for rule in rules])
     told = {
         r["rule"]: (r["rows"], r["share"], r["only_this_rule"])
         for r in funnel.to_json(dict.fromkeys("abc", "x"))["reasons"]
@@ -24,7 +31,7 @@ def test_examples_do_not_depend_on_the_order(row_ids: list[str]) -> None:
     def draw(ids: list[str]) -> list[str]:
         funnel = Funnel()
         for row_id in ids:
-            funnel.add(row_id, "s", [reason("a")])
+            add(funnel, row_id, [reason("a")])
         return funnel.to_json({"a": "x"})["reasons"][0]["examples"]
 
     assert draw(row_ids) == draw(sorted(row_ids)) and len(draw(row_ids)) == EXAMPLES
@@ -33,5 +40,5 @@ def test_examples_do_not_depend_on_the_order(row_ids: list[str]) -> None:
 def test_nearest_value_to_the_threshold_is_remembered() -> None:
     funnel = Funnel()
     for row_id, value in enumerate((9.0, 3.0, 5.0)):
-        funnel.add(str(row_id), "s", [reason("a", value)])
+        add(funnel, str(row_id), [reason("a", value)])
     assert funnel.nearest("a") == (3.0, 1.0)

@@ -245,13 +245,12 @@ def test_what_the_evaluation_measures_on_is_not_trained_on(filtered, tmp_path) -
 
 
 def test_rows_that_are_neither_kept_nor_rejected_stop_the_stage(filtered, monkeypatch) -> None:
-    whole = Funnel.add
+    whole = Funnel.add_batch
 
-    def forgetful(self, row_id, *rest):
-        if row_id != row(2)["row_id"]:
-            whole(self, row_id, *rest)
+    def forgetful(self, table, reasons, redactions):
+        whole(self, table.slice(0, 1), reasons[:1], redactions[:1])
 
-    monkeypatch.setattr(Funnel, "add", forgetful)
+    monkeypatch.setattr(Funnel, "add_batch", forgetful)
     with pytest.raises(RuntimeError, match="1 kept \\+ 0 rejected rows are not the 2 rows read"):
         filtered(row(1), row(2))
 
