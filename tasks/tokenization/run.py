@@ -150,7 +150,7 @@ def write(
     folder.mkdir()
     stored = np.fromiter(chain.from_iterable(windows), dtype=np.int64)
     ids = pa.array(row_ids, pa.string())
-    with pq.ParquetWriter(folder / ROWS_FILE, schemas.TOKENS, compression="zstd") as writer:
+    with TableWriter(folder / ROWS_FILE, schemas.TOKENS, BATCH_ROWS) as writer:
         for start in range(0, len(stored), BATCH_ROWS):
             chunk = stored[start : start + BATCH_ROWS]
             places = rows.kept[chunk]
@@ -162,7 +162,7 @@ def write(
                 pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(parts))),
                 pa.array(masked.astype(np.int32)),
             ]
-            writer.write_table(pa.table(columns, schema=schemas.TOKENS), row_group_size=BATCH_ROWS)
+            writer.add_table(pa.table(columns, schema=schemas.TOKENS))
     lengths = rows.tokens[rows.kept]
     tokens = [int(lengths[window].sum()) for window in windows]
     plan = [list(range(len(windows))), consecutive(windows), tokens]
