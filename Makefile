@@ -17,8 +17,10 @@ test: setup sandbox check ## everything that runs without a GPU
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
 	@exec $(BIN)/finetune serve --port $(PORT)
 
-test-servers: setup sandbox ## schedules, kills, two runs at once on real Prefect servers; two versions of Prefect; fifteen minutes
+test-servers: setup sandbox ## schedules, kills, two runs at once on real Prefect servers; two versions of Prefect; clusters of Ray and Dask; fifteen minutes
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[ray,dask]'
 	$(BIN)/python -m pytest -m servers
+	$(BIN)/python -m pytest -m 'slow and not servers' tests/integration/test_spreading.py
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .
