@@ -225,9 +225,14 @@ class Shards:
 
     def table(self, names: Sequence[str]) -> pa.Table:
         """Columns of the rows' values, in their order."""
+        whole = self._stored(names).combine_chunks()  # by then the parts are gone
+        return whole.take(pa.array(self._places))
+
+    def _stored(self, names: Sequence[str]) -> pa.Table:
+        """Columns of all values as they lie in the shards."""
         nothing = self._schema.empty_table().select(names)
-        parts = [_own_copy(self._table_of(piece).select(names)) for piece in self._pieces]
-        return pa.concat_tables([nothing, *parts]).combine_chunks().take(pa.array(self._places))
+        parts = (_own_copy(self._table_of(piece).select(names)) for piece in self._pieces)
+        return pa.concat_tables([nothing, *parts])
 
     def counts(self) -> Counts:
         """How many numbers each row has."""
