@@ -12,9 +12,10 @@ killed leaves them for the next. A piece that is torn or edited ends its shard t
 the work again and nothing else.
 """
 
+import marshal
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,9 +28,10 @@ from numpy.typing import NDArray
 
 BITS = 6
 SHARDS = 1 << BITS
-DEAL_ROWS = 8192  # rows that wait in memory until they are written to their shards
+DEAL_ROWS = 16_384  # rows that wait in memory until they are written to their shards
 MAX_PIECES = 24  # of a shard that is written anew, as reading many small ones takes long
 MOSTLY = 0.5
+COPIED_PIECES = 16  # that are in memory as they were read
 _HEAD = struct.Struct("<8sQQI")  # magic, bytes of the table, bytes of the numbers, checksum
 _MAGIC = b"shard-1\n"
 _OWN = [("high", pa.uint64()), ("low", pa.uint64()), ("count", pa.int64())]
@@ -40,20 +42,10 @@ Counts = NDArray[np.int64]
 
 def row_digests(table: pa.Table) -> Digests:
     """128 bits of each row's content, all columns (text, numbers or bytes) taken together."""
-    digest = bytearray()
-    for row in zip(*map(_texts, table.columns), strict=True):
-        # with the lengths behind, no two rows make the same text
-        whole = "\0".join((*row, *map(str, map(len, row))))
-        digest += blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return np.frombuffer(bytes(digest), dtype="<u8").reshape(-1, 2)
-
-
-def _texts(column: pa.ChunkedArray) -> Iterable[str]:
-    """The values of a column as texts; of bytes their digest."""
-    values = column.to_pylist()
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        return ["" if value is None else blake2b(value).hexdigest() for value in values]
-    return values if pa.types.is_string(column.type) and not column.null_count else map(str, values)
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    # marshal's first format: each value with its type and length, the same on every Python
+    digests = [blake2b(marshal.dumps(row, 0), digest_size=16).digest() for row in rows]
+    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -218,8 +210,13 @@ class Shards:
         if (self._places < 0).any():
             raise RuntimeError(f"{(self._places < 0).sum()} rows have no values")
         sizes = [len(rows) for rows in self._digests]
-        self._piece_of = np.repeat(np.arange(len(sizes)), sizes)[self._places]
-        starts = [np.cumsum(counts) - counts for counts in self._counts]
+        size = self._dtype.itemsize
+        starts = [
+            piece.numbers_at + size * (np.cumsum(counts) - counts)
+            for piece, counts in zip(self._pieces, self._counts, strict=True)
+        ]
+        files = np.array([self._files[piece.shard] for piece in self._pieces], dtype=np.int64)
+        self._file_of = np.repeat(files, sizes)[self._places]
         self._starts = np.concatenate([np.empty(0, np.int64), *starts])[self._places]
         self._lengths = np.concatenate([np.empty(0, np.int64), *self._counts])[self._places]
 
@@ -230,9 +227,12 @@ class Shards:
 
     def _stored(self, names: Sequence[str]) -> pa.Table:
         """Columns of all values as they lie in the shards."""
-        nothing = self._schema.empty_table().select(names)
-        parts = (_own_copy(self._table_of(piece).select(names)) for piece in self._pieces)
-        return pa.concat_tables([nothing, *parts])
+        parts = [self._schema.empty_table().select(names)]
+        for first in range(0, len(self._pieces), COPIED_PIECES):
+            some = self._pieces[first : first + COPIED_PIECES]
+            read = pa.concat_tables([self._table_of(piece).select(names) for piece in some])
+            parts.append(_own_copy(read))
+        return pa.concat_tables(parts)
 
     def counts(self) -> Counts:
         """How many numbers each row has."""
@@ -240,11 +240,13 @@ class Shards:
 
     def numbers(self, row: int) -> NDArray[Any]:
         """The numbers of a row."""
-        piece = self._pieces[self._piece_of[row]]
-        size = self._dtype.itemsize
-        at = piece.numbers_at + int(self._starts[row]) * size
-        content = os.pread(self._files[piece.shard], int(self._lengths[row]) * size, at)
-        return np.frombuffer(content, dtype=self._dtype)
+        return self.numbers_of(np.array([row]))
+
+    def numbers_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The numbers of some rows, one behind the other."""
+        sizes = self._lengths[rows] * self._dtype.itemsize
+        places = (column.tolist() for column in (self._file_of[rows], sizes, self._starts[rows]))
+        return np.frombuffer(b"".join(map(os.pread, *places)), dtype=self._dtype)
 
     def close(self) -> None:
         """Write what waits, and shards anew that are mostly rows nobody asked for, or in many

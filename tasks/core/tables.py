@@ -1,7 +1,7 @@
 """Writing Parquet in batches: bounded memory, and the same bytes for the same rows however they
 arrive."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,25 @@ class TableWriter:
     """Collects rows or tables and writes row groups of a fixed size, one at a time, in a thread:
     compressing goes on while the next rows are made."""
 
-    def __init__(self, path: Path, schema: pa.Schema, group_rows: int = GROUP_ROWS) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+    def __init__(
+        self,
+        path: Path,
+        schema: pa.Schema,
+        group_rows: int = GROUP_ROWS,
+        encodings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Begin a file.
+
+        Args:
+            path: Of the file.
+            schema: Of its rows.
+            group_rows: Rows of a row group.
+            encodings: Parquet's encoding of a column, where not the plain one.
+        """
+        # no dictionaries: zstd finds what comes again, in less time and less room
+        self._writer = pq.ParquetWriter(
+            path, schema, compression="zstd", use_dictionary=False, column_encoding=encodings
+        )
         self._schema = schema
         self._group_rows = group_rows
         self._rows: list[tuple[Any, ...]] = []

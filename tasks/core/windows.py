@@ -9,11 +9,10 @@ Samples of a window are isolated from each other: positions restart, `cu_seqlens
 begins, and the first token of a sample carries no label, as nothing before it may predict it.
 """
 
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ class Windows:
         """The window at `index`, counted from 0 in training order."""
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
-        return self.assemble(self._plan[index].as_py())
+        return self.assemble(self._plan[index].values.to_numpy())
 
     def __iter__(self) -> Iterator[Window]:
         return (self.window(index) for index in range(len(self)))
@@ -118,24 +117,33 @@ class Windows:
         """Every sample, as a window that holds it alone."""
         return (self.assemble([index]) for index in range(self.row_count))
 
-    def assemble(self, rows: Iterable[int]) -> Window:
+    def assemble(self, rows: Sequence[int] | Ints) -> Window:
         """Samples by their index, laid one after another."""
-        ids, prompts, lengths, row_ids = [], [], [], []
-        for row in rows:
-            number = bisect_right(self._starts, row) - 1
-            group, at = self._group(number), row - self._starts[number]
-            start, end = group.offsets[at], group.offsets[at + 1]
-            ids.append(group.values[start:end])
-            prompts.append(group.prompt_tokens[at])
-            lengths.append(end - start)
-            row_ids.append(group.row_ids[at])
+        parts, prompts, sizes, row_ids = [], [], [], []
+        for number, first, last in self._runs(np.asarray(rows)):
+            group = self._group(number)
+            offsets = group.offsets[first : last + 1]
+            parts.append(group.values[offsets[0] : offsets[-1]])
+            prompts.append(group.prompt_tokens[first:last])
+            sizes.append(np.diff(offsets))
+            row_ids += group.row_ids[first:last]
+        lengths = np.concatenate(sizes)
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        tokens = np.concatenate(ids).astype(np.int64)
+        tokens = np.concatenate(parts).astype(np.int64)
         positions = np.arange(len(tokens)) - np.repeat(ends[:-1].astype(np.int64), lengths)
         # the first token of a sample carries no label: nothing before it may predict it
-        masked = np.repeat(np.maximum(1, np.array(prompts, dtype=np.int64)), lengths)
+        masked = np.repeat(np.maximum(1, np.concatenate(prompts)), lengths)
         labels = np.where(positions < masked, IGNORED, tokens)
         return Window(tokens, labels, positions, ends, tuple(row_ids))
+
+    def _runs(self, rows: Ints) -> Iterator[tuple[int, int, int]]:
+        """(row group, first place in it, place behind the last) of rows that lie together."""
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        ends = np.flatnonzero((np.diff(rows) != 1) | (np.diff(numbers) != 0)) + 1
+        for start, end in pairwise([0, *ends.tolist(), len(rows)]):
+            number = int(numbers[start])
+            first = int(rows[start]) - self._starts[number]
+            yield number, first, first + end - start
 
     def _group(self, number: int) -> _Group:
         """Row group `number`, decoded; the least recently used one makes room."""

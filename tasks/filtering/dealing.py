@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core import schemas
@@ -51,7 +52,7 @@ class Dealer:
         self._spool, self._exact, self._found = spool, twins, found
         self._executed, self._idle, self._settings = executed, idle, settings
         self._row_ids = spool.row_ids
-        self._clusters = _cluster_ids(found.clusters, self._row_ids)
+        self._clusters = _least_of_clusters(found.clusters, self._row_ids)
 
     def deal(
         self, rows: Path, out: Path, rules: Sequence[Rule], what_if: WhatIf, batch: int
@@ -68,23 +69,31 @@ class Dealer:
             TableWriter(out / "measurements.parquet", schema) as measured,
         ):
             for table, verdicts in pairs:
-                reasons = verdicts.column("reasons").to_pylist()
-                for i in self._with_more(start, len(table)):
-                    reasons[i] += self._more(start + i)
-                funnel.add_batch(table, reasons, verdicts.column("redactions").to_pylist())
-                whole = self._completed(table, verdicts.column("redactions"), start)
-                counts = np.array([len(own) for own in reasons], dtype=np.int64)
+                redactions = verdicts.column("redactions")
+                reasons = self._reasons(verdicts, start)
+                draws = self._spool.digests[start : start + len(table), 0]
+                funnel.add_batch(table, reasons, redactions, draws)
+                whole = self._completed(table, redactions, start)
+                counts = pc.list_value_length(reasons).to_numpy()
                 kept.add_table(whole.filter(pa.array(counts == 0)))
-                with_reasons = whole.append_column(
-                    schemas.REJECTED.field("reasons"),
-                    pa.array(reasons, schemas.REJECTED.field("reasons").type),
-                )
+                with_reasons = whole.append_column(schemas.REJECTED.field("reasons"), reasons)
                 rejected.add_table(with_reasons.filter(pa.array(counts > 0)))
                 values = self._measured(verdicts, rules, start)
                 what_if.add(values, counts)
                 measured.add_table(self._as_table(values, schema, start))
                 start += len(table)
         return funnel
+
+    def _reasons(self, verdicts: pa.Table, start: int) -> pa.ListArray:
+        """All reasons against each row of a batch: its own verdict and what others say of it."""
+        own = verdicts.column("reasons").combine_chunks()
+        more = self._with_more(start, len(own))
+        told = own.take(pa.array(more, pa.int64())).to_pylist()
+        for i, reasons in zip(more, told, strict=True):
+            reasons.extend(self._more(start + i))
+        places = np.arange(len(own))
+        places[more] = len(own) + np.arange(len(more))
+        return pa.concat_arrays([own, pa.array(told, own.type)]).take(pa.array(places))
 
     def _with_more(self, start: int, count: int) -> list[int]:
         """Rows of a batch against which more than their own verdict stands."""
@@ -112,20 +121,16 @@ class Dealer:
 
     def _completed(self, table: pa.Table, redactions: pa.ChunkedArray, start: int) -> pa.Table:
         """The rows as `schemas.KEPT`."""
-        spans = redactions.to_pylist()
-        marked = [i for i, text in enumerate(spans) if text]
+        marked = np.flatnonzero(pc.not_equal(redactions, "")).tolist()
         for name in TEXTS if marked else ():
             texts = table.column(name).to_pylist()
             for i in marked:
                 texts[i], _ = redact(texts[i], self._settings["privacy"]["redact"])
             place = table.schema.get_field_index(name)
             table = table.set_column(place, schemas.ROWS.field(name), pa.array(texts, pa.string()))
-        clusters = table.column("row_id").to_pylist()
-        for i, root in enumerate(self._found.clusters[start : start + len(table)].tolist()):
-            if root in self._clusters:
-                clusters[i] = self._clusters[root]
-        table = table.append_column(schemas.KEPT.field("cluster"), pa.array(clusters, pa.string()))
-        return table.append_column(schemas.KEPT.field("redactions"), pa.array(spans, pa.string()))
+        clusters = self._row_ids.take(pa.array(self._clusters[start : start + len(table)]))
+        table = table.append_column(schemas.KEPT.field("cluster"), clusters)
+        return table.append_column(schemas.KEPT.field("redactions"), redactions)
 
     def _measured(self, verdicts: pa.Table, rules: Sequence[Rule], start: int) -> dict[str, Any]:
         count = len(verdicts)
@@ -146,12 +151,11 @@ class Dealer:
         )
 
 
-def _cluster_ids(clusters: Numbers, row_ids: pa.Array) -> dict[int, str]:
-    """{first row of a component with several rows: least id in it}."""
-    sizes = np.bincount(clusters, minlength=1) if len(clusters) else np.empty(0, np.int64)
-    members = np.flatnonzero(sizes[clusters] > 1) if len(clusters) else np.empty(0, np.int64)
-    least: dict[int, str] = {}
-    for row, root in zip(members.tolist(), clusters[members].tolist(), strict=True):
-        row_id = row_ids[row].as_py()
-        least[root] = min(least.get(root, row_id), row_id)
-    return least
+def _least_of_clusters(clusters: Numbers, row_ids: pa.Array) -> Numbers:
+    """For each row that row of its component, given by its first row, which has the least id."""
+    least = np.arange(len(clusters))
+    members = np.flatnonzero(np.bincount(clusters, minlength=1)[clusters] > 1)
+    ids = row_ids.take(pa.array(members)).to_pylist()
+    for _, row in sorted(zip(ids, members.tolist(), strict=True), reverse=True):
+        least[clusters[row]] = row  # the last one is the least
+    return least[clusters]

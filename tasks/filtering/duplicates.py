@@ -183,15 +183,20 @@ def _shared_bands(keys: Hashes) -> tuple[Numbers, Numbers]:
     """The bands that a row shares with another row, as numbers of groups: row i has those from
     starts[i] to starts[i + 1]."""
     total, bands = keys.shape
+    low_bits = np.uint64((1 << (total.bit_length() + 3)) - 1)
     rows, groups, next_group = [], [], 0
     for band in range(bands):
         column = np.ascontiguousarray(keys[:, band])
+        # most rows are alone with the low bits of their key already, and need no sorting
+        low = (column & low_bits).astype(np.int64)
+        near = np.flatnonzero((np.bincount(low) > 1)[low])
+        column = column[near]
         order = np.argsort(column, kind="stable")
         ordered = column[order]
-        same = np.zeros(total + 1, dtype=bool)
+        same = np.zeros(len(near) + 1, dtype=bool)
         same[1:-1] = (ordered[1:] == ordered[:-1]) & (ordered[1:] != NO_KEY)
         is_shared = same[:-1] | same[1:]
-        members = order[is_shared]
+        members = near[order[is_shared]]
         group = np.cumsum(~same[:-1][is_shared]) + next_group
         next_group = int(group[-1]) if len(group) else next_group
         rows.append(members)

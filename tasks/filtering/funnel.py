@@ -1,25 +1,64 @@
 """What the filter did, as counts: for each reason how many rows, which share, how many by this
 reason alone, examples; sources, redactions and contamination."""
 
-import heapq
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 EXAMPLES = 5
 MAX_HITS = 1_000  # contaminated rows that are listed one by one
 CONTAMINATION = "contamination_"
 
+Rows = NDArray[np.int64]
+Draws = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Against:
+    """All reasons of a batch, one entry each.
+
+    Attributes:
+        rules: Names.
+        codes: Place of the reason's rule among them.
+        rows: Which row of the batch it stands against.
+        values: What was measured.
+        thresholds: What it was held against.
+    """
+
+    rules: list[str]
+    codes: Rows
+    rows: Rows
+    values: Floats
+    thresholds: Floats
+
+    @classmethod
+    def of(cls, reasons: pa.ListArray, counts: Rows) -> "_Against":
+        """The reasons of rows that have so many each."""
+        flat = reasons.flatten()
+        rule = flat.field("rule").dictionary_encode()
+        return cls(
+            rule.dictionary.to_pylist(),
+            rule.indices.to_numpy().astype(np.int64),
+            np.repeat(np.arange(len(counts)), counts),
+            flat.field("value").to_numpy(),
+            flat.field("threshold").to_numpy(),
+        )
+
 
 class Funnel:
     """Counts verdicts a batch at a time; memory does not grow with the rows.
 
-    Examples are the rows whose hash with the rule's name is smallest: a fair draw that is the same
-    on every run.
+    Examples are the rows with the least numbers, and a number hangs on the row's content and the
+    rule's name: a fair draw that is the same on every run.
     """
 
     def __init__(self) -> None:
@@ -37,51 +76,69 @@ class Funnel:
         self.rejected = 0
 
     def add_batch(
-        self,
-        table: pa.Table,
-        reasons: Sequence[Sequence[Mapping[str, Any]]],
-        redactions: Sequence[str],
+        self, table: pa.Table, reasons: pa.ListArray, redactions: pa.ChunkedArray, draws: Draws
     ) -> None:
-        """Count rows (`row_id`, `source`), the reasons against each and their redactions."""
-        row_ids, sources = (table.column(name).to_pylist() for name in ("row_id", "source"))
-        for source, rows in Counter(sources).items():
-            self._sources.setdefault(source, Counter())["rows"] += rows
-        for row_id, source, own in zip(row_ids, sources, reasons, strict=True):
-            if own:
-                self._reject(row_id, own)
-            else:
-                self.kept += 1
-                self._sources[source]["kept"] += 1
-        for spans in filter(None, redactions):
+        """Count rows.
+
+        Args:
+            table: `row_id` and `source` of each.
+            reasons: Against each, lists of `schemas.REASON`.
+            redactions: Of each, as `schemas.KEPT` has them.
+            draws: A number for each that hangs on its content, to draw examples by.
+        """
+        counts = pc.list_value_length(reasons).to_numpy()
+        kept = int(np.count_nonzero(counts == 0))
+        self.kept += kept
+        self.rejected += len(counts) - kept
+        self._count_sources(table.column("source"), counts == 0)
+        against = _Against.of(reasons, counts)
+        row_ids = table.column("row_id")
+        for code, rule in enumerate(against.rules):
+            own = against.codes == code
+            rows = np.unique(against.rows[own])
+            self._rows[rule] += len(rows)
+            self._alone[rule] += int(np.count_nonzero(counts[rows] == 1))
+            self._draw(rule, row_ids, rows, draws[rows])
+            self._note_nearest(rule, against.values[own], against.thresholds[own])
+        self._note_hits(row_ids, reasons, against)
+        for spans in redactions.filter(pc.not_equal(redactions, "")).to_pylist():
             kinds = [span[1] for span in json.loads(spans)]
             self._spans.update(kinds)
             self._redacted_rows.update(set(kinds))
 
-    def _reject(self, row_id: str, reasons: Sequence[Mapping[str, Any]]) -> None:
-        """Count one row and what stands against it."""
-        self.rejected += 1
-        for rule in {reason["rule"] for reason in reasons}:
-            self._rows[rule] += 1
-            self._alone[rule] += len(reasons) == 1
-            self._draw(rule, row_id)
-        for reason in reasons:
-            self._note_nearest(reason)
-        hits = [r for r in reasons if r["rule"].startswith(CONTAMINATION)]
-        self.contaminated += bool(hits)
-        for hit in hits:
-            self._note_hit(row_id, hit)
+    def _count_sources(self, sources: pa.ChunkedArray, kept: NDArray[np.bool_]) -> None:
+        for which, name in ((sources, "rows"), (sources.filter(pa.array(kept)), "kept")):
+            for counted in which.value_counts().to_pylist():
+                own = self._sources.setdefault(counted["values"], Counter())
+                own[name] += counted["counts"]
 
-    def _draw(self, rule: str, row_id: str) -> None:
-        drawn = -int.from_bytes(
-            blake2b(f"{rule}\0{row_id}".encode(), digest_size=8).digest(), "big"
-        )
-        examples = self._examples.setdefault(rule, [])
-        push = heapq.heappush if len(examples) < EXAMPLES else heapq.heappushpop
-        push(examples, (drawn, row_id))
+    def _draw(self, rule: str, row_ids: pa.ChunkedArray, rows: Rows, draws: Draws) -> None:
+        """Let the rows with the least numbers be examples of a rule."""
+        own = blake2b(rule.encode(), digest_size=8).digest()
+        drawn = draws ^ np.frombuffer(own, dtype="<u8")  # another order for each rule
+        least = np.argsort(drawn, kind="stable")[:EXAMPLES]
+        names = row_ids.take(pa.array(rows[least])).to_pylist()
+        told = [*self._examples.get(rule, []), *zip(drawn[least].tolist(), names, strict=True)]
+        self._examples[rule] = sorted(told)[:EXAMPLES]
 
-    def _note_nearest(self, reason: Mapping[str, Any]) -> None:
-        told = (abs(reason["value"] - reason["threshold"]), reason["value"], reason["threshold"])
-        self._nearest[reason["rule"]] = min(self._nearest.get(reason["rule"], told), told)
+    def _note_nearest(self, rule: str, values: Floats, thresholds: Floats) -> None:
+        distance = np.abs(values - thresholds)
+        first = np.lexsort((thresholds, values, distance))[0]
+        told = (float(distance[first]), float(values[first]), float(thresholds[first]))
+        self._nearest[rule] = min(self._nearest.get(rule, told), told)
+
+    def _note_hits(
+        self, row_ids: pa.ChunkedArray, reasons: pa.ListArray, against: "_Against"
+    ) -> None:
+        """Note rows that hold a benchmark's task, in their order."""
+        layers = [rule.startswith(CONTAMINATION) for rule in against.rules]
+        places = np.flatnonzero(np.array(layers, dtype=bool)[against.codes])
+        rows = against.rows[places]
+        self.contaminated += len(np.unique(rows))
+        hits = reasons.flatten().take(pa.array(places)).to_pylist()
+        names = row_ids.take(pa.array(rows)).to_pylist()
+        for row_id, reason in zip(names, hits, strict=True):
+            self._note_hit(row_id, reason)
 
     def _note_hit(self, row_id: str, reason: Mapping[str, Any]) -> None:
         task_id, _, evidence = reason["note"].partition(": ")
@@ -137,12 +194,11 @@ class Funnel:
         }
 
     def _reason(self, rule: str, setting: str, total: int) -> dict[str, Any]:
-        examples = sorted(self._examples.get(rule, []), reverse=True)
         return {
             "rule": rule,
             "setting": f"filter.{setting}",
             "rows": self._rows[rule],
             "share": round(self._rows[rule] / total, 6) if total else 0.0,
             "only_this_rule": self._alone[rule],
-            "examples": [row_id for _, row_id in examples],
+            "examples": [row_id for _, row_id in self._examples.get(rule, [])],
         }

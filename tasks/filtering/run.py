@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from tasks.core.overlap.tasks import Task, TaskSet
 from tasks.core.parallel import worker_count
 from tasks.core.progress import say
 from tasks.core.remembering import fill, opened
-from tasks.core.shards import Shards
+from tasks.core.shards import Digests, Shards
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.tables import read_batches
 from tasks.filtering import benchmarks
@@ -62,10 +61,11 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     workers = worker_count(config.hardware.workers)
     looked_for = TaskSet.of(tasks)
     with opened(work, (row_settings(settings), looked_for), VERDICTS, np.uint64) as shards:
-        row_ids = _judge_all(
+        digests = _judge_all(
             rows, shards, settings, work, tasks=looked_for, total=total, workers=workers
         )
-        spool = Spool(shards, row_ids)
+        row_ids = pq.read_table(rows, columns=["row_id"]).column(0).combine_chunks()
+        spool = Spool(shards, row_ids, digests)
         idle = not_executable(
             rows, inputs["ingest.executable"], bool(settings["require_executable"])
         )
@@ -145,10 +145,10 @@ def _judge_all(
     tasks: TaskSet | None,
     total: int,
     workers: int,
-) -> pa.Array:
-    """First pass: what is known about each row by itself. Returns the ids of all rows."""
+) -> Digests:
+    """First pass: what is known about each row by itself. Returns the digests of all rows."""
     about_rows = row_settings(settings)
-    fill(
+    return fill(
         shards,
         read_batches(rows, BATCH_ROWS, COLUMNS),
         judge,
@@ -159,7 +159,6 @@ def _judge_all(
         rows_for_processes=ROWS_FOR_PROCESSES,
         told=("judge rows", total),
     )
-    return pq.read_table(rows, columns=["row_id"]).column(0).combine_chunks()
 
 
 def _deal_out(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.overlap.words import Hashes
-from tasks.core.shards import Shards
+from tasks.core.shards import Digests, Shards
 from tasks.filtering.duplicates import Near, Numbers
 from tasks.filtering.judging import VERDICTS
 
@@ -24,11 +24,12 @@ class Spool:
 
     Attributes:
         row_ids: Their ids.
+        digests: Of their contents.
     """
 
-    def __init__(self, shards: Shards, row_ids: pa.Array) -> None:
+    def __init__(self, shards: Shards, row_ids: pa.Array, digests: Digests) -> None:
         """Take the located rows of some shards."""
-        self.row_ids = row_ids
+        self.row_ids, self.digests = row_ids, digests
         self._shards = shards
         self._verdicts = shards.table([name for name in VERDICTS.names if name != "bands"])
 

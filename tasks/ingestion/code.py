@@ -112,11 +112,11 @@ def content_of(file: CodeFile) -> bytes:
         return file.content
     if file.content == MISSING:
         raise NotPythonError("its object is missing from the repository", 0)
-    where = f"{file.root}/{file.path}"
-    size = Path(where).stat().st_size if file.content is None else file.content
+    path = Path(f"{file.root}/{file.path}")
+    size = path.stat().st_size if file.content is None else file.content
     if size > MAX_FILE_BYTES:
         raise NotPythonError(f"holds {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
-    return Path(where).read_bytes()
+    return path.read_bytes()
 
 
 def _add_rows(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, replace
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,7 @@ def extract(
     with opened(work, arguments, FOUND, np.uint8, part=name) as shards:
         digests = fill(
             shards,
-            map(_as_table, files),
+            _tables(files),
             harvest_each,
             partial(_batch, options),
             work,
@@ -66,14 +67,22 @@ def extract(
             yield _unpacked(shards.numbers(row).tobytes())
 
 
-def _as_table(file: CodeFile) -> pa.Table:
+def _tables(files: Iterable[CodeFile]) -> Iterator[pa.Table]:
+    """The files, some at a time, each with what is told of it and its content."""
+    coming = iter(files)
+    while some := list(islice(coming, BATCH_FILES)):
+        about, contents = zip(*map(_as_row, some), strict=True)
+        yield pa.table([about, contents], schema=FILES)
+
+
+def _as_row(file: CodeFile) -> tuple[str, bytes | None]:
     """A file with its content, where that can be had; else as it is, and reading it will tell."""
     try:
-        content: bytes | None = content_of(file)
+        content = content_of(file)
         file = replace(file, root="", content=None)
     except (NotPythonError, OSError):
         content = None
-    return pa.table([[json.dumps(astuple(file))], [content]], schema=FILES)
+    return json.dumps([getattr(file, name) for name in CodeFile.__dataclass_fields__]), content
 
 
 def _batch(options: Options, table: pa.Table) -> Chunk:

@@ -5,6 +5,7 @@ at a time, so memory stays flat as the data grows.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ from tasks.core.config import View
 from tasks.core.errors import PipelineError
 from tasks.core.progress import report
 from tasks.core.stage import Summary, Work
+from tasks.core.tables import TableWriter, read_batches
 from tasks.core.templates import complete, fill_in, render
 from tasks.prompting.contaminated import rows_with_problems, write_hits
 from tasks.prompting.infill import hole
 from tasks.prompting.problems import choose_problems, write_problems
 from tasks.prompting.split import SPLITS, apart, choose, split_of
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 1024
 DROPPED = -1
 
 
@@ -159,40 +161,23 @@ def cap(
 
 def write(kept: Path, places: NDArray[np.int8], texts: Texts, out: Path) -> None:
     """Format every kept row into its split's file, in the order of `kept`."""
-    writers = [
-        pq.ParquetWriter(out / f"{name}.parquet", schemas.PROMPTS, compression="zstd")
-        for name in SPLITS
-    ]
-    waiting: list[list[pa.RecordBatch]] = [[] for _ in SPLITS]
     columns = ["row_id", "project", "instruction", "input", "output", "kind"]
     done = 0
-    try:
-        for batch in pq.ParquetFile(kept).iter_batches(BATCH_ROWS, columns=columns):
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(TableWriter(out / f"{name}.parquet", schemas.PROMPTS))
+            for name in SPLITS
+        ]
+        for batch in read_batches(kept, BATCH_ROWS, columns):
             place = places[done : done + len(batch)]
             prompts = to_prompts(batch, place == SPLITS.index("train"), texts)
-            for number in range(len(SPLITS)):
-                part = prompts.filter(pa.array(place == number))
-                waiting[number].append(part)
-                if sum(map(len, waiting[number])) >= BATCH_ROWS:
-                    _flush(writers[number], waiting[number])
+            for number, writer in enumerate(writers):
+                writer.add_table(prompts.filter(pa.array(place == number)))
             done += len(batch)
             report("prompts", done, len(places))
-        for number, writer in enumerate(writers):
-            _flush(writer, waiting[number])
-    finally:
-        for writer in writers:
-            writer.close()
 
 
-def _flush(writer: pq.ParquetWriter, waiting: list[pa.RecordBatch]) -> None:
-    """Write what waits as one row group: small splits don't end in many tiny ones."""
-    table = pa.Table.from_batches(waiting, schema=schemas.PROMPTS)
-    if table.num_rows:
-        writer.write_table(table, row_group_size=table.num_rows)
-    waiting.clear()
-
-
-def to_prompts(batch: pa.RecordBatch, train: NDArray[np.bool_], texts: Texts) -> pa.RecordBatch:
+def to_prompts(batch: pa.Table, train: NDArray[np.bool_], texts: Texts) -> pa.Table:
     """Rows (`schemas.KEPT`) -> prompts (`schemas.PROMPTS`), one for one.
 
     Only functions to train on become infilling: validation and test measure what is asked for.
@@ -213,7 +198,7 @@ def to_prompts(batch: pa.RecordBatch, train: NDArray[np.bool_], texts: Texts) ->
             if place := hole(outputs[i], ids[i], texts.fim_rate, texts.seed):
                 prompts[i], completions[i] = fill_in(outputs[i], *place)
                 texts.infilled += 1
-    return pa.record_batch(
+    return pa.table(
         [batch.column("row_id"), batch.column("project"), prompts, completions],
         schema=schemas.PROMPTS,
     )

@@ -59,12 +59,12 @@ def count(found: Audit, window: Window, eos: int) -> None:
     starts, ends = window.cu_seqlens[:-1], window.cu_seqlens[1:]
     found.rows += len(window.row_ids)
     found.tokens += len(ids)
-    found.trained_tokens += int(trained.sum())
+    found.trained_tokens += int(np.count_nonzero(trained))
     found.longest_window = max(found.longest_window, len(ids))
     found.longest_row = max(found.longest_row, int((ends - starts).max()))
-    found.rows_without_trained_eos += int((labels[ends - 1] != eos).sum())
-    found.labels_that_are_not_their_token += int((labels[trained] != ids[trained]).sum())
-    found.rows_without_labels += int((np.add.reduceat(trained, starts) == 0).sum())
+    found.rows_without_trained_eos += int(np.count_nonzero(labels[ends - 1] != eos))
+    found.labels_that_are_not_their_token += int(np.count_nonzero(trained & (labels != ids)))
+    found.rows_without_labels += int(np.count_nonzero(~np.logical_or.reduceat(trained, starts)))
 
 
 def check(split: str, found: Audit) -> None:

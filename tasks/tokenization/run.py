@@ -38,6 +38,8 @@ SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 1000
 ROWS_FOR_PROCESSES = 60_000  # a process must load the tokenizer first, which takes seconds
 LIMITS_FILE = "model_limits.json"
+# ids are small numbers: their high bytes, one behind the other, are all but nothing
+ENCODINGS = {"input_ids.list.element": "BYTE_STREAM_SPLIT"}
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
@@ -150,16 +152,16 @@ def write(
     folder.mkdir()
     stored = np.fromiter(chain.from_iterable(windows), dtype=np.int64)
     ids = pa.array(row_ids, pa.string())
-    with TableWriter(folder / ROWS_FILE, schemas.TOKENS, BATCH_ROWS) as writer:
+    with TableWriter(folder / ROWS_FILE, schemas.TOKENS, BATCH_ROWS, ENCODINGS) as writer:
         for start in range(0, len(stored), BATCH_ROWS):
             chunk = stored[start : start + BATCH_ROWS]
             places = rows.kept[chunk]
             masked = rows.prompt_tokens[places] if loss_on == "output" else np.zeros(len(chunk))
-            parts = [shards.numbers(row) for row in (rows.first + places).tolist()]
-            ends = np.cumsum([0, *map(len, parts)], dtype=np.int32)
+            token_ids = shards.numbers_of(rows.first + places)
+            ends = np.concatenate([[0], np.cumsum(rows.tokens[places])]).astype(np.int32)
             columns = [
                 ids.take(pa.array(chunk)),
-                pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(parts))),
+                pa.ListArray.from_arrays(pa.array(ends), pa.array(token_ids)),
                 pa.array(masked.astype(np.int32)),
             ]
             writer.add_table(pa.table(columns, schema=schemas.TOKENS))

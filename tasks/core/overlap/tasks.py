@@ -58,8 +58,8 @@ class TaskSet:
 
 def make_task(task_id: str, prompt: str, solution: str, tests: str = "", entry: str = "") -> Task:
     """A task from its texts; where the prompt is Python, its docstring is what is looked for."""
-    program = next((text for text in (prompt + solution, solution) if parse(text)), "")
-    tree = parse(program)
+    parsed = ((text, parse(text)) for text in (prompt + solution, solution))
+    program, tree = next(((text, tree) for text, tree in parsed if tree), ("", None))
     functions = [n for n in (tree.body if tree else ()) if isinstance(n, ast.FunctionDef)]
     named = [n for n in functions if n.name == entry] or functions[-1:]
     words = (ast.get_docstring(named[0]) or "") if named else ""

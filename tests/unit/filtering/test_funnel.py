@@ -4,6 +4,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.schemas import REASON
+from tasks.core.shards import row_digests
 from tasks.filtering.funnel import EXAMPLES, Funnel
 
 
@@ -12,7 +14,10 @@ def reason(rule: str, value: float = 2.0) -> dict[str, object]:
 
 
 def add(funnel: Funnel, row_id: str, reasons: list[dict[str, Any]]) -> None:
-    funnel.add_batch(pa.table({"row_id": [row_id], "source": ["s"]}), [reasons], [""])
+    table = pa.table({"row_id": [row_id], "source": ["s"]})
+    redactions = pa.chunked_array([[""]])
+    draws = row_digests(table.select(["row_id"]))[:, 0]
+    funnel.add_batch(table, pa.array([reasons], pa.list_(REASON)), redactions, draws)
 
 
 def test_rows_that_only_one_rule_removes_are_told_apart() -> None:

@@ -247,8 +247,8 @@ def test_what_the_evaluation_measures_on_is_not_trained_on(filtered, tmp_path) -
 def test_rows_that_are_neither_kept_nor_rejected_stop_the_stage(filtered, monkeypatch) -> None:
     whole = Funnel.add_batch
 
-    def forgetful(self, table, reasons, redactions):
-        whole(self, table.slice(0, 1), reasons[:1], redactions[:1])
+    def forgetful(self, table, reasons, redactions, draws):
+        whole(self, table.slice(0, 1), reasons[:1], redactions[:1], draws[:1])
 
     monkeypatch.setattr(Funnel, "add_batch", forgetful)
     with pytest.raises(RuntimeError, match="1 kept \\+ 0 rejected rows are not the 2 rows read"):
