@@ -1,4 +1,5 @@
 import pickle
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,20 @@ def test_the_first_token_of_a_sample_carries_no_label_even_without_a_prompt(tmp_
 def test_rows_yields_every_sample_alone_whatever_the_row_groups(tmp_path: Path) -> None:
     rows = list(Windows.open(write(tmp_path, [[0, 1, 2]], row_group_size=1)).rows())
     assert [row.input_ids.tolist() for row in rows] == [tokens for _, tokens, _ in SAMPLES]
+
+
+@pytest.mark.parametrize("rows", list(permutations(range(3))) + [(1, 1), (0, 2)])
+@pytest.mark.parametrize("row_group_size", [1, 2, 3])
+def test_samples_come_in_the_order_asked_for_wherever_they_lie(
+    tmp_path: Path, rows: tuple[int, ...], row_group_size: int
+) -> None:
+    window = Windows.open(write(tmp_path, [[0]], row_group_size)).assemble(rows)
+    assert window.row_ids == tuple(SAMPLES[row][0] for row in rows)
+    assert window.input_ids.tolist() == [id for row in rows for id in SAMPLES[row][1]]
+    first = (SAMPLES[row][2] or 1 for row in rows)
+    lengths = (len(SAMPLES[row][1]) for row in rows)
+    labelled = [at >= start for start, n in zip(first, lengths, strict=True) for at in range(n)]
+    assert (window.labels != IGNORED).tolist() == labelled
 
 
 def test_a_window_beyond_the_last_is_an_error_and_not_the_last(windows: Windows) -> None:

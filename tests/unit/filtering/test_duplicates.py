@@ -154,6 +154,14 @@ def test_proposed_pairs_that_are_not_alike_all_stay() -> None:
     assert len(set(found.clusters.tolist())) == 120
 
 
+def test_rows_are_proposed_by_whole_band_keys_and_not_by_parts_of_them() -> None:
+    texts = [" ".join(words(40, 1))] * 4
+    near = near_of(texts, bands=1)
+    near.keys[:, 0] = [5, 5 + (1 << 60), 5 + (1 << 61), 5]
+    found = find_twins(np.arange(4), np.ones(4, dtype=bool), [], near)
+    assert kept(found) == [0, 1, 2]
+
+
 def test_group_of_the_same_texts_keeps_exactly_one() -> None:
     found = find_near(["one two three four five six seven"] * 50)
     assert kept(found) == [0]
