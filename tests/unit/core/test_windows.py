@@ -58,7 +58,7 @@ def test_rows_yields_every_sample_alone_whatever_the_row_groups(tmp_path: Path) 
     assert [row.input_ids.tolist() for row in rows] == [tokens for _, tokens, _ in SAMPLES]
 
 
-@pytest.mark.parametrize("rows", list(permutations(range(3))) + [(1, 1), (0, 2)])
+@pytest.mark.parametrize("rows", [*permutations(range(3)), (1, 1), (0, 2)])
 @pytest.mark.parametrize("row_group_size", [1, 2, 3])
 def test_samples_come_in_the_order_asked_for_wherever_they_lie(
     tmp_path: Path, rows: tuple[int, ...], row_group_size: int
