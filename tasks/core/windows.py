@@ -110,6 +110,12 @@ class Windows:
             raise IndexError(f"window {index} of {len(self)}")
         return self.assemble(self._plan[index].values.to_numpy())
 
+    def several(self, first: int, last: int) -> tuple[Window, Ints]:
+        """The samples of the windows from `first` to before `last`, laid one after another, and how
+        many of them each window holds."""
+        plan = self._plan[first:last]
+        return self.assemble(plan.flatten().to_numpy()), plan.value_lengths().to_numpy()
+
     def __iter__(self) -> Iterator[Window]:
         return (self.window(index) for index in range(len(self)))
 

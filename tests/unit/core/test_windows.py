@@ -72,6 +72,12 @@ def test_samples_come_in_the_order_asked_for_wherever_they_lie(
     assert (window.labels != IGNORED).tolist() == labelled
 
 
+def test_several_windows_are_their_samples_and_how_many_each_holds(windows: Windows) -> None:
+    samples, sizes = windows.several(0, 5)
+    assert (samples.row_ids, sizes.tolist()) == (("a", "b", "c"), [2, 1])
+    assert windows.several(1, 2)[0].row_ids == ("c",)
+
+
 def test_a_window_beyond_the_last_is_an_error_and_not_the_last(windows: Windows) -> None:
     assert len(windows) == 2
     for index in (2, -1):

@@ -17,7 +17,7 @@ def counted(labels: list[int], ids: list[int], starts: list[int], room: int = 8)
         np.array([*starts, len(ids)], dtype=np.int32),
         tuple("ab"[: len(starts)]),
     )
-    count(found, window, EOS)
+    count(found, window, np.array([len(starts)]), EOS)
     return found
 
 
@@ -46,6 +46,16 @@ def test_a_label_that_is_not_its_token_stops_the_stage() -> None:
 def test_a_window_that_overflows_stops_the_stage() -> None:
     with pytest.raises(PipelineError, match="longest window 3 of 2 tokens"):
         check("train", counted([IGNORED, 6, EOS], [5, 6, EOS], [0], room=2))
+
+
+def test_the_longest_of_several_windows_is_told() -> None:
+    found = Audit(windows=3, window_tokens=8)
+    ids = np.array([5, EOS, 7, 8, EOS, 9, EOS])
+    ends = np.array([0, 2, 5, 7], dtype=np.int32)
+    count(found, Window(ids, ids, ids, ends, ("a", "b", "c")), np.array([1, 1, 1]), EOS)
+    assert (found.longest_window, found.longest_row) == (3, 3)
+    count(found, Window(ids, ids, ids, ends, ("a", "b", "c")), np.array([1, 2]), EOS)
+    assert (found.longest_window, found.longest_row) == (5, 3)
 
 
 def test_a_tokenizer_that_loses_text_stops_the_stage() -> None:
