@@ -95,7 +95,7 @@ def forecast(session: Session) -> Forecast | None:
     if kept is None:
         kept = 0 if limit is None else found.kept_within(limit)
     tokens = tokens_to_see(config, _tokenized(session, plans.get("tokenize")))
-    speed = found.tokens_per_s
+    speed = found.tokens_per_s * config.hardware.gpus
     return Forecast(
         measured=measured,
         gpu=gpu.name if gpu else None,

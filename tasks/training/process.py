@@ -209,7 +209,7 @@ def _fit(
     )
     return {
         "expected_vram_gib": expected.reserved_gib(stepper.kept_layers),
-        "expected_tokens_per_s": expected.tokens_per_s,
+        "expected_tokens_per_s": expected.tokens_per_s * job.hardware.gpus,
     }
 
 

@@ -82,6 +82,14 @@ def test_a_probe_of_this_gpu_is_told_as_measured(tmp_path: Path) -> None:
     assert str(found).endswith("about 16 min 40 s (measured on this NVIDIA GeForce RTX 3080).")
 
 
+@pytest.mark.usefixtures("gpu")
+def test_gpus_that_share_the_steps_share_the_time(tmp_path: Path) -> None:
+    alone = forecast(session(tmp_path))
+    shared = forecast(session(tmp_path, hardware={"gpus": 4}))
+    assert alone is not None and shared is not None and alone.seconds is not None
+    assert shared.seconds == alone.seconds / 4
+
+
 def test_without_a_gpu_it_is_said_that_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
