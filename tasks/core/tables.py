@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-GROUP_ROWS = 4096  # rows of a row group; a few MB of text
+GROUP_ROWS = 4096  # rows of a row group; a MB or two of text
 
 
 class TableWriter:
@@ -90,13 +90,17 @@ class TableWriter:
             writing, self._writing = self._writing, None
             writing.result()
 
+    def finish(self) -> None:
+        """Begin to write what is left: for several writers to end side by side."""
+        self._take_rows()
+        if self._tables:
+            self._write(pa.concat_tables(self._tables))
+            self._tables, self._table_rows = [], 0
+
     def close(self) -> None:
         """Write what is left and close the file."""
         try:
-            self._take_rows()
-            if self._tables:
-                self._write(pa.concat_tables(self._tables))
-                self._tables, self._table_rows = [], 0
+            self.finish()
             self._wait()
         finally:
             self._thread.shutdown()

@@ -82,6 +82,8 @@ class Dealer:
                 what_if.add(values, counts)
                 measured.add_table(self._as_table(values, schema, start))
                 start += len(table)
+            for writer in (kept, rejected, measured):
+                writer.finish()
         return funnel
 
     def _reasons(self, verdicts: pa.Table, start: int) -> pa.ListArray:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tasks.core.config import View
 
 BATCH_ROWS = 1024
+DEALT_ROWS = 2048  # of a batch of the second pass
 ROWS_FOR_PROCESSES = 5_000  # fewer are judged sooner than processes start
 
 Settings = Mapping[str, Any]
@@ -185,7 +186,7 @@ def _deal_out(
     what_if = WhatIf(_thresholds(rules, settings))
     exact = dict(zip(texts, found.exact, strict=True))
     dealer = Dealer(spool, exact, found, executed, idle, settings)
-    return dealer.deal(rows, out, rules, what_if, BATCH_ROWS), found, what_if
+    return dealer.deal(rows, out, rules, what_if, DEALT_ROWS), found, what_if
 
 
 def _thresholds(rules: Sequence[Rule], settings: Settings) -> list[Threshold]:

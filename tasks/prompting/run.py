@@ -175,6 +175,8 @@ def write(kept: Path, places: NDArray[np.int8], texts: Texts, out: Path) -> None
                 writer.add_table(prompts.filter(pa.array(place == number)))
             done += len(batch)
             report("prompts", done, len(places))
+        for writer in writers:
+            writer.finish()
 
 
 def to_prompts(batch: pa.Table, train: NDArray[np.bool_], texts: Texts) -> pa.Table:
