@@ -5,15 +5,17 @@
 The rows are those of `benchmarks.data.filter`. A cold run fills the shards; then the same three
 stages run again on 1 % more rows, on 1 % fewer, with one row edited, and with all rows in another
 order. Each is compared, file by file, with a cold run on the same rows: "same" says that all bytes
-agree. Stages run in one process with its workers, libraries loaded before; the share is that of the
-cold run on the same rows. Ingest reads a copy of the standard library and of installed packages,
-with 1 % of the files edited.
+agree. Stages run in one process with its workers, libraries loaded before; second runs are medians,
+each begins with what the first one left, and the share is that of the median of all cold runs.
+Ingest reads a copy of the standard library and of installed packages, with 1 % of the files edited.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import shutil
+import statistics
 import sysconfig
 import tempfile
 import time
@@ -45,6 +47,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=20_000)
     options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--tokenizer", type=Path, required=True)
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="finetune-incremental-") as name:
@@ -54,45 +57,67 @@ def main() -> None:
         inputs["ingest.executable"] = folder / "executable.parquet"
         for stage in (INGEST, *STAGES):
             stage.load_run()
-        show_ingest(folder, given.workers)
+        show_ingest(folder, given.workers, given.repeats)
         warm_up(rows.take(np.arange(0, len(rows), 20)), folder / "first", inputs, given.workers)
         first = rows.slice(0, given.rows)
         shards = folder / "shards"
-        cold = run_all(first, folder / "cold", shards, inputs, given.workers)
-        print(f"{given.rows:,} rows, {given.workers} workers\n")
+        colds = [run_all(first, folder / "cold", shards, inputs, given.workers)]
+        print(f"{given.rows:,} rows, {given.workers} workers, {given.repeats} second runs each\n")
         print(
             f"{'':<18}"
             + "".join(f"{s.name:>10}" for s in STAGES)
             + f"{'all':>10}{'share':>8}  same"
         )
-        show("cold", cold, None, "")
+        lines = []
         for change in CHANGES:
             changed = edited(rows, given.rows, change)
-            own = folder / "own"
-            shutil.rmtree(own, ignore_errors=True)
-            shutil.copytree(shards, own)
-            warm = run_all(changed, folder / "warm", own, inputs, given.workers)
-            reference = run_all(
-                changed, folder / "reference", folder / "fresh", inputs, given.workers
+            warms = []
+            for _ in range(given.repeats):
+                own = copied(shards, folder / "own")
+                warms.append(run_all(changed, folder / "warm", own, inputs, given.workers))
+            colds.append(
+                run_all(changed, folder / "reference", folder / "fresh", inputs, given.workers)
             )
             shutil.rmtree(folder / "fresh")
             same = contents(folder / "warm") == contents(folder / "reference")
-            show(change, warm, sum(reference.values()), "yes" if same else "NO")
+            lines.append((change, middle(warms), "yes" if same else "NO"))
+        cold = middle(colds)
+        show("cold", cold, None, "")
+        for change, warm, told in lines:
+            show(change, warm, sum(cold.values()), told)
 
 
-def show_ingest(folder: Path, workers: int) -> None:
+def middle(runs: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each stage's seconds."""
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+def copied(shards: Path, target: Path) -> Path:
+    """A copy of shards, with nothing left to be written to the disk."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(shards, target)
+    os.sync()
+    return target
+
+
+def show_ingest(folder: Path, workers: int, repeats: int) -> None:
     """Ingest, cold and after edits."""
     code = folder / "code"
     copy_code(code)
-    shards = folder / "ingest-shards"
-    cold, told = ingest(code, folder / "first", shards, workers)
+    shards = folder / "ingest"
+    cold, told = ingest(code, folder / "first", shards / "own", workers)
     print(f"ingest, {told['source_mb']:,.0f} MB: {cold:.2f} s, {told['source_mb'] / cold:.1f} MB/s")
     files = sorted(code.rglob("*.py"))
     for path in files[:: len(files) // (len(files) // 100)]:
         with path.open("ab") as file:
             file.write(b'\n\ndef added(x):\n    """Say x once more."""\n    return x\n')
-    warm, _ = ingest(code, folder / "second", shards, workers)
-    cold, _ = ingest(code, folder / "third", folder / "other-shards", workers)
+    warms = []
+    for _ in range(repeats):
+        shutil.rmtree(folder / "second", ignore_errors=True)
+        own = copied(shards, folder / "ingest-again") / "own"
+        warms.append(ingest(code, folder / "second", own, workers)[0])
+    warm = statistics.median(warms)
+    cold, _ = ingest(code, folder / "third", folder / "other" / "own", workers)
     names = ("rows.parquet", "unreadable.parquet", "executable.parquet")
     second, third = ([(folder / n / f).read_bytes() for f in names] for n in ("second", "third"))
     same = "yes" if second == third else "NO"
@@ -116,6 +141,7 @@ def copy_code(folder: Path) -> None:
 def ingest(code: Path, out: Path, shards: Path, workers: int) -> tuple[float, Mapping[str, float]]:
     """Seconds of the stage ingest on a folder, and what it measured."""
     (out / "scratch").mkdir(parents=True)
+    shards.parent.mkdir(exist_ok=True)
     source = {"kind": "folder", "path": str(code), "licence": "MIT"}
     config = check({"ingest": {"sources": [source]}, "hardware": {"workers": workers}})
     work = Work(out, out / "scratch", shards, "benchmark")
