@@ -31,7 +31,7 @@ from benchmarks.data.filter import make_rows
 from tasks.core import schemas
 from tasks.core.config import View, check
 from tasks.core.stage import Work
-from tasks.core.tables import GROUP_ROWS
+from tasks.core.tables import TableWriter
 from tasks.filtering import STAGE as FILTER
 from tasks.ingestion import STAGE as INGEST
 from tasks.prompting import STAGE as PROMPT
@@ -188,7 +188,8 @@ def run_all(
     given = {"tokenize": {"window_tokens": 4096}, "hardware": {"workers": workers}}
     config = check(given)
     paths = {**inputs, "ingest.rows": out / "rows.parquet"}
-    pq.write_table(rows.cast(schemas.ROWS), paths["ingest.rows"], row_group_size=GROUP_ROWS)
+    with TableWriter(paths["ingest.rows"], schemas.ROWS) as writer:
+        writer.add_table(rows.cast(schemas.ROWS))
     seconds = {}
     for stage in STAGES:
         own, scratch = out / stage.name, out / "scratch"

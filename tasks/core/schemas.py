@@ -1,6 +1,6 @@
 """Tables that pass from one stage to another: all that stage packages share with each other.
 
-Every table is Parquet (zstd). A row keeps its `row_id` from ingest to the last window, so that its
+Every table is Parquet. A row keeps its `row_id` from ingest to the last window, so that its
 whole story can be told.
 """
 

@@ -7,11 +7,12 @@ order.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -62,10 +63,9 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     workers = worker_count(config.hardware.workers)
     looked_for = TaskSet.of(tasks)
     with opened(work, (row_settings(settings), looked_for), VERDICTS, np.uint64) as shards:
-        digests = _judge_all(
+        row_ids, digests = _judge_all(
             rows, shards, settings, work, tasks=looked_for, total=total, workers=workers
         )
-        row_ids = pq.read_table(rows, columns=["row_id"]).column(0).combine_chunks()
         spool = Spool(shards, row_ids, digests)
         idle = not_executable(
             rows, inputs["ingest.executable"], bool(settings["require_executable"])
@@ -146,12 +146,19 @@ def _judge_all(
     tasks: TaskSet | None,
     total: int,
     workers: int,
-) -> Digests:
-    """First pass: what is known about each row by itself. Returns the digests of all rows."""
+) -> tuple[pa.Array, Digests]:
+    """First pass: what is known about each row by itself. Returns ids and digests of all rows."""
     about_rows = row_settings(settings)
-    return fill(
+    row_ids = [pa.array([], pa.string())]
+
+    def batches() -> Iterator[pa.Table]:
+        for table in read_batches(rows, BATCH_ROWS, COLUMNS):
+            row_ids.extend(table.column("row_id").chunks)
+            yield table
+
+    digests = fill(
         shards,
-        read_batches(rows, BATCH_ROWS, COLUMNS),
+        batches(),
         judge,
         lambda table: Batch(table, about_rows, tasks),
         work,
@@ -160,6 +167,7 @@ def _judge_all(
         rows_for_processes=ROWS_FOR_PROCESSES,
         told=("judge rows", total),
     )
+    return pa.concat_arrays(row_ids), digests
 
 
 def _deal_out(
