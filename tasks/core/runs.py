@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.core.errors import PipelineError
 
 FOLDER = ".runs"
+SUFFIX = ".json"
 PIN = ".pin"
 
 
@@ -46,7 +47,7 @@ class RunRecord:
 
     def write(self, root: Path) -> None:
         """Write the record below an artifacts folder; whole or not at all."""
-        path = root / FOLDER / f"{self.id}.json"
+        path = root / FOLDER / f"{self.id}{SUFFIX}"
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
@@ -66,7 +67,11 @@ def new_id(root: Path) -> str:
 
 def ids(root: Path) -> list[str]:
     """Ids of all recorded runs, oldest first."""
-    return sorted(path.stem for path in (root / FOLDER).glob("*.json"))
+    try:
+        with os.scandir(root / FOLDER) as entries:
+            return sorted(e.name[: -len(SUFFIX)] for e in entries if e.name.endswith(SUFFIX))
+    except FileNotFoundError:
+        return []
 
 
 def read(root: Path, run: str) -> RunRecord:
@@ -97,7 +102,7 @@ def load(root: Path, run: str) -> RunRecord:
     Raises:
         PipelineError: Its record is torn.
     """
-    path = root / FOLDER / f"{run}.json"
+    path = root / FOLDER / f"{run}{SUFFIX}"
     try:
         raw = json.loads(path.read_bytes())
         known = {name: raw[name] for name in RunRecord.__dataclass_fields__ if name in raw}
