@@ -7,12 +7,14 @@ memory does not grow with their number. Workers are spawned, not forked: the cal
 
 import gc
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
+from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -40,14 +42,33 @@ def ordered_map(function: Callable[[T], R], chunks: Iterable[T], workers: int) -
     waiting: deque[Future[R]] = deque()
     source = iter(chunks)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+
+        def submit(chunk: T) -> None:
+            with _without_main():
+                waiting.append(pool.submit(function, chunk))
+
         try:
-            waiting.extend(pool.submit(function, chunk) for chunk in islice(source, 2 * workers))
+            for chunk in islice(source, 2 * workers):
+                submit(chunk)
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(pool.submit(function, chunk) for chunk in islice(source, 1))
+                for chunk in islice(source, 1):
+                    submit(chunk)
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let processes that start now not import this one's main module: they need nothing of it, and
+    the command line's, or Prefect's, takes longer than all they need."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

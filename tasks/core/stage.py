@@ -4,17 +4,19 @@ all follow.
 A stage is a frozen value, not a class to inherit from. Its `run` is named by reference
 ("package.module:function"),
 so that declaring a pipeline imports no heavy library: `finetune plan` needs neither torch nor
-pyarrow.
+pyarrow, and a worker process that judges rows no settings.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.core.config import View
 from tasks.core.parallel import ordered_map
+
+if TYPE_CHECKING:
+    from tasks.core.config import View
 
 RunBatches = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
 
@@ -70,8 +72,8 @@ class Summary:
 
 
 Inputs = Mapping[str, Path]
-Run = Callable[[View, Inputs, Work], Summary]
-Sources = Callable[[View, Callable[[Path], str]], dict[str, str]]
+Run = Callable[["View", Inputs, Work], Summary]
+Sources = Callable[["View", Callable[[Path], str]], dict[str, str]]
 
 
 @dataclass(frozen=True)
