@@ -2,7 +2,7 @@
 
 In: digests of rows. Out: what a function gave for each of them, in this run or in an earlier one.
 
-A row is known by the digest of its content, and the first bits of the digest say in which of 32
+A row is known by the digest of its content, and the first bits of the digest say in which of 16
 shards its values lie: a new, edited or removed row touches one shard, wherever it stands in the
 input. A folder holds the shards of one function with all its arguments and code, so nothing in it
 can be out of date; what no row asks for any more is removed once it is most of a shard.
@@ -26,7 +26,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
-BITS = 5
+BITS = 4
 SHARDS = 1 << BITS
 DEAL_ROWS = 16_384  # rows that wait in memory until they are written to their shards
 MAX_PIECES = 24  # of a shard that is written anew, as reading many small ones takes long

@@ -107,24 +107,29 @@ def encode(
     workers: int,
 ) -> Iterator[Rows]:
     """Tokenize all splits, and give each with the rows of it that can be trained on."""
-    ids = {
-        split: pq.read_table(file, columns=["row_id"]).column(0).combine_chunks()
-        for split, file in files.items()
-    }
+    ids = {split: [pa.array([], pa.string())] for split in files}
     columns = ["row_id", "prompt", "completion"]
+
+    def batches() -> Iterator[pa.Table]:
+        for split, file in files.items():
+            for table in read_batches(file, BATCH_ROWS, columns):
+                ids[split].extend(table.column("row_id").chunks)
+                yield table
+
     fill(
         shards,
-        chain.from_iterable(read_batches(file, BATCH_ROWS, columns) for file in files.values()),
+        batches(),
         encode_batch,
         partial(Batch, str(tokenizer)),
         work,
         workers=worker_count(workers),
         batch_rows=BATCH_ROWS,
         rows_for_processes=ROWS_FOR_PROCESSES,
-        told=("tokenize", sum(map(len, ids.values()))),
+        told=("tokenize", sum(pq.read_metadata(file).num_rows for file in files.values())),
     )
     encoded, tokens, first = shards.table(ENCODED.names), shards.counts(), 0
-    for split, row_ids in ids.items():
+    for split, parts in ids.items():
+        row_ids = pa.concat_arrays(parts)
         own = slice(first, first + len(row_ids))
         part = encoded.slice(first, len(row_ids))
         yield choose(split, first, row_ids, tokens[own], part, limits)

@@ -186,7 +186,7 @@ def test_the_folders_used_last_stay_and_those_in_use(tmp_path):
 def test_rows_of_other_columns_have_other_digests():
     one = row_digests(pa.table({"a": ["x\0", "x"], "b": ["y", "\0y"]}))
     assert len({tuple(row) for row in one.tolist()}) == 2
-    assert SHARDS == 32
+    assert SHARDS == 16
 
 
 def test_a_collection_leaves_the_shards_used_last(tmp_path):
