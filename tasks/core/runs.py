@@ -70,7 +70,7 @@ def ids(root: Path) -> list[str]:
     try:
         with os.scandir(root / FOLDER) as entries:
             return sorted(e.name[: -len(SUFFIX)] for e in entries if e.name.endswith(SUFFIX))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a run would say what is in the way
         return []
 
 
