@@ -14,11 +14,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
+from threading import Lock
 from types import ModuleType
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+_STARTING = Lock()
 
 
 def worker_count(workers: int) -> int:
@@ -62,13 +64,15 @@ def ordered_map(function: Callable[[T], R], chunks: Iterable[T], workers: int) -
 @contextmanager
 def _without_main() -> Iterator[None]:
     """Let processes that start now not import this one's main module: they need nothing of it, and
-    the command line's, or Prefect's, takes longer than all they need."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    the command line's, or Prefect's, takes longer than all they need. For one thread at a time, or
+    two could leave each other's stand-in behind."""
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 @contextmanager
