@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.core.digests import Digests, row_digests
 from tasks.core.progress import report
 from tasks.core.shard_folders import KEEP, hold, old_folders
-from tasks.core.shards import Digests, Shards, Values, row_digests
+from tasks.core.shards import Shards, Values
 from tasks.core.stage import Work
 
 

@@ -12,7 +12,6 @@ killed leaves them for the next. A piece that is torn or edited ends its shard t
 the work again and nothing else.
 """
 
-import marshal
 import os
 import struct
 from collections.abc import Sequence
@@ -24,7 +23,8 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from xxhash import xxh3_128_digest
+
+from tasks.core.digests import Digests, Index
 
 BITS = 4
 SHARDS = 1 << BITS
@@ -36,20 +36,7 @@ _HEAD = struct.Struct("<8sQQI")  # magic, bytes of the table, bytes of the numbe
 _MAGIC = b"shard-1\n"
 _OWN = [("high", pa.uint64()), ("low", pa.uint64()), ("count", pa.int64())]
 
-Digests = NDArray[np.uint64]  # of shape (rows, 2)
 Counts = NDArray[np.int64]
-
-
-def row_digests(table: pa.Table) -> Digests:
-    """128 bits of each row's content, all columns (text, numbers or bytes) taken together.
-
-    By XXH3, as `datasets` takes its fingerprints: two rows of a million have the same by chance
-    once in 10^26 runs. Who builds rows to that end gives one of them the values of the other.
-    """
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    # marshal's first format: each value with its type and length, the same on every Python
-    digests = [xxh3_128_digest(marshal.dumps(row, 0)) for row in rows]
-    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -69,23 +56,6 @@ class _Piece:
     table_at: int
     numbers_at: int
     end: int
-
-
-class _Index:
-    """Digest -> place in a list of digests."""
-
-    def __init__(self, digests: Digests) -> None:
-        self._order = np.argsort(digests[:, 0], kind="stable")
-        self._high = digests[self._order, 0]
-        self._low = digests[self._order, 1]
-
-    def find(self, digests: Digests) -> Counts:
-        """The place of each digest, -1 for one that is not there."""
-        if not len(self._order):
-            return np.full(len(digests), -1, dtype=np.int64)
-        near = np.searchsorted(self._high, digests[:, 0]).clip(max=len(self._order) - 1)
-        same = (self._high[near] == digests[:, 0]) & (self._low[near] == digests[:, 1])
-        return np.where(same, self._order[near], -1)
 
 
 class Shards:
@@ -111,7 +81,7 @@ class Shards:
         self._files = [os.open(self._file(n), os.O_RDWR | os.O_CREAT) for n in range(SHARDS)]
         for number in range(SHARDS):
             self._read(number)
-        self._known = _Index(self._all_digests())
+        self._known = Index(self._all_digests())
 
     def _file(self, number: int) -> Path:
         return self._folder / f"{number:02d}"
@@ -209,7 +179,7 @@ class Shards:
     def locate(self, digests: Digests) -> None:
         """Say which rows are meant from now on, in their order; all of them must be known."""
         self._deal()
-        self._known = _Index(self._all_digests())
+        self._known = Index(self._all_digests())
         self._places = self._known.find(digests)
         if (self._places < 0).any():
             raise RuntimeError(f"{(self._places < 0).sum()} rows have no values")

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tasks.core.digests import Digests
 from tasks.core.errors import PipelineError
 from tasks.core.overlap import execution
 from tasks.core.overlap.contamination import LAYERS, Hit
@@ -24,7 +25,7 @@ from tasks.core.overlap.tasks import Task, TaskSet
 from tasks.core.parallel import worker_count
 from tasks.core.progress import say
 from tasks.core.remembering import fill, opened
-from tasks.core.shards import Digests, Shards
+from tasks.core.shards import Shards
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.tables import read_batches
 from tasks.filtering import benchmarks

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tasks.core.digests import Digests
 from tasks.core.overlap.words import Hashes
-from tasks.core.shards import Digests, Shards
+from tasks.core.shards import Shards
 from tasks.filtering.duplicates import Near, Numbers
 from tasks.filtering.judging import VERDICTS
 

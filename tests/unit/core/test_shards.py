@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core import shards as module
+from tasks.core.digests import row_digests
 from tasks.core.garbage import collect, find_garbage
 from tasks.core.memo import Memo
 from tasks.core.remembering import fill, opened
 from tasks.core.shard_folders import hold, old_folders
-from tasks.core.shards import SHARDS, Shards, Values, row_digests
+from tasks.core.shards import SHARDS, Shards, Values
 from tasks.core.stage import Work
 from tasks.core.store import Store
 

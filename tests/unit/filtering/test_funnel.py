@@ -4,8 +4,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.digests import row_digests
 from tasks.core.schemas import REASON
-from tasks.core.shards import row_digests
 from tasks.filtering.funnel import EXAMPLES, Funnel
 
 
