@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.core.closure import code_digest, content_digest
 from tasks.core.keys import Parts
 from tasks.core.manifest import Manifest
 
@@ -113,11 +114,20 @@ def _changed(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
 def _changed_code(
     old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]
 ) -> list[Cause]:
-    """Changed modules, each with the definitions that changed in it."""
-    causes = []
+    """Changed modules, each with the definitions that changed in it.
+
+    A module with the same content under another name was moved, which changes nothing.
+    """
+    if code_digest(old) == code_digest(new):
+        return []
+    unmoved = {content_digest(d) for d in old.values()} & {content_digest(d) for d in new.values()}
+    edited, redirected = [], []
     for module in sorted(old.keys() | new.keys()):
         before, after = old.get(module, {}), new.get(module, {})
-        names = sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
-        if names:
-            causes.append(Cause("code", f"{module.replace('.', '/')}.py", detail=", ".join(names)))
-    return causes
+        names = [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
+        if not names:
+            continue
+        cause = Cause("code", f"{module.replace('.', '/')}.py", detail=", ".join(names))
+        moved = {content_digest(d) for d in (before, after) if d} <= unmoved
+        (redirected if moved else edited).append(cause)
+    return edited or redirected

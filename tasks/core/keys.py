@@ -2,6 +2,7 @@
 
 key = sha256(canonical JSON of {stage, schema, config slice, digests of inputs, of sources, of code,
 versions of env}).
+Code enters without the names of modules: moving one changes no key.
 Inputs enter by the digest of the output that is read, not by the key that made it: early cut-off.
 The unhashed parts are kept in the manifest, so that a difference can be named.
 """
@@ -15,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tasks.core.closure import closure
+from tasks.core.closure import closure, code_digest
 from tasks.core.config import Config, View
 from tasks.core.memo import Memo
 from tasks.core.stage import Stage
@@ -72,8 +73,9 @@ def full_parts(own: Parts, inputs: Mapping[str, str]) -> Parts:
 
 
 def key_of(parts: Parts) -> str:
-    """sha256 of the parts, hex."""
-    return hashlib.sha256(canonical(parts).encode()).hexdigest()
+    """sha256 of the parts, hex; of the code without the names of modules."""
+    hashed = {**parts, "code": code_digest(parts.get("code", {}))}
+    return hashlib.sha256(canonical(hashed).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:

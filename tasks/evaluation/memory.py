@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.core.closure import closure
+from tasks.core.closure import closure, code_digest
 from tasks.core.keys import canonical, version
 from tasks.core.memo import Memo
 from tasks.core.store import KEY_DIGITS
@@ -106,7 +106,7 @@ def key_of(**parts: Any) -> str:
 def maker(reference: str, libraries: tuple[str, ...] = ()) -> str:
     """Digest of the code that "module:function" can reach, with versions of libraries."""
     with Memo(None) as memo:
-        code = closure(reference, memo)
+        code = code_digest(closure(reference, memo))
     return key_of(code=code, versions={name: version(name) for name in libraries})
 
 

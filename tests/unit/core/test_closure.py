@@ -2,6 +2,7 @@ import textwrap
 
 import pytest
 
+from tasks.core.causes import _changed_code
 from tasks.core.closure import closure
 from tasks.core.keys import key_of
 from tasks.core.memo import Memo
@@ -95,3 +96,80 @@ def test_relative_import_is_followed(package):
 def test_module_that_a_process_is_started_with_belongs_to_the_closure(package):
     edit(package, "a", "return half(4)", 'return half(4), ["python", "-m", "tasks.other"]')
     assert "tasks.other" in closure("tasks.a:run", Memo(None), package)
+
+
+MODULES = {
+    "a": "from tasks import helper\n\ndef run():\n    return helper.half(4), call('tasks.helper:half')\n",
+    "b": "from tasks.helper import half as halved\n\ndef run():\n    return halved(4)\n",
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_renamed_module_keeps_the_digest(package, module):
+    (package / "tasks" / "a.py").write_text(MODULES[module])
+    before = digest(package)
+    (package / "tasks" / "deep").mkdir()
+    (package / "tasks" / "deep" / "__init__.py").write_text('"""A new folder."""\n')
+    (package / "tasks" / "helper.py").rename(package / "tasks" / "deep" / "halves.py")
+    text = MODULES[module].replace("from tasks import helper", "from tasks.deep import halves")
+    text = text.replace("tasks.helper", "tasks.deep.halves").replace("helper.half", "halves.half")
+    (package / "tasks" / "a.py").write_text(text.replace("tasks.deep.halves.half", "halves.half"))
+    assert digest(package) == before
+
+
+def test_function_of_the_same_name_from_another_module_changes_the_digest(package):
+    (package / "tasks" / "other.py").write_text("def half(x):\n    return x / 2\n")
+    text = "from tasks import {}\nfrom tasks.{} import half\n\ndef run():\n    return half(4)\n"
+    (package / "tasks" / "a.py").write_text(text.format("other", "helper"))
+    before = digest(package)
+    (package / "tasks" / "a.py").write_text(text.format("helper", "other"))
+    assert digest(package) != before
+
+
+REGISTERED = "@register\ndef one():\n    return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (REGISTERED, REGISTERED.replace("one", "two")),
+        ("LIMIT = 4\n", "def at_most(x, limit=LIMIT):\n    return min(x, limit)\n"),
+        ("LIMIT = 4\n", "LIMIT = 5\n"),
+        ("class One:\n    x: int = 1\n", "class Two(One):\n    y: int = 2\n"),
+    ],
+)
+def test_order_of_definitions_changes_the_digest(package, first, second):
+    path = package / "tasks" / "helper.py"
+    rest = path.read_text()
+    path.write_text(first + second + rest)
+    before = digest(package)
+    path.write_text(second + first + rest)
+    assert digest(package) != before
+
+
+def test_order_of_imports_does_not(package):
+    path = package / "tasks" / "helper.py"
+    rest = path.read_text()
+    path.write_text("import ast\nimport os\nfrom tasks.other import unrelated\n" + rest)
+    before = digest(package)
+    path.write_text("from tasks.other import unrelated\nimport os\nimport ast\n" + rest)
+    assert digest(package) == before
+
+
+def move_helper(package):
+    (package / "tasks" / "helper.py").rename(package / "tasks" / "halves.py")
+    edit(package, "a", "tasks.helper", "tasks.halves")
+
+
+def test_moved_module_is_no_cause(package):
+    before = closure("tasks.a:run", Memo(None), package)
+    move_helper(package)
+    assert _changed_code(before, closure("tasks.a:run", Memo(None), package)) == []
+
+
+def test_moved_and_edited_module_is_named_under_both_names(package):
+    before = closure("tasks.a:run", Memo(None), package)
+    move_helper(package)
+    edit(package, "halves", "LIMIT = 3", "LIMIT = 4")
+    causes = _changed_code(before, closure("tasks.a:run", Memo(None), package))
+    assert {cause.what for cause in causes} == {"tasks/halves.py", "tasks/helper.py"}
