@@ -20,7 +20,7 @@ serve: setup sandbox ## Prefect server, work pool, deployments and worker, until
 test-servers: setup sandbox ## schedules, kills, two runs at once on real Prefect servers; two versions of Prefect; clusters of Ray and Dask; fifteen minutes
 	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[ray,dask]'
 	$(BIN)/python -m pytest -m servers
-	$(BIN)/python -m pytest -m 'slow and not servers' tests/integration/test_spreading.py
+	$(BIN)/python -m pytest -m 'slow and not servers' tests/integration/test_task_runners.py
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .

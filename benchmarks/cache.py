@@ -22,14 +22,14 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from flows.planning import WORK_TO_DO
+from flows.commands.plan import WORK_TO_DO
 from flows.session import Request, open_session
-from tasks.core import manifest as manifests
-from tasks.core.keys import key_of, version
-from tasks.core.manifest import Manifest
-from tasks.core.runs import RunRecord
+from tasks.core.cache import manifest as manifests
+from tasks.core.cache.cache_key import key_of, version
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.runs import RunRecord
+from tasks.core.cache.store import Store
 from tasks.core.stage import Summary
-from tasks.core.store import Store
 from tasks.pipeline import PIPELINE
 
 PROFILE = "cpu_demo"

@@ -47,10 +47,10 @@ def measure(rows: int) -> dict[str, float]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from benchmarks import random_model
-    from tasks.core.modeling import load_tokenizer
-    from tasks.core.windows import Windows
-    from tasks.evaluation.clock import Clock
-    from tasks.evaluation.pair import Pair
+    from tasks.core.models.loading import load_tokenizer
+    from tasks.core.models.packed_dataset import Windows
+    from tasks.evaluation.model_pair import Pair
+    from tasks.evaluation.timing import Clock
     from tasks.training.lora import add_lora
 
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def write_rows(folder: Path, rows: int) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from tasks.core import schemas
+    from tasks.core.rows import row_schema
 
     rng = np.random.default_rng(0)
     lengths = rng.integers(32, 97, rows)
@@ -89,11 +89,13 @@ def write_rows(folder: Path, rows: int) -> int:
         pa.array(np.concatenate([[0], lengths.cumsum()]), pa.int32()), values
     )
     names = [f"{i:032x}" for i in range(rows)]
-    table = pa.Table.from_arrays([pa.array(names), ids, pa.array([8] * rows)], schemas.TOKENS.names)
-    pq.write_table(table.cast(schemas.TOKENS), folder / "rows.parquet", row_group_size=1_000)
+    table = pa.Table.from_arrays(
+        [pa.array(names), ids, pa.array([8] * rows)], row_schema.TOKENS.names
+    )
+    pq.write_table(table.cast(row_schema.TOKENS), folder / "rows.parquet", row_group_size=1_000)
     plan = {"window": range(rows), "rows": [[i] for i in range(rows)], "tokens": lengths}
     plan = {name: pa.array(list(column)) for name, column in plan.items()}
-    pq.write_table(pa.table(plan).cast(schemas.WINDOWS), folder / "windows.parquet")
+    pq.write_table(pa.table(plan).cast(row_schema.WINDOWS), folder / "windows.parquet")
     return int(lengths.sum())
 
 

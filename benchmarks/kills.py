@@ -21,11 +21,11 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tasks.core import upkeep
-from tasks.core.garbage import artifacts
-from tasks.core.home import REPOSITORY
-from tasks.core.memo import Memo
-from tasks.core.store import Store, is_locked
+from tasks.core.artifacts import maintenance
+from tasks.core.artifacts.garbage_collection import artifacts
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.store import Store, is_locked
+from tasks.core.system.home import REPOSITORY
 from tests.integration import servers
 
 PROFILE = """hardware: {{device: cpu}}
@@ -135,7 +135,7 @@ class Soak:
 
     def _look(self, before: dict[str, int]) -> dict[str, int]:
         """Check the store; folders of all artifacts with their inodes."""
-        for folder, problem in upkeep.verify(self._store, deep=True):
+        for folder, problem in maintenance.verify(self._store, deep=True):
             if problem:
                 self.faults.append(f"after kill {self.kills}: {folder} {problem}")
         held = [p.name for p in (self._store.root / ".locks").glob("*") if is_locked(p)]

@@ -15,12 +15,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import random_model
-from flows import words
+from flows import messages
 from flows.session import Request, open_session
 from tasks.core import progress
-from tasks.core.execution import execute
-from tasks.core.manifest import Manifest
-from tasks.core.plan import HIT
+from tasks.core.cache.execute import execute
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import HIT
 
 COLUMNS = ("stage", "seconds", "peak VRAM reserved GiB", "peak RAM GiB", "result")
 
@@ -76,11 +76,11 @@ def run(request: Request, until: str | None = None) -> list[Manifest]:
             plan = planner.decide(name)
             manifest = plan.manifest
             if plan.verdict != HIT or manifest is None:
-                print(words.starting(plan), flush=True)
+                print(messages.starting(plan), flush=True)
                 manifest = execute(plan, session.config, session.store, planner.artifacts)
             planner.made(manifest)
             made.append(manifest)
-            print(words.finished(plan, manifest, ""), flush=True)
+            print(messages.finished(plan, manifest, ""), flush=True)
             if name == until:
                 break
     return made

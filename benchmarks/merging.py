@@ -131,7 +131,7 @@ def prepare(folder: Path, layers: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from tasks.core import schemas
+    from tasks.core.rows import row_schema
 
     shape = random_model.SHAPE | {"num_hidden_layers": layers}
     random_model.make(folder / "weights", shape)
@@ -157,8 +157,8 @@ def prepare(folder: Path, layers: int) -> None:
         for i in range(4)
     ]
     plan = [{"window": i, "rows": [i], "tokens": 64} for i in range(4)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=schemas.TOKENS), test / "rows.parquet")
-    pq.write_table(pa.Table.from_pylist(plan, schema=schemas.WINDOWS), test / "windows.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema=row_schema.TOKENS), test / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(plan, schema=row_schema.WINDOWS), test / "windows.parquet")
     write(folder / "gate.json", {"verdict": "improved", "reasons": [], "comparisons": []})
     write(folder / "metrics.json", {})
     write(folder / "licence.json", {"base": "random", "licence": "Apache-2.0", "files": []})
@@ -171,7 +171,7 @@ def write(path: Path, content: object) -> None:
 
 def ours(folder: Path, gguf: list[str]) -> str:
     """The stage, both ways measured."""
-    from tasks.core.config import View, check
+    from tasks.core.settings.config import View, check
     from tasks.core.stage import Work
     from tasks.merging import STAGE
 

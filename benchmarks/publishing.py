@@ -17,15 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.core import manifest as manifests
-from tasks.core import upkeep
-from tasks.core.causes import Cause
-from tasks.core.keys import key_of
-from tasks.core.manifest import Manifest
-from tasks.core.memo import Memo
-from tasks.core.plan import RUN, StagePlan
+from tasks.core.artifacts import maintenance
+from tasks.core.cache import manifest as manifests
+from tasks.core.cache.cache_key import key_of
+from tasks.core.cache.causes import Cause
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import RUN, StagePlan
+from tasks.core.cache.store import Store
 from tasks.core.stage import Stage, Summary
-from tasks.core.store import Store
 
 STAGE = Stage("merge", "nowhere:run", outputs=("model",))
 CHUNK = 2**26
@@ -81,11 +81,11 @@ def measure(store: Store, gib: float, files: int) -> list[tuple[str, float, floa
         )
         step("manifest and rename", lambda: store.publish(manifest, work))
     step("quick check", lambda: store.find(STAGE.name, key))
-    step("`finetune verify --deep`", lambda: list(upkeep.verify(store, deep=True)))
+    step("`finetune verify --deep`", lambda: list(maintenance.verify(store, deep=True)))
     moved = {**parts, "env": {"torch": "another"}}
     causes = (Cause("env", "torch"),)
     plan = StagePlan(STAGE, RUN, causes, key_of(moved), moved, manifest)
-    step("`finetune accept`", lambda: upkeep.accept(store, plan))
+    step("`finetune accept`", lambda: maintenance.accept(store, plan))
     return rows
 
 

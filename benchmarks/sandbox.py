@@ -16,8 +16,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tasks.core.sandbox import LADDER, Job, Limits, Sandbox, levels
-from tasks.evaluation import humaneval, verdicts
+from tasks.core.sandbox import (
+    LADDER,
+    Job,
+    Limits,
+    Sandbox,
+    levels,
+)
+from tasks.evaluation.problems import grading, humaneval
 
 CHECKS = "def check(candidate):\n    candidate()\n\ncheck(f)\n"
 HOSTILE = {
@@ -42,7 +48,7 @@ def main() -> None:
     given = options.parse_args()
     sandbox = Sandbox.best(LADDER[-1], Limits(), given.workers)
     problems = humaneval.load()
-    good = [verdicts.job(p, p.whole_solution, 30.0) for p in problems]
+    good = [grading.job(p, p.whole_solution, 30.0) for p in problems]
     bad = [Job(text, "f", CHECKS, timeout_s=1.0) for text in HOSTILE.values()]
     print(f"sandbox {sandbox.level}, {sandbox.workers} at a time, {os.cpu_count()} cores")
     start = time.perf_counter()

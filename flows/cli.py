@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from flows import profiles
 from flows.session import Request
+from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError, StageError
-from tasks.core.plan import Selection
 from tasks.pipeline import PIPELINE
 
 OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -187,13 +187,13 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from flows.planning import print_plan
+    from flows.commands.plan import print_plan
 
     return print_plan(_request(options), options.json)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from flows.starting import run_here
+    from flows.commands.run import run_here
 
     return run_here(_request(options), options.json)
 
@@ -205,86 +205,86 @@ def _rerun(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from flows.planning import print_explanation
+    from flows.commands.plan import print_explanation
 
     return print_explanation(_request(options), options.stage)
 
 
 def _show(options: argparse.Namespace) -> int:
-    from flows.show import show
+    from flows.commands.show.artifacts import show
 
     return show(_request(options), options.stage, options.row)
 
 
 def _adopt(options: argparse.Namespace) -> int:
-    from flows.upkeep import adopt
+    from flows.commands.artifacts import adopt
 
     return adopt(_request(options), options.stage)
 
 
 def _accept(options: argparse.Namespace) -> int:
-    from flows.upkeep import accept
+    from flows.commands.artifacts import accept
 
     return accept(_request(options), options.stage, options.undo)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from flows.upkeep import verify
+    from flows.commands.artifacts import verify
 
     return verify(options.deep)
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from flows.upkeep import collect
+    from flows.commands.artifacts import collect
 
     return collect(options.keep_last, options.keep_days, options.dry_run)
 
 
 def _pin(options: argparse.Namespace) -> int:
-    from flows.upkeep import pin
+    from flows.commands.artifacts import pin
 
     return pin(options.run, options.undo)
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from flows.upkeep import diff
+    from flows.commands.artifacts import diff
 
     return diff(*options.runs)
 
 
 def _promote(options: argparse.Namespace) -> int:
-    from flows.champion import promote
+    from flows.commands.champion import promote
 
     return promote(_request(options), options.forced, options.because)
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    from flows.champion import rollback
+    from flows.commands.champion import rollback
 
     return rollback(options.because)
 
 
 def _champion(options: argparse.Namespace) -> int:
-    from flows.champion import show
+    from flows.commands.champion import show
 
     return show(options.json)
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from flows.serving import serve
+    from flows.orchestration.serve import serve
 
     return serve(options.port)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from flows.doctor import doctor
+    from flows.commands.doctor.command import doctor
 
     return doctor(options.fix, options.json)
 
 
 def _try(options: argparse.Namespace) -> int:
-    from flows.answering import Decoding
-    from flows.trying import try_out
+    from flows.commands.try_model import try_out
+    from tasks.evaluation.generation.stream_answer import Decoding
 
     decoding = Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     return try_out(

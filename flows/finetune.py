@@ -11,11 +11,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from flows.guarding import refused, superseded
-from flows.running import opened
+from flows.orchestration.run_stages import opened
+from flows.orchestration.superseded import refused, superseded
 from flows.session import Request
+from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError
-from tasks.core.plan import Selection
 
 StageName = Literal["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
 

@@ -7,12 +7,12 @@ from small files, without PyTorch.
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flows.messages import duration
 from flows.session import Session
-from flows.words import duration
-from tasks.core import footprint, probes
-from tasks.core.config import Config
-from tasks.core.manifest import Manifest
-from tasks.core.plan import HIT, StagePlan
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import HIT, StagePlan
+from tasks.core.models import memory_estimate, memory_probes
+from tasks.core.settings.config import Config
 
 CONTEXT_GIB = 0.5  # what CUDA itself takes of a GPU beside PyTorch's memory
 
@@ -76,7 +76,7 @@ def forecast(session: Session) -> Forecast | None:
     if made is None or (base is not None and base.verdict != HIT):
         return None
     weights = session.store.folder("base", made.key) / "weights"
-    gpu = probes.find_gpu()
+    gpu = memory_probes.find_gpu()
     if gpu is None and config.hardware.vram_gib is None:
         return None
     bound = config.tokenize.window_tokens
@@ -85,10 +85,10 @@ def forecast(session: Session) -> Forecast | None:
     found = _probe(gpu, weights, config, bound)
     measured = found is not None
     if found is None:
-        shape = footprint.Shape.read(weights)
+        shape = memory_estimate.Shape.read(weights)
         if shape is None:
             return None
-        found = footprint.estimate(shape, config.train, bound, gpu.name if gpu else None)
+        found = memory_estimate.estimate(shape, config.train, bound, gpu.name if gpu else None)
     limits = [x for x in (config.hardware.vram_gib, gpu and gpu.total_gib - CONTEXT_GIB) if x]
     limit = min(limits) if limits else None
     kept = config.train.kept_layers
@@ -108,12 +108,14 @@ def forecast(session: Session) -> Forecast | None:
     )
 
 
-def _probe(gpu: probes.Gpu | None, weights: Any, config: Config, bound: int) -> probes.Probe | None:
+def _probe(
+    gpu: memory_probes.Gpu | None, weights: Any, config: Config, bound: int
+) -> memory_probes.Probe | None:
     """The probe of the longest window up to `bound` that was made with this GPU and shape."""
     if gpu is None:
         return None
-    known = probes.read_all(probes.facts(gpu, weights, config.train))
-    fitting = [tokens for tokens in known if tokens <= probes.rounded(bound)]
+    known = memory_probes.read_all(memory_probes.facts(gpu, weights, config.train))
+    fitting = [tokens for tokens in known if tokens <= memory_probes.rounded(bound)]
     return known[max(fitting)] if fitting else None
 
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from flows import profiles
-from tasks.core import config as configs
-from tasks.core.config import Config
-from tasks.core.home import home
-from tasks.core.memo import Memo
-from tasks.core.plan import Planner, Selection, StagePlan
-from tasks.core.store import Store
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.plan import Planner, Selection, StagePlan
+from tasks.core.cache.store import Store
+from tasks.core.settings import config as configs
+from tasks.core.settings.config import Config
+from tasks.core.system.home import home
 from tasks.pipeline import PIPELINE
 
 

@@ -1,7 +1,7 @@
 """The pipeline's parts: `core` (what a stage is), one package a stage, and their order.
 
-Imports go one way: flows -> tasks.bridge -> tasks.pipeline -> tasks.<stage> -> tasks.core. Stage
-packages never import each other; what two of them share is a schema or a function of `core`.
+Imports go one way: flows -> tasks.pipeline -> tasks.<stage> -> tasks.core. Stage packages never
+import each other; what two of them share is a schema or a function of `core`.
 
     pipeline.py     PIPELINE: the stages in order
     bridge.py       Stage -> Prefect task; the only module here that imports prefect

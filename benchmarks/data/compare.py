@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from benchmarks.data.filter import make_rows, run_stage
 from benchmarks.data.incremental import tokenizer
 from benchmarks.data.tokenize import original
-from tasks.core.tables import read_batches
+from tasks.core.rows.parquet import read_batches
 from tasks.filtering import STAGE as FILTER
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE

@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import filtering, ingestion
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.rows import row_schema
+from tasks.core.rows.parquet import GROUP_ROWS
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Stage, Summary, Work
-from tasks.core.tables import GROUP_ROWS
 
 PACKAGES = ("more-itertools", "toolz", "boltons", "networkx", "sympy", "scipy", "numpy", "pandas")
 OFF: dict[str, Any] = {"near_duplicates": {"enabled": False}}
@@ -92,11 +92,11 @@ def make_rows(folder: Path, count: int) -> Path:
         *({"kind": "packages", "name": name, "names": [name]} for name in PACKAGES if has(name)),
     ]
     run_stage(ingestion.STAGE, {"ingest": {"sources": sources}}, {}, folder)
-    real = pq.read_table(folder / "rows.parquet", columns=schemas.ROWS.names)
+    real = pq.read_table(folder / "rows.parquet", columns=row_schema.ROWS.names)
     path = folder / "many.parquet"
-    with pq.ParquetWriter(path, schemas.ROWS, compression="zstd") as writer:
+    with pq.ParquetWriter(path, row_schema.ROWS, compression="zstd") as writer:
         for table in many(real, count):
-            writer.write_table(table.cast(schemas.ROWS), row_group_size=GROUP_ROWS)
+            writer.write_table(table.cast(row_schema.ROWS), row_group_size=GROUP_ROWS)
     return path
 
 

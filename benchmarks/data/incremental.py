@@ -28,10 +28,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.data.filter import make_rows
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.rows import row_schema
+from tasks.core.rows.parquet import TableWriter
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
-from tasks.core.tables import TableWriter
 from tasks.filtering import STAGE as FILTER
 from tasks.ingestion import STAGE as INGEST
 from tasks.prompting import STAGE as PROMPT
@@ -188,8 +188,8 @@ def run_all(
     given = {"tokenize": {"window_tokens": 4096}, "hardware": {"workers": workers}}
     config = check(given)
     paths = {**inputs, "ingest.rows": out / "rows.parquet"}
-    with TableWriter(paths["ingest.rows"], schemas.ROWS) as writer:
-        writer.add_table(rows.cast(schemas.ROWS))
+    with TableWriter(paths["ingest.rows"], row_schema.ROWS) as writer:
+        writer.add_table(rows.cast(row_schema.ROWS))
     seconds = {}
     for stage in STAGES:
         own, scratch = out / stage.name, out / "scratch"

@@ -23,10 +23,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.rows import row_schema
+from tasks.core.rows.parquet import read_batches
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
-from tasks.core.tables import read_batches
 from tasks.ingestion import STAGE as INGEST
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
@@ -100,7 +100,7 @@ def make_rows(folder: Path, rows: int, tokens: int) -> None:
         row | {"row_id": f"{i:032x}", "cluster": f"{i:032x}", "redactions": ""}
         for i, row in enumerate(chosen)
     ]
-    table = pa.Table.from_pylist(kept, schema=schemas.KEPT)
+    table = pa.Table.from_pylist(kept, schema=row_schema.KEPT)
     pq.write_table(table, folder / "kept.parquet", compression="zstd", row_group_size=4096)
     pq.write_table(
         pa.table({"row_id": pa.array([], pa.string()), "test": pa.array([], pa.string())}),
@@ -189,7 +189,13 @@ def original(folder: Path) -> dict[str, Any]:
     import pandas as pd
     from transformers import AutoTokenizer
 
-    from tasks.core.templates import END, INPUT, INSTRUCTION, INTRODUCTION, OUTPUT
+    from tasks.core.text.prompt_templates import (
+        END,
+        INPUT,
+        INSTRUCTION,
+        INTRODUCTION,
+        OUTPUT,
+    )
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     start, cpu = time.perf_counter(), time.process_time()

@@ -24,7 +24,7 @@ def tuned_model(small: bool, kind: str) -> Any:
     import torch
 
     from benchmarks.training import shape
-    from tasks.core.attention import register_packed_attention
+    from tasks.core.models.packed_attention import register_packed_attention
     from tasks.training.lora import add_lora
 
     if small:
@@ -64,8 +64,8 @@ def answerer(given: argparse.Namespace, name: str, model: Any, prompts: Prompts)
 
 def ours(given: argparse.Namespace, model: Any, prompts: Prompts, record: bool) -> Answer:
     """The evaluation's own loop."""
-    from tasks.evaluation import generation
-    from tasks.evaluation.stepping import Step
+    from tasks.evaluation.generation import generate
+    from tasks.evaluation.generation.cuda_graph import Step
 
     steps: list[tuple[int, bool]] = []
     forward = Step.__call__
@@ -78,7 +78,7 @@ def ours(given: argparse.Namespace, model: Any, prompts: Prompts, record: bool) 
         steps.clear()
         Step.__call__ = watched  # type: ignore[method-assign]
         try:
-            found = generation.generate(
+            found = generate.generate(
                 model,
                 prompts,
                 max_new_tokens=given.new_tokens,
@@ -164,7 +164,7 @@ def _share(given: argparse.Namespace) -> float:
     """What continuous batching may take for its cache, of the memory it believes to be free."""
     import torch
 
-    from tasks.core.modeling import free_gpu
+    from tasks.core.models.loading import free_gpu
 
     if given.small:
         return 0.05

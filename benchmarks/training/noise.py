@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.training import shape
-from tasks.core.modeling import WindowTensors, free_gpu, window_tensors
-from tasks.training.fast import FastStepper
-from tasks.training.fast_model import parameter_order
-from tasks.training.flat import FlatParameters
+from tasks.core.models.loading import WindowTensors, free_gpu, window_tensors
+from tasks.training.fast.model import parameter_order
+from tasks.training.fast.step import FastStepper
 from tasks.training.lora import add_lora
-from tasks.training.plain import PlainStepper
+from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.flat_parameters import FlatParameters
 
 LORA_NOISE = 0.01  # B starts at zero, which would leave A without a gradient
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.random_model import SHAPE
-from tasks.core.windows import IGNORED, Window
+from tasks.core.models.packed_dataset import IGNORED, Window
 
 SMALL = {
     "hidden_size": 64,
@@ -36,7 +36,7 @@ def make_model(
     import bitsandbytes as bnb
     from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
 
-    from tasks.core.attention import PACKED, has_varlen, register_packed_attention
+    from tasks.core.models.packed_attention import PACKED, has_varlen, register_packed_attention
 
     register_packed_attention()
     torch.manual_seed(0)

@@ -22,17 +22,22 @@ import torch
 
 from benchmarks.training import shape
 from benchmarks.training.peers import Meter, run_recipe
-from tasks.core.modeling import GIB, free_gpu, limit_memory, window_tensors
-from tasks.core.probes import TARGET_SHARE
-from tasks.core.windows import Window
-from tasks.training.fast import FastStepper, fixed_bytes
-from tasks.training.fast_model import parameter_order
-from tasks.training.flat import FlatParameters
+from tasks.core.models.loading import (
+    GIB,
+    free_gpu,
+    limit_memory,
+    window_tensors,
+)
+from tasks.core.models.memory_probes import TARGET_SHARE
+from tasks.core.models.packed_dataset import Window
+from tasks.training.fast.model import parameter_order
+from tasks.training.fast.step import FastStepper, fixed_bytes
 from tasks.training.loop import Loop, Plan
 from tasks.training.lora import add_lora
-from tasks.training.metrics import METRICS_FILE, read_metrics
 from tasks.training.optimizer import make_optimizer, pick_optimizer
-from tasks.training.plain import PlainStepper
+from tasks.training.report.metrics_log import METRICS_FILE, read_metrics
+from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.flat_parameters import FlatParameters
 
 PROFILED_STEPS = 3
 OVERHEAD_BYTES = 250 * 2**20  # what libraries and small tensors take

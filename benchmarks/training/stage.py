@@ -23,11 +23,12 @@ import torch
 
 from benchmarks import random_model
 from benchmarks.training import shape
-from tasks.core import progress, schemas
-from tasks.core.config import Config, View, load
+from tasks.core import progress
 from tasks.core.errors import PipelineError
+from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Window
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import Config, View, load
 from tasks.core.stage import Work
-from tasks.core.windows import ROWS_FILE, WINDOWS_FILE, Window
 from tasks.training import STAGE
 
 
@@ -59,10 +60,10 @@ def write_split(folder: Path, windows: list[Window]) -> Path:
         plan.append(list(range(len(rows), len(rows) + len(samples))))
         rows += samples
     names = [f"r{i}" for i in range(len(rows))]
-    tokens = pa.table([names, rows, [1] * len(rows)], schema=schemas.TOKENS)
+    tokens = pa.table([names, rows, [1] * len(rows)], schema=row_schema.TOKENS)
     pq.write_table(tokens, folder / ROWS_FILE, row_group_size=1000)
     sizes = [len(w.input_ids) for w in windows]
-    table = pa.table([range(len(plan)), plan, sizes], schema=schemas.WINDOWS)
+    table = pa.table([range(len(plan)), plan, sizes], schema=row_schema.WINDOWS)
     pq.write_table(table, folder / WINDOWS_FILE)
     return folder
 

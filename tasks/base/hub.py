@@ -18,10 +18,10 @@ from huggingface_hub.errors import (
 )
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from tasks.base.folder import CONFIG_FILES, TOKENIZER_FILES
+from tasks.base.model_folder import CONFIG_FILES, TOKENIZER_FILES
 from tasks.core.errors import PipelineError
-from tasks.core.network import retried
 from tasks.core.progress import report, say
+from tasks.core.system.retry import retried
 
 PATTERNS = [
     *TOKENIZER_FILES,

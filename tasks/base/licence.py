@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from email.parser import HeaderParser
 from pathlib import Path
 
-from tasks.base.origin import is_licence
+from tasks.base.locate import is_licence
 
 LICENCE_FILE = "licence.json"
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)

@@ -13,7 +13,10 @@ from pathlib import Path
 from transformers import AutoConfig, GenerationConfig
 from transformers.utils import logging
 
-from tasks.base.folder import (
+from tasks.base.hub import download
+from tasks.base.licence import licence_files, licence_of, write_licence
+from tasks.base.locate import Origin, locate
+from tasks.base.model_folder import (
     CONFIG_FILES,
     count_parameters,
     link,
@@ -21,14 +24,11 @@ from tasks.base.folder import (
     read_json,
     weight_files,
 )
-from tasks.base.hub import download
-from tasks.base.licence import licence_files, licence_of, write_licence
-from tasks.base.origin import Origin, locate
 from tasks.base.tokenizer import adopt_tokenizer, check_tokenizer, write_limits
-from tasks.core.config import View
 from tasks.core.errors import PipelineError
+from tasks.core.models.trusted_code import trust
+from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
-from tasks.core.trust import trust
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
@@ -66,7 +66,7 @@ def _from_gguf(
     origin: Origin, weights: Path, tokenizer: Path, dtype: str
 ) -> tuple[str, str, list[Path]]:
     """Unpack a GGUF file; returns the licence's name, its evidence and its files."""
-    from tasks.base.conversion import convert, licence_in
+    from tasks.base.gguf_conversion import convert, licence_in
 
     assert origin.gguf is not None
     convert(origin.gguf, weights, tokenizer, dtype)

@@ -6,9 +6,9 @@ Standard library only: `plan` runs this.
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.base.folder import model_files
-from tasks.base.origin import locate
-from tasks.core.config import View
+from tasks.base.locate import locate
+from tasks.base.model_folder import model_files
+from tasks.core.settings.config import View
 
 
 def sources(config: View, digest_of: Callable[[Path], str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from tasks.base.folder import TOKENIZER_FILES
+from tasks.base.model_folder import TOKENIZER_FILES
 from tasks.core.errors import PipelineError
 
 LIMITS_FILE = "model_limits.json"

@@ -1,8 +1,7 @@
-"""Progress of long work: one call at the place that knows, shown wherever the run is being watched.
+"""Progress reporting: stages report, a sink shows it (terminal bar, Prefect artifact, log line).
 
-Stages call `report`, or `track` of `tasks.core.tracking`; whoever runs them sets a sink (terminal
-bar, Prefect artifact, log line). Without a sink nothing is shown, so pure functions can be called
-from tests and notebooks in silence.
+Stages call `report`, or `track` of `tasks.core.tracking`. Without a sink nothing is shown, so pure
+functions can be called from tests and notebooks.
 """
 
 from collections.abc import Iterator

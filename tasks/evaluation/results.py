@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tasks.core.datacard import Split
+from tasks.core.rows.data_card import Split
 
 PASS = "pass"
 WRONG = "wrong"

@@ -11,22 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.core.config import View
-from tasks.core.manifest import digest_of
-from tasks.core.modeling import free_gpu
+from tasks.core.cache.manifest import digest_of
+from tasks.core.models.loading import free_gpu
 from tasks.core.progress import report, say
+from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.stage import Summary, Work
-from tasks.evaluation import files, token_accuracy, verdicts
 from tasks.evaluation import gate as gates
-from tasks.evaluation.clock import Clock
-from tasks.evaluation.humaneval import SUITE
-from tasks.evaluation.measuring import measured
-from tasks.evaluation.memory import Memory
-from tasks.evaluation.pair import BASE, TUNED
-from tasks.evaluation.preparing import prepare
+from tasks.evaluation.generation.completion_cache import Memory
+from tasks.evaluation.measure import measured
+from tasks.evaluation.metrics import token_accuracy
+from tasks.evaluation.model_pair import BASE, TUNED
+from tasks.evaluation.problems import grading
+from tasks.evaluation.problems.grading import Memories
+from tasks.evaluation.problems.humaneval import SUITE
+from tasks.evaluation.problems.prepare import prepare
+from tasks.evaluation.report import files
 from tasks.evaluation.results import INFRA, Evaluation
-from tasks.evaluation.verdicts import Memories
+from tasks.evaluation.timing import Clock
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
@@ -42,7 +44,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         if ready.bench is not None:
             total = sum(len(p.base) + len(p.tuned) for p in evaluation.problems)
             with clock.measure("tests"):
-                judged = verdicts.judge(
+                judged = grading.judge(
                     ready.bench,
                     evaluation.problems,
                     lambda count: report("tests", count, total),

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tasks.core import templates
-from tasks.evaluation import endings, generation, humaneval, infilling
-from tasks.evaluation.humaneval import Problem
-from tasks.evaluation.infilling import Hole
-from tasks.evaluation.metrics import rank
+from tasks.core.text import prompt_templates
+from tasks.evaluation.generation import generate, stop_rules
+from tasks.evaluation.generation.cached_generation import Decoding, Writers
+from tasks.evaluation.metrics import infilling
+from tasks.evaluation.metrics.infilling import Hole
+from tasks.evaluation.metrics.row_losses import rank
+from tasks.evaluation.problems import humaneval
+from tasks.evaluation.problems.humaneval import Problem
+from tasks.evaluation.problems.user_sets import Line
 from tasks.evaluation.results import (
     ANSWER,
     INFILLING,
@@ -24,8 +28,6 @@ from tasks.evaluation.results import (
     ProblemResult,
     Sample,
 )
-from tasks.evaluation.sets import Line
-from tasks.evaluation.writing import Decoding, Writers
 
 _INFILLING_TOKENS = 96  # a line is shorter
 
@@ -73,7 +75,7 @@ def read(
     if not prompts:
         return ()
     base, tuned = writers.write([p.prompt for p in prompts], decoding, "samples")
-    end = templates.complete(template, "")
+    end = prompt_templates.complete(template, "")
     return tuple(
         Sample(p.row_id, p.prompt, p.completion.removesuffix(end).rstrip(), b, t)
         for p, (b,), (t,) in zip(prompts, base, tuned, strict=True)
@@ -98,12 +100,12 @@ def solve(
     texts = [humaneval.pose(p, style, template) for p in posed]
 
     def complete(index: int, text: str) -> bool:
-        return endings.is_function_closed(posed[index].prompt, text)
+        return stop_rules.is_function_closed(posed[index].prompt, text)
 
     label = f"{posed[0].suite} {style}"
     raw = style == "completion"
     base, tuned = writers.write(
-        texts, decoding, label, complete if raw else None, endings.FUNCTION if raw else ""
+        texts, decoding, label, complete if raw else None, stop_rules.FUNCTION if raw else ""
     )
     return [
         ProblemResult(p.suite, p.problem_id, style, text, b, t)
@@ -122,14 +124,14 @@ def fill_in(writers: Writers, holes: Sequence[Hole], decoding: Decoding) -> list
     one_line = Decoding(
         min(decoding.max_new_tokens, _INFILLING_TOKENS),
         decoding.batch,
-        generation.stop_sequences(writers.pair.tokenizer, ""),
+        generate.stop_sequences(writers.pair.tokenizer, ""),
     )
     base, tuned = writers.write(
         [hole.prompt for hole in holes],
         one_line,
         infilling.SUITE,
-        lambda index, text: endings.is_line_closed(text),
-        endings.LINE,
+        lambda index, text: stop_rules.is_line_closed(text),
+        stop_rules.LINE,
     )
     return [
         ProblemResult(
@@ -149,7 +151,7 @@ def answer(
     writers: Writers, name: str, lines: Sequence[Line], template: str, decoding: Decoding
 ) -> list[ProblemResult]:
     """Both models' answers to a set with reference answers, judged by exact match."""
-    texts = [templates.render(template, line.prompt, line.input) for line in lines]
+    texts = [prompt_templates.render(template, line.prompt, line.input) for line in lines]
     base, tuned = writers.write(texts, decoding, name)
     return [
         ProblemResult(

@@ -21,7 +21,7 @@ picture.py      the funnel as a picture
 sources.py      digests of the benchmarks' data, for the key
 run.py          the stage
 
-Which rows hold a task is told by `tasks.core.overlap`, which the stage prompt asks too.
+Which rows hold a task is told by `tasks.core.decontamination`, which the stage prompt asks too.
 """
 
 from tasks.core.stage import Stage

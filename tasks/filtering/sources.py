@@ -11,7 +11,7 @@ from tasks.core.errors import PipelineError
 from tasks.filtering.benchmarks import files_of
 
 if TYPE_CHECKING:
-    from tasks.core.config import View
+    from tasks.core.settings.config import View
 
 
 def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:

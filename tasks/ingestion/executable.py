@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.core.remembering import fill, opened
+from tasks.core.rows.parquet import read_batches
+from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache_shards import Values
 from tasks.core.sandbox import PASS, Job, Sandbox
-from tasks.core.shards import Values
 from tasks.core.stage import Work
-from tasks.core.tables import read_batches
-from tasks.ingestion.doctests import RUNNER, Candidate, Problem
+from tasks.ingestion.languages.python_doctests import RUNNER, Candidate, Problem
 
 BATCH = 64
 CANDIDATES = pa.schema(

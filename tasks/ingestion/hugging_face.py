@@ -15,9 +15,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tasks.core.errors import PipelineError
-from tasks.core.network import retried
 from tasks.core.progress import say
-from tasks.ingestion.readers import READERS, Items, Problem, read_records, records_of_table
+from tasks.core.system.retry import retried
+from tasks.ingestion.formats.readers import (
+    READERS,
+    Items,
+    Problem,
+    read_records,
+    records_of_table,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

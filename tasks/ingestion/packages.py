@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.listing import is_test, walk
+from tasks.ingestion.file_listing import is_test, walk
 
 STANDARD_LIBRARY = "python"
 BROKEN_ON_PURPOSE = ("lib2to3/",)  # its test data is no valid Python

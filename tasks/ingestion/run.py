@@ -14,28 +14,38 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core import schemas
 from tasks.core.errors import PipelineError
-from tasks.core.parallel import worker_count
 from tasks.core.progress import report, say
+from tasks.core.rows import row_schema
+from tasks.core.rows.parquet import TableWriter
 from tasks.core.sandbox import Sandbox
 from tasks.core.stage import Inputs, Summary, Work
-from tasks.core.tables import TableWriter
-from tasks.ingestion import git
-from tasks.ingestion.code import CodeFile
-from tasks.ingestion.executable import CANDIDATES, EXECUTABLE, judge_all, spooled
-from tasks.ingestion.extraction import extract
-from tasks.ingestion.files import Mapped, Seen, rows_of_file, rows_of_records
-from tasks.ingestion.listing import list_code, list_data
+from tasks.core.system.parallel import worker_count
+from tasks.ingestion.code_rows import CodeFile
+from tasks.ingestion.executable import (
+    CANDIDATES,
+    EXECUTABLE,
+    judge_all,
+    spooled,
+)
+from tasks.ingestion.extract_code import extract
+from tasks.ingestion.file_listing import list_code, list_data
+from tasks.ingestion.formats.records import (
+    Mapped,
+    Seen,
+    rows_of_file,
+    rows_of_records,
+)
+from tasks.ingestion.git import plumbing
+from tasks.ingestion.git.repository import Repository
 from tasks.ingestion.packages import find_package
-from tasks.ingestion.repositories import Repository
 from tasks.ingestion.rows import Row, Unreadable
 from tasks.ingestion.sampling import sample, thin
+from tasks.ingestion.source_trees import folder_files, package_files
 from tasks.ingestion.sources import data_set_folder, hub_commit, source_names
-from tasks.ingestion.trees import folder_files, package_files
 
 if TYPE_CHECKING:
-    from tasks.core.config import View
+    from tasks.core.settings.config import View
     from tasks.core.settings.ingest import (
         CodeSource,
         FilesSource,
@@ -65,8 +75,8 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     spool = work.scratch / "candidates.parquet"
     with (
         TableWriter(spool, CANDIDATES) as candidates,
-        TableWriter(work.out / "rows.parquet", schemas.ROWS) as rows,
-        TableWriter(work.out / "unreadable.parquet", schemas.UNREADABLE) as unreadable,
+        TableWriter(work.out / "rows.parquet", row_schema.ROWS) as rows,
+        TableWriter(work.out / "unreadable.parquet", row_schema.UNREADABLE) as unreadable,
     ):
         for name, source in zip(source_names(settings), settings, strict=True):
             before = rows.rows
@@ -144,7 +154,7 @@ def _write_sample(
     items: Items, rows: TableWriter, unreadable: TableWriter, max_rows: int, scratch: Path
 ) -> int:
     """Write at most `max_rows` of the rows, by way of a scratch file; how many are left out."""
-    with TableWriter(scratch, schemas.ROWS) as everything:
+    with TableWriter(scratch, row_schema.ROWS) as everything:
         _write(items, everything, unreadable)
     before = rows.rows
     for batch in sample(scratch, max_rows):
@@ -217,7 +227,7 @@ def _from_data_set(source: "HuggingFaceSource", name: str) -> Items:
 
 
 def _from_git(source: "GitSource", name: str, into: Found) -> Items:
-    folder, commit = git.resolve(source.path, source.revision)
+    folder, commit = plumbing.resolve(source.path, source.revision)
     repository = Repository(folder, commit, name, source.licence, source.include_tests)
     if source.functions:
         into.counts["test files"] += repository.test_files

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.tables import read_batches
+from tasks.core.rows.parquet import read_batches
 from tasks.ingestion.rows import Row, Unreadable
 
 BATCH_ROWS = 4096

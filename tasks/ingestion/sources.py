@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.core.cache.cache_key import version
 from tasks.core.errors import PipelineError
-from tasks.core.home import home, resolve_path
-from tasks.core.keys import version
-from tasks.core.pins import pinned_commit
-from tasks.ingestion import git
-from tasks.ingestion.listing import list_code, list_data, walk
+from tasks.core.system.home import home, resolve_path
+from tasks.core.system.hub_pins import pinned_commit
+from tasks.ingestion.file_listing import list_code, list_data, walk
+from tasks.ingestion.git import plumbing
 from tasks.ingestion.packages import find_package, is_licence_file
 
 if TYPE_CHECKING:
-    from tasks.core.config import View
+    from tasks.core.settings.config import View
     from tasks.core.settings.ingest import HuggingFaceSource, Source
 
 CODE = ("packages", "folder", "git")
@@ -96,7 +96,7 @@ def data_set_folder(path: str) -> Path:
 def _digest(source: "Source", digest_of: Digest) -> str:
     total = hashlib.sha256()
     if source.kind == "git":
-        return git.resolve(source.path, source.revision)[1]
+        return plumbing.resolve(source.path, source.revision)[1]
     if source.kind == "huggingface" and source.path is None:
         return f"{source.hub_id}@{hub_commit(source)}"
     if source.kind == "huggingface":

@@ -11,20 +11,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.core.config import View
-from tasks.core.datacard import read_licences, read_splits
 from tasks.core.errors import PipelineError
-from tasks.core.modeling import peak_vram_gib, reset_peak
+from tasks.core.models.loading import peak_vram_gib, reset_peak
+from tasks.core.models.packed_dataset import Windows
 from tasks.core.progress import say
+from tasks.core.rows.data_card import read_licences, read_splits
+from tasks.core.settings.config import View
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.stage import Summary, Work
-from tasks.core.windows import Windows
 from tasks.merging.adapter import Adapter, read_adapter
-from tasks.merging.card import model_card
-from tasks.merging.check import Verdict, best, sample_rows
-from tasks.merging.shards import Entry, list_tensors, plan_shards
-from tasks.merging.space import GIB, check_disk, check_memory, folder_bytes
-from tasks.merging.ways import WEIGHTS_SUFFIX, Trial, folder_of, try_all
+from tasks.merging.model_card import model_card
+from tasks.merging.resources import (
+    GIB,
+    check_disk,
+    check_memory,
+    folder_bytes,
+)
+from tasks.merging.safetensors_io import Entry, list_tensors, plan_shards
+from tasks.merging.strategies import (
+    WEIGHTS_SUFFIX,
+    Trial,
+    folder_of,
+    try_all,
+)
+from tasks.merging.verify import Verdict, best, sample_rows
 
 NOT_COPIED = ("model_limits.json",)  # of the tokenizer's folder: the pipeline's own
 PATHS_IN_CONFIG = ("_name_or_path", "torch_dtype", "quantization_config")
@@ -42,9 +52,9 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     strategies = _strategies(settings.strategy, settings.quantization)
     model_bytes = _check_room(settings, tensors, shards, strategies, work)
     if settings.gguf:
-        from tasks.merging import gguf_file  # needs a package that only this output needs
+        from tasks.merging.gguf import export  # needs a package that only this output needs
 
-        gguf_file.check_exportable(inputs["base.weights"], inputs["base.tokenizer"])
+        export.check_exportable(inputs["base.weights"], inputs["base.tokenizer"])
     sample = sample_rows(Windows.open(inputs["tokenize.test"]).rows(), settings.sample_tokens)
     if not sample:
         raise PipelineError(
@@ -106,10 +116,10 @@ def _check_room(
     model_bytes = sum(entry.size for entry in tensors)
     gguf_bytes = 0
     if settings.gguf:
-        from tasks.merging import gguf_file
+        from tasks.merging.gguf import export
 
         parameters = sum(entry.parameters for entry in tensors)
-        gguf_bytes = gguf_file.file_bytes(parameters, settings.gguf)
+        gguf_bytes = export.file_bytes(parameters, settings.gguf)
     check_disk(
         work.out,
         model_bytes,
@@ -123,11 +133,11 @@ def _check_room(
 
 def _export(model: Path, kind: str, work: Work, *, base: str, licence: str) -> None:
     """Write one GGUF file beside the model."""
-    from tasks.merging import gguf_file
+    from tasks.merging.gguf import export
 
     name = f"model-{kind}.gguf"
     title = f"{base or 'model'}, fine-tuned"
-    gguf_file.write(model, kind, work.scratch / name, name=title, licence=licence)
+    export.write(model, kind, work.scratch / name, name=title, licence=licence)
     (work.out / "gguf").mkdir(exist_ok=True)
     _link(work.scratch / name, work.out / "gguf" / name)
 

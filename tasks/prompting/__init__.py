@@ -6,7 +6,7 @@
     contaminated.py  rows that hold one of these problems
     infill.py    which rows become infilling, and where their hole is
 
-The texts themselves are made by `tasks.core.templates`, which the evaluation shares.
+The texts themselves are made by `tasks.core.text.prompt_templates`, which the evaluation shares.
 """
 
 from tasks.core.stage import Stage

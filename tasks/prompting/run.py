@@ -15,17 +15,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.core import schemas
-from tasks.core.config import View
 from tasks.core.errors import PipelineError
 from tasks.core.progress import report
+from tasks.core.rows import row_schema
+from tasks.core.rows.parquet import TableWriter, read_batches
+from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
-from tasks.core.tables import TableWriter, read_batches
-from tasks.core.templates import complete, fill_in, render
-from tasks.prompting.contaminated import rows_with_problems, write_hits
-from tasks.prompting.infill import hole
+from tasks.core.text.prompt_templates import complete, fill_in, render
+from tasks.prompting.decontaminate import rows_with_problems, write_hits
+from tasks.prompting.fill_in_middle import hole
 from tasks.prompting.problems import choose_problems, write_problems
-from tasks.prompting.split import SPLITS, apart, choose, split_of
+from tasks.prompting.split import (
+    SPLITS,
+    apart,
+    choose,
+    split_of,
+)
 
 BATCH_ROWS = 1024
 DROPPED = -1
@@ -165,7 +170,7 @@ def write(kept: Path, places: NDArray[np.int8], texts: Texts, out: Path) -> None
     done = 0
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(TableWriter(out / f"{name}.parquet", schemas.PROMPTS))
+            stack.enter_context(TableWriter(out / f"{name}.parquet", row_schema.PROMPTS))
             for name in SPLITS
         ]
         for batch in read_batches(kept, BATCH_ROWS, columns):
@@ -202,5 +207,5 @@ def to_prompts(batch: pa.Table, train: NDArray[np.bool_], texts: Texts) -> pa.Ta
                 texts.infilled += 1
     return pa.table(
         [batch.column("row_id"), batch.column("project"), prompts, completions],
-        schema=schemas.PROMPTS,
+        schema=row_schema.PROMPTS,
     )

@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from tasks.core.errors import PipelineError
-from tasks.core.windows import IGNORED, Ints, Window, Windows
+from tasks.core.models.packed_dataset import (
+    IGNORED,
+    Ints,
+    Window,
+    Windows,
+)
 
 MAX_INEXACT_SHARE = 0.01
 WINDOWS_AT_ONCE = 32

@@ -18,8 +18,8 @@ import pyarrow as pa
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from tasks.core.marks import Marks
-from tasks.core.shards import Values
+from tasks.core.rows.row_cache_shards import Values
+from tasks.core.text.special_tokens import Marks
 
 ENCODED = pa.schema(
     [

@@ -17,22 +17,38 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.core import schemas
-from tasks.core.config import View
+from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
-from tasks.core.memo import sha256
-from tasks.core.parallel import worker_count
+from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Windows
 from tasks.core.progress import say
-from tasks.core.remembering import fill, opened
-from tasks.core.shards import Shards
+from tasks.core.rows import row_schema
+from tasks.core.rows.parquet import TableWriter, read_batches
+from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache_shards import Shards
+from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
-from tasks.core.tables import TableWriter, read_batches
-from tasks.core.windows import ROWS_FILE, WINDOWS_FILE, Windows
-from tasks.tokenization.audit import Audit, audit, check, check_exact
-from tasks.tokenization.encode import ENCODED, Batch, encode_batch, load
+from tasks.core.system.parallel import worker_count
+from tasks.tokenization.audit import (
+    Audit,
+    audit,
+    check,
+    check_exact,
+)
+from tasks.tokenization.encode import (
+    ENCODED,
+    Batch,
+    encode_batch,
+    load,
+)
+from tasks.tokenization.epoch_estimate import lines, preflight
 from tasks.tokenization.packing import consecutive, pack, shuffled
-from tasks.tokenization.preflight import lines, preflight
-from tasks.tokenization.rows import DROPPED, Limits, Rows, check_not_empty, choose
+from tasks.tokenization.row_checks import (
+    DROPPED,
+    Limits,
+    Rows,
+    check_not_empty,
+    choose,
+)
 
 SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 1000
@@ -157,7 +173,7 @@ def write(
     folder.mkdir()
     stored = np.fromiter(chain.from_iterable(windows), dtype=np.int64)
     ids = pa.array(row_ids, pa.string())
-    with TableWriter(folder / ROWS_FILE, schemas.TOKENS, BATCH_ROWS, ENCODINGS) as writer:
+    with TableWriter(folder / ROWS_FILE, row_schema.TOKENS, BATCH_ROWS, ENCODINGS) as writer:
         for start in range(0, len(stored), BATCH_ROWS):
             chunk = stored[start : start + BATCH_ROWS]
             places = rows.kept[chunk]
@@ -169,12 +185,12 @@ def write(
                 pa.ListArray.from_arrays(pa.array(ends), pa.array(token_ids)),
                 pa.array(masked.astype(np.int32)),
             ]
-            writer.add_table(pa.table(columns, schema=schemas.TOKENS))
+            writer.add_table(pa.table(columns, schema=row_schema.TOKENS))
     lengths = rows.tokens[rows.kept]
     tokens = [int(lengths[window].sum()) for window in windows]
     plan = [list(range(len(windows))), consecutive(windows), tokens]
     pq.write_table(
-        pa.table(plan, schema=schemas.WINDOWS), folder / WINDOWS_FILE, compression="zstd"
+        pa.table(plan, schema=row_schema.WINDOWS), folder / WINDOWS_FILE, compression="zstd"
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
-from tasks.core.windows import Window, Windows
+from tasks.core.models.packed_dataset import Window, Windows
 
 BLOCK = 256  # samples that are shuffled together; about one row group of a table
 Ints = NDArray[np.int64]

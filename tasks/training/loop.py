@@ -17,18 +17,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tasks.core.modeling import free_gpu, peak_vram_gib, window_tensors
+from tasks.core.models.loading import free_gpu, peak_vram_gib, window_tensors
+from tasks.core.models.packed_dataset import Window
 from tasks.core.progress import report, say
-from tasks.core.windows import Window
 from tasks.training import checkpoints
 from tasks.training.batches import Batches, split_window, trained_tokens
-from tasks.training.counters import Counters, Interval
-from tasks.training.flat import FlatParameters
-from tasks.training.metrics import MetricsLog
+from tasks.training.distributed.data_parallel import ALONE, Team
 from tasks.training.optimizer import Schedule, learning_rate
-from tasks.training.stepper import Stepper
-from tasks.training.team import ALONE, Team
-from tasks.training.troubles import all_masked, not_finite, stopped
+from tasks.training.report.counters import Counters, Interval
+from tasks.training.report.metrics_log import MetricsLog
+from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.stepper import Stepper
+from tasks.training.training_errors import all_masked, not_finite, stopped
 from tasks.training.validation import Validation
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 
 from tasks.core.errors import PipelineError
-from tasks.core.modeling import linear_names
+from tasks.core.models.loading import linear_names
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"

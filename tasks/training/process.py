@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tasks.core.modeling import (
+from tasks.core.models.loading import (
     free_gpu,
     limit_memory,
     load_model,
@@ -14,24 +14,29 @@ from tasks.core.modeling import (
     pick_dtype,
     reset_peak,
 )
+from tasks.core.models.packed_dataset import Window, Windows
+from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import say
 from tasks.core.stage import Summary
-from tasks.core.trust import is_trusted
-from tasks.core.windows import Window, Windows
 from tasks.training.batches import Batches
-from tasks.training.choice import choose_stepper, fit_to_gpu
-from tasks.training.fast_model import parameter_order
-from tasks.training.flat import FlatParameters
+from tasks.training.distributed.data_parallel import ALONE, Team
+from tasks.training.distributed.fsdp import shard, unwrap
+from tasks.training.fast.model import parameter_order
 from tasks.training.job import Job
 from tasks.training.loop import Loop, Plan
-from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
+from tasks.training.lora import (
+    add_lora,
+    load_start,
+    parameter_counts,
+    save_adapter,
+)
 from tasks.training.optimizer import make_optimizer, pick_optimizer
-from tasks.training.results import finish
-from tasks.training.sharding import shard, unwrap
-from tasks.training.stepper import Stepper
-from tasks.training.stopping import stop_on_signals
-from tasks.training.team import ALONE, Team
-from tasks.training.troubles import out_of_memory
+from tasks.training.report.results import finish
+from tasks.training.signals import stop_on_signals
+from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.pick_stepper import choose_stepper, fit_to_gpu
+from tasks.training.steppers.stepper import Stepper
+from tasks.training.training_errors import out_of_memory
 from tasks.training.validation import validate
 
 

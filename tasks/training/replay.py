@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tasks.core import schemas
-from tasks.core.windows import ROWS_FILE, WINDOWS_FILE
+from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE
+from tasks.core.rows import row_schema
 
 GROUP_ROWS = 1000
 
@@ -85,12 +85,12 @@ def _copy_rows(source: Path, chosen: NDArray[np.bool_], target: Path) -> list[in
     """Copy the chosen rows; returns their lengths in tokens."""
     lengths: list[int] = []
     done = 0
-    with pq.ParquetWriter(target, schemas.TOKENS, compression="zstd") as writer:
+    with pq.ParquetWriter(target, row_schema.TOKENS, compression="zstd") as writer:
         for batch in pq.ParquetFile(source).iter_batches(GROUP_ROWS):
             kept = batch.filter(pa.array(chosen[done : done + len(batch)]))
             done += len(batch)
             if len(kept):
-                writer.write_batch(kept.cast(schemas.TOKENS))
+                writer.write_batch(kept.cast(row_schema.TOKENS))
                 lengths += pc.list_value_length(kept.column("input_ids")).to_pylist()
     return lengths
 
@@ -106,4 +106,4 @@ def _packed(lengths: list[int], window_tokens: int) -> pa.Table:
         else:
             rows.append([index])
             tokens.append(length)
-    return pa.table([list(range(len(rows))), rows, tokens], schema=schemas.WINDOWS)
+    return pa.table([list(range(len(rows))), rows, tokens], schema=row_schema.WINDOWS)

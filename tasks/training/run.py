@@ -8,11 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tasks.core.config import View
 from tasks.core.progress import say
-from tasks.core.stage import CHAMPION, Inputs, Summary, Work
+from tasks.core.settings.config import View
+from tasks.core.stage import (
+    CHAMPION,
+    Inputs,
+    Summary,
+    Work,
+)
+from tasks.training.distributed.launch import train_in_team
 from tasks.training.job import Job
-from tasks.training.launch import train_in_team
 from tasks.training.process import train
 from tasks.training.replay import write_chosen
 

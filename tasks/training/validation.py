@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.core.modeling import WindowTensors, window_tensors
-from tasks.core.windows import Window
+from tasks.core.models.loading import WindowTensors, window_tensors
+from tasks.core.models.packed_dataset import Window
 from tasks.training.batches import split_window, trained_tokens
-from tasks.training.team import ALONE, Team
+from tasks.training.distributed.data_parallel import ALONE, Team
 
 
 @dataclass(frozen=True)

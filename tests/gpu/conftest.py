@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.training import STAGE
-from tasks.training.metrics import read_metrics
+from tasks.training.report.metrics_log import read_metrics
 
 VOCABULARY = 256
 SHAPE: dict[str, Any] = {
@@ -60,9 +60,9 @@ def write_split(folder: Path, windows: int, seed: int) -> None:
             rows.append(((start + step * np.arange(length)) % VOCABULARY).tolist())
             sizes[-1] += int(length)
     names = [f"r{i}" for i in range(len(rows))]
-    table = pa.table([names, rows, [2] * len(rows)], schema=schemas.TOKENS)
+    table = pa.table([names, rows, [2] * len(rows)], schema=row_schema.TOKENS)
     pq.write_table(table, folder / "rows.parquet", row_group_size=256)
-    table = pa.table([range(windows), plan, sizes], schema=schemas.WINDOWS)
+    table = pa.table([range(windows), plan, sizes], schema=row_schema.WINDOWS)
     pq.write_table(table, folder / "windows.parquet")
 
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.core import probes
 from tasks.core.errors import PipelineError
-from tasks.core.home import home
-from tasks.core.modeling import GIB, free_gpu, limit_memory
+from tasks.core.models import memory_probes
+from tasks.core.models.loading import GIB, free_gpu, limit_memory
 from tasks.core.stage import Work
+from tasks.core.system.home import home
 from tests.gpu.conftest import curve
 
 Train = Callable[..., Work]
@@ -106,11 +106,11 @@ def test_a_run_resumed_with_the_paged_8_bit_optimizer_stays_on_its_curve(
     assert ours <= 2 * noise + 2e-3
 
 
-def probed() -> probes.Probe:
+def probed() -> memory_probes.Probe:
     """The one probe that was remembered."""
     text = (home() / "artifacts" / ".probes.json").read_text()
     (entry,) = json.loads(text).values()
-    return probes.Probe(**next(iter(entry["probes"].values())))
+    return memory_probes.Probe(**next(iter(entry["probes"].values())))
 
 
 def test_what_is_expected_of_memory_is_what_is_taken_and_is_remembered(
@@ -122,14 +122,14 @@ def test_what_is_expected_of_memory_is_what_is_taken_and_is_remembered(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("it was probed before")
 
-    monkeypatch.setattr("tasks.training.probe.measure", fail)
+    monkeypatch.setattr("tasks.training.steppers.memory_probe.measure", fail)
     assert facts(train("second"))["kept_layers"] == first["kept_layers"] == 8
 
 
 def test_as_many_layers_are_kept_as_the_cap_leaves_room_for(train: Train) -> None:
     train("first", max_steps=6)
     found = probed()
-    cap = (found.base_gib + 3.5 * found.layer_gib) / probes.TARGET_SHARE
+    cap = (found.base_gib + 3.5 * found.layer_gib) / memory_probes.TARGET_SHARE
     smaller = facts(train("smaller", hardware={"vram_gib": cap}, max_steps=6))
     assert smaller["kept_layers"] == 3
     assert smaller["peak_vram_gib"] <= cap
@@ -175,7 +175,7 @@ def test_the_memory_cap_holds() -> None:
 
 def test_the_allocators_segments_grow() -> None:
     code = (
-        "import torch; from tasks.core.modeling import limit_memory; "
+        "import torch; from tasks.core.models.loading import limit_memory; "
         "limit_memory(torch.device('cuda'), None, {}); torch.empty(9, device='cuda'); "
         "print(torch.cuda.memory._snapshot()['allocator_settings']['expandable_segments'])"
     )

@@ -25,13 +25,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.models.packed_dataset import Windows
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
-from tasks.core.windows import Windows
 from tasks.filtering import STAGE as FILTER
-from tasks.ingestion import STAGE, readers
+from tasks.ingestion import STAGE
 from tasks.ingestion.executable import EXECUTABLE
+from tasks.ingestion.formats import readers
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
 
@@ -263,7 +264,7 @@ TABLES = [
     Case("cut.parquet", whole(pa.table({"output": ["x"]}))[:-9], 0, (0,), "not a Parquet file"),
     Case("text.parquet", b"instruction,output\n", 0, (0,), "not a Parquet file"),
     Case("empty.parquet", b"", 0, (0,), "not a Parquet file"),
-    Case("no_rows.parquet", whole(pa.Table.from_pylist([], schemas.ROWS)), 0),
+    Case("no_rows.parquet", whole(pa.Table.from_pylist([], row_schema.ROWS)), 0),
     Case("damaged_group.parquet", damaged_groups(), 2, (2,), "damaged Parquet"),
 ]
 
@@ -540,7 +541,7 @@ def test_what_was_read_can_be_written_and_tokenized(
 ) -> None:
     rows = [r for one in (fuzzed[0], corpus) for part in one.rows.values() for r in part][:4000]
     kept = [r | {"cluster": r["row_id"], "redactions": ""} for r in rows]
-    pq.write_table(pa.Table.from_pylist(kept, schema=schemas.KEPT), tmp_path / "kept.parquet")
+    pq.write_table(pa.Table.from_pylist(kept, schema=row_schema.KEPT), tmp_path / "kept.parquet")
     none = pa.table({"row_id": pa.array([], pa.string()), "test": pa.array([], pa.string())})
     pq.write_table(none, tmp_path / "executable.parquet")
     (tmp_path / "tokenizer").mkdir()
@@ -593,7 +594,7 @@ def test_what_was_read_can_be_judged_and_no_row_is_lost(
         for number, output in enumerate(ODD_OUTPUTS)
         for kind in ("function", "instruction", "edit")
     ]
-    table = pa.Table.from_pylist([*rows, *odd], schema=schemas.ROWS)
+    table = pa.Table.from_pylist([*rows, *odd], schema=row_schema.ROWS)
     inputs = {"ingest.rows": tmp_path / "rows", "ingest.executable": tmp_path / "executable"}
     pq.write_table(table, inputs["ingest.rows"])
     pq.write_table(EXECUTABLE.empty_table(), inputs["ingest.executable"])

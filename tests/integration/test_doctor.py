@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.health import prefect_side
+from flows.orchestration import server_checks
 from tests.integration import servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -36,7 +36,7 @@ def look(running, monkeypatch):
         monkeypatch.setenv(name, running[name])
     url = {PREFECT_API_URL: running["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: PASSWORD}
     with temporary_settings(url):
-        yield lambda: {finding.name: finding for finding in prefect_side.prefect_side()}
+        yield lambda: {finding.name: finding for finding in server_checks.prefect_side()}
 
 
 def dead_process():
@@ -168,10 +168,10 @@ def test_a_server_of_another_version_is_found_until_it_is_the_same(
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
     url, version = old_server
     with temporary_settings({PREFECT_API_URL: url}):
-        found = {finding.name: finding for finding in prefect_side.prefect_side()}
+        found = {finding.name: finding for finding in server_checks.prefect_side()}
         assert "3.1.0" in found["version"].problem
         version[0] = json.dumps(prefect.__version__)
-        assert "version" not in {finding.name for finding in prefect_side.prefect_side()}
+        assert "version" not in {finding.name for finding in server_checks.prefect_side()}
 
 
 def test_another_program_on_the_servers_port_is_told_apart(old_server, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_another_program_on_the_servers_port_is_told_apart(old_server, tmp_path,
     url, told = old_server
     told[0] = "<html>Hello.</html>"
     with temporary_settings({PREFECT_API_URL: url}):
-        (finding,) = prefect_side.prefect_side()
+        (finding,) = server_checks.prefect_side()
     assert f"what answers at {url} is no Prefect server" in finding.problem
 
 
@@ -190,7 +190,7 @@ def test_no_server_is_found_with_the_command_that_starts_one():
 
     url = f"http://127.0.0.1:{servers.free_port()}/api"
     with temporary_settings({PREFECT_API_URL: url}):
-        (finding,) = prefect_side.prefect_side()
+        (finding,) = server_checks.prefect_side()
     assert url in finding.problem
     assert "finetune serve" in finding.remedy
 

@@ -10,7 +10,7 @@ import shlex
 import pytest
 
 from flows.cli import main
-from flows.health import machine
+from flows.commands.doctor import machine
 from tests.conftest import write_small_profile
 from tests.unit.test_docs import commands_of
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WITH_PROFILE = ("plan", "run", "rerun", "explain", "show", "adopt", "accept", "promote")
 # what else than 0 a command may end with: work to do; refused by the gate; something to mend
 CODES = {"plan": {10}, "promote": {2}, "rollback": {2}, "doctor": {1}}
-ELSEWHERE = ("serve", "try")  # test_operations, tests/unit/flows/test_trying.py
+ELSEWHERE = ("serve", "try")  # test_operations, tests/unit/flows/test_try_model.py
 
 
 def adapted(line, profile, model):

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import filtering, prompting, tokenization
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
-from tasks.filtering import judging
 from tasks.filtering import run as filtering_run
+from tasks.filtering import score_rows
 from tasks.ingestion.executable import EXECUTABLE
 
 STAGES = (filtering.STAGE, prompting.STAGE, tokenization.STAGE)
@@ -70,7 +70,7 @@ def run_all(
     )
     inputs = {"base.tokenizer": tokenizer, "ingest.rows": out / "rows.parquet"}
     inputs["ingest.executable"] = out / "executable.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=schemas.ROWS), inputs["ingest.rows"])
+    pq.write_table(pa.Table.from_pylist(rows, schema=row_schema.ROWS), inputs["ingest.rows"])
     pq.write_table(EXECUTABLE.empty_table(), inputs["ingest.executable"])
     for stage in STAGES:
         own, scratch = out / stage.name, out / f"{stage.name}.scratch"
@@ -122,9 +122,9 @@ def test_only_changed_rows_are_judged_again(tmp_path, tokenizer, monkeypatch):
     run_all(ROWS, tmp_path / "cold", tmp_path / "shards", tokenizer)
     judged: list[int] = []
 
-    def counted(batch: judging.Batch) -> Any:
+    def counted(batch: score_rows.Batch) -> Any:
         judged.append(len(batch.rows))
-        return judging.judge(batch)
+        return score_rows.judge(batch)
 
     monkeypatch.setattr(filtering_run, "judge", counted)
     changed = [*ROWS[:50], row(50, " + 1"), *ROWS[51:], row(777)]
@@ -133,9 +133,9 @@ def test_only_changed_rows_are_judged_again(tmp_path, tokenizer, monkeypatch):
 
 
 def test_a_threshold_about_all_rows_judges_none_again():
-    assert judging.row_settings(
+    assert score_rows.row_settings(
         check({"filter": {"near_duplicates": {"jaccard": 0.9}}}).filter.model_dump()
-    ) == judging.row_settings(check({}).filter.model_dump())
-    assert judging.row_settings(
+    ) == score_rows.row_settings(check({}).filter.model_dump())
+    assert score_rows.row_settings(
         check({"filter": {"max_lines": 9}}).filter.model_dump()
-    ) != judging.row_settings(check({}).filter.model_dump())
+    ) != score_rows.row_settings(check({}).filter.model_dump())

@@ -110,7 +110,7 @@ def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
         process.wait(120)
         said = served.log.read_text()
         assert "stopping; a running flow writes a checkpoint first" in said
-        assert "flows/serving.py" not in said  # no traceback of ours
+        assert "flows/orchestration/serve.py" not in said  # no traceback of ours
     assert served.checkpoints() != cancelled_at
     assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
     assert not servers.healthy(served.port)

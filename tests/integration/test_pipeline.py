@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from tasks.core.closure import WITHOUT_EFFECT
-from tasks.core.config import Config
+from tasks.core.cache.code_digest import WITHOUT_EFFECT
+from tasks.core.settings.config import Config
 from tasks.core.stage import Stage
 from tests.conftest import write_small_profile
 
@@ -97,7 +97,7 @@ def test_second_run_says_so_and_runs_nothing(home, capsys):
 def test_key_of_a_stage_holds_all_code_that_ran_in_it(finished, reached, stage):
     manifest = json.loads((artifact(finished[1], stage) / "manifest.json").read_bytes())
     ran = reached.modules[stage]
-    outside = {"tasks.core.execution"}  # hands on what a stage says
+    outside = {"tasks.core.cache.execute"}  # hands on what a stage says
     unkeyed = {name for name in ran if name.startswith(WITHOUT_EFFECT)}
     assert ran - unkeyed - outside <= manifest["parts"]["code"].keys()
     assert len(ran - unkeyed) > 3

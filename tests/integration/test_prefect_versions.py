@@ -23,7 +23,7 @@ def test_bridge_keeps_its_contract_with(prefect, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     wanted = [prefect, *BOUNDS, "pytest", "pytest-timeout"]
     subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
-    test = ["-m", "pytest", "-p", "no:cacheprovider", "tests/integration/test_bridge.py"]
+    test = ["-m", "pytest", "-p", "no:cacheprovider", "tests/integration/test_stage_task.py"]
     done = subprocess.run(
         [python, "-W", "ignore", *test],
         cwd=REPOSITORY,

@@ -15,13 +15,14 @@ from tokenizers import Tokenizer
 
 from flows.forecast import forecast
 from flows.session import Request, open_session
-from tasks.core import closure, probes
-from tasks.core.execution import execute
-from tasks.core.plan import HIT, Selection
-from tasks.core.windows import Windows
+from tasks.core.cache import code_digest
+from tasks.core.cache.execute import execute
+from tasks.core.cache.plan import HIT, Selection
+from tasks.core.models import memory_probes
+from tasks.core.models.packed_dataset import Windows
 from tasks.evaluation import gate
-from tasks.filtering import judging
 from tasks.filtering import run as filtering_run
+from tasks.filtering import score_rows
 from tasks.tokenization import encode
 from tasks.tokenization import run as tokenization_run
 from tests.unit.evaluation.examples import evaluation, problems
@@ -88,9 +89,9 @@ def looked_at(monkeypatch) -> dict[str, int]:
     """Rows that filter judges and tokenize encodes, each time they do."""
     counts = {"judged": 0, "encoded": 0}
 
-    def judge(batch: judging.Batch) -> Any:
+    def judge(batch: score_rows.Batch) -> Any:
         counts["judged"] += len(batch.rows)
-        return judging.judge(batch)
+        return score_rows.judge(batch)
 
     def encode_batch(batch: encode.Batch) -> Any:
         counts["encoded"] += len(batch.rows)
@@ -128,15 +129,17 @@ def test_a_row_put_in_at_the_top_costs_one_row(home, looked_at):
 
 def test_changed_code_of_a_rule_judges_every_row_again(home, looked_at, monkeypatch):
     home.run()
-    real = closure.closure
+    real = code_digest.closure
 
     def changed(reference, memo):
         found = real(reference, memo)
         return found | (
-            {"tasks.filtering.size": {"x": "x"}} if "tasks.filtering.size" in found else {}
+            {"tasks.filtering.rules.line_length": {"x": "x"}}
+            if "tasks.filtering.rules.line_length" in found
+            else {}
         )
 
-    monkeypatch.setattr("tasks.core.keys.closure", changed)
+    monkeypatch.setattr("tasks.core.cache.cache_key.closure", changed)
     ran, _ = home.run()
     assert ran == ["filter"] and looked_at == {"judged": 120, "encoded": 60}
 
@@ -165,7 +168,7 @@ SMOLLM2_135M = {
 def test_a_plan_for_three_billion_parameters_costs_more_than_one_for_135_million(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(probes, "find_gpu", lambda: test_forecast.GPU)
+    monkeypatch.setattr(memory_probes, "find_gpu", lambda: test_forecast.GPU)
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
     found = []
     for shape in (SMOLLM2_135M, STABLE_CODE_3B):

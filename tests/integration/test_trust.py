@@ -20,7 +20,7 @@ SUICIDAL = """
 import os, signal, sys
 from prefect.results import ResultStore
 from prefect.transactions import Transaction
-from tasks.bridge import ManifestStorage
+from flows.orchestration.stage_task import ManifestStorage
 from tasks.training.loop import Loop
 
 places = {

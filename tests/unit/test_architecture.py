@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.closure import closure
-from tasks.core.config import Config, View, check
-from tasks.core.memo import Memo
+from tasks.core.cache.code_digest import closure
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.settings.config import Config, View, check
 from tasks.core.settings.fields import is_keyed
 from tasks.core.stage import Stage, resolve
 from tasks.pipeline import PIPELINE, checked
@@ -50,13 +50,15 @@ def test_core_imports_no_stage_and_no_flow():
     assert wrong == []
 
 
-def test_only_the_bridge_imports_prefect_below_tasks():
+def test_only_the_flow_and_its_orchestration_import_prefect():
     users = {
-        path.name
-        for path in (REPOSITORY / "tasks").rglob("*.py")
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("tasks", "flows")
+        for path in (REPOSITORY / folder).rglob("*.py")
         if any(name.split(".")[0] == "prefect" for name in imports_of(path))
     }
-    assert users == {"bridge.py"}
+    outside = {path for path in users if not path.startswith("flows/orchestration/")}
+    assert outside == {"flows/finetune.py", "flows/commands/run.py"}
 
 
 @pytest.mark.parametrize("stage", PIPELINE, ids=NAMES)
@@ -135,10 +137,10 @@ def test_comment_in_every_module_changes_no_stage(copied):
 
 def test_changed_helper_changes_exactly_the_stages_that_use_it(copied):
     before = digests(copied)
-    path = copied / "tasks/core/templates.py"
+    path = copied / "tasks/core/text/prompt_templates.py"
     path.write_text(path.read_text() + "\n\nEXTRA = 1\n")
     after = digests(copied)
-    users = {name for name in NAMES if "tasks.core.templates" in before[name]}
+    users = {name for name in NAMES if "tasks.core.text.prompt_templates" in before[name]}
     assert {name for name in NAMES if before[name] != after[name]} == users
     assert "prompt" in users
     assert "ingest" not in users
@@ -146,7 +148,7 @@ def test_changed_helper_changes_exactly_the_stages_that_use_it(copied):
 
 def test_every_profile_is_valid_and_says_hardware_what_was_measured_and_command():
     from flows import profiles
-    from tasks.core import config as configs
+    from tasks.core.settings import config as configs
 
     for name in profiles.names():
         path = profiles.locate(name)
@@ -160,7 +162,7 @@ def test_every_profile_is_valid_and_says_hardware_what_was_measured_and_command(
 
 def test_recipe_profile_has_the_original_numbers():
     from flows import profiles
-    from tasks.core import config as configs
+    from tasks.core.settings import config as configs
 
     train = configs.load(profiles.locate("stable_code_3b_recipe")).train
     assert (train.lora_rank, train.lora_alpha, train.lora_dropout) == (8, 32, 0.05)

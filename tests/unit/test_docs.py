@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import parser
-from flows.settings_page import page
+from flows.settings_reference import page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
@@ -115,7 +115,7 @@ def test_settings_named_in_the_pages_exist(path):
 
 
 def test_page_of_settings_is_current():
-    told = "run: python -m flows.settings_page"
+    told = "run: python -m flows.settings_reference"
     assert (REPOSITORY / "docs" / "settings.md").read_text() == page(), told
 
 

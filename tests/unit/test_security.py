@@ -13,17 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows import profiles, serving
+from flows import profiles
 from flows.cli import main
+from flows.orchestration import serve
 from tasks.base import STAGE as BASE
-from tasks.core import config as configs
-from tasks.core.config import View
 from tasks.core.errors import PipelineError
-from tasks.core.modeling import load_model, load_tokenizer
+from tasks.core.models.loading import load_model, load_tokenizer
+from tasks.core.models.trusted_code import is_trusted, trust
+from tasks.core.settings import config as configs
+from tasks.core.settings.config import View
 from tasks.core.stage import Work
-from tasks.core.trust import is_trusted, trust
 from tasks.training import checkpoints
-from tasks.training.fast_model import Unsupported, take_apart
+from tasks.training.fast.model import Unsupported, take_apart
 from tasks.training.lora import add_lora
 from tests.conftest import SMALL_SHAPE
 
@@ -102,7 +103,10 @@ def test_nothing_is_unpickled():
     pattern = re.compile(r"^\s*(import|from) pickle", re.M)
     users = {str(p.relative_to(REPOSITORY)) for p in CODE if pattern.search(p.read_text())}
     # between the processes of one run alone, as a process pool does
-    assert users <= {"flows/spreading.py", "tasks/core/overlap/tasks.py"}
+    assert users <= {
+        "flows/orchestration/task_runners.py",
+        "tasks/core/decontamination/problems.py",
+    }
 
 
 def test_a_checkpoint_that_holds_an_object_is_not_loaded(tmp_path):
@@ -226,11 +230,11 @@ def test_the_server_listens_on_this_machine_alone(monkeypatch):
             started.append(command)
 
     monkeypatch.setattr(subprocess, "Popen", Started)
-    monkeypatch.setattr(serving, "answers", lambda url: bool(started))
-    monkeypatch.setattr(serving, "set_up", lambda *_: None)
-    monkeypatch.setattr(serving.Parts, "wait", lambda _: None)
-    monkeypatch.setattr(serving.Parts, "end", lambda _: None)
-    assert serving.serve(4299) == 0
+    monkeypatch.setattr(serve, "answers", lambda url: bool(started))
+    monkeypatch.setattr(serve, "set_up", lambda *_: None)
+    monkeypatch.setattr(serve.Parts, "wait", lambda _: None)
+    monkeypatch.setattr(serve.Parts, "end", lambda _: None)
+    assert serve.serve(4299) == 0
     server = next(command for command in started if "server" in command)
     assert server[server.index("--host") + 1] == "127.0.0.1"
 

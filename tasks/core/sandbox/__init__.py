@@ -26,8 +26,18 @@ from tasks.core.sandbox.inside import (
     TIMEOUT,
     WRONG,
 )
-from tasks.core.sandbox.levels import BUBBLEWRAP, LADDER, RLIMITS, UNSHARE
-from tasks.core.sandbox.runner import Job, Limits, Outcome, Sandbox
+from tasks.core.sandbox.levels import (
+    BUBBLEWRAP,
+    LADDER,
+    RLIMITS,
+    UNSHARE,
+)
+from tasks.core.sandbox.runner import (
+    Job,
+    Limits,
+    Outcome,
+    Sandbox,
+)
 
 __all__ = [
     "BUBBLEWRAP",

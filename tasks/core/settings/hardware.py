@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.core.hours import PATTERN
 from tasks.core.settings.fields import Section
+from tasks.core.system.quiet_hours import PATTERN
 
 
 class HardwareSettings(Section):

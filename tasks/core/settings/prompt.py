@@ -3,7 +3,7 @@
 from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section
-from tasks.core.templates import problem_of
+from tasks.core.text.prompt_templates import problem_of
 
 
 class PromptSettings(Section):

@@ -11,8 +11,8 @@ from tasks.base import STAGE
 from tasks.base.run import run
 from tasks.base.sources import sources
 from tasks.base.tokenizer import max_tokens
-from tasks.core.config import View, check
 from tasks.core.errors import PipelineError
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 
 

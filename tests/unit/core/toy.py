@@ -2,13 +2,23 @@
 
 from pathlib import Path
 
-from tasks.core.config import Config, View, check
-from tasks.core.execution import execute
-from tasks.core.manifest import Manifest
-from tasks.core.memo import Memo
-from tasks.core.plan import HIT, Planner, Selection, StagePlan
-from tasks.core.stage import Inputs, Stage, Summary, Work
-from tasks.core.store import Store
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.execute import execute
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import (
+    HIT,
+    Planner,
+    Selection,
+    StagePlan,
+)
+from tasks.core.cache.store import Store
+from tasks.core.settings.config import Config, View, check
+from tasks.core.stage import (
+    Inputs,
+    Stage,
+    Summary,
+    Work,
+)
 
 SOURCE = Path("unset")
 RUNS: list[str] = []

@@ -12,11 +12,12 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tasks.core import schemas, templates
-from tasks.core.config import View, check
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
+from tasks.core.text import prompt_templates
 from tasks.evaluation import STAGE
-from tasks.evaluation.pair import Pair
+from tasks.evaluation.model_pair import Pair
 
 EOS = "<|endoftext|>"
 VOCABULARY = 320
@@ -100,16 +101,18 @@ def write_split(folder: Path, tokenizer_folder: Path, count: int) -> dict[str, P
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
     prompts, tokens = [], []
     for i in range(count):
-        prompt = templates.render("instruction", f"Add {i} to a.\n\ndef add{i}(a):")
-        completion = templates.complete("instruction", f"def add{i}(a):\n    return a + {i}\n")
+        prompt = prompt_templates.render("instruction", f"Add {i} to a.\n\ndef add{i}(a):")
+        completion = prompt_templates.complete(
+            "instruction", f"def add{i}(a):\n    return a + {i}\n"
+        )
         prompts.append([f"row{i}", f"project{i % 3}", prompt, completion])
         head, tail = tokenizer([prompt, completion])["input_ids"]
         tokens.append([f"row{i}", [*head, *tail, tokenizer.eos_token_id], len(head)])
     (folder / "test").mkdir()
-    _write(folder / "prompts.parquet", prompts, schemas.PROMPTS)
-    _write(folder / "test" / "rows.parquet", tokens, schemas.TOKENS)
+    _write(folder / "prompts.parquet", prompts, row_schema.PROMPTS)
+    _write(folder / "test" / "rows.parquet", tokens, row_schema.TOKENS)
     windows = [[i, [i], len(row[1])] for i, row in enumerate(tokens)]
-    _write(folder / "test" / "windows.parquet", windows, schemas.WINDOWS)
+    _write(folder / "test" / "windows.parquet", windows, row_schema.WINDOWS)
     (folder / "problems.jsonl").write_text("")
     return {
         "prompt.test": folder / "prompts.parquet",

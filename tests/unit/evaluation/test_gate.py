@@ -3,7 +3,12 @@ import re
 from dataclasses import replace
 
 from tasks.evaluation import gate
-from tasks.evaluation.results import Attempt, Evaluation, ProblemResult, RowSet
+from tasks.evaluation.results import (
+    Attempt,
+    Evaluation,
+    ProblemResult,
+    RowSet,
+)
 from tests.unit.evaluation.examples import evaluation, problems, rows
 
 

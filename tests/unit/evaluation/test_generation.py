@@ -9,9 +9,18 @@ from transformers import StableLmConfig
 
 from benchmarks import random_model
 from tasks.core.errors import PipelineError
-from tasks.evaluation import batching, generation, picking, slots
-from tasks.evaluation.generation import generate
-from tasks.evaluation.pair import BASE, TUNED, Pair
+from tasks.evaluation.generation import (
+    continuous_batching,
+    kv_cache,
+)
+from tasks.evaluation.generation import (
+    generate as generation,
+)
+from tasks.evaluation.generation import (
+    sampling as picking,
+)
+from tasks.evaluation.generation.generate import generate
+from tasks.evaluation.model_pair import BASE, TUNED, Pair
 
 PROMPTS = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [11, 12], [20, 21, 22, 23]]
 
@@ -57,7 +66,7 @@ def test_a_stop_sequence_ends_an_answer_and_is_left_out(pair: Pair) -> None:
     stop = whole[3:5]
     first = next(i for i in range(len(whole)) if whole[i : i + 2] == stop)
     stopped = run(pair, stops=(stop,))[0]
-    assert stopped == batching.Generated(whole[:first], first + 2, stopped=True)
+    assert stopped == continuous_batching.Generated(whole[:first], first + 2, stopped=True)
 
 
 def test_a_part_of_a_stop_sequence_ends_nothing(pair: Pair) -> None:
@@ -122,13 +131,13 @@ def test_with_room_for_more_rows_later_the_texts_are_the_same(
     rows = []
     # two rows of the long prompt's width, eight of the others'
     monkeypatch.setattr(generation, "room_tokens", lambda model, cap: (512, 99))
-    whole = batching.Slots.reshape
+    whole = continuous_batching.Slots.reshape
 
     def reshape(slots: Any, keep: Any, count: int, longest: int) -> None:
         rows.append(count)
         whole(slots, keep, count, longest)
 
-    monkeypatch.setattr(batching.Slots, "reshape", reshape)
+    monkeypatch.setattr(continuous_batching.Slots, "reshape", reshape)
     found = run(pair, prompts, new=20, batch=None)
     assert [g.ids for g in found] == [naive(pair, p, 20) for p in prompts]
     assert max(rows) > 2
@@ -138,7 +147,7 @@ def test_a_promise_of_memory_that_was_not_kept_costs_rows_and_no_answer(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
-    step = batching.Step.__call__
+    step = continuous_batching.Step.__call__
 
     def full(self: Any, *arguments: Any) -> Any:
         tried.append(self._slots.rows)
@@ -147,7 +156,7 @@ def test_a_promise_of_memory_that_was_not_kept_costs_rows_and_no_answer(
         return step(self, *arguments)
 
     plain = run(pair)
-    monkeypatch.setattr(batching.Step, "__call__", full)
+    monkeypatch.setattr(continuous_batching.Step, "__call__", full)
     assert run(pair, batch=4) == plain
     assert tried[:3] == [4, 2, 1]
 
@@ -156,7 +165,7 @@ def test_no_room_for_one_row_is_said(pair: Pair, monkeypatch: pytest.MonkeyPatch
     def full(self: Any, *arguments: Any) -> Any:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(batching.Step, "__call__", full)
+    monkeypatch.setattr(continuous_batching.Step, "__call__", full)
     with pytest.raises(PipelineError, match="no room for one text of 8 tokens and 8 new ones"):
         run(pair, batch=1)
 
@@ -182,4 +191,4 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
 def test_a_token_of_stable_code_3b_takes_320_kib() -> None:
     shape = StableLmConfig(**random_model.SHAPE)
     model = SimpleNamespace(config=shape, dtype=torch.bfloat16)
-    assert slots.token_bytes(model) == 320 * 1024
+    assert kv_cache.token_bytes(model) == 320 * 1024

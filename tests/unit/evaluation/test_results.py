@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.evaluation import results, summary
+from tasks.evaluation import results
+from tasks.evaluation.metrics import summary
 from tests.unit.evaluation.examples import evaluation, problems
 
 

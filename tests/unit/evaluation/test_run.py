@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.config import check
 from tasks.core.errors import PipelineError
 from tasks.core.progress import sink
 from tasks.core.sandbox import levels
+from tasks.core.settings.config import check
 from tasks.evaluation import gate as gates
 
 RunStage = Callable[..., tuple[Any, Path]]
@@ -174,7 +174,7 @@ def test_without_the_data_of_humaneval_it_says_so_and_goes_on(
 
 
 def test_more_workers_are_no_other_evaluation() -> None:
-    from tasks.core.config import View
+    from tasks.core.settings.config import View
     from tasks.evaluation import STAGE
 
     slices = [

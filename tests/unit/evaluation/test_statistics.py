@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats import contingency_tables, multitest
 
-from tasks.evaluation import statistics
+from tasks.evaluation.metrics import statistics
 
 
 def test_mcnemar_is_the_binomial_test_on_flips():

@@ -5,10 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.config import check
-from tasks.core.overlap.words import hash_words, jaccard, ngram_sets
-from tasks.filtering.duplicates import NO_TWIN, Near, Twins, find_twins, text_key
-from tasks.filtering.minhash import band_keys
+from tasks.core.decontamination.ngrams import hash_words, jaccard, ngram_sets
+from tasks.core.settings.config import check
+from tasks.filtering.dedup.duplicates import (
+    NO_TWIN,
+    Near,
+    Twins,
+    find_twins,
+    text_key,
+)
+from tasks.filtering.dedup.minhash import band_keys
 
 
 def survivors(row_ids: list[str], passes: list[bool], *texts: list[int]) -> set[str]:

@@ -4,9 +4,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.digests import row_digests
-from tasks.core.schemas import REASON
-from tasks.filtering.funnel import EXAMPLES, Funnel
+from tasks.core.rows.row_digests import row_digests
+from tasks.core.rows.row_schema import REASON
+from tasks.filtering.report.funnel import EXAMPLES, Funnel
 
 
 def reason(rule: str, value: float = 2.0) -> dict[str, object]:

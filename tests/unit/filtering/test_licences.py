@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.filtering.licences import is_allowed
+from tasks.filtering.rules.licences import is_allowed
 
 ALLOWED = frozenset({"MIT", "Apache-2.0", "BSD-3-Clause"})
 

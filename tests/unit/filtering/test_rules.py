@@ -1,9 +1,9 @@
 import pytest
 
-from tasks.core.config import check
-from tasks.filtering.judging import measure
-from tasks.filtering.rules import build_rules
-from tasks.filtering.sample import Sample
+from tasks.core.settings.config import check
+from tasks.filtering.rules.row_view import Sample
+from tasks.filtering.rules.table import build_rules
+from tasks.filtering.score_rows import measure
 
 FUNCTION = "def f(x, y=1):\n    z = x + y\n    return z"
 INSTRUCTION = "Add two numbers and give their sum.\n\ndef f(x, y=1):"

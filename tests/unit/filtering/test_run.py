@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import schemas
-from tasks.core.config import View, check
 from tasks.core.errors import PipelineError
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.filtering import STAGE
 from tasks.filtering import run as stage
-from tasks.filtering.funnel import Funnel
+from tasks.filtering.report.funnel import Funnel
 
 Filtered = tuple[Summary, list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 
@@ -46,7 +46,7 @@ def filtered(tmp_path: Path) -> Callable[..., Filtered]:
         out, scratch, given = tmp_path / "out", tmp_path / "scratch", tmp_path / "rows.parquet"
         out.mkdir(exist_ok=True)
         scratch.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schemas.ROWS), given)
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=row_schema.ROWS), given)
         evaluated = {"sets": settings.pop("sets", [])}
         config = check(
             {"filter": settings, "evaluate": evaluated, "hardware": {"workers": workers}}
@@ -57,7 +57,7 @@ def filtered(tmp_path: Path) -> Callable[..., Filtered]:
         inputs = {"ingest.rows": given, "ingest.executable": executable}
         summary = STAGE.load_run()(view, inputs, Work(out, scratch))
         kept, rejected = (pq.read_table(out / f"{n}.parquet") for n in ("kept", "rejected"))
-        assert kept.schema.equals(schemas.KEPT) and rejected.schema.equals(schemas.REJECTED)
+        assert kept.schema.equals(row_schema.KEPT) and rejected.schema.equals(row_schema.REJECTED)
         return (
             summary,
             kept.to_pylist(),

@@ -9,8 +9,8 @@ import pytest
 
 from flows.cli import main
 from flows.session import Request, open_session
-from tasks.core import manifest as manifests
-from tasks.core.manifest import Manifest
+from tasks.core.cache import manifest as manifests
+from tasks.core.cache.manifest import Manifest
 from tasks.core.stage import Summary
 from tests.conftest import write_small_profile
 
@@ -184,7 +184,7 @@ def test_losses_are_not_compared_over_two_tokenizers(profile, capsys):
 
 
 def test_only_rows_that_both_measured_whole_are_compared():
-    from flows.champion import _row_sets
+    from flows.commands.champion import _row_sets
 
     row = {"row_set": "held-out", "tokens": 3, "cluster": "c", "text_bytes": 1}
     row |= {"tuned_loss_sum": 1.0, "tuned_correct": 1}
@@ -242,8 +242,8 @@ def test_champion_whose_artifact_is_damaged_is_told_so(profile, capsys):
 
 def test_tables_of_a_real_evaluation_are_read_whole():
     """What `evaluate` writes has the columns that promotion joins."""
-    from flows.champion import _problems, _row_sets
-    from tasks.evaluation import files
+    from flows.commands.champion import _problems, _row_sets
+    from tasks.evaluation.report import files
     from tests.unit.evaluation import examples
 
     measured = examples.evaluation(tried=examples.problems(2, 1, 3, 4))

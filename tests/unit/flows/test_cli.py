@@ -87,6 +87,6 @@ def test_ctrl_c_ends_a_command_in_one_line(small_profile, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.planning.print_plan", interrupted)
+    monkeypatch.setattr("flows.commands.plan.print_plan", interrupted)
     assert main(["plan", "--profile", str(small_profile)]) == 130
     assert capsys.readouterr().err == "stopped; what was finished is kept, run again to go on\n"

@@ -10,11 +10,11 @@ import pytest
 
 from flows import forecast as forecasts
 from flows.forecast import forecast, tokens_to_see
-from tasks.core import probes
-from tasks.core.config import check
-from tasks.core.plan import HIT, RUN
+from tasks.core.cache.plan import HIT, RUN
+from tasks.core.models import memory_probes
+from tasks.core.settings.config import check
 
-GPU = probes.Gpu("NVIDIA GeForce RTX 3080", "1.2", 10.0)
+GPU = memory_probes.Gpu("NVIDIA GeForce RTX 3080", "1.2", 10.0)
 SHAPE = {
     "model_type": "llama",
     "hidden_size": 2048,
@@ -53,7 +53,7 @@ def session(root: Path, train: str = RUN, **settings: Any) -> Any:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
-    monkeypatch.setattr(probes, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(memory_probes, "find_gpu", lambda: GPU)
 
 
 @pytest.mark.usefixtures("gpu")
@@ -71,11 +71,13 @@ def test_without_a_probe_it_is_an_estimate_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gpu")
 def test_a_probe_of_this_gpu_is_told_as_measured(tmp_path: Path) -> None:
     known = session(tmp_path)
-    about = probes.facts(GPU, tmp_path / "base" / "weights", known.config.train)
-    probes.remember(about, 4001, probes.Probe(4001, "fast", 24, 1.0, 3.0, 0.2, 9, 2000.0))
+    about = memory_probes.facts(GPU, tmp_path / "base" / "weights", known.config.train)
+    memory_probes.remember(
+        about, 4001, memory_probes.Probe(4001, "fast", 24, 1.0, 3.0, 0.2, 9, 2000.0)
+    )
     found = forecast(known)
     assert found is not None and found.measured
-    assert found.kept_layers == int((probes.TARGET_SHARE * 9.5 - 3.0) / 0.2)
+    assert found.kept_layers == int((memory_probes.TARGET_SHARE * 9.5 - 3.0) / 0.2)
     assert found.reserved_gib == pytest.approx(3.0 + 0.2 * found.kept_layers)
     assert found.tokens == 2000 * 4 * 250
     assert found.seconds == 1000
@@ -93,7 +95,7 @@ def test_gpus_that_share_the_steps_share_the_time(tmp_path: Path) -> None:
 def test_without_a_gpu_it_is_said_that_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "find_gpu", lambda: None)
+    monkeypatch.setattr(memory_probes, "find_gpu", lambda: None)
     found = forecast(session(tmp_path, hardware={"vram_gib": 9.0}))
     assert found is not None
     assert str(found).endswith("(an estimate; there is no GPU here).")
@@ -133,7 +135,7 @@ def test_tokens_are_not_known_where_they_follow_from_data_that_is_not_there() ->
 
 
 def test_the_forecast_is_whole_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "find_gpu", lambda: GPU)
+    monkeypatch.setattr(memory_probes, "find_gpu", lambda: GPU)
     found = forecast(session(tmp_path))
     assert found is not None
     assert forecasts.Forecast(**json.loads(json.dumps(found.to_json()))) == found

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.show_filter import fate, funnel_lines, story_lines
+from flows.commands.show.filtered import fate, funnel_lines, story_lines
 
 FUNNEL: dict[str, Any] = {
     "rows": 1000,

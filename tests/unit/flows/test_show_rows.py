@@ -5,8 +5,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.show_rows import DIM, GREEN, PLAIN, find_row, numbers, token_lines, unreadable_lines
-from tasks.core import schemas
+from flows.commands.show.rows import (
+    DIM,
+    GREEN,
+    PLAIN,
+    find_row,
+    numbers,
+    token_lines,
+    unreadable_lines,
+)
+from tasks.core.rows import row_schema
 
 WORDS = {1: "Say ", 2: "it.\n", 3: "x = ", 4: "1", 0: "<|endoftext|>"}
 ROW = {"row_id": "r", "input_ids": [1, 2, 3, 4, 0], "prompt_tokens": 2}
@@ -78,7 +86,7 @@ def test_a_person_is_told_which_numbers_there_are(table: Path) -> None:
 def test_what_was_unreadable_is_listed_by_file_and_line(tmp_path: Path) -> None:
     entries = [("s", "a.jsonl", n, "malformed JSON\x1b[2J", "{") for n in range(30)]
     columns = [list(column) for column in zip(*entries, strict=True)]
-    pq.write_table(pa.table(columns, schema=schemas.UNREADABLE), tmp_path / "unreadable.parquet")
+    pq.write_table(pa.table(columns, schema=row_schema.UNREADABLE), tmp_path / "unreadable.parquet")
     lines = unreadable_lines(tmp_path / "unreadable.parquet")
     assert lines[1] == "unreadable: 30" and lines[-1] == "  and 10 more in unreadable.parquet"
     assert lines[2] == "  s  a.jsonl  malformed JSON⟨U+001B⟩[2J"  # line 0: the whole file
@@ -86,5 +94,5 @@ def test_what_was_unreadable_is_listed_by_file_and_line(tmp_path: Path) -> None:
 
 
 def test_nothing_unreadable_is_said_too(tmp_path: Path) -> None:
-    pq.write_table(schemas.UNREADABLE.empty_table(), tmp_path / "unreadable.parquet")
+    pq.write_table(row_schema.UNREADABLE.empty_table(), tmp_path / "unreadable.parquet")
     assert unreadable_lines(tmp_path / "unreadable.parquet") == ["", "unreadable: nothing"]

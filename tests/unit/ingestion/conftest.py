@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.config import View, check
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.ingestion import STAGE
 

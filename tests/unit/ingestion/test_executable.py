@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tasks.core.config import View, check
 from tasks.core.sandbox import Sandbox
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.ingestion import STAGE
 from tasks.ingestion.executable import EXECUTABLE

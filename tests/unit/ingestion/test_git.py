@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.config import View, check
+from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
-from tasks.core.memo import sha256
-from tasks.ingestion.commits import clean_subject, edit_problem, subject_problem
+from tasks.core.settings.config import View, check
+from tasks.ingestion.git.commit_rules import clean_subject, edit_problem, subject_problem
 from tasks.ingestion.sources import sources
 
 FUNCTION = 'def f{n}(x):\n    """Say the value of x."""\n    return x + {n}\n'
@@ -169,8 +169,8 @@ def test_an_edit_of_blanks_is_none() -> None:
 
 
 def test_a_huge_file_of_a_commit_is_one_ledger_entry(ingest, repository, monkeypatch) -> None:
-    monkeypatch.setattr("tasks.ingestion.code.MAX_FILE_BYTES", 1000)
-    monkeypatch.setattr("tasks.ingestion.repositories.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("tasks.ingestion.code_rows.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("tasks.ingestion.git.repository.MAX_FILE_BYTES", 1000)
     repository.commit("one", a_py=FUNCTION.format(n=1), b_py="#" * 2000)
     _, rows, bad = ingest(repository.source())
     assert len(rows) == 1

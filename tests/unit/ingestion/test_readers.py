@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.ingestion import readers
-from tasks.ingestion.readers import Problem, Record, read_records
+from tasks.ingestion.formats import readers
+from tasks.ingestion.formats.readers import Problem, Record, read_records
 
 COLUMNS = ("instruction", "output")
 

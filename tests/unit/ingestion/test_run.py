@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import schemas
 from tasks.core.errors import PipelineError
+from tasks.core.rows import row_schema
 from tasks.ingestion.sampling import sample
 
 
@@ -29,7 +29,7 @@ def test_rows_stand_in_the_order_of_sources_paths_and_lines(
 
 
 def test_any_number_of_workers_gives_the_same_bytes(ingest, outputs, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("tasks.ingestion.extraction.FILES_FOR_PROCESSES", 1)
+    monkeypatch.setattr("tasks.ingestion.extract_code.FILES_FOR_PROCESSES", 1)
     for number in range(40):
         text = f'def f{number}(x):\n    """Say x."""\n    return x\n'
         (tmp_path / f"m{number}.py").write_text(text)
@@ -115,4 +115,4 @@ def test_output_holds_no_path_of_this_machine(ingest, tmp_path) -> None:
     (tmp_path / "bad.py").write_text("def f(:\n")
     _, rows, unreadable = ingest({"kind": "folder", "path": str(tmp_path), "name": "s"})
     assert str(tmp_path) not in str(rows) + str(unreadable)
-    assert list(rows[0]) == schemas.ROWS.names
+    assert list(rows[0]) == row_schema.ROWS.names

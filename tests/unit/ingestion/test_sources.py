@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.config import View, check
+from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
-from tasks.core.memo import sha256
+from tasks.core.settings.config import View, check
 from tasks.ingestion.packages import find_package
 from tasks.ingestion.sources import source_names, sources
 
@@ -79,7 +79,7 @@ def test_standard_library_comes_without_its_tests() -> None:
 
 def test_listing_sources_imports_no_heavy_library_and_no_package() -> None:
     code = (
-        "import sys; from tasks.core.config import View, check\n"
+        "import sys; from tasks.core.settings.config import View, check\n"
         "from tasks.ingestion.sources import sources\n"
         "c = check({'ingest': {'sources': [{'kind': 'packages', 'names': ['hypothesis']}]}})\n"
         "sources(View(c, ('ingest',), 'ingest'), lambda path: 'x')\n"

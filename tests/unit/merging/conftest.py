@@ -12,8 +12,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, StableLmConfig
 
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.merging import STAGE
 
@@ -80,8 +80,10 @@ def write_windows(folder: Path, rows: int = 12, tokens: int = 24) -> None:
         for i in range(rows)
     ]
     plan = [{"window": i, "rows": [i], "tokens": tokens} for i in range(rows)]
-    pq.write_table(pa.Table.from_pylist(table, schema=schemas.TOKENS), folder / "rows.parquet")
-    pq.write_table(pa.Table.from_pylist(plan, schema=schemas.WINDOWS), folder / "windows.parquet")
+    pq.write_table(pa.Table.from_pylist(table, schema=row_schema.TOKENS), folder / "rows.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(plan, schema=row_schema.WINDOWS), folder / "windows.parquet"
+    )
 
 
 GATE = {

@@ -6,7 +6,12 @@ from safetensors.torch import load_file
 
 from tasks.core.errors import PipelineError
 from tasks.merging.adapter import read_adapter
-from tests.unit.merging.conftest import TARGETS, make_adapter, make_base, reference
+from tests.unit.merging.conftest import (
+    TARGETS,
+    make_adapter,
+    make_base,
+    reference,
+)
 
 
 @pytest.mark.parametrize(

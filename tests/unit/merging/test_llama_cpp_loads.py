@@ -6,7 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, StableLmConfig
 
-from tests.unit.merging.test_gguf_file import LLAMA3, TEXT, export, make_model
+from tests.unit.merging.test_gguf_export import (
+    LLAMA3,
+    TEXT,
+    export,
+    make_model,
+)
 
 llama_cpp = pytest.importorskip("llama_cpp")
 

@@ -1,8 +1,9 @@
 import pytest
 from safetensors.torch import save_file
 
-from tasks.merging import gguf_file, shards, ways
-from tests.unit.merging.test_gguf_file import make_tokenizer
+from tasks.merging import safetensors_io, strategies
+from tasks.merging.gguf import export
+from tests.unit.merging.test_gguf_export import make_tokenizer
 
 SMALL = {"strategy": "best", "max_shard_gib": 0.00005}  # six shards or so
 
@@ -22,7 +23,7 @@ def counted(monkeypatch, kill_at=None):
         written.append(file.stem)
         save_file(tensors, file, **options)
 
-    monkeypatch.setattr(shards, "save_file", save)
+    monkeypatch.setattr(safetensors_io, "save_file", save)
     return written
 
 
@@ -53,12 +54,12 @@ def test_what_was_measured_is_not_measured_again(stage, monkeypatch):
     stage.write("tokenizer/tokenizer.json", {})
     make_tokenizer(stage.root / "tokenizer")
     with monkeypatch.context() as patch:
-        patch.setattr(gguf_file, "check_exportable", lambda *_: None)
-        patch.setattr(gguf_file, "write", killed)
+        patch.setattr(export, "check_exportable", lambda *_: None)
+        patch.setattr(export, "write", killed)
         with pytest.raises(Killed):
             stage.run(out="killed", scratch="scratch", gguf=["f16"], **SMALL)
-        patch.setattr(gguf_file, "write", lambda *a, **_: a[2].write_bytes(b"gguf"))
-        patch.setattr(ways, "load_model", killed)
+        patch.setattr(export, "write", lambda *a, **_: a[2].write_bytes(b"gguf"))
+        patch.setattr(strategies, "load_model", killed)
         written = counted(patch)
         stage.run(scratch="scratch", gguf=["f16"], **SMALL)
     assert written == []

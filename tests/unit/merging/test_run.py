@@ -7,10 +7,15 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from tasks.core.errors import PipelineError
-from tasks.core.modeling import load_model
+from tasks.core.models.loading import load_model
 from tasks.core.settings.merge import MergeSettings
 from tasks.merging import run as merging
-from tests.unit.merging.conftest import GATE, make_adapter, make_base, reference
+from tests.unit.merging.conftest import (
+    GATE,
+    make_adapter,
+    make_base,
+    reference,
+)
 
 REGRESSED = GATE | {"verdict": "regressed", "reasons": ["Loss on held-out is worse."]}
 

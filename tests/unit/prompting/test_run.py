@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import schemas
-from tasks.core.config import View, check
 from tasks.core.errors import PipelineError
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
-from tasks.core.templates import complete, render
-from tasks.evaluation.humaneval import load_held_out
+from tasks.core.text.prompt_templates import complete, render
+from tasks.evaluation.problems.humaneval import load_held_out
 from tasks.prompting import STAGE
 from tasks.prompting.problems import write_problems
 from tasks.prompting.run import run
@@ -41,9 +41,9 @@ def write_kept(file: Path, rows: int, projects: int, **columns: list[str]) -> Pa
     blank = ["x"] * rows
     columns = [
         pa.array(table.get(field.name, [1] * rows if field.name == "line" else blank), field.type)
-        for field in schemas.KEPT
+        for field in row_schema.KEPT
     ]
-    pq.write_table(pa.table(columns, schema=schemas.KEPT), file)
+    pq.write_table(pa.table(columns, schema=row_schema.KEPT), file)
     return file
 
 

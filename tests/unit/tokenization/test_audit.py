@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.core.windows import IGNORED, Window
-from tasks.tokenization.audit import Audit, check, check_exact, count
+from tasks.core.models.packed_dataset import IGNORED, Window
+from tasks.tokenization.audit import (
+    Audit,
+    check,
+    check_exact,
+    count,
+)
 
 EOS = 0
 

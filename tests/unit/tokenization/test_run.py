@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core import schemas
-from tasks.core.config import View, check
 from tasks.core.errors import PipelineError
+from tasks.core.models.packed_dataset import IGNORED, Windows
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
-from tasks.core.windows import IGNORED, Windows
 from tasks.tokenization import STAGE
 from tasks.tokenization.encode import load
 from tasks.tokenization.run import SPLITS, row_limit, run
@@ -28,7 +28,7 @@ def write_prompts(file: Path, texts: Texts) -> Path:
         [prompt for prompt, _ in texts],
         [completion for _, completion in texts],
     ]
-    pq.write_table(pa.table(columns, schema=schemas.PROMPTS), file)
+    pq.write_table(pa.table(columns, schema=row_schema.PROMPTS), file)
     return file
 
 

@@ -16,12 +16,12 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from benchmarks.training.shape import make_model, window_of
-from tasks.core.modeling import window_tensors
-from tasks.training.fast import FastStepper
-from tasks.training.fast_model import parameter_order
-from tasks.training.fast_triton import TritonOps
-from tasks.training.flat import FlatParameters
+from tasks.core.models.loading import window_tensors
+from tasks.training.fast.model import parameter_order
+from tasks.training.fast.step import FastStepper
+from tasks.training.fast.triton_ops import TritonOps
 from tasks.training.lora import add_lora
+from tasks.training.steppers.flat_parameters import FlatParameters
 
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "stable-code-3b": ("stablelm", {}),

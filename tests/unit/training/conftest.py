@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
 
-from tasks.core import schemas
-from tasks.core.config import View, check
+from tasks.core.models.packed_dataset import IGNORED, Window
+from tasks.core.rows import row_schema
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
-from tasks.core.windows import IGNORED, Window
 from tasks.training import STAGE
 
 VOCABULARY = 96
@@ -58,12 +58,12 @@ def write_split(folder: Path, rows: int, *, masked: bool = False, seed: int = 0)
     prompts = [len(t) if masked else 2 for t in tokens]
     table = pa.table(
         [[f"r{i}" for i in range(rows)], [t.tolist() for t in tokens], prompts],
-        schema=schemas.TOKENS,
+        schema=row_schema.TOKENS,
     )
     pq.write_table(table, folder / "rows.parquet", row_group_size=8)
     plan = [list(range(i, min(i + 2, rows))) for i in range(0, rows, 2)]
     sizes = [sum(len(tokens[r]) for r in window) for window in plan]
-    windows = pa.table([range(len(plan)), plan, sizes], schema=schemas.WINDOWS)
+    windows = pa.table([range(len(plan)), plan, sizes], schema=row_schema.WINDOWS)
     pq.write_table(windows, folder / "windows.parquet")
     return folder
 

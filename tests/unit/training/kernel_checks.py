@@ -8,8 +8,13 @@ from typing import Any
 
 import torch
 
-from tasks.training.fast_ops import Bounds, Heads, TorchOps, make_dropout
-from tasks.training.fast_triton import TritonOps
+from tasks.training.fast.torch_ops import (
+    Bounds,
+    Heads,
+    TorchOps,
+    make_dropout,
+)
+from tasks.training.fast.triton_ops import TritonOps
 
 OURS, WANTED = TritonOps(), TorchOps()
 KIND: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
@@ -152,11 +157,11 @@ def cross_entropy() -> None:
 
 def whole_step() -> None:
     """All kernels together, with dropout: the same gradients as by PyTorch's operations."""
-    from tasks.core.modeling import window_tensors
-    from tasks.training.fast import FastStepper
-    from tasks.training.fast_model import parameter_order
-    from tasks.training.flat import FlatParameters
+    from tasks.core.models.loading import window_tensors
+    from tasks.training.fast.model import parameter_order
+    from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
+    from tasks.training.steppers.flat_parameters import FlatParameters
     from tests.unit.training.conftest import make_window, tiny
 
     for kind in ("llama", "stablelm"):
@@ -179,12 +184,12 @@ def noise() -> None:
     """On a GPU, in bfloat16: no farther from 32 bit than transformers and peft are."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tasks.core.modeling import window_tensors
-    from tasks.training.fast import FastStepper
-    from tasks.training.fast_model import parameter_order
-    from tasks.training.flat import FlatParameters
+    from tasks.core.models.loading import window_tensors
+    from tasks.training.fast.model import parameter_order
+    from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
-    from tasks.training.plain import PlainStepper
+    from tasks.training.steppers.autograd_stepper import PlainStepper
+    from tasks.training.steppers.flat_parameters import FlatParameters
     from tests.unit.training.conftest import SHAPE, make_window
 
     if KIND["device"] == "cpu":

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.windows import Windows
+from tasks.core.models.packed_dataset import Windows
 from tasks.training.batches import (
     Batches,
     count_steps,

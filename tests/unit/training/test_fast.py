@@ -8,14 +8,19 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tasks.core import progress
-from tasks.core.modeling import load_model, window_tensors
-from tasks.training.choice import choose_stepper
-from tasks.training.fast import FastStepper, fixed_bytes, kept_bytes
-from tasks.training.fast_model import Unsupported, parameter_order
-from tasks.training.fast_ops import NO_DROPOUT, hash_bits, make_dropout, mix
-from tasks.training.flat import FlatParameters
+from tasks.core.models.loading import load_model, window_tensors
+from tasks.training.fast.model import Unsupported, parameter_order
+from tasks.training.fast.step import FastStepper, fixed_bytes, kept_bytes
+from tasks.training.fast.torch_ops import (
+    NO_DROPOUT,
+    hash_bits,
+    make_dropout,
+    mix,
+)
 from tasks.training.lora import add_lora
-from tasks.training.plain import PlainStepper, window_seed
+from tasks.training.steppers.autograd_stepper import PlainStepper, window_seed
+from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.pick_stepper import choose_stepper
 from tests.unit.training.conftest import SHAPE, make_window, tiny
 
 CPU = torch.device("cpu")
@@ -95,12 +100,12 @@ def test_any_choice_of_lora_gives_the_plain_gradients(lora: dict[str, Any]) -> N
 
 
 def test_an_mlp_in_chunks_gives_the_plain_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.training.fast.MLP_CHUNK", 8)
+    monkeypatch.setattr("tasks.training.fast.step.MLP_CHUNK", 8)
     both(*prepare(base("llama")), kept_layers=1)
 
 
 def test_a_head_in_chunks_gives_the_plain_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.training.fast.HEAD_VALUES", 96 * 5)
+    monkeypatch.setattr("tasks.training.fast.step.HEAD_VALUES", 96 * 5)
     both(*prepare(base("llama")))
 
 

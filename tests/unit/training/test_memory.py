@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tasks.core import progress
 from tasks.core.errors import PipelineError
 from tasks.training.batches import split_window
-from tasks.training.metrics import read_metrics
-from tasks.training.plain import PlainStepper
-from tasks.training.sizes import LEAST_TOKENS, less
+from tasks.training.report.metrics_log import read_metrics
+from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.step_size import LEAST_TOKENS, less
 from tests.unit.training.conftest import make_window
 
 
@@ -51,7 +51,7 @@ def curve(work: Any) -> list[float]:
 def test_a_step_that_does_not_fit_goes_on_smaller_with_the_same_losses(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    from tasks.training.fast import FastStepper
+    from tasks.training.fast.step import FastStepper
 
     stepper: Any = FastStepper if path == "auto" else PlainStepper
     changes = {
@@ -79,7 +79,7 @@ def test_a_step_that_does_not_fit_goes_on_smaller_with_the_same_losses(
             said.append(text)
 
     monkeypatch.setattr(stepper, "run", limited)
-    monkeypatch.setattr("tasks.training.sizes.LEAST_TOKENS", 4)
+    monkeypatch.setattr("tasks.training.steppers.step_size.LEAST_TOKENS", 4)
     with progress.sink(Sink()):
         _, smaller = run_stage("smaller", **changes)
     assert curve(smaller) == pytest.approx(curve(whole), rel=1e-5)

@@ -7,9 +7,9 @@ import torch
 from transformers import get_scheduler
 
 from tasks.core.errors import PipelineError
-from tasks.training.metrics import MetricsLog, read_metrics
 from tasks.training.optimizer import learning_rate, pick_optimizer
-from tasks.training.picture import draw_loss
+from tasks.training.report.loss_plot import draw_loss
+from tasks.training.report.metrics_log import MetricsLog, read_metrics
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])

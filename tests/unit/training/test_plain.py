@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.core.modeling import WindowTensors, window_tensors
-from tasks.training.flat import FlatParameters
+from tasks.core.models.loading import WindowTensors, window_tensors
 from tasks.training.lora import add_lora
-from tasks.training.plain import PlainStepper, set_checkpointing
+from tasks.training.steppers.autograd_stepper import PlainStepper, set_checkpointing
+from tasks.training.steppers.flat_parameters import FlatParameters
 from tests.unit.training.conftest import make_window, tiny
 
 CPU = torch.device("cpu")

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.core import footprint, probes
-from tasks.core.config import check
 from tasks.core.errors import PipelineError
-from tasks.core.probes import Gpu, Probe
-from tasks.training import probe as probing
-from tasks.training.fast import fixed_bytes, kept_bytes, take_apart
-from tasks.training.fast_model import parameter_order
-from tasks.training.flat import FlatParameters
+from tasks.core.models import memory_estimate, memory_probes
+from tasks.core.models.memory_probes import Gpu, Probe
+from tasks.core.settings.config import check
+from tasks.training.fast.model import parameter_order
+from tasks.training.fast.step import fixed_bytes, kept_bytes, take_apart
 from tasks.training.lora import add_lora
 from tasks.training.optimizer import make_optimizer
-from tasks.training.plain import PlainStepper
+from tasks.training.steppers import memory_probe as probing
+from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.flat_parameters import FlatParameters
 from tests.unit.training.conftest import make_window, tiny
 
 GPU = Gpu("NVIDIA Test", "1.2", 10.0)
@@ -47,13 +47,13 @@ def test_the_formulas_give_the_buffers_that_are_made(
     )
     flat = FlatParameters(model, parameter_order)
     parts = take_apart(model, flat.places)
-    shape = footprint.Shape.read(bases[kind])
+    shape = memory_estimate.Shape.read(bases[kind])
     assert shape is not None
-    one = footprint.kept_bytes(shape, wanted, 300)
+    one = memory_estimate.kept_bytes(shape, wanted, 300)
     assert one == kept_bytes(parts, 300)
-    assert footprint.buffer_bytes(shape, wanted, 300) + one == fixed_bytes(parts, 300)
-    weights = footprint.weight_bytes(shape, settings(quantization="none", **changes))
-    lora = flat.values.numel() * (footprint.LORA_BYTES - 2)
+    assert memory_estimate.buffer_bytes(shape, wanted, 300) + one == fixed_bytes(parts, 300)
+    weights = memory_estimate.weight_bytes(shape, settings(quantization="none", **changes))
+    lora = flat.values.numel() * (memory_estimate.LORA_BYTES - 2)
     counted = sum(p.numel() * 2 for p in model.parameters()) - 2 * flat.values.numel()
     norms = sum(p.numel() * 2 for n, p in model.named_parameters() if "norm" in n)
     assert weights == pytest.approx(counted - norms + lora + 2 * flat.values.numel(), rel=1e-6)
@@ -61,18 +61,20 @@ def test_the_formulas_give_the_buffers_that_are_made(
 
 def test_the_estimate_at_the_shape_of_stable_code_3b_is_what_was_measured() -> None:
     """See benchmarks/README.md; reserved GiB of the training step on an H200."""
-    shape = footprint.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
+    shape = memory_estimate.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
     for tokens, kept, measured in ((4096, 16, 6.77), (4096, 0, 3.43), (8192, 5, 6.56)):
-        found = footprint.estimate(shape, settings(), tokens, None)
+        found = memory_estimate.estimate(shape, settings(), tokens, None)
         assert found.reserved_gib(kept) == pytest.approx(measured, rel=0.1)
 
 
 def test_speed_is_estimated_for_known_gpus_alone() -> None:
-    shape = footprint.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
-    fast = footprint.estimate(shape, settings(), 4096, "NVIDIA GeForce RTX 3080")
-    plain = footprint.estimate(shape, settings(fast_path="off"), 4096, "NVIDIA GeForce RTX 3080")
+    shape = memory_estimate.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
+    fast = memory_estimate.estimate(shape, settings(), 4096, "NVIDIA GeForce RTX 3080")
+    plain = memory_estimate.estimate(
+        shape, settings(fast_path="off"), 4096, "NVIDIA GeForce RTX 3080"
+    )
     assert 0 < plain.tokens_per_s < fast.tokens_per_s < 5000
-    assert footprint.estimate(shape, settings(), 4096, "Some GPU").tokens_per_s == 0
+    assert memory_estimate.estimate(shape, settings(), 4096, "Some GPU").tokens_per_s == 0
     assert plain.base_gib > fast.base_gib
 
 
@@ -83,11 +85,11 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bases: dict[str, Path
 
 
 def test_a_probe_is_found_again_for_the_same_gpu_shape_and_window(known: Path) -> None:
-    about = probes.facts(GPU, known, settings())
-    assert probes.read(about, 4096) is None
-    probes.remember(about, 4090, PROBE)
-    assert probes.read(about, 4000) == PROBE  # rounded up to the same length
-    assert probes.read(about, 4097) is None
+    about = memory_probes.facts(GPU, known, settings())
+    assert memory_probes.read(about, 4096) is None
+    memory_probes.remember(about, 4090, PROBE)
+    assert memory_probes.read(about, 4000) == PROBE  # rounded up to the same length
+    assert memory_probes.read(about, 4097) is None
 
 
 @pytest.mark.parametrize(
@@ -104,17 +106,17 @@ def test_a_probe_is_found_again_for_the_same_gpu_shape_and_window(known: Path) -
 def test_a_probe_of_another_gpu_driver_shape_or_setting_is_not_taken(
     known: Path, other: dict[str, Any], bases: dict[str, Path]
 ) -> None:
-    probes.remember(probes.facts(GPU, known, settings()), 4096, PROBE)
-    changed = probes.facts(
+    memory_probes.remember(memory_probes.facts(GPU, known, settings()), 4096, PROBE)
+    changed = memory_probes.facts(
         other.get("gpu", GPU),
         bases[other.get("kind", "llama")],
         settings(**other.get("settings", {})),
     )
-    assert probes.read(changed, 4096) is None
+    assert memory_probes.read(changed, 4096) is None
 
 
 def test_kept_layers_follow_from_the_memory_that_is_free() -> None:
-    share = probes.TARGET_SHARE
+    share = memory_probes.TARGET_SHARE
     assert [PROBE.kept_within(g / share) for g in (3.4, 3.71, 5.5001, 99)] == [0, 1, 10, 32]
     assert PROBE.reserved_gib(10) == pytest.approx(5.5)
     assert Probe(4096, "plain", 32, 5.0, 3.5, 0.0, 0, 1.0).reserved_gib(9) == 5.0
@@ -158,10 +160,10 @@ def test_a_probe_halves_the_window_until_it_fits_and_leaves_the_parameters_as_th
 
 
 def test_probes_of_another_version_are_passed_over(known: Path) -> None:
-    about = probes.facts(GPU, known, settings())
-    probes.remember(about, 4096, PROBE)
-    path = probes._path()
+    about = memory_probes.facts(GPU, known, settings())
+    memory_probes.remember(about, 4096, PROBE)
+    path = memory_probes._path()
     path.write_text(path.read_text().replace("base_gib", "other_gib"))
-    assert probes.read(about, 4096) is None
+    assert memory_probes.read(about, 4096) is None
     path.write_text("{")
-    assert probes.read(about, 4096) is None
+    assert memory_probes.read(about, 4096) is None

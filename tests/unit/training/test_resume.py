@@ -14,11 +14,11 @@ import torch
 
 from tasks.core.errors import PipelineError, StopError
 from tasks.training import checkpoints
-from tasks.training.metrics import read_metrics
+from tasks.training.report.metrics_log import read_metrics
 
 SCRIPT = """
 import os, pathlib, signal, sys
-from tasks.core.config import View, check
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.training import STAGE
 from tasks.training.loop import Loop
@@ -119,7 +119,7 @@ def test_a_signal_writes_a_checkpoint_and_says_where_it_stopped(
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_step() -> None:
-    from tasks.training.stopping import stop_on_signals
+    from tasks.training.signals import stop_on_signals
 
     with pytest.raises(KeyboardInterrupt), stop_on_signals() as request:
         os.kill(os.getpid(), signal.SIGINT)
@@ -130,7 +130,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step() -> None:
 def test_quiet_hours_stop_the_training_at_a_checkpoint(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.training import stopping
+    from tasks.training import signals
 
     asked: list[str | None] = []
 
@@ -138,7 +138,7 @@ def test_quiet_hours_stop_the_training_at_a_checkpoint(
         asked.append(hours)
         return datetime(2026, 3, 5, 18) if len(asked) > 4 else None
 
-    monkeypatch.setattr(stopping, "quiet_now", quiet)
+    monkeypatch.setattr(signals, "quiet_now", quiet)
     with pytest.raises(StopError, match="stopped at step 5 of 12"):
         run_stage("paused")
     monkeypatch.undo()

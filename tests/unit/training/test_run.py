@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core import progress
 from tasks.core.errors import PipelineError
-from tasks.training.metrics import MetricsLog, read_metrics
+from tasks.training.report.metrics_log import MetricsLog, read_metrics
 
 
 def test_training_learns_and_leaves_its_artifact(run_stage: Any) -> None:
@@ -107,7 +107,7 @@ def test_all_labels_masked_stops_the_run(run_stage: Any) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.training.plain import PlainStepper
+    from tasks.training.steppers.autograd_stepper import PlainStepper
 
     monkeypatch.setattr(PlainStepper, "run", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(PipelineError, match="diverged at step 2"):
@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_the_last_good_checkpoint_stays_where_training_diverges(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tasks.training.plain import PlainStepper
+    from tasks.training.steppers.autograd_stepper import PlainStepper
 
     run, calls = PlainStepper.run, []
 

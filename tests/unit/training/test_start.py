@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from tasks.core.config import View, check
 from tasks.core.errors import PipelineError
+from tasks.core.models.packed_dataset import Windows
+from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
-from tasks.core.windows import Windows
 from tasks.training import STAGE
 from tasks.training.replay import choose_old, write_chosen
 from tests.unit.training.conftest import SETTINGS, write_split

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tasks.core import progress
-from tasks.core.config import check
 from tasks.core.errors import PipelineError, StopError
-from tasks.training import launch
-from tasks.training.metrics import read_metrics
-from tasks.training.team import Team, deal
+from tasks.core.settings.config import check
+from tasks.training.distributed import launch
+from tasks.training.distributed.data_parallel import Team, deal
+from tasks.training.report.metrics_log import read_metrics
 from tests.unit.training.conftest import make_window
 
 CHANGES: dict[str, Any] = {"lora_dropout": 0.0, "max_steps": 6, "log_every": 1, "eval_every": 3}

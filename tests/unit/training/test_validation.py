@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.core import losses
-from tasks.core.modeling import load_model, window_tensors
-from tasks.training.flat import FlatParameters
+from tasks.core.models import chunked_loss
+from tasks.core.models.loading import load_model, window_tensors
 from tasks.training.lora import add_lora
-from tasks.training.plain import PlainStepper
+from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.validation import validate
 from tests.unit.training.conftest import make_window, tiny
 
@@ -32,18 +32,18 @@ def test_token_accuracy_compares_a_logit_with_the_next_token() -> None:
 
 def test_validation_keeps_at_most_a_chunk_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    linear = losses.linear
+    linear = chunked_loss.linear
 
     def watched(*arguments: torch.Tensor) -> torch.Tensor:
         result = linear(*arguments)
         sizes.append(result.shape[0])
         return result
 
-    monkeypatch.setattr(losses, "linear", watched)
+    monkeypatch.setattr(chunked_loss, "linear", watched)
     windows = [make_window(60, seed=s) for s in range(20)]
     validate(PlainStepper(tiny("llama"), 99).measure, windows, CPU)
     assert sum(sizes) == 20 * 58
-    assert max(sizes) <= losses.CHUNK_TOKENS
+    assert max(sizes) <= chunked_loss.CHUNK_TOKENS
 
 
 def test_validation_is_without_dropout_and_leaves_the_model_training() -> None:

@@ -1,0 +1,1 @@
+"""`finetune doctor`: checks the machine and the Prefect server."""

@@ -1,0 +1,147 @@
+"""Disk, leftovers of dead runs, the sandbox, 4-bit arithmetic on the GPU."""
+
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from flows.commands.doctor.command import Finding
+from tasks.core.cache import manifest as manifests
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.store import TRASH, Store, is_locked
+from tasks.core.sandbox import BUBBLEWRAP
+from tasks.core.sandbox import levels as sandbox_levels
+from tasks.core.system.home import home
+
+GIB = 2**30
+FREE_GIB = 20.0  # a 3B model: 16-bit copy, merged model, checkpoints
+DRIVER = Path("/proc/driver/nvidia/version")
+PROBE = """
+import torch, bitsandbytes.functional as f
+device = "cuda" if torch.cuda.is_available() else "cpu"
+packed, state = f.quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
+f.dequantize_4bit(packed, state)
+print(device, torch.version.cuda)
+"""
+
+
+def disk() -> list[Finding]:
+    """Room for the artifacts."""
+    folder = _existing(home() / "artifacts")
+    free = shutil.disk_usage(folder).free / GIB
+    if free >= FREE_GIB:
+        return []
+    return [
+        Finding(
+            "disk",
+            f"{free:.1f} GiB free at {folder}, a 3B model takes {FREE_GIB:.0f}",
+            "Look at `finetune gc --dry-run`, or set FINETUNE_HOME to a folder with more room.",
+        )
+    ]
+
+
+def leftovers() -> list[Finding]:
+    """Work folders of dead runs without a checkpoint, and half-removed artifacts."""
+    root = home() / "artifacts"
+    stale = [folder for folder in (root / ".work").glob("*") if _is_stale(root, folder)]
+    stale += list((root / TRASH).glob("*"))
+    if not stale:
+        return []
+    shown = ", ".join(str(path.relative_to(root)) for path in stale[:3])
+    return [
+        Finding(
+            "leftovers",
+            f"{len(stale)} folders of dead runs below {root}: {shown}",
+            "Remove them; checkpoints are not among them.",
+            partial(_sweep, root),
+        )
+    ]
+
+
+def _is_stale(root: Path, folder: Path) -> bool:
+    """As `Store.sweep` decides it."""
+    if is_locked(root / ".locks" / folder.name):
+        return False
+    finished = manifests.read(folder / "out") is not None
+    return not finished and not any((folder / "scratch").glob("*"))
+
+
+def _sweep(root: Path) -> None:
+    with Memo(None) as memo:
+        Store(root, memo).sweep()
+    for path in (root / TRASH).glob("*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sandbox() -> list[Finding]:
+    """Bubblewrap, in which generated code runs: there, and able to start a program."""
+    install = "Install it: sudo apt-get install bubblewrap."
+    if tool := sandbox_levels.missing_tool(BUBBLEWRAP):
+        return [Finding("sandbox", f"{tool} is not installed; generated code is not run", install)]
+    trial = [str(sandbox_levels.interpreter()), "-I", "-c", "pass"]
+    try:
+        done = subprocess.run(
+            sandbox_levels.command(BUBBLEWRAP, trial),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [Finding("sandbox", f"bubblewrap does not start: {error}", install)]
+    if done.returncode == 0:
+        return []
+    return [
+        Finding(
+            "sandbox",
+            f"bubblewrap starts nothing here: {_last_line(done.stderr)}",
+            "Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 "
+            "kernel.apparmor_restrict_unprivileged_userns=0).",
+        )
+    ]
+
+
+def quantization(python: str = sys.executable) -> list[Finding]:
+    """4-bit arithmetic by bitsandbytes, on the GPU where there is one; in a process of its own.
+
+    Args:
+        python: Interpreter to try.
+    """
+    try:
+        done = subprocess.run(
+            [python, "-c", PROBE], capture_output=True, text=True, timeout=180, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [Finding("4-bit", f"the trial did not run: {error}", "Run `make setup` again.")]
+    if done.returncode:
+        return [
+            Finding(
+                "4-bit",
+                f"bitsandbytes can't quantize here: {_last_line(done.stderr)}",
+                "Ask `python -m bitsandbytes`; install the CUDA libraries or the bitsandbytes "
+                "that it names. `--set hardware.device=cpu` goes without the GPU.",
+            )
+        ]
+    if DRIVER.exists() and done.stdout.startswith("cpu"):
+        built = done.stdout.split()[-1]
+        return [
+            Finding(
+                "GPU",
+                f"there is an NVIDIA driver, but torch (built for CUDA {built}) sees no GPU",
+                "Install a torch built for the driver's CUDA, and look at `nvidia-smi`.",
+            )
+        ]
+    return []
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "no message"

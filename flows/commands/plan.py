@@ -1,0 +1,60 @@
+"""`finetune plan` and `finetune explain`: read-only, without Prefect and without torch."""
+
+import json
+
+from flows import messages
+from flows.forecast import forecast
+from flows.session import Request, open_session
+from tasks.core.cache.plan import HIT, StagePlan
+
+WORK_TO_DO = 10
+
+
+def print_plan(request: Request, as_json: bool) -> int:
+    """Print the plan; 0 if there is nothing to do, else 10."""
+    with open_session(request) as session:
+        plans, expected = session.plans, forecast(session)
+    if as_json:
+        told = [plan.to_json() for plan in plans]
+        for entry in told:
+            if expected and entry["stage"] == "train":
+                entry["forecast"] = expected.to_json()
+        print(json.dumps(told, indent=2))
+    else:
+        print("\n".join(messages.plan_line(plan) for plan in plans))
+        print(messages.total(plans))
+        if expected:
+            print(expected)
+    return 0 if all(plan.verdict == HIT for plan in plans) else WORK_TO_DO
+
+
+def print_explanation(request: Request, stage: str) -> int:
+    """Print everything that is known about one stage's verdict."""
+    with open_session(request) as session:
+        plan = next(p for p in session.plans if p.stage.name == stage)
+        folder = session.store.folder(stage, plan.manifest.key) if plan.manifest else None
+    print(f"{messages.plan_line(plan)}\n")
+    print(f"key        {plan.key or 'not known before its inputs are made'}")
+    print(f"reads      {', '.join(plan.stage.inputs) or 'outside sources'}")
+    print(f"settings   {', '.join(plan.stage.reads)}")
+    if plan.verdict != HIT:
+        for cause in plan.causes:
+            print(f"cause      {messages.cause_line(cause)}")
+    if plan.manifest and folder:
+        kind = "artifact" if plan.verdict == HIT else "nearest"
+        print(f"{kind:<11}{folder}")
+        seconds = messages.duration(plan.manifest.seconds)
+        print(f"{'made':<11}{plan.manifest.made.get('created')} in {seconds}")
+    _print_parts(plan)
+    return 0
+
+
+def _print_parts(plan: StagePlan) -> None:
+    """The parts of the key, so that two of them can be compared by eye."""
+    parts = plan.parts or (plan.manifest.parts if plan.manifest else {})
+    for group in ("config", "inputs", "sources", "env"):
+        for name, value in parts.get(group, {}).items():
+            shown = str(value)
+            print(f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}")
+    for module in parts.get("code", {}):
+        print(f"{'code':<11}{module.replace('.', '/')}.py")

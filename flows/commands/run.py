@@ -1,0 +1,141 @@
+"""`finetune run` and `finetune rerun`: the flow in this process.
+
+Prefect's embedded server keeps the books unless PREFECT_API_URL names another.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from flows import messages
+from flows.forecast import forecast
+from flows.session import Request, open_session
+from tasks.core import progress
+from tasks.core.cache.manifest import Manifest, read
+from tasks.core.cache.plan import HIT
+from tasks.core.errors import PipelineError
+
+PREFECT_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s can be too short
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command says everything itself
+}
+
+
+def run_here(request: Request, as_json: bool) -> int:
+    """Show the plan, run the flow, and tell what came out.
+
+    Raises:
+        PipelineError, StageError: from planning or from a stage.
+    """
+    console = Console(stderr=as_json, soft_wrap=True)
+    with open_session(request) as session:
+        plans, expected = session.plans, forecast(session)
+    nothing = all(plan.verdict == HIT for plan in plans)
+    if not nothing:  # hits are shown one by one as the flow passes them
+        shown = [*map(messages.plan_line, plans), messages.total(plans)]
+        shown += [str(expected), ""] if expected else [""]
+        console.print("\n".join(shown), highlight=False, markup=False)
+    start = time.perf_counter()
+    folders = _run_flow(console, request)
+    made = _manifests(folders)
+    if as_json:
+        rows = [_row(name, folder, made[name]) for name, folder in folders.items()]
+        json.dump(rows, sys.stdout, indent=2)
+        print()
+    _conclude(console, folders, made, time.perf_counter() - start, nothing)
+    return 0
+
+
+def _run_flow(console: Console, request: Request) -> dict[str, str]:
+    """Call the flow with a terminal's progress."""
+    for name, value in PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with console.status("starting Prefect"), _out_of_ctrl_c():
+        from prefect.client.orchestration import get_client
+
+        get_client(sync_client=True)  # starts the embedded server where no other is named
+        from flows.finetune import finetune
+        from flows.orchestration.progress_sinks import TerminalSink
+    with progress.sink(TerminalSink(console)):
+        wanted = request.selection
+        parameters = {
+            "profile": request.profile,
+            "overrides": list(request.overrides),
+            "only": list(wanted.only),
+            "start_from": wanted.start_from,
+            "force": list(wanted.force),
+        }
+        try:
+            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+        except RuntimeError as error:
+            if not str(error).startswith("Failed to reach API"):
+                raise
+            raise PipelineError(
+                f"no Prefect server answers at {os.environ.get('PREFECT_API_URL', 'its address')}",
+                "Start it (`finetune serve`), or unset PREFECT_API_URL: a run here needs none.",
+            ) from error
+        assert isinstance(folders, dict), "only a deployment's run ends with a state"
+        return folders
+
+
+@contextmanager
+def _out_of_ctrl_c() -> Iterator[None]:
+    """Keep Ctrl-C from the processes that are started inside.
+
+    A terminal sends it to all of them at once: the embedded server would be gone before the run has
+    told it how it ended, and the run would ask it again for minutes.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _manifests(folders: dict[str, str]) -> dict[str, Manifest]:
+    found = {name: read(Path(folder)) for name, folder in folders.items()}
+    return {name: manifest for name, manifest in found.items() if manifest}
+
+
+def _row(name: str, folder: str, manifest: Manifest) -> dict[str, object]:
+    return {
+        "stage": name,
+        "key": manifest.key,
+        "folder": folder,
+        "seconds": manifest.seconds,
+        "summary": dict(manifest.summary),
+    }
+
+
+def _conclude(
+    console: Console,
+    folders: dict[str, str],
+    made: dict[str, Manifest],
+    seconds: float,
+    nothing: bool,
+) -> None:
+    """The last lines: what it cost, before and after, where the results are."""
+    lines = [
+        "",
+        "Nothing to do: all artifacts are up to date."
+        if nothing
+        else f"Done in {messages.duration(seconds)}.",
+    ]
+    lines += [messages.before_after(made.get("evaluate"))]
+    if "merge" in folders:
+        lines.append(f"merged model: {folders['merge']}/model")
+    if "evaluate" in folders:
+        lines.append(f"report:       {folders['evaluate']}/report.html")
+    console.print(
+        "\n".join(line for i, line in enumerate(lines) if line or i == 0),
+        highlight=False,
+        markup=False,
+    )

@@ -1,0 +1,1 @@
+"""`finetune show`: what the artifacts contain."""

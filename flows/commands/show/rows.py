@@ -1,0 +1,83 @@
+"""`finetune show`: one row of a table, its tokens, and what could not be read."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.core.system.escape_text import spelled
+
+MAX_UNREADABLE = 20  # entries of the ledger that are shown
+DIM, GREEN, PLAIN = "\x1b[2m", "\x1b[32m", "\x1b[0m"
+
+
+def find_row(table: Path, wanted: str, is_number: bool = False) -> dict[str, Any] | None:
+    """The row with this number or row id; None if there is none. Reads one row group whole, and of
+    the others no more than the ids."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(table) as file:
+        left = int(wanted) if is_number else _place(file, wanted)
+        for group in range(file.num_row_groups if left is not None else 0):
+            rows = file.metadata.row_group(group).num_rows
+            if left < rows:
+                return dict(file.read_row_group(group).slice(left, 1).to_pylist()[0])
+            left -= rows
+    return None
+
+
+def numbers(tables: Mapping[str, Path]) -> str:
+    """Which numbers of rows there are, for a person who gave another one."""
+    import pyarrow.parquet as pq
+
+    for entry, table in tables.items():
+        last = pq.read_metadata(table).num_rows - 1
+        return f"Give a number from 0 to {last:,} (a row of {entry}), or a row id."
+    return "Give a row id."
+
+
+def _place(file: Any, row_id: str) -> int | None:
+    """Number of the row with an id."""
+    import pyarrow.compute as pc
+
+    if "row_id" not in file.schema_arrow.names:
+        return None
+    before = 0
+    for batch in file.iter_batches(columns=["row_id"]):
+        if (place := pc.index(batch.column(0), row_id).as_py()) >= 0:
+            return before + int(place)
+        before += batch.num_rows
+    return None
+
+
+def token_lines(
+    record: Mapping[str, Any], decode: Callable[[list[int]], str], colour: bool
+) -> list[str]:
+    """A tokenized row as text, its masked and its trained part apart.
+
+    Args:
+        record: A row of `schemas.TOKENS`.
+        decode: Token ids -> text.
+        colour: Masked dim and trained green; otherwise each between words in brackets.
+    """
+    ids, masked = record["input_ids"], record["prompt_tokens"]
+    trained = len(ids) - masked
+    lines = [f"row {record['row_id']}: {len(ids)} tokens, {masked} masked, {trained} trained"]
+    before, after = (spelled(decode(part)) for part in (ids[:masked], ids[masked:]))
+    if colour:
+        return [*lines, f"{DIM}{before}{PLAIN}{GREEN}{after}{PLAIN}"]
+    return [*lines, "[masked]", before, "[/masked]", "[trained]", after, "[/trained]"]
+
+
+def unreadable_lines(ledger: Path) -> list[str]:
+    """The first entries of what could not be read, by source, file and line."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(ledger) as file:
+        total = file.metadata.num_rows
+        first = next(file.iter_batches(MAX_UNREADABLE)).to_pylist() if total else []
+    lines = ["", f"unreadable: {total:,}"] if total else ["", "unreadable: nothing"]
+    for entry in first:
+        place = f":{entry['line']}" if entry["line"] else ""
+        lines.append(spelled(f"  {entry['source']}  {entry['path']}{place}  {entry['problem']}"))
+    more = total - len(first)
+    return lines + ([f"  and {more:,} more in {ledger.name}"] if more else [])

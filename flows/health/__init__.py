@@ -1,1 +1,0 @@
-"""What `finetune doctor` looks at: the machine, and the Prefect side."""

@@ -1,0 +1,127 @@
+"""What a person reads about a plan and a run, the same in the terminal and on Prefect's pages."""
+
+from collections.abc import Sequence
+
+from tasks.core.cache.causes import Cause
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import HIT, MAYBE, StagePlan
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as "12 s", "3 min 20 s" or "2 h 41 min"; "" if unknown."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def reason(plan: StagePlan) -> str:
+    """Why a stage has its verdict; for a HIT what it kept."""
+    if plan.verdict == HIT:
+        return summary_line(plan.manifest)
+    if plan.verdict == MAYBE:
+        return f"if {' or '.join(c.what for c in plan.causes)} changes its output"
+    return "; ".join(map(str, plan.causes))
+
+
+def cause_line(cause: Cause) -> str:
+    """A cause in full: all functions that changed, digests of data by their first digits."""
+    if cause.kind == "code":
+        return f"code {cause.what} ({cause.detail})"
+    if cause.kind == "data" and (cause.old or cause.new):
+        old, new = (str(value)[:12] if value else "none" for value in (cause.old, cause.new))
+        return f"{Cause('data', cause.what, detail=cause.detail)} {old} -> {new}"
+    return str(cause)
+
+
+def summary_line(manifest: Manifest | None) -> str:
+    """What a stage said about its run."""
+    return str(manifest.summary.get("line", "")) if manifest else ""
+
+
+def plan_line(plan: StagePlan) -> str:
+    """One line of the plan."""
+    cost = duration(plan.expected_seconds) if plan.verdict != HIT else ""
+    return f"{plan.stage.name:<10}{plan.verdict:<7}{reason(plan)}" + (f"  ~{cost}" if cost else "")
+
+
+def total(plans: Sequence[StagePlan]) -> str:
+    """The plan's last line: how much there is to do and what is known of its cost."""
+    open_plans = [p for p in plans if p.verdict != HIT]
+    if not open_plans:
+        return "Nothing to do: every stage's artifact is up to date."
+    known = [p.expected_seconds for p in open_plans if p.expected_seconds is not None]
+    cost = f"; about {duration(sum(known))} going by past runs" if known else ""
+    unknown = len(open_plans) - len(known)
+    more = f" ({unknown} never ran here)" if unknown and known else ""
+    return f"{len(open_plans)} of {len(plans)} stages to run or check{cost}{more}."
+
+
+def plan_markdown(plans: Sequence[StagePlan]) -> str:
+    """The plan as a table for Prefect's page."""
+    rows = [
+        f"| {p.stage.name} | {p.verdict} | {duration(p.expected_seconds)} "
+        f"| {_cell(reason(p))} | {f'`{p.key[:12]}`' if p.key else ''} |"
+        for p in plans
+    ]
+    # what is long stands behind: the page does not break lines
+    head = "| stage | verdict | expected | why | key |\n|---|---|---|---|---|\n"
+    return f"{total(plans)}\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def ran_markdown(ran: Sequence[tuple[StagePlan, Manifest]], flow_run: str) -> str:
+    """What ran and why, and what did not, as a table for Prefect's page."""
+    rows = []
+    for plan, manifest in ran:
+        why = "" if plan.verdict == HIT else reason(plan)
+        took = how_made(plan, manifest, flow_run)
+        result = _cell(summary_line(manifest))
+        rows.append(f"| {plan.stage.name} | {took} | {_cell(why)} | {result} |")
+    count = sum(plan.verdict != HIT and is_own(m, flow_run) for plan, m in ran)
+    head = "| stage | took | ran because | result |\n|---|---|---|---|\n"
+    return f"{count} of {len(ran)} stages ran.\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def starting(plan: StagePlan) -> str:
+    """Said when a stage begins."""
+    return f"{plan.stage.name}: runs because: {reason(plan)}"
+
+
+def finished(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
+    """Said when a stage is done: what it kept and how long it took."""
+    return f"{plan.stage.name:<10}{how_made(plan, manifest, flow_run):<13} {summary_line(manifest)}"
+
+
+def how_made(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
+    """How long a stage took in this run; "cached", or "by another run" if that made it while this
+    one waited."""
+    if plan.verdict == HIT:
+        return "cached"
+    return duration(manifest.seconds) if is_own(manifest, flow_run) else "by another run"
+
+
+def is_own(manifest: Manifest, flow_run: str) -> bool:
+    """Whether a flow run made an artifact itself."""
+    return manifest.made.get("flow_run") == flow_run
+
+
+def before_after(evaluate: Manifest | None) -> str:
+    """Base -> tuned in one line; "" without an evaluation."""
+    if evaluate is None:
+        return ""
+    m = evaluate.summary.get("metrics", {})
+    try:
+        return (
+            f"base -> tuned: loss {m['base_loss']:.3f} -> {m['tuned_loss']:.3f}, "
+            f"token accuracy {m['base_token_accuracy']:.1%} -> {m['tuned_token_accuracy']:.1%}"
+        )
+    except KeyError:
+        return ""

@@ -1,0 +1,151 @@
+"""What the flow does for each stage: decide, run as a Prefect task (or show it as cached), tell."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment, flow_run
+
+from flows import messages
+from flows.orchestration import run_page, superseded, task_runners
+from flows.orchestration.progress_sinks import watched
+from flows.orchestration.stage_task import run_stage
+from flows.session import Request, Session, open_session
+from tasks.core import progress
+from tasks.core.artifacts.champion import history, taken_back
+from tasks.core.cache import runs
+from tasks.core.cache.execute import execute
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import HIT, StagePlan
+from tasks.core.cache.runs import RunRecord
+from tasks.core.cache.store import KEY_DIGITS
+from tasks.core.errors import PipelineError
+from tasks.core.system.disk_space import is_full, no_space
+from tasks.core.system.home import home
+
+PROMOTES = "promotes"  # tag of a deployment whose runs may replace the champion
+
+
+class Runner:
+    """Runs the stages of one session, one call a stage, in pipeline order."""
+
+    def __init__(self, session: Session, request: Request) -> None:
+        self._session = session
+        self._request = request
+        self._record = RunRecord(
+            runs.new_id(session.store.root),
+            request.profile,
+            tuple(request.overrides),
+            flow_run=str(flow_run.id or ""),
+            ended=False,
+        )
+        for name, manifest in session.planner.artifacts.items():
+            self._note(name, manifest)
+        self._results: dict[str, dict[str, Any]] = {}
+        self._ran: list[tuple[StagePlan, Manifest]] = []
+        self._nothing = all(plan.verdict == HIT for plan in session.plans)
+
+    def __call__(self, name: str) -> None:
+        """Run a stage, or take its artifact from the store; one that is not selected is passed
+        over.
+
+        Raises:
+            PipelineError, StageError: see `tasks.core.cache.execute.execute`.
+        """
+        session = self._session
+        if name not in session.planner.selected:
+            return
+        plan = session.planner.decide(name)
+        if plan.verdict != HIT:
+            progress.say(messages.starting(plan))
+        upstream = {n.partition(".")[0] for n in plan.stage.inputs}
+        inputs = {n: self._results[n] for n in sorted(upstream) if n in self._results}
+        result = run_stage(plan, session.store, self._execute, inputs)
+        self._results[name] = result
+        manifest = Manifest.from_plain(result)
+        session.planner.made(manifest)
+        self._note(name, manifest)
+        self._ran.append((plan, manifest))
+        progress.say(messages.finished(plan, manifest, self._record.flow_run))
+        run_page.publish(name, session.store.folder(name, manifest.key))
+
+    def folders(self) -> dict[str, str]:
+        """Folder of each artifact that this run made or found."""
+        made = self._session.planner.artifacts
+        return {name: str(self._session.store.folder(name, m.key)) for name, m in made.items()}
+
+    def promote_improvement(self) -> None:
+        """Make the merged model the champion if it is shown to be better and this run is to.
+
+        A model that a person took back is not handed over again by a schedule.
+        """
+        made = self._session.planner.artifacts
+        if PROMOTES not in flow_run.tags or "merge" not in made:
+            return
+        from flows.commands.champion import promote
+
+        key = made["merge"].key
+        try:
+            if back := taken_back(history(self._session.store.root), key):
+                why = f' ("{back.why}")' if back.why else ""
+                progress.say(f"not promoted: the model was rolled back on {back.when}{why}")
+                return
+            promote(self._request, force=False, because="")
+            progress.say(f"promoted: merge/{key[:KEY_DIGITS]} is the champion")
+        except PipelineError as refused:
+            progress.say(f"not promoted: {refused.problem}")
+
+    def ending(self) -> dict[str, str] | State[dict[str, str]]:
+        """What the flow returns: the folders; see `flows.orchestration.superseded.ending`.
+
+        The plan on the run's page is followed by what came of it: behind a stage that ran, the
+        reasons are known only now.
+        """
+        if not self._nothing:
+            run_page.publish_plan(messages.ran_markdown(self._ran, self._record.flow_run))
+        self._keep(replace(self._record, ended=True))
+        return superseded.ending(self.folders(), self._nothing)
+
+    def _note(self, name: str, manifest: Manifest) -> None:
+        self._keep(self._record.with_key(name, manifest.key))
+
+    def _keep(self, record: RunRecord) -> None:
+        """Keep the record of this run up to date on the disk."""
+        self._record = record
+        record.write(self._session.store.root)
+
+    def _execute(self, plan: StagePlan) -> Manifest:
+        session = self._session
+        assert plan.key is not None, "the bridge runs no stage without a key"
+        self._keep(replace(self._record, making=f"{plan.stage.name}-{plan.key[:KEY_DIGITS]}"))
+        return execute(
+            plan,
+            session.config,
+            session.store,
+            session.planner.artifacts,
+            self._record.flow_run,
+            task_runners.run_batches(session.config.hardware),
+        )
+
+
+@contextmanager
+def opened(request: Request) -> Iterator[Runner]:
+    """A `Runner` for a request; the plan with its reasons is published on the run's page."""
+    with watched(), _room_or_words(), open_session(request, to_write=True) as session:
+        run_page.publish_plan(messages.plan_markdown(session.plans))
+        if deployment.id:  # a terminal has shown the plan already
+            progress.say(messages.total(session.plans))
+        yield Runner(session, request)
+
+
+@contextmanager
+def _room_or_words() -> Iterator[None]:
+    """A disk that is full between the stages is told like one that is full in a stage."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise no_space("the run", home() / "artifacts", error) from error

@@ -1,0 +1,265 @@
+"""`finetune serve`: Prefect server, work pool with one slot, deployments and worker together.
+
+In the foreground, until Ctrl-C, SIGTERM or the end of its terminal. What it started it ends by its
+id: the running flow first, which writes a checkpoint and tells the server its state, then worker
+and server. A server that answers on the port already is used and left alone.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil  # type: ignore[import-untyped]  # ships no types
+
+from tasks.core.errors import PipelineError
+from tasks.core.system.home import REPOSITORY
+
+POOL = "local-gpu"
+HOST = "127.0.0.1"
+START_S = 180.0  # a first start makes the database
+CHECKPOINT_S = 90.0  # that a running flow gets to write one
+END_S = 15.0
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: its terminal was closed
+# what a child needs to see; a server or worker of its own is told by its command line
+SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+
+
+class _StopError(Exception):
+    """Ctrl-C, SIGTERM or SIGHUP came."""
+
+
+def serve(port: int) -> int:
+    """Start everything, wait for a stop, end everything.
+
+    Raises:
+        PipelineError: A part does not start.
+    """
+    url = f"http://{HOST}:{port}/api"
+    env = dict(os.environ) | SETTINGS | {"PREFECT_API_URL": url}
+    parts = Parts(env)
+    with _stoppable():
+        try:
+            if answers(url):
+                say(f"server    already at {url}; it is used and left alone")
+            else:
+                command = ("server", "start", "--host", HOST, "--port", str(port))
+                started = parts.start("server", *command)
+                _wait_for(url, started)
+            set_up(env, POOL)
+            say(f"pool      {POOL}, one run at a time\nflows     finetune/local-gpu, nightly")
+            parts.start("worker", "worker", "start", "--pool", POOL)
+            say(f"pages     http://{HOST}:{port}\n")
+            say(f"In another terminal:\n  export PREFECT_API_URL={url}")
+            say("  prefect deployment run finetune/local-gpu --watch\nCtrl-C ends all of it.")
+            parts.wait()
+        except _StopError:
+            say("stopping; a running flow writes a checkpoint first")
+        finally:
+            parts.end()
+    return 0
+
+
+def set_up(env: Mapping[str, str], pool: str) -> None:
+    """Pool, its limit, deployments: in the order that works; a pool that is there stays as it is.
+
+    Raises:
+        PipelineError: One of them fails.
+    """
+    if _run(env, "work-pool", "inspect", pool).returncode:
+        _call(env, "work-pool", "create", pool, "--type", "process")
+    set_limit(env, pool)
+    _call(env, "--no-prompt", "deploy", "--all")
+
+
+def set_limit(env: Mapping[str, str], pool: str) -> None:
+    """One run at a time.
+
+    Raises:
+        PipelineError: It can't be set.
+    """
+    _call(env, "work-pool", "set-concurrency-limit", pool, "1")
+
+
+class Parts:
+    """The processes that were started here, each in a session of its own.
+
+    A session of its own keeps a Ctrl-C in the terminal from reaching them all at once.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start `prefect COMMAND...`; it writes where this process writes."""
+        running = subprocess.Popen(
+            # in a terminal Prefect would ask which profile to use, and wait
+            [prefect_command(), "--no-prompt", *command],
+            env=self._env,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._running[name] = running
+        say(f"{name:<10}process {running.pid}")
+        return running
+
+    def wait(self) -> None:
+        """Until one of them ends.
+
+        Raises:
+            PipelineError: One of them ended by itself.
+        """
+        while True:
+            for name, running in self._running.items():
+                if (code := running.poll()) is not None:
+                    raise PipelineError(
+                        f"the {name} ended by itself with code {code}",
+                        "Its last lines above say why; then start again.",
+                    )
+            time.sleep(0.5)
+
+    def end(self) -> None:
+        """End the flow, the worker and the server, in this order, by their ids."""
+        if worker := self._running.pop("worker", None):
+            end_flows(worker.pid)
+            _end(worker)
+        for running in self._running.values():
+            _end(running)
+        self._running.clear()
+
+
+def end_flows(worker: int) -> None:
+    """Ask the flow runs below a worker to stop, and wait until they have.
+
+    Args:
+        worker: Process id.
+    """
+    try:
+        below = psutil.Process(worker).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    flows = [p for p in below if _is_flow(p)]
+    for process in flows:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    if flows:
+        say(f"waiting for {len(flows)} running flow to stop (at most {CHECKPOINT_S:.0f} s)")
+        psutil.wait_procs(flows, timeout=CHECKPOINT_S)
+
+
+def _is_flow(process: psutil.Process) -> bool:
+    """Whether a process runs a flow: the one that Prefect's engine is the program of."""
+    try:
+        return any("prefect" in a and "engine" in a for a in process.cmdline()[1:4])
+    except psutil.Error:
+        return False
+
+
+def _end(running: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and after a while SIGKILL, to a process and all below it."""
+    if running.poll() is not None:
+        return
+    try:
+        family = psutil.Process(running.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    running.terminate()
+    try:
+        running.wait(END_S)
+    except subprocess.TimeoutExpired:
+        running.kill()
+        running.wait()
+    for process in psutil.wait_procs(family, timeout=3)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turn the first of `STOPS` into `_StopError`; the ones after it are passed over."""
+    seen = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal seen
+        if not seen:
+            seen = True
+            raise _StopError
+
+    before = {n: signal.signal(n, stop) for n in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def answers(url: str) -> bool:
+    """Whether a Prefect server is healthy at an API address."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)  # it wants the password: a server it is
+    except OSError:
+        return False
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while not answers(url):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise PipelineError(
+                f"no Prefect server came up at {url} within {START_S:.0f} s",
+                "Its lines above say why; another program on the port is common: --port 4201.",
+            )
+        time.sleep(0.3)
+
+
+def _call(env: Mapping[str, str], *command: str) -> None:
+    """Run one prefect command to its end.
+
+    Raises:
+        PipelineError: It failed.
+    """
+    done = _run(env, *command)
+    if done.returncode:
+        last = " ".join((done.stdout + done.stderr).split())[-300:]
+        raise PipelineError(
+            f"prefect {' '.join(command)} failed: {last}", "`finetune doctor` says what is wrong."
+        )
+
+
+def _run(env: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [prefect_command(), *command],
+        env=env,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def prefect_command() -> str:
+    """The `prefect` beside this interpreter, else the one on the path."""
+    beside = Path(sys.executable).with_name("prefect")
+    return str(beside) if beside.exists() else shutil.which("prefect") or "prefect"
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, as long as it is there."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

@@ -1,0 +1,1 @@
+"""Operations on stored artifacts: promotion, garbage collection, accepting and adopting changes."""

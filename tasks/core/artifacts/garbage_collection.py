@@ -1,0 +1,181 @@
+"""Collecting garbage: what no kept run, pinned run or champion rests on.
+
+An artifact disappears by one rename, so that a kill half-way loses nothing.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.cache import manifest as manifests
+from tasks.core.cache import runs
+from tasks.core.cache.runs import RunRecord
+from tasks.core.cache.store import (
+    KEY_DIGITS,
+    LOCKS,
+    LOGS,
+    MEMORY,
+    TRASH,
+    WORK,
+    Store,
+    is_locked,
+)
+from tasks.core.rows import row_cache_folders
+from tasks.core.stage import CHAMPION
+
+Name = tuple[str, str]  # stage and folder of an artifact
+
+
+def artifacts(root: Path) -> Iterator[Path]:
+    """Folders of all artifacts below `root`, whole or not, by stage and key."""
+    folders = (p for p in root.glob("*") if p.is_dir() and not p.is_symlink())  # link: champion
+    for stage in sorted(p for p in folders if not p.name.startswith(".")):
+        yield from sorted(p for p in stage.iterdir() if p.is_dir() and len(p.name) == KEY_DIGITS)
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What a collection would remove.
+
+    Attributes:
+        folders: Artifacts that no kept run rests on.
+        unfinished: Work folders of dead runs that are not kept.
+        leftovers: Values of rows that no recent run used, what is written beside artifacts that
+            are gone, and what an interrupted collection left.
+        freed_bytes: Size on disk; files that a kept artifact shares are not counted.
+        remake_seconds: What making the artifacts again would cost, by their own manifests.
+    """
+
+    folders: tuple[Path, ...]
+    unfinished: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
+    freed_bytes: int
+    remake_seconds: float
+
+
+def find_garbage(store: Store, keep_last: int, keep_days: float, pinned: frozenset[str]) -> Garbage:
+    """Everything that may go.
+
+    Args:
+        store: What to look through.
+        keep_last: So many of the last runs that came to their end are kept, and those since, with
+            all they rest on and what is half done in them.
+        keep_days: And all runs of the last so many days.
+        pinned: Keys to keep in any case.
+    """
+    root = store.root
+    records = list(_kept_runs(root, keep_last, keep_days))
+    names = {(stage, key[:KEY_DIGITS]) for r in records for stage, key in r.keys.items()}
+    pinned_names = {key[:KEY_DIGITS] for key in pinned}
+    found = {(folder.parent.name, folder.name): folder for folder in artifacts(root)}
+    names |= {name for name in found if name[1] in pinned_names}
+    kept = names | _rested_on(store, found, names)
+    folders = [folder for name, folder in found.items() if name not in kept]
+    costs = (manifests.read(folder) for folder in folders)
+    alive = {record.making for record in records} | {"-".join(name) for name in kept}
+    unfinished = [
+        work
+        for work in sorted((root / WORK).glob("*"))
+        if work.name not in alive and not is_locked(store.lock(work.name))
+    ]
+    leftovers = [*(root / TRASH).glob("*"), *(root / runs.FOLDER).glob("*.tmp")]
+    for stage_shards in (root / row_cache_folders.ROOT).glob("*"):
+        leftovers.extend(row_cache_folders.old_folders(stage_shards, keep=1))
+    leftovers += _beside(root, alive)
+    leftovers += _forgotten(root, {name: folder for name, folder in found.items() if name in kept})
+    size = sum(_freed_bytes(p) for p in (*folders, *unfinished, *leftovers))
+    seconds = sum(manifest.seconds for manifest in costs if manifest)
+    return Garbage(tuple(folders), tuple(unfinished), tuple(leftovers), size, seconds)
+
+
+def _kept_runs(root: Path, keep_last: int, keep_days: float) -> Iterator[RunRecord]:
+    """The last runs, those of the last days, and the pinned ones.
+
+    Runs that did not come to their end are not counted: three that failed early would push the
+    last good one out.
+    """
+    always = {*runs.since(root, keep_days), *runs.pinned(root)}
+    ended = 0
+    for name in reversed(runs.ids(root)):
+        if ended < keep_last or name in always:
+            record = runs.load(root, name)
+            ended += record.ended
+            yield record
+
+
+def _beside(root: Path, alive: Set[str]) -> list[Path]:
+    """Logs, locks and Prefect's notes about artifacts that are neither kept nor being made."""
+    patterns = (f"{LOGS}/*-*.log", f"{LOCKS}/*-*", ".prefect/*-*.json")
+    return [
+        path
+        for pattern in patterns
+        for path in sorted(root.glob(pattern))
+        if _name_of(path.name) not in alive and not (path.parent.name == LOCKS and is_locked(path))
+    ]
+
+
+def _name_of(file: str) -> str:
+    """ "train-0123456789ab" of a file that is called after an artifact."""
+    stage, _, key = file.partition(".")[0].rpartition("-")
+    return f"{stage}-{key[:KEY_DIGITS]}"
+
+
+def _forgotten(root: Path, kept: Mapping[Name, Path]) -> list[Path]:
+    """Memories about outputs that no kept artifact holds."""
+    read = (manifests.read(folder) for folder in kept.values())
+    held = {digest[:KEY_DIGITS] for m in read if m for digest in m.outputs.values()}
+    files = sorted((root / MEMORY).glob("*/*"))
+    return [path for path in files if path.name[:KEY_DIGITS] not in held]
+
+
+def _rested_on(store: Store, found: Mapping[Name, Path], kept: Set[Name]) -> set[Name]:
+    """The artifacts that the kept ones were made from, and those that these were made from.
+
+    An input is known by its digest: where several artifacts hold it, one that is kept anyway will
+    do, else one of them is; it has to be whole.
+    """
+    read = {name: m for name, folder in found.items() if (m := manifests.read(folder))}
+    holders: dict[tuple[str, str, str], list[Name]] = {}
+    for name, manifest in read.items():
+        for output, digest in manifest.outputs.items():
+            holders.setdefault((manifest.stage, output, digest), []).append(name)
+    more: set[Name] = set()
+    waiting = [name for name in kept if name in read]
+    while waiting:
+        for label, digest in read[waiting.pop()].parts.get("inputs", {}).items():
+            stage, _, output = label.removeprefix(CHAMPION).partition(".")
+            candidates = holders.get((stage, output, digest), [])
+            if len(candidates) > 1:
+                whole = [n for n in candidates if store.find(stage, read[n].key).manifest]
+                candidates = whole or candidates
+            if candidates and not any(name in kept or name in more for name in candidates):
+                more.add(candidates[-1])
+                waiting.append(candidates[-1])
+    return more
+
+
+def collect(root: Path, garbage: Garbage) -> None:
+    """Remove garbage; each artifact disappears by one rename, so a kill leaves no half one."""
+    for path in garbage.folders:
+        discard(root, path)
+    for path in (*garbage.unfinished, *garbage.leftovers):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def discard(root: Path, folder: Path) -> None:
+    """Remove an artifact: gone at once, its files a moment later."""
+    trash = root / TRASH / f"{folder.parent.name}-{folder.name}-{os.getpid()}"
+    trash.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)  # a run that starts sweeps what is left of it
+
+
+def _freed_bytes(folder: Path) -> int:
+    paths = folder.rglob("*") if folder.is_dir() else [folder]
+    stats = (path.lstat() for path in paths if not path.is_dir())
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)

@@ -1,0 +1,95 @@
+"""The key of a stage: everything that can change its output, and nothing else.
+
+key = sha256(canonical JSON of {stage, schema, config slice, digests of inputs, of sources, of code,
+versions of env}).
+Code enters without the names of modules: moving one changes no key.
+Inputs enter by the digest of the output that is read, not by the key that made it: early cut-off.
+The unhashed parts are kept in the manifest, so that a difference can be named.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tasks.core.cache.code_digest import closure, code_digest
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.settings.config import Config, View
+from tasks.core.stage import Stage
+
+PYTHON = "python"
+
+Parts = dict[str, Any]
+
+
+def own_parts(
+    stage: Stage, config: Config, memo: Memo, digest_of: Callable[[Path], str] | None = None
+) -> Parts:
+    """The parts of a stage's key that don't depend on other stages: config, sources, code, env.
+
+    Args:
+        stage: Whose key it is.
+        config: All settings.
+        memo: Remembers digests of files.
+        digest_of: Digests the files of the sources; by default the memo does.
+
+    Raises:
+        PipelineError: from the stage's `sources`, when what the settings point to is not there.
+    """
+    view = View(config, stage.reads, stage.name)
+    sources = stage.load_sources()
+    return {
+        "stage": stage.name,
+        "schema": stage.schema,
+        "config": view.slice(),
+        "sources": dict(sorted(sources(view, digest_of or memo.digest).items())) if sources else {},
+        "code": closure(stage.run, memo),
+        "env": {name: version(name) for name in sorted({*stage.env, PYTHON})},
+    }
+
+
+def moved_since(stage: Stage, parts: Parts, memo: Memo) -> list[str]:
+    """Modules and packages of a stage that are not any more what they were when its key was made.
+
+    A long run imports the code of its later stages hours after their keys were made.
+    """
+    code = closure(stage.run, memo)
+    env = {name: version.__wrapped__(name) for name in parts["env"]}
+    return [
+        name
+        for now, then in ((code, parts["code"]), (env, parts["env"]))
+        for name in sorted(now.keys() | then.keys())
+        if now.get(name) != then.get(name)
+    ]
+
+
+def full_parts(own: Parts, inputs: Mapping[str, str]) -> Parts:
+    """Own parts and the digests of the inputs read."""
+    return {**own, "inputs": dict(sorted(inputs.items()))}
+
+
+def key_of(parts: Parts) -> str:
+    """sha256 of the parts, hex; of the code without the names of modules."""
+    hashed = {**parts, "code": code_digest(parts.get("code", {}))}
+    return hashlib.sha256(canonical(hashed).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@lru_cache
+def version(package: str) -> str:
+    """Installed version of a distribution, "absent" if there is none; of Python without the last
+    part, which changes no output."""
+    if package == PYTHON:
+        return ".".join(platform.python_version_tuple()[:2])
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

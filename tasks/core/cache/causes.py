@@ -1,0 +1,134 @@
+"""Why a stage runs: its key's parts beside those of the nearest artifact that it made before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.core.cache.cache_key import Parts
+from tasks.core.cache.code_digest import code_digest, content_digest
+from tasks.core.cache.manifest import Manifest
+
+KINDS = (
+    "never ran",
+    "config",
+    "code",
+    "data",
+    "env",
+    "missing",
+    "edited",
+    "unreadable",
+    "forced",
+    "schema",
+)
+DIGEST_DIGITS = 64
+SHOWN_NAMES = 3
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One reason.
+
+    Attributes:
+        kind: One of `KINDS`.
+        what: The setting, module, input, package or file.
+        old: Its value in the nearest earlier artifact, where that says something.
+        new: Its value now.
+        detail: For code the changed functions; for data which files or how many rows.
+    """
+
+    kind: str
+    what: str
+    old: Any = None
+    new: Any = None
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The form in `finetune plan --json`."""
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "old": self.old,
+            "new": self.new,
+            "detail": self.detail,
+        }
+
+    def __str__(self) -> str:
+        if self.kind in ("never ran", "forced"):
+            return self.kind
+        if self.kind == "code":
+            return f"code {self.what} ({_first(self.detail.split(', '))})"
+        if self.detail:
+            return f"{self.kind} {self.what} ({self.detail})"
+        known = [value for value in (self.old, self.new) if value is not None]
+        if not known or all(map(_is_digest, known)):  # digests say nothing to a reader
+            return f"{self.kind} {self.what}"
+        return f"{self.kind} {self.what} {_shown(self.old)} -> {_shown(self.new)}"
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == DIGEST_DIGITS
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _first(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
+
+
+def nearest(parts: Parts, manifests: Sequence[Manifest]) -> Manifest | None:
+    """The artifact whose key differs in the fewest parts; of equals, the first."""
+    return min(manifests, key=lambda m: len(difference(parts, m)), default=None)
+
+
+def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
+    """What changed since an earlier artifact; parts that `parts` does not hold are not compared."""
+    if manifest is None:
+        return (Cause("never ran", str(parts["stage"])),)
+    old = manifest.parts
+    causes: list[Cause] = []
+    if old.get("schema") != parts["schema"]:
+        causes.append(Cause("schema", parts["stage"], old.get("schema"), parts["schema"]))
+    causes += _changed("config", old.get("config", {}), parts["config"])
+    causes += _changed_code(old.get("code", {}), parts["code"])
+    causes += _changed("data", old.get("sources", {}), parts["sources"])
+    if "inputs" in parts:
+        causes += _changed("data", old.get("inputs", {}), parts["inputs"])
+    causes += _changed("env", old.get("env", {}), parts["env"])
+    return tuple(causes)
+
+
+def is_opinion(causes: Sequence[Cause]) -> bool:
+    """Whether nothing but code and packages changed, which a person may know to be harmless."""
+    return bool(causes) and {cause.kind for cause in causes} <= {"code", "env"}
+
+
+def _changed(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Cause]:
+    names = sorted(old.keys() | new.keys())
+    return [Cause(kind, n, old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)]
+
+
+def _changed_code(
+    old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]
+) -> list[Cause]:
+    """Changed modules, each with the definitions that changed in it.
+
+    A module with the same content under another name was moved, which changes nothing.
+    """
+    if code_digest(old) == code_digest(new):
+        return []
+    unmoved = {content_digest(d) for d in old.values()} & {content_digest(d) for d in new.values()}
+    edited: list[Cause] = []
+    redirected: list[Cause] = []
+    for module in sorted(old.keys() | new.keys()):
+        before, after = old.get(module, {}), new.get(module, {})
+        names = [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
+        if not names:
+            continue
+        cause = Cause("code", f"{module.replace('.', '/')}.py", detail=", ".join(names))
+        moved = {content_digest(d) for d in (before, after) if d} <= unmoved
+        (redirected if moved else edited).append(cause)
+    return edited or redirected

@@ -1,0 +1,301 @@
+"""Runs one stage and publishes its outputs.
+
+Order of events, so that a kill at any moment loses no finished work and leaves nothing half: lock
+the key, look again (another process may have made it meanwhile), import the code and see that it is
+still that of the key, run in a work folder, check that the sources did not change under the run,
+write the manifest, rename.
+"""
+
+import dataclasses
+import logging
+import platform
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tasks.core import progress
+from tasks.core.cache import manifest as manifests
+from tasks.core.cache import warm_start
+from tasks.core.cache.cache_key import (
+    Parts,
+    key_of,
+    moved_since,
+    version,
+)
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import StagePlan
+from tasks.core.cache.source_changes import Recorder
+from tasks.core.cache.store import KEY_DIGITS, LOGS, Store
+from tasks.core.errors import PipelineError, StageError, StopError
+from tasks.core.progress import Sink, say
+from tasks.core.rows import row_cache_folders
+from tasks.core.settings.config import Config, View
+from tasks.core.stage import (
+    Run,
+    RunBatches,
+    Stage,
+    Summary,
+    Work,
+)
+from tasks.core.system.disk_space import is_full, no_space
+from tasks.core.system.gpu_lock import gpu_turn, time_limit
+from tasks.core.system.home import REPOSITORY
+from tasks.core.system.parallel import ordered_map
+from tasks.core.system.quiet_hours import quiet_now
+
+LOG = "log.txt"  # of the stage, in its artifact
+VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "prefect", "pyarrow")
+
+
+def execute(
+    plan: StagePlan,
+    config: Config,
+    store: Store,
+    made: Mapping[str, Manifest],
+    flow_run: str = "",
+    run_batches: RunBatches = ordered_map,
+) -> Manifest:
+    """Run the stage of `plan` unless its artifact is there by now, and return the artifact's
+    manifest.
+
+    Args:
+        plan: A verdict with a key (all inputs are known).
+        config: All settings; the stage sees only what it declares.
+        store: Where the artifact goes.
+        made: Manifests of the stages before it.
+        flow_run: Id of the Prefect flow run, for the manifest.
+        run_batches: How a data stage runs its batches.
+
+    Raises:
+        PipelineError: What the user can mend, from the stage itself.
+        StageError: Any other failure of the stage, with the path of its log.
+    """
+    stage, key = plan.stage, plan.key
+    if key is None:
+        raise ValueError(f"stage {stage.name} has no key yet: its inputs are not made")
+    forced = any(cause.kind == "forced" for cause in plan.causes)
+
+    def waiting() -> None:
+        say(f"{stage.name}: another run is making this artifact; waiting for it")
+
+    with store.working(stage.name, key, waiting) as work:
+        found = store.find(stage.name, key).manifest
+        if found and not forced:
+            shutil.rmtree(work.out.parent, ignore_errors=True)  # made for nothing
+            return found
+        manifest = store.finished(work)
+        if manifest is None:
+            log = store.root / LOGS / f"{stage.name}-{key[:KEY_DIGITS]}.log"
+            view = View(config, stage.reads, stage.name)
+            with _logged(log, stage.name) as note:
+                given = _with_means(work, plan, store, run_batches)
+                function = _loaded(stage, plan.parts, store.memo)
+                run = partial(function, view, _inputs(plan, store, made), given)
+                summary, seconds = _in_turn(run, stage, config)
+                note(f"done in {seconds:.1f} s: {summary.line}")
+                _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
+                shutil.copyfile(log, work.out / LOG)
+                manifest = _describe(plan, key, summary, work, seconds, flow_run)
+                manifest.write(work.out)
+            log.unlink()
+        store.publish(manifest, work)
+        return manifest
+
+
+def _loaded(stage: Stage, parts: Parts, memo: Memo) -> Run:
+    """The stage's `run`, all its code imported: what is edited from now on changes nothing.
+
+    Raises:
+        PipelineError: It was edited since the key was made, which would be a lie.
+    """
+    run = stage.load_run()
+    for module in parts["code"]:
+        with suppress(ImportError):  # of what is not installed here, such as triton
+            import_module(module)
+    if moved := moved_since(stage, parts, memo):
+        raise PipelineError(
+            f"stage {stage.name}: {', '.join(moved)} changed since this run began; nothing stored",
+            "Run again: finished stages are kept.",
+        )
+    return run
+
+
+def _with_means(work: Work, plan: StagePlan, store: Store, run_batches: RunBatches) -> Work:
+    """Add how batches are run, and the place for values of single rows. What these hang on besides
+    code, the stage tells itself, as the arguments of its functions."""
+    code = key_of({name: plan.parts.get(name) for name in ("stage", "schema", "code", "env")})
+    place = store.root / row_cache_folders.ROOT / plan.stage.name
+    return dataclasses.replace(work, shards=place, code=code, run_batches=run_batches)
+
+
+def _describe(
+    plan: StagePlan, key: str, summary: Summary, work: Work, seconds: float, flow_run: str
+) -> Manifest:
+    """The manifest of what a stage has just written."""
+    stage = plan.stage
+    files = manifests.describe_files(work.out)
+    outputs = manifests.output_digests(stage.outputs, files)
+    if absent := [name for name in stage.outputs if name not in outputs]:
+        raise RuntimeError(f"stage {stage.name} declares outputs that it did not write: {absent}")
+    return Manifest(
+        stage=stage.name,
+        key=key,
+        parts=plan.parts,
+        outputs=outputs,
+        files=files,
+        summary=_summary_dict(summary),
+        seconds=round(seconds, 3),
+        made=_circumstances(flow_run),
+    )
+
+
+def _inputs(plan: StagePlan, store: Store, made: Mapping[str, Manifest]) -> dict[str, Path]:
+    """Paths of what the stage reads, starts from or shows; an absent extra is left out."""
+    stage = plan.stage
+    paths = warm_start.paths(plan.parts, store)
+    for name in (*stage.inputs, *stage.shows):
+        upstream, _, entry = name.partition(".")
+        path = store.entry(made[upstream], entry) if upstream in made else None
+        if path is not None:
+            paths[name] = path
+        elif name in stage.inputs:
+            raise ValueError(f"stage {stage.name} needs {name}, which was not made")
+    return paths
+
+
+def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Path) -> None:
+    """Refuse to publish what was read from changing sources: its key would be a lie. Lists their
+    files in `out`."""
+    sources = stage.load_sources()
+    if sources is None:
+        return
+    recorder = Recorder(Memo(None).digest)
+    now = sources(view, recorder)
+    if changed := sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n)):
+        raise PipelineError(
+            f"stage {stage.name}: {', '.join(changed)} changed while being read; nothing stored",
+            "Run again when nobody writes to it.",
+        )
+    recorder.write(out)
+
+
+def _in_turn(run: Callable[[], Summary], stage: Stage, config: Config) -> tuple[Summary, float]:
+    """Run a stage when it is its turn; again if it paused for quiet hours.
+
+    Returns: What it told, and the seconds that it ran, waiting apart.
+    """
+    hardware, seconds = config.hardware, 0.0
+    while True:
+        turn = gpu_turn(hardware) if stage.gpu else nullcontext()
+        with turn, time_limit(stage.name, hardware.stage_minutes):
+            start = time.perf_counter()
+            try:
+                summary = run()
+                return summary, seconds + time.perf_counter() - start
+            except StopError:
+                if quiet_now(hardware.quiet_hours) is None:
+                    raise
+                seconds += time.perf_counter() - start
+
+
+class _Log:
+    """What a stage says, also written to its log.
+
+    Args:
+        handler: Of the log.
+        watcher: Who is told besides.
+    """
+
+    def __init__(self, handler: logging.Handler, watcher: Sink | None) -> None:
+        self._watcher = watcher
+        self._logger = logging.Logger("said")  # of its own, so that nothing else prints it
+        self._logger.addHandler(handler)
+
+    def note(self, text: str) -> None:
+        self._logger.info(text)
+
+    def update(self, label: str, done: float, total: float | None, note: str) -> None:
+        if self._watcher is not None:
+            self._watcher.update(label, done, total, note)
+
+    def message(self, text: str) -> None:
+        self.note(text)
+        if self._watcher is not None:
+            self._watcher.message(text)
+
+
+@contextmanager
+def _logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
+    """Write what is said and logged while a stage runs to its log; turn a failure into a
+    `StageError`.
+
+    Yields: Writes a line to the log alone.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        told = _Log(handler, progress.watcher())
+        with progress.sink(told):
+            yield told.note
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_full(error):
+            raise no_space(f"stage {stage}", log.parent, error) from error
+        logging.getLogger(stage).error("stage failed", exc_info=error)
+        raise StageError(stage, error, log) from error
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _summary_dict(summary: Summary) -> dict[str, Any]:
+    plain = dataclasses.asdict(summary)
+    return {**plain, "counts": dict(summary.counts), "metrics": dict(summary.metrics)}
+
+
+def _circumstances(flow_run: str) -> dict[str, Any]:
+    """When, where and with what an artifact was made."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in VERSIONS},
+        "commit": _commit(),
+        "flow_run": flow_run,
+        "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+    }
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str:
+    """The repository's commit, with "+" if its files differ from it; "" outside a repository."""
+    command = [
+        "git",
+        "-C",
+        str(REPOSITORY),
+        "describe",
+        "--always",
+        "--dirty=+",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

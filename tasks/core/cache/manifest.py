@@ -1,0 +1,208 @@
+"""What stands beside every artifact: its key with the unhashed parts, its files, what was counted
+and what it cost.
+
+`manifest.json` is written last; a folder without a whole one does not exist for the store.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.core.cache.cache_key import Parts, canonical, key_of
+from tasks.core.cache.digest_cache import Memo, sha256
+
+NAME = "manifest.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of an artifact, as it was published."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An artifact's own account of itself.
+
+    Attributes:
+        parts: The unhashed parts of the key.
+        outputs: Digest of each declared output; downstream keys rest on these.
+        files: Relative POSIX path -> file.
+        summary: The stage's `Summary` as a dict.
+        seconds: Wall time of the stage's run.
+        made: When, with what and by whom: created (ISO 8601, UTC), versions, commit, flow run,
+            peak_rss_gib.
+    """
+
+    stage: str
+    key: str
+    parts: Parts
+    outputs: Mapping[str, str]
+    files: Mapping[str, File]
+    summary: Mapping[str, Any]
+    seconds: float
+    made: Mapping[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+    @classmethod
+    def from_plain(cls, raw: Mapping[str, Any]) -> "Manifest":
+        """A manifest from the plain dict that it was written as."""
+        files = {name: File(**entry) for name, entry in raw["files"].items()}
+        return cls(**{**raw, "files": files})
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json into `folder`, whole or not at all, and flush it to the disk."""
+        temporary = folder / f".{NAME}"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(self), file, indent=1, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(folder / NAME)
+        sync_folder(folder)
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of an artifact folder; None if it is absent, torn or of a newer version."""
+    try:
+        raw = json.loads((folder / NAME).read_bytes())
+        if raw["version"] > VERSION or not _is_shaped(raw):
+            return None
+        return Manifest.from_plain(raw)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _is_shaped(raw: Mapping[str, Any]) -> bool:
+    """Whether the groups of a manifest are groups: somebody may have edited it."""
+    parts = raw["parts"]
+    groups = [raw["outputs"], raw["summary"], raw["made"], parts, *parts.get("code", {}).values()]
+    groups += [parts.get(name, {}) for name in ("config", "code", "sources", "inputs", "env")]
+    return all(isinstance(group, dict) for group in groups)
+
+
+def why_unreadable(folder: Path) -> str:
+    """Why a folder's manifest can't be taken at its word, in words."""
+    try:
+        raw = json.loads((folder / NAME).read_bytes())
+        version = raw["version"]
+    except FileNotFoundError:
+        return f"{NAME} is not there"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{NAME} is torn"
+    if version > VERSION:
+        return f"{NAME} has version {version}, this program reads up to {VERSION}"
+    return f"{NAME} is of another key, or was edited"
+
+
+def is_true(manifest: Manifest, folder: Path) -> bool:
+    """Whether a manifest belongs to its folder and agrees with itself: the key is that of its
+    parts, the outputs are those of its files."""
+    digests = output_digests(tuple(manifest.outputs), manifest.files)
+    return (
+        folder.name == manifest.key[: len(folder.name)]
+        and folder.parent.name == manifest.stage
+        and manifest.key == key_of(manifest.parts)
+        and manifest.outputs == digests
+    )
+
+
+def describe_files(folder: Path) -> dict[str, File]:
+    """Every file below `folder`, hashed and flushed to the disk; manifest.json itself left out."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name in (NAME, f".{NAME}"):
+            continue
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+        stat = path.stat()
+        files[name] = File(stat.st_size, stat.st_mtime_ns, sha256(path))
+    return files
+
+
+def output_digests(names: tuple[str, ...], files: Mapping[str, File]) -> dict[str, str]:
+    """Digest of each named output: the paths and contents of the files that belong to it.
+
+    A file belongs to the output that its top entry is called after: `kept.parquet` and
+    `kept/part-0.parquet` both to `kept`.
+    """
+    digests = {}
+    for name in names:
+        content = {path: file.sha256 for path, file in files.items() if entry_name(path) == name}
+        if content:
+            digests[name] = hashlib.sha256(canonical(content).encode()).hexdigest()
+    return digests
+
+
+def digest_of(entry: Path) -> str:
+    """Digest of an output by its path in its artifact, as the manifest there has it; of a file or
+    folder that lies in no artifact, of its content."""
+    manifest = read(entry.parent)
+    if manifest is not None and (known := manifest.outputs.get(entry_name(entry.name))):
+        return known
+    files = sorted(p for p in entry.rglob("*") if p.is_file()) if entry.is_dir() else [entry]
+    content = {p.relative_to(entry.parent).as_posix(): sha256(p) for p in files}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def entry_name(relative: str) -> str:
+    """Name of the top entry that a relative path belongs to, without suffix."""
+    return relative.partition("/")[0].partition(".")[0]
+
+
+def damage(
+    folder: Path, manifest: Manifest, memo: Memo, deep: bool = False
+) -> tuple[str, str] | None:
+    """What is wrong with an artifact's files, as ("missing" | "edited", file name); None if it is
+    whole.
+
+    Size and modification time are looked at; a file whose time moved is hashed and, if its content
+    is the same, was only touched. A file that came to an output is an edit, too. `deep` hashes
+    every file.
+    """
+    for name, file in manifest.files.items():
+        path = folder / name
+        try:
+            stat = path.stat()
+        except OSError:
+            return "missing", name
+        if stat.st_size != file.size:
+            return "edited", name
+        if deep:
+            if sha256(path) != file.sha256:
+                return "edited", name
+        elif stat.st_mtime_ns != file.mtime_ns and memo.digest(path) != file.sha256:
+            return "edited", name
+    came = _came(folder, manifest)
+    return ("edited", came) if came else None
+
+
+def _came(folder: Path, manifest: Manifest) -> str | None:
+    """A file that lies in an output's folder and is not the manifest's; hidden ones don't count."""
+    tops = {name.partition("/")[0] for name in manifest.files if "/" in name}
+    for top in sorted(top for top in tops if entry_name(top) in manifest.outputs):
+        for place, folders, names in os.walk(folder / top):
+            folders.sort()
+            for name in sorted(names):
+                relative = f"{place}/{name}"[len(f"{folder}/") :]
+                if relative not in manifest.files and not name.startswith("."):
+                    return relative
+    return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

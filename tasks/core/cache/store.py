@@ -1,0 +1,230 @@
+"""The artifacts on disk: artifacts/<stage>/<first 12 digits of the key>/, each published by one
+rename.
+
+Anything below artifacts/ may be deleted at any time; the plan notices and only what is missing runs
+again.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from tasks.core.cache import manifest as manifests
+from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.manifest import Manifest
+from tasks.core.errors import PipelineError
+from tasks.core.progress import say
+from tasks.core.stage import Work
+
+KEY_DIGITS = 12
+MEMORY = ".memory"
+TRASH = ".trash"
+LOCKS, WHOLE = ".locks", "store"  # where locks lie; the one of the whole store
+LOGS, WORK = ".logs", ".work"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in the store under a key.
+
+    Attributes:
+        manifest: The artifact's manifest, if the artifact is whole.
+        problem: ("missing" | "edited" | "unreadable", what), if there is a folder but it can't be
+            used.
+    """
+
+    manifest: Manifest | None
+    problem: tuple[str, str] | None = None
+
+
+class Store:
+    """Looks artifacts up, publishes them, and locks the work on them.
+
+    Attributes:
+        root: The artifacts folder; made when something is first written.
+        memo: Remembers the digests of files that were only touched.
+    """
+
+    def __init__(self, root: Path, memo: Memo) -> None:
+        self.root = root
+        self.memo = memo
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Where the artifact of a key lies, whether or not it is there."""
+        return self.root / stage / key[:KEY_DIGITS]
+
+    def lock(self, name: str) -> Path:
+        """The file that is locked by whoever works in the work folder of this name."""
+        return self.root / LOCKS / name
+
+    def find(self, stage: str, key: str, deep: bool = False) -> Found:
+        """Look an artifact up and check its files; `deep` hashes each."""
+        folder = self.folder(stage, key)
+        if not folder.is_dir():
+            return Found(None)
+        manifest = manifests.read(folder)
+        if manifest is None or manifest.key != key or not manifests.is_true(manifest, folder):
+            return Found(None, ("unreadable", manifests.why_unreadable(folder)))
+        problem = manifests.damage(folder, manifest, self.memo, deep)
+        return Found(None, problem) if problem else Found(manifest)
+
+    def recent(self, stage: str, limit: int = 20) -> list[Manifest]:
+        """Manifests of a stage, the last published first; their files are not checked."""
+        return list(islice(self._newest_first(stage), limit))
+
+    def with_output(self, stage: str, output: str, digest: str) -> Manifest | None:
+        """The last artifact of a stage whose output has this digest; its files are not checked."""
+        found = (m for m in self._newest_first(stage) if m.outputs.get(output) == digest)
+        return next(found, None)
+
+    def _newest_first(self, stage: str) -> Iterator[Manifest]:
+        try:
+            folders = [e for e in os.scandir(self.root / stage) if len(e.name) == KEY_DIGITS]
+        except OSError:
+            return
+        folders.sort(key=lambda e: e.stat().st_mtime_ns, reverse=True)
+        for entry in folders:
+            if manifest := manifests.read(Path(entry.path)):
+                yield manifest
+
+    def entry(self, manifest: Manifest, name: str) -> Path | None:
+        """Path of the output or extra called `name` in an artifact; None if it has none."""
+        tops = {
+            path.partition("/")[0] for path in manifest.files if manifests.entry_name(path) == name
+        }
+        return self.folder(manifest.stage, manifest.key) / min(tops) if tops else None
+
+    @contextmanager
+    def working(self, stage: str, key: str, waiting: Callable[[], None]) -> Iterator[Work]:
+        """Hold the key's lock and hand out its work folder.
+
+        `scratch` is what an interrupted run of the same key left; `out` is empty unless that run
+        had finished it (see `finished`). `waiting` is called once if another process holds the
+        lock.
+        """
+        base = self.root / WORK / f"{stage}-{key[:KEY_DIGITS]}"
+        self._check_writable()
+        with locked(self.lock(f"{stage}-{key[:KEY_DIGITS]}"), waiting):
+            work = Work(base / "out", base / "scratch", memory=self.root / MEMORY / stage)
+            if manifests.read(work.out) is None:
+                shutil.rmtree(work.out, ignore_errors=True)
+            work.out.mkdir(parents=True, exist_ok=True)
+            work.scratch.mkdir(parents=True, exist_ok=True)
+            yield work
+
+    def _check_writable(self) -> None:
+        try:
+            (self.root / LOCKS).mkdir(parents=True, exist_ok=True)
+            os.utime(self.root / LOCKS)
+        except OSError as error:
+            raise PipelineError(
+                f"the artifacts folder {self.root} can't be written: {error.strerror}",
+                "Make it writable, or set FINETUNE_HOME to a folder that is.",
+            ) from error
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Held by every run, so that nothing it rests on is collected meanwhile."""
+        self._check_writable()
+        say_waiting = partial(say, "artifacts are being collected; waiting for that to end")
+        with locked(self.root / LOCKS / WHOLE, say_waiting, shared=True):
+            yield
+
+    @contextmanager
+    def alone(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Held by whoever collects: no run is in progress."""
+        self._check_writable()
+        with locked(self.root / LOCKS / WHOLE, waiting):
+            yield
+
+    def sweep(self) -> None:
+        """Tidy up after the dead: publish work that was whole, remove what holds no checkpoint and
+        what was being thrown away."""
+        for discarded in (self.root / TRASH).glob("*"):
+            shutil.rmtree(discarded, ignore_errors=True)
+        for folder in (self.root / WORK).glob("*"):
+            lock = self.lock(folder.name)
+            if is_locked(lock):
+                continue
+            with locked(lock):
+                work = Work(folder / "out", folder / "scratch")
+                manifest = self.finished(work)
+                if manifest and not manifests.damage(work.out, manifest, self.memo):
+                    self.publish(manifest, work)
+                elif not any(work.scratch.glob("*")):
+                    shutil.rmtree(folder, ignore_errors=True)
+        for log in (self.root / LOGS).glob("*.log"):
+            stage, _, key = log.stem.rpartition("-")
+            if self.folder(stage, key).is_dir() and not is_locked(self.lock(log.stem)):
+                log.unlink(missing_ok=True)  # a copy of it lies in the artifact
+
+    def finished(self, work: Work) -> Manifest | None:
+        """The manifest of a run that was killed between its last write and the rename."""
+        return manifests.read(work.out)
+
+    def publish(self, manifest: Manifest, work: Work) -> None:
+        """Move finished work to its place; the caller holds the key's lock.
+
+        An artifact that is already there is replaced; one that was edited by hand is kept beside
+        it, so that nobody's edit is lost.
+        """
+        if manifests.read(work.out) is None:
+            manifest.write(work.out)
+        target = self.folder(manifest.stage, manifest.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replaced = work.out.parent / "replaced"
+        if target.exists():
+            problem = self.find(manifest.stage, manifest.key).problem
+            keep = problem is not None and problem[0] in ("edited", "unreadable")
+            target.rename(_free_name(target if keep else replaced))
+        work.out.rename(target)
+        manifests.sync_folder(target.parent)
+        shutil.rmtree(work.out.parent, ignore_errors=True)
+
+
+def _free_name(path: Path) -> Path:
+    """`path` with ".edited-N" or ".N" behind it, the first that is free."""
+    n = 1
+    while (candidate := path.with_name(f"{path.name}.edited-{n}")).exists():
+        n += 1
+    return candidate
+
+
+@contextmanager
+def locked(
+    path: Path, waiting: Callable[[], None] = lambda: None, shared: bool = False
+) -> Iterator[None]:
+    """Hold a `flock` on `path`; the kernel frees it however the process dies.
+
+    Args:
+        path: The lock file; made if it is not there.
+        waiting: Called once if another process holds the lock.
+        shared: Together with other shared holders, but with no exclusive one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, kind)
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock at `path`."""
+    try:
+        with path.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

@@ -1,0 +1,101 @@
+"""Going on from the champion: outputs of its artifacts that a stage starts from.
+
+A stage declares them in `goes_on`; they are read where its setting `<stage>.start` asks for the
+champion, and their digests enter the key. A champion is not trained on from itself: as long as
+nothing has changed since it was made, its own start stays in the key, so that the stage is a hit.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.core.artifacts import champion as champions
+from tasks.core.artifacts.champion import Entry
+from tasks.core.cache.cache_key import Parts, canonical
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.store import Store
+from tasks.core.errors import PipelineError
+from tasks.core.stage import CHAMPION, Stage
+
+FIELD = "start"
+
+
+def started(stage: Stage, parts: Parts, store: Store) -> Parts:
+    """The parts of a stage's key with what it starts from.
+
+    Where there is no champion, or one on another base, the stage starts anew and the parts stay.
+
+    Raises:
+        PipelineError: An artifact of the champion that is to be read is not whole.
+    """
+    start = parts["config"].get(f"{stage.name}.{FIELD}", {})
+    if not stage.goes_on or start.get("adapter") != "champion":
+        return parts
+    standing = champions.standing(champions.history(store.root))
+    if not standing:
+        return parts
+    champion = standing[-1]
+    own = _artifact(store, champion, stage.name)
+    if _bare(own.parts, stage.name) == _bare(parts, stage.name):
+        return own.parts
+    if any(own.parts["inputs"].get(n) != parts["inputs"][n] for n in _fixed(stage)):
+        return parts
+    digests = dict(parts["inputs"])
+    for name in stage.goes_on:
+        upstream, _, output = name.partition(".")
+        digests[CHAMPION + name] = _artifact(store, champion, upstream).outputs[output]
+    return {**parts, "inputs": dict(sorted(digests.items()))}
+
+
+def paths(parts: Mapping[str, Any], store: Store) -> dict[str, Path]:
+    """Where the outputs lie that a stage goes on from, by the name that they have in its key.
+
+    They are found by their digests: the champion may be another one by now.
+
+    Raises:
+        PipelineError: One of them is gone.
+    """
+    found = {}
+    for name, digest in parts.get("inputs", {}).items():
+        if not name.startswith(CHAMPION):
+            continue
+        stage, _, output = name.removeprefix(CHAMPION).partition(".")
+        made = (m for m in store.recent(stage, limit=10_000) if m.outputs.get(output) == digest)
+        whole = next((m for m in made if store.find(stage, m.key).manifest), None)
+        path = store.entry(whole, output) if whole else None
+        if path is None:
+            raise PipelineError(
+                f"{name} ({digest[:12]}), which the training went on from, is gone",
+                "Start from the base: --set train.start.adapter=base.",
+            )
+        found[name] = path
+    return found
+
+
+def _artifact(store: Store, champion: Entry, stage: str) -> Manifest:
+    key = champion.chain.get(stage, "")
+    manifest = store.find(stage, key).manifest if key else None
+    if manifest is None:
+        made = " ".join(
+            [f"--profile {champion.profile}", *(f"--set {o}" for o in champion.overrides)]
+        )
+        raise PipelineError(
+            f"training is to go on from the champion {champion.name}, and its artifact of stage "
+            f"{stage} is not whole",
+            f"Make it again (finetune run {made}), or start from the base: "
+            "--set train.start.adapter=base.",
+        )
+    return manifest
+
+
+def _bare(parts: Parts, stage: str) -> str:
+    """What a key consists of but for the start."""
+    inputs = {n: d for n, d in parts["inputs"].items() if not n.startswith(CHAMPION)}
+    config = {n: v for n, v in parts["config"].items() if n != f"{stage}.{FIELD}"}
+    return canonical({**parts, "inputs": inputs, "config": config})
+
+
+def _fixed(stage: Stage) -> list[str]:
+    """Inputs that must be the champion's own: those of stages that it does not go on from."""
+    moving = {name.partition(".")[0] for name in stage.goes_on}
+    return [name for name in stage.inputs if name.partition(".")[0] not in moving]

@@ -1,0 +1,1 @@
+"""Models: loading, packed samples, attention, loss, and the memory that training needs."""

@@ -1,0 +1,165 @@
+"""What training was measured to need on this machine's GPU, remembered for plans and later runs.
+
+In: what decides memory and speed (GPU, driver, PyTorch, the base model's shape, settings of the
+adapter). Out: a probe by the training stage, or None. A small JSON file beside the artifacts, read
+without PyTorch. A probe tells what is needed, not what is free: how many layers keep activations
+follows from the memory that is free when a run starts.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.core.cache.cache_key import canonical, version
+from tasks.core.settings.train import TrainSettings
+from tasks.core.system.home import home
+
+TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and what varies
+TOKENS_STEP = 256  # probes are made and looked up for multiples of this
+_SETTINGS = (
+    "lora_rank",
+    "target_modules",
+    "last_layers",
+    "extra_modules",
+    "use_dora",
+    "quantization",
+    "dtype",
+    "optimizer",
+    "fast_path",
+    "offload_activations",
+)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first GPU that this process may use, as its driver tells.
+
+    Attributes:
+        total_gib: All of its memory.
+    """
+
+    name: str
+    driver: str
+    total_gib: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured; all memory is what PyTorch reserves.
+
+    Attributes:
+        window_tokens: What windows were cut to, between samples.
+        step_path: fast or plain.
+        layers: Most layers that could keep their activations.
+        load_gib: While the base model was loaded.
+        base_gib: In a step, with no layer kept.
+        layer_gib: For each layer kept.
+        kept_layers: In the step that was timed.
+        tokens_per_s: Real tokens of that step.
+    """
+
+    window_tokens: int
+    step_path: str
+    layers: int
+    load_gib: float
+    base_gib: float
+    layer_gib: float
+    kept_layers: int
+    tokens_per_s: float
+
+    def kept_within(self, limit_gib: float) -> int:
+        """How many layers should keep their activations with so much memory."""
+        if self.layer_gib <= 0:
+            return 0
+        room = TARGET_SHARE * limit_gib - self.base_gib
+        return max(0, min(self.layers, int(room / self.layer_gib)))
+
+    def reserved_gib(self, kept_layers: int) -> float:
+        """What a run that keeps so many layers reserves at most."""
+        return max(self.load_gib, self.base_gib + kept_layers * self.layer_gib)
+
+
+def find_gpu() -> Gpu | None:
+    """Name, driver and memory of the first GPU; None where there is none."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    wanted = "name,driver_version,memory.total"
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
+    try:
+        done = subprocess.run(
+            [command, f"--query-gpu={wanted}", "--format=csv,noheader,nounits", "-i", first],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        name, driver, total = (part.strip() for part in done.stdout.splitlines()[0].split(","))
+        return Gpu(name, driver, float(total) / 1024)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
+    """Everything that decides what a probe measures, but the length of the window."""
+    config = (weights / "config.json").read_bytes()
+    return {
+        "gpu": gpu.name,
+        "driver": gpu.driver,
+        "torch": version("torch"),
+        "model": hashlib.sha256(config).hexdigest(),
+        **{name: getattr(settings, name) for name in _SETTINGS},
+    }
+
+
+def read(about: Mapping[str, Any], tokens: int) -> Probe | None:
+    """The probe of a window of about so many tokens."""
+    return read_all(about).get(rounded(tokens))
+
+
+def read_all(about: Mapping[str, Any]) -> dict[int, Probe]:
+    """All probes that fit, by the tokens of the longest window, rounded up."""
+    known = _load().get(_key(about), {}).get("probes", {})
+    try:
+        return {int(tokens): Probe(**values) for tokens, values in known.items()}
+    except TypeError:  # written by a version that measured other things
+        return {}
+
+
+def remember(about: Mapping[str, Any], tokens: int, probe: Probe) -> None:
+    """Keep a probe, in the place of an earlier one of the same window."""
+    known = _load()
+    entry = known.setdefault(_key(about), {"about": dict(about), "probes": {}})
+    entry["probes"][str(rounded(tokens))] = asdict(probe)
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def rounded(tokens: int) -> int:
+    """Windows of about the same length share a probe."""
+    return -(-tokens // TOKENS_STEP) * TOKENS_STEP
+
+
+def _path() -> Path:
+    return home() / "artifacts" / ".probes.json"
+
+
+def _load() -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads(_path().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+def _key(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(dict(about)).encode()).hexdigest()[:16]

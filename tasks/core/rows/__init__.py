@@ -1,0 +1,1 @@
+"""Tables of rows: schemas, Parquet files, and values of single rows cached across runs."""

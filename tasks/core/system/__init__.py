@@ -1,0 +1,1 @@
+"""The machine: paths, locks, disk space, processes, retries."""

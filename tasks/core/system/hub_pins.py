@@ -1,0 +1,81 @@
+"""Commits of models and data sets on the hub, pinned at first use: data/pins.json, like a lock file
+of dependencies.
+
+A revision in a profile comes first. Without one, the hub is asked once for the commit of the main
+branch, and every later run uses that commit until the line in the file is removed. Standard
+library only: `plan` runs this.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Literal
+
+from tasks.core.errors import PipelineError
+from tasks.core.system.home import home
+
+ENDPOINT = "https://huggingface.co"
+TIMEOUT_S = 10
+COMMIT_DIGITS = 40
+Kind = Literal["models", "datasets"]
+
+
+def pinned_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
+    """The pinned commit of a model or data set, 40 hex digits; asked for and written down the first
+    time.
+
+    Args:
+        hub_id: "owner/name".
+        kind: What it is; a data set stands in the file as "datasets/owner/name".
+        setting: The setting that a commit can be written to, for the remedy.
+        instead: What else the user can do, for the remedy.
+
+    Raises:
+        PipelineError: Not pinned yet, and the hub can't be asked.
+    """
+    file = home() / "data" / "pins.json"
+    pins = _read(file)
+    name = hub_id if kind == "models" else f"{kind}/{hub_id}"
+    if name not in pins:
+        pins[name] = _main_commit(hub_id, kind, setting, instead)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    return pins[name]
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        pins = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise PipelineError(f"{file} is not JSON", "Mend or delete it.") from error
+    return {str(name): str(commit) for name, commit in pins.items()}
+
+
+def _main_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
+    """The commit that the main branch points to now."""
+    endpoint = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
+    page = f"{ENDPOINT}/{'' if kind == 'models' else f'{kind}/'}{hub_id}/commits/main"
+    request = urllib.request.Request(f"{endpoint}/api/{kind}/{hub_id}/revision/main")
+    if token := os.environ.get("HF_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            commit = str(json.load(answer).get("sha", ""))
+    except (OSError, ValueError) as error:
+        code = f" (HTTP {error.code})" if isinstance(error, urllib.error.HTTPError) else ""
+        raise PipelineError(
+            f"no commit of {hub_id} is pinned, and the hub can't be asked for one{code}",
+            f"Set {setting} to a commit from {page}, or {instead}.",
+        ) from error
+    if len(commit) != COMMIT_DIGITS:
+        raise PipelineError(
+            f"the hub's answer for {hub_id} names no commit ({commit!r})",
+            f"Set {setting} to a commit from {page}.",
+        )
+    return commit

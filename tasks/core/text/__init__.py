@@ -1,0 +1,1 @@
+"""Text and tokens: prompt templates, special tokens, cached byte-pair encoding."""

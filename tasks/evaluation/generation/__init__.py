@@ -1,0 +1,1 @@
+"""Text generation for many prompts, and cached completions."""

@@ -1,0 +1,210 @@
+"""The key-value cache of a batch: one buffer a layer, in which a row's place is used again.
+
+Rows end at the same column and begin where their text does, so a finished row's place is filled
+with a new prompt while the others go on: its keys are written so that they end where all end. A
+step writes one column and copies nothing, where a cache that grows copies all of itself; and since
+no address and no shape changes from step to step, a GPU can record a step once and replay it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # ships no types
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from tasks.core.models.loading import GIB
+
+BLOCK = 64  # columns that a step sees are a multiple of it, so that few recordings are needed
+_SPARE_COLUMNS = 32  # beyond the longest row: steps between two moves of the whole cache
+# left for activations, dequantized weights and what the allocator can't use: a share and a floor
+_SPARE_SHARE, _SPARE_GIB = 0.12, 0.5
+_CPU_ROWS = 16  # more of them are no faster on a CPU
+
+
+class _Layer(DynamicLayer):  # type: ignore[misc]  # the library has no types
+    """One layer's keys and values, [rows, heads, width, size]."""
+
+    def __init__(self, slots: "Slots") -> None:
+        super().__init__()
+        self.slots, self.is_initialized = slots, False
+
+    def make(self, like: Tensor) -> None:
+        """Allocate; zeros, as a mask does not keep a NaN out."""
+        if not self.is_initialized:
+            self.dtype, self.device, self.is_initialized = like.dtype, like.device, True
+            shape = (self.slots.rows, like.shape[1], self.slots.width, like.shape[3])
+            self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write one column of all rows; all columns that can be seen come back, as views."""
+        self.keys.index_copy_(2, self.slots.column, keys)
+        self.values.index_copy_(2, self.slots.column, values)
+        seen = self.slots.seen
+        return self.keys[:, :, :seen], self.values[:, :, :seen]
+
+    def get_seq_length(self) -> int:
+        """Columns before the one that is being written."""
+        return self.slots.length - 1
+
+    def get_mask_sizes(self, *_: Any) -> tuple[int, int]:
+        """Columns that can be seen, and where they begin."""
+        return self.slots.seen, 0
+
+
+class _Entry(DynamicLayer):  # type: ignore[misc]  # the library has no types
+    """Writes new rows' keys and values to their places; they see nothing but themselves."""
+
+    def __init__(self, layer: _Layer, rows: Tensor) -> None:
+        super().__init__()
+        self.layer, self.rows, self.end = layer, rows, layer.slots.length
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Keep them; they come back as they are."""
+        self.layer.make(keys)
+        columns = slice(self.end - keys.shape[-2], self.end)
+        self.layer.keys[self.rows, :, columns] = keys
+        self.layer.values[self.rows, :, columns] = values
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Nothing stands before a new row."""
+        return 0
+
+
+class Slots:
+    """A model's cache of so many rows.
+
+    Attributes:
+        cache: To be given to the model for a step of all rows.
+        mask: bool[rows, width], where a row has text.
+        rows: Places.
+        width: Columns of each.
+        length: Columns in use.
+        seen: Columns that a step looks at, a multiple of `BLOCK`.
+        column: int64[1], the one that a step writes.
+    """
+
+    def __init__(self, model: Any, rows: int, longest: int) -> None:
+        """Room for so many rows of at most `longest` tokens."""
+        self.rows, self.width = rows, width_of(longest)
+        self.length = self.seen = 0
+        device = device_of(model)
+        self.column = torch.zeros(1, dtype=torch.int64, device=device)
+        self.mask = torch.zeros(rows, self.width, dtype=torch.bool, device=device)
+        self._layers = [_Layer(self) for _ in range(_text_config(model).num_hidden_layers)]
+        self.cache = Cache(layers=list(self._layers))
+
+    def entry(self, rows: Sequence[int], mask: Tensor) -> Cache:
+        """A cache for the first pass of new prompts, which end at the present length.
+
+        Args:
+            rows: Their places.
+            mask: int64[prompts, longest], padded on the left.
+        """
+        where = self._index(rows)
+        self.mask[where] = False
+        self.mask[where, self.length - mask.shape[1] : self.length] = mask.bool()
+        return Cache(layers=[_Entry(layer, where) for layer in self._layers])
+
+    def step(self) -> None:
+        """Open the next column."""
+        self.column.fill_(self.length)
+        self.mask[:, self.length] = True
+        self.length += 1
+        self.seen = -(-self.length // BLOCK) * BLOCK
+
+    def end_at(self, length: int) -> None:
+        """Move all rows, so that they end at another column; what falls off the left is lost."""
+        by = length - self.length
+        kept = slice(max(0, -by), self.length)
+        moved = slice(max(0, by), length)
+        if by:
+            for layer in self._layers:
+                if layer.is_initialized:
+                    layer.keys[:, :, moved] = layer.keys[:, :, kept].clone()
+                    layer.values[:, :, moved] = layer.values[:, :, kept].clone()
+        mask = self.mask[:, kept].clone()
+        self.mask.zero_()
+        self.mask[:, moved] = mask
+        self.length = length
+
+    def reshape(self, keep: Sequence[int], rows: int, longest: int) -> None:
+        """Another number of rows and another width; one layer at a time is held twice.
+
+        Args:
+            keep: Rows that go on; they become the first ones.
+            rows: From now on, at least those.
+            longest: Tokens of a row from now on; at least the columns in use.
+        """
+        where, width = self._index(keep), width_of(longest)
+        columns = slice(0, self.length)
+
+        def moved(old: Tensor) -> Tensor:
+            new = old.new_zeros(rows, *old.shape[1:-2], width, old.shape[-1])
+            new[: len(where), ..., columns, :] = old[where][..., columns, :]
+            return new
+
+        for layer in self._layers:
+            layer.keys = moved(layer.keys)
+            layer.values = moved(layer.values)
+        self.mask = moved(self.mask[..., None])[..., 0]
+        self.rows, self.width = rows, width
+
+    def free(self) -> None:
+        """Let go of the buffers, which slots and layers would keep for each other."""
+        for layer in self._layers:
+            layer.keys = layer.values = torch.empty(0)
+            layer.is_initialized = False
+
+    def _index(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor(list(rows), dtype=torch.int64, device=self.mask.device)
+
+
+def width_of(longest: int) -> int:
+    """Columns for rows of at most so many tokens."""
+    return -(-(longest + _SPARE_COLUMNS) // BLOCK) * BLOCK
+
+
+def room_tokens(model: Any, vram_gib: float | None) -> tuple[int, int]:
+    """Tokens that free memory holds in a cache, and the most rows that make sense.
+
+    Args:
+        model: Loaded.
+        vram_gib: Most that PyTorch may reserve on the GPU; None: all there is.
+    """
+    device, free = device_of(model), 0.0
+    if device.type == "cuda":
+        held = torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+        if vram_gib is not None:
+            free = min(free, vram_gib * GIB - held)
+        most = 1024
+    else:
+        free, most = psutil.virtual_memory().available / 2, _CPU_ROWS
+    room = free * (1 - _SPARE_SHARE) - _SPARE_GIB * GIB
+    return int(max(0, room) // token_bytes(model)), most
+
+
+def token_bytes(model: Any) -> int:
+    """Bytes of one token's keys and values in all layers; 320 KiB for stable-code-3b in 16 bit."""
+    config = _text_config(model)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+
+
+def has_windows(model: Any, longest: int) -> bool:
+    """Whether some layer sees less than a whole row of so many tokens (Mistral)."""
+    window = getattr(_text_config(model), "sliding_window", None)
+    return window is not None and window < longest
+
+
+def device_of(model: Any) -> torch.device:
+    """Where the model's embeddings lie."""
+    return torch.device(model.get_input_embeddings().weight.device)
+
+
+def _text_config(model: Any) -> Any:
+    return model.config.get_text_config(decoder=True)

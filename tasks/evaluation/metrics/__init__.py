@@ -1,0 +1,1 @@
+"""Metrics: losses, token accuracy, infilling, and paired statistics."""

@@ -1,0 +1,173 @@
+"""Held-out rows -> losses and right tokens of each row, for base and tuned model in one pass.
+
+Rows are joined into windows, isolated from each other, and each window runs twice: with the adapter
+switched off and on. Losses come in chunks of tokens; no tensor of all logits exists, and memory
+depends on the window, not on the number of rows.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.core.models.chunked_loss import token_losses
+from tasks.core.models.loading import (
+    WindowTensors,
+    forward_hidden,
+    head_of,
+    window_tensors,
+)
+from tasks.core.models.packed_dataset import IGNORED, Window
+from tasks.evaluation.results import RowResult
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rows chosen to be measured.
+
+    Attributes:
+        row_ids: Their ids.
+        tokens: Their tokens.
+        left_out: Rows that were not chosen.
+    """
+
+    row_ids: frozenset[str]
+    tokens: int
+    left_out: int
+
+
+def choose_rows(
+    lengths: Iterable[tuple[str, int]], max_tokens: int | None, seed: int = 0
+) -> Choice:
+    """Choose whole rows up to a number of tokens, the same ones whatever their order.
+
+    Rows are taken by a hash of their id, so that a new row displaces few of those measured before.
+    At least one row is taken.
+
+    Args:
+        lengths: (row id, tokens) of each row.
+        max_tokens: None: all rows.
+        seed: Another seed, another choice.
+    """
+    rows = sorted(lengths, key=lambda row: (rank(row[0], seed), row[0]))
+    taken, tokens = 0, 0
+    for _, length in rows:
+        if max_tokens is not None and taken and tokens + length > max_tokens:
+            break
+        taken, tokens = taken + 1, tokens + length
+    return Choice(frozenset(row for row, _ in rows[:taken]), tokens, len(rows) - taken)
+
+
+def rank(name: str, seed: int) -> bytes:
+    """A number as good as drawn, yet fixed for a name and a seed."""
+    return hashlib.blake2b(name.encode(), key=seed.to_bytes(8, "big"), digest_size=16).digest()
+
+
+def joined(rows: Iterable[Window], window_tokens: int) -> Iterator[Window]:
+    """Join rows in their order, up to `window_tokens` a window; a longer row stays alone."""
+    held: list[Window] = []
+    size = 0
+    for row in rows:
+        if held and size + len(row.input_ids) > window_tokens:
+            yield join(held)
+            held, size = [], 0
+        held.append(row)
+        size += len(row.input_ids)
+    if held:
+        yield join(held)
+
+
+def join(rows: list[Window]) -> Window:
+    """Rows laid one after another, isolated from each other."""
+    starts = np.cumsum([0, *(len(row.input_ids) for row in rows)])
+    bounds = [row.cu_seqlens[1:] + start for row, start in zip(rows, starts, strict=False)]
+    return Window(
+        np.concatenate([row.input_ids for row in rows]),
+        np.concatenate([row.labels for row in rows]),
+        np.concatenate([row.position_ids for row in rows]),
+        np.concatenate([[0], *bounds]).astype(np.int32),
+        tuple(row_id for row in rows for row_id in row.row_ids),
+    )
+
+
+def plain_row(row_id: str, ids: list[int], given: int = 1) -> Window:
+    """A text's tokens as a row; all but the first `given` are predicted."""
+    tokens = np.asarray(ids, dtype=np.int64)
+    labels = tokens.copy()
+    labels[:given] = IGNORED
+    return Window(
+        tokens,
+        labels,
+        np.arange(len(tokens), dtype=np.int64),
+        np.asarray([0, len(tokens)], dtype=np.int32),
+        (row_id,),
+    )
+
+
+def measure(
+    model: Any,
+    windows: Iterable[Window],
+    *,
+    clusters: Mapping[str, str],
+    byte_count: Callable[[list[int]], int],
+    done: Callable[[int], None] = lambda tokens: None,
+) -> list[RowResult]:
+    """Losses and right tokens of every row, with the adapter off and on.
+
+    Args:
+        model: A `PeftModel` in eval mode.
+        windows: Rows, joined.
+        clusters: Row id -> what the row is resampled with; a row that is not in it is its own.
+        byte_count: Token ids -> UTF-8 bytes of their text.
+        done: Called with the tokens measured so far, after each window.
+
+    Returns:
+        One result a row, in order; rows without a labelled token have 0 tokens.
+    """
+    device = head_of(model).weight.device
+    results: list[RowResult] = []
+    tokens = 0
+    for window in windows:
+        tensors = window_tensors(window, device)
+        row_of = np.searchsorted(window.cu_seqlens, tensors.predictors.cpu().numpy(), "right") - 1
+        with torch.inference_mode():
+            with model.disable_adapter():
+                base = _sums(model, tensors, row_of, len(window.row_ids))
+            tuned = _sums(model, tensors, row_of, len(window.row_ids))
+        counts = np.bincount(row_of, minlength=len(window.row_ids))
+        targets = tensors.targets.cpu().numpy()
+        for index, row_id in enumerate(window.row_ids):
+            results.append(
+                RowResult(
+                    row_id=row_id,
+                    cluster=clusters.get(row_id, row_id),
+                    tokens=int(counts[index]),
+                    text_bytes=byte_count(targets[row_of == index].tolist()),
+                    base_loss_sum=float(base[0][index]),
+                    tuned_loss_sum=float(tuned[0][index]),
+                    base_correct=int(base[1][index]),
+                    tuned_correct=int(tuned[1][index]),
+                )
+            )
+        tokens += tensors.tokens
+        done(tokens)
+    return results
+
+
+def _sums(
+    model: Any, window: WindowTensors, row_of: NDArray[np.int64], rows: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Summed loss and number of right tokens of each row of a window."""
+    if not window.trained_tokens:
+        return np.zeros(rows), np.zeros(rows)
+    hidden = forward_hidden(model, window)[window.predictors]
+    losses, hits = token_losses(hidden, head_of(model), window.targets)
+    # summed on the CPU in 64 bit: a GPU's order of adding is not fixed
+    return (
+        np.bincount(row_of, losses.double().cpu().numpy(), rows).astype(np.float64),
+        np.bincount(row_of, hits.double().cpu().numpy(), rows).astype(np.float64),
+    )

@@ -1,0 +1,1 @@
+"""Problem sets: HumanEval, the user's own sets, and how answers are graded."""

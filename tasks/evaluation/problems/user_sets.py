@@ -1,0 +1,138 @@
+"""The user's own evaluation sets: JSONL files of prompts with tests, or with reference answers.
+
+Read when the run is planned, so that a wrong line is known before anything is trained; the standard
+library alone, because `finetune plan` calls it every time.
+"""
+
+import ast
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.core.decontamination.set_fields import NAMES, value_of
+from tasks.core.errors import PipelineError
+from tasks.core.system.home import home, resolve_path
+
+if TYPE_CHECKING:
+    from tasks.core.settings.config import View
+    from tasks.core.settings.evaluate import EvaluationSet
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a set.
+
+    Attributes:
+        name: Unique in the evaluation: the set's name and the line's id or number.
+        prompt: What the model is given: code up to a docstring's end, or words.
+        input: More of it, for the template's input section; "" none.
+        answer: Reference answer; "" in a set of tests.
+        entry: Name of the function that the tests call; "" in a set of answers.
+        tests: Text that defines `check(candidate)`, or asserts that call the function.
+        solution: A right continuation of the prompt, or a right answer to words; "" unknown.
+    """
+
+    name: str
+    prompt: str
+    input: str = ""
+    answer: str = ""
+    entry: str = ""
+    tests: str = ""
+    solution: str = ""
+
+
+def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
+    """Digest of each set by its name.
+
+    Raises:
+        PipelineError: A set is not there, or a line of it is wrong.
+    """
+    digests = {}
+    for own in config.evaluate.sets:
+        read(own)
+        digests[own.name] = digest_of(resolve_path(own.path))
+    return digests
+
+
+def read(own: "EvaluationSet") -> list[Line]:
+    """The lines of a set, at most as many as it asks for, in their order.
+
+    Raises:
+        PipelineError: The file is not there or empty, or a line is wrong; names file and line.
+    """
+    path = resolve_path(own.path)
+    try:
+        # not splitlines: U+2028 and its like may stand in a JSON text as they are
+        texts = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise PipelineError(
+            f"evaluation set {own.name} can't be read from {path}: {why}",
+            f"Check evaluate.sets; a relative path starts at {home()}.",
+        ) from error
+    lines: list[Line] = []
+    where: dict[str, int] = {}
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
+        try:
+            line = _line(own.name, own.kind, number, text)
+            if line.name in where:
+                raise ValueError(f"its id stands on line {where[line.name]} too\nGive each its own")
+        except ValueError as error:
+            problem, _, remedy = str(error).partition("\n")
+            raise PipelineError(f"{path}, line {number}: {problem}", f"{remedy}.") from error
+        where[line.name] = number
+        lines.append(line)
+    if not lines:
+        raise PipelineError(
+            f"evaluation set {own.name} has 0 lines ({path})", "Write one JSON object a line."
+        )
+    return lines[: own.max_problems]
+
+
+def _line(name: str, kind: str, number: int, text: str) -> Line:
+    """One line; ValueError says problem and remedy, on two lines."""
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg})\nWrite one JSON object a line") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"a {type(raw).__name__}, not an object\nWrite {{...}} with named fields")
+    identity = str(value_of(raw, "id", "") or number)
+    common = {
+        "name": identity if identity.startswith(f"{name}/") else f"{name}/{identity}",
+        "prompt": _text(raw, "prompt"),
+    }
+    if kind == "answers":
+        return Line(**common, answer=_text(raw, "answer"), input=_text(raw, "input", needed=False))
+    entry = _text(raw, "entry")
+    if not entry.isidentifier():
+        raise ValueError(
+            f"entry_point {entry!r} is no name of a function\nName the function that is tested"
+        )
+    tests = value_of(raw, "tests", "")
+    tests = "\n".join(map(str, tests)) if isinstance(tests, list) else tests
+    if not isinstance(tests, str) or not tests.strip():
+        raise ValueError(
+            "no field test\nAdd test: a text that defines check(candidate), or asserts"
+        )
+    try:
+        ast.parse(tests)
+    except SyntaxError as error:
+        raise ValueError(f"test is not Python ({error.msg})\nMend the text in test") from error
+    return Line(**common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False))
+
+
+def _text(raw: Mapping[str, Any], field: str, needed: bool = True) -> str:
+    value = value_of(raw, field, None if needed else "")
+    known = NAMES.get(field, (field,))[0]
+    if value is None or (needed and isinstance(value, str) and not value.strip()):
+        raise ValueError(f"no field {known}\nAdd {known}: a text")
+    if not isinstance(value, str):
+        raise ValueError(f"{known} is a {type(value).__name__}, not a text\nPut it in quotes")
+    if "\0" in value:
+        raise ValueError(f"{known} holds a NUL byte\nRemove it")
+    return value

@@ -1,0 +1,1 @@
+"""The report: HTML page, Markdown, plots and files of an evaluation."""

@@ -1,0 +1,114 @@
+"""An evaluation and its gate -> the files of the artifact.
+
+metrics.json and gate.json are outputs: the same measurements give the same bytes. Everything else
+stands beside them for people: tables of every row and text, costs, and the report.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.evaluation import gate as gates
+from tasks.evaluation.metrics import summary
+from tasks.evaluation.report import page
+from tasks.evaluation.results import Attempt, Evaluation
+
+ROW_COLUMNS = pa.schema(
+    [
+        ("row_set", pa.string()),
+        ("row_id", pa.string()),
+        ("cluster", pa.string()),
+        ("tokens", pa.int64()),
+        ("text_bytes", pa.int64()),
+        ("base_loss_sum", pa.float64()),
+        ("tuned_loss_sum", pa.float64()),
+        ("base_correct", pa.int64()),
+        ("tuned_correct", pa.int64()),
+    ]
+)
+GENERATION_COLUMNS = pa.schema(
+    [
+        ("suite", pa.string()),  # "samples": held-out prompts without tests
+        ("problem_id", pa.string()),
+        ("style", pa.string()),
+        ("model", pa.string()),  # "base" or "tuned"
+        ("attempt", pa.int32()),
+        ("prompt", pa.string()),
+        ("reference", pa.string()),  # "" where tests judge
+        ("text", pa.string()),
+        ("tokens", pa.int64()),
+        ("stopped", pa.bool_()),
+        ("verdict", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def write(
+    evaluation: Evaluation, gate: gates.Gate, shows: Mapping[str, Path], out: Path, title: str = ""
+) -> None:
+    """Write all files of an evaluation.
+
+    Args:
+        evaluation: What was measured.
+        gate: What follows from it.
+        shows: What other stages left for the report; any may be missing.
+        out: Empty folder.
+        title: Of the report.
+    """
+    _json(out / "metrics.json", summary.metrics(evaluation))
+    _json(out / "gate.json", gates.to_dict(gate))
+    _json(out / "costs.json", [asdict(cost) for cost in evaluation.costs])
+    _table(out / "rows.parquet", row_records(evaluation), ROW_COLUMNS)
+    _table(out / "generations.parquet", generation_records(evaluation), GENERATION_COLUMNS)
+    others = page.read_shown(shows)
+    for name, render in (("report.html", page.html), ("report.md", page.markdown)):
+        (out / name).write_text(render(evaluation, gate, others, title=title), encoding="utf-8")
+
+
+def row_records(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One record a row and row set."""
+    return [
+        {"row_set": rows.name, **asdict(row)} for rows in evaluation.row_sets for row in rows.rows
+    ]
+
+
+def generation_records(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """One record a text that was written."""
+    records: list[dict[str, Any]] = []
+
+    def add(head: dict[str, Any], attempts: Mapping[str, tuple[Attempt, ...]]) -> None:
+        records.extend(
+            {**head, "model": model, "attempt": number, **asdict(attempt)}
+            for model, tried in attempts.items()
+            for number, attempt in enumerate(tried)
+        )
+
+    for s in evaluation.samples:
+        head = {"suite": "samples", "problem_id": s.row_id, "style": "prompt"}
+        head |= {"prompt": s.prompt, "reference": s.reference}
+        add(head, {"base": (s.base,), "tuned": (s.tuned,)})
+    for p in evaluation.problems:
+        head = {
+            "suite": p.suite,
+            "problem_id": p.problem_id,
+            "style": p.style,
+            "prompt": p.prompt,
+            "reference": p.reference,
+        }
+        add(head, {"base": p.base, "tuned": p.tuned})
+    return records
+
+
+def _json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _table(path: Path, records: list[dict[str, Any]], schema: pa.Schema) -> None:
+    pq.write_table(pa.Table.from_pylist(records, schema=schema), path, compression="zstd")

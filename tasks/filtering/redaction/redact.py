@@ -1,0 +1,189 @@
+"""Secrets and personal data in a text -> the text with placeholders, and what was where.
+
+A placeholder is a plain word such as REDACTED_EMAIL: no special token of a tokenizer looks like
+that, and it may stand wherever the match stood, inside a string, in a comment or as a name, so
+Python that parsed still parses.
+"""
+
+import ipaddress
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from tasks.filtering.redaction.secret_patterns import FORMATS, PRIVATE_KEY
+
+EMAIL = re.compile(
+    r"(?<![A-Za-z0-9._%+/@-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@"
+    r"(?P<domain>(?:[A-Za-z0-9-]{1,63}\.){1,5}(?P<top>[a-z]{2,18}))(?![A-Za-z0-9_(\[-]|\.[A-Za-z])"
+)
+GENERIC_DOMAINS = frozenset(
+    [
+        "com",
+        "org",
+        "net",
+        "edu",
+        "gov",
+        "mil",
+        "int",
+        "info",
+        "biz",
+        "name",
+        "dev",
+        "app",
+        "xyz",
+        "online",
+        "site",
+        "tech",
+        "cloud",
+        "email",
+        "blog",
+        "museum",
+        "science",
+        "academy",
+        "agency",
+        "company",
+        "digital",
+        "systems",
+        "software",
+        "page",
+    ],
+)
+NO_COUNTRIES = frozenset({"mt", "re", "py"})  # also attributes and file endings: a@b.mt, x@y.py
+PLACEHOLDER_DOMAIN = re.compile(
+    r"(?:^|\.)(?:example\.[a-z]+|(?:test|invalid|example|localhost|local))$|"
+    r"^(?:domain|foo|bar|host|server|company|email|mail|somewhere|nowhere|yourdomain|mydomain)\.[a-z]+$"
+)
+IPV4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?!\w|\.\w)")
+IPV6 = re.compile(
+    r"(?:(?<![\w:.])|(?<=\\[nrt]))(?:[0-9A-Fa-f]{0,4}:){4,7}[0-9A-Fa-f]{0,4}(?![\w:])"
+)
+COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:")  # in each IPV6
+QUICK = (
+    re.compile(r"@(?<=[A-Za-z0-9._%+-]@)[A-Za-z0-9-]"),
+    COLONS,
+    re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),
+)
+LITERALS = sorted({literal for form in (*FORMATS, PRIVATE_KEY) for literal in form.literals})
+JOINED = re.compile(r"(?<!\\[nrt])(?<=[\w.])")  # behind these no address begins
+VERSION_BEFORE = re.compile(
+    r"(?i)(?:version|release|rev|v|==|[<>~]=|\boid\b|section|sec\.|§)[\s\"':=(]{0,4}$"
+)
+PUBLIC_RESOLVERS = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9"})
+ESCAPE = re.compile(r"[abfnrtv0]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}")
+
+
+@dataclass(frozen=True)
+class Redaction:
+    """One span, in characters of the text as it was."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def suspects(texts: Sequence[str]) -> set[int]:
+    """Numbers of the texts that may hold something to redact; the others surely don't.
+
+    The literals of the formats are looked for in all texts at once, which is far quicker than to
+    look into each.
+    """
+    joined = "\0".join(texts)
+    starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
+    places = [match.start() for pattern in QUICK for match in pattern.finditer(joined)]
+    for literal in LITERALS:
+        place = joined.find(literal)
+        while place >= 0:
+            places.append(place)
+            # on to the next text: one suspicion is enough
+            place = joined.find(literal, starts[bisect_right(starts, place)])
+    return {bisect_right(starts, place) - 1 for place in places}
+
+
+def redact(text: str, kinds: Collection[str]) -> tuple[str, list[Redaction]]:
+    """Put placeholders in the place of secrets ("secret"), addresses ("email") and public IP
+    addresses ("ip"); a private key block is always replaced.
+
+    Returns:
+        The text, and the spans in their order.
+    """
+    found = sorted(
+        _find(text, kinds), key=lambda span: (span.start, span.kind == "email", -span.end)
+    )
+    parts, spans, end = [], [], 0
+    for span in found:
+        if span.start < end:
+            continue  # inside of one that began before
+        parts += [text[end : span.start], placeholder(span.kind)]
+        spans.append(span)
+        end = span.end
+    return ("".join([*parts, text[end:]]) if spans else text), spans
+
+
+def placeholder(kind: str) -> str:
+    """The word that takes the place of a span."""
+    return f"REDACTED_{kind.upper()}"
+
+
+def _find(text: str, kinds: Collection[str]) -> Iterator[Redaction]:
+    if PRIVATE_KEY.literals[0] in text:
+        for match in PRIVATE_KEY.pattern.finditer(text):
+            yield Redaction(PRIVATE_KEY.name, match.start(), match.end())
+    if "secret" in kinds:
+        for form in FORMATS:
+            if any(literal in text for literal in form.literals):
+                for match in form.pattern.finditer(text):
+                    part = "secret" if "secret" in form.pattern.groupindex else 0
+                    yield Redaction(form.name, match.start(part), match.end(part))
+    if "email" in kinds and "@" in text:
+        for match in EMAIL.finditer(text):
+            if not _is_address(match["domain"], match["top"]):
+                continue
+            start = _past_escape(text, match.start())
+            if text[start] != "@":
+                yield Redaction("email", start, match.end())
+    if "ip" in kinds:
+        yield from _addresses(text)
+
+
+def _is_address(domain: str, top: str) -> bool:
+    """Whether a domain may be somebody's; matrix products such as `a@b.conj` have no such end."""
+    if PLACEHOLDER_DOMAIN.search(domain.lower()):
+        return False
+    return top in GENERIC_DOMAINS or (len(top) == 2 and top not in NO_COUNTRIES)
+
+
+def _past_escape(text: str, start: int) -> int:
+    r"""Where an address begins that a match took together with an escape: `\nme@home.org`."""
+    slashes = start - len(text[:start].rstrip("\\"))
+    escape = ESCAPE.match(text, start) if slashes % 2 else None
+    return escape.end() if escape else start
+
+
+def _addresses(text: str) -> Iterator[Redaction]:
+    for match in IPV4.finditer(text):
+        start = match.start()
+        before = VERSION_BEFORE.search(text, max(0, start - 16), start)
+        if _is_public_v4(match[0]) and not before and not JOINED.match(text, start):
+            yield Redaction("ip", start, match.end())
+    if COLONS.search(text):
+        for match in IPV6.finditer(text):
+            if any(c.isdigit() for c in match[0]) and _is_public(match[0]):
+                yield Redaction("ip", match.start(), match.end())
+
+
+def _is_public_v4(text: str) -> bool:
+    parts = text.split(".")
+    # four single digits are a version or an example; a leading zero is no address
+    if all(len(part) == 1 for part in parts) or text in PUBLIC_RESOLVERS:
+        return False
+    return _is_public(text)
+
+
+def _is_public(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return address.is_global and not address.is_multicast

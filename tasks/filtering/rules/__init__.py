@@ -1,0 +1,1 @@
+"""Filter rules: one measured value a rule, compared with a threshold."""

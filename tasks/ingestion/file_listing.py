@@ -1,0 +1,133 @@
+"""Which files a path stands for: a file, a folder (all levels) or a glob; sorted, as paths relative
+to a root.
+
+Links to folders are not followed, so a loop of links cannot trap the walk.
+"""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from glob import has_magic
+from itertools import takewhile
+from pathlib import Path
+
+from tasks.core.errors import PipelineError
+from tasks.core.progress import say
+from tasks.core.system.home import home, resolve_path
+
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+TEST_FOLDERS = frozenset({"test", "tests", "testing", "idle_test"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of one source.
+
+    Attributes:
+        root: Folder that `files` are relative to.
+        files: Relative paths with forward slashes, sorted.
+        other_files: Files that were seen and have another format.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    other_files: int = 0
+
+
+def list_data(path: str) -> Listing:
+    """Instruction files that a path of the settings stands for.
+
+    Raises:
+        PipelineError: Nothing is there, or nothing of a known format.
+    """
+    full = resolve_path(path)
+    if full.is_dir():
+        root, found = full, walk(full, "")
+    elif full.is_file():
+        root, found = full.parent, [full.name]
+    else:
+        root, found = _expand(path)
+    files = tuple(p for p in found if p.lower().endswith(DATA_SUFFIXES))
+    if not files:
+        is_there = "holds no instruction file" if found or full.exists() else "is not there"
+        raise PipelineError(
+            f"ingest source {path!r} {is_there} (looked at {full})",
+            f"Point its `path` to a file, folder or glob of {', '.join(DATA_SUFFIXES)}; "
+            f"a relative path starts at {home()}.",
+        )
+    return Listing(root, files, len(found) - len(files))
+
+
+def _expand(pattern: str) -> tuple[Path, list[str]]:
+    """The folder before the first wildcard, and the files below it that match, sorted."""
+    parts = Path(pattern).parts
+    plain = len(list(takewhile(lambda part: not has_magic(part), parts)))
+    root = resolve_path(str(Path(*parts[:plain])))
+    if plain == len(parts) or not root.is_dir():
+        return root, []
+    found = root.glob(str(Path(*parts[plain:])))
+    return root, sorted(p.relative_to(root).as_posix() for p in found if p.is_file())
+
+
+def list_code(path: str, include_tests: bool) -> Listing:
+    """Python files of a source tree.
+
+    Raises:
+        PipelineError: The folder is not there or holds no Python file.
+    """
+    root = resolve_path(path)
+    if not root.is_dir():
+        raise PipelineError(
+            f"ingest source {path!r} is not a folder (looked at {root})",
+            f"Point its `path` to a folder of Python files; a relative path starts at {home()}.",
+        )
+    found = walk(root, ".py")
+    files = tuple(p for p in found if include_tests or not is_test(p))
+    if not files:
+        raise PipelineError(
+            f"ingest source {path!r} holds no Python file outside tests ({len(found)} in tests)",
+            "Point its `path` to another folder, or set `include_tests: true`.",
+        )
+    return Listing(root, files, len(found) - len(files))
+
+
+def walk(root: Path, suffix: str, skip: Collection[str] = NOT_SOURCE) -> list[str]:
+    """Relative paths of the files below `root` that end in `suffix`, sorted; hidden folders are
+    left out."""
+    found: list[str] = []
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = list(os.scandir(root / folder if folder else root))
+        except OSError as error:
+            say(f"folder {folder or root} can't be listed and is left out: {error.strerror}")
+            continue
+        if folder and any(entry.name == "pyvenv.cfg" for entry in entries):
+            continue  # a virtual environment
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if name not in skip:
+                    waiting.append(f"{folder}{name}/")
+            elif name.endswith(suffix) and _is_file(entry):
+                found.append(folder + name)
+    return sorted(found)
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a file, or a link that leads nowhere, which makes a ledger entry."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
+    except OSError:
+        return True
+
+
+def is_test(path: str) -> bool:
+    """Whether a relative path is a test file or lies in a folder of tests."""
+    *folders, name = path.split("/")
+    is_test_name = name.startswith("test_") or name.endswith("_test.py") or name == "conftest.py"
+    return is_test_name or not TEST_FOLDERS.isdisjoint(folders)

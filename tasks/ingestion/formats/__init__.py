@@ -1,0 +1,1 @@
+"""Data formats: instruction files and data sets -> rows."""

@@ -1,0 +1,1 @@
+"""Git repositories: files at a commit, and commits as edits."""

@@ -1,0 +1,231 @@
+"""A git repository read through git's plumbing: commits, trees and files as they were committed.
+
+The working tree is never looked at, nothing is checked out and no hook, filter or text conversion
+of the repository runs. Standard library only: `plan` resolves revisions with it.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tasks.core.errors import PipelineError
+from tasks.core.system.home import home, resolve_path
+
+PIECE = 1 << 20
+REGULAR_FILES = ("100644", "100755")
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file of a tree."""
+
+    path: str
+    object_id: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A commit that changes the content of exactly one file and nothing else.
+
+    Attributes:
+        commit: Its id.
+        subject: First paragraph of its message, on one line.
+        path: The file.
+        before: Object id of the file's content before.
+        after: Object id of the file's content after.
+    """
+
+    commit: str
+    subject: str
+    path: str
+    before: str
+    after: str
+
+
+def resolve(path: str, revision: str) -> tuple[Path, str]:
+    """The folder of a repository and the id of the commit that a revision names now.
+
+    Raises:
+        PipelineError: No git, no repository, or no such revision.
+    """
+    folder = resolve_path(path)
+    if not folder.is_dir():
+        raise PipelineError(
+            f"ingest source {path!r} is not a folder (looked at {folder})",
+            f"Point its `path` to a git repository; a relative path starts at {home()}.",
+        )
+    _git(folder, "rev-parse", "--git-dir")
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    found = _run(folder, words)
+    if found.returncode:
+        branches = _git(folder, "for-each-ref", "--format=%(refname:short)", "--count=8")
+        known = ", ".join(branches.split()) or "none: the repository has no commit"
+        raise PipelineError(
+            f"git repository {path!r} has no commit {revision!r}",
+            f"Set `revision` to a commit, tag or branch, such as: {known}.",
+        )
+    return folder, found.stdout.decode().strip()
+
+
+def files(folder: Path, commit: str) -> list[Blob]:
+    """Regular files of a commit's tree in the order of their paths; no links, no submodules."""
+    found = []
+    for entry in _pieces(folder, "ls-tree", "-r", "-z", "--full-tree", commit):
+        about, _, path = entry.partition(b"\t")
+        mode, _, object_id = about.decode().split(" ")
+        if mode in REGULAR_FILES:
+            found.append(Blob(os.fsdecode(path), object_id))
+    return sorted(found, key=lambda blob: blob.path)
+
+
+def changes(folder: Path, commit: str) -> Iterator[Change]:
+    """Commits without merges that modify one regular file, the oldest first."""
+    listed = _pieces(
+        folder, "rev-list", "--no-merges", "--reverse", "--topo-order", commit, ends=b"\n"
+    )
+    words = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8")
+    pieces = _pieces(folder, *words, "--format=%H%x00%s", given=listed)
+    current, subject, changed = "", "", 0
+    only: Change | None = None
+    for piece in pieces:
+        if piece.lstrip(b"\n").startswith(b":"):
+            before_mode, after_mode, before, after, status = piece.lstrip(b"\n:").split()
+            path = os.fsdecode(next(pieces))
+            changed += 1
+            is_edit = status == b"M" and {before_mode, after_mode} <= _REGULAR
+            only = Change(current, subject, path, before.decode(), after.decode())
+            only = only if is_edit and changed == 1 else None
+            continue
+        if only:
+            yield only
+        current, subject = piece.decode(), next(pieces).decode("utf-8", "replace")
+        changed, only = 0, None
+    if only:
+        yield only
+
+
+_REGULAR = {mode.encode() for mode in REGULAR_FILES}
+
+
+class Objects:
+    """Contents of objects, by one `git cat-file --batch`."""
+
+    def __init__(self, to_git: IO[bytes], from_git: IO[bytes]) -> None:
+        self._to_git, self._from_git = to_git, from_git
+
+    def read(self, object_id: str, max_bytes: int) -> bytes | int | None:
+        """The content; its size where that is over `max_bytes`; None where it is missing."""
+        self._to_git.write(f"{object_id}\n".encode())
+        self._to_git.flush()
+        about = self._from_git.readline().decode().split()
+        if len(about) != 3:
+            return None
+        size = int(about[2])
+        if size <= max_bytes:
+            return self._from_git.read(size + 1)[:size]
+        left = size + 1
+        while left:
+            left -= len(self._from_git.read(min(left, PIECE)))
+        return size
+
+
+@contextmanager
+def objects(folder: Path) -> Iterator[Objects]:
+    """Open a repository's objects for reading."""
+    process = subprocess.Popen(
+        _command(folder, ("cat-file", "--batch")),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+    )
+    assert process.stdin and process.stdout
+    try:
+        yield Objects(process.stdin, process.stdout)
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+
+
+def _pieces(
+    folder: Path, *words: str, ends: bytes = b"\0", given: Iterator[bytes] | None = None
+) -> Iterator[bytes]:
+    """What a git command prints, cut at `ends`, while it runs.
+
+    Args:
+        folder: The repository.
+        words: The command.
+        ends: What ends a piece.
+        given: Lines for its standard input, written to a file first, so that neither side can wait
+            for the other.
+    """
+    import tempfile
+
+    with tempfile.TemporaryFile() as lines:
+        for line in given or ():
+            lines.write(line + b"\n")
+        lines.seek(0)
+        process = subprocess.Popen(
+            _command(folder, words),
+            stdin=lines,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+        )
+        assert process.stdout and process.stderr
+        try:
+            rest = b""
+            while piece := process.stdout.read(PIECE):
+                *whole, rest = (rest + piece).split(ends)
+                yield from whole
+            if rest:
+                yield rest
+            problem = process.stderr.read().decode("utf-8", "replace")
+            if process.wait():
+                raise _failed(folder, problem)
+        finally:
+            process.stdout.close()
+            process.stderr.close()
+            process.wait()
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = _run(folder, words)
+    if done.returncode:
+        raise _failed(folder, done.stderr.decode("utf-8", "replace"))
+    return done.stdout.decode("utf-8", "replace")
+
+
+def _run(folder: Path, words: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            _command(folder, words), capture_output=True, check=False, env=_environment()
+        )
+    except FileNotFoundError as error:
+        raise PipelineError(
+            "ingest has a source of kind git, and git is not installed", "Install git."
+        ) from error
+
+
+def _command(folder: Path, words: Sequence[str]) -> list[str]:
+    return ["git", "-C", str(folder), "--no-replace-objects", "--no-optional-locks", *words]
+
+
+def _environment() -> dict[str, str]:
+    """The user's own, for safe.directory counts; but no prompt, no fetch, no other repository."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+
+
+def _failed(folder: Path, told: str) -> PipelineError:
+    lines = [line for line in told.splitlines() if line.strip()]
+    reason = lines[0].removeprefix("fatal: ") if lines else "it gave no reason"
+    return PipelineError(
+        f"git can't read the repository at {folder}: {reason}",
+        "Check it with `git fsck`, or point `path` to a whole clone.",
+    )

@@ -1,0 +1,1 @@
+"""Programming languages: source text -> documented functions."""

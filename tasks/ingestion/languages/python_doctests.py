@@ -1,0 +1,220 @@
+"""Doctests of a function -> programs for the sandbox, and a problem in HumanEval's form.
+
+A row is executable if its function, cut out of its module, passes its own doctests. They run beside
+the function, by a small runner that knows what `doctest` knows of ellipses, whitespace and
+tracebacks, and starts sooner.
+
+A problem shows the function up to the prose of its docstring; the examples are its tests and are
+not shown. It is judged as HumanEval's are: the tests call the function from outside, so only
+examples that hand over and give back plain data can be used.
+"""
+
+import ast
+import doctest
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.core.system.parallel import without_gc
+from tasks.ingestion.languages.python import NotPythonError, parse
+from tasks.ingestion.languages.python_standalone import Module, Standalone
+
+MIN_ASSERTS = 2
+RUNNER = "run_the_doctests"
+_RUNNER = """
+
+def {runner}():
+    import contextlib, io, re, traceback
+
+    space = dict(globals())
+    space["__name__"] = "__main__"
+    for source, pattern, error in {examples!r}:
+        out = io.StringIO()
+        raised = ""
+        with contextlib.redirect_stdout(out):
+            try:
+                exec(compile(source, "<doctest>", "single"), space)
+            except Exception as problem:
+                raised = "".join(traceback.format_exception_only(problem))
+        if raised or error:
+            good = bool(raised and error) and re.fullmatch(error, raised, re.DOTALL)
+        else:
+            got = out.getvalue()
+            if pattern[1]:
+                got = " ".join(got.split())
+            good = re.fullmatch(pattern[0], got, re.DOTALL)
+        if not good:
+            return source + " gave " + (raised or out.getvalue())[:200]
+    return ""
+"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem in HumanEval's form."""
+
+    prompt: str
+    entry_point: str
+    canonical_solution: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A function with doctests that stands alone.
+
+    Attributes:
+        line: 1-based line of its first decorator or of `def`, as `Documented` has it.
+        examples: Doctests.
+        program: Its text with a runner of its doctests, called `RUNNER`.
+        problem: The function as a problem, if its doctests can be told from outside.
+    """
+
+    line: int
+    examples: int
+    program: str
+    problem: Problem | None
+
+
+def candidates(text: str) -> Iterator[Candidate | int]:
+    """Functions of a module that have doctests; one that doesn't stand alone as its line."""
+    if ">>>" not in text:
+        return
+    try:
+        with without_gc():
+            module = Module(parse(text), text)
+    except NotPythonError:
+        return
+    for function in module.functions():
+        docstring = ast.get_docstring(function, clean=True) or ""
+        if ">>>" not in docstring or len(function.body) < 2:
+            continue
+        line = min([function.lineno, *(d.lineno for d in function.decorator_list)])
+        try:
+            found = _candidate(module, function, docstring, line)
+        except RecursionError:  # an example nested too deep to be written down again
+            found = None
+        yield found or line
+
+
+def _candidate(
+    module: Module, function: ast.FunctionDef, docstring: str, line: int
+) -> Candidate | None:
+    try:
+        examples = doctest.DocTestParser().get_examples(docstring)
+        trees = [parse(example.source) for example in examples]
+    except ValueError:  # NotPythonError too
+        return None
+    kept = [
+        (example, tree)
+        for example, tree in zip(examples, trees, strict=True)
+        if not example.options.get(doctest.SKIP) and not _imports_own(tree, module)
+    ]
+    used = {n.id for _, tree in kept for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    cut = module.cut(function, (name for name in used if module.binds(name)))
+    if not kept or cut is None or function.name not in used:
+        return None
+    runner = _RUNNER.format(runner=RUNNER, examples=[_expected(example) for example, _ in kept])
+    program = f"{_joined(cut)}\n{runner}"
+    return Candidate(line, len(kept), program, _problem(cut, function, docstring, kept))
+
+
+def _imports_own(tree: ast.Module, module: Module) -> bool:
+    """Whether an example imports the very names that stand beside it in the module."""
+    return any(
+        isinstance(node, ast.ImportFrom) and all(module.binds(alias.name) for alias in node.names)
+        for node in tree.body
+    )
+
+
+def _expected(example: doctest.Example) -> tuple[str, tuple[str, bool], str]:
+    """(source, (pattern of the output, whether blanks are one), pattern of the exception)."""
+    options = example.options
+    folded = bool(options.get(doctest.NORMALIZE_WHITESPACE))
+    want = example.want.replace("<BLANKLINE>\n", "\n")
+    error = example.exc_msg or ""
+    if folded:
+        want = " ".join(want.split())
+    if error and options.get(doctest.IGNORE_EXCEPTION_DETAIL):
+        error = f"{error.partition(':')[0].strip()}..."
+        options = {**options, doctest.ELLIPSIS: True}
+    has_ellipsis = bool(options.get(doctest.ELLIPSIS))
+    return example.source, (_pattern(want, has_ellipsis), folded), _pattern(error, has_ellipsis)
+
+
+def _pattern(text: str, has_ellipsis: bool) -> str:
+    return ".*".join(map(re.escape, text.split("..."))) if has_ellipsis else re.escape(text)
+
+
+def _joined(cut: Standalone) -> str:
+    return f"{cut.context}\n\n\n{cut.function}" if cut.context else cut.function
+
+
+def _problem(
+    cut: Standalone,
+    function: ast.FunctionDef,
+    docstring: str,
+    examples: list[tuple[doctest.Example, ast.Module]],
+) -> Problem | None:
+    """The function as a problem; None if too few of its examples can be told from outside."""
+    test = _test(function.name, cut.names - {function.name}, examples)
+    prose = _prose(docstring)
+    node = parse(cut.function).body[0]
+    if test is None or not prose or not isinstance(node, ast.FunctionDef):
+        return None
+    first, second = node.body[0], node.body[1]
+    if second.lineno <= (first.end_lineno or first.lineno):
+        return None
+    lines = cut.function.split("\n")
+    indent = " " * first.col_offset
+    quoted = prose.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    shown = textwrap.indent(f'"""{quoted}\n"""', indent)
+    context = f"{cut.context}\n\n\n" if cut.context else ""
+    prompt = f"{context}{chr(10).join(lines[: first.lineno - 1])}\n{shown}\n"
+    return Problem(prompt, function.name, "\n".join(lines[first.end_lineno :]) + "\n", test)
+
+
+def _prose(docstring: str) -> str:
+    """A docstring up to its first example, without a heading of examples."""
+    before = inspect.cleandoc(docstring.partition(">>>")[0])
+    kept = re.sub(r"\n\s*(?:examples?|usage)s?\s*:*\s*(?:\n[-=~]+)?\s*$", "", before, flags=re.I)
+    return kept.strip()
+
+
+def _test(
+    entry: str, helpers: frozenset[str], examples: list[tuple[doctest.Example, ast.Module]]
+) -> str | None:
+    """`check(candidate)` with the examples whose value is told; None if they are too few."""
+    lines = ["def check(candidate):", f"    space = {{{entry!r}: candidate}}"]
+    asserts = 0
+    for example, tree in examples:
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        if names & helpers:
+            return None  # the tests have the function alone
+        is_value = len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and example.want
+        if example.exc_msg or example.options:
+            continue
+        if not is_value:
+            lines.append(f"    exec({example.source!r}, space)")
+        elif entry in names:
+            show, source = _shown(tree, example.source)
+            wanted = example.want.rstrip("\n")
+            lines.append(f"    assert {show}(eval({source!r}, space)) == {wanted!r}")
+            asserts += 1
+    return "\n".join(lines) + "\n" if asserts >= MIN_ASSERTS else None
+
+
+def _shown(tree: ast.Module, source: str) -> tuple[str, str]:
+    """How an example shows its value, and the expression of the value: print(x) shows str(x)."""
+    call = tree.body[0].value if isinstance(tree.body[0], ast.Expr) else None
+    if (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "print"
+        and len(call.args) == 1
+        and not call.keywords
+    ):
+        return "str", ast.unparse(call.args[0])
+    return "repr", source.strip()

@@ -1,0 +1,195 @@
+"""The model card: what the model is, what was measured, what it may be used for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from tasks.core.rows.data_card import Split
+from tasks.merging.verify import Verdict
+
+STRATEGIES = {
+    "base16": "added to the 16-bit base",
+    "dequantized": "added to the base as it comes back from 4 bit, which is what it was trained on",
+}
+
+HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause")  # names that the hub knows
+
+
+def model_card(
+    *,
+    base: str,
+    licence: str,
+    licence_files: Sequence[str],
+    adapter: Mapping[str, Any],
+    gate: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    splits: Sequence[Split],
+    licences: Sequence[tuple[str, int]],
+    training: Mapping[str, Any],
+    tried: Sequence[Verdict],
+    kept: Verdict,
+    evaluated_loss: float,
+    quantization: str,
+    sample_tokens: int,
+    dtype: str,
+    forced: bool,
+) -> str:
+    """README.md of the merged model.
+
+    Args:
+        base: Name of the base model; "" unknown.
+        licence: Name of its licence; "" unknown.
+        licence_files: Names of licence files beside the card.
+        adapter: adapter_config.json.
+        gate: gate.json.
+        metrics: metrics.json.
+        splits: Rows, tokens and projects of train, validation and test; what is known.
+        licences: (Licence, rows) of the training rows.
+        training: training.json; empty where it is not known.
+        tried: Ways of merging that were measured.
+        kept: The one that was kept.
+        evaluated_loss: Loss of base + adapter, as evaluated, on the sample.
+        quantization: Of the base then.
+        sample_tokens: Trained tokens of that sample.
+        dtype: Of the weights.
+        forced: Merged against the verdict.
+    """
+    parts = [
+        _front_matter(base, licence),
+        f"# {base or 'Model'}, fine-tuned with LoRA\n",
+        _verdict(gate, forced),
+        _before_after(gate),
+        _data(splits, licences, metrics),
+        _how(adapter, dtype, training),
+        _merge(tried, kept, evaluated_loss, quantization, sample_tokens),
+        _usage(),
+        _licence(licence, licence_files),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _front_matter(base: str, licence: str) -> str:
+    fields: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if base:
+        fields["base_model"] = base
+    if not licence or licence.lower() in HUB_LICENCES:
+        fields["license"] = licence.lower() or "unknown"
+    else:
+        fields |= {"license": "other", "license_name": licence}
+    fields["tags"] = ["code", "lora", "merged"]
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _verdict(gate: Mapping[str, Any], forced: bool) -> str:
+    text = f"Evaluation against the base: **{gate['verdict']}**. {' '.join(gate['reasons'])}\n"
+    if forced:
+        text += "\nIt was merged against this verdict, by `merge.force`.\n"
+    return text
+
+
+def _before_after(gate: Mapping[str, Any]) -> str:
+    if not gate["comparisons"]:
+        return ""
+    lines = [
+        "| Measured | Base | Tuned | Difference | 95 % interval | p (Holm) |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for c in gate["comparisons"]:
+        scale, unit, digits = (1, "", 3) if c["name"] == "loss" else (100, " %", 1)
+        interval = "none"
+        if c["low"] is not None:
+            interval = f"{scale * c['low']:+.{digits}f} to {scale * c['high']:+.{digits}f}"
+        lines.append(
+            f"| {c['name']}, {c['on']}, {c['units']:,} {c['unit']} "
+            f"| {scale * c['base']:.{digits}f}{unit} | {scale * c['tuned']:.{digits}f}{unit} "
+            f"| {scale * c['difference']:+.{digits}f} | {interval} | {_p(c['p_adjusted'])} |"
+        )
+    notes = dict.fromkeys(c["note"] for c in gate["comparisons"] if c["note"])
+    text = "\n".join(lines) + "\n\nLoss in nats a token; differences of shares in points.\n"
+    return text + "".join(f"\n{note}\n" for note in notes)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _data(
+    splits: Sequence[Split], licences: Sequence[tuple[str, int]], metrics: Mapping[str, Any]
+) -> str:
+    rows = [f"| {s.name} | {s.rows:,} | {s.projects:,} | {s.tokens:,} |" for s in splits]
+    rows += [
+        f"| measured: {name} | {m['rows']:,} | {m['projects']:,} | {m['tokens']:,} |"
+        for name, m in metrics.get("rows", {}).items()
+    ]
+    if not rows:
+        return ""
+    head = ["| Split | Rows | Projects | Tokens |", "|---|--:|--:|--:|"]
+    text = "## Data\n\n" + "\n".join([*head, *rows]) + "\n"
+    if licences:
+        named = ", ".join(f"{name or 'unknown'} ({count:,})" for name, count in licences)
+        text += f"\nLicences of the training rows: {named}.\n"
+    return text
+
+
+def _how(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any]) -> str:
+    kind = "DoRA" if adapter.get("use_dora") else "LoRA"
+    scaling = "alpha / sqrt(rank)" if adapter.get("use_rslora") else "alpha / rank"
+    modules = adapter.get("target_modules") or []
+    named = modules if isinstance(modules, str) else ", ".join(sorted(modules))
+    return (
+        f"## Training\n\n{kind}, rank {adapter['r']}, alpha {adapter['lora_alpha']} "
+        f"(scaling {scaling}), dropout {adapter.get('lora_dropout', 0)}, on {named}. "
+        f"Weights are {dtype}.{_run(training)}\n"
+    )
+
+
+def _run(training: Mapping[str, Any]) -> str:
+    """Steps and tokens of the training, and its validation loss."""
+    if not {"step", "tokens"} <= set(training):
+        return ""
+    seen = [v["loss"] for v in training.get("validation") or []]
+    loss = f"; validation loss {seen[0]:.3f} before, {seen[-1]:.3f} after" if seen else ""
+    return f" {training['step']:,} steps, {training['tokens']:,} tokens{loss}."
+
+
+def _merge(
+    tried: Sequence[Verdict],
+    kept: Verdict,
+    evaluated_loss: float,
+    quantization: str,
+    sample_tokens: int,
+) -> str:
+    evaluated = "16-bit base" if quantization == "none" else f"{quantization} base"
+    lines = [
+        "| Model | Held-out loss | Same next token as unmerged |",
+        "|---|--:|--:|",
+        f"| {evaluated} + adapter, as evaluated | {evaluated_loss:.4f} | |",
+    ]
+    for verdict in tried:
+        if verdict.unmerged_loss != evaluated_loss:
+            lines.append(f"| 16-bit base + adapter | {verdict.unmerged_loss:.4f} | |")
+        name = f"merged, {verdict.strategy}" + (", kept" if verdict is kept else "")
+        lines.append(f"| {name} | {verdict.loss:.4f} | {100 * verdict.agreement:.1f} % |")
+    return (
+        f"## Merge\n\nThe adapter was {STRATEGIES[kept.strategy]}. "
+        f"On {sample_tokens:,} held-out tokens:\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _usage() -> str:
+    return (
+        "## Use\n\n```python\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'folder = "."  # this one\n'
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        'model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")\n'
+        'prompt = tokenizer("def fibonacci(n):", return_tensors="pt")\n'
+        "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0]))\n```\n"
+    )
+
+
+def _licence(licence: str, files: Sequence[str]) -> str:
+    name = licence or "unknown; find it out before passing the model on"
+    beside = f" See {', '.join(files)} beside this card." if files else ""
+    return f"## Licence\n\nThat of the base model: {name}.{beside}\n"

@@ -1,0 +1,1 @@
+"""Fast path: an optimizer step without autograd, on Triton kernels."""

@@ -1,0 +1,157 @@
+"""What a step needs on this GPU, measured before the run: the longest window through everything.
+
+In: a stepper with nothing trained yet. Out: a `Probe`, and the stepper set to what fits. Forward,
+backward, optimizer, validation and the copy for a checkpoint are run on the real longest window;
+parameters are as before afterwards. Sizes of kept activations are known to the byte, so that one
+measurement without them tells the need with any number of them; formulas alone were off by up to a
+fifth at long context elsewhere, as libraries take what they like.
+"""
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tasks.core.errors import PipelineError
+from tasks.core.models.loading import (
+    GIB,
+    free_gpu,
+    peak_vram_gib,
+    reset_peak,
+    window_tensors,
+)
+from tasks.core.models.memory_probes import Probe
+from tasks.core.models.packed_dataset import Window
+from tasks.core.progress import say
+from tasks.training.batches import split_window
+from tasks.training.checkpoints import on_cpu
+from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.stepper import Stepper
+
+TIMED_STEPS = 3
+
+
+def fit(stepper: Stepper, probe: Probe, limit_gib: float, kept_layers: int | None) -> float:
+    """Set the stepper to what fits; returns the memory that is expected, in GiB.
+
+    Args:
+        stepper: Of the kind that was probed.
+        probe: What was measured.
+        limit_gib: Memory that may be used.
+        kept_layers: What the user asks for; None: as many as fit.
+    """
+    kept = probe.kept_within(limit_gib) if kept_layers is None else kept_layers
+    stepper.resize(kept, min(stepper.window_tokens, probe.window_tokens))
+    return probe.reserved_gib(stepper.kept_layers)
+
+
+def measure(
+    stepper: Stepper,
+    flat: FlatParameters,
+    make_optimizer: Callable[[], Any],
+    longest: Window,
+    *,
+    load_gib: float,
+    limit_gib: float,
+    kept_layers: int | None,
+) -> Probe:
+    """Run the longest window with nothing kept, halving it while it does not fit.
+
+    Args:
+        stepper: Left with nothing kept.
+        flat: The trained parameters; the same afterwards.
+        make_optimizer: An optimizer over them, to be thrown away.
+        longest: The window with the most tokens.
+        load_gib: What loading the base took.
+        limit_gib: Memory that may be used.
+        kept_layers: What the user asks for; the timed steps keep so many, or as many as fit.
+
+    Raises:
+        torch.OutOfMemoryError: The shortest windows do not fit.
+    """
+    before = flat.values.detach().clone()
+    stepper.resize(0, stepper.window_tokens)
+    while True:
+        free_gpu()
+        reset_peak()
+        try:
+            _cycle(stepper, flat, make_optimizer(), longest)
+            break
+        except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)
+            if not stepper.shrink():
+                raise
+    base_gib, window_tokens = peak_vram_gib(), stepper.window_tokens
+    layer_gib = _layer_bytes(stepper) / GIB
+    untimed = Probe(
+        window_tokens, stepper.name, stepper.layers, load_gib, base_gib, layer_gib, 0, 0.0
+    )
+    fit(stepper, untimed, limit_gib, kept_layers)
+    tokens_per_s = _speed(stepper, flat, longest)
+    with torch.no_grad():
+        flat.values.copy_(before)
+    flat.clear()
+    return replace(untimed, kept_layers=stepper.kept_layers, tokens_per_s=tokens_per_s)
+
+
+def _cycle(stepper: Stepper, flat: FlatParameters, optimizer: Any, window: Window) -> None:
+    """Everything that a run does with a window."""
+    _step(stepper, flat, window)
+    float(flat.clip(1.0))
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    for part in split_window(window, stepper.window_tokens):
+        losses, hits = stepper.measure(window_tensors(part, flat.values.device))
+        float(losses.double().sum()), int(hits.sum())
+    on_cpu(optimizer.state_dict())
+    flat.values.detach().cpu()
+
+
+def _step(stepper: Stepper, flat: FlatParameters, window: Window) -> None:
+    flat.clear()
+    parts = split_window(window, stepper.window_tokens)
+    tensors = [window_tensors(part, flat.values.device) for part in parts]
+    stepper.run(tensors, max(1, sum(t.trained_tokens for t in tensors)), 1)
+
+
+def _speed(stepper: Stepper, flat: FlatParameters, window: Window) -> float:
+    """Tokens a second of a step on the window, after one that warms up."""
+    _step(stepper, flat, window)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        _step(stepper, flat, window)
+    torch.cuda.synchronize()
+    return TIMED_STEPS * len(window.input_ids) / (time.perf_counter() - began)
+
+
+def _layer_bytes(stepper: Stepper) -> int:
+    """Bytes of one kept layer; 0 where they are not known before."""
+    known = getattr(stepper, "layer_bytes", None)
+    return int(known()) if known else 0
+
+
+def memory_limit_gib(vram_gib: float | None) -> float:
+    """GiB that this process may take now: the cap, or what is free if that is less."""
+    free, _ = torch.cuda.mem_get_info()
+    mine = torch.cuda.memory_reserved()
+    limit = (free + mine) / GIB
+    return limit if vram_gib is None else min(vram_gib, limit)
+
+
+def check(expected_gib: float, limit_gib: float, window_tokens: int) -> None:
+    """Tell what is expected; stop where it is more than there is.
+
+    Raises:
+        PipelineError: With both numbers.
+    """
+    if expected_gib > limit_gib:
+        raise PipelineError(
+            f"training needs {expected_gib:.2f} GiB of GPU memory and {limit_gib:.2f} GiB are free",
+            "Close other programs that use the GPU, raise hardware.vram_gib, set train.kept_layers "
+            f"to null, or lower tokenize.window_tokens below {window_tokens:,}.",
+        )
+    say(f"train: {expected_gib:.2f} of {limit_gib:.2f} GiB of GPU memory expected")

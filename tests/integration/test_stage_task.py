@@ -1,0 +1,108 @@
+"""What Prefect shows for a stage follows our store alone."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.orchestration.stage_task import (
+    ManifestStorage,
+    parse_result_key,
+    prefect_task,
+    result_key,
+)
+from tasks.core.cache.execute import execute
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.plan import Selection
+from tasks.core.settings.config import check
+
+pytestmark = pytest.mark.slow
+TOY = Path(__file__).parents[1] / "unit/core/toy.py"
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("toy", TOY)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "toy", module)
+    spec.loader.exec_module(module)
+    module.SOURCE = tmp_path / "words.txt"
+    module.SOURCE.write_text("pear fig apple")
+    return module
+
+
+def run_flow(pipeline, selection=None):
+    """Run the toy stages as Prefect tasks; {stage: name of its final state}."""
+    from prefect import flow
+
+    states = {}
+    settings = check({"hardware": {"device": "cpu"}})
+
+    @flow(name="toy", persist_result=False)
+    def toy_flow():
+        planner = pipeline.planner(settings, selection or Selection())
+        planner.plan()
+        for name in planner.selected:
+            plan = planner.decide(name)
+            task = prefect_task(
+                plan,
+                pipeline.store,
+                lambda plan: execute(plan, settings, pipeline.store, planner.artifacts),
+            )
+            state = task({}, return_state=True)
+            states[name] = state.name
+            planner.made(Manifest.from_plain(state.result()))
+
+    toy_flow()
+    return states
+
+
+def test_prefect_shows_cached_exactly_for_what_the_store_holds(prefect_server, toy, tmp_path):
+    pipeline = toy.Pipeline(tmp_path / "artifacts")
+    assert run_flow(pipeline) == dict.fromkeys(["read", "sort", "join"], "Completed")
+    assert run_flow(pipeline) == dict.fromkeys(["read", "sort", "join"], "Cached")
+
+    shutil.rmtree(tmp_path / "artifacts" / "sort")
+    assert run_flow(pipeline) == {"read": "Cached", "sort": "Completed", "join": "Cached"}
+
+    results = [p for p in (tmp_path / "artifacts" / ".prefect").rglob("*") if p.is_file()]
+    assert results
+    assert all("stage" in json.loads(p.read_bytes()) for p in results)  # JSON, no pickle
+    shutil.rmtree(tmp_path / "artifacts" / ".prefect")  # Prefect's own copies are not needed
+    assert run_flow(pipeline) == dict.fromkeys(["read", "sort", "join"], "Cached")
+
+    forced = run_flow(pipeline, Selection(force=("sort",)))
+    assert forced == {"read": "Cached", "sort": "Completed", "join": "Cached"}
+
+
+def test_artifact_made_without_prefect_is_cached_too(prefect_server, toy, tmp_path):
+    pipeline = toy.Pipeline(tmp_path / "artifacts")
+    pipeline.run()
+    assert run_flow(pipeline) == dict.fromkeys(["read", "sort", "join"], "Cached")
+
+
+def test_key_storage_answers_in_the_form_that_prefect_reads(toy, tmp_path):
+    from prefect.results import ResultRecordMetadata
+
+    pipeline = toy.Pipeline(tmp_path / "artifacts")
+    pipeline.run()
+    manifest = pipeline.plan()[0].manifest
+    storage = ManifestStorage.over(pipeline.store)
+    answer = ResultRecordMetadata.load_bytes(storage.read_path(result_key("read", manifest.key)))
+    assert answer.serializer.type == "json"
+    assert Manifest.from_plain(answer.serializer.loads(Path(answer.storage_key).read_bytes()))
+    with pytest.raises(FileNotFoundError):
+        storage.read_path(result_key("read", "0" * 64))
+
+
+def test_result_key_round_trip():
+    assert parse_result_key(result_key("read", "ab" * 32)) == ("read", "ab" * 32)
+
+
+def test_prefect_tries_no_stage_again_for_a_lack_of_memory_would_stay(toy, tmp_path):
+    pipeline = toy.Pipeline(tmp_path / "artifacts")
+    plan = pipeline.planner().decide("read")
+    assert prefect_task(plan, pipeline.store, lambda plan: None).retries == 0

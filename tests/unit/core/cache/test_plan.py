@@ -1,0 +1,119 @@
+import dataclasses
+
+import pytest
+
+from tasks.core.cache.plan import Selection
+from tasks.core.errors import PipelineError
+from tasks.core.settings.config import check
+
+
+def causes(plan):
+    return [(cause.kind, cause.what) for cause in plan.causes]
+
+
+def test_everything_runs_the_first_time_and_nothing_the_second(pipeline):
+    assert pipeline.run() == ["read", "sort", "join"]
+    assert pipeline.run() == []
+    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+
+
+def test_a_stage_that_never_ran_says_so(pipeline):
+    assert [causes(p) for p in pipeline.plan()] == [
+        [("never ran", "read")],
+        [("never ran", "sort")],
+        [("never ran", "join")],
+    ]
+
+
+def test_edited_source_is_noticed_and_what_is_behind_it_may_run(pipeline, toy):
+    pipeline.run()
+    toy.SOURCE.write_text("kiwi fig")
+    plans = pipeline.plan()
+    assert [p.verdict for p in plans] == ["RUN", "MAYBE", "MAYBE"]
+    assert causes(plans[0]) == [("data", "words.txt")]
+
+
+def test_touched_source_runs_nothing(pipeline, toy):
+    pipeline.run()
+    toy.SOURCE.touch()
+    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+
+
+def test_early_cut_off_same_output_runs_nothing_behind(pipeline, toy):
+    pipeline.run()
+    toy.SOURCE.write_text("apple pear fig")  # other order: sort gives the same words
+    assert pipeline.run() == ["read", "sort"]
+    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+
+
+def test_setting_reruns_only_the_stage_that_reads_it_with_old_and_new_value(pipeline):
+    pipeline.run()
+    changed = check({"tokenize": {"window_tokens": 2048, "max_tokens": 512}})
+    plans = pipeline.plan(changed)
+    assert [p.verdict for p in plans] == ["HIT", "HIT", "RUN"]
+    cause = next(c for c in plans[2].causes if c.what == "tokenize.window_tokens")
+    assert (cause.kind, cause.new) == ("config", 2048)
+    assert cause.old not in (None, 2048)
+
+
+def test_change_behind_a_stage_that_runs_is_run_not_maybe(pipeline, toy):
+    pipeline.run()
+    toy.SOURCE.write_text("kiwi")
+    changed = check({"tokenize": {"window_tokens": 2048, "max_tokens": 512}})
+    assert pipeline.verdicts(changed) == ["RUN", "MAYBE", "RUN"]
+
+
+def test_deleted_artifact_is_noticed_and_only_its_stage_runs(pipeline):
+    pipeline.run()
+    sort = pipeline.plan()[1].manifest
+    (pipeline.store.folder("sort", sort.key) / "sorted.txt").unlink()
+    plan = pipeline.plan()[1]
+    assert (plan.verdict, causes(plan)) == ("RUN", [("missing", "sorted.txt")])
+    assert pipeline.run() == ["sort"]
+
+
+def test_edited_artifact_is_noticed_and_the_edit_is_kept_aside(pipeline):
+    pipeline.run()
+    sort = pipeline.plan()[1].manifest
+    folder = pipeline.store.folder("sort", sort.key)
+    (folder / "sorted.txt").write_text("mine")
+    assert causes(pipeline.plan()[1]) == [("edited", "sorted.txt")]
+    assert pipeline.run() == ["sort"]
+    kept = folder.with_name(folder.name + ".edited-1") / "sorted.txt"
+    assert kept.read_text() == "mine"
+
+
+def test_force_runs_a_stage_and_an_equal_output_runs_nothing_behind(pipeline):
+    pipeline.run()
+    forced = Selection(force=("read",))
+    assert [p.verdict for p in pipeline.plan(selection=forced)] == ["RUN", "MAYBE", "MAYBE"]
+    assert pipeline.run(selection=forced) == ["read"]
+
+
+def test_only_runs_one_stage(pipeline):
+    pipeline.run()
+    assert pipeline.run(selection=Selection(only=("sort",), force=("sort",))) == ["sort"]
+
+
+def test_only_behind_a_missing_artifact_is_refused_with_the_reason(pipeline):
+    with pytest.raises(PipelineError, match=r"join needs sort\.sorted.*never ran"):
+        pipeline.plan(selection=Selection(only=("join",)))
+
+
+def test_start_from_leaves_the_stages_before_alone(pipeline):
+    pipeline.run()
+    names = [p.stage.name for p in pipeline.plan(selection=Selection(start_from="sort"))]
+    assert names == ["sort", "join"]
+
+
+def test_unknown_stage_lists_the_known_ones(pipeline):
+    with pytest.raises(PipelineError, match="'bake'") as error:
+        pipeline.plan(selection=Selection(only=("bake",)))
+    assert "read, sort, join" in error.value.remedy
+
+
+def test_version_of_a_declared_package_is_a_cause(pipeline, toy, monkeypatch):
+    pipeline.run()
+    pinned = dataclasses.replace(toy.STAGES[1], env=("pyarrow",))
+    monkeypatch.setattr(toy, "STAGES", (toy.STAGES[0], pinned, toy.STAGES[2]))
+    assert causes(pipeline.plan()[1]) == [("env", "pyarrow")]

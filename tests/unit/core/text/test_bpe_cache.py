@@ -1,0 +1,80 @@
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
+from tokenizers import pre_tokenizers as cuts
+
+from tasks.core.text.bpe_cache import PROBE, Pieces
+
+TEXTS = [PROBE * 3, "def add(a, b):\n    return a + b\n\n\n" * 5, "x = 12345 * it's we'll"] * 5
+ASCII = st.text(st.characters(max_codepoint=127), max_size=60)
+PARTS = [" ", "  ", "    ", "\n", "\t", "\r\n", "\x0b", "\x1c", "\0"]
+PARTS += ["12", "3", "a", "Bc", "_", "'s", "'S", "(", "==", "<|end|>"]
+WORDS = st.lists(st.sampled_from(PARTS), max_size=25).map("".join)
+
+
+def tokenizer(*before: cuts.PreTokenizer, spaces: bool = False) -> Tokenizer:
+    bpe = Tokenizer(models.BPE())
+    byte_level = cuts.ByteLevel(add_prefix_space=False)
+    bpe.pre_tokenizer = cuts.Sequence([*before, byte_level]) if before else byte_level
+    bpe.decoder = decoders.ByteLevel()
+    bpe.normalizer = normalizers.NFC()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=["<|end|>"],
+        initial_alphabet=cuts.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(TEXTS, trainer)
+    if spaces:
+        bpe.add_tokens([AddedToken(" " * n, normalized=True) for n in range(2, 9)])
+    bpe.encode_special_tokens = True
+    return bpe
+
+
+@pytest.fixture(scope="module", params=["GPT-2", "GPT-NeoX", "StarCoder"])
+def backend(request: pytest.FixtureRequest) -> Tokenizer:
+    """Three ways to cut: plain, with runs of blanks as tokens, with single digits."""
+    digits = (cuts.Digits(individual_digits=True),)
+    return tokenizer(
+        *(digits if request.param == "StarCoder" else ()), spaces=request.param == "GPT-NeoX"
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=ASCII | WORDS)
+@example(text=PROBE)
+@example(text="a  1  \n\n 2 \n x")
+def test_the_ids_are_the_tokenizers_own(backend: Tokenizer, text: str) -> None:
+    pieces = Pieces.of(backend)
+    assert pieces is not None
+    assert pieces.encode(text) == backend.encode(text, add_special_tokens=False).ids
+    assert pieces.exact
+
+
+def test_another_way_to_cut_is_left_to_the_tokenizer() -> None:
+    assert Pieces.of(tokenizer(cuts.Whitespace())) is None
+    assert Pieces.of(tokenizer(cuts.Digits(individual_digits=False))) is None
+
+
+def test_a_token_that_takes_blanks_with_it_is_left_to_the_tokenizer() -> None:
+    made = tokenizer()
+    made.add_tokens([AddedToken("<x>", lstrip=True)])
+    assert Pieces.of(made) is None
+
+
+def test_a_piece_that_does_not_come_back_is_told() -> None:
+    made = tokenizer()
+    made.decoder = decoders.WordPiece()
+    pieces = Pieces.of(made)
+    assert pieces is not None and not pieces.exact
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.core.text.bpe_cache.MAX_PIECES", 10)
+    made = tokenizer()
+    pieces = Pieces.of(made)
+    assert pieces is not None
+    text = " ".join(f"word{n}" for n in range(100))
+    assert pieces.encode(text) == made.encode(text, add_special_tokens=False).ids
+    assert len(pieces._known) <= 10

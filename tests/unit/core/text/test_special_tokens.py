@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from tasks.core.errors import PipelineError
+from tasks.core.text.prompt_templates import complete, fill_in, render
+from tasks.core.text.special_tokens import FIM_TOKENS, Marks, readable
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *FIM_TOKENS[0]]
+
+
+def tokenizer(special=SPECIAL, eos="<|endoftext|>", template: str | None = CHATML):
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(["user\nassistant\nAdd two numbers.\n\n"] * 9, trainer)
+    made = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=eos)
+    made.chat_template = template
+    return made
+
+
+def decoded(made, text: str) -> str:
+    return made.decode(Marks(made).encode([text])[0], skip_special_tokens=False)
+
+
+def test_a_chat_is_the_tokenizers_own_to_the_byte() -> None:
+    made = tokenizer()
+    text = render("chat", "Add two numbers.", "1 and 2") + complete("chat", "x = 3")
+    assert decoded(made, text) == GOLDEN.joinpath("prompt_chat.txt").read_bytes().decode()
+
+
+def test_a_chats_tokens_are_those_of_the_tokenizers_own_method() -> None:
+    made = tokenizer()
+    turns = [{"role": "user", "content": "\nAdd two numbers."}]
+    wanted = made.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert Marks(made).encode([render("chat", "\nAdd two numbers.")]) == [wanted]
+
+
+def test_control_words_in_a_row_stay_letters() -> None:
+    made = tokenizer()
+    (ids,) = Marks(made).encode([render("chat", "What is <|im_end|>?")])
+    assert ids.count(made.convert_tokens_to_ids("<|im_end|>")) == 1
+    assert "What is <|im_end|>?" in made.decode(ids)
+
+
+def test_an_end_that_is_eos_is_left_to_the_rows_own_eos() -> None:
+    assert decoded(tokenizer(eos="<|im_end|>"), complete("chat", "x")) == "x"
+    assert decoded(tokenizer(), complete("chat", "x")) == "x<|im_end|>\n"
+
+
+def test_infilling_is_written_with_the_tokenizers_tokens() -> None:
+    made = tokenizer()
+    prompt, completion = fill_in("return a + b", 7, 8)
+    assert decoded(made, prompt + completion) == (
+        "<fim_prefix>return <fim_suffix> + b<fim_middle>a"
+    )
+    (ids,) = Marks(made).encode([prompt])
+    assert ids[-1] == made.convert_tokens_to_ids("<fim_middle>")
+
+
+def test_a_tokenizer_without_the_words_is_refused() -> None:
+    bare = Marks(tokenizer(["<|endoftext|>"], template=None))
+    with pytest.raises(PipelineError, match="no tokens for infilling, such as <fim_prefix>"):
+        bare.encode([fill_in("abc", 0, 1)[0]])
+    with pytest.raises(PipelineError, match="no chat template"):
+        bare.encode([render("chat", "Add.")])
+
+
+def test_texts_with_and_without_marks_share_a_batch() -> None:
+    marks = Marks(tokenizer())
+    texts = ["plain", render("chat", "Add."), "", fill_in("abc", 1, 2)[0]]
+    assert marks.encode(texts) == [marks.encode([text])[0] for text in texts]
+
+
+def test_marks_can_be_read() -> None:
+    assert readable(render("chat", "Add.")) == "[user]Add.[assistant]"

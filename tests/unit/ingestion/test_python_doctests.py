@@ -1,0 +1,162 @@
+import ast
+import textwrap
+
+import pytest
+
+from tasks.core.sandbox import PASS, Job, Sandbox
+from tasks.ingestion.languages.python_doctests import RUNNER, Candidate, candidates
+from tasks.ingestion.languages.python_standalone import Module
+
+
+def text(source: str) -> str:
+    return textwrap.dedent(source).strip() + "\n"
+
+
+def one(source: str) -> Candidate:
+    (found,) = candidates(text(source))
+    assert isinstance(found, Candidate)
+    return found
+
+
+def told(candidate: Candidate) -> str:
+    """What the runner says, run here: the texts of these tests are trusted."""
+    space: dict = {"__name__": "program"}
+    exec(compile(candidate.program, "<program>", "exec"), space)
+    return space[RUNNER]()
+
+
+ADD = '''
+    import math
+    import os.path as way
+
+    BASE = math.floor(1.5)
+    OTHER = 5
+
+    def _one(x):
+        return x + BASE
+
+    def add(a, b):
+        """Add two numbers and one.
+
+        Examples
+        --------
+        >>> add(1, 2)
+        4
+        >>> add(2, 2)
+        5
+        """
+        return _one(a) + b
+'''
+
+
+def test_a_function_is_cut_out_with_just_what_it_needs() -> None:
+    module = Module(ast.parse(text(ADD)), text(ADD))
+    cut = module.cut(list(module.functions())[1], ())
+    assert cut and cut.context == (
+        "import math\nBASE = math.floor(1.5)\ndef _one(x):\n    return x + BASE"
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["import numpy as math", "from . import math", "from numpy import *"]
+)
+def test_what_leans_on_more_than_the_standard_library_does_not_stand_alone(line: str) -> None:
+    (found,) = candidates(text(ADD).replace("import math", line))
+    assert found == 10
+
+
+def test_doctests_that_pass_are_told_as_passed() -> None:
+    assert told(one(ADD)) == ""
+
+
+def test_a_doctest_that_fails_is_told() -> None:
+    assert told(one(ADD.replace("        5", "        6"))) == "add(2, 2)\n gave 5\n"
+
+
+@pytest.mark.parametrize(
+    ("example", "passes"),
+    [
+        (">>> f(5) # doctest: +ELLIPSIS\n[0, ..., 4]", True),
+        (">>> f(5)\n[0, ..., 4]", False),
+        (">>> f(3) # doctest: +NORMALIZE_WHITESPACE\n[0,   1,\n 2]", True),
+        (">>> f('x')\nTraceback (most recent call last):\n  ...\nTypeError: no number", True),
+        (">>> f('x')\nTraceback (most recent call last):\n  ...\nTypeError: none", False),
+        (">>> f('x')\n[]", False),
+        (">>> f(3)\nTraceback (most recent call last):\n  ...\nTypeError: no number", False),
+        (">>> x = f(2)\n>>> print(x[0]); x\n0\n[0, 1]", True),
+        (">>> print(f(1), '\\\\n', sep='')\n[0]\n<BLANKLINE>", True),
+        (">>> f(9) # doctest: +SKIP\nnothing\n>>> f(1)\n[0]", True),
+        (">>> from own.package import f\n>>> f(1)\n[0]", True),
+    ],
+)
+def test_the_runner_knows_what_doctest_knows(example: str, passes: bool) -> None:
+    source = (
+        'def f(n):\n    """Count.\n\n'
+        + textwrap.indent(example, "    ")
+        + '\n    """\n    if isinstance(n, str):\n        raise TypeError(\'no number\')\n'
+        "    return list(range(n))\n"
+    )
+    assert (told(one(source)) == "") == passes
+
+
+def test_a_problem_shows_the_prose_and_hides_the_examples_and_the_answer() -> None:
+    problem = one(ADD).problem
+    assert problem and problem.prompt == (
+        "import math\nBASE = math.floor(1.5)\ndef _one(x):\n    return x + BASE\n\n\n"
+        'def add(a, b):\n    """Add two numbers and one.\n    """\n'
+    )
+    assert problem.canonical_solution == "    return _one(a) + b\n"
+    assert problem.test == (
+        "def check(candidate):\n"
+        "    space = {'add': candidate}\n"
+        "    assert repr(eval('add(1, 2)', space)) == '4'\n"
+        "    assert repr(eval('add(2, 2)', space)) == '5'\n"
+    )
+
+
+def test_a_printed_value_is_a_test_of_its_text() -> None:
+    found = one(ADD.replace(">>> add(1, 2)", ">>> print(add(1, 2))")).problem
+    assert found and "assert str(eval('add(1, 2)', space)) == '4'" in found.test
+
+
+def test_one_example_alone_is_no_problem() -> None:
+    assert one(ADD.replace(">>> add(2, 2)\n        5", "")).problem is None
+
+
+def test_examples_that_use_a_helper_make_no_problem() -> None:
+    assert one(ADD.replace(">>> add(1, 2)", ">>> add(_one(0), 2)")).problem is None
+
+
+def test_a_problem_is_solved_by_its_solution_in_the_sandbox() -> None:
+    problem = one(ADD).problem
+    assert problem
+    checks = f"{problem.test}\ncheck(add)"
+    sandbox = Sandbox.best("rlimits", workers=1)
+    bodies = (problem.canonical_solution, "    return a + b\n")
+    outcomes = [sandbox.run(Job(problem.prompt + b, "add", checks, timeout_s=20)) for b in bodies]
+    assert [outcome.verdict == PASS for outcome in outcomes] == [True, False]
+
+
+DEEP_EXAMPLE = '''def f(x):
+    """Say x.
+
+    >>> print(f({0}))
+    1
+    >>> f(1)
+    1
+    """
+    return x
+'''
+
+
+@pytest.mark.parametrize(
+    "example", ["-" * 900 + "1", "-" * 50_000 + "1", "(" * 400 + "1" + ")" * 400]
+)
+def test_an_example_nested_too_deep_is_no_candidate_and_costs_no_other(example: str) -> None:
+    deep, other = candidates(DEEP_EXAMPLE.format(example) + text(ADD))
+    assert deep == 1 and isinstance(other, Candidate)
+
+
+def test_invalid_escapes_of_other_peoples_examples_warn_nobody(recwarn) -> None:
+    list(candidates(text(ADD).replace("add(1, 2)", "add(1, len('\\d'))")))
+    assert not recwarn.list
