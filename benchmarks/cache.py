@@ -122,10 +122,10 @@ def fill(files: int, artifacts: int, runs: int) -> None:
     os.fsync = lambda _: None  # the store's care for power cuts would make this take an hour
     with open_session(Request(PROFILE)) as session:
         for stage in PIPELINE:
-            plan = session.planner.decide(stage.name)
+            plan = session.planner.plan_stage(stage.name)
             assert plan.key is not None
             manifest = publish(session.store, stage.name, plan.key, plan.parts, files)
-            session.planner.made(manifest)
+            session.planner.add_artifact(manifest)
             keys[stage.name] = plan.key
             for n in range(artifacts // len(PIPELINE) - 1):
                 parts = {**plan.parts, "config": {**plan.parts["config"], "made.up": n}}

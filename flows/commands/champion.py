@@ -16,9 +16,9 @@ from flows.session import Request, Session, open_session
 from tasks.core.artifacts import champion as champions
 from tasks.core.artifacts.champion import PROMOTE, Entry
 from tasks.core.cache import manifest as manifests
+from tasks.core.cache.decision import HIT
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT
 from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import home
@@ -143,7 +143,7 @@ def _artifacts(session: Session) -> dict[str, Manifest]:
         PipelineError: One of them has to run first.
     """
     for plan in session.plans:
-        if plan.verdict != HIT:
+        if plan.decision != HIT:
             raise PipelineError(
                 f"stage {plan.stage.name} has no artifact for these settings "
                 f"({messages.reason(plan)})",

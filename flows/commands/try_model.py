@@ -17,8 +17,8 @@ from flows.session import Request, open_session
 from tasks.core import progress
 from tasks.core.artifacts import champion as champions
 from tasks.core.cache import manifest as manifests
+from tasks.core.cache.decision import HIT
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.plan import HIT
 from tasks.core.cache.store import KEY_DIGITS, Store
 from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
@@ -156,7 +156,7 @@ def _on_base(request: Request, adapter: Path | None) -> Chosen:
     with open_session(request) as session:
         plans = {plan.stage.name: plan for plan in session.plans}
         for stage in ("base",) if adapter else ("base", "train"):
-            if plans[stage].verdict != HIT:
+            if plans[stage].decision != HIT:
                 raise PipelineError(
                     f"stage {stage} has no artifact for these settings "
                     f"({messages.reason(plans[stage])})",

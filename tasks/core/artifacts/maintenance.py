@@ -14,8 +14,8 @@ from pathlib import Path
 from tasks.core.artifacts.garbage_collection import artifacts, discard
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.causes import is_opinion
+from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT, StagePlan
 from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
 
@@ -81,7 +81,7 @@ def accept(store: Store, plan: StagePlan) -> Manifest:
         PipelineError: Nothing to accept, or a cause that isn't a matter of opinion (data, config).
     """
     stage = plan.stage.name
-    if plan.verdict == HIT:
+    if plan.decision == HIT:
         raise PipelineError(f"stage {stage} is up to date", "There is nothing to accept.")
     if plan.key is None or plan.manifest is None:
         why = "rests on stages that run first" if plan.manifest else "never ran"
@@ -113,7 +113,7 @@ def undo_accept(store: Store, plan: StagePlan) -> None:
         PipelineError: The artifact of now was made, not accepted.
     """
     manifest = plan.manifest
-    if plan.verdict != HIT or manifest is None or "accepted" not in manifest.made:
+    if plan.decision != HIT or manifest is None or "accepted" not in manifest.made:
         raise PipelineError(
             f"the artifact of stage {plan.stage.name} was not accepted", "There is nothing to undo."
         )

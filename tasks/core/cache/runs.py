@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.core.errors import PipelineError
+from tasks.core.cache.store import KEY_DIGITS
+from tasks.core.errors import PipelineError, RecordError
 
 FOLDER = ".runs"
 SUFFIX = ".json"
@@ -44,6 +45,10 @@ class RunRecord:
     def with_key(self, stage: str, key: str) -> "RunRecord":
         """The record with one more artifact."""
         return dataclasses.replace(self, keys={**self.keys, stage: key}, making="")
+
+    def with_work(self, stage: str, key: str) -> "RunRecord":
+        """The record at the start of a stage."""
+        return dataclasses.replace(self, making=f"{stage}-{key[:KEY_DIGITS]}")
 
     def write(self, root: Path) -> None:
         """Write the record below an artifacts folder; whole or not at all."""
@@ -100,7 +105,7 @@ def load(root: Path, run: str) -> RunRecord:
     """The run with exactly this id.
 
     Raises:
-        PipelineError: Its record is torn.
+        RecordError: Its record cannot be read.
     """
     path = root / FOLDER / f"{run}{SUFFIX}"
     try:
@@ -108,7 +113,7 @@ def load(root: Path, run: str) -> RunRecord:
         known = {name: raw[name] for name in RunRecord.__dataclass_fields__ if name in raw}
         return RunRecord(**{**known, "overrides": tuple(raw["overrides"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PipelineError(
+        raise RecordError(
             f"{path} is no record of a run: {error}",
             "Remove it; `finetune gc` then forgets what that run rested on.",
         ) from error

@@ -32,7 +32,7 @@ def make(profile, *overrides, verdict="improved", loss=2.0, passes=0, settings=N
     """Publish artifacts of every stage as if the pipeline had run; the folder of `merge`."""
     with open_session(Request(str(profile), overrides)) as session:
         for stage in session.planner.selected:
-            plan = session.planner.decide(stage)
+            plan = session.planner.plan_stage(stage)
             with session.store.working(stage, plan.key, lambda: None) as work:
                 for output in plan.stage.outputs:
                     (work.out / f"{output}.txt").write_text(f"{output} {plan.parts['config']}")
@@ -52,7 +52,7 @@ def make(profile, *overrides, verdict="improved", loss=2.0, passes=0, settings=N
                     seconds=1.0,
                 )
                 session.store.publish(manifest, work)
-            session.planner.made(manifest)
+            session.planner.add_artifact(manifest)
         return session.store.folder("merge", manifest.key)
 
 

@@ -8,8 +8,9 @@ import pytest
 from flows.cli import main
 from flows.session import Request, open_session
 from tasks.core.cache import code_digest, runs
-from tasks.core.cache.execute import execute
-from tasks.core.cache.plan import HIT, Selection
+from tasks.core.cache.decision import HIT
+from tasks.core.cache.execute import RunContext, execute
+from tasks.core.cache.plan import Selection
 from tasks.core.cache.runs import RunRecord
 
 STAGES = ("ingest", "filter")
@@ -38,11 +39,14 @@ class Home:
             root = session.store.root
             record = RunRecord(runs.new_id(root), "mine", overrides)
             for name in session.planner.selected:
-                plan = session.planner.decide(name)
+                plan = session.planner.plan_stage(name)
                 made = plan.manifest
-                if plan.verdict != HIT:
-                    made = execute(plan, session.config, session.store, session.planner.artifacts)
-                session.planner.made(made)
+                if plan.decision != HIT:
+                    made = execute(
+                        plan,
+                        RunContext(session.config, session.store, session.planner.artifacts),
+                    )
+                session.planner.add_artifact(made)
                 record = record.with_key(name, made.key)
             record.write(root)
 

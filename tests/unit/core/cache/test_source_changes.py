@@ -124,7 +124,7 @@ class TestExpected:
         toy.SOURCE.write_text("a b c d e f")
         timed.run(selection=Selection(only=("read",)))
         changed = timed.plan()
-        assert [p.verdict for p in changed] == ["HIT", "RUN", "MAYBE"]
+        assert [p.decision for p in changed] == ["HIT", "RUN", "MAYBE"]
         assert changed[1].expected_rows == 6.0
 
     def test_a_hit_costs_nothing_and_a_stage_that_never_ran_is_unknown(self, timed, toy):

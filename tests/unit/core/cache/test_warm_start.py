@@ -44,7 +44,7 @@ def made(lineage, config):
     """Run; the manifest of `train`."""
     lineage.run(config)
     plans = lineage.plan(config)
-    assert [plan.verdict for plan in plans] == ["HIT"] * 3
+    assert [plan.decision for plan in plans] == ["HIT"] * 3
     return {plan.stage.name: plan.manifest for plan in plans}
 
 
@@ -64,7 +64,7 @@ def test_without_a_champion_it_starts_anew(lineage):
 
 def test_a_champion_is_not_trained_on_from_itself(lineage):
     promote(lineage, made(lineage, settings("base")))
-    assert lineage.verdicts(settings()) == ["HIT"] * 3
+    assert lineage.decisions(settings()) == ["HIT"] * 3
 
 
 def test_a_change_goes_on_from_the_champion_and_then_there_is_nothing_to_do(lineage):
@@ -73,7 +73,7 @@ def test_a_change_goes_on_from_the_champion_and_then_there_is_nothing_to_do(line
     assert text(second) == "apple fig pear + apple fig pear"
     assert "champion:train.adapter" in second["train"].parts["inputs"]
     promote(lineage, second)
-    assert lineage.verdicts(settings(seed=1)) == ["HIT"] * 3
+    assert lineage.decisions(settings(seed=1)) == ["HIT"] * 3
     third = made(lineage, settings(seed=2))
     assert text(third) == "apple fig pear + apple fig pear + apple fig pear"
 
@@ -82,7 +82,7 @@ def test_a_champion_that_was_taken_back_leaves_its_successor_a_hit(lineage):
     promote(lineage, made(lineage, settings()))
     promote(lineage, made(lineage, settings(seed=1)))
     champions.rollback(lineage.store)
-    assert lineage.verdicts(settings(seed=1)) == ["HIT"] * 3
+    assert lineage.decisions(settings(seed=1)) == ["HIT"] * 3
 
 
 def test_a_start_that_is_forced_again_finds_the_champion_it_went_on_from(lineage):
