@@ -14,12 +14,12 @@ from flows.orchestration.progress_sinks import watched
 from flows.orchestration.stage_task import StageTask
 from flows.session import Request, Session, open_session, planned_session
 from tasks.core import progress
+from tasks.core.artifacts import runs
 from tasks.core.artifacts.champion import history, taken_back
-from tasks.core.cache import runs
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.execute import RunContext
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.runs import RunRecord
 from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.errors import PipelineError
 from tasks.core.system.disk_space import is_full, no_space

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.artifacts import runs
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache import runs
-from tasks.core.cache.runs import RunRecord
 from tasks.core.cache.store import (
     KEY_DIGITS,
     LOCKS,

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tasks.core.cache import cost_estimate, runs, source_changes
+from tasks.core.artifacts import runs
+from tasks.core.cache import cost_estimate, source_changes
 from tasks.core.cache.cache_key import (
     full_parts,
     key_of,

@@ -108,7 +108,9 @@ def test_there_is_none_where_nothing_is_trained_on_a_gpu(tmp_path: Path) -> None
     assert forecast(session(tmp_path, hardware={"device": "cpu"})) is None
     fresh = session(tmp_path)
     fresh.planner.artifacts.clear()
-    fresh.plans[0] = SimpleNamespace(stage=SimpleNamespace(name="base"), decision=RUN, manifest=None)
+    fresh.plans[0] = SimpleNamespace(
+        stage=SimpleNamespace(name="base"), decision=RUN, manifest=None
+    )
     assert forecast(fresh) is None
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from flows.cli import main
 from flows.session import Request, open_session
-from tasks.core.cache import code_digest, runs
+from tasks.core.artifacts import runs
+from tasks.core.artifacts.runs import RunRecord
+from tasks.core.cache import code_digest
 from tasks.core.cache.decision import HIT
 from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.plan import Selection
-from tasks.core.cache.runs import RunRecord
 
 STAGES = ("ingest", "filter")
 ROWS = [

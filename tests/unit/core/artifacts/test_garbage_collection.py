@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.core.artifacts import runs
 from tasks.core.artifacts.garbage_collection import collect, find_garbage
-from tasks.core.cache import runs
-from tasks.core.cache.runs import RunRecord
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache.store import MEMORY, TRASH
 from tasks.core.errors import PipelineError
 

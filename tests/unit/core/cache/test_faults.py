@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.core.artifacts import maintenance
+from tasks.core.artifacts import maintenance, runs
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache import runs
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.plan import Planner
-from tasks.core.cache.runs import RunRecord
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
 from tasks.core.stage import Summary

@@ -11,9 +11,9 @@ import pytest
 
 from tasks.core.artifacts import maintenance
 from tasks.core.artifacts.garbage_collection import artifacts, collect, find_garbage
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import cache_key
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.runs import RunRecord
 from tasks.core.cache.store import Store, is_locked
 
 KILLS_IN_A_ROW = 100
