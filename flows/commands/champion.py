@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flows import messages
 from flows.session import Request, Session, open_session
 from tasks.core.artifacts import champion as champions
-from tasks.core.artifacts.champion import PROMOTE, Entry
+from tasks.core.artifacts.champion import PROMOTE, ChampionChange
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.decision import HIT
 from tasks.core.cache.digest_cache import Memo
@@ -59,7 +59,7 @@ def promote(request: Request, force: bool, because: str) -> int:
             verdicts = {name: verdict for name, (verdict, _) in compared.items()}
             reasons = {name: sentences for name, (_, sentences) in compared.items()}
             forced = champions.check(verdicts, reasons, force=force, because=because)
-            entry = Entry(
+            entry = ChampionChange(
                 PROMOTE,
                 STAGE,
                 key,
@@ -128,7 +128,7 @@ def root() -> Path:
     return home() / "artifacts"
 
 
-def _told(entry: Entry) -> str:
+def _told(entry: ChampionChange) -> str:
     """Verdicts, force and reason in one phrase."""
     parts = [f"{verdict} over the {name}" for name, verdict in entry.verdicts.items()]
     parts += ["forced"] if entry.forced else []

@@ -1,9 +1,9 @@
 """Runs one stage and publishes its outputs.
 
-Order of events, so that a kill at any moment loses no finished work and leaves nothing half: lock
-the key, look again (another process may have made it meanwhile), import the code and see that it is
-still that of the key, run in a work folder, check that the sources did not change under the run,
-write the manifest, rename.
+The order makes a kill at any moment lose no finished work and leave nothing half-written: lock the
+key, look again (another process may have published the artifact meanwhile), import the code and
+check that it is still the code of the key, run in a work folder, check that the sources did not
+change during the run, write the manifest, rename.
 """
 
 import logging
@@ -109,7 +109,7 @@ def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Ma
         given = _with_means(work, plan, context)
         function = _loaded(stage, plan.parts, store.memo)
         run = partial(function, view, _inputs(plan, context), given)
-        summary, seconds = _in_turn(run, stage, context.config)
+        summary, seconds = _run_when_free(run, stage, context.config)
         note(f"done in {seconds:.1f} s: {summary.line}")
         _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
         shutil.copyfile(log, work.out / LOG)
@@ -120,14 +120,14 @@ def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Ma
 
 
 def _loaded(stage: Stage, parts: Parts, memo: Memo) -> Run:
-    """The stage's `run`, all its code imported: what is edited from now on changes nothing.
+    """The stage's `run`, with all its code imported, so that later edits have no effect.
 
     Raises:
-        PipelineError: It was edited since the key was made, which would be a lie.
+        PipelineError: The code was edited since the key was computed.
     """
     run = stage.load_run()
     for module in parts["code"]:
-        with suppress(ImportError):  # of what is not installed here, such as triton
+        with suppress(ImportError):  # packages that are not installed, such as triton
             import_module(module)
     if moved := moved_since(stage, parts, memo):
         raise PipelineError(
@@ -150,7 +150,7 @@ def _with_means(work: Work, plan: StagePlan, context: RunContext) -> Work:
 def _describe(
     plan: StagePlan, key: str, summary: Summary, work: Work, seconds: float, flow_run: str
 ) -> Manifest:
-    """The manifest of what a stage has just written."""
+    """The manifest of the files that a stage has written."""
     stage = plan.stage
     files = manifests.describe_files(work.out)
     outputs = manifests.output_digests(stage.outputs, files)
@@ -169,7 +169,7 @@ def _describe(
 
 
 def _inputs(plan: StagePlan, context: RunContext) -> dict[str, Path]:
-    """Paths of what the stage reads, starts from or shows; an absent extra is left out."""
+    """Paths of what the stage reads, starts from or shows; missing extras are left out."""
     stage, store, made = plan.stage, context.store, context.artifacts
     paths = warm_start.paths(plan.parts, store)
     for name in (*stage.inputs, *stage.shows):
@@ -183,8 +183,10 @@ def _inputs(plan: StagePlan, context: RunContext) -> dict[str, Path]:
 
 
 def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Path) -> None:
-    """Refuse to publish what was read from changing sources: its key would be a lie. Lists their
-    files in `out`."""
+    """Reject a result whose sources changed during the run; else list their files in `out`.
+
+    The key describes the sources as they were before the run.
+    """
     sources = stage.load_sources()
     if sources is None:
         return
@@ -193,15 +195,17 @@ def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Pat
     if changed := sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n)):
         raise PipelineError(
             f"stage {stage.name}: {', '.join(changed)} changed while being read; nothing stored",
-            "Run again when nobody writes to it.",
+            "Run again when no program writes to it.",
         )
     recorder.write(out)
 
 
-def _in_turn(run: Callable[[], Summary], stage: Stage, config: Config) -> tuple[Summary, float]:
-    """Run a stage when it is its turn; again if it paused for quiet hours.
+def _run_when_free(
+    run: Callable[[], Summary], stage: Stage, config: Config
+) -> tuple[Summary, float]:
+    """Wait for the GPU and run a stage; run it again after a pause for quiet hours.
 
-    Returns: What it told, and the seconds that it ran, waiting apart.
+    Returns: Its summary, and the seconds that it ran, without the time that it waited.
     """
     hardware, seconds = config.hardware, 0.0
     while True:
@@ -218,16 +222,18 @@ def _in_turn(run: Callable[[], Summary], stage: Stage, config: Config) -> tuple[
 
 
 class _Log:
-    """What a stage says, also written to its log.
+    """A progress sink that also writes the messages of a stage to its log.
 
     Args:
-        handler: Of the log.
-        watcher: Who is told besides.
+        handler: Handler of the log file.
+        watcher: The sink that receives everything as well.
     """
 
     def __init__(self, handler: logging.Handler, watcher: Sink | None) -> None:
         self._watcher = watcher
-        self._logger = logging.Logger("said")  # of its own, so that nothing else prints it
+        self._logger = logging.Logger(
+            "said"
+        )  # not in the hierarchy, so that nothing else prints it
         self._logger.addHandler(handler)
 
     def note(self, text: str) -> None:
@@ -245,10 +251,9 @@ class _Log:
 
 @contextmanager
 def _logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
-    """Write what is said and logged while a stage runs to its log; turn a failure into a
-    `StageError`.
+    """Write messages and log records of a stage to its log; turn a failure into a `StageError`.
 
-    Yields: Writes a line to the log alone.
+    Yields: A function that writes a line to the log only.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, mode="w", encoding="utf-8")
@@ -279,7 +284,7 @@ def _summary_dict(summary: Summary) -> dict[str, Any]:
 
 
 def _circumstances(flow_run: str) -> dict[str, Any]:
-    """When, where and with what an artifact was made."""
+    """Provenance of an artifact."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -292,7 +297,7 @@ def _circumstances(flow_run: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _commit() -> str:
-    """The repository's commit, with "+" if its files differ from it; "" outside a repository."""
+    """The commit of this code, with "+" if files differ from it; "" outside a repository."""
     command = [
         "git",
         "-C",

@@ -74,9 +74,11 @@ def test_new_rows_are_told_by_file_then_by_number(home, capsys):
     options = ["plan", "--profile", str(home.profile)]
     assert "data mine (changed: rows.jsonl)" in line_of(told(capsys, *options), "ingest")
     home.run("ingest")
-    assert "data ingest.rows (1 row came, 1 row went)" in line_of(told(capsys, *options), "filter")
+    assert "data ingest.rows (1 row added, 1 row removed)" in line_of(
+        told(capsys, *options), "filter"
+    )
     explained = told(capsys, "explain", "filter", "--profile", str(home.profile))
-    assert "data ingest.rows (1 row came, 1 row went) " in explained
+    assert "data ingest.rows (1 row added, 1 row removed) " in explained
 
 
 def test_diff_names_the_setting_the_rows_and_what_moved_with_them(home, capsys):
@@ -86,7 +88,7 @@ def test_diff_names_the_setting_the_rows_and_what_moved_with_them(home, capsys):
     out = told(capsys, "diff", "-2", "-1")
     assert "ingest    data mine (changed: rows.jsonl)" in out
     assert "ingest    rows_out 12 -> 8" in out
-    assert "filter    data ingest.rows (4 rows went)" in out
+    assert "filter    data ingest.rows (4 rows removed)" in out
     assert "filter    config filter.max_lines 100000 -> 99" in out
 
 

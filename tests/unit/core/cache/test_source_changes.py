@@ -63,9 +63,9 @@ def tables(pipeline, toy, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("pear fig apple kiwi plum", "2 rows came"),
-        ("pear", "2 rows went"),
-        ("pear kiwi", "1 row came, 2 rows went"),
+        ("pear fig apple kiwi plum", "2 rows added"),
+        ("pear", "2 rows removed"),
+        ("pear kiwi", "1 row added, 2 rows removed"),
         ("apple fig pear", "the same 3 rows with other content or in another order"),
     ],
 )

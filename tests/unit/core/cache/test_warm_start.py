@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tasks.core.artifacts import champion as champions
-from tasks.core.artifacts.champion import PROMOTE, Entry
+from tasks.core.artifacts.champion import PROMOTE, ChampionChange
 from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
@@ -51,7 +51,9 @@ def made(lineage, config):
 def promote(lineage, manifests):
     chain = {name: manifest.key for name, manifest in manifests.items()}
     key = chain["train"]
-    champions.promote(lineage.store, Entry(PROMOTE, "train", key, chain=chain, profile="p"))
+    champions.promote(
+        lineage.store, ChampionChange(PROMOTE, "train", key, chain=chain, profile="p")
+    )
 
 
 def text(manifests):
@@ -103,7 +105,7 @@ def test_a_champion_whose_artifact_is_gone_is_told_with_both_ways_out(lineage):
     first = made(lineage, settings())
     promote(lineage, first)
     shutil.rmtree(lineage.store.folder("train", first["train"].key))
-    with pytest.raises(PipelineError, match="stage train is not whole") as error:
+    with pytest.raises(PipelineError, match="stage train is incomplete") as error:
         lineage.plan(settings(seed=1))
     assert "finetune run --profile p" in error.value.remedy
     assert "train.start.adapter=base" in error.value.remedy
