@@ -15,6 +15,7 @@ from tasks.core.models.loading import (
     load_tokenizer,
 )
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packing import join_rows
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import report
 from tasks.core.text.special_tokens import Marks
@@ -90,7 +91,7 @@ class Pair:
             return tuple(
                 row_losses.measure(
                     self.model,
-                    row_losses.joined(rows, window_tokens),
+                    join_rows(rows, window_tokens),
                     clusters=clusters,
                     byte_count=lambda ids: len(self.text(ids).encode("utf-8", "replace")),
                     done=lambda tokens: report(f"loss, {label}", tokens, total, "tokens"),

@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Windows
+from tasks.core.models.packing import consecutive, pack_best_fit
 from tasks.core.progress import say
 from tasks.core.rows import row_schema
+from tasks.core.rows.hash_rank import shuffled
 from tasks.core.rows.parquet import TableWriter, read_batches
 from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_shards import Shards
@@ -41,7 +43,6 @@ from tasks.tokenization.encode import (
     load,
 )
 from tasks.tokenization.epoch_estimate import lines, preflight
-from tasks.tokenization.packing import consecutive, pack, shuffled
 from tasks.tokenization.row_checks import (
     DROPPED,
     Limits,
@@ -77,7 +78,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             check_not_empty(rows, limit)
             ids = rows.ids(rows.kept)
             order = shuffled(ids, settings.seed) if settings.shuffle else np.arange(len(ids))
-            windows = pack(rows.tokens[rows.kept], order, settings.window_tokens)
+            windows = pack_best_fit(rows.tokens[rows.kept], order, settings.window_tokens)
             write(work.out / rows.split, windows, rows, ids, shards, settings.loss_on)
             ledger.add_table(rows.ledger())
             audits[rows.split] = audit(

@@ -5,7 +5,6 @@ One `flock` for each user and machine keeps two stages off the GPU, whoever star
 frees it however a process dies. Whatever is waited for is told once, and has a limit.
 """
 
-import fcntl
 import os
 import shutil
 import signal
@@ -17,11 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.settings.hardware import HardwareSettings
+from tasks.core.system.file_lock import try_lock
 from tasks.core.system.quiet_hours import quiet_now
 
 POLL_S = 2.0
@@ -44,7 +43,7 @@ def gpu_turn(hardware: HardwareSettings) -> Iterator[None]:
         return
     with (LOCK_FOLDER / f"finetune-gpu-{os.getuid()}.lock").open("a") as file:
         _wait(
-            lambda: "" if _took(file) else "another run holds the GPU; waiting for it",
+            lambda: "" if try_lock(file) else "another run holds the GPU; waiting for it",
             hardware.wait_minutes,
         )
         if hardware.vram_gib is not None:
@@ -80,14 +79,6 @@ def _wait(blocked: Callable[[], str], minutes: float) -> None:
                 "Look who uses it with `nvidia-smi`, or raise hardware.wait_minutes.",
             )
         time.sleep(POLL_S)
-
-
-def _took(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _occupied(wanted_gib: float) -> str:

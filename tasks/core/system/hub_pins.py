@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import PipelineError
+from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
 ENDPOINT = "https://huggingface.co"
@@ -40,10 +41,7 @@ def pinned_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
     name = hub_id if kind == "models" else f"{kind}/{hub_id}"
     if name not in pins:
         pins[name] = _main_commit(hub_id, kind, setting, instead)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_text(file, json.dumps(pins, indent=2, sort_keys=True) + "\n")
     return pins[name]
 
 
