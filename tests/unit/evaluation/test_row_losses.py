@@ -2,6 +2,7 @@
 
 import gc
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,7 @@ def test_only_trained_tokens_are_counted(pair: Pair, inputs: dict[str, Path]) ->
 
 def test_a_row_without_a_label_counts_zero_tokens(pair: Pair, inputs: dict[str, Path]) -> None:
     row = rows_of(inputs)[0]
-    masked = row_losses.join([row])
-    masked.labels[:] = IGNORED
+    masked = replace(row, labels=np.full_like(row.labels, IGNORED))
     result = measure(pair, [masked])[0]
     assert (result.tokens, result.base_loss_sum, result.tuned_correct) == (0, 0.0, 0)
 
