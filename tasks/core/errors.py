@@ -26,6 +26,10 @@ class StopError(PipelineError):
     """Work that was asked to stop and left a checkpoint: run again, it goes on."""
 
 
+class TimeLimitError(PipelineError):
+    """A stage took longer than its time limit."""
+
+
 class StageError(Exception):
     """A stage that failed for a reason that is not the user's input."""
 

@@ -117,7 +117,7 @@ def fill_in(writers: Writers, holes: Sequence[Hole], decoding: Decoding) -> list
     """Both models' lines for holes, judged by exact match.
 
     Raises:
-        PipelineError: The tokenizer has no tokens for it.
+        MissingTokenError: The tokenizer has no tokens for it.
     """
     if not holes:
         return []
