@@ -12,6 +12,7 @@ from tasks.core.rows.data_card import Split, read_splits
 from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.text import prompt_templates
+from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation import samples
 from tasks.evaluation.generation.cached_generation import Decoding, Writers
 from tasks.evaluation.generation.sampling import Sampling
@@ -111,7 +112,7 @@ def _asked(
         results += samples.answer(writers, name, lines, template, greedy)
     try:
         results += samples.fill_in(writers, ready.holes, greedy)
-    except PipelineError:
+    except MissingTokenError:
         sentence = "Fill-in-the-middle: the base model's tokenizer has no tokens for it."
         say(sentence)
         return results, (sentence,)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
 from tasks.evaluation.generation import generate, stop_rules
 from tasks.evaluation.generation.cached_generation import Decoding, Writers
 from tasks.evaluation.metrics import infilling
 from tasks.evaluation.metrics.infilling import Hole
-from tasks.evaluation.metrics.row_losses import rank
 from tasks.evaluation.problems import humaneval
 from tasks.evaluation.problems.humaneval import Problem
 from tasks.evaluation.problems.user_sets import Line
@@ -57,7 +57,7 @@ def choose_prompts(path: Path, row_ids: frozenset[str], count: int, seed: int) -
         count: At most so many.
         seed: Another seed, another choice.
     """
-    chosen = sorted(row_ids, key=lambda row: (rank(row, seed), row))[:count]
+    chosen = sorted(row_ids, key=lambda row: (keyed_rank(row, seed), row))[:count]
     wanted = set(chosen)
     found: dict[str, Prompt] = {}
     with pq.ParquetFile(path) as file:
@@ -117,7 +117,7 @@ def fill_in(writers: Writers, holes: Sequence[Hole], decoding: Decoding) -> list
     """Both models' lines for holes, judged by exact match.
 
     Raises:
-        PipelineError: The tokenizer has no tokens for it.
+        MissingTokenError: The tokenizer has no tokens for it.
     """
     if not holes:
         return []

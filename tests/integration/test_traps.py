@@ -94,7 +94,7 @@ def looked_at(monkeypatch) -> dict[str, int]:
         counts["judged"] += len(batch.rows)
         return score_rows.judge(batch)
 
-    def encode_batch(batch: encode.Batch) -> Any:
+    def encode_batch(batch: encode.PromptBatch) -> Any:
         counts["encoded"] += len(batch.rows)
         return encode.encode_batch(batch)
 

@@ -14,7 +14,7 @@ from tasks.core.cache.decision import HIT
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import SOURCES
 from tasks.core.errors import PipelineError
-from tasks.core.system.escape_text import spelled
+from tasks.core.system.escape_text import escape_controls
 from tasks.core.text.special_tokens import readable
 
 # the table that --row looks into, by stage: entry of the artifact and file in it
@@ -120,7 +120,7 @@ def _tables(
 def _print_fields(entry: str, record: Mapping[str, Any]) -> None:
     print(f"[{entry}]")
     for name, value in record.items():
-        text = spelled(readable(str(value)))
+        text = escape_controls(readable(str(value)))
         print(f"\n{name}:\n{text}" if "\n" in text else f"{name}: {text}")
 
 

@@ -7,17 +7,16 @@ a stack from which `rollback` removes the last; entries are never removed from t
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from tasks.core.cache.manifest import sync_folder
-from tasks.core.cache.store import KEY_DIGITS, Store, locked
+from tasks.core.cache.store import KEY_DIGITS, Store
 from tasks.core.errors import PipelineError, RecordError
+from tasks.core.system.atomic_write import flush, write_text
+from tasks.core.system.file_lock import locked
 
 LINK, HISTORY = "champion", ".champion.json"
 PROMOTE, ROLLBACK = "promote", "rollback"
@@ -249,18 +248,12 @@ def _point(root: Path, target: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(link)
-    sync_folder(root)
+    flush(root)
 
 
 def _write(root: Path, entries: Sequence[ChampionChange]) -> None:
-    path, temporary = root / HISTORY, root / f"{HISTORY}.new"
-    plain: list[dict[str, Any]] = [dataclasses.asdict(entry) for entry in entries]
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(plain, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(root)
+    plain = [dataclasses.asdict(entry) for entry in entries]
+    write_text(root / HISTORY, json.dumps(plain, indent=1, ensure_ascii=False))
 
 
 def _now() -> str:

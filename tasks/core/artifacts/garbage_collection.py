@@ -20,10 +20,10 @@ from tasks.core.cache.store import (
     TRASH,
     WORK,
     Store,
-    is_locked,
 )
 from tasks.core.rows import row_cache_folders
 from tasks.core.stage import CHAMPION
+from tasks.core.system.file_lock import is_locked
 
 Name = tuple[str, str]  # stage and folder of an artifact
 

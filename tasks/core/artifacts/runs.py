@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.errors import PipelineError, RecordError
+from tasks.core.system.atomic_write import write_text
 
 FOLDER = ".runs"
 SUFFIX = ".json"
@@ -52,10 +53,8 @@ class RunRecord:
     def write(self, root: Path) -> None:
         """Write the record below an artifacts folder, atomically."""
         path = root / FOLDER / f"{self.id}{SUFFIX}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
-        temporary.rename(path)
+        # not durable: it is written twice for each stage, and a power cut ends the run anyway
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1), durable=False)
 
 
 def new_id(root: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tasks.core.cache.cache_key import Parts, canonical, key_of
 from tasks.core.cache.digest_cache import Memo, sha256
+from tasks.core.system.atomic_write import flush, write_text
 
 NAME = "manifest.json"
 VERSION = 1
@@ -59,13 +60,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write manifest.json into `folder` atomically and flush it to the disk."""
-        temporary = folder / f".{NAME}"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(folder / NAME)
-        sync_folder(folder)
+        write_text(folder / NAME, json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True))
 
 
 def read(folder: Path) -> Manifest | None:
@@ -118,10 +113,9 @@ def describe_files(folder: Path) -> dict[str, File]:
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name in (NAME, f".{NAME}"):
+        if name == NAME:
             continue
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
+        flush(path)
         stat = path.stat()
         files[name] = File(stat.st_size, stat.st_mtime_ns, sha256(path))
     return files
@@ -195,12 +189,3 @@ def _added(folder: Path, manifest: Manifest) -> str | None:
                 if relative not in manifest.files and not name.startswith("."):
                     return relative
     return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder to the disk, so that a rename in it survives a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,6 @@ Anything below artifacts/ may be deleted at any time: the plan notices, and only
 runs again.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from tasks.core.cache.manifest import Manifest
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.stage import Work
+from tasks.core.system.atomic_write import flush
+from tasks.core.system.file_lock import is_locked, locked
 
 KEY_DIGITS = 12
 MEMORY = ".memory"
@@ -183,7 +184,7 @@ class Store:
             keep = problem is not None and problem[0] in ("edited", "unreadable")
             target.rename(_free_name(target if keep else replaced))
         work.out.rename(target)
-        manifests.sync_folder(target.parent)
+        flush(target.parent)
         shutil.rmtree(work.out.parent, ignore_errors=True)
 
 
@@ -193,37 +194,3 @@ def _free_name(path: Path) -> Path:
     while (candidate := path.with_name(f"{path.name}.edited-{n}")).exists():
         n += 1
     return candidate
-
-
-@contextmanager
-def locked(
-    path: Path, waiting: Callable[[], None] = lambda: None, shared: bool = False
-) -> Iterator[None]:
-    """Hold a `flock` on `path`; the kernel frees it however the process dies.
-
-    Args:
-        path: The lock file; made if it is not there.
-        waiting: Called once if another process holds the lock.
-        shared: Together with other shared holders, but with no exclusive one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(file, kind)
-        yield
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock at `path`."""
-    try:
-        with path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.core.progress import report
 from tasks.core.text import prompt_templates
-from tasks.core.text.special_tokens import mark
+from tasks.core.text.special_tokens import placeholder
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.completion_cache import (
     GENERATION,
@@ -50,7 +50,7 @@ class Decoding:
         cls, tokenizer: Any, template: str, max_new_tokens: int, batch: int | None
     ) -> "Decoding":
         """One greedy answer, which ends at EOS and where the template says that it does."""
-        end = mark("end") if template == "chat" else prompt_templates.end_of(template)
+        end = placeholder("end") if template == "chat" else prompt_templates.end_of(template)
         stops = generate.stop_sequences(tokenizer, end)
         return cls(max_new_tokens, batch, stops, "" if template == "chat" else end)
 

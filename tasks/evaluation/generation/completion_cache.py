@@ -8,7 +8,6 @@ nothing again, and a killed run goes on where it was. Safe to delete at any time
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,12 +17,12 @@ from tasks.core.cache.cache_key import canonical, version
 from tasks.core.cache.code_digest import closure, code_digest
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.store import KEY_DIGITS
+from tasks.core.system.sqlite_cache import SqliteCache
 from tasks.evaluation.generation.continuous_batching import Generated
 
 GENERATION = "tasks.evaluation.generation.generate:generate"
 SANDBOX = "tasks.core.sandbox.runner:Sandbox"
 LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
-_SCHEMA = "create table if not exists memory (key text primary key, value text) without rowid"
 _AT_ONCE = 500  # a query takes a limited number of values
 
 
@@ -37,7 +36,10 @@ class Memory:
 
     def __init__(self, path: Path | None, model: str = "") -> None:
         self.model = model
-        self._connection = _open(path) if path else None
+        # not synchronous: what a power cut loses is computed again
+        self._stored = SqliteCache(
+            path, "memory", "key text primary key, value text", timeout_s=30, synchronous=False
+        )
 
     @classmethod
     def of(cls, folder: Path | None, digest: str, *how: str) -> "Memory":
@@ -53,48 +55,21 @@ class Memory:
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """What is remembered of these."""
-        if self._connection is None:
-            return {}
         wanted, found = list(dict.fromkeys(keys)), {}
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
             marks = ",".join("?" * len(some))
-            try:
-                rows = self._connection.execute(
-                    f"select key, value from memory where key in ({marks})", some
-                ).fetchall()
-            except sqlite3.Error:
-                return {}
+            rows = self._stored.select("key, value", f"key in ({marks})", some)
             found.update({key: json.loads(value) for key, value in rows})
         return found
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Remember, at once, so that a kill loses nothing that is finished."""
-        if self._connection is None or not values:
-            return
-        rows = [(key, json.dumps(value)) for key, value in values.items()]
-        try:
-            with self._connection:
-                self._connection.executemany("insert or replace into memory values (?, ?)", rows)
-        except sqlite3.Error:
-            return  # a full disk costs only the memory
+        self._stored.replace((key, json.dumps(value)) for key, value in values.items())
 
     def close(self) -> None:
         """Close the file."""
-        if self._connection is not None:
-            self._connection.close()
-
-
-def _open(path: Path) -> sqlite3.Connection | None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=30)
-        # what a power cut may lose is made again
-        connection.execute("pragma synchronous = off")
-        connection.execute(_SCHEMA)
-    except (OSError, sqlite3.Error):
-        return None
-    return connection
+        self._stored.close()
 
 
 def key_of(**parts: Any) -> str:

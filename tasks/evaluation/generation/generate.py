@@ -14,7 +14,7 @@ import torch
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.loading import free_gpu
-from tasks.core.text.special_tokens import Marks
+from tasks.core.text.special_tokens import SpecialTokenEncoder
 from tasks.evaluation.generation.continuous_batching import Answers, Generated, Run
 from tasks.evaluation.generation.kv_cache import room_tokens
 from tasks.evaluation.generation.sampling import GREEDY, Picker, Sampling
@@ -29,9 +29,9 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     Raises:
         PipelineError: The tokenizer has no words for a mark in a text.
     """
-    marks = Marks(tokenizer)
-    starts = ([] if marks.starts_itself(text) else marks.prefix for text in texts)
-    return [[*start, *ids] for start, ids in zip(starts, marks.encode(texts), strict=True)]
+    encoder = SpecialTokenEncoder(tokenizer)
+    starts = map(encoder.prefix_of, texts)
+    return [[*start, *ids] for start, ids in zip(starts, encoder.encode(texts), strict=True)]
 
 
 def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
@@ -45,7 +45,7 @@ def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
     if tokenizer.eos_token_id is not None:
         found.append((tokenizer.eos_token_id,))
     if "\0" in marker:
-        found.append(tuple(Marks(tokenizer).encode([marker])[0]))
+        found.append(tuple(SpecialTokenEncoder(tokenizer).encode([marker])[0]))
     elif marker:
         # what stands before a marker can change how it is cut into tokens
         for before in ("", "\n", "\n\n", "x\n\n"):

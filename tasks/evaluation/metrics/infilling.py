@@ -8,8 +8,8 @@ the tokens for it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
-from tasks.evaluation.metrics.row_losses import rank
 from tasks.evaluation.problems.humaneval import Problem
 
 SUITE = "infilling"
@@ -45,7 +45,7 @@ def holes(problems: Sequence[Problem], seed: int) -> list[Hole]:
                 places.append((start, start + len(code)))
             at += len(line)
         if places:
-            start, end = min(places, key=lambda p: rank(f"{problem.problem_id} {p[0]}", seed))
+            start, end = min(places, key=lambda p: keyed_rank(f"{problem.problem_id} {p[0]}", seed))
             prompt = prompt_templates.fill_in(text, start, end)[0]
             found.append(Hole(problem.problem_id, prompt, text[start:end]))
     return found

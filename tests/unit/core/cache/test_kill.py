@@ -14,7 +14,8 @@ from tasks.core.artifacts.garbage_collection import artifacts, collect, find_gar
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import cache_key
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.store import Store, is_locked
+from tasks.core.cache.store import Store
+from tasks.core.system.file_lock import is_locked
 
 KILLS_IN_A_ROW = 100
 
@@ -39,6 +40,7 @@ def deadly_steps(kill_at: int) -> list[int]:
 
     for owner, name in (
         (Path, "rename"),
+        (Path, "replace"),
         (Path, "write_text"),
         (Path, "mkdir"),
         (Path, "unlink"),

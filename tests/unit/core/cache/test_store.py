@@ -106,13 +106,13 @@ def test_a_second_process_waits_for_the_lock_and_says_so(pipeline, tmp_path):
         f"""
         import sys, time
         from pathlib import Path
-        from tasks.core.cache.store import locked
+        from tasks.core.system.file_lock import locked
         with locked(Path({str(tmp_path / "lock")!r})):
             print("held", flush=True)
             sys.stdin.readline()
         """
     )
-    from tasks.core.cache.store import locked
+    from tasks.core.system.file_lock import locked
 
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
