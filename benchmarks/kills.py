@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tasks.core.artifacts import maintenance
 from tasks.core.artifacts.garbage_collection import artifacts
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import Store
 from tasks.core.system.file_lock import is_locked
 from tasks.core.system.home import REPOSITORY
@@ -80,7 +80,7 @@ class Soak:
         self.faults: list[str] = []
         self._chance = random.Random(seed)
         self._env = env
-        self._store = Store(folder / "home" / "artifacts", Memo(None))
+        self._store = Store(folder / "home" / "artifacts", DigestCache(None))
 
     def kill(self, wanted: int) -> None:
         """Start runs and kill them until so many were killed."""

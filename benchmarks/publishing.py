@@ -22,7 +22,7 @@ from tasks.core.cache import manifest as manifests
 from tasks.core.cache.cache_key import key_of
 from tasks.core.cache.causes import Cause
 from tasks.core.cache.decision import RUN, StagePlan
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
 from tasks.core.stage import Stage, Summary
@@ -39,7 +39,7 @@ def main() -> None:
     options.add_argument("--folder", type=Path, help="where the disk is; default: temporary")
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="finetune-publish-", dir=given.folder) as folder:
-        rows = measure(Store(Path(folder) / "artifacts", Memo(None)), given.gib, given.files)
+        rows = measure(Store(Path(folder) / "artifacts", DigestCache(None)), given.gib, given.files)
     print(f"\n{given.gib:g} GiB in {given.files} files, {os.cpu_count()} cores, ", end="")
     print(f"Python {platform.python_version()}\n")
     print("| what | seconds | GiB/s | GiB written | GiB more on the disk |\n|---|--:|--:|--:|--:|")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from flows import profiles
 from tasks.core.cache.decision import StagePlan
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.plan import Planner, Selection
 from tasks.core.cache.store import Store
 from tasks.core.settings import config as configs
@@ -81,12 +81,12 @@ def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
     """
     config = configs.load(profiles.locate(request.profile), request.overrides)
     root = home() / "artifacts"
-    with Memo(root / ".digests.sqlite") as memo:
-        store = Store(root, memo)
+    with DigestCache(root / ".digests.sqlite") as digests:
+        store = Store(root, digests)
         with store.in_use() if to_write else nullcontext():
             if to_write:
                 store.sweep()
-            planner = Planner(PIPELINE, config, store, memo, request.selection)
+            planner = Planner(PIPELINE, config, store, digests, request.selection)
             plans = planner.plan()
-            memo.save()
+            digests.save()
             yield Session(config, store, planner, plans)

@@ -11,7 +11,7 @@ from tasks.core.artifacts.garbage_collection import collect as remove
 from tasks.core.artifacts.garbage_collection import find_garbage
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.decision import StagePlan
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import between
 from tasks.core.cache.store import KEY_DIGITS, Store
@@ -27,8 +27,8 @@ def root() -> Path:
 def verify(deep: bool) -> int:
     """Check every artifact; 0 if all are whole, else 1."""
     good = bad = 0
-    with Memo(root() / ".digests.sqlite") as memo:
-        for folder, problem in maintenance.verify(Store(root(), memo), deep):
+    with DigestCache(root() / ".digests.sqlite") as digests:
+        for folder, problem in maintenance.verify(Store(root(), digests), deep):
             if problem is None:
                 good += 1
                 continue
@@ -82,8 +82,8 @@ def collect(keep_last: int, keep_days: float, dry_run: bool) -> int:
     if not root().is_dir():
         print(f"There is nothing in {root()}.")
         return 0
-    with Memo(root() / ".digests.sqlite") as memo:
-        store = Store(root(), memo)
+    with DigestCache(root() / ".digests.sqlite") as digests:
+        store = Store(root(), digests)
         with nullcontext() if dry_run else store.alone(waiting):
             pinned = champions.pinned(root())
             garbage = find_garbage(store, keep_last, keep_days, pinned)
@@ -95,6 +95,7 @@ def collect(keep_last: int, keep_days: float, dry_run: bool) -> int:
                 print(f"  {folder.name}  half done, by a run that is not kept")
             if not dry_run:
                 remove(root(), garbage)
+                digests.prune()
     print(
         f"{'would free' if dry_run else 'freed'} {garbage.freed_bytes / 2**20:,.1f} MiB: "
         f"{len(garbage.folders)} artifacts, {len(garbage.unfinished)} half done, "
@@ -116,7 +117,7 @@ def diff(first: str, second: str) -> int:
     """What differs between two runs: parts of keys, and measured values that moved with them."""
     a, b = runs.read(root(), first), runs.read(root(), second)
     print(f"{a.id} ({a.profile}) -> {b.id} ({b.profile})")
-    store = Store(root(), Memo(None))
+    store = Store(root(), DigestCache(None))
     made = {stage: m for stage, key in b.keys.items() if (m := _manifest(stage, key))}
     same = []
     for stage in dict.fromkeys([*a.keys, *b.keys]):

@@ -17,7 +17,7 @@ from tasks.core.artifacts import champion as champions
 from tasks.core.artifacts.champion import PROMOTE, ChampionChange
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.decision import HIT
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
@@ -85,8 +85,8 @@ def promote(request: Request, force: bool, because: str) -> int:
 
 def rollback(because: str) -> int:
     """Go back to the champion before."""
-    with Memo(root() / ".digests.sqlite") as memo:
-        store = Store(root(), memo)
+    with DigestCache(root() / ".digests.sqlite") as digests:
+        store = Store(root(), digests)
         with store.in_use():
             last, now = champions.rollback(store, because)
     print(f"rolled back: {last.name} -> {now.name}, promoted {now.when}")
@@ -95,8 +95,8 @@ def rollback(because: str) -> int:
 
 def show(as_json: bool) -> int:
     """Print the champion and every change, the latest first."""
-    with Memo(root() / ".digests.sqlite") as memo:
-        store = Store(root(), memo)
+    with DigestCache(root() / ".digests.sqlite") as digests:
+        store = Store(root(), digests)
         now = champions.current(store)
         entries = champions.history(root())
         problem = store.find(now.stage, now.key).problem if now else None

@@ -18,7 +18,7 @@ from tasks.core import progress
 from tasks.core.artifacts import champion as champions
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.decision import HIT
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import KEY_DIGITS, Store
 from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
@@ -111,7 +111,7 @@ def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
         PipelineError: It isn't there.
     """
     root = home() / "artifacts"
-    store = Store(root, held.enter_context(Memo(root / ".digests.sqlite")))
+    store = Store(root, held.enter_context(DigestCache(root / ".digests.sqlite")))
     held.enter_context(store.in_use())
     template = _settings(request).prompt.template
     if source in (None, CHAMPION):

@@ -132,8 +132,8 @@ def test_changed_code_of_a_rule_judges_every_row_again(home, looked_at, monkeypa
     home.run()
     real = code_digest.closure
 
-    def changed(reference, memo):
-        found = real(reference, memo)
+    def changed(reference, digests):
+        found = real(reference, digests)
         return found | (
             {"tasks.filtering.rules.line_length": {"x": "x"}}
             if "tasks.filtering.rules.line_length" in found

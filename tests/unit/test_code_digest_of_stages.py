@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.core.cache.code_digest import BLIND_DECORATORS, closure
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.pipeline import PIPELINE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ class Code:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.memo = Memo(None)
+        self.digests = DigestCache(None)
         shutil.copytree(
             REPOSITORY / "tasks", root / "tasks", ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -48,7 +48,7 @@ class Code:
         return {module for closed in self.before.values() for module in closed}
 
     def closures(self) -> dict[str, dict]:
-        return {stage.name: closure(stage.run, self.memo, self.root) for stage in PIPELINE}
+        return {stage.name: closure(stage.run, self.digests, self.root) for stage in PIPELINE}
 
     def path(self, module: str) -> Path:
         base = self.root.joinpath(*module.split("."))

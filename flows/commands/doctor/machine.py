@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.commands.doctor.command import Finding
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import TRASH, Store
 from tasks.core.sandbox import BUBBLEWRAP
 from tasks.core.sandbox import levels as sandbox_levels
@@ -69,8 +69,8 @@ def _is_stale(root: Path, folder: Path) -> bool:
 
 
 def _sweep(root: Path) -> None:
-    with Memo(None) as memo:
-        Store(root, memo).sweep()
+    with DigestCache(None) as digests:
+        Store(root, digests).sweep()
     for path in (root / TRASH).glob("*"):
         shutil.rmtree(path, ignore_errors=True)
 

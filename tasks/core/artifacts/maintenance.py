@@ -31,7 +31,7 @@ def verify(store: Store, deep: bool) -> Iterator[tuple[Path, tuple[str, str] | N
         if manifest is None or not manifests.is_true(manifest, folder):
             yield folder, ("unreadable", manifests.why_unreadable(folder))
             continue
-        problem = manifests.damage(folder, manifest, store.memo, deep)
+        problem = manifests.damage(folder, manifest, store.digests, deep)
         if deep and problem and problem[0] == "edited":
             with suppress(OSError):
                 os.utime(folder / problem[1])
@@ -92,7 +92,7 @@ def accept(store: Store, plan: StagePlan) -> Manifest:
         )
     old = plan.manifest
     source = store.folder(stage, old.key)
-    if manifests.damage(source, old, store.memo):
+    if manifests.damage(source, old, store.digests):
         raise PipelineError(f"the artifact in {source} is damaged", "Run the stage.")
     record = {"from": old.key, "when": _now(), "causes": [str(c) for c in plan.causes]}
     made = {**old.made, "accepted": [*old.made.get("accepted", ()), record]}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.code_digest import closure, code_digest
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.settings.config import Config, View
 from tasks.core.stage import Stage
 
@@ -27,15 +27,18 @@ Parts = dict[str, Any]
 
 
 def own_parts(
-    stage: Stage, config: Config, memo: Memo, digest_of: Callable[[Path], str] | None = None
+    stage: Stage,
+    config: Config,
+    digests: DigestCache,
+    digest_of: Callable[[Path], str] | None = None,
 ) -> Parts:
     """The parts of a stage's key that don't depend on other stages: config, sources, code, env.
 
     Args:
         stage: The stage.
         config: All settings.
-        memo: Caches digests of files.
-        digest_of: Digests the files of the sources; by default `memo` does.
+        digests: Caches digests of files.
+        digest_of: Digests the files of the sources; by default `digests` does.
 
     Raises:
         PipelineError: From the stage's `sources`, if a path in the settings does not exist.
@@ -46,18 +49,20 @@ def own_parts(
         "stage": stage.name,
         "schema": stage.schema,
         "config": view.slice(),
-        "sources": dict(sorted(sources(view, digest_of or memo.digest).items())) if sources else {},
-        "code": closure(stage.run, memo),
+        "sources": dict(sorted(sources(view, digest_of or digests.digest).items()))
+        if sources
+        else {},
+        "code": closure(stage.run, digests),
         "env": {name: version(name) for name in sorted({*stage.env, PYTHON})},
     }
 
 
-def moved_since(stage: Stage, parts: Parts, memo: Memo) -> list[str]:
+def moved_since(stage: Stage, parts: Parts, digests: DigestCache) -> list[str]:
     """Modules and packages of a stage that changed since its key was computed.
 
     A long run imports the code of its later stages hours after their keys were computed.
     """
-    code = closure(stage.run, memo)
+    code = closure(stage.run, digests)
     env = {name: version.__wrapped__(name) for name in parts["env"]}
     return [
         name

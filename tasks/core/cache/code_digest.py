@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.system.home import REPOSITORY
 
 PACKAGES = ("tasks",)
@@ -66,12 +66,14 @@ ORDER = "<order>"  # names of the definitions in their order
 Definitions = Mapping[str, str]
 
 
-def closure(reference: str, memo: Memo, root: Path = REPOSITORY) -> dict[str, Definitions]:
+def closure(
+    reference: str, digests: DigestCache, root: Path = REPOSITORY
+) -> dict[str, Definitions]:
     """Digests of all definitions that "module:function" can reach.
 
     Args:
         reference: A stage's `run`.
-        memo: Caches the digests of files that have not changed.
+        digests: Caches the digests of files that have not changed.
         root: Folder that holds the `tasks` package.
 
     Returns: {module: {definition: short digest}}, sorted by module, with the pseudo-definitions
@@ -87,7 +89,7 @@ def closure(reference: str, memo: Memo, root: Path = REPOSITORY) -> dict[str, De
         if path is None:
             continue
         parse = partial(_parse, module=module, root=root)
-        parsed = json.loads(memo.recall(f"code {FORM}:{module}", path, parse))
+        parsed = json.loads(digests.recall(f"code {FORM}:{module}", path, parse))
         found[module] = parsed["definitions"]
         waiting.extend(parsed["imports"])
         waiting.extend(_parents(module))

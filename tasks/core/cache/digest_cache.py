@@ -1,61 +1,90 @@
-"""Digests of files, remembered by (path, size, modification time, inode), so that planning over
-many gigabytes is fast.
+"""Digest cache: values of files, keyed by (path, size, modification time, change time, inode).
 
-A file whose stat moved is digested again; a file that was only touched has the same digest and
-stays a hit. A file that changed a moment ago is not remembered yet: clocks of file systems are
-coarse, and a second change within the same tick that keeps the size could not be told. The memory
-is a SQLite file beside the artifacts: shared by processes, safe to delete at any time.
+Planning over many gigabytes is fast because only files whose stat changed are digested again. The
+change time (ctime) cannot be set by a program: it reveals a file that was replaced or edited and
+whose modification time was restored, as `tar`, `unzip -o` and `rsync -t` do. A file that changed a
+moment ago is not cached yet, because file system clocks are coarse: a second change within the same
+tick would be missed. The cache is an SQLite file next to the artifacts, shared by processes and
+safe to delete.
 """
 
 import hashlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tasks.core.system.sqlite_cache import SqliteCache
 
-SETTLED_NS = 2_000_000_000  # the coarsest file systems count times in steps of two seconds
+SETTLED_NS = 2_000_000_000  # the coarsest file systems count time in steps of two seconds
+TABLE = "digests"
 COLUMNS = """
-    kind text, path text, size integer, mtime_ns integer, inode integer, value text,
-    primary key (kind, path)
+    kind text, path blob, size integer, mtime_ns integer, ctime_ns integer, inode integer,
+    value text, primary key (kind, path)
 """
 
-Values = dict[tuple[str, str], tuple[int, int, int, str]]  # (kind, path) -> stat, value
+Stamp = tuple[int, int, int, int]
 
 
-class Memo:
-    """Remembered values of files, each computed by a function of the path."""
+class DigestCache:
+    """Cached values of files, each computed by a function of the path."""
 
     def __init__(self, database: Path | None) -> None:
-        """Open `database`; None, or a folder that can't be written, means remembering nothing."""
-        self._stored = SqliteCache(database, "memo", COLUMNS)
-        rows = self._stored.select("kind, path, size, mtime_ns, inode, value")
-        self._seen: Values = {(kind, path): tuple(value) for kind, path, *value in rows}
-        self._new: Values = {}
+        """Open `database`; with None, or a folder that is not writable, nothing is stored."""
+        self._stored = SqliteCache(database, TABLE, COLUMNS)
+        self._seen: dict[tuple[str, str], tuple[Stamp, str]] = {}
+        self._new: set[tuple[str, str]] = set()
 
     def recall(self, kind: str, path: Path, compute: Callable[[Path], str]) -> str:
-        """The value of `path` for `kind`; computed only if the file's stat has moved."""
+        """The value of `path` for `kind`; computed only if the file's stat has changed."""
         stat = path.stat()
-        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         name = (kind, str(path))
-        known = self._seen.get(name)
-        if known and known[:3] == stamp:
-            return known[3]
+        known = self._seen.get(name) or self._look_up(*name)
+        if known and known[0] == stamp:
+            self._seen[name] = known
+            return known[1]
         value = compute(path)
-        if abs(time.time_ns() - stat.st_mtime_ns) > SETTLED_NS:
-            self._seen[name] = self._new[name] = (*stamp, value)
+        now = time.time_ns()
+        if min(abs(now - stat.st_mtime_ns), abs(now - stat.st_ctime_ns)) > SETTLED_NS:
+            self._seen[name] = stamp, value
+            self._new.add(name)
         return value
+
+    def _look_up(self, kind: str, path: str) -> tuple[Stamp, str] | None:
+        """The stored stamp and value; one row per file is read, never the whole table."""
+        columns = "size, mtime_ns, ctime_ns, inode, value"
+        rows = self._stored.select(columns, "kind = ? and path = ?", (kind, os.fsencode(path)))
+        if not rows:
+            return None
+        size, mtime_ns, ctime_ns, inode, value = rows[0]
+        return (size, mtime_ns, ctime_ns, inode), value
 
     def digest(self, path: Path) -> str:
         """sha256 of a file's content, hex."""
         return self.recall("sha256", path, sha256)
 
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Drop the values of files whose content was found to differ from its digest."""
+        names = {str(path) for path in paths}
+        self._seen = {name: value for name, value in self._seen.items() if name[1] not in names}
+        self._new = {name for name in self._new if name[1] not in names}
+        self._stored.delete("path = ?", [(os.fsencode(name),) for name in sorted(names)])
+
+    def prune(self) -> int:
+        """Drop the values of files that no longer exist; returns their number."""
+        paths = [path for (path,) in self._stored.select("distinct path")]
+        gone = [(path,) for path in paths if not os.path.lexists(path)]
+        self._stored.delete("path = ?", gone)
+        return len(gone)
+
     def save(self) -> None:
-        """Write what was newly computed."""
-        if self._stored.replace((*name, *value) for name, value in self._new.items()):
+        """Write the new values."""
+        rows = [(n[0], os.fsencode(n[1]), *self._seen[n][0], self._seen[n][1]) for n in self._new]
+        if self._stored.replace(rows):
             self._new.clear()
 
-    def __enter__(self) -> "Memo":
+    def __enter__(self) -> "DigestCache":
         return self
 
     def __exit__(self, *_: object) -> None:

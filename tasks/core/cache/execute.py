@@ -31,7 +31,7 @@ from tasks.core.cache.cache_key import (
     version,
 )
 from tasks.core.cache.decision import StagePlan, made_meanwhile
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import Recorder
 from tasks.core.cache.store import KEY_DIGITS, LOGS, Store
@@ -107,11 +107,11 @@ def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Ma
     view = View(context.config, stage.reads, stage.name)
     with _logged(log, stage.name) as note:
         given = _with_means(work, plan, context)
-        function = _loaded(stage, plan.parts, store.memo)
+        function = _loaded(stage, plan.parts, store.digests)
         run = partial(function, view, _inputs(plan, context), given)
         summary, seconds = _run_when_free(run, stage, context.config)
         note(f"done in {seconds:.1f} s: {summary.line}")
-        _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
+        _check_sources(stage, view, plan.parts.get("sources", {}), work.out, store.digests)
         shutil.copyfile(log, work.out / LOG)
         manifest = _describe(plan, key, summary, work, seconds, context.flow_run)
         manifest.write(work.out)
@@ -119,7 +119,7 @@ def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Ma
     return manifest
 
 
-def _loaded(stage: Stage, parts: Parts, memo: Memo) -> Run:
+def _loaded(stage: Stage, parts: Parts, digests: DigestCache) -> Run:
     """The stage's `run`, with all its code imported, so that later edits have no effect.
 
     Raises:
@@ -129,7 +129,7 @@ def _loaded(stage: Stage, parts: Parts, memo: Memo) -> Run:
     for module in parts["code"]:
         with suppress(ImportError):  # packages that are not installed, such as triton
             import_module(module)
-    if moved := moved_since(stage, parts, memo):
+    if moved := moved_since(stage, parts, digests):
         raise PipelineError(
             f"stage {stage.name}: {', '.join(moved)} changed since this run began; nothing stored",
             "Run again: finished stages are kept.",
@@ -182,17 +182,21 @@ def _inputs(plan: StagePlan, context: RunContext) -> dict[str, Path]:
     return paths
 
 
-def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Path) -> None:
+def _check_sources(
+    stage: Stage, view: View, before: Mapping[str, str], out: Path, cached: DigestCache
+) -> None:
     """Reject a result whose sources changed during the run; else list their files in `out`.
 
-    The key describes the sources as they were before the run.
+    The key describes the sources as they were before the run. If a cached digest was wrong, the
+    sources seem to have changed as well: the cached digests are dropped, and the next run is right.
     """
     sources = stage.load_sources()
     if sources is None:
         return
-    recorder = Recorder(Memo(None).digest)
+    recorder = Recorder(DigestCache(None).digest)
     now = sources(view, recorder)
     if changed := sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n)):
+        cached.forget(recorder.paths)
         raise PipelineError(
             f"stage {stage.name}: {', '.join(changed)} changed while being read; nothing stored",
             "Run again when no program writes to it.",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.cache_key import Parts, canonical, key_of
-from tasks.core.cache.digest_cache import Memo, sha256
+from tasks.core.cache.digest_cache import DigestCache, sha256
 from tasks.core.system.atomic_write import flush, write_text
 
 NAME = "manifest.json"
@@ -27,6 +27,7 @@ class File:
     size: int
     mtime_ns: int
     sha256: str
+    ctime_ns: int | None = None  # manifests of earlier versions lack it
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def describe_files(folder: Path) -> dict[str, File]:
             continue
         flush(path)
         stat = path.stat()
-        files[name] = File(stat.st_size, stat.st_mtime_ns, sha256(path))
+        files[name] = File(stat.st_size, stat.st_mtime_ns, sha256(path), stat.st_ctime_ns)
     return files
 
 
@@ -152,13 +153,13 @@ def entry_name(relative: str) -> str:
 
 
 def damage(
-    folder: Path, manifest: Manifest, memo: Memo, deep: bool = False
+    folder: Path, manifest: Manifest, digests: DigestCache, deep: bool = False
 ) -> tuple[str, str] | None:
     """What is wrong with the files of an artifact, as ("missing" | "edited", file name); None if
     it is complete.
 
-    Compares size and modification time; a file whose time differs is hashed and counts as unchanged
-    if its content is the same. A file that was added to an output is an edit, too. `deep` hashes
+    Compares size and times; a file whose time differs is hashed and counts as unchanged if its
+    content is the same. A file that was added to an output is an edit, too. `deep` hashes
     every file.
     """
     for name, file in manifest.files.items():
@@ -172,10 +173,15 @@ def damage(
         if deep:
             if sha256(path) != file.sha256:
                 return "edited", name
-        elif stat.st_mtime_ns != file.mtime_ns and memo.digest(path) != file.sha256:
+        elif not _has_times_of(stat, file) and digests.digest(path) != file.sha256:
             return "edited", name
     added = _added(folder, manifest)
     return ("edited", added) if added else None
+
+
+def _has_times_of(stat: os.stat_result, file: File) -> bool:
+    """Whether neither modification nor change time differ: an edit can restore only the first."""
+    return stat.st_mtime_ns == file.mtime_ns and file.ctime_ns in (None, stat.st_ctime_ns)
 
 
 def _added(folder: Path, manifest: Manifest) -> str | None:

@@ -22,7 +22,7 @@ from tasks.core.cache.causes import (
     nearest,
 )
 from tasks.core.cache.decision import HIT, MAYBE, StagePlan, decide
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import Recorder
 from tasks.core.cache.store import KEY_DIGITS, Found, Store
@@ -82,15 +82,15 @@ class Planner:
         pipeline: Sequence[Stage],
         config: Config,
         store: Store,
-        memo: Memo,
+        digests: DigestCache,
         selection: Selection,
     ) -> None:
         self.selected = selection.names(pipeline)
         self._force = frozenset(selection.force)
         self._store = store
-        self._files = {stage.name: Recorder(memo.digest) for stage in pipeline}
+        self._files = {stage.name: Recorder(digests.digest) for stage in pipeline}
         self._own = {
-            stage.name: own_parts(stage, config, memo, self._files[stage.name])
+            stage.name: own_parts(stage, config, digests, self._files[stage.name])
             for stage in pipeline
         }
         self._pipeline = {stage.name: stage for stage in pipeline}

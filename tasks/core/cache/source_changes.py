@@ -27,16 +27,19 @@ class Recorder:
 
     Attributes:
         files: Path, relative to the home folder if it is below it -> digest.
+        paths: The same files.
     """
 
     def __init__(self, digest_of: Callable[[Path], str]) -> None:
         self.files: dict[str, str] = {}
+        self.paths: list[Path] = []
         self._digest_of = digest_of
         self._home = f"{home()}/"
 
     def __call__(self, path: Path) -> str:
         """The digest of a file, recorded."""
         digest = self._digest_of(path)
+        self.paths.append(path)
         self.files[str(path).removeprefix(self._home)] = digest
         return digest
 

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
@@ -48,12 +48,12 @@ class Store:
 
     Attributes:
         root: The artifacts folder; created when something is first written.
-        memo: Caches the digests of files.
+        digests: Caches the digests of files.
     """
 
-    def __init__(self, root: Path, memo: Memo) -> None:
+    def __init__(self, root: Path, digests: DigestCache) -> None:
         self.root = root
-        self.memo = memo
+        self.digests = digests
 
     def folder(self, stage: str, key: str) -> Path:
         """The folder of the artifact with this key, whether or not it exists."""
@@ -71,7 +71,7 @@ class Store:
         manifest = manifests.read(folder)
         if manifest is None or manifest.key != key or not manifests.is_true(manifest, folder):
             return Found(None, ("unreadable", manifests.why_unreadable(folder)))
-        problem = manifests.damage(folder, manifest, self.memo, deep)
+        problem = manifests.damage(folder, manifest, self.digests, deep)
         return Found(None, problem) if problem else Found(manifest)
 
     def recent(self, stage: str, limit: int = 20) -> list[Manifest]:
@@ -155,7 +155,7 @@ class Store:
             with locked(lock):
                 work = Work(folder / "out", folder / "scratch")
                 manifest = self.finished(work)
-                if manifest and not manifests.damage(work.out, manifest, self.memo):
+                if manifest and not manifests.damage(work.out, manifest, self.digests):
                     self.publish(manifest, work)
                 elif not any(work.scratch.glob("*")):
                     shutil.rmtree(folder, ignore_errors=True)

@@ -77,6 +77,14 @@ class SqliteCache:
             return False
         return True
 
+    def delete(self, where: str, values: Iterable[Row]) -> None:
+        """Delete the rows that meet a condition, once per item of `values`, in one transaction."""
+        values = list(values)
+        if self._connection is None or not values:
+            return
+        with suppress(sqlite3.Error), self._connection:
+            self._connection.executemany(f"delete from {self._table} where {where}", values)
+
     def close(self) -> None:
         """Close the file."""
         if self._connection is not None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.core.cache.cache_key import canonical, version
 from tasks.core.cache.code_digest import closure, code_digest
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.system.sqlite_cache import SqliteCache
 from tasks.evaluation.generation.continuous_batching import Generated
@@ -80,8 +80,8 @@ def key_of(**parts: Any) -> str:
 @cache
 def maker(reference: str, libraries: tuple[str, ...] = ()) -> str:
     """Digest of the code that "module:function" can reach, with versions of libraries."""
-    with Memo(None) as memo:
-        code = code_digest(closure(reference, memo))
+    with DigestCache(None) as digests:
+        code = code_digest(closure(reference, digests))
     return key_of(code=code, versions={name: version(name) for name in libraries})
 
 

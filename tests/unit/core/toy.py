@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasks.core.cache.decision import HIT, StagePlan
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.plan import Planner, Selection
@@ -56,12 +56,12 @@ class Pipeline:
     """The toy stages over one store, with plan and run."""
 
     def __init__(self, root: Path) -> None:
-        self.memo = Memo(root / ".digests.sqlite")
-        self.store = Store(root, self.memo)
+        self.digests = DigestCache(root / ".digests.sqlite")
+        self.store = Store(root, self.digests)
 
     def planner(self, config: Config | None = None, selection: Selection | None = None) -> Planner:
         settings = config or check({"hardware": {"device": "cpu"}})
-        return Planner(STAGES, settings, self.store, self.memo, selection or Selection())
+        return Planner(STAGES, settings, self.store, self.digests, selection or Selection())
 
     def plan(
         self, config: Config | None = None, selection: Selection | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.core.cache.code_digest import closure
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.sandbox import (
     PASS,
     RLIMITS,
@@ -95,8 +95,8 @@ def test_another_scorer_judges_anew_and_generates_nothing(
 
 
 def test_a_text_hangs_on_the_code_that_writes_and_ends_it_and_on_no_scorer() -> None:
-    with Memo(None) as memo:
-        made_by = [set(closure(code, memo)) for code in (GENERATION, stop_rules.FUNCTION)]
+    with DigestCache(None) as digests:
+        made_by = [set(closure(code, digests)) for code in (GENERATION, stop_rules.FUNCTION)]
     assert {"tasks.evaluation.generation.cuda_graph", "tasks.core.models.loading"} <= made_by[0]
     assert "tasks.evaluation.generation.stop_rules" in made_by[1]
     scorers = ("tasks.evaluation.problems", "tasks.evaluation.metrics", "tasks.evaluation.gate")

@@ -96,8 +96,8 @@ def test_changed_code_is_told_by_module_and_all_functions(home, capsys, monkeypa
     home.run()
     real = code_digest.closure
 
-    def changed(reference, memo):
-        found = real(reference, memo)
+    def changed(reference, digests):
+        found = real(reference, digests)
         rules = dict(found.get("tasks.filtering.rules.line_length", {}))
         return found | (
             {"tasks.filtering.rules.line_length": {**rules, **dict.fromkeys("abcde", "x")}}

@@ -5,7 +5,7 @@ import pytest
 from tasks.core.cache.cache_key import key_of
 from tasks.core.cache.causes import _changed_code
 from tasks.core.cache.code_digest import closure
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def package(tmp_path):
 
 
 def digest(root):
-    return key_of({"code": closure("tasks.a:run", Memo(None), root)})
+    return key_of({"code": closure("tasks.a:run", DigestCache(None), root)})
 
 
 def edit(root, module, old, new):
@@ -35,11 +35,11 @@ def edit(root, module, old, new):
 
 
 def test_helper_imported_inside_a_function_belongs_to_the_closure(package):
-    assert "tasks.helper" in closure("tasks.a:run", Memo(None), package)
+    assert "tasks.helper" in closure("tasks.a:run", DigestCache(None), package)
 
 
 def test_module_that_is_not_imported_does_not(package):
-    assert "tasks.other" not in closure("tasks.a:run", Memo(None), package)
+    assert "tasks.other" not in closure("tasks.a:run", DigestCache(None), package)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_annotation_of_a_class_field_does(package):
 
 
 def test_definitions_that_changed_can_be_named(package):
-    before = closure("tasks.a:run", Memo(None), package)["tasks.helper"]
+    before = closure("tasks.a:run", DigestCache(None), package)["tasks.helper"]
     edit(package, "helper", "return x // 2", "return x // 3")
-    after = closure("tasks.a:run", Memo(None), package)["tasks.helper"]
+    after = closure("tasks.a:run", DigestCache(None), package)["tasks.helper"]
     assert [name for name in after if after[name] != before[name]] == ["half"]
 
 
@@ -90,12 +90,12 @@ def test_relative_import_is_followed(package):
     (package / "tasks" / "a.py").write_text(
         textwrap.dedent("from .helper import half\n\ndef run():\n    return half(4)\n")
     )
-    assert "tasks.helper" in closure("tasks.a:run", Memo(None), package)
+    assert "tasks.helper" in closure("tasks.a:run", DigestCache(None), package)
 
 
 def test_module_that_a_process_is_started_with_belongs_to_the_closure(package):
     edit(package, "a", "return half(4)", 'return half(4), ["python", "-m", "tasks.other"]')
-    assert "tasks.other" in closure("tasks.a:run", Memo(None), package)
+    assert "tasks.other" in closure("tasks.a:run", DigestCache(None), package)
 
 
 MODULES = {
@@ -162,14 +162,14 @@ def move_helper(package):
 
 
 def test_moved_module_is_no_cause(package):
-    before = closure("tasks.a:run", Memo(None), package)
+    before = closure("tasks.a:run", DigestCache(None), package)
     move_helper(package)
-    assert _changed_code(before, closure("tasks.a:run", Memo(None), package)) == []
+    assert _changed_code(before, closure("tasks.a:run", DigestCache(None), package)) == []
 
 
 def test_moved_and_edited_module_is_named_under_both_names(package):
-    before = closure("tasks.a:run", Memo(None), package)
+    before = closure("tasks.a:run", DigestCache(None), package)
     move_helper(package)
     edit(package, "halves", "LIMIT = 3", "LIMIT = 4")
-    causes = _changed_code(before, closure("tasks.a:run", Memo(None), package))
+    causes = _changed_code(before, closure("tasks.a:run", DigestCache(None), package))
     assert {cause.what for cause in causes} == {"tasks/halves.py", "tasks/helper.py"}

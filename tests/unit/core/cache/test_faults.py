@@ -11,7 +11,7 @@ import pytest
 from tasks.core.artifacts import maintenance, runs
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.plan import Planner
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
@@ -184,7 +184,7 @@ def test_read_only_artifacts_folder_can_be_planned_and_a_run_says_what_is_wrong(
     from flows.cli import main
 
     writing = toy.Pipeline(small_disk / "artifacts")
-    with writing.memo:  # open files would keep the mount writable
+    with writing.digests:  # open files would keep the mount writable
         writing.run()
     RunRecord("20260101T000000-0001-1", "p").write(writing.store.root)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -222,10 +222,10 @@ class TestAccept:
 
         real = cache_key.closure
 
-        def closure(reference, memo):
+        def closure(reference, digests):
             if reference == "toy:sort":
                 return {"tasks.sorting": {"order": "changed"}}
-            return real(reference, memo)
+            return real(reference, digests)
 
         monkeypatch.setattr(cache_key, "closure", closure)
         return pipeline
@@ -258,9 +258,9 @@ class TestAccept:
 
 def test_plan_stays_the_same_for_two_planners_at_once(pipeline, toy):
     pipeline.run()
-    with Memo(None) as memo:
+    with DigestCache(None) as digests:
         settings = check({"hardware": {"device": "cpu"}})
         from tasks.core.cache.plan import Selection
 
-        other = Planner(toy.STAGES, settings, pipeline.store, memo, Selection())
+        other = Planner(toy.STAGES, settings, pipeline.store, digests, Selection())
         assert [p.key for p in other.plan()] == [p.key for p in pipeline.plan()]

@@ -13,7 +13,7 @@ from tasks.core.artifacts import maintenance
 from tasks.core.artifacts.garbage_collection import artifacts, collect, find_garbage
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import cache_key
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import Store
 from tasks.core.system.file_lock import is_locked
 
@@ -135,7 +135,7 @@ def victim(toy, tmp_path):
 
 def check_store(root: Path) -> None:
     damaged = [
-        p for p in maintenance.verify(Store(root, Memo(None)), deep=True) if p[1] is not None
+        p for p in maintenance.verify(Store(root, DigestCache(None)), deep=True) if p[1] is not None
     ]
     assert damaged == []
     assert list((root / ".work").glob("*")) == []
@@ -223,7 +223,8 @@ def test_collection_killed_at_any_step_loses_nothing_kept_and_leaves_nothing(toy
         killed = killed_at(step, clean)
         assert pipeline.decisions() == ["HIT", "HIT", "HIT"], f"killed at step {step}"
         assert all(
-            problem is None for _, problem in maintenance.verify(Store(root, Memo(None)), deep=True)
+            problem is None
+            for _, problem in maintenance.verify(Store(root, DigestCache(None)), deep=True)
         )
         pipeline.store.sweep()
         assert list((root / ".trash").glob("*")) == []
@@ -245,7 +246,7 @@ def test_acceptance_killed_at_any_step_is_whole_or_absent(toy, tmp_path, monkeyp
         monkeypatch.setattr(cache_key, "closure", real)
         pipeline.run()
         monkeypatch.setattr(
-            cache_key, "closure", lambda run, memo: changed.get(run) or real(run, memo)
+            cache_key, "closure", lambda run, digests: changed.get(run) or real(run, digests)
         )
         plan = pipeline.plan()[1]
         killed = killed_at(step, lambda p=pipeline, plan=plan: maintenance.accept(p.store, plan))

@@ -1,9 +1,13 @@
+import os
 import subprocess
 import sys
 import textwrap
+import time
+from dataclasses import replace
 
 import pytest
 
+from tasks.core.cache import digest_cache
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.plan import Selection
@@ -21,15 +25,28 @@ def test_manifest_without_its_end_counts_as_no_artifact(pipeline):
     assert found.problem[0] == "unreadable"
 
 
-def test_bit_flip_that_keeps_size_and_time_is_found_by_the_deep_check_only(pipeline):
-    import os
-
+@pytest.fixture
+def edited(pipeline):
+    """A pipeline, the manifest of `sort`, and its output, edited with its time restored."""
     pipeline.run()
     manifest = pipeline.plan()[1].manifest
     path = pipeline.store.folder("sort", manifest.key) / "sorted.txt"
     stat = path.stat()
     path.write_bytes(b"X" + path.read_bytes()[1:])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return pipeline, manifest, path
+
+
+def test_edit_that_restores_the_modification_time_is_found(edited):
+    pipeline, manifest, _ = edited
+    assert pipeline.store.find("sort", manifest.key).problem == ("edited", "sorted.txt")
+
+
+def test_bit_flip_that_changes_no_time_is_found_by_the_deep_check_only(edited):
+    pipeline, manifest, path = edited
+    file = replace(manifest.files["sorted.txt"], ctime_ns=path.stat().st_ctime_ns)
+    files = {**manifest.files, "sorted.txt": file}
+    replace(manifest, files=files).write(path.parent)  # as if no program had written the bytes
     assert pipeline.store.find("sort", manifest.key).problem is None
     assert pipeline.store.find("sort", manifest.key, deep=True).problem == ("edited", "sorted.txt")
 
@@ -73,9 +90,9 @@ def test_scratch_survives_a_kill_and_comes_back_under_the_same_key(pipeline, toy
         f"""
         import os, signal
         from pathlib import Path
-        from tasks.core.cache.digest_cache import Memo
+        from tasks.core.cache.digest_cache import DigestCache
         from tasks.core.cache.store import Store
-        store = Store(Path({str(tmp_path / "artifacts")!r}), Memo(None))
+        store = Store(Path({str(tmp_path / "artifacts")!r}), DigestCache(None))
         with store.working("train", "a" * 64, lambda: None) as work:
             (work.scratch / "checkpoint").write_text("step 7")
             (work.out / "half").write_text("half")
@@ -193,7 +210,7 @@ def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
     with monkeypatch.context() as edit:
         if moved == "closure":
             edit.setattr(
-                cache_key, "closure", lambda run, memo: {"tasks.reading": {"read": "edited"}}
+                cache_key, "closure", lambda run, digests: {"tasks.reading": {"read": "edited"}}
             )
         else:
             edit.setattr(cache_key.metadata, "version", lambda name: "99")
@@ -213,3 +230,22 @@ def test_log_of_a_run_that_was_killed_after_its_last_write_does_not_stay(pipelin
         (logs / name).write_text("said")
     pipeline.store.sweep()
     assert [path.name for path in logs.iterdir()] == [f"sort-{'0' * 12}.log"]
+
+
+def test_source_replaced_with_its_time_restored_runs_again(pipeline, toy, monkeypatch):
+    monkeypatch.setattr(digest_cache, "SETTLED_NS", -1)
+    os.utime(toy.SOURCE, (1_700_000_000,) * 2)
+    pipeline.run()
+    time.sleep(0.02)  # a tick of the file system's clock
+    toy.SOURCE.write_text(toy.SOURCE.read_text().replace("fig", "gif"))
+    os.utime(toy.SOURCE, (1_700_000_000,) * 2)
+    assert pipeline.decisions()[0] == "RUN"
+
+
+def test_wrong_cached_digest_is_dropped_when_a_run_finds_it(pipeline, toy, monkeypatch):
+    monkeypatch.setattr(digest_cache, "SETTLED_NS", -1)
+    wrong = pipeline.digests.recall("sha256", toy.SOURCE, lambda path: "0" * 64)
+    assert pipeline.digests.digest(toy.SOURCE) == wrong
+    with pytest.raises(PipelineError, match="changed while being read"):
+        pipeline.run()
+    assert pipeline.run() == ["read", "sort", "join"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.artifacts.garbage_collection import collect, find_garbage
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import Store
 from tasks.core.rows import row_cache_shards as module
 from tasks.core.rows.row_cache import fill, opened
@@ -196,7 +196,7 @@ def test_a_collection_leaves_the_shards_used_last(tmp_path):
     told(tmp_path, TEXTS[:3], "b")
     (tmp_path / "artifacts" / ".shards").mkdir(parents=True)
     (tmp_path / "shards").rename(tmp_path / "artifacts" / ".shards" / "filter")
-    garbage = find_garbage(Store(tmp_path / "artifacts", Memo(None)), 0, 0, frozenset())
+    garbage = find_garbage(Store(tmp_path / "artifacts", DigestCache(None)), 0, 0, frozenset())
     assert len(garbage.leftovers) == 1
     collect(tmp_path / "artifacts", garbage)
     (tmp_path / "artifacts" / ".shards" / "filter").rename(tmp_path / "shards")
