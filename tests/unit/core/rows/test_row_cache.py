@@ -12,8 +12,9 @@ from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.store import Store
 from tasks.core.rows import row_cache_shards as module
 from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache_file import Values
 from tasks.core.rows.row_cache_folders import hold, old_folders
-from tasks.core.rows.row_cache_shards import SHARDS, Shards, Values
+from tasks.core.rows.row_cache_shards import SHARDS, Shards
 from tasks.core.rows.row_digests import row_digests
 from tasks.core.stage import Work
 
@@ -52,7 +53,7 @@ def told(folder: Path, texts: list[str], arguments: str = "", workers: int = 1) 
             workers=workers,
             batch_rows=4,
             rows_for_processes=5,
-            told=("shout", len(texts)),
+            progress=("shout", len(texts)),
         )
         upper = shards.table(["upper"]).column("upper").to_pylist()
         return [(text, "".join(map(chr, shards.numbers(row)))) for row, text in enumerate(upper)]
@@ -143,7 +144,7 @@ def test_values_of_a_run_that_failed_are_there_for_the_next(tmp_path):
     table = pa.table({"text": TEXTS})
     shards.add(row_digests(table), shout(table))
     shards.close()
-    assert Shards(folder, SCHEMA, np.int32).knows(row_digests(table)).all()
+    assert Shards(folder, SCHEMA, np.int32).contains(row_digests(table)).all()
 
 
 def test_rows_that_nobody_asks_for_are_removed_once_they_are_most_of_a_shard(tmp_path):
@@ -154,8 +155,8 @@ def test_rows_that_nobody_asks_for_are_removed_once_they_are_most_of_a_shard(tmp
 
 
 def test_a_shard_in_many_pieces_is_written_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_PIECES", 2)
-    monkeypatch.setattr(module, "DEAL_ROWS", 1)
+    monkeypatch.setattr(module, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(module, "BUFFER_ROWS", 1)
     monkeypatch.setattr(module, "BITS", 0)
     assert told(tmp_path, TEXTS) == wanted(TEXTS)
     (folder,) = (tmp_path / "shards").iterdir()
