@@ -74,7 +74,7 @@ TOKENS = pa.schema(
         (
             "prompt_tokens",
             pa.int32(),
-        ),  # the first tokens, which carry no label; 0: loss on everything
+        ),  # first tokens, without labels; 0: loss on everything
     ]
 )
 
