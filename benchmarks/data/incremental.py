@@ -106,9 +106,8 @@ def show_ingest(folder: Path, workers: int, repeats: int) -> None:
     copy_code(code)
     shards = folder / "ingest"
     cold, result = ingest(code, folder / "first", shards / "own", workers)
-    print(
-        f"ingest, {result['source_mb']:,.0f} MB: {cold:.2f} s, {result['source_mb'] / cold:.1f} MB/s"
-    )
+    size_mb = result["source_mb"]
+    print(f"ingest, {size_mb:,.0f} MB: {cold:.2f} s, {size_mb / cold:.1f} MB/s")
     files = sorted(code.rglob("*.py"))
     for path in files[:: len(files) // (len(files) // 100)]:
         with path.open("ab") as file:
