@@ -1,1 +1,1 @@
-"""What the claims about preparing data rest on."""
+"""Benchmarks of the data stages, the sources of the numbers in benchmarks/README.md."""

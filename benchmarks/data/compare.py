@@ -1,21 +1,21 @@
-"""The same rows prepared in three ways, one after the other in one run.
+"""Data preparation compared: this pipeline, a single script, and datatrove on the same rows.
 
     python -m benchmarks.data.compare --tokenizer FOLDER [--rows 20000] [--datatrove PYTHON]
 
-Rows are those of `benchmarks.data.filter`: documented functions of installed packages, beyond what
-there is with other names in them. `--tokenizer` is a folder that AutoTokenizer loads; `--datatrove`
-the Python of an environment with datatrove[io,processing] in it.
+Rows are those of `benchmarks.data.filter`: documented functions of installed packages, repeated
+with renamed identifiers up to the number of rows. `--tokenizer` is a folder that AutoTokenizer
+loads; `--datatrove` is the Python of an environment with datatrove[io,processing].
 
 - filter: ours is the stage with all its rules, exact and verified near duplicates, secrets,
-  licences and decontamination, and a ledger of what was rejected; datatrove's has five rules of
-  text, syntax, and MinHash duplicates of the same bands, unverified.
+  licences, decontamination, and a table of rejected rows; datatrove has five rules about text, a
+  syntax check, and unverified MinHash duplicates with the same bands.
 - tokenize: the rows that our filter kept, to Parquet. Ours is prompt and tokenize, with packing,
-  audit and the check that tokens give back the text; the original way a pandas `apply` that formats
-  and one tokenizer call a row; datatrove's a DocumentTokenizer over texts formatted before.
+  audit and the check that tokens decode to the text; the original script formats with a pandas
+  `apply` and calls the tokenizer for each row; datatrove is a DocumentTokenizer over formatted
+  texts.
 
-Each way runs in a process of its own with two workers where it has workers (the original has none,
-its tokenizer call is one row). "CPU s" is that of all processes together, memory that of the
-largest.
+Each runs in its own process, with two workers except the original script, which has none. "CPU s"
+is the sum over all processes, "MiB" the memory of the largest.
 """
 
 import argparse
@@ -47,7 +47,7 @@ QUIET: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL
 
 
 def main() -> None:
-    """Make the rows, run all ways, print the table."""
+    """Create the rows, run everything, print the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=20_000)
     options.add_argument("--tokenizer", type=Path, required=True)
@@ -80,14 +80,14 @@ def main() -> None:
             show("tokenize", "datatrove", kept, datatrove(given.datatrove, "tokens", folder, file))
 
 
-def show(work: str, way: str, rows: int, told: dict[str, float]) -> None:
+def show(work: str, way: str, rows: int, found: dict[str, float]) -> None:
     """Print a line of the table."""
-    cells = f"{rows:>10,}{told['seconds']:>9.1f}{rows / told['seconds']:>9,.0f}"
-    print(f"{work:<10}{way:<12}{cells}{told['cpu']:>9.1f}{told['mib']:>8,.0f}", flush=True)
+    cells = f"{rows:>10,}{found['seconds']:>9.1f}{rows / found['seconds']:>9,.0f}"
+    print(f"{work:<10}{way:<12}{cells}{found['cpu']:>9.1f}{found['mib']:>8,.0f}", flush=True)
 
 
 def ours(way: str, folder: Path) -> dict[str, float]:
-    """Run a way in a process of its own."""
+    """Run one of `WAYS` in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.data.compare", "--tokenizer", str(folder)]
     done = subprocess.run(
         [*words, "--way", way, "--folder", str(folder)],
@@ -95,20 +95,20 @@ def ours(way: str, folder: Path) -> dict[str, float]:
         text=True,
         check=True,
     )
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def datatrove(python: str, *words: Any) -> dict[str, float]:
-    """Run datatrove's way by its own Python."""
-    command = [python, "-m", "benchmarks.data.datatrove_way", *map(str, words)]
+    """Run datatrove with its own Python."""
+    command = [python, "-m", "benchmarks.data.datatrove_run", *map(str, words)]
     done = subprocess.run(command, cwd=ROOT, text=True, check=True, **QUIET)
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def measured(way: str, folder: Path) -> dict[str, float]:
-    """Seconds, CPU seconds and memory of a way; libraries are loaded before."""
+    """Seconds, CPU seconds and memory; libraries are loaded before."""
     for stage in (FILTER, PROMPT, TOKENIZE):
         stage.load_run()
     if way == "tokenize":
@@ -122,7 +122,7 @@ def measured(way: str, folder: Path) -> dict[str, float]:
 
 
 def usage() -> tuple[float, float]:
-    """CPU seconds of this process and those it waited for, and MiB of the largest."""
+    """CPU seconds of this process and its children, and MiB of the largest."""
     both = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(u.ru_utime + u.ru_stime for u in both)
     return cpu, max(u.ru_maxrss for u in both) / 1024

@@ -1,11 +1,11 @@
-"""Rows a second and memory of the stage `filter`.
+"""Speed and memory of the stage `filter`.
 
     python -m benchmarks.data.filter [--rows 20000] [--workers 2]
 
-Rows are documented functions of the standard library and of installed packages; beyond what there
-is, real functions with other names in them. Each case runs in a process of its own. "CPU s" is the
-time of all processes together: on a busy machine, 2 x rows / CPU s is what two free cores would do.
-Memory is that of the largest process.
+Rows are documented functions of the standard library and of installed packages, repeated with
+renamed identifiers up to the number of rows. Each case runs in its own process. "CPU s" is the sum
+over all processes: on a busy machine, 2 x rows / CPU s is the speed of two free cores. Memory is
+that of the largest process.
 """
 
 import argparse
@@ -54,7 +54,7 @@ KEYWORDS = frozenset(keyword.kwlist)
 
 
 def main() -> None:
-    """Make the rows, run the cases, print the table."""
+    """Create the rows, run the cases, print the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=20_000)
     options.add_argument("--workers", type=int, default=2)
@@ -69,16 +69,16 @@ def main() -> None:
         for case in given.cases:
             # a fresh process: its memory and time are those of the case alone
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                told = pool.submit(measure, str(rows), CASES[case], given.workers).result()
+                found = pool.submit(measure, str(rows), CASES[case], given.workers).result()
             cells = (
                 case,
-                f"{told['wall']:.1f}",
-                f"{given.rows / told['wall']:,.0f}",
-                f"{told['cpu']:.1f}",
-                f"{2 * given.rows / told['cpu']:,.0f}",
-                f"{told['mib']:,.0f}",
-                f"{told['kept']:,}",
-                f"{told['near']:,}",
+                f"{found['wall']:.1f}",
+                f"{given.rows / found['wall']:,.0f}",
+                f"{found['cpu']:.1f}",
+                f"{2 * given.rows / found['cpu']:,.0f}",
+                f"{found['mib']:,.0f}",
+                f"{found['kept']:,}",
+                f"{found['near']:,}",
             )
             widths = COLUMNS.values()
             line = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def make_rows(folder: Path, count: int) -> Path:
-    """`count` rows (`schemas.ROWS`) in a Parquet file."""
+    """`count` rows (`row_schema.ROWS`) in a Parquet file."""
     sources = [
         {"kind": "packages", "name": "python", "names": ["python"]},
         *({"kind": "packages", "name": name, "names": [name]} for name in PACKAGES if has(name)),
@@ -101,7 +101,7 @@ def make_rows(folder: Path, count: int) -> Path:
 
 
 def many(real: pa.Table, count: int) -> Iterator[pa.Table]:
-    """The real rows, then versions of them, `count` in all."""
+    """The real rows, then renamed versions of them, `count` in all."""
     done = 0
     while done < count:
         version = done // len(real)
@@ -111,7 +111,7 @@ def many(real: pa.Table, count: int) -> Iterator[pa.Table]:
 
 
 def renamed(table: pa.Table, version: int) -> pa.Table:
-    """Rows with about half of their words changed."""
+    """Rows with about half of their identifiers renamed."""
     end = f"_{version}"
 
     def other(match: re.Match[str]) -> str:

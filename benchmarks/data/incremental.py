@@ -1,4 +1,4 @@
-"""What a second run costs after a small change: of files for ingest, of rows for the stages behind.
+"""Cost of a second run after a small change: of files for ingest, of rows for later stages.
 
     python -m benchmarks.data.incremental --tokenizer FOLDER [--rows 20000] [--workers 2]
 
@@ -83,8 +83,8 @@ def main() -> None:
             lines.append((change, middle(warms), "yes" if same else "NO"))
         cold = middle(colds)
         show("cold", cold, None, "")
-        for change, warm, told in lines:
-            show(change, warm, sum(cold.values()), told)
+        for change, warm, result in lines:
+            show(change, warm, sum(cold.values()), result)
 
 
 def middle(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -93,7 +93,7 @@ def middle(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def copied(shards: Path, target: Path) -> Path:
-    """A copy of shards, with nothing left to be written to the disk."""
+    """A copy of shards, flushed to the disk."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(shards, target)
     os.sync()
@@ -105,8 +105,9 @@ def show_ingest(folder: Path, workers: int, repeats: int) -> None:
     code = folder / "code"
     copy_code(code)
     shards = folder / "ingest"
-    cold, told = ingest(code, folder / "first", shards / "own", workers)
-    print(f"ingest, {told['source_mb']:,.0f} MB: {cold:.2f} s, {told['source_mb'] / cold:.1f} MB/s")
+    cold, result = ingest(code, folder / "first", shards / "own", workers)
+    size_mb = result["source_mb"]
+    print(f"ingest, {size_mb:,.0f} MB: {cold:.2f} s, {size_mb / cold:.1f} MB/s")
     files = sorted(code.rglob("*.py"))
     for path in files[:: len(files) // (len(files) // 100)]:
         with path.open("ab") as file:
@@ -125,7 +126,7 @@ def show_ingest(folder: Path, workers: int, repeats: int) -> None:
 
 
 def copy_code(folder: Path) -> None:
-    """The standard library and packages, Python files alone."""
+    """The Python files of the standard library and of packages."""
     roots = [Path(sysconfig.get_path("stdlib"))]
     for name in ("networkx", "sympy", "scipy", "pandas"):
         found = importlib.util.find_spec(name)
@@ -182,7 +183,7 @@ def edited(rows: pa.Table, count: int, change: str) -> pa.Table:
 def run_all(
     rows: pa.Table, out: Path, shards: Path, inputs: dict[str, Path], workers: int
 ) -> dict[str, float]:
-    """Seconds of each stage on some rows; what they write stands below `out`."""
+    """Seconds of each stage on some rows; outputs go to folders below `out`."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     given = {"tokenize": {"window_tokens": 4096}, "hardware": {"workers": workers}}
@@ -205,12 +206,12 @@ def run_all(
 
 
 def warm_up(rows: pa.Table, out: Path, inputs: dict[str, Path], workers: int) -> None:
-    """Load what is loaded at first use."""
+    """Run once, so that everything is loaded that is loaded on first use."""
     run_all(rows, out, out / "shards", inputs, workers)
 
 
 def tokenizer(given: Path, folder: Path) -> Path:
-    """A folder as the stage `base` writes it."""
+    """A tokenizer folder in the form of the stage `base`."""
     shutil.copytree(given, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     limits: dict[str, Any] = {"max_tokens": 8192, "model_type": "llama", "vocab_size": 49152}
     (folder / "model_limits.json").write_text(json.dumps(limits))

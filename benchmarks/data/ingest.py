@@ -53,9 +53,9 @@ def measured(code: Path, workers: int) -> tuple[float, ...]:
     STAGE.load_run()
     before = usage()[0]
     with tempfile.TemporaryDirectory(prefix="finetune-ingest-") as name:
-        seconds, told = ingest(code, Path(name) / "out", Path(name) / "shards", workers)
+        seconds, found = ingest(code, Path(name) / "out", Path(name) / "shards", workers)
     cpu, mib = usage()
-    return told["source_mb"], told["rows_per_s"] * seconds, seconds, cpu - before, mib
+    return found["source_mb"], found["rows_per_s"] * seconds, seconds, cpu - before, mib
 
 
 if __name__ == "__main__":

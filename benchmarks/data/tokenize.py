@@ -1,4 +1,4 @@
-"""From kept rows to token ids in Parquet: prompt + tokenize beside the original recipe's way.
+"""Speed of prompt + tokenize, from kept rows to token ids in Parquet, against the original script.
 
     python -m benchmarks.data.tokenize [--rows 20000] [--tokenizer FOLDER]
 
@@ -38,7 +38,7 @@ CHARACTERS_A_TOKEN = 3.75  # of Python, about; only to choose rows of a length
 
 
 def main() -> None:
-    """Make the rows, run both ways, print."""
+    """Create the rows, run both, print the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=20_000)
     options.add_argument("--tokens", type=int, default=389, help="mean tokens of a row, about")
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def in_a_process(way: str, folder: Path) -> dict[str, Any]:
-    """What one way took."""
+    """Measurements of one of them, in its own process."""
     words = [sys.executable, "-m", "benchmarks.data.tokenize", "--way", way]
     done = subprocess.run(
         [*words, "--folder", str(folder)], capture_output=True, text=True, check=True
@@ -109,7 +109,7 @@ def make_rows(folder: Path, rows: int, tokens: int) -> None:
 
 
 def installed() -> list[str]:
-    """The packages that are there."""
+    """Installed packages."""
     from importlib import metadata
 
     there = {distribution.name for distribution in metadata.distributions()}
@@ -131,7 +131,7 @@ def of_length(found: list[dict[str, Any]], rows: int, characters: float) -> list
 
 
 def make_tokenizer(folder: Path, given: Path | None) -> None:
-    """A folder as the stage `base` writes it."""
+    """A tokenizer folder in the form of the stage `base`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -225,7 +225,7 @@ def original(folder: Path) -> dict[str, Any]:
 
 
 def peak_mib() -> float:
-    """Most memory that this process had, in MiB."""
+    """Peak memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -177,7 +177,7 @@ def _judge_all(
         workers=workers,
         batch_rows=BATCH_ROWS,
         rows_for_processes=ROWS_FOR_PROCESSES,
-        told=("judge rows", total),
+        progress=("judge rows", total),
     )
     return pa.concat_arrays(row_ids), digests
 

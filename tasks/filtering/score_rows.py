@@ -16,7 +16,7 @@ from tasks.core.decontamination import text_match
 from tasks.core.decontamination.ngrams import hash_words, ngram_sets
 from tasks.core.decontamination.problems import TaskSet
 from tasks.core.decontamination.text_match import Hit, Index
-from tasks.core.rows.row_cache_shards import Values
+from tasks.core.rows.row_cache_file import Values
 from tasks.core.rows.row_schema import REASON
 from tasks.core.system.parallel import without_gc
 from tasks.filtering.dedup.duplicates import KEY_BYTES, text_key

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from tasks.core.rows.parquet import read_batches
 from tasks.core.rows.row_cache import fill, opened
-from tasks.core.rows.row_cache_shards import Values
+from tasks.core.rows.row_cache_file import Values
 from tasks.core.sandbox import PASS, Job, Sandbox
 from tasks.core.stage import Work
 from tasks.ingestion.languages.python_doctests import RUNNER, Candidate, Problem
@@ -103,7 +103,7 @@ def judge_all(
             workers=1,  # the sandbox runs its own
             batch_rows=BATCH,
             rows_for_processes=1,
-            told=("doctests", total),
+            progress=("doctests", total),
         )
         verdicts = shards.table(VERDICTS.names)
     first = 0

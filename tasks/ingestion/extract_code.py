@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.rows.row_cache import fill, opened
-from tasks.core.rows.row_cache_shards import Values
+from tasks.core.rows.row_cache_file import Values
 from tasks.core.stage import Work
 from tasks.core.system.parallel import without_gc
 from tasks.ingestion.code_rows import (
@@ -67,7 +67,7 @@ def extract(
             workers=workers,
             batch_rows=BATCH_FILES,
             rows_for_processes=FILES_FOR_PROCESSES,
-            told=(f"read {name}", total),
+            progress=(f"read {name}", total),
         )
         for row in range(len(digests)):
             yield _unpacked(shards.numbers(row).tobytes())

@@ -18,7 +18,7 @@ import pyarrow as pa
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from tasks.core.rows.row_cache_shards import Values
+from tasks.core.rows.row_cache_file import Values
 from tasks.core.text.special_tokens import SpecialTokenEncoder
 
 ENCODED = pa.schema(

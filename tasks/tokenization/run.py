@@ -132,7 +132,7 @@ def encode(
         workers=worker_count(workers),
         batch_rows=BATCH_ROWS,
         rows_for_processes=ROWS_FOR_PROCESSES,
-        told=("tokenize", sum(pq.read_metadata(file).num_rows for file in files.values())),
+        progress=("tokenize", sum(pq.read_metadata(file).num_rows for file in files.values())),
     )
     encoded, tokens, first = shards.table(ENCODED.names), shards.counts(), 0
     for split, parts in ids.items():

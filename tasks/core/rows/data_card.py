@@ -1,6 +1,7 @@
-"""What a model was trained, watched and measured on: rows, tokens, projects and licences.
+"""Data card: rows, tokens, projects and licences of the training, validation and test data.
 
-Read from the tables themselves, one column at a time; any that is not there leaves its line out.
+Counted from the tables, one column at a time, so memory stays small. A missing table leaves out its
+line.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """One line of the data card; rows that were too long to use are not counted."""
+    """One line of the data card; rows that tokenization dropped are not counted."""
 
     name: str
     rows: int
@@ -25,7 +26,7 @@ class Split:
 
 
 def read_splits(paths: Mapping[str, Path]) -> tuple[Split, ...]:
-    """The splits of which both tables are there: "tokenize.NAME" and "prompt.NAME"."""
+    """The splits of which both outputs exist: "tokenize.NAME" and "prompt.NAME"."""
     found = []
     for name in SPLITS:
         tokens, prompts = paths.get(f"tokenize.{name}"), paths.get(f"prompt.{name}")
@@ -40,11 +41,11 @@ def read_splits(paths: Mapping[str, Path]) -> tuple[Split, ...]:
 
 
 def read_licences(kept: Path | None, train: Path | None) -> tuple[tuple[str, int], ...]:
-    """(Licence, rows) of the training rows, the most frequent first; "" where it is unknown.
+    """(Licence, rows) of the training rows, the most frequent first; "" if unknown.
 
     Args:
-        kept: `filter.kept`.
-        train: Folder of the training rows' tokens.
+        kept: The output `filter.kept`.
+        train: The output `tokenize.train`.
     """
     if kept is None or train is None:
         return ()

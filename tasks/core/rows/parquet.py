@@ -1,5 +1,7 @@
-"""Writing Parquet in batches: bounded memory, and the same bytes for the same rows however they
-arrive."""
+"""Parquet in batches: a writer and a reader with bounded memory, each with one thread of its own.
+
+The same rows give the same bytes, however they arrive, because row groups have a fixed size.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,12 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-GROUP_ROWS = 4096  # rows of a row group; a MB or two of text
+GROUP_ROWS = 4096  # rows of a row group: one to two MB of text
 
 
 class TableWriter:
-    """Collects rows or tables and writes row groups of a fixed size, one at a time, in a thread:
-    compressing goes on while the next rows are made."""
+    """Collects rows or tables, and writes row groups of a fixed size.
+
+    A thread compresses and writes one row group while the caller produces the next rows.
+    """
 
     def __init__(
         self,
@@ -23,16 +27,16 @@ class TableWriter:
         group_rows: int = GROUP_ROWS,
         encodings: Mapping[str, str] | None = None,
     ) -> None:
-        """Begin a file.
+        """Create a file.
 
         Args:
-            path: Of the file.
-            schema: Of its rows.
+            path: The file.
+            schema: Schema of its rows.
             group_rows: Rows of a row group.
-            encodings: Parquet's encoding of a column, where not the plain one.
+            encodings: Column -> Parquet encoding, for columns that are not to be plain.
         """
-        # a second run mostly reads and writes, and lz4 halves the time of that for 1.4 times the
-        # room; it finds what comes again without dictionaries
+        # a second run mostly reads and writes: lz4 halves that time for 1.4 times the size, and it
+        # finds repeated values without dictionaries
         self._writer = pq.ParquetWriter(
             path, schema, compression="lz4", use_dictionary=False, column_encoding=encodings
         )
@@ -79,7 +83,7 @@ class TableWriter:
             self._tables, self._table_rows = [rest] if len(rest) else [], len(rest)
 
     def _write(self, table: pa.Table) -> None:
-        """Write a table behind the one that is being written."""
+        """Write a table once the one before it is written."""
         self._wait()
         self._writing = self._thread.submit(
             self._writer.write_table, table, row_group_size=self._group_rows
@@ -91,14 +95,14 @@ class TableWriter:
             writing.result()
 
     def finish(self) -> None:
-        """Begin to write what is left: for several writers to end side by side."""
+        """Start writing the remaining rows, so that several writers can finish in parallel."""
         self._take_rows()
         if self._tables:
             self._write(pa.concat_tables(self._tables))
             self._tables, self._table_rows = [], 0
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Write the remaining rows and close the file."""
         try:
             self.finish()
             self._wait()
@@ -123,8 +127,10 @@ def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 def read_batches(
     path: Path, batch_rows: int, columns: list[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Yield a Parquet file as tables of `batch_rows` rows (the last one shorter); the next one is
-    read, in a thread, while the caller works on this one."""
+    """Yield a Parquet file as tables of `batch_rows` rows, the last one perhaps shorter.
+
+    A thread reads the next table while the caller processes this one.
+    """
     with pq.ParquetFile(path) as file, ThreadPoolExecutor(1) as thread:
         batches = file.iter_batches(batch_rows, columns=columns)
         coming = thread.submit(next, batches, None)

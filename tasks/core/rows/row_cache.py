@@ -1,8 +1,14 @@
-"""Working out per-row values in batches and processes, and taking up those of earlier runs.
+"""Row cache: values of single rows persist across runs, so a run computes only those of new rows.
 
-In: tables of rows, and a pure function of a batch. Out: `Shards` that know every row. The shards of
-a stage lie in artifacts/.shards/<stage>/, one folder for each set of arguments; the last ones used
-are kept. All of it may be deleted at any time.
+In: tables of rows, and a pure function of a batch. Out: `Shards` with the values of every row. The
+shards of a stage are in artifacts/.shards/<stage>/, in one folder for each set of arguments; the
+last used folders are kept. All of it may be deleted at any time.
+
+row_cache.py          computes missing values, in batches and processes
+row_cache_folders.py  folders: locking, removing old ones
+row_cache_shards.py   digest -> values, over the shards of a folder
+row_cache_file.py     the file format of a shard
+row_digests.py        row -> digest
 """
 
 import shutil
@@ -17,8 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.progress import report
+from tasks.core.rows.row_cache_file import Values
 from tasks.core.rows.row_cache_folders import KEEP, hold, old_folders
-from tasks.core.rows.row_cache_shards import Shards, Values
+from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.rows.row_digests import Digests, row_digests
 from tasks.core.stage import Work
 
@@ -27,23 +34,24 @@ from tasks.core.stage import Work
 def opened(
     work: Work, arguments: object, schema: pa.Schema, dtype: Any, part: str = ""
 ) -> Iterator[Shards]:
-    """Shards of a stage's function with its arguments, for one run.
+    """Open the shards for a function of a stage with its arguments.
 
-    Where the stage has no place for them, or another run is using them, they lie in its scratch
-    folder and are gone afterwards.
+    If the stage has no folder for them, or another run uses it, they are temporary: in the stage's
+    scratch folder, and removed at the end.
 
     Args:
-        work: Of the stage.
-        arguments: All that the function is given besides the rows; told apart by `repr`.
-        schema: Of the tables.
-        dtype: Of the numbers.
-        part: Tells functions or sources of one stage apart, so that they don't push each other out.
+        work: The stage's work.
+        arguments: Everything besides the rows that decides the values, compared by `repr`.
+        schema: Schema of `Values.table`.
+        dtype: Type of `Values.numbers`.
+        part: Name of a function or source of a stage that has several, so that one does not
+            replace the folders of another.
     """
     stage = work.shards
     if stage and part:
         stage = stage.with_name(f"{stage.name}-{sha256(part.encode()).hexdigest()[:8]}")
-    told = f"{work.code}\0{arguments!r}\0{schema}\0{np.dtype(dtype)}"
-    place = stage / sha256(told.encode()).hexdigest()[:12] if stage else None
+    identity = f"{work.code}\0{arguments!r}\0{schema}\0{np.dtype(dtype)}"
+    place = stage / sha256(identity.encode()).hexdigest()[:12] if stage else None
     lock = hold(place) if place else None
     own = place if place and lock is not None else work.scratch / "shards"
     try:
@@ -72,37 +80,38 @@ def fill(
     workers: int,
     batch_rows: int,
     rows_for_processes: int,
-    told: tuple[str, int],
+    progress: tuple[str, int],
 ) -> Digests:
-    """Work out the values of the rows that the shards don't know; then they know all.
+    """Compute the values of rows that are not cached, and select all rows in `shards`.
 
     Args:
-        shards: Just opened.
+        shards: Freshly opened shards.
         tables: The rows, in order.
-        function: Values of a batch; importable by name.
-        batch_of: A batch for `function` from a table.
-        work: Of the stage: how batches are run.
-        workers: Processes.
+        function: Batch -> values of its rows; importable by name.
+        batch_of: Table of rows -> batch.
+        work: The stage's work, which runs batches.
+        workers: Number of processes.
         batch_rows: Rows of a batch.
-        rows_for_processes: Fewer unknown rows are done sooner than processes start.
-        told: Name and total number of rows, for the progress.
+        rows_for_processes: Fewer missing rows are computed in this process, which takes less time
+            than starting others.
+        progress: Label and total number of rows, for the progress.
 
     Returns:
-        The digests of all rows, in order, as `Shards.locate` wants them.
+        The digests of all rows, in order.
     """
-    name, total = told
+    name, total = progress
     seen: list[Digests] = [np.empty((0, 2), dtype=np.uint64)]
     waiting: deque[Digests] = deque()
 
-    def unknown() -> Iterator[tuple[Digests, pa.Table]]:
+    def missing() -> Iterator[tuple[Digests, pa.Table]]:
         for table in tables:
             digests = row_digests(table)
             seen.append(digests)
-            is_new = ~shards.knows(digests)
+            is_new = ~shards.contains(digests)
             if is_new.any():
                 yield digests[is_new], table.filter(pa.array(is_new))
 
-    batches = _of_size(unknown(), batch_rows)
+    batches = _of_size(missing(), batch_rows)
     first = list(islice(batches, -(-rows_for_processes // batch_rows)))
     few = sum(len(digests) for digests, _ in first) < rows_for_processes
 
@@ -118,7 +127,7 @@ def fill(
         done += len(digests)
         report(name, done, total)
     digests = np.concatenate(seen)
-    shards.locate(digests)
+    shards.select(digests)
     report(name, total, total, f"{total - done:,} known from earlier runs" if done < total else "")
     return digests
 
@@ -126,7 +135,7 @@ def fill(
 def _of_size(
     parts: Iterable[tuple[Digests, pa.Table]], rows: int
 ) -> Iterator[tuple[Digests, pa.Table]]:
-    """The same rows in parts of at least so many rows, the last one perhaps fewer."""
+    """The same rows in parts of at least `rows` rows; the last part may have fewer."""
     digests: list[Digests] = []
     tables: list[pa.Table] = []
     for some, table in parts:

@@ -1,5 +1,7 @@
-"""Folders of shards: which one a run may write, and which may go. Knows nothing of what is in
-them; the standard library alone, as `finetune gc` asks too."""
+"""Folders of the row cache: locking one for a run, and listing the old ones.
+
+Standard library only, because `finetune gc` uses it, too.
+"""
 
 import os
 from pathlib import Path
@@ -7,16 +9,16 @@ from typing import IO
 
 from tasks.core.system.file_lock import is_locked, try_lock
 
-ROOT = ".shards"  # below artifacts/, then the stage
-KEEP = 2  # folders of a stage that a run leaves
+ROOT = ".shards"  # below artifacts/; then the stage
+KEEP = 2  # folders of a stage that a run keeps: going back to the settings before costs nothing
 LOCK = ".lock"
 
 
 def hold(place: Path) -> IO[str] | None:
-    """Take a folder as its only user; None if another run has it or it can't be written.
+    """Lock a folder; None if another run holds it or it can't be written.
 
     Returns:
-        A file; closing it, or the end of the process, gives the folder back.
+        The locked file; closing it releases the folder.
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -25,7 +27,7 @@ def hold(place: Path) -> IO[str] | None:
         return None
     try:
         if try_lock(lock):
-            os.utime(place)  # its last use
+            os.utime(place)  # the time of last use, by which `old_folders` sorts
             return lock
     except OSError:  # a file system without locks, or a folder of another user
         pass
@@ -34,7 +36,7 @@ def hold(place: Path) -> IO[str] | None:
 
 
 def old_folders(stage: Path, keep: int) -> list[Path]:
-    """Folders of a stage that may go: all but those used last, and those in use."""
+    """Folders of a stage that may be removed: not the `keep` last used ones, nor those in use."""
     try:
         places = [Path(entry.path) for entry in os.scandir(stage) if entry.is_dir()]
     except OSError:

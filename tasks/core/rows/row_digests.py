@@ -1,4 +1,4 @@
-"""Rows known by their content: the digest of each, and where a digest stands in a list of them."""
+"""Digests of rows by their content, and an index of digests."""
 
 import marshal
 
@@ -11,28 +11,32 @@ Digests = NDArray[np.uint64]  # of shape (rows, 2)
 
 
 def row_digests(table: pa.Table) -> Digests:
-    """128 bits of each row's content, all columns (text, numbers or bytes) taken together.
+    """128-bit digests of rows over all columns (text, numbers or bytes).
 
-    By XXH3, as `datasets` takes its fingerprints: two rows of a million have the same by chance
-    once in 10^26 runs. Who builds rows to that end gives one of them the values of the other.
+    XXH3, as `datasets` uses for its fingerprints: a collision among a million rows has a chance of
+    1 in 10^26. It is not a cryptographic hash: rows that are built to collide share one value.
     """
     rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    # marshal's first format: each value with its type and length, the same on every Python
+    # marshal's version 0 writes each value with its type and length, the same on every Python
     digests = [xxh3_128_digest(marshal.dumps(row, 0)) for row in rows]
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
-class Index:
-    """Digest -> place in a list of digests."""
+class DigestIndex:
+    """Digest -> position in a list of digests, by binary search.
+
+    Only the first half of a digest is searched for. Two rows that share it but differ in the
+    second half are so unlikely that the second one may be computed again.
+    """
 
     def __init__(self, digests: Digests) -> None:
-        """Put them in order."""
+        """Sort the digests."""
         self._order = np.argsort(digests[:, 0], kind="stable")
         self._high = digests[self._order, 0]
         self._low = digests[self._order, 1]
 
     def find(self, digests: Digests) -> NDArray[np.int64]:
-        """The place of each digest, -1 for one that is not there."""
+        """The position of each digest; -1 if it is not in the list."""
         if not len(self._order):
             return np.full(len(digests), -1, dtype=np.int64)
         near = np.searchsorted(self._high, digests[:, 0]).clip(max=len(self._order) - 1)

@@ -1,7 +1,6 @@
-"""Tables that pass from one stage to another: all that stage packages share with each other.
+"""Schemas of the Parquet tables that stages pass to each other, the only thing that they share.
 
-Every table is Parquet. A row keeps its `row_id` from ingest to the last window, so that its
-whole story can be told.
+A row keeps its `row_id` through all stages, so that each of its tokens can be traced to its source.
 """
 
 import pyarrow as pa
@@ -16,19 +15,17 @@ ROWS = pa.schema(
         # "instruction" (of a file), "function" (documented) or "edit" (of a commit)
         ("kind", pa.string()),
         ("source", pa.string()),  # name of the source in the settings
-        (
-            "project",
-            pa.string(),
-        ),  # what rows must not be split across: package, stdlib module, file row's own id
+        # all rows of a project go to one split: package, stdlib module, or a file row's own id
+        ("project", pa.string()),
         ("path", pa.string()),  # file, relative to its source
         ("line", pa.int32()),  # 1-based
         ("version", pa.string()),  # package version or commit; "" unknown
         ("licence", pa.string()),  # SPDX expression; "" unknown
-        ("licence_evidence", pa.string()),  # where the licence was read
+        ("licence_evidence", pa.string()),  # where the licence was found
     ]
 )
 
-# ingest.unreadable: what could not become a row
+# ingest.unreadable: records that could not become rows
 UNREADABLE = pa.schema(
     [
         ("source", pa.string()),
@@ -51,7 +48,7 @@ REASON = pa.struct(
 
 # filter.kept; texts are redacted
 KEPT = ROWS.append(
-    # least row_id of all rows tied to this one by duplicates; what train and test must not share
+    # least row_id of all rows linked by duplicates; train and test must not share a cluster
     pa.field("cluster", pa.string())
 ).append(
     # JSON list of [column, type, start, end], characters of the text as ingested; "" for none
@@ -64,8 +61,8 @@ PROMPTS = pa.schema(
     [
         ("row_id", pa.string()),
         ("project", pa.string()),
-        ("prompt", pa.string()),  # ends where the model begins to write
-        ("completion", pa.string()),  # what it should write; EOS is added when tokenized
+        ("prompt", pa.string()),  # ends where the model starts to write
+        ("completion", pa.string()),  # what the model should write; tokenization adds EOS
     ]
 )
 
@@ -74,7 +71,10 @@ TOKENS = pa.schema(
     [
         ("row_id", pa.string()),
         ("input_ids", pa.list_(pa.int32())),  # prompt + completion + EOS
-        ("prompt_tokens", pa.int32()),  # the first so many carry no label; 0: loss on everything
+        (
+            "prompt_tokens",
+            pa.int32(),
+        ),  # first tokens, without labels; 0: loss on everything
     ]
 )
 
@@ -82,7 +82,7 @@ TOKENS = pa.schema(
 WINDOWS = pa.schema(
     [
         ("window", pa.int32()),
-        ("rows", pa.list_(pa.int32())),  # indexes into rows.parquet, isolated from each other
-        ("tokens", pa.int32()),  # real tokens, at most tokenize.window_tokens
+        ("rows", pa.list_(pa.int32())),  # indexes into rows.parquet; attention does not cross rows
+        ("tokens", pa.int32()),  # tokens without padding, at most tokenize.window_tokens
     ]
 )

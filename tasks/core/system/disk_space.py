@@ -37,6 +37,6 @@ def no_space(what: str, folder: Path, error: BaseException) -> PipelineError:
     free, total = (f"{n / 2**30:.2f} GiB" for n in (usage.free, usage.total))
     return PipelineError(
         f"{what}: no space left in {folder}, {free} of {total} free ({error})",
-        "Free some space (`finetune gc --dry-run` lists what can be removed) and run again; "
+        "Free some space (`finetune gc --dry-run` lists what it would remove) and run again; "
         "finished stages are kept.",
     )

@@ -24,7 +24,7 @@ _STARTING = Lock()  # held while a worker process starts
 
 
 def worker_count(workers: int) -> int:
-    """Number of processes for `hardware.workers`; 0 means one per core of this process."""
+    """Number of processes for `hardware.workers`; 0: one for each core this process may use."""
     if workers:
         return workers
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -53,7 +53,7 @@ def test_a_window_that_overflows_stops_the_stage() -> None:
         check("train", counted([IGNORED, 6, EOS], [5, 6, EOS], [0], room=2))
 
 
-def test_the_longest_of_several_windows_is_told() -> None:
+def test_the_longest_of_several_windows_is_reported() -> None:
     found = Audit(windows=3, window_tokens=8)
     ids = np.array([5, EOS, 7, 8, EOS, 9, EOS])
     ends = np.array([0, 2, 5, 7], dtype=np.int32)

@@ -65,7 +65,7 @@ def test_truncation_and_padding_that_a_tokenizer_file_asks_for_are_off(
     assert row.exact
 
 
-def test_tokens_that_decode_to_another_text_are_told(tokenizer_folder: Path) -> None:
+def test_tokens_that_decode_to_another_text_are_inexact(tokenizer_folder: Path) -> None:
     backend = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
     backend.decoder = None
     assert not encoder_of(backend).encode(["a b"], ["c d"])[0].exact

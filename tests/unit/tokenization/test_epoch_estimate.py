@@ -10,7 +10,7 @@ AUDIT = Audit(
 )
 
 
-def test_the_numbers_of_an_epoch_are_told_for_a_range_of_batches() -> None:
+def test_the_steps_of_an_epoch_are_counted_for_a_range_of_batches() -> None:
     found = estimate_epoch(AUDIT, 7, 2048)
     assert found["trained_share"] == 0.75 and found["rows_too_long"] == 7
     assert found["padding_share"] == round(1 - 389_000 / 409_600, 6)
@@ -22,7 +22,7 @@ def test_a_last_smaller_step_counts() -> None:
     assert [steps(n, 4) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
 
 
-def test_the_words_say_what_is_left_out() -> None:
+def test_the_lines_name_the_rows_left_out() -> None:
     assert lines(estimate_epoch(AUDIT, 7, 2048)) == [
         "to train on: 1,000 rows, 389,000 tokens, 75.0% of them with loss; "
         "7 rows over 2,048 tokens left out",

@@ -12,8 +12,9 @@ from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import Store
 from tasks.core.rows import row_cache_shards as module
 from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache_file import Values
 from tasks.core.rows.row_cache_folders import hold, old_folders
-from tasks.core.rows.row_cache_shards import SHARDS, Shards, Values
+from tasks.core.rows.row_cache_shards import SHARDS, Shards
 from tasks.core.rows.row_digests import row_digests
 from tasks.core.stage import Work
 
@@ -36,8 +37,8 @@ def tables(texts: list[str], size: int = 3) -> list[pa.Table]:
     return [table.slice(first, size) for first in range(0, len(texts), size)]
 
 
-def told(folder: Path, texts: list[str], arguments: str = "", workers: int = 1) -> list[tuple]:
-    """What the shards say of each text; `CALLS` are those that were worked out."""
+def cached(folder: Path, texts: list[str], arguments: str = "", workers: int = 1) -> list[tuple]:
+    """The cached values of each text; `CALLS` are the texts that were computed."""
     CALLS.clear()
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def told(folder: Path, texts: list[str], arguments: str = "", workers: int = 1) 
             workers=workers,
             batch_rows=4,
             rows_for_processes=5,
-            told=("shout", len(texts)),
+            progress=("shout", len(texts)),
         )
         upper = shards.table(["upper"]).column("upper").to_pylist()
         return [(text, "".join(map(chr, shards.numbers(row)))) for row, text in enumerate(upper)]
@@ -66,27 +67,27 @@ TEXTS = [f"row {number}" for number in range(40)]
 
 
 def test_each_row_gets_its_own_values_in_the_order_asked_for(tmp_path):
-    assert told(tmp_path, TEXTS) == wanted(TEXTS)
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS)
 
 
 def test_a_second_run_works_out_only_rows_it_has_not_seen(tmp_path):
-    told(tmp_path, TEXTS)
+    cached(tmp_path, TEXTS)
     changed = ["new", *TEXTS[:20], "row 20 edited", *TEXTS[21:-1]]
-    assert told(tmp_path, changed) == wanted(changed)
+    assert cached(tmp_path, changed) == wanted(changed)
     assert CALLS == ["new", "row 20 edited"]
 
 
 def test_one_row_more_touches_one_shard(tmp_path):
-    told(tmp_path, TEXTS)
+    cached(tmp_path, TEXTS)
     (folder,) = (tmp_path / "shards").iterdir()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    told(tmp_path, [*TEXTS[:7], "new", *TEXTS[7:]])
+    cached(tmp_path, [*TEXTS[:7], "new", *TEXTS[7:]])
     assert sum(path.read_bytes() != before[path.name] for path in folder.iterdir()) == 1
 
 
 def test_other_arguments_work_everything_out_again(tmp_path):
-    told(tmp_path, TEXTS, "one")
-    told(tmp_path, TEXTS, "other")
+    cached(tmp_path, TEXTS, "one")
+    cached(tmp_path, TEXTS, "other")
     assert CALLS == TEXTS
 
 
@@ -98,7 +99,7 @@ EDITS = st.lists(st.tuples(st.sampled_from(["add", "drop", "edit", "move"]), st.
 def test_any_edits_give_what_a_cold_run_gives(tmp_path_factory, rounds, seed):
     folder = tmp_path_factory.mktemp("shards")
     texts = list(TEXTS)
-    told(folder, texts)
+    cached(folder, texts)
     for edits in rounds:
         for what, place in edits:
             at = place % max(1, len(texts))
@@ -110,17 +111,17 @@ def test_any_edits_give_what_a_cold_run_gives(tmp_path_factory, rounds, seed):
                 texts[at] += "é" * place
             elif what == "move":
                 random.Random(seed + place).shuffle(texts)
-        assert told(folder, texts) == wanted(texts)
+        assert cached(folder, texts) == wanted(texts)
 
 
 def test_processes_give_the_same(tmp_path):
-    assert told(tmp_path, TEXTS, workers=2) == wanted(TEXTS)
-    assert told(tmp_path, TEXTS[::-1]) == wanted(TEXTS[::-1]) and CALLS == []
+    assert cached(tmp_path, TEXTS, workers=2) == wanted(TEXTS)
+    assert cached(tmp_path, TEXTS[::-1]) == wanted(TEXTS[::-1]) and CALLS == []
 
 
 @pytest.mark.parametrize("damage", ["torn", "edited", "garbage", "gone"])
 def test_a_damaged_shard_costs_its_rows_and_nothing_else(tmp_path, damage):
-    told(tmp_path, TEXTS)
+    cached(tmp_path, TEXTS)
     (folder,) = (tmp_path / "shards").iterdir()
     path = max((p for p in folder.iterdir() if p.name != ".lock"), key=lambda p: p.stat().st_size)
     content = path.read_bytes()
@@ -132,9 +133,9 @@ def test_a_damaged_shard_costs_its_rows_and_nothing_else(tmp_path, damage):
         path.write_bytes(b"\0" * 9)
     else:
         path.unlink()
-    assert told(tmp_path, TEXTS) == wanted(TEXTS)
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS)
     assert 0 < len(CALLS) < len(TEXTS) / 4
-    assert told(tmp_path, TEXTS) == wanted(TEXTS) and CALLS == []
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS) and CALLS == []
 
 
 def test_values_of_a_run_that_failed_are_there_for_the_next(tmp_path):
@@ -143,41 +144,41 @@ def test_values_of_a_run_that_failed_are_there_for_the_next(tmp_path):
     table = pa.table({"text": TEXTS})
     shards.add(row_digests(table), shout(table))
     shards.close()
-    assert Shards(folder, SCHEMA, np.int32).knows(row_digests(table)).all()
+    assert Shards(folder, SCHEMA, np.int32).contains(row_digests(table)).all()
 
 
-def test_rows_that_nobody_asks_for_are_removed_once_they_are_most_of_a_shard(tmp_path):
-    told(tmp_path, TEXTS)
-    told(tmp_path, TEXTS[:8])
-    told(tmp_path, TEXTS)
+def test_rows_no_longer_in_the_input_are_removed_once_they_are_most_of_a_shard(tmp_path):
+    cached(tmp_path, TEXTS)
+    cached(tmp_path, TEXTS[:8])
+    cached(tmp_path, TEXTS)
     assert len(CALLS) > len(TEXTS) / 2
 
 
-def test_a_shard_in_many_pieces_is_written_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_PIECES", 2)
-    monkeypatch.setattr(module, "DEAL_ROWS", 1)
+def test_a_shard_of_many_segments_is_rewritten(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_SEGMENTS", 2)
+    monkeypatch.setattr(module, "BUFFER_ROWS", 1)
     monkeypatch.setattr(module, "BITS", 0)
-    assert told(tmp_path, TEXTS) == wanted(TEXTS)
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS)
     (folder,) = (tmp_path / "shards").iterdir()
     assert (folder / "00").read_bytes().count(b"shard-1\n") == 1
-    assert told(tmp_path, TEXTS) == wanted(TEXTS) and CALLS == []
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS) and CALLS == []
 
 
-def test_a_run_that_comes_meanwhile_works_on_its_own(tmp_path):
-    told(tmp_path, TEXTS)
+def test_a_second_run_at_the_same_time_uses_a_temporary_folder(tmp_path):
+    cached(tmp_path, TEXTS)
     (folder,) = (tmp_path / "shards").iterdir()
     held = hold(folder)
     assert held is not None
-    assert told(tmp_path, TEXTS) == wanted(TEXTS) and CALLS == TEXTS
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS) and CALLS == TEXTS
     assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_the_folders_used_last_stay_and_those_in_use(tmp_path):
     for name in ("a", "b", "c", "d"):
-        told(tmp_path, TEXTS[:3], name)
+        cached(tmp_path, TEXTS[:3], name)
     left = sorted((tmp_path / "shards").iterdir())
     assert len(left) == 2
-    told(tmp_path, TEXTS[:3], "d")
+    cached(tmp_path, TEXTS[:3], "d")
     assert CALLS == []
     (older,) = old_folders(tmp_path / "shards", keep=1)
     held = hold(older)
@@ -192,13 +193,13 @@ def test_rows_of_other_columns_have_other_digests():
 
 
 def test_a_collection_leaves_the_shards_used_last(tmp_path):
-    told(tmp_path, TEXTS[:3], "a")
-    told(tmp_path, TEXTS[:3], "b")
+    cached(tmp_path, TEXTS[:3], "a")
+    cached(tmp_path, TEXTS[:3], "b")
     (tmp_path / "artifacts" / ".shards").mkdir(parents=True)
     (tmp_path / "shards").rename(tmp_path / "artifacts" / ".shards" / "filter")
     garbage = find_garbage(Store(tmp_path / "artifacts", DigestCache(None)), 0, 0, frozenset())
     assert len(garbage.leftovers) == 1
     collect(tmp_path / "artifacts", garbage)
     (tmp_path / "artifacts" / ".shards" / "filter").rename(tmp_path / "shards")
-    told(tmp_path, TEXTS[:3], "b")
+    cached(tmp_path, TEXTS[:3], "b")
     assert CALLS == []

@@ -16,7 +16,7 @@ from tasks.core.system.quiet_hours import quiet_end
 
 
 class Said:
-    """What was told, and a clock that runs by the sleeping alone."""
+    """A progress sink that collects messages."""
 
     def __init__(self):
         self.lines = []
@@ -32,9 +32,9 @@ class Said:
 def said(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_lock, "POLL_S", 0.01)
     monkeypatch.setattr(gpu_lock, "LOCK_FOLDER", tmp_path)
-    told = Said()
-    with sink(told):
-        yield told
+    messages = Said()
+    with sink(messages):
+        yield messages
 
 
 def at(text):
@@ -57,7 +57,7 @@ def test_quiet_hours_end_when_they_say_also_over_midnight(spec, now, end):
     assert quiet_end(spec, at(now)) == (datetime.fromisoformat(end) if end else None)
 
 
-def test_quiet_hours_are_waited_for_and_told(said, monkeypatch):
+def test_quiet_hours_are_waited_for_and_logged(said, monkeypatch):
     ends = iter([at("18:00"), at("18:00"), at("18:00"), None])
     monkeypatch.setattr(gpu_lock, "quiet_now", lambda spec: next(ends))
     with gpu_lock.gpu_turn(HardwareSettings(device="cpu", quiet_hours="08:00-18:00")):
@@ -70,7 +70,7 @@ def lock_file():
     return gpu_lock.LOCK_FOLDER / f"finetune-gpu-{os.getuid()}.lock"
 
 
-def test_a_gpu_that_stays_taken_is_given_up_with_the_limit(said):
+def test_waiting_for_a_locked_gpu_ends_at_the_limit(said):
     hardware = HardwareSettings(device="auto", wait_minutes=0.002)
     with lock_file().open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)

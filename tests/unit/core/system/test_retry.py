@@ -46,7 +46,7 @@ def answer(code):
     return httpx.HTTPStatusError(f"answer {code}", request=request, response=response)
 
 
-def test_a_failed_connection_is_tried_again_and_told(waits, said):
+def test_a_failed_connection_is_retried_and_logged(waits, said):
     action = failing(ConnectionError("no route"), httpx.ConnectTimeout("slow"))
     assert retry.retried(action, "a/b") == "here"
     assert waits == [5.0, 10.0]

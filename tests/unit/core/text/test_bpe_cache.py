@@ -57,13 +57,13 @@ def test_another_way_to_cut_is_left_to_the_tokenizer() -> None:
     assert BpeCache.of(tokenizer(cuts.Digits(individual_digits=False))) is None
 
 
-def test_a_token_that_takes_blanks_with_it_is_left_to_the_tokenizer() -> None:
+def test_a_tokenizer_whose_tokens_absorb_spaces_has_no_cache() -> None:
     made = tokenizer()
     made.add_tokens([AddedToken("<x>", lstrip=True)])
     assert BpeCache.of(made) is None
 
 
-def test_a_piece_that_does_not_come_back_is_told() -> None:
+def test_a_pre_token_that_decodes_to_another_text_is_inexact() -> None:
     made = tokenizer()
     made.decoder = decoders.WordPiece()
     cache = BpeCache.of(made)

@@ -46,12 +46,12 @@ def test_an_unknown_template_names_the_known_ones() -> None:
         render("chatt", "Add.")
 
 
-def test_chat_marks_the_places_of_the_tokenizers_own_words() -> None:
+def test_chat_has_placeholders_for_what_the_tokenizer_writes() -> None:
     assert render("chat", "Add.", "1 and 2") == "\0user\0Add.\n\n1 and 2\0assistant\0"
     assert complete("chat", "x = 1") == "x = 1\0end\0"
 
 
-def test_infilling_gives_what_stands_before_and_behind_and_asks_for_the_middle() -> None:
+def test_infilling_gives_prefix_and_suffix_and_asks_for_the_middle() -> None:
     assert fill_in("return a + b", 7, 8) == (
         "\0fim_prefix\0return \0fim_suffix\0 + b\0fim_middle\0",
         "a",

@@ -49,7 +49,7 @@ def test_a_chats_tokens_are_those_of_the_tokenizers_own_method() -> None:
     assert SpecialTokenEncoder(made).encode([render("chat", "\nAdd two numbers.")]) == [wanted]
 
 
-def test_control_words_in_a_row_stay_letters() -> None:
+def test_control_tokens_in_a_row_stay_ordinary_text() -> None:
     made = tokenizer()
     (ids,) = SpecialTokenEncoder(made).encode([render("chat", "What is <|im_end|>?")])
     assert ids.count(made.convert_tokens_to_ids("<|im_end|>")) == 1
@@ -71,7 +71,7 @@ def test_infilling_is_written_with_the_tokenizers_tokens() -> None:
     assert ids[-1] == made.convert_tokens_to_ids("<fim_middle>")
 
 
-def test_a_tokenizer_without_the_words_is_refused() -> None:
+def test_a_tokenizer_without_the_tokens_is_refused() -> None:
     bare = SpecialTokenEncoder(tokenizer(["<|endoftext|>"], template=None))
     with pytest.raises(PipelineError, match="no tokens for infilling, such as <fim_prefix>"):
         bare.encode([fill_in("abc", 0, 1)[0]])

@@ -1,6 +1,6 @@
-"""The same rows with datatrove, by the Python of an environment that has it; see `compare`.
+"""The datatrove side of `compare`, for the Python of an environment with datatrove.
 
-    python -m benchmarks.data.datatrove_way rows FOLDER | tokens FOLDER TOKENIZER
+    python -m benchmarks.data.datatrove_run rows FOLDER | tokens FOLDER TOKENIZER
 
 `rows`: five rules about text and one about syntax, then MinHash duplicates (word 5-grams, 42 bands
 of 6), with two tasks and two workers. `tokens`: texts to token files, with the same tokenizer.
@@ -34,7 +34,7 @@ CONFIG = MinhashConfig(n_grams=5, num_buckets=42, hashes_per_bucket=6)
 
 
 def passes(document):
-    """Lines, line lengths, letters, and that it parses."""
+    """Rules: lines, line lengths, share of letters, syntax."""
     text = document.text
     lines = text.splitlines() or [""]
     if len(lines) > 100_000 or sum(map(len, lines)) / len(lines) > 100:
@@ -79,7 +79,7 @@ def tokens(folder, tokenizer):
 
 
 def main():
-    """Run what is asked for, and tell."""
+    """Run the pipeline and print the measurements."""
     logger.remove()
     what, folder = sys.argv[1], Path(sys.argv[2])
     start = time.perf_counter()
