@@ -72,4 +72,4 @@ def test_every_package_of_an_env_is_in_the_lock_file_or_installed_with_torch():
     lines = "\n".join(path.read_text() for path in files).splitlines()
     locked = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
     named = {package.lower() for stage in PIPELINE for package in stage.env}
-    assert named - locked <= {"triton"}  # torch for CUDA requires the version that it was built with
+    assert named - locked <= {"triton"}  # CUDA builds of torch pin it
