@@ -1,12 +1,12 @@
-"""What planning and an unchanged run cost, at scale, beside DVC on the same stages and files.
+"""Time of planning and of an unchanged run at scale, and of DVC on the same stages and files.
 
     python -m benchmarks.cache [--artifacts 1000] [--files 100] [--runs 10000] [--no-dvc]
 
-Fills a store with artifacts (their content is made up, their keys and manifests are real), so that
-every stage of the demo is a hit, then times `finetune plan`, `finetune run` and a bare Prefect flow
-in fresh processes, and both once more in a process whose Prefect has started. DVC is installed from
-PyPI into an environment of its own and gets as many stages and files in a repository of its own.
-`--folder` keeps all that for a second measurement; `--fill-only` prepares it.
+Fills a store with artifacts (synthetic files, real keys and manifests), so that every stage of the
+demo is a cache hit. Then times `finetune plan`, `finetune run` and an empty Prefect flow in fresh
+processes, and the last two again in a process whose Prefect has started. DVC is installed from PyPI
+into its own environment and has a repository with as many stages and files. `--folder` keeps all of
+this for another measurement; `--fill-only` only prepares it.
 """
 
 import argparse
@@ -59,7 +59,7 @@ Row = tuple[str, float]
 
 
 def main() -> None:
-    """Fill, time, print."""
+    """Fill the store, time the commands, print the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--artifacts", type=int, default=1000)
     options.add_argument("--files", type=int, default=100)
@@ -88,13 +88,13 @@ def main() -> None:
     print(f"{len(PIPELINE)} stages; median of {given.repeats} fresh processes; ", end="")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python ", end="")
     print(f"{platform.python_version()}, Prefect {version('prefect')}\n")
-    print("| what | seconds |\n|---|---|")
+    print("| command | seconds |\n|---|---|")
     for name, seconds in rows:
         print(f"| {name} | {seconds:.2f} |")
 
 
 def own(repeats: int) -> list[Row]:
-    """Plan and unchanged run, beside a flow that does nothing."""
+    """Seconds of `plan`, of an unchanged `run`, and of an empty Prefect flow."""
     command = [sys.executable, "-m", "flows.cli"]
     plan = [*command, "plan", "--profile", PROFILE]
     same, changed = (
@@ -108,18 +108,18 @@ def own(repeats: int) -> list[Row]:
     bare_again, run_again = map(float, output.splitlines()[-1].split())
     return [
         ("`finetune plan`, no change", same),
-        ("`finetune plan`, the first stage changed: all are looked at again", changed),
-        ("bare Prefect flow, embedded server started for it", bare),
-        ("`finetune run`, no change, the same", run),
-        ("bare Prefect flow, in a process whose Prefect has started", bare_again),
-        ("`finetune run`, no change, the same", run_again),
+        ("`finetune plan`, the first stage changed, so that all are checked", changed),
+        ("empty Prefect flow, with the start of its embedded server", bare),
+        ("`finetune run`, no change, likewise", run),
+        ("empty Prefect flow, in a process whose Prefect has started", bare_again),
+        ("`finetune run`, no change, likewise", run_again),
     ]
 
 
 def fill(files: int, artifacts: int, runs: int) -> None:
-    """A store in which every stage of the profile is a hit, among many other artifacts and runs."""
+    """Fill a store with a hit for every stage of the profile and many other artifacts and runs."""
     keys: dict[str, str] = {}
-    os.fsync = lambda _: None  # the store's care for power cuts would make this take an hour
+    os.fsync = lambda _: None  # flushing every file would take an hour; nothing here needs it
     with open_session(Request(PROFILE)) as session:
         for stage in PIPELINE:
             plan = session.planner.plan_stage(stage.name)
@@ -128,14 +128,14 @@ def fill(files: int, artifacts: int, runs: int) -> None:
             session.planner.add_artifact(manifest)
             keys[stage.name] = plan.key
             for n in range(artifacts // len(PIPELINE) - 1):
-                parts = {**plan.parts, "config": {**plan.parts["config"], "made.up": n}}
+                parts = {**plan.parts, "config": {**plan.parts["config"], "synthetic": n}}
                 publish(session.store, stage.name, key_of(parts), parts, files)
         for n in range(runs):
             RunRecord(f"20260101T{n:06d}-0001-1", PROFILE, (), keys).write(session.store.root)
 
 
 def publish(store: Store, stage: str, key: str, parts: dict[str, object], files: int) -> Manifest:
-    """One artifact with `files` files of made-up content."""
+    """Publish an artifact with `files` synthetic files."""
     outputs = next(s.outputs for s in PIPELINE if s.name == stage)
     with store.working(stage, key, lambda: None) as work:
         for output in outputs:
@@ -151,7 +151,7 @@ def publish(store: Store, stage: str, key: str, parts: dict[str, object], files:
             parts=parts,
             outputs=manifests.output_digests(outputs, described),
             files=described,
-            summary=dataclasses.asdict(Summary("made up")),
+            summary=dataclasses.asdict(Summary("synthetic")),
             seconds=1.0,
         )
         store.publish(manifest, work)
@@ -159,7 +159,7 @@ def publish(store: Store, stage: str, key: str, parts: dict[str, object], files:
 
 
 def timed(command: Sequence[str], repeats: int, cwd: Path | None = None) -> float:
-    """Median wall seconds of a command in a fresh process; the first, warming run is left out."""
+    """Median wall seconds of a command in a fresh process, after one warm-up run."""
 
     def call() -> None:
         code = subprocess.run(command, capture_output=True, check=False, cwd=cwd).returncode
@@ -180,7 +180,7 @@ def median(call: Callable[[], object], repeats: int) -> float:
 
 
 def prepare_dvc(root: Path, files: int) -> None:
-    """A DVC repository with as many stages and files, reproduced once."""
+    """Create a DVC repository with as many stages and files, and reproduce it once."""
     folder, environment = root / "dvc", root / "dvc-env"
     if folder.exists():
         return
@@ -206,7 +206,7 @@ def prepare_dvc(root: Path, files: int) -> None:
 
 
 def dvc(root: Path, repeats: int) -> list[Row]:
-    """`dvc status` and `dvc repro` with no change."""
+    """Seconds of `dvc status` and `dvc repro` with no change."""
     program, folder = str(root / "dvc-env/bin/dvc"), root / "dvc"
     asked = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     found = asked.stdout.strip()

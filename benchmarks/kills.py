@@ -1,14 +1,12 @@
-"""A real run killed a hundred times at random moments: what is left, and whether it ends as one
-that was never killed.
+"""Kills a real run a hundred times at random and checks the store after each kill.
 
     python -m benchmarks.kills --base FOLDER [--kills 100]
 
-`finetune run` on the sample data, with a Prefect server beside it, gets SIGKILL after a random
-time, again and again on one store; where a run comes to its end before that, its settings are
-changed, so that there is work again. After each kill every artifact is checked in depth, and
-artifacts that were there before must be the same folders still. In the end the last settings run
-through, and once in a store of their own: the outputs must be equal. FOLDER holds a small causal
-language model with its tokenizer.
+`finetune run` on the sample data, with a Prefect server, gets SIGKILL after a random time, again
+and again on one store. After a run that finishes first, the settings change, so that there is work
+again. After each kill the sha256 of every artifact is checked, and earlier artifacts must still be
+the same folders. At the end, the last settings run to completion here and in a fresh store: the
+outputs must be equal. FOLDER holds a small causal language model with its tokenizer.
 """
 
 import argparse
@@ -42,7 +40,7 @@ LONGEST_S = 45.0
 
 
 def main() -> None:
-    """Kill, look, kill again; print what was seen."""
+    """Kill runs, check the store after each, print the counts."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--base", type=Path, required=True)
     options.add_argument("--kills", type=int, default=100)
@@ -56,7 +54,7 @@ def main() -> None:
         soak.kill(given.kills)
         soak.end()
     print(f"\n{soak.kills} kills in {soak.runs} runs, {soak.settings} settings")
-    print("| what was going on | kills |\n|---|--:|")
+    print("| stage at the kill | kills |\n|---|--:|")
     for stage, count in soak.where.most_common():
         print(f"| {stage} | {count} |")
     print(f"\nchecks that failed: {len(soak.faults)}")
@@ -65,11 +63,11 @@ def main() -> None:
 
 
 class Soak:
-    """One store that is killed on.
+    """One store whose runs are killed.
 
     Attributes:
-        where: What the last record of a killed run said that it was making -> kills.
-        faults: What should not have been.
+        where: Stage that a killed run worked on, by its record -> kills.
+        faults: Checks that failed.
     """
 
     def __init__(self, folder: Path, env: dict[str, str], base: Path, seed: int) -> None:
@@ -83,7 +81,7 @@ class Soak:
         self._store = Store(folder / "home" / "artifacts", DigestCache(None))
 
     def kill(self, wanted: int) -> None:
-        """Start runs and kill them until so many were killed."""
+        """Start runs until `wanted` of them were killed."""
         before: dict[str, int] = {}
         while self.kills < wanted:
             self.runs += 1
@@ -101,19 +99,19 @@ class Soak:
             before = self._look(before)
 
     def end(self) -> None:
-        """Let the last settings run through here and in a fresh store, and compare."""
+        """Run the last settings to completion here and in a fresh store; compare the outputs."""
         for home in ("home", "fresh"):
             if self._start(home).wait():
                 self.faults.append(f"the last run in {home} failed")
         made = [self._outputs(home) for home in ("home", "fresh")]
         if made[0] != made[1]:
-            self.faults.append(f"outputs differ from those of a run never killed: {made}")
+            self.faults.append(f"outputs differ from those of an undisturbed run: {made}")
         left = [p.name for p in (self._store.root / ".work").glob("*")]
         trash = list((self._store.root / ".trash").glob("*"))
         current = {json.loads(p.read_bytes())["making"] for p in self._records("home")[-1:]}
         if trash or current != {""}:
             self.faults.append(f"left: {trash} {current}")
-        print(f"half-done work of settings that were given up, for gc: {left}")
+        print(f"unfinished work of earlier settings, which gc removes: {left}")
 
     def _start(self, home: str) -> subprocess.Popen[bytes]:
         profile = self.folder / "killed.yaml"
@@ -128,14 +126,14 @@ class Soak:
         return sorted((self.folder / home / "artifacts/.runs").glob("*.json"))
 
     def _making(self) -> str:
-        """What the killed run was at, by its own record."""
+        """The stage that the killed run worked on, by its record."""
         record = json.loads(self._records("home")[-1].read_bytes()) if self._records("home") else {}
         if record.get("ended", True):
-            return "starting Prefect"
+            return "start of Prefect"
         return str(record["making"]).rpartition("-")[0] or "between stages"
 
     def _look(self, before: dict[str, int]) -> dict[str, int]:
-        """Check the store; folders of all artifacts with their inodes."""
+        """Check the store; return the folders of all artifacts with their inodes."""
         for folder, problem in maintenance.verify(self._store, deep=True):
             if problem:
                 self.faults.append(f"after kill {self.kills}: {folder} {problem}")
@@ -144,11 +142,11 @@ class Soak:
             self.faults.append(f"after kill {self.kills}: locks {held}")
         now = {str(p): p.stat().st_ino for p in artifacts(self._store.root)}
         if again := [path for path in before if now.get(path) != before[path]]:
-            self.faults.append(f"after kill {self.kills}: made again or gone: {again}")
+            self.faults.append(f"after kill {self.kills}: produced again or missing: {again}")
         return now
 
     def _outputs(self, home: str) -> dict[str, dict[str, str]]:
-        """Outputs of the last run in a home."""
+        """Output digests of the last run in a home."""
         record = json.loads(self._records(home)[-1].read_bytes())
         root = self.folder / home / "artifacts"
         manifests = {s: root / s / k[:12] / "manifest.json" for s, k in record["keys"].items()}

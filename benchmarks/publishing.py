@@ -1,10 +1,10 @@
-"""What publishing and checking a large artifact costs, in seconds and in bytes on the disk.
+"""Time and disk space of publishing and checking a large artifact.
 
     python -m benchmarks.publishing [--gib 10] [--files 4]
 
 Writes files as a stage does, publishes them, checks them quickly and in depth, and publishes them
-once more under another key, as `finetune accept` does. The bytes that this process had the kernel
-write (`/proc/self/io`) tell whether anything was copied.
+again under another key, as `finetune accept` does. The bytes that this process writes to the disk
+(`/proc/self/io`) show whether anything is copied.
 """
 
 import argparse
@@ -32,7 +32,7 @@ CHUNK = 2**26
 
 
 def main() -> None:
-    """Write, publish, check, print."""
+    """Write the files, publish them, check them, print the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--gib", type=float, default=10)
     options.add_argument("--files", type=int, default=4)
@@ -42,14 +42,14 @@ def main() -> None:
         rows = measure(Store(Path(folder) / "artifacts", DigestCache(None)), given.gib, given.files)
     print(f"\n{given.gib:g} GiB in {given.files} files, {os.cpu_count()} cores, ", end="")
     print(f"Python {platform.python_version()}\n")
-    print("| what | seconds | GiB/s | GiB written | GiB more on the disk |\n|---|--:|--:|--:|--:|")
+    print("| step | seconds | GiB/s | GiB written | GiB more on the disk |\n|---|--:|--:|--:|--:|")
     for name, seconds, written, more in rows:
         speed = f"{given.gib / seconds:.2f}" if seconds > 0.5 else ""
         print(f"| {name} | {seconds:.2f} | {speed} | {written:.2f} | {more:.2f} |")
 
 
 def measure(store: Store, gib: float, files: int) -> list[tuple[str, float, float, float]]:
-    """(what, seconds, GiB written, GiB more on the disk) of each step."""
+    """(step, seconds, GiB written, GiB more on the disk) of each step."""
     parts = {"stage": STAGE.name, "schema": 1, "config": {}, "sources": {}, "code": {}, "env": {}}
     key, rows = key_of(parts), []
 
@@ -76,7 +76,7 @@ def measure(store: Store, gib: float, files: int) -> list[tuple[str, float, floa
             parts=parts,
             outputs=manifests.output_digests(STAGE.outputs, described),  # type: ignore[arg-type]
             files=described,  # type: ignore[arg-type]
-            summary=dataclasses.asdict(Summary("made up")),
+            summary=dataclasses.asdict(Summary("synthetic")),
             seconds=1.0,
         )
         step("manifest and rename", lambda: store.publish(manifest, work))
@@ -90,7 +90,7 @@ def measure(store: Store, gib: float, files: int) -> list[tuple[str, float, floa
 
 
 def write(folder: Path, gib: float, files: int) -> None:
-    """Files of made-up content."""
+    """Write files of random content."""
     folder.mkdir()
     block = os.urandom(CHUNK)
     for n in range(files):
@@ -100,7 +100,7 @@ def write(folder: Path, gib: float, files: int) -> None:
 
 
 def written() -> int:
-    """Bytes that this process has caused to be written to disks so far."""
+    """Bytes that this process has written to disks so far."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("write_bytes")).split()[1])
 

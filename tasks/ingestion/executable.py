@@ -120,7 +120,7 @@ def judge_all(
 def _judge(sandbox: Sandbox, timeout_s: float, rows: Sequence[Mapping[str, Any]]) -> Values:
     """`VERDICTS` of some candidates (`PROGRAMS`)."""
     jobs = [Job(row["program"], RUNNER, _CHECK, timeout_s=timeout_s) for row in rows]
-    passes = [outcome.verdict == PASS for outcome in sandbox.run_all(jobs)]
+    passes = [outcome.status == PASS for outcome in sandbox.run_all(jobs)]
     problems = [Problem(*(row[name] for name in PROBLEM)) if row["test"] else None for row in rows]
     tried = [p for p, good in zip(problems, passes, strict=True) if p and good]
     sound = _sound(tried, sandbox, timeout_s)
@@ -148,7 +148,7 @@ def _run(
         Job(p.prompt + body, p.entry_point, f"{p.test}\ncheck({p.entry_point})", "", timeout_s)
         for p, body in zip(problems, bodies, strict=True)
     ]
-    return [outcome.verdict == PASS for outcome in sandbox.run_all(jobs)]
+    return [outcome.status == PASS for outcome in sandbox.run_all(jobs)]
 
 
 def _entry(row: Mapping[str, Any], is_problem: bool) -> Entry:

@@ -39,5 +39,15 @@ STAGE = Stage(
         "train.training",
     ),
     reads=("merge",),
-    env=("torch", "transformers", "peft", "bitsandbytes", "safetensors"),
+    env=(
+        "bitsandbytes",
+        "gguf",
+        "numpy",
+        "peft",
+        "pyyaml",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "transformers",
+    ),
 )

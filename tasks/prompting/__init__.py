@@ -17,6 +17,6 @@ STAGE = Stage(
     inputs=("filter.kept", "ingest.executable"),
     outputs=("train", "validation", "test", "problems"),
     reads=("prompt", "filter.decontamination"),
-    env=("numpy",),
+    env=("numpy", "pyarrow"),
     schema=2,
 )

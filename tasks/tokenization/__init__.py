@@ -17,5 +17,5 @@ STAGE = Stage(
     inputs=("prompt.train", "prompt.validation", "prompt.test", "base.tokenizer"),
     outputs=("train", "validation", "test"),
     reads=("tokenize",),
-    env=("tokenizers", "transformers"),
+    env=("numpy", "pyarrow", "tokenizers", "transformers"),
 )

@@ -22,6 +22,15 @@ STAGE = Stage(
     outputs=("adapter",),
     goes_on=("train.adapter", "tokenize.train"),
     reads=("train",),
-    env=("torch", "transformers", "peft", "bitsandbytes"),
+    env=(
+        "accelerate",
+        "bitsandbytes",
+        "numpy",
+        "peft",
+        "safetensors",
+        "torch",
+        "transformers",
+        "triton",
+    ),
     gpu=True,
 )

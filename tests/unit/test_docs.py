@@ -1,4 +1,4 @@
-"""docs/ says what is true: commands exist, links lead somewhere, the settings are current."""
+"""The documentation is correct: commands, links, files and settings that it names exist."""
 
 import os
 import re
@@ -23,16 +23,16 @@ OPERATIONS = "integration/test_operations.py::test_make_serve_runs_cancels_stops
 DEPLOYMENT = "integration/test_deployment.py::deployed"
 ELSEWHERE = "integration/test_deployment.py::test_pools_elsewhere_are_made_and_deployed_to"
 NIGHTLY = "integration/test_nightly.py::test_nightly_promotes_has_nothing_to_do_goes_on"
-# commands of other programs, by how they begin -> the test that runs them (with ports, profiles and
-# stages of its own) or what does
+# beginning of a command of another program -> the test that runs it (with its own ports, profiles
+# and stages), or who does
 RUN = {
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": DEPLOYMENT,
     "make serve": OPERATIONS,
     "make setup": "every make command",
-    "make demo": "a person, before a release",
+    "make demo": "manually, before a release",
     "make check": "make test",
-    "make test": "a person, before every change",
-    "make format": "a person, before every change",
+    "make test": "manually, before every change",
+    "make format": "manually, before every change",
     "prefect server start": DEPLOYMENT,
     "prefect work-pool create local-gpu --type process": DEPLOYMENT,
     "prefect work-pool set-concurrency-limit local-gpu 1": DEPLOYMENT,
@@ -64,7 +64,7 @@ def commands():
 
 
 @pytest.mark.parametrize("line", list(commands()))
-def test_every_command_is_understood_or_run_by_a_test_or_said_not_to_be(line):
+def test_every_command_parses_or_is_run_by_a_test_or_marked_as_not_run(line):
     words = shlex.split(line, comments=True)
     if words[0] == "finetune":  # integration/test_documented_commands.py runs them
         parser().parse_args(words[1:])
@@ -73,12 +73,12 @@ def test_every_command_is_understood_or_run_by_a_test_or_said_not_to_be(line):
 
 
 @pytest.mark.parametrize("runner", sorted({name for name in RUN.values() if "::" in name}))
-def test_what_runs_a_command_exists(runner):
+def test_the_test_that_runs_a_command_exists(runner):
     file, _, name = runner.partition("::")
     assert f"def {name}" in (REPOSITORY / "tests" / file).read_text()
 
 
-def test_no_code_block_of_commands_is_fenced_and_so_passed_over():
+def test_no_commands_are_in_fenced_blocks_which_these_tests_skip():
     for path in ALL_PAGES:
         fences = re.findall(r"^ *```(\w*)", path.read_text(), re.MULTILINE)[::2]
         assert set(fences) <= {"yaml", "json", "python"}, path
@@ -98,7 +98,7 @@ def test_make_targets_of_the_pages_exist():
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_to_files_of_the_repository_lead_somewhere(path):
+def test_linked_files_of_the_repository_exist(path):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), target
@@ -114,9 +114,9 @@ def test_settings_named_in_the_pages_exist(path):
     assert set(named) - known - {"py", "md", "gate", "parquet", "json"} == set()
 
 
-def test_page_of_settings_is_current():
-    told = "run: python -m flows.settings_reference"
-    assert (REPOSITORY / "docs" / "settings.md").read_text() == page(), told
+def test_the_settings_page_is_current():
+    remedy = "run: python -m flows.settings_reference"
+    assert (REPOSITORY / "docs" / "settings.md").read_text() == page(), remedy
 
 
 def test_tests_and_code_that_the_pages_name_exist():
@@ -128,7 +128,7 @@ def test_tests_and_code_that_the_pages_name_exist():
         assert not name or re.search(rf"^(def|class) {name}\b", code, re.MULTILINE), name
 
 
-def test_what_the_image_copies_is_there_and_not_ignored():
+def test_files_that_the_image_copies_exist_and_are_not_ignored():
     kept = (REPOSITORY / ".dockerignore").read_text().split()
     for line in (REPOSITORY / "Dockerfile").read_text().splitlines():
         if line.startswith("COPY "):
@@ -160,11 +160,11 @@ def test_systemd_understands_the_units(tmp_path):
     )
     if "Failed to initialize manager" in done.stderr:
         pytest.skip("systemd-analyze does not start here")
-    told = [line for line in done.stderr.splitlines() if "is not executable" not in line]
-    assert told == []
+    errors = [line for line in done.stderr.splitlines() if "is not executable" not in line]
+    assert errors == []
 
 
-def test_every_subject_has_its_page_and_the_readme_leads_to_them():
+def test_every_subject_has_its_page_and_the_readme_links_to_them():
     subjects = "your-data your-model settings caching memory evaluation operations extending recipe"
     names = {path.stem for path in PAGES}
     assert {*subjects.split(), "troubleshooting"} <= names

@@ -1,5 +1,5 @@
-"""Profiles are data, weights are tensors, code that comes with a model is not run, the server is on
-this machine alone."""
+"""Untrusted input: profiles run no code, weights are not unpickled, code that comes with a model is
+not run without consent, and the server listens on the loopback interface only."""
 
 import ast
 import json
@@ -31,11 +31,11 @@ from tests.conftest import SMALL_SHAPE
 REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = sorted(p for name in ("flows", "tasks") for p in (REPOSITORY / name).rglob("*.py"))
 LOADERS = {"from_pretrained", "from_config"}
-OWN_LOADERS = {"PeftModel", "Tokenizer"}  # these know no code that comes with a model
+OWN_LOADERS = {"PeftModel", "Tokenizer"}  # these never load code that comes with a model
 
 
 class Bomb:
-    """Makes a file when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -66,7 +66,7 @@ def test_a_profile_by_name_cannot_leave_the_folder_of_profiles(name):
 
 
 def calls():
-    """(file, name of what is called on, its method, keywords) of every call in the project."""
+    """(file, name of the object, method, keywords) of every method call in the project."""
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -76,15 +76,15 @@ def calls():
                 yield path.name, name, node.func.attr, given
 
 
-def test_every_loader_is_told_whether_to_run_a_models_code_and_none_to_run_it_in_any_case():
+def test_every_loader_gets_trust_remote_code_and_none_gets_a_constant_true():
     found = [c for c in calls() if c[2] == "from_pretrained" and c[1] not in OWN_LOADERS]
     assert len(found) > 5
-    told = {c[3].get("trust_remote_code") for c in found}
-    assert told == {"False", "trust_remote_code", "code"}  # the setting, handed on
+    values = {c[3].get("trust_remote_code") for c in found}
+    assert values == {"False", "trust_remote_code", "code"}  # or the setting, passed on
 
 
-def test_only_folders_that_the_pipeline_made_are_asked_whether_their_code_is_trusted():
-    told = {
+def test_trust_is_read_only_from_folders_that_the_pipeline_wrote():
+    values = {
         ast.unparse(keyword.value)
         for path in CODE
         for node in ast.walk(ast.parse(path.read_bytes()))
@@ -94,7 +94,7 @@ def test_only_folders_that_the_pipeline_made_are_asked_whether_their_code_is_tru
     }
     ours = ("job.weights", "weights", "folder")
     wanted = {f"is_trusted({name})" for name in ours}
-    assert told == wanted | {"chosen.is_ours and is_trusted(chosen.weights)"}
+    assert values == wanted | {"chosen.is_ours and is_trusted(chosen.weights)"}
 
 
 def test_nothing_is_unpickled():
@@ -102,7 +102,7 @@ def test_nothing_is_unpickled():
     assert [c for c in loads if c[3].get("weights_only") != "True"] == []
     pattern = re.compile(r"^\s*(import|from) pickle", re.M)
     users = {str(p.relative_to(REPOSITORY)) for p in CODE if pattern.search(p.read_text())}
-    # between the processes of one run alone, as a process pool does
+    # only between the processes of one run, as a process pool does
     assert users <= {
         "flows/orchestration/task_runners.py",
         "tasks/core/decontamination/problems.py",
@@ -121,7 +121,7 @@ def test_a_checkpoint_that_holds_an_object_is_not_loaded(tmp_path):
 
 @pytest.fixture
 def with_code(tiny_model, tmp_path):
-    """A model whose configuration asks for code that lies beside it."""
+    """A model whose configuration names code in its own folder."""
     folder = tmp_path / "model"
     folder.mkdir()
     for path in tiny_model.iterdir():
@@ -139,7 +139,7 @@ def with_code(tiny_model, tmp_path):
 def test_code_that_comes_with_a_model_is_not_run(with_code):
     with pytest.raises(PipelineError, match="no model can be loaded"):
         load_model(with_code)
-    load_tokenizer(with_code)  # what it names is passed over
+    load_tokenizer(with_code)  # the code that it names is ignored
     assert not (with_code.parent / "made").exists()
 
 
@@ -156,7 +156,7 @@ class M(LlamaForCausalLM):
 
 @pytest.fixture
 def own_model(tiny_model, tmp_path, monkeypatch):
-    """A model that transformers does not know, with its code; that leaves a file when it is run."""
+    """A model unknown to transformers, with its own code, which creates a file when it runs."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     monkeypatch.setenv("MADE", str(tmp_path / "made"))
@@ -177,7 +177,7 @@ def own_model(tiny_model, tmp_path, monkeypatch):
 
 
 def base_of(folder, tmp_path, **settings):
-    """The weights that the stage `base` makes of a model folder."""
+    """The weights that the stage `base` writes for a model folder."""
     config = configs.check({"base": {"path": str(folder), "licence": "MIT", **settings}})
     work = Work(tmp_path / "out", tmp_path / "scratch")
     work.out.mkdir()
@@ -185,8 +185,8 @@ def base_of(folder, tmp_path, **settings):
     return work.out / "weights"
 
 
-def test_code_of_a_model_is_run_where_its_settings_say_so_and_there_alone(own_model, tmp_path):
-    trust(own_model)  # what its author may write counts for nothing
+def test_code_of_a_model_runs_only_if_the_settings_allow_it(own_model, tmp_path):
+    trust(own_model)  # a note in the source folder, which its author can write, is ignored
     with pytest.raises(PipelineError, match=r"set base\.trust_remote_code to true"):
         base_of(own_model, tmp_path)
     assert not (tmp_path / "made").exists()
@@ -201,17 +201,17 @@ def test_code_of_a_model_is_run_where_its_settings_say_so_and_there_alone(own_mo
     assert (tmp_path / "made").exists()
     adapted = add_lora(model, rank=4, alpha=8, dropout=0)
     with pytest.raises(Unsupported, match="code that comes with the model"):
-        take_apart(adapted, {})  # the fused step would pass its code over
+        take_apart(adapted, {})  # the fused step would ignore that code
 
 
-def test_weights_of_a_model_without_trust_carry_no_note(tiny_model, tmp_path):
+def test_weights_of_an_untrusted_model_are_not_marked_as_trusted(tiny_model, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     trust(model)
     assert not is_trusted(base_of(model, tmp_path))
 
 
-def test_an_adapter_that_is_pickled_is_not_loaded(small_profile, tmp_path, capsys):
+def test_a_pickled_adapter_is_not_loaded(small_profile, tmp_path, capsys):
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.bin").write_bytes(pickle.dumps(Bomb(str(tmp_path / "made"))))
     assert main(["try", "x", "--from", str(tmp_path), "--profile", str(small_profile)]) == 2
@@ -219,8 +219,8 @@ def test_an_adapter_that_is_pickled_is_not_loaded(small_profile, tmp_path, capsy
     assert not (tmp_path / "made").exists()
 
 
-def test_the_server_listens_on_this_machine_alone(monkeypatch):
-    """As `finetune serve` starts it; a test of servers looks at the open port itself."""
+def test_the_server_listens_on_loopback_only(monkeypatch):
+    """As `finetune serve` starts it; a test with a real server checks the open port."""
     started = []
 
     class Started:
@@ -239,7 +239,7 @@ def test_the_server_listens_on_this_machine_alone(monkeypatch):
     assert server[server.index("--host") + 1] == "127.0.0.1"
 
 
-def test_units_and_pages_start_the_server_on_this_machine_alone():
+def test_units_and_pages_start_the_server_on_loopback_only():
     pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
     for path in [*pages, *(REPOSITORY / "deploy").iterdir()]:
         for line in path.read_text().splitlines():

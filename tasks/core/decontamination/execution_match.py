@@ -74,13 +74,13 @@ def find(
     hits = {}
     for (row, _, entry, _), outcome in zip(chosen, outcomes, strict=True):
         _, passed, task_id = outcome.detail.partition(PASSED)
-        if outcome.verdict == "wrong" and passed:
+        if outcome.status == "wrong" and passed:
             hits[row] = Hit("execution", task_id, 1.0, f"function {entry} passes its tests")
     return hits
 
 
 def make_job(program: str, entry: str, tasks: Sequence[Task], timeout_s: float) -> Job:
-    """One function against the tests of several tasks; passing some is the verdict "wrong", with
+    """One function against the tests of several tasks; passing some is the status "wrong", with
     `PASSED` and the task in the detail."""
     listed = [(task.task_id, task.setup, task.tests) for task in tasks]
     checks = CHECKS.format(entry=entry, passed=PASSED)

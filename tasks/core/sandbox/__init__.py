@@ -1,58 +1,28 @@
-"""Judging programs that nobody has read: generated code runs here and nowhere else.
+"""Sandbox: runs untrusted programs (generated code, doctests) and decides whether they pass checks.
 
-`Sandbox.best("unshare")` finds the best level of isolation that works on this machine,
-`run_all(jobs)` gives one verdict a job. See `levels` for what each level isolates and `inside` for
-how a verdict is protected.
+`Sandbox.best("unshare")` returns the strongest level of isolation that works on this machine;
+`run_all(jobs)` returns one outcome per job. `levels` describes what each level isolates; `inside`
+describes how a program is kept from faking an outcome.
 
-Not protected, under any level:
-- the kernel: a hole in it is a way out; there is no system-call filter and no virtual machine;
-- timing and load: programs see the clock, share the CPU's caches and can slow the machine down
-  within their limits;
-- what can be read: files under /usr and of the interpreter, installed packages there included;
-- the checks' text is trusted: it is not for strangers' benchmarks that nobody has read;
-- memory is limited for each process, so a program may use its limit times its processes, and the
-  small /tmp in memory besides.
-Under "rlimits" also: files and network of the user, a process that leaves its session, and, started
-by root, the number of processes and the checker itself. That level is only ever used when it is
-asked for by name.
+Out of scope, at every level:
+- The kernel: a vulnerability in it is an escape; there is no system-call filter and no virtual
+  machine.
+- Timing and load: programs see the clock, share the CPU's caches and can slow the machine down
+  within their limits.
+- Readable files: /usr and the interpreter's own files, including packages installed there.
+- The text of the checks, which is trusted: do not run benchmarks of strangers without reading them.
+- Total memory: the limit is per process, so a program can use the limit times its processes, and
+  the small /tmp in memory besides.
+
+At level "rlimits" also: files and network of the user, processes that leave their session and, as
+root, the number of processes and the checker itself. That level is used only if the settings name
+it.
 """
 
-from tasks.core.sandbox.inside import (
-    EXCEPTION,
-    INFRA,
-    OOM,
-    PASS,
-    SYNTAX,
-    TIMEOUT,
-    WRONG,
-)
-from tasks.core.sandbox.levels import (
-    BUBBLEWRAP,
-    LADDER,
-    RLIMITS,
-    UNSHARE,
-)
-from tasks.core.sandbox.runner import (
-    Job,
-    Limits,
-    Outcome,
-    Sandbox,
-)
+from tasks.core.sandbox.inside import EXCEPTION, INFRA, OOM, PASS, SYNTAX, TIMEOUT, WRONG
+from tasks.core.sandbox.levels import BUBBLEWRAP, LADDER, RLIMITS, UNSHARE
+from tasks.core.sandbox.runner import Job, Limits, Outcome, Sandbox
 
-__all__ = [
-    "BUBBLEWRAP",
-    "EXCEPTION",
-    "INFRA",
-    "LADDER",
-    "OOM",
-    "PASS",
-    "RLIMITS",
-    "SYNTAX",
-    "TIMEOUT",
-    "UNSHARE",
-    "WRONG",
-    "Job",
-    "Limits",
-    "Outcome",
-    "Sandbox",
-]
+__all__ = ["BUBBLEWRAP", "LADDER", "RLIMITS", "UNSHARE"]
+__all__ += ["EXCEPTION", "INFRA", "OOM", "PASS", "SYNTAX", "TIMEOUT", "WRONG"]
+__all__ += ["Job", "Limits", "Outcome", "Sandbox"]

@@ -1,16 +1,17 @@
-"""What runs inside the sandbox: a trusted checker and an untrusted program, in two processes.
+"""Code inside the sandbox: a trusted checker and an untrusted program, in two processes.
 
 In: one job as JSON on standard input. Out: the line "started", then, as the last line, the job's
-nonce and a verdict.
+nonce and an outcome.
 
 The checker forks the program's process *before* it reads the job, so the program's memory never
-holds the nonce or the checks. The program answers calls over a pipe, and only plain data travels
-(numbers, text, lists, dicts ...): an object whose `__eq__` is always true, a patched builtin, an
-edited list of results or a guessed verdict cannot pass, because the comparison happens where the
-program has no hand. Leaving early (`sys.exit(0)`) is no answer.
+holds the nonce or the checks. The program answers calls over a pipe, as plain data only (numbers,
+text, lists, dicts ...). An object whose `__eq__` is always true, a patched builtin, an edited list
+of results or a guessed outcome therefore cannot pass: the comparison happens in the checker, which
+runs nothing that the program wrote. Exiting early (`sys.exit(0)`) is no answer.
 
-This file is handed to a bare interpreter as one piece of code, hence its length: it imports the
-standard library alone, and only what is needed, since its start-up is most of what a run costs.
+This is one file of more than 250 lines because `runner` sends it as one compiled text: inside there
+is a bare interpreter, without this project and without a path to it. It imports only the standard
+library, and of that only what is needed, because most of a run's time is the interpreter's start.
 """
 
 import json
@@ -27,15 +28,15 @@ PASS, WRONG, EXCEPTION, SYNTAX = "pass", "wrong", "exception", "syntax"
 TIMEOUT, OOM, INFRA = "timeout", "oom", "infra"
 STARTED = "started"
 
-MAX_MESSAGE = 4 << 20  # bytes of one value that the program may return
+MAX_MESSAGE = 4 << 20  # bytes of one returned value: an endless answer must not fill the checker
 MAX_DETAIL = 300  # characters of an error's text
 _SCALARS = (type(None), bool, str, float)
-_SAFE_INT = 1 << 53
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+_SAFE_INT = 1 << 53  # larger ones travel as hex: Python refuses to parse decimals of 4,300 digits
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # of <sys/prctl.h>
 
 
 class Opaque:
-    """Stands for a returned object that is no plain data; equal to nothing."""
+    """Replaces a returned object that is not plain data; equal only to itself."""
 
     def __init__(self, shown: str) -> None:
         self.shown = shown
@@ -45,15 +46,19 @@ class Opaque:
 
 
 class ProgramFailed(BaseException):
-    """The program's process gave a verdict or died; checks must not catch it as an Exception."""
+    """The program failed or died; no Exception, so that `except Exception` in checks misses it."""
 
-    def __init__(self, verdict: str, detail: str) -> None:
+    def __init__(self, status: str, detail: str) -> None:
         super().__init__(detail)
-        self.verdict, self.detail = verdict, detail
+        self.status, self.detail = status, detail
 
 
 def pack(value: Any) -> Any:
-    """Plain data -> JSON-ready; what is not plain data becomes its repr, marked as opaque."""
+    """Convert plain data to JSON types; anything else becomes its repr, marked as opaque.
+
+    JSON has no tuples, sets, bytes or keys other than text: each such value becomes a dict with one
+    key, the name of its type. pickle would run code of the program in the checker.
+    """
     if type(value) in _SCALARS:
         return value
     for kind, packed in _PACKED:
@@ -71,7 +76,7 @@ def _items(name: str) -> Callable[[Any], Any]:
     return lambda values: {name: [pack(v) for v in values]}
 
 
-# subclasses too: a Counter comes as the dict that it is
+# subclasses become their base class (a Counter is a dict), without the methods they override
 _PACKED: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (int, _number),
     (float, float),
@@ -89,7 +94,7 @@ _PACKED: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 
 
 def unpack(value: Any) -> Any:
-    """What `pack` wrote; ValueError, TypeError or KeyError for anything that it did not."""
+    """Invert `pack`; raises ValueError, TypeError or KeyError for anything else."""
     if isinstance(value, list):
         return [unpack(v) for v in value]
     if not isinstance(value, dict):
@@ -112,18 +117,18 @@ _UNPACKED: dict[str, Callable[[Any], Any]] = {
 
 
 def send(pipe: int, message: Any) -> None:
-    """Write one message: its length on 10 bytes, then JSON."""
+    """Write one message: its length as 10 digits, then JSON."""
     data = json.dumps(message).encode("ascii")
     data = b"%010d" % len(data) + data
     while data:
-        data = data[os.write(pipe, data) :]
+        data = data[os.write(pipe, data) :]  # a pipe takes 64 KiB at a time
 
 
 def receive(pipe: int, deadline: float | None = None) -> Any:
     """Read one message; None at the end of the pipe.
 
     Raises:
-        TimeoutError: Nothing whole came before `deadline` (monotonic seconds).
+        TimeoutError: No complete message before `deadline` (monotonic seconds).
         ValueError: Not a message, or one over `MAX_MESSAGE`.
     """
     head = _read(pipe, 10, deadline)
@@ -151,7 +156,7 @@ def _read(pipe: int, size: int, deadline: float | None) -> bytes:
 
 
 class ChecksTooLong(BaseException):
-    """The checks themselves did not end in time."""
+    """The checks themselves did not finish in time."""
 
 
 # --- the program's process -----------------------------------------------------------------
@@ -160,7 +165,7 @@ class ChecksTooLong(BaseException):
 def serve(calls: int, answers: int) -> NoReturn:
     """Run the untrusted program and answer calls of its function until the pipe is closed."""
     code: Any = None
-    spare = bytearray(2 << 20)  # so that there is memory to tell that there is none
+    spare = bytearray(2 << 20)  # freed after a MemoryError, so that reporting it has memory
     try:
         job = receive(calls)
         _seed(job["program"])
@@ -172,12 +177,10 @@ def serve(calls: int, answers: int) -> NoReturn:
         while (call := receive(calls)) is not None:
             arguments, named = unpack(call)
             send(answers, _answer(entry, arguments, named))
-    except (
-        BaseException
-    ) as error:  # whatever the program raises, SystemExit included, is its verdict
+    except BaseException as error:  # SystemExit, too: exiting is a failure
         del spare
-        send(answers, {"verdict": _judge(error, code is None), "detail": describe(error)})
-    os._exit(0)
+        send(answers, {"status": _status(error, code is None), "detail": describe(error)})
+    os._exit(0)  # skips exit handlers, which the program may have registered
 
 
 def _answer(entry: Any, arguments: Any, named: Any) -> dict[str, Any]:
@@ -187,7 +190,7 @@ def _answer(entry: Any, arguments: Any, named: Any) -> dict[str, Any]:
         return {"raised": type(error).__name__, "detail": _text(error)}
 
 
-def _judge(error: BaseException, compiling: bool) -> str:
+def _status(error: BaseException, compiling: bool) -> str:
     if isinstance(error, MemoryError):
         return OOM
     # compile() also raises ValueError for null bytes and lone surrogates
@@ -195,7 +198,7 @@ def _judge(error: BaseException, compiling: bool) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """The error on one bounded line."""
+    """The error on one line of bounded length."""
     return f"{type(error).__name__}: {_text(error)}".removesuffix(": ")
 
 
@@ -208,8 +211,8 @@ def _text(error: BaseException) -> str:
 
 
 def _seed(text: str) -> None:
-    """Numbers drawn by a program or by checks are the same in every run."""
-    if "random" in text:  # the import costs a fifth of a run
+    """Make random numbers of a program or of checks the same in every run."""
+    if "random" in text:  # the import takes a fifth of a run's time
         import random
 
         random.seed(0)
@@ -219,59 +222,60 @@ def _seed(text: str) -> None:
 
 
 class Program:
-    """The checker's end of the pipes; calling it calls the program's entry function."""
+    """The program as seen by the checks: calling it calls the program's entry function.
+
+    Attributes:
+        raised: The exception last passed to the checks, to tell it from one of their own.
+        shown: That exception as the program raised it, as one line.
+        failed: Set once the program has failed; final, whatever the checks catch.
+    """
 
     def __init__(self, pid: int, calls: int, answers: int, deadline: float) -> None:
         self.pid, self.calls, self.answers, self.deadline = pid, calls, answers, deadline
         self.raised: Exception | None = None
-        self.shown = ""  # the program's exception as it was, not as it was made anew
+        self.shown = ""
         self.failed: ProgramFailed | None = None
 
-    def ask(self, message: Any) -> dict[str, Any]:
-        """Send one message and wait for the answer; ProgramFailed where there is none."""
-        try:
-            return self._ask(message)
-        except ProgramFailed as failed:
-            self.failed = failed  # stays the verdict, whatever the checks catch
-            raise
+    def _fail(self, status: str, detail: str) -> NoReturn:
+        self.failed = ProgramFailed(status, detail)
+        raise self.failed
 
-    def _ask(self, message: Any) -> dict[str, Any]:
+    def ask(self, message: Any) -> dict[str, Any]:
+        """Send one message and wait for the answer; raises ProgramFailed if there is none."""
         try:
             send(self.calls, message)
             answer = receive(self.answers, self.deadline)
         except TimeoutError:
-            raise ProgramFailed(TIMEOUT, "ran out of time") from None
+            self._fail(TIMEOUT, "ran out of time")
         except BrokenPipeError:
             answer = None
         except (ValueError, MemoryError, RecursionError) as error:
-            raise ProgramFailed(EXCEPTION, f"unreadable answer: {describe(error)}") from None
+            self._fail(EXCEPTION, f"unreadable answer: {describe(error)}")
         if not isinstance(answer, dict):
-            raise ProgramFailed(*self._death())
-        if "verdict" in answer:
-            verdict = answer["verdict"] if answer["verdict"] in (OOM, SYNTAX) else EXCEPTION
-            raise ProgramFailed(verdict, str(answer.get("detail"))[:MAX_DETAIL])
+            self._fail(*self._death())
+        if "status" in answer:
+            # the program can write to this pipe itself: of its claims, only failures count
+            status = answer["status"] if answer["status"] in (OOM, SYNTAX) else EXCEPTION
+            self._fail(status, str(answer.get("detail"))[:MAX_DETAIL])
         return answer
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """What the program's function returns; raises the built-in exception that it raised."""
+        """Return what the program's function returns; raise the built-in exception it raises."""
         answer = self.ask(pack((arguments, named)))
         if "raised" in answer:
-            detail = str(answer.get("detail"))[:MAX_DETAIL]
-            if answer["raised"] == "MemoryError":
-                self.failed = ProgramFailed(OOM, detail)
-                raise self.failed
-            name = str(answer["raised"])[:MAX_DETAIL]
+            name, detail = (str(answer.get(part))[:MAX_DETAIL] for part in ("raised", "detail"))
+            if name == "MemoryError":
+                self._fail(OOM, detail)
             self.raised, self.shown = _make(name, detail), f"{name}: {detail}".removesuffix(": ")
             raise self.raised
         try:
             return unpack(answer["value"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            self.failed = ProgramFailed(EXCEPTION, f"unreadable answer: {describe(error)}")
-            raise self.failed from None
+            self._fail(EXCEPTION, f"unreadable answer: {describe(error)}")
 
     def _death(self) -> tuple[str, str]:
-        """Verdict for a process that went away without an answer."""
-        end = time.monotonic() + 1
+        """Status and detail of a process that ended without an answer."""
+        end = time.monotonic() + 1  # the pipe closes a moment before the process can be waited for
         while (gone := os.waitpid(self.pid, os.WNOHANG))[0] == 0 and time.monotonic() < end:
             time.sleep(0.005)
         number = os.WTERMSIG(gone[1]) if gone[0] and os.WIFSIGNALED(gone[1]) else 0
@@ -285,18 +289,18 @@ class Program:
 
 
 def _make(name: str, text: str) -> Exception:
-    """The program's exception, where it is a built-in one, for checks that expect it."""
+    """The program's exception, if it is a built-in one, for checks that expect it."""
     kind = getattr(sys.modules["builtins"], name, None)
     if isinstance(kind, type) and issubclass(kind, Exception):
         try:
             return kind(text)
-        except TypeError:  # UnicodeDecodeError and a few others want more arguments
+        except TypeError:  # UnicodeDecodeError and a few others need more arguments
             pass
     return RuntimeError(f"{name}: {text}")
 
 
 def check(program: Program, job: dict[str, Any]) -> tuple[str, str]:
-    """Run the job's checks against the program."""
+    """Run the job's checks against the program; returns status and detail."""
     name = job["entry"]
     try:
         ready = program.ask({"program": job["program"], "entry": name})
@@ -308,18 +312,19 @@ def check(program: Program, job: dict[str, Any]) -> tuple[str, str]:
         space[name] = program
         exec(compile(job["checks"], "<checks>", "exec"), space)
     except ProgramFailed as failed:
-        return failed.verdict, failed.detail
+        return failed.status, failed.detail
     except ChecksTooLong:
         return TIMEOUT, "the checks ran out of time"
     except Exception as error:
         if error is program.raised:
             return EXCEPTION, program.shown
         return WRONG, _failed_line(error, job["checks"]) or describe(error)
-    return (program.failed.verdict, program.failed.detail) if program.failed else (PASS, "")
+    # checks that catch every exception end here even if the program has failed
+    return (program.failed.status, program.failed.detail) if program.failed else (PASS, "")
 
 
 def _failed_line(error: Exception, checks: str) -> str:
-    """The statement of the checks that a bare `assert` failed at; "" for any other error."""
+    """The line of the checks whose bare `assert` failed; "" for any other error."""
     if not isinstance(error, AssertionError) or error.args:
         return ""
     number, trace = 0, error.__traceback__
@@ -331,11 +336,11 @@ def _failed_line(error: Exception, checks: str) -> str:
 
 
 def limit(memory_mib: int, cpu_s: int, processes: int, file_mib: int) -> None:
-    """Lower this process's limits for good; its children inherit them."""
+    """Lower this process's limits for good (hard limits, too); its children inherit them."""
     wanted = {
         resource.RLIMIT_AS: memory_mib << 20,
         resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_NPROC: processes,
+        resource.RLIMIT_NPROC: processes,  # fork bombs; counts all processes of the user id
         resource.RLIMIT_FSIZE: file_mib << 20,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_CORE: 0,
@@ -344,59 +349,62 @@ def limit(memory_mib: int, cpu_s: int, processes: int, file_mib: int) -> None:
         hard = resource.getrlimit(name)[1]
         free = hard == resource.RLIM_INFINITY
         soft = value if free else min(value, hard)
-        # a second between soft and hard: CPU time ends in SIGXCPU and can be told from a kill
+        # the soft CPU limit sends SIGXCPU, the hard one a second later SIGKILL: with both equal, a
+        # timeout would look like a kill for memory
         top = soft + 1 if name == resource.RLIMIT_CPU and free else soft
         resource.setrlimit(name, (soft, top))
 
 
-def become(uid: int) -> None:
-    """Give up root for the user and group `uid`; 0: stay who we are."""
+def switch_user(uid: int) -> None:
+    """Change to user and group `uid` for good; 0: keep the present user."""
     if uid:
-        os.setgroups([])
+        os.setgroups([])  # first, as all three need root's rights
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
 
 
 def main(argument: str) -> None:
-    """Entry of the sandboxed interpreter; `argument` is JSON: uids and limits, nothing secret."""
+    """Entry point; `argument` is JSON: user ids and limits, nothing secret."""
     import ctypes
-    import typing  # noqa: F401  most programs import it: once before the fork is cheaper than twice after
 
     options = json.loads(argument)
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # no ptrace, no /proc/<pid>/mem by the program's process
     calls, answers = os.pipe(), os.pipe()
-    pid = os.fork()
+    pid = os.fork()  # before the job is read: the program's memory is a copy of this one
     if pid == 0:
-        _be_the_program(calls[0], answers[1], options)
-    os.close(calls[0])
+        _run_program(calls[0], answers[1], options)
+    os.close(calls[0])  # with the program's ends open here, its death would close no pipe
     os.close(answers[1])
-    become(options["checker_uid"])
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of user cleared it
-    print(STARTED, flush=True)
+    switch_user(options["checker_uid"])
+    # bubblewrap and unshare set this, but a change of user clears it: die with the sandbox
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    print(STARTED, flush=True)  # from here on, an early end is the program's fault
     job = json.load(sys.stdin)
     begin = time.monotonic()
     program = Program(pid, calls[1], answers[0], begin + job["timeout_s"])
     signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, job["timeout_s"] + 0.5)  # for checks that hang themselves
-    verdict, detail = check(program, job)
+    # for checks that loop; half a second later than the deadline of the program's answers
+    signal.setitimer(signal.ITIMER_REAL, job["timeout_s"] + 0.5)
+    status, detail = check(program, job)
     signal.setitimer(signal.ITIMER_REAL, 0)
     seconds = time.monotonic() - begin
-    print(job["nonce"] + json.dumps([verdict, detail, seconds]), flush=True)
+    print(job["nonce"] + json.dumps([status, detail, seconds]), flush=True)
     os._exit(0)
 
 
-def _be_the_program(calls: int, answers: int, options: dict[str, Any]) -> NoReturn:
-    """Give up every file of the checker, its rights and most of the machine; then serve."""
+def _run_program(calls: int, answers: int, options: dict[str, Any]) -> NoReturn:
+    """Close the checker's files, drop its rights, set limits, then serve."""
     nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
+    for standard in (0, 1, 2):  # 0 carries the job, 1 the outcome
         os.dup2(nothing, standard)
+    # move both pipes above all other files, then close everything else
     top = max(calls, answers, nothing) + 1
     os.dup2(calls, top)
     os.dup2(answers, top + 1)
     os.closerange(3, top)
     os.closerange(top + 2, 256)
-    become(options["program_uid"])
+    switch_user(options["program_uid"])
     limit(**options["limits"])
     serve(top, top + 1)
 

@@ -86,10 +86,10 @@ def self_test(
     wrong: dict[str, str] = {}
     for p, nothing in zip(problems, outcomes[len(solved) :], strict=True):
         own = right_by_id.get(p.problem_id)
-        if own is not None and own.verdict != PASS:
-            wrong[p.problem_id] = f"its own solution is {own.verdict} ({own.detail})"
-        elif nothing.verdict in (PASS, INFRA):
-            wrong[p.problem_id] = f"an empty answer is {nothing.verdict}"
+        if own is not None and own.status != PASS:
+            wrong[p.problem_id] = f"its own solution is {own.status} ({own.detail})"
+        elif nothing.status in (PASS, INFRA):
+            wrong[p.problem_id] = f"an empty answer is {nothing.status}"
     fatal = [p for p in problems if p.problem_id in wrong and p.suite not in droppable]
     if fatal:
         suite = fatal[0].suite
@@ -168,9 +168,9 @@ def judge(
         fresh = {j: outcomes[j] for j in jobs[who] if j in set(new)}
         memory.put(
             {
-                key(j): [o.verdict, o.detail, o.seconds]
+                key(j): [o.status, o.detail, o.seconds]
                 for j, o in fresh.items()
-                if o.verdict not in _NOT_REMEMBERED
+                if o.status not in _NOT_REMEMBERED
             }
         )
 
@@ -184,4 +184,4 @@ def judge(
 
 
 def _with(outcome: Outcome, attempt: Attempt) -> Attempt:
-    return replace(attempt, verdict=outcome.verdict, detail=outcome.detail)
+    return replace(attempt, verdict=outcome.status, detail=outcome.detail)

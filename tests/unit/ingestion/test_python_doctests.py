@@ -134,7 +134,7 @@ def test_a_problem_is_solved_by_its_solution_in_the_sandbox() -> None:
     sandbox = Sandbox.best("rlimits", workers=1)
     bodies = (problem.canonical_solution, "    return a + b\n")
     outcomes = [sandbox.run(Job(problem.prompt + b, "add", checks, timeout_s=20)) for b in bodies]
-    assert [outcome.verdict == PASS for outcome in outcomes] == [True, False]
+    assert [outcome.status == PASS for outcome in outcomes] == [True, False]
 
 
 DEEP_EXAMPLE = '''def f(x):

@@ -1,9 +1,9 @@
-"""Programs that try to escape, and programs that try to get a pass that they have not earned.
+"""Programs that try to escape from the sandbox (`ESCAPES`) or to fake a pass (`CHEATS`).
 
-An escape's `f()` says whether it got what it wanted: the check is that it says False, so a probe
-that merely breaks fails its test. `{folder}`, `{secret}`, `{port}`, `{name}` and `{variable}` are a
+The `f()` of an escape returns whether it succeeded, and the test requires False: a probe that
+merely crashes fails its test. `{folder}`, `{secret}`, `{port}`, `{name}` and `{variable}` are a
 writable folder, a readable file, a listening port, an abstract socket and an environment variable
-of the host. `BITES` names those that succeed without a sandbox.
+of the host. Escapes with `bites` succeed without a sandbox.
 """
 
 import textwrap
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Escape(NamedTuple):
-    """A program, and what it goes for."""
+    """A program and what it tries to reach."""
 
     kind: str
     name: str

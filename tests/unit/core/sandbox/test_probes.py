@@ -42,7 +42,7 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """What there is on this machine to be had."""
+    """Resources of the host that the probes try to reach."""
     monkeypatch.setenv(VARIABLE, "x")
     tmp_path.chmod(0o777)
     secret = tmp_path / "secret"
@@ -66,21 +66,21 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, 
             "variable": VARIABLE,
             "tmp_bytes": levels.TMP_MIB << 20,
             "processes": LIMITS.processes,
-            # started by anyone else, program and checker are one user of a space of their own
+            # as any other user, program and checker are one user of their own namespace
             "by_root": os.geteuid() == 0,
         }
 
 
-def says(probe: Escape, box: Sandbox, host: dict[str, object]) -> str:
+def status_of(probe: Escape, box: Sandbox, host: dict[str, object]) -> str:
     program = probe.program.format(**host)
-    return box.run(Job(program, "f", "assert f() is False", timeout_s=20)).verdict
+    return box.run(Job(program, "f", "assert f() is False", timeout_s=20)).status
 
 
 @by_name
-def test_an_escape_says_itself_that_it_failed(
+def test_an_escape_reports_that_it_failed(
     probe: Escape, sandbox: Sandbox, host: dict[str, object]
 ) -> None:
-    assert says(probe, sandbox, host) == PASS
+    assert status_of(probe, sandbox, host) == PASS
     left = {path.name for path in Path(str(host["folder"])).iterdir()}
     assert left == {"secret", "s"}
 
@@ -88,20 +88,20 @@ def test_an_escape_says_itself_that_it_failed(
 @pytest.mark.parametrize("probe", [p for p in ESCAPES if p.bites], ids=lambda p: p.name)
 def test_without_a_sandbox_the_same_probe_succeeds(probe: Escape, host: dict[str, object]) -> None:
     box = Sandbox(RLIMITS, Limits(memory_mib=1 << 20))
-    assert says(probe, box, host) == WRONG
+    assert status_of(probe, box, host) == WRONG
 
 
 @pytest.mark.parametrize("name", CHEATS)
-def test_a_cheat_gets_no_pass(name: str, sandbox: Sandbox) -> None:
+def test_a_cheat_does_not_pass(name: str, sandbox: Sandbox) -> None:
     job = Job(textwrap.dedent(CHEATS[name]), "f", "assert f() == 1", timeout_s=3)
-    assert sandbox.run(job).verdict not in (PASS, "infra")
+    assert sandbox.run(job).status not in (PASS, "infra")
 
 
-def test_memory_without_end_is_told_as_such(sandbox: Sandbox) -> None:
+def test_unbounded_memory_is_oom(sandbox: Sandbox) -> None:
     job = Job(textwrap.dedent(CHEATS["memory until none is left"]), "f", "f()", timeout_s=20)
-    assert sandbox.run(job).verdict == OOM
+    assert sandbox.run(job).status == OOM
 
 
-def test_there_are_probes_of_every_kind() -> None:
+def test_every_kind_has_a_probe() -> None:
     assert {probe.kind for probe in ESCAPES} == KINDS
     assert len({probe.name for probe in ESCAPES}) + len(CHEATS) >= 70

@@ -1,4 +1,5 @@
-"""Verdicts, what no probe of `sandbox_probes` says itself, the pool, failures of the sandbox."""
+"""Outcomes, isolation that no program of `probes` can report itself, parallel runs, failures of the
+sandbox."""
 
 import contextlib
 import json
@@ -32,7 +33,7 @@ from tasks.core.sandbox import (
     levels,
 )
 
-TIMEOUT_S = 10.0  # for programs that should end by themselves, on a busy machine
+TIMEOUT_S = 10.0  # for programs that end by themselves, on a busy machine
 
 
 @pytest.fixture(scope="module", params=[BUBBLEWRAP, UNSHARE])
@@ -43,72 +44,72 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     return box
 
 
-def judge(
+def outcome_of(
     box: Sandbox, program: str, checks: str = "assert f() == 1", timeout_s: float = TIMEOUT_S
 ) -> Outcome:
     return box.run(Job(textwrap.dedent(program), "f", checks, timeout_s=timeout_s))
 
 
 def answer(box: Sandbox, program: str) -> object:
-    """What f() returned, shown by a failing check."""
-    outcome = judge(box, program, "raise ValueError(repr(f()))")
-    assert outcome.verdict == WRONG, outcome
+    """The value that f() returns, from the text of a failing check."""
+    outcome = outcome_of(box, program, "raise ValueError(repr(f()))")
+    assert outcome.status == WRONG, outcome
     return eval(outcome.detail.removeprefix("ValueError: "))
 
 
-# --- verdicts ---------------------------------------------------------------------------------
+# --- outcomes ---------------------------------------------------------------------------------
 
 
 def test_a_right_function_passes(sandbox: Sandbox) -> None:
-    assert judge(sandbox, "def f():\n    return 1").verdict == PASS
+    assert outcome_of(sandbox, "def f():\n    return 1").status == PASS
 
 
-def test_a_wrong_function_is_wrong_and_the_failed_check_is_told(sandbox: Sandbox) -> None:
-    outcome = judge(sandbox, "def f():\n    return 2", "x = 3\nassert f() == 1\n")
-    assert (outcome.verdict, outcome.detail) == (WRONG, "assert f() == 1")
+def test_a_wrong_function_is_wrong_and_the_detail_is_the_failed_check(sandbox: Sandbox) -> None:
+    outcome = outcome_of(sandbox, "def f():\n    return 2", "x = 3\nassert f() == 1\n")
+    assert (outcome.status, outcome.detail) == (WRONG, "assert f() == 1")
 
 
 def test_a_program_that_does_not_parse_is_syntax(sandbox: Sandbox) -> None:
-    assert judge(sandbox, "def f(:").verdict == SYNTAX
+    assert outcome_of(sandbox, "def f(:").status == SYNTAX
 
 
 def test_a_program_that_raises_is_exception_with_its_text(sandbox: Sandbox) -> None:
-    outcome = judge(sandbox, "def f():\n    return {}['k']")
-    assert (outcome.verdict, outcome.detail) == (EXCEPTION, "KeyError: 'k'")
+    outcome = outcome_of(sandbox, "def f():\n    return {}['k']")
+    assert (outcome.status, outcome.detail) == (EXCEPTION, "KeyError: 'k'")
 
 
 def test_an_assertion_of_the_program_itself_is_exception(sandbox: Sandbox) -> None:
-    assert judge(sandbox, "def f():\n    assert False").verdict == EXCEPTION
+    assert outcome_of(sandbox, "def f():\n    assert False").status == EXCEPTION
 
 
 def test_a_missing_function_is_exception(sandbox: Sandbox) -> None:
-    assert judge(sandbox, "def g():\n    return 1").verdict == EXCEPTION
+    assert outcome_of(sandbox, "def g():\n    return 1").status == EXCEPTION
 
 
 def test_an_endless_loop_is_timeout_and_ends(sandbox: Sandbox) -> None:
     begin = time.monotonic()
-    assert judge(sandbox, "def f():\n    while True: pass", timeout_s=1).verdict == TIMEOUT
+    assert outcome_of(sandbox, "def f():\n    while True: pass", timeout_s=1).status == TIMEOUT
     assert time.monotonic() - begin < 6
 
 
 def test_a_program_that_waits_is_timeout(sandbox: Sandbox) -> None:
     program = "import time\ndef f():\n    time.sleep(600)"
-    assert judge(sandbox, program, timeout_s=1).verdict == TIMEOUT
+    assert outcome_of(sandbox, program, timeout_s=1).status == TIMEOUT
 
 
 def test_checks_that_never_end_are_timeout(sandbox: Sandbox) -> None:
     checks = "f()\nwhile True: pass"
-    assert judge(sandbox, "def f(): return 1", checks, timeout_s=1).verdict == TIMEOUT
+    assert outcome_of(sandbox, "def f(): return 1", checks, timeout_s=1).status == TIMEOUT
 
 
 def test_a_memory_bomb_is_oom(sandbox: Sandbox) -> None:
     program = "kept = []\ndef f():\n    while True: kept.append(bytearray(1 << 22))"
-    assert judge(sandbox, program).verdict == OOM
+    assert outcome_of(sandbox, program).status == OOM
 
 
 def test_a_check_that_expects_an_exception_gets_it(sandbox: Sandbox) -> None:
     checks = "try:\n    f()\nexcept ValueError as e:\n    assert str(e) == 'x'\nelse:\n    assert 0"
-    assert judge(sandbox, "def f():\n    raise ValueError('x')", checks).verdict == PASS
+    assert outcome_of(sandbox, "def f():\n    raise ValueError('x')", checks).status == PASS
 
 
 def test_a_set_has_the_same_order_in_every_run(sandbox: Sandbox) -> None:
@@ -121,7 +122,7 @@ def test_random_numbers_are_the_same_in_every_run(sandbox: Sandbox) -> None:
     assert answer(sandbox, program) == answer(sandbox, program)
 
 
-# --- a pass can't be had by trickery --------------------------------------------------------
+# --- a program cannot fake a pass -----------------------------------------------------------
 
 
 def test_neither_nonce_nor_checks_are_in_the_program_s_memory(sandbox: Sandbox) -> None:
@@ -136,17 +137,19 @@ def test_neither_nonce_nor_checks_are_in_the_program_s_memory(sandbox: Sandbox) 
                     texts += [t for t in kept if isinstance(t, str)]
             return sum(word in t and t != word for t in texts)
     """
-    assert judge(sandbox, program, "unmistakable = f()\nassert unmistakable == 0").verdict == PASS
+    assert (
+        outcome_of(sandbox, program, "unmistakable = f()\nassert unmistakable == 0").status == PASS
+    )
 
 
-def test_killing_the_checker_is_charged_to_the_program(sandbox: Sandbox) -> None:
+def test_killing_the_checker_counts_against_the_program(sandbox: Sandbox) -> None:
     program = "import os\ndef f():\n    os.kill(os.getppid(), 9)\n    os.kill(-1, 9)"
-    assert judge(sandbox, program).verdict in (EXCEPTION, OOM)
+    assert outcome_of(sandbox, program).status in (EXCEPTION, OOM)
 
 
 def test_checks_that_catch_everything_do_not_hide_a_dead_program(sandbox: Sandbox) -> None:
     checks = "try:\n    f()\nexcept BaseException:\n    pass"
-    assert judge(sandbox, "import os\ndef f(): os._exit(0)", checks).verdict == EXCEPTION
+    assert outcome_of(sandbox, "import os\ndef f(): os._exit(0)", checks).status == EXCEPTION
 
 
 # --- the machine ---------------------------------------------------------------------------------
@@ -164,7 +167,7 @@ def test_a_home_folder_shows_nothing_but_the_interpreter(sandbox: Sandbox) -> No
     assert set(shown) <= allowed
 
 
-def test_started_by_root_the_program_is_somebody_else(sandbox: Sandbox) -> None:
+def test_started_by_root_the_program_runs_as_another_user(sandbox: Sandbox) -> None:
     if os.geteuid() != 0:
         pytest.skip("not started by root")
     assert (
@@ -183,8 +186,8 @@ def test_no_orphan_survives(sandbox: Sandbox) -> None:
             subprocess.Popen(["sleep", "{mark}"], start_new_session=True)
             return 1
     """
-    assert judge(sandbox, program).verdict == PASS
-    end = time.monotonic() + 5  # the kernel ends a process space a moment after its first process
+    assert outcome_of(sandbox, program).status == PASS
+    end = time.monotonic() + 5  # the kernel ends a pid namespace shortly after its first process
     while mark in _command_lines() and time.monotonic() < end:
         time.sleep(0.05)
     assert mark not in _command_lines()
@@ -195,13 +198,13 @@ def _command_lines() -> str:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             texts.append(path.read_bytes().decode(errors="replace"))
-        except OSError:  # it ended meanwhile
+        except OSError:  # it has ended
             continue
     return "\n".join(texts)
 
 
 def test_a_long_error_text_is_cut_to_one_line(sandbox: Sandbox) -> None:
-    detail = judge(sandbox, "def f():\n    raise ValueError('x\\n' * 10**6)").detail
+    detail = outcome_of(sandbox, "def f():\n    raise ValueError('x\\n' * 10**6)").detail
     assert len(detail) < 400
     assert "\n" not in detail
 
@@ -219,19 +222,19 @@ def test_programs_do_not_find_each_other_s_files(sandbox: Sandbox) -> None:
 
 
 def test_installed_packages_of_the_project_are_out_of_reach(sandbox: Sandbox) -> None:
-    assert judge(sandbox, "import torch\ndef f(): return 1").verdict == EXCEPTION
+    assert outcome_of(sandbox, "import torch\ndef f(): return 1").status == EXCEPTION
 
 
-# --- the pool, the ladder, failures of the sandbox ------------------------------------------
+# --- parallel runs, levels, failures of the sandbox -----------------------------------------
 
 
 def test_outcomes_come_in_the_order_of_the_jobs(sandbox: Sandbox) -> None:
     jobs = [Job(f"def f(): return {i % 2}", "f", "assert f() == 1") for i in range(8)]
-    assert [o.verdict for o in sandbox.run_all(jobs)] == [WRONG, PASS] * 4
+    assert [o.status for o in sandbox.run_all(jobs)] == [WRONG, PASS] * 4
 
 
 class Flaky(Sandbox):
-    """Fails to start so many times."""
+    """Fails to start the first `failures` times."""
 
     def __init__(self, level: str, failures: int) -> None:
         super().__init__(level)
@@ -243,23 +246,23 @@ class Flaky(Sandbox):
         return super()._once(job, slot)
 
 
-def test_a_sandbox_that_fails_once_is_tried_again() -> None:
+def test_a_sandbox_that_fails_is_retried() -> None:
     box = Flaky(RLIMITS, failures=2)
-    assert judge(box, "def f(): return 1").verdict == PASS
+    assert outcome_of(box, "def f(): return 1").status == PASS
 
 
 def test_a_sandbox_that_keeps_failing_is_infra_and_not_the_program_s_fault() -> None:
     box = Flaky(RLIMITS, failures=3)
-    assert judge(box, "def f(): return 2").verdict == INFRA
+    assert outcome_of(box, "def f(): return 2").status == INFRA
 
 
 def test_a_missing_tool_is_infra_not_a_crash() -> None:
     box = Sandbox(RLIMITS)
     box._command = ["/no/such/program"]
-    assert judge(box, "def f(): return 1").verdict == INFRA
+    assert outcome_of(box, "def f(): return 1").status == INFRA
 
 
-def test_below_the_minimum_it_refuses_and_says_what_to_install(
+def test_without_the_minimum_level_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(levels, "missing_tool", lambda level: None if level == RLIMITS else "tool")
@@ -269,12 +272,14 @@ def test_below_the_minimum_it_refuses_and_says_what_to_install(
     assert "apt install bubblewrap" in caught.value.remedy
 
 
-def test_rlimits_are_taken_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rlimits_are_used_only_when_the_minimum_allows_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(levels, "missing_tool", lambda level: None if level == RLIMITS else "tool")
     assert Sandbox.best(RLIMITS).level == RLIMITS
 
 
-# --- what travels between program and checker ---------------------------------------------
+# --- messages between program and checker --------------------------------------------------
 
 scalars = (
     st.none()
@@ -297,7 +302,7 @@ plain = st.recursive(
 
 
 @given(plain)
-def test_plain_data_comes_back_as_it_was(value: object) -> None:
+def test_plain_data_survives_pack_and_unpack(value: object) -> None:
     back = inside.unpack(json.loads(json.dumps(inside.pack(value))))
     assert back == value
     assert type(back) is type(value)
@@ -308,7 +313,7 @@ def test_plain_data_comes_back_as_it_was(value: object) -> None:
         st.none() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
     )
 )
-def test_no_message_can_break_the_checker(message: object) -> None:
+def test_no_message_can_crash_the_checker(message: object) -> None:
     caught = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-    with contextlib.suppress(*caught):  # what Program.__call__ turns into a verdict
+    with contextlib.suppress(*caught):  # what Program.__call__ turns into an outcome
         inside.unpack(message)
