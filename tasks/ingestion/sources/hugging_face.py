@@ -1,60 +1,43 @@
-"""A data set of the Hugging Face library -> records, file by file, streaming.
+"""Data sets of the Hugging Face library `datasets` -> records, file by file, streamed.
 
-A local folder is what `save_to_disk` wrote, or files that `datasets` tells apart into splits by
-their names and README.md. Plain JSON, CSV and Parquet files of such a folder are read as
-instruction files are, so that a bad row costs one row; the library's own readers give up the rest
-of a file. The hub's are streamed at a pinned commit.
+A local folder is what `save_to_disk` wrote, or files that `datasets` assigns to splits by their
+names and README.md. Plain JSON, CSV and Parquet files of such a folder are read by this project's
+file formats, so that a bad row costs one row; the library's own readers drop the rest of a file.
+Data sets on the hub are streamed at a pinned commit.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.system.retry import retried
-from tasks.ingestion.formats.readers import (
-    READERS,
-    Items,
-    Problem,
-    read_records,
-    records_of_table,
-)
+from tasks.ingestion.formats.files.parquet import records_of_table
+from tasks.ingestion.formats.files.protocol import Records, UnreadableRecord
+from tasks.ingestion.formats.files.registry import FILE_FORMATS, read_records
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 BATCH_ROWS = 1000
-# packaged builder -> endings of files that our own readers read as it does
-OWN = {
-    "json": (".jsonl", ".ndjson", ".json"),
-    "csv": (".csv", ".tsv"),
-    "parquet": (".parquet",),
-}
 SPLITS_FILE, TABLE_FILE = "dataset_dict.json", "state.json"  # what save_to_disk writes
 
 
-@dataclass(frozen=True)
-class Part:
-    """A file (or whole table) of a data set.
-
-    Attributes:
-        path: Relative to the data set.
-        items: Its records.
-    """
+class DataSetFile(NamedTuple):
+    """A file (or whole table) of a data set: its path relative to the data set, and its records."""
 
     path: str
-    items: Items
+    records: Records
 
 
-def local_parts(
+def local_files(
     root: Path, subset: str | None, split: str, columns: Sequence[str]
-) -> Iterator[Part]:
-    """The parts of a split of a local folder, sorted.
+) -> Iterator[DataSetFile]:
+    """The files of a split of a local folder, sorted.
 
     Raises:
         PipelineError: It holds no data set, or no such split.
@@ -62,18 +45,18 @@ def local_parts(
     if (root / SPLITS_FILE).is_file():
         known = sorted(path.parent.name for path in root.glob(f"*/{TABLE_FILE}"))
         _check_split(str(root), split, known)
-        yield Part(split, _from_disk(root / split, columns))
+        yield DataSetFile(split, _from_disk(root / split, columns))
     elif (root / TABLE_FILE).is_file():
-        yield Part(root.name, _from_disk(root, columns))
+        yield DataSetFile(root.name, _from_disk(root, columns))
     else:
         yield from _files(root, subset, split, columns)
 
 
-def hub_part(
+def hub_table(
     hub_id: str, revision: str, subset: str | None, split: str, columns: Sequence[str]
-) -> Part:
-    """A split of a data set on the hub, streamed at a commit; once it streams, the library itself
-    asks again where the network fails.
+) -> DataSetFile:
+    """A split of a data set on the hub, streamed at a commit. Opening it is retried here; once it
+    streams, the library retries by itself.
 
     Raises:
         PipelineError: The hub can't be reached, or has no such data set, commit or split.
@@ -82,44 +65,39 @@ def hub_part(
 
     say(f"streaming {hub_id} at {revision[:12]}")
     try:
-        ask = partial(
-            datasets.load_dataset,
-            hub_id,
-            name=subset,
-            revision=revision,
-            split=split,
-            streaming=True,
-        )
-        found = retried(ask, hub_id)
+        load = partial(datasets.load_dataset, hub_id, name=subset, revision=revision)
+        found = retried(partial(load, split=split, streaming=True), hub_id)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise PipelineError(
-            f"{hub_id} at {revision[:12]}, split {split!r}, can't be read: {_line(error)}",
+            f"{hub_id} at {revision[:12]}, split {split!r}, can't be read: {_one_line(error)}",
             "Check hub_id, revision, subset and split, and the network; for a private data set "
             "run `hf auth login`. Or download it and name its folder with `path`.",
         ) from error
-    return Part(hub_id, _streamed(found, columns))
+    return DataSetFile(hub_id, _streamed(found, columns))
 
 
-def _from_disk(folder: Path, columns: Sequence[str]) -> Items:
+def _from_disk(folder: Path, columns: Sequence[str]) -> Records:
     """Rows of a table that save_to_disk wrote."""
     import datasets
 
     try:
         table = datasets.load_from_disk(str(folder))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        yield Problem(0, f"not a data set on disk: {_line(error)}", "")
+        yield UnreadableRecord(0, f"not a data set on disk: {_one_line(error)}", "")
         return
     yield from _streamed(table, columns)
 
 
-def _files(root: Path, subset: str | None, split: str, columns: Sequence[str]) -> Iterator[Part]:
+def _files(
+    root: Path, subset: str | None, split: str, columns: Sequence[str]
+) -> Iterator[DataSetFile]:
     import datasets
 
     try:
         builder = datasets.load_dataset_builder(str(root), name=subset)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise PipelineError(
-            f"{root} is no data set that `datasets` can read: {_line(error)}",
+            f"{root} is not a data set that `datasets` can read: {_one_line(error)}",
             "Point `path` to a folder of JSON, CSV, Parquet, Arrow or text files, or to what "
             "save_to_disk wrote; see its README.md for `subset`.",
         ) from error
@@ -130,20 +108,22 @@ def _files(root: Path, subset: str | None, split: str, columns: Sequence[str]) -
         path = Path(file)
         shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         if path.is_file() and _is_own(kind, path, builder.config):
-            yield Part(shown, read_records(path, columns))
+            yield DataSetFile(shown, read_records(path, columns))
         else:
-            yield Part(shown, _other(kind, file, columns))
+            yield DataSetFile(shown, _other(kind, file, columns))
 
 
 def _is_own(kind: str, path: Path, config: Any) -> bool:
-    """Whether our reader reads a file as the library would: by its ending, without options."""
+    """Whether one of our formats reads a file as the library would: by its extension, without
+    options."""
     suffix = path.suffix.lower()
     separator = "\t" if suffix == ".tsv" else ","
     has_options = getattr(config, "field", None) or getattr(config, "sep", separator) != separator
-    return suffix in OWN.get(kind, ()) and suffix in READERS and not has_options
+    known = any(form.name == kind and suffix in form.extensions for form in FILE_FORMATS)
+    return known and not has_options
 
 
-def _other(kind: str, file: str, columns: Sequence[str]) -> Items:
+def _other(kind: str, file: str, columns: Sequence[str]) -> Records:
     """Rows of a file in any other format of the library (Arrow, text, XML, compressed ...)."""
     import datasets
 
@@ -152,13 +132,13 @@ def _other(kind: str, file: str, columns: Sequence[str]) -> Items:
             kind, data_files={"train": [file]}, split="train", streaming=True
         )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        yield Problem(0, f"the file can't be read: {_line(error)}", "")
+        yield UnreadableRecord(0, f"the file can't be read: {_one_line(error)}", "")
         return
     yield from _streamed(table, columns)
 
 
-def _streamed(table: "Dataset | IterableDataset", columns: Sequence[str]) -> Items:
-    """Rows in batches; where the library gives up, that is told and the rest is left out."""
+def _streamed(table: "Dataset | IterableDataset", columns: Sequence[str]) -> Records:
+    """Rows in batches; an error of the library is reported, and the rest is left out."""
     import datasets
 
     number = 0
@@ -168,8 +148,8 @@ def _streamed(table: "Dataset | IterableDataset", columns: Sequence[str]) -> Ite
             yield from records_of_table(batch.select(wanted or batch.column_names[:1]), number)
             number += len(batch)
     except (pa.ArrowException, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        problem = f"{_line(error)}; `datasets` reads no further, the rest is left out"
-        yield Problem(number + 1, problem, "")
+        problem = f"{_one_line(error)}; `datasets` reads no further, the rest is left out"
+        yield UnreadableRecord(number + 1, problem, "")
 
 
 def _check_split(name: str, split: str, known: Sequence[str]) -> None:
@@ -180,7 +160,7 @@ def _check_split(name: str, split: str, known: Sequence[str]) -> None:
         )
 
 
-def _line(error: BaseException) -> str:
-    """The error on one line, bounded."""
+def _one_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters."""
     lines = str(error).splitlines()
     return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,7 +1,7 @@
 """A git repository read through git's plumbing: commits, trees and files as they were committed.
 
-The working tree is never looked at, nothing is checked out and no hook, filter or text conversion
-of the repository runs. Standard library only: `plan` resolves revisions with it.
+The working tree is never read, nothing is checked out, and no hook, filter or text conversion of the
+repository runs. Standard library only, because `finetune plan` resolves revisions with it.
 """
 
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from tasks.core.errors import PipelineError
-from tasks.core.system.home import home, resolve_path
+from tasks.ingestion.sources.file_listing import existing_folder
 
-PIECE = 1 << 20
-REGULAR_FILES = ("100644", "100755")
+READ_BYTES = 1 << 20
+REGULAR_FILES = {b"100644", b"100755"}  # not links, not submodules
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,12 @@ class Change:
 
 
 def resolve(path: str, revision: str) -> tuple[Path, str]:
-    """The folder of a repository and the id of the commit that a revision names now.
+    """The folder of a repository and the id of the commit that a revision names at present.
 
     Raises:
         PipelineError: No git, no repository, or no such revision.
     """
-    folder = resolve_path(path)
-    if not folder.is_dir():
-        raise PipelineError(
-            f"ingest source {path!r} is not a folder (looked at {folder})",
-            f"Point its `path` to a git repository; a relative path starts at {home()}.",
-        )
+    folder = existing_folder(path, "a git repository")
     _git(folder, "rev-parse", "--git-dir")
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     found = _run(folder, words)
@@ -72,43 +67,40 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
 
 
 def files(folder: Path, commit: str) -> list[Blob]:
-    """Regular files of a commit's tree in the order of their paths; no links, no submodules."""
+    """Regular files of a commit's tree in the order of their paths."""
     found = []
-    for entry in _pieces(folder, "ls-tree", "-r", "-z", "--full-tree", commit):
+    for entry in _records(folder, "ls-tree", "-r", "-z", "--full-tree", commit):
         about, _, path = entry.partition(b"\t")
-        mode, _, object_id = about.decode().split(" ")
+        mode, _, object_id = about.split(b" ")
         if mode in REGULAR_FILES:
-            found.append(Blob(os.fsdecode(path), object_id))
+            found.append(Blob(os.fsdecode(path), object_id.decode()))
     return sorted(found, key=lambda blob: blob.path)
 
 
 def changes(folder: Path, commit: str) -> Iterator[Change]:
     """Commits without merges that modify one regular file, the oldest first."""
-    listed = _pieces(
+    listed = _records(
         folder, "rev-list", "--no-merges", "--reverse", "--topo-order", commit, ends=b"\n"
     )
     words = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8")
-    pieces = _pieces(folder, *words, "--format=%H%x00%s", given=listed)
+    records = _records(folder, *words, "--format=%H%x00%s", given=listed)
     current, subject, changed = "", "", 0
     only: Change | None = None
-    for piece in pieces:
-        if piece.lstrip(b"\n").startswith(b":"):
-            before_mode, after_mode, before, after, status = piece.lstrip(b"\n:").split()
-            path = os.fsdecode(next(pieces))
+    for record in records:
+        if record.lstrip(b"\n").startswith(b":"):
+            before_mode, after_mode, before, after, status = record.lstrip(b"\n:").split()
+            path = os.fsdecode(next(records))
             changed += 1
-            is_edit = status == b"M" and {before_mode, after_mode} <= _REGULAR
+            is_edit = status == b"M" and {before_mode, after_mode} <= REGULAR_FILES
             only = Change(current, subject, path, before.decode(), after.decode())
             only = only if is_edit and changed == 1 else None
             continue
         if only:
             yield only
-        current, subject = piece.decode(), next(pieces).decode("utf-8", "replace")
+        current, subject = record.decode(), next(records).decode("utf-8", "replace")
         changed, only = 0, None
     if only:
         yield only
-
-
-_REGULAR = {mode.encode() for mode in REGULAR_FILES}
 
 
 class Objects:
@@ -129,7 +121,7 @@ class Objects:
             return self._from_git.read(size + 1)[:size]
         left = size + 1
         while left:
-            left -= len(self._from_git.read(min(left, PIECE)))
+            left -= len(self._from_git.read(min(left, READ_BYTES)))
         return size
 
 
@@ -152,17 +144,17 @@ def objects(folder: Path) -> Iterator[Objects]:
         process.wait()
 
 
-def _pieces(
+def _records(
     folder: Path, *words: str, ends: bytes = b"\0", given: Iterator[bytes] | None = None
 ) -> Iterator[bytes]:
-    """What a git command prints, cut at `ends`, while it runs.
+    """The output of a git command, split at `ends`, while it runs.
 
     Args:
         folder: The repository.
         words: The command.
-        ends: What ends a piece.
-        given: Lines for its standard input, written to a file first, so that neither side can wait
-            for the other.
+        ends: What ends a record.
+        given: Lines for its standard input. They are written to a file first: with two pipes, git
+            and this process could block each other.
     """
     import tempfile
 
@@ -180,7 +172,7 @@ def _pieces(
         assert process.stdout and process.stderr
         try:
             rest = b""
-            while piece := process.stdout.read(PIECE):
+            while piece := process.stdout.read(READ_BYTES):
                 *whole, rest = (rest + piece).split(ends)
                 yield from whole
             if rest:
@@ -217,15 +209,16 @@ def _command(folder: Path, words: Sequence[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """The user's own, for safe.directory counts; but no prompt, no fetch, no other repository."""
+    """The user's environment, whose git configuration (safe.directory) applies; without GIT_*
+    variables, which could name another repository, without prompts and without lazy fetches."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 
 
-def _failed(folder: Path, told: str) -> PipelineError:
-    lines = [line for line in told.splitlines() if line.strip()]
-    reason = lines[0].removeprefix("fatal: ") if lines else "it gave no reason"
+def _failed(folder: Path, stderr: str) -> PipelineError:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    reason = lines[0].removeprefix("fatal: ") if lines else "no reason given"
     return PipelineError(
         f"git can't read the repository at {folder}: {reason}",
-        "Check it with `git fsck`, or point `path` to a whole clone.",
+        "Check it with `git fsck`, or point `path` to a full clone.",
     )
