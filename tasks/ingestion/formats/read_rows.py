@@ -106,10 +106,11 @@ class SourceReader:
             hints.append(f"{role}: {near[0] if near else '<its name>'}")
         names = ", ".join(repr(column) for _, column in absent)
         shown = ", ".join(found[:SHOWN_COLUMNS]) + (", ..." if len(found) > SHOWN_COLUMNS else "")
+        example = f"columns: {{{', '.join(hints)}}}"
         return PipelineError(
             f"source {self.mapping.source} ({self._first_path} first): none of its "
             f"{self._records:,} rows has column {names}; its columns are {shown}",
-            f"Name the columns in the source's settings, such as `columns: {{{', '.join(hints)}}}`.",
+            f"Name the columns in the source's settings, such as `{example}`.",
         )
 
 

@@ -23,6 +23,9 @@ class Unfit:
     """Replaces a value that Python can't represent, such as a date in the year 40000; its name is
     part of the ledger's message."""
 
+    def __repr__(self) -> str:
+        return "<not representable>"  # stored in the ledger; the default has a memory address
+
 
 def _read(path: Path, columns: Sequence[str]) -> Records:
     """Rows, a batch at a time; of a damaged row group, the batches before the damage."""

@@ -1,8 +1,8 @@
 """Rules for commits that become edits, from CommitPackFT (Muennighoff et al. 2023, "OctoPack").
 
 The subject is the instruction, so it must say what to do with this one file, without reference to
-anything outside it (a ticket, a link, a version). Tokens are counted as words and punctuation marks:
-no tokenizer is known at this stage, and the limits are coarse.
+anything outside it (a ticket, a link, a version). Tokens are words and punctuation marks: this
+stage has no tokenizer, and the limits are coarse.
 """
 
 import re

@@ -1,7 +1,7 @@
 """A git repository read through git's plumbing: commits, trees and files as they were committed.
 
-The working tree is never read, nothing is checked out, and no hook, filter or text conversion of the
-repository runs. Standard library only, because `finetune plan` resolves revisions with it.
+The working tree is never read, nothing is checked out, and no hook, filter or text conversion of
+the repository runs. Standard library only, because `finetune plan` resolves revisions with it.
 """
 
 import os

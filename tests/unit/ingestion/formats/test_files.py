@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.ingestion.formats import readers
-from tasks.ingestion.formats.readers import Problem, Record, read_records
+from tasks.ingestion.formats.files import text_lines
+from tasks.ingestion.formats.files.protocol import Record, UnreadableRecord
+from tasks.ingestion.formats.files.registry import read_records
 
 COLUMNS = ("instruction", "output")
 
@@ -14,7 +15,7 @@ COLUMNS = ("instruction", "output")
 def read(path: Path) -> tuple[list[tuple[int, dict]], list[tuple[int, str]]]:
     items = list(read_records(path, COLUMNS))
     records = [(i.line, dict(i.values)) for i in items if isinstance(i, Record)]
-    return records, [(i.line, i.problem) for i in items if isinstance(i, Problem)]
+    return records, [(i.line, i.problem) for i in items if isinstance(i, UnreadableRecord)]
 
 
 def test_malformed_jsonl_line_keeps_its_number_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_json_array_is_the_same_in_any_pieces(
     rows = [{"output": "é" * n, "n": 12345} for n in range(20)]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
-    monkeypatch.setattr(readers, "READ_CHARACTERS", piece)
+    monkeypatch.setattr(text_lines, "READ_CHARACTERS", piece)
     records, problems = read(path)
     assert [values for _, values in records] == rows and not problems
 

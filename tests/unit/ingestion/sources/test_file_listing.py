@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.file_listing import (
+from tasks.ingestion.sources.file_listing import (
     is_test,
     list_code,
     list_data,

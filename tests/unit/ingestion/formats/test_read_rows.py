@@ -3,17 +3,18 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.formats.records import Mapped, Seen, rows_of_file
+from tasks.ingestion.formats.read_rows import SourceReader
+from tasks.ingestion.formats.rows.protocol import ColumnMapping
 from tasks.ingestion.rows import Row, Unreadable
 
 COLUMNS = {"instruction": "instruction", "input": "input", "output": "output"}
 
 
 def read(path: Path, **columns: str) -> list[Row | Unreadable]:
-    mapped = Mapped("s", {**COLUMNS, **columns}, frozenset({"instruction", "output"}), "")
-    seen = Seen()
-    rows = list(rows_of_file(path.parent, path.name, mapped, seen))
-    seen.check(mapped)
+    required = frozenset({"instruction", "output"})
+    reader = SourceReader(ColumnMapping("s", {**COLUMNS, **columns}, required, ""))
+    rows = list(reader.rows_of_file(path.parent, path.name))
+    reader.check_columns()
     return rows
 
 
@@ -84,7 +85,7 @@ def test_project_is_the_rows_own_id_unless_a_column_tells_it(tmp_path, write_jso
 def test_licence_column_goes_before_the_statement(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(license="MIT"), row(1, license=None))
     columns = {**COLUMNS, "licence": "license"}
-    mapped = Mapped("s", columns, frozenset({"output"}), "CC0-1.0")
-    first, second = rows_of_file(path.parent, path.name, mapped, Seen())
+    reader = SourceReader(ColumnMapping("s", columns, frozenset({"output"}), "CC0-1.0"))
+    first, second = reader.rows_of_file(path.parent, path.name)
     assert (first.licence, first.licence_evidence) == ("MIT", "column license")
     assert (second.licence, second.licence_evidence) == ("CC0-1.0", "stated in the settings")

@@ -3,7 +3,8 @@ import textwrap
 
 import pytest
 
-from tasks.ingestion.languages.python import NotPythonError, documented_functions, first_paragraph
+from tasks.ingestion.languages.protocol import NotParsableError
+from tasks.ingestion.languages.python import decode, documented_functions, first_paragraph
 
 
 def extract(text: str, keep_docstring: bool = False, methods: bool = True):
@@ -107,15 +108,28 @@ def test_form_feed_in_a_file_does_not_shift_the_lines() -> None:
 
 
 def test_text_that_is_no_python_tells_the_line() -> None:
-    with pytest.raises(NotPythonError) as error:
+    with pytest.raises(NotParsableError) as error:
         extract('"""Doc."""\nprint "hello"\n')
     assert error.value.line == 2
 
 
 def test_nesting_beyond_the_parser_is_told_not_raised_through() -> None:
-    with pytest.raises(NotPythonError):
+    with pytest.raises(NotParsableError):
         extract('"""x"""\nx = ' + "(" * 5000 + ")" * 5000)
 
 
 def test_first_paragraph_ends_at_an_empty_line_with_spaces() -> None:
     assert first_paragraph("One\n   two.\n   \n   Three.") == "One two."
+
+
+def test_declared_encoding_is_obeyed() -> None:
+    assert "é" in decode(b"# coding: latin-1\nx = '\xe9'\n")
+
+
+def test_unknown_declared_encoding_is_told() -> None:
+    with pytest.raises(NotParsableError, match="wrong encoding"):
+        decode(b"# coding: klingon\n")
+
+
+def test_line_ends_of_other_systems_become_newlines() -> None:
+    assert decode(b"a\r\nb\rc") == "a\nb\nc"
