@@ -115,8 +115,8 @@ class CodeSource(AnySource):
 
     docstring: Literal["drop", "keep"] = Field(
         "drop",
-        description="Keep the docstring, whose first paragraph is the instruction, in the output or "
-        "drop it.",
+        description="Keep the docstring, whose first paragraph is the instruction, in the output, "
+        "or drop it.",
     )
     methods: bool = Field(True, description="Include methods of classes, not only functions.")
     include_tests: bool = Field(False, description="Include test files and folders.")

@@ -6,7 +6,7 @@ file formats, so that a bad row costs one row; the library's own readers drop th
 Data sets on the hub are streamed at a pinned commit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,12 +42,18 @@ def local_files(
     Raises:
         PipelineError: It holds no data set, or no such split.
     """
+    import datasets
+
+    def on_disk(folder: Path) -> Records:
+        load = partial(datasets.load_from_disk, str(folder))
+        return _loaded(load, "not a data set on disk", columns)
+
     if (root / SPLITS_FILE).is_file():
         known = sorted(path.parent.name for path in root.glob(f"*/{TABLE_FILE}"))
         _check_split(str(root), split, known)
-        yield DataSetFile(split, _from_disk(root / split, columns))
+        yield DataSetFile(split, on_disk(root / split))
     elif (root / TABLE_FILE).is_file():
-        yield DataSetFile(root.name, _from_disk(root, columns))
+        yield DataSetFile(root.name, on_disk(root))
     else:
         yield from _files(root, subset, split, columns)
 
@@ -76,18 +82,6 @@ def hub_table(
     return DataSetFile(hub_id, _streamed(found, columns))
 
 
-def _from_disk(folder: Path, columns: Sequence[str]) -> Records:
-    """Rows of a table that save_to_disk wrote."""
-    import datasets
-
-    try:
-        table = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        yield UnreadableRecord(0, f"not a data set on disk: {_one_line(error)}", "")
-        return
-    yield from _streamed(table, columns)
-
-
 def _files(
     root: Path, subset: str | None, split: str, columns: Sequence[str]
 ) -> Iterator[DataSetFile]:
@@ -109,8 +103,10 @@ def _files(
         shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         if path.is_file() and _is_own(kind, path, builder.config):
             yield DataSetFile(shown, read_records(path, columns))
-        else:
-            yield DataSetFile(shown, _other(kind, file, columns))
+        else:  # Arrow, text, XML, compressed files ...
+            load = partial(datasets.load_dataset, kind, data_files={"train": [file]})
+            stream = partial(load, split="train", streaming=True)
+            yield DataSetFile(shown, _loaded(stream, "the file can't be read", columns))
 
 
 def _is_own(kind: str, path: Path, config: Any) -> bool:
@@ -123,16 +119,20 @@ def _is_own(kind: str, path: Path, config: Any) -> bool:
     return known and not has_options
 
 
-def _other(kind: str, file: str, columns: Sequence[str]) -> Records:
-    """Rows of a file in any other format of the library (Arrow, text, XML, compressed ...)."""
+def _loaded(load: Callable[[], Any], wanted: str, columns: Sequence[str]) -> Records:
+    """Rows of a table of the library; one that can't be loaded is a single ledger entry."""
     import datasets
 
     try:
-        table = datasets.load_dataset(
-            kind, data_files={"train": [file]}, split="train", streaming=True
-        )
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        yield UnreadableRecord(0, f"the file can't be read: {_one_line(error)}", "")
+        table = load()
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        KeyError,
+        datasets.exceptions.DatasetsError,
+    ) as error:
+        yield UnreadableRecord(0, f"{wanted}: {_one_line(error)}", "")
         return
     yield from _streamed(table, columns)
 

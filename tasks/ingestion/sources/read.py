@@ -83,14 +83,8 @@ def _from_files(source: "FilesSource", name: str, counts: Counter[str]) -> Items
     listing = list_data(source.path)
     counts["files of another format"] += listing.other_files
     reader = _reader(source, name)
-    total, done = len(listing.files), 0
-    for number, path in enumerate(listing.files):
-        for item in reader.rows_of_file(listing.root, path):
-            done += 1
-            if done % REPORT_ROWS == 0:
-                report(f"read {name}", number, total, f"{done:,} rows")
-            yield item
-    report(f"read {name}", total, total, f"{done:,} rows")
+    rows_of_files = (reader.rows_of_file(listing.root, path) for path in listing.files)
+    yield from _reported(rows_of_files, len(listing.files), name)
     reader.check_columns()
 
 
@@ -104,14 +98,21 @@ def _from_data_set(source: "HuggingFaceSource", name: str) -> Items:
         files = iter([hub_table(source.hub_id or "", commit, subset, split, columns)])
     else:
         files = local_files(existing_folder(source.path, DATA_SET), subset, split, columns)
+    yield from _reported((reader.rows_of_records(f.records, f.path) for f in files), None, name)
+    reader.check_columns()
+
+
+def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:
+    """Rows of files, with progress: by files where their number is known, else by rows."""
     done = 0
-    for file in files:
-        for item in reader.rows_of_records(file.records, file.path):
+    for number, items in enumerate(files):
+        for item in items:
             done += 1
             if done % REPORT_ROWS == 0:
-                report(f"read {name}", done, None, file.path)
+                report(f"read {name}", number if total else done, total, f"{done:,} rows")
             yield item
-    reader.check_columns()
+    if total:
+        report(f"read {name}", total, total, f"{done:,} rows")
 
 
 def _from_git(source: "GitSource", name: str, context: ReadContext) -> Items:

@@ -16,6 +16,7 @@ from tasks.core.errors import PipelineError
 from tasks.ingestion.sources.file_listing import existing_folder
 
 READ_BYTES = 1 << 20
+COMMITS_PER_CALL = 1000  # bounds the output that is in memory at once
 REGULAR_FILES = {b"100644", b"100755"}  # not links, not submodules
 
 
@@ -58,7 +59,10 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
     found = _run(folder, words)
     if found.returncode:
         branches = _git(folder, "for-each-ref", "--format=%(refname:short)", "--count=8")
-        known = ", ".join(branches.split()) or "none: the repository has no commit"
+        known = (
+            ", ".join(branches.decode("utf-8", "replace").split())
+            or "none: the repository has no commit"
+        )
         raise PipelineError(
             f"git repository {path!r} has no commit {revision!r}",
             f"Set `revision` to a commit, tag or branch, such as: {known}.",
@@ -69,7 +73,7 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
 def files(folder: Path, commit: str) -> list[Blob]:
     """Regular files of a commit's tree in the order of their paths."""
     found = []
-    for entry in _records(folder, "ls-tree", "-r", "-z", "--full-tree", commit):
+    for entry in _split(_git(folder, "ls-tree", "-r", "-z", "--full-tree", commit), b"\0"):
         about, _, path = entry.partition(b"\t")
         mode, _, object_id = about.split(b" ")
         if mode in REGULAR_FILES:
@@ -78,29 +82,36 @@ def files(folder: Path, commit: str) -> list[Blob]:
 
 
 def changes(folder: Path, commit: str) -> Iterator[Change]:
-    """Commits without merges that modify one regular file, the oldest first."""
-    listed = _records(
-        folder, "rev-list", "--no-merges", "--reverse", "--topo-order", commit, ends=b"\n"
-    )
+    """Commits without merges that modify one regular file and nothing else, the oldest first."""
+    order = ("--no-merges", "--reverse", "--topo-order")
+    commits = _split(_git(folder, "rev-list", *order, commit), b"\n")
     words = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8")
-    records = _records(folder, *words, "--format=%H%x00%s", given=listed)
-    current, subject, changed = "", "", 0
-    only: Change | None = None
-    for record in records:
-        if record.lstrip(b"\n").startswith(b":"):
-            before_mode, after_mode, before, after, status = record.lstrip(b"\n:").split()
-            path = os.fsdecode(next(records))
-            changed += 1
+    for first in range(0, len(commits), COMMITS_PER_CALL):
+        given = b"".join(commit + b"\n" for commit in commits[first : first + COMMITS_PER_CALL])
+        listed = _git(folder, *words, "--format=%H%x00%s", given=given)
+        yield from _single_changes(_split(listed, b"\0"))
+
+
+def _single_changes(records: list[bytes]) -> Iterator[Change]:
+    """Changes of one file each, from the output of diff-tree: for each commit its id and subject,
+    then for each file its modes, object ids and status, and its path."""
+    current, subject = "", ""
+    changed: list[Change | None] = []  # files of the current commit; None: not an edit
+    pairs = iter(records)
+    for record, following in zip(pairs, pairs, strict=True):
+        entry = record.lstrip(b"\n")
+        if entry.startswith(b":"):
+            before_mode, after_mode, before, after, status = entry[1:].split()
             is_edit = status == b"M" and {before_mode, after_mode} <= REGULAR_FILES
-            only = Change(current, subject, path, before.decode(), after.decode())
-            only = only if is_edit and changed == 1 else None
+            path = os.fsdecode(following)
+            change = Change(current, subject, path, before.decode(), after.decode())
+            changed.append(change if is_edit else None)
             continue
-        if only:
-            yield only
-        current, subject = record.decode(), next(records).decode("utf-8", "replace")
-        changed, only = 0, None
-    if only:
-        yield only
+        if len(changed) == 1 and changed[0]:
+            yield changed[0]
+        current, subject, changed = record.decode(), following.decode("utf-8", "replace"), []
+    if len(changed) == 1 and changed[0]:
+        yield changed[0]
 
 
 class Objects:
@@ -144,59 +155,33 @@ def objects(folder: Path) -> Iterator[Objects]:
         process.wait()
 
 
-def _records(
-    folder: Path, *words: str, ends: bytes = b"\0", given: Iterator[bytes] | None = None
-) -> Iterator[bytes]:
-    """The output of a git command, split at `ends`, while it runs.
-
-    Args:
-        folder: The repository.
-        words: The command.
-        ends: What ends a record.
-        given: Lines for its standard input. They are written to a file first: with two pipes, git
-            and this process could block each other.
-    """
-    import tempfile
-
-    with tempfile.TemporaryFile() as lines:
-        for line in given or ():
-            lines.write(line + b"\n")
-        lines.seek(0)
-        process = subprocess.Popen(
-            _command(folder, words),
-            stdin=lines,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-        )
-        assert process.stdout and process.stderr
-        try:
-            rest = b""
-            while piece := process.stdout.read(READ_BYTES):
-                *whole, rest = (rest + piece).split(ends)
-                yield from whole
-            if rest:
-                yield rest
-            problem = process.stderr.read().decode("utf-8", "replace")
-            if process.wait():
-                raise _failed(folder, problem)
-        finally:
-            process.stdout.close()
-            process.stderr.close()
-            process.wait()
+def _split(output: bytes, end: bytes) -> list[bytes]:
+    """Records of an output, each of which is terminated by `end`."""
+    return output.split(end)[:-1]
 
 
-def _git(folder: Path, *words: str) -> str:
-    done = _run(folder, words)
+def _git(folder: Path, *words: str, given: bytes = b"") -> bytes:
+    """The output of a git command; `given` is its standard input."""
+    done = _run(folder, words, given)
     if done.returncode:
-        raise _failed(folder, done.stderr.decode("utf-8", "replace"))
-    return done.stdout.decode("utf-8", "replace")
+        lines = [
+            line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()
+        ]
+        reason = lines[0].removeprefix("fatal: ") if lines else "no reason given"
+        raise PipelineError(
+            f"git can't read the repository at {folder}: {reason}",
+            "Check it with `git fsck`, or point `path` to a full clone.",
+        )
+    return done.stdout
 
 
-def _run(folder: Path, words: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+def _run(
+    folder: Path, words: Sequence[str], given: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    command, environment = _command(folder, words), _environment()
     try:
         return subprocess.run(
-            _command(folder, words), capture_output=True, check=False, env=_environment()
+            command, input=given, capture_output=True, check=False, env=environment
         )
     except FileNotFoundError as error:
         raise PipelineError(
@@ -213,12 +198,3 @@ def _environment() -> dict[str, str]:
     variables, which could name another repository, without prompts and without lazy fetches."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
-
-
-def _failed(folder: Path, stderr: str) -> PipelineError:
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    reason = lines[0].removeprefix("fatal: ") if lines else "no reason given"
-    return PipelineError(
-        f"git can't read the repository at {folder}: {reason}",
-        "Check it with `git fsck`, or point `path` to a full clone.",
-    )
