@@ -1,7 +1,7 @@
 """Stage `ingest`: files, data sets and code of the user -> rows, a ledger of unreadable input, and
 the functions that pass their doctests.
 
-sources/    what each kind of source is made of, its digest, and its reading
+sources/    kinds of sources: listing, digests for the cache key, reading
 formats/    bytes of a data file -> records -> rows
 languages/  source text -> documented functions
 """

@@ -61,8 +61,8 @@ _BSD = "redistribution and use in source and binary forms"
 _ISC = "permission to use, copy, modify, and/or distribute this software for any"
 _MIT = "permission is hereby granted, free of charge"
 
-# phrases of license texts, all of which must occur; the first match wins, so a text that contains
-# the phrases of another one stands before it
+# phrases of license texts, all of which must occur; the first match wins, so a license whose text
+# contains the phrases of another one precedes it
 TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AGPL-3.0-only", ("gnu affero general public license", "version 3")),
     ("LGPL-3.0-only", ("gnu lesser general public license", "version 3")),

@@ -1,7 +1,7 @@
 """All file formats, and the choice of the one that reads a file.
 
 A new format is one module that defines a `FileFormat` and one entry in `FILE_FORMATS`. Formats that
-share an extension stand in the order in which they are tried; the last one needs no `recognizes`.
+share an extension are tried in this order; the last one needs no `recognizes`.
 """
 
 import codecs

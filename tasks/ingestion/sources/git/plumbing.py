@@ -59,10 +59,8 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
     found = _run(folder, words)
     if found.returncode:
         branches = _git(folder, "for-each-ref", "--format=%(refname:short)", "--count=8")
-        known = (
-            ", ".join(branches.decode("utf-8", "replace").split())
-            or "none: the repository has no commit"
-        )
+        names = b", ".join(branches.split()).decode("utf-8", "replace")
+        known = names or "none: the repository has no commit"
         raise PipelineError(
             f"git repository {path!r} has no commit {revision!r}",
             f"Set `revision` to a commit, tag or branch, such as: {known}.",
@@ -164,10 +162,9 @@ def _git(folder: Path, *words: str, given: bytes = b"") -> bytes:
     """The output of a git command; `given` is its standard input."""
     done = _run(folder, words, given)
     if done.returncode:
-        lines = [
-            line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()
-        ]
-        reason = lines[0].removeprefix("fatal: ") if lines else "no reason given"
+        lines = done.stderr.decode("utf-8", "replace").split("\n")
+        reason = next((line for line in lines if line.strip()), "no reason given")
+        reason = reason.strip().removeprefix("fatal: ")
         raise PipelineError(
             f"git can't read the repository at {folder}: {reason}",
             "Check it with `git fsck`, or point `path` to a full clone.",
@@ -178,10 +175,13 @@ def _git(folder: Path, *words: str, given: bytes = b"") -> bytes:
 def _run(
     folder: Path, words: Sequence[str], given: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    command, environment = _command(folder, words), _environment()
     try:
         return subprocess.run(
-            command, input=given, capture_output=True, check=False, env=environment
+            _command(folder, words),
+            input=given,
+            capture_output=True,
+            check=False,
+            env=_environment(),
         )
     except FileNotFoundError as error:
         raise PipelineError(
