@@ -50,7 +50,7 @@ def found(files: list[CodeFile], work: Work, doctests: bool = True) -> list[Extr
     return list(extract(files, len(files), "s", CodeOptions(False, True, doctests), work, 1))
 
 
-def test_what_a_file_gives_is_the_same_just_found_and_known(work: Work, tmp_path: Path) -> None:
+def test_what_a_file_gives_is_the_same_fresh_and_cached(work: Work, tmp_path: Path) -> None:
     given = write(tmp_path / "code", 3)
     wanted = [extract_file(file, CodeOptions(False, True, True)) for file in given]
     assert found(given, work) == wanted and DoctestCandidate(*wanted[0].candidates[0][1:]).test
@@ -66,7 +66,7 @@ def test_only_an_edited_file_is_parsed_again(work: Work, tmp_path: Path) -> None
     assert READ == ["4.py"]
 
 
-def test_the_same_files_in_another_folder_are_known(work: Work, tmp_path: Path) -> None:
+def test_the_same_files_in_another_folder_are_cached(work: Work, tmp_path: Path) -> None:
     found(write(tmp_path / "code", 3)[:3], work)
     assert len(found(write(tmp_path / "copy", 3)[:3], work)) == 3 and READ == []
 

@@ -27,19 +27,19 @@ BSD = (
         ("", ""),
     ],
 )
-def test_metadata_is_read_in_the_order_of_plainness(metadata: str, expected: str) -> None:
+def test_most_explicit_statement_of_the_metadata_is_used(metadata: str, expected: str) -> None:
     licence, evidence = license_of_package(metadata, {})
     assert licence == expected and evidence
 
 
-def test_bsd_classifier_is_told_apart_by_the_licence_text() -> None:
+def test_bsd_classifier_is_resolved_by_the_license_text() -> None:
     metadata = "Classifier: License :: OSI Approved :: BSD License\n"
     text = BSD + " ... may be used to endorse or promote products derived"
     assert license_of_package(metadata, {"LICENSE": text}) == ("BSD-3-Clause", "text of LICENSE")
     assert license_of_package(metadata, {})[0] == ""
 
 
-def test_unknown_licence_text_beside_a_known_one_leaves_it_open() -> None:
+def test_unknown_license_text_beside_a_known_one_is_unknown() -> None:
     assert license_of_package("", {"LICENSE": MIT, "LICENSE.vendored": "ask us"})[0] == ""
 
 
@@ -54,7 +54,7 @@ def test_unknown_licence_text_beside_a_known_one_leaves_it_open() -> None:
         ("All rights reserved.", ""),
     ],
 )
-def test_licence_text_is_recognised(text: str, expected: str) -> None:
+def test_license_text_is_recognized(text: str, expected: str) -> None:
     assert license_of_text(text) == expected
 
 

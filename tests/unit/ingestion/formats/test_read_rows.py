@@ -31,7 +31,7 @@ def read(path: Path, **columns: str) -> list[Row | Unreadable]:
         ({"instruction": "", "output": 1}, "instruction is empty; output is of type int"),
     ],
 )
-def test_bad_value_is_told_with_its_line(tmp_path, write_jsonl, row, bad, problem) -> None:
+def test_bad_value_is_reported_with_its_line(tmp_path, write_jsonl, row, bad, problem) -> None:
     good, ledger = read(write_jsonl(tmp_path / "a.jsonl", row(), row(1, **bad)))
     assert isinstance(good, Row)
     assert isinstance(ledger, Unreadable) and ledger.line == 2 and problem in ledger.problem
@@ -76,13 +76,13 @@ def test_equal_rows_of_a_file_have_different_ids(tmp_path, write_jsonl, row) -> 
     assert len(set(ids)) == 3
 
 
-def test_project_is_the_rows_own_id_unless_a_column_tells_it(tmp_path, write_jsonl, row) -> None:
+def test_project_is_the_rows_own_id_unless_a_column_names_it(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(repo="x/y"))
     assert read(path)[0].project == read(path)[0].row_id
     assert read(path, project="repo")[0].project == "x/y"
 
 
-def test_licence_column_goes_before_the_statement(tmp_path, write_jsonl, row) -> None:
+def test_license_column_overrides_the_stated_license(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(license="MIT"), row(1, license=None))
     columns = {**COLUMNS, "licence": "license"}
     reader = SourceReader(ColumnMapping("s", columns, frozenset({"output"}), "CC0-1.0"))

@@ -19,8 +19,8 @@ def one(source: str) -> DoctestCandidate:
     return found
 
 
-def told(candidate: DoctestCandidate) -> str:
-    """What the runner says, run here: the texts of these tests are trusted."""
+def failure_of(candidate: DoctestCandidate) -> str:
+    """What the runner returns, in this process: the texts of these tests are trusted."""
     space: dict = {"__name__": "program"}
     exec(compile(candidate.program, "<program>", "exec"), space)
     return space[RUNNER]()
@@ -61,17 +61,19 @@ def test_a_function_is_cut_out_with_just_what_it_needs() -> None:
 @pytest.mark.parametrize(
     "line", ["import numpy as math", "from . import math", "from numpy import *"]
 )
-def test_what_leans_on_more_than_the_standard_library_does_not_stand_alone(line: str) -> None:
+def test_function_that_needs_more_than_the_standard_library_is_not_self_contained(
+    line: str,
+) -> None:
     (found,) = candidates(text(ADD).replace("import math", line))
     assert found == 10
 
 
-def test_doctests_that_pass_are_told_as_passed() -> None:
-    assert told(one(ADD)) == ""
+def test_runner_returns_nothing_where_all_doctests_pass() -> None:
+    assert failure_of(one(ADD)) == ""
 
 
-def test_a_doctest_that_fails_is_told() -> None:
-    assert told(one(ADD.replace("        5", "        6"))) == "add(2, 2)\n gave 5\n"
+def test_runner_returns_the_doctest_that_fails() -> None:
+    assert failure_of(one(ADD.replace("        5", "        6"))) == "add(2, 2)\n gave 5\n"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_the_runner_knows_what_doctest_knows(example: str, passes: bool) -> None
         + '\n    """\n    if isinstance(n, str):\n        raise TypeError(\'no number\')\n'
         "    return list(range(n))\n"
     )
-    assert (told(one(source)) == "") == passes
+    assert (failure_of(one(source)) == "") == passes
 
 
 def test_a_problem_shows_the_prose_and_hides_the_examples_and_the_answer() -> None:
@@ -152,11 +154,11 @@ DEEP_EXAMPLE = '''def f(x):
 @pytest.mark.parametrize(
     "example", ["-" * 900 + "1", "-" * 50_000 + "1", "(" * 400 + "1" + ")" * 400]
 )
-def test_an_example_nested_too_deep_is_no_candidate_and_costs_no_other(example: str) -> None:
+def test_an_example_nested_too_deeply_is_not_a_candidate_and_affects_no_other(example: str) -> None:
     deep, other = candidates(DEEP_EXAMPLE.format(example) + text(ADD))
     assert deep == 1 and isinstance(other, DoctestCandidate)
 
 
-def test_invalid_escapes_of_other_peoples_examples_warn_nobody(recwarn) -> None:
+def test_invalid_escapes_in_examples_emit_no_warning(recwarn) -> None:
     list(candidates(text(ADD).replace("add(1, 2)", "add(1, len('\\d'))")))
     assert not recwarn.list

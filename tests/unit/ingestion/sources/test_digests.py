@@ -40,7 +40,7 @@ def test_moved_folder_has_the_same_digest(tmp_path, write_jsonl, row) -> None:
     assert first == second
 
 
-def test_licence_file_of_a_source_tree_is_part_of_its_digest(tmp_path: Path) -> None:
+def test_license_file_of_a_source_tree_is_part_of_its_digest(tmp_path: Path) -> None:
     (tmp_path / "m.py").touch()
     given = {"kind": "folder", "path": str(tmp_path), "name": "s"}
     before = digests(given)

@@ -94,14 +94,14 @@ def test_an_unknown_split_names_those_there_are(ingest, tmp_path) -> None:
         ingest({"kind": "huggingface", "path": str(tmp_path / "set"), "split": "dev"})
 
 
-def test_a_bad_line_of_a_local_file_costs_no_other_row(ingest, tmp_path) -> None:
+def test_a_bad_line_of_a_local_file_affects_no_other_row(ingest, tmp_path) -> None:
     lines = [json.dumps(row) for row in ROWS]
     (tmp_path / "train.jsonl").write_text("\n".join([*lines[:2], "{oops", *lines[2:]]))
     _, rows, bad = ingest({"kind": "huggingface", "path": str(tmp_path)})
     assert len(rows) == 5 and [(b["path"], b["line"]) for b in bad] == [("train.jsonl", 3)]
 
 
-def test_where_the_library_gives_up_the_ledger_tells_from_which_row(ingest, tmp_path) -> None:
+def test_an_error_of_the_library_is_reported_with_its_first_lost_row(ingest, tmp_path) -> None:
     write("arrow", tmp_path / "set")
     file = tmp_path / "set" / "train.arrow"
     file.write_bytes(file.read_bytes()[:-200])
