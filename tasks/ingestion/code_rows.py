@@ -1,25 +1,16 @@
-"""Python files -> rows, some files at a time; pure but for reading the files, so that processes can
-share it."""
+"""Code files -> rows of their documented functions; pure except for reading a file, so that worker
+processes can share the work."""
 
-import io
-import tokenize
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from tasks.core.system.parallel import without_gc
-from tasks.ingestion.languages.python import Documented, NotPythonError, documented_functions
-from tasks.ingestion.languages.python_doctests import Candidate, candidates
-from tasks.ingestion.licences import from_header
-from tasks.ingestion.rows import (
-    Row,
-    RowIds,
-    Unreadable,
-    excerpt,
-    printable,
-    text_problem,
-)
+from tasks.ingestion.languages.protocol import DocumentedFunction, NotParsableError
+from tasks.ingestion.languages.registry import language_of
+from tasks.ingestion.licenses import license_of_header
+from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
 
 MISSING = -1
 MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
@@ -27,11 +18,11 @@ MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
 
 @dataclass(frozen=True)
 class CodeFile:
-    """A Python file and what its rows inherit.
+    """A source file and what its rows inherit.
 
     Attributes:
         root: Folder that `path` is relative to.
-        licence: SPDX licence unless the file's own header tells another one.
+        license: SPDX license, unless the file's own header names another one.
         content: Its bytes; its size if that is over `MAX_FILE_BYTES`; `MISSING`; or None: read it
             from `root`/`path`.
     """
@@ -41,140 +32,134 @@ class CodeFile:
     source: str
     project: str
     version: str
-    licence: str
+    license: str
     evidence: str
     content: bytes | int | None = None
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Files to read and how."""
+class CodeOptions(NamedTuple):
+    """What is taken from code files."""
 
-    files: tuple[CodeFile, ...]
     keep_docstring: bool
     methods: bool
     doctests: bool = False
 
 
 @dataclass
-class Harvest:
-    """What a chunk gave."""
+class ExtractedCode:
+    """What was taken from one file.
+
+    Attributes:
+        skipped: Functions that gave no row, by reason.
+        candidates: (row id, *fields of a `DoctestCandidate`).
+    """
 
     rows: list[Row] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
-    candidates: list[tuple[str, Candidate]] = field(default_factory=list)
+    candidates: list[tuple[str | int, ...]] = field(default_factory=list)
     source_bytes: int = 0
 
 
-def harvest(chunk: Chunk) -> Harvest:
-    """Rows of the documented functions of a chunk's files, in order; a file that can't be read is
-    in the ledger."""
-    found = Harvest()
-    with without_gc():
-        for file in chunk.files:
-            raw = b""
-            path = printable(file.path)
-            try:
-                raw = content_of(file)
-                found.source_bytes += len(raw)
-                text = decode(raw)
-                functions, skipped = documented_functions(text, chunk.keep_docstring, chunk.methods)
-            except NotPythonError as problem:
-                shown = b"".join(raw.split(b"\n")[problem.line - 1 : problem.line])
-                found.unreadable.append(
-                    Unreadable(file.source, path, problem.line, str(problem), excerpt(shown))
-                )
-                continue
-            except OSError as error:
-                problem_text = f"the file can't be read: {error.strerror}"
-                found.unreadable.append(Unreadable(file.source, path, 0, problem_text, ""))
-                continue
-            found.skipped.update(skipped)
-            first = len(found.rows)
-            _add_rows(found, file, path, text, functions)
-            if chunk.doctests:
-                _add_candidates(found, found.rows[first:], text)
-    return found
-
-
-def _add_candidates(found: Harvest, rows: list[Row], text: str) -> None:
-    """Note the rows of a file that can be run."""
-    by_line = {row.line: row.row_id for row in rows}
-    for candidate in candidates(text):
-        if isinstance(candidate, int):
-            found.skipped["doctests: function leans on more than the standard library"] += 1
-        elif candidate.line in by_line:
-            found.candidates.append((by_line[candidate.line], candidate))
+def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
+    """Rows of a file's documented functions, in order; a file that can't be read is one ledger
+    entry."""
+    extracted = ExtractedCode()
+    language = language_of(file.path)
+    raw = b""
+    try:
+        raw = content_of(file)
+        extracted.source_bytes = len(raw)
+        text = language.decode(raw)
+        functions, extracted.skipped = language.documented_functions(
+            text, options.keep_docstring, options.methods
+        )
+    except NotParsableError as error:
+        shown = b"".join(raw.split(b"\n")[error.line - 1 : error.line])
+        extracted.unreadable.append(_unreadable(file, error.line, str(error), shown))
+        return extracted
+    except OSError as error:
+        problem = f"the file can't be read: {error.strerror}"
+        extracted.unreadable.append(_unreadable(file, 0, problem, ""))
+        return extracted
+    _add_rows(extracted, file, text, functions)
+    if options.doctests:
+        row_ids = {row.line: row.row_id for row in extracted.rows}
+        for candidate in language.doctest_candidates(text):
+            if isinstance(candidate, int):
+                extracted.skipped["doctests: function needs more than the standard library"] += 1
+            elif candidate.line in row_ids:
+                extracted.candidates.append((row_ids[candidate.line], *candidate))
+    return extracted
 
 
 def content_of(file: CodeFile) -> bytes:
     """The file's bytes.
 
     Raises:
-        NotPythonError: It is too large to be parsed.
+        NotParsableError: It is too large to be parsed, or missing from its repository.
         OSError: It can't be read.
     """
     if isinstance(file.content, bytes):
         return file.content
     if file.content == MISSING:
-        raise NotPythonError("its object is missing from the repository", 0)
+        raise NotParsableError("its object is missing from the repository", 0)
     path = Path(f"{file.root}/{file.path}")
     size = path.stat().st_size if file.content is None else file.content
     if size > MAX_FILE_BYTES:
-        raise NotPythonError(f"holds {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+        raise NotParsableError(f"holds {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
     return path.read_bytes()
 
 
 def _add_rows(
-    found: Harvest, file: CodeFile, path: str, text: str, functions: Iterable[Documented]
+    extracted: ExtractedCode, file: CodeFile, text: str, functions: Iterable[DocumentedFunction]
 ) -> None:
-    """Turn a file's functions into rows; one whose text can't be stored is in the ledger."""
-    licence, evidence = from_header(text)
-    if not licence:
-        licence, evidence = file.licence, file.evidence
-    ids = RowIds(file.source, path)
+    """Turn a file's functions into rows; one whose text can't be stored is a ledger entry."""
+    ids = RowIds(file.source, printable(file.path))
+    origin = license_of_header(text)
     for function in functions:
         problem = text_problem("docstring", function.instruction, True)
         if problem := problem or text_problem("code", function.output, True):
-            shown = excerpt(function.instruction)
-            found.unreadable.append(Unreadable(file.source, path, function.line, problem, shown))
+            entry = _unreadable(file, function.line, problem, function.instruction)
+            extracted.unreadable.append(entry)
             continue
-        found.rows.append(
-            Row(
-                row_id=ids.next_id(function.instruction, "", function.output),
-                instruction=function.instruction,
-                input="",
-                output=function.output,
-                kind="function",
-                source=file.source,
-                project=printable(file.project),
-                path=path,
-                line=function.line,
-                version=file.version,
-                licence=licence,
-                licence_evidence=printable(evidence),
-            )
-        )
+        texts = (function.instruction, "", function.output)
+        extracted.rows.append(code_row(file, ids, "function", texts, function.line, origin))
 
 
-def decode(raw: bytes) -> str:
-    """Text of a Python file by its own declaration (PEP 263), UTF-8 otherwise, with "\\n" line
-    ends.
+def code_row(
+    file: CodeFile,
+    ids: RowIds,
+    kind: str,
+    texts: tuple[str, str, str],
+    line: int,
+    header: tuple[str, str],
+) -> Row:
+    """A row of a code file.
 
-    Raises:
-        NotPythonError: It holds a NUL byte, or is not in the encoding that it declares.
+    Args:
+        file: Gives source, project, version and license.
+        ids: Of the file's rows.
+        kind: Of the row.
+        texts: Instruction, input, output.
+        line: Where they are in the file.
+        header: (license, evidence) of the file's own header, which goes before the license of its
+            package or folder; ("", "") where it has none.
     """
-    if b"\0" in raw:
-        raise NotPythonError("holds a NUL byte", raw[: raw.index(b"\0")].count(b"\n") + 1)
-    try:
-        encoding = tokenize.detect_encoding(io.BytesIO(raw).readline)[0]
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise NotPythonError(
-            f"byte {raw[error.start]:#04x} is not {error.encoding}", line
-        ) from error
-    except (SyntaxError, LookupError, UnicodeError) as error:
-        raise NotPythonError(f"wrong encoding: {error}", 1) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    license_id, evidence = header if header[0] else (file.license, file.evidence)
+    return Row(
+        ids.next_id(*texts),
+        *texts,
+        kind=kind,
+        source=file.source,
+        project=printable(file.project),
+        path=printable(file.path),
+        line=line,
+        version=file.version,
+        licence=license_id,
+        licence_evidence=printable(evidence),
+    )
+
+
+def _unreadable(file: CodeFile, line: int, problem: str, shown: object) -> Unreadable:
+    return Unreadable(file.source, printable(file.path), line, problem, excerpt(shown))

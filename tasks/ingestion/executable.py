@@ -1,8 +1,8 @@
-"""Which rows are executable: their functions pass their own doctests in the sandbox.
+"""Rows that are executable: their functions pass their own doctests in the sandbox.
 
-In: candidates, by row id. Out: `EXECUTABLE`, one entry for each row that passed, with the problem
-that it makes where it makes one. A problem counts only if the tests pass on the function itself,
-judged just as a model's answer would be, and fail on an empty body.
+Input: candidates, by row id. Output: `EXECUTABLE`, one entry for each row that passed, with the
+function as a problem where it can be one. A problem counts only if the tests pass on the function
+itself, graded just as a model's answer would be, and fail on an empty body.
 """
 
 from collections import Counter
@@ -20,137 +20,110 @@ from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.sandbox import PASS, Job, Sandbox
 from tasks.core.stage import Work
-from tasks.ingestion.languages.python_doctests import RUNNER, Candidate, Problem
+from tasks.ingestion.languages.protocol import RUNNER
 
 BATCH = 64
+PROBLEM = ["prompt", "entry_point", "canonical_solution", "test"]
+# a row id and the fields of `DoctestCandidate`
 CANDIDATES = pa.schema(
     [
         ("row_id", pa.string()),
         ("line", pa.int32()),
         ("examples", pa.int32()),
         ("program", pa.string()),
-        ("prompt", pa.string()),
-        ("entry_point", pa.string()),
-        ("canonical_solution", pa.string()),
-        ("test", pa.string()),
+        *((name, pa.string()) for name in PROBLEM),
     ]
 )
-
 EXECUTABLE = pa.schema(
     [
         ("row_id", pa.string()),
         ("examples", pa.int32()),  # doctests passed
-        # the row as a problem in HumanEval's form; all "" where it makes none
-        ("prompt", pa.string()),
-        ("entry_point", pa.string()),
-        ("canonical_solution", pa.string()),
-        ("test", pa.string()),
+        # the row as a problem in HumanEval's form; all "" where it is none
+        *((name, pa.string()) for name in PROBLEM),
     ]
 )
-NO_PROBLEM = Problem("", "", "", "")
-PROBLEM = ["prompt", "entry_point", "canonical_solution", "test"]
-PROGRAMS = ["program", *PROBLEM]
-VERDICTS = pa.schema([("passes", pa.bool_()), ("is_problem", pa.bool_())])
-Entry = tuple[str, int, str, str, str, str]
+OUTCOMES = pa.schema([("passes", pa.bool_()), ("is_problem", pa.bool_())])
 
 
-def spooled(row_id: str, candidate: Candidate) -> tuple[str | int, ...]:
-    """A candidate as a row of `CANDIDATES`."""
-    c, p = candidate, candidate.problem or NO_PROBLEM
-    fields = (p.prompt, p.entry_point, p.canonical_solution, p.test)
-    return (row_id, c.line, c.examples, c.program, *fields)
-
-
-def judge_all(
-    spool: Path,
+def run_doctests(
+    candidates: Path,
     rows: Path,
     sandbox: Sandbox,
     timeout_s: float,
     counts: Counter[str],
     work: Work,
-) -> Iterator[Entry]:
-    """Judge the candidates whose rows are there; one that an earlier run has judged is not run
-    again.
+) -> Iterator[tuple[str | int, ...]]:
+    """Run the candidates whose rows were kept; the outcomes of earlier runs are cached.
 
     Args:
-        spool: `CANDIDATES`.
+        candidates: Parquet file of `CANDIDATES`.
         rows: Rows that were kept of the sources.
         sandbox: Where programs run.
         timeout_s: Wall time of one program.
-        counts: Verdicts are added here.
+        counts: Failures are added here.
         work: Of the stage.
 
     Yields:
         Entries of `EXECUTABLE`.
     """
-    there = pa.concat_arrays(
+    kept = pa.concat_arrays(
         [pa.array([], pa.string())]
         + [t["row_id"].combine_chunks() for t in read_batches(rows, 4096, ["row_id"])]
     )
 
-    def wanted() -> Iterator[pa.Table]:
-        for table in read_batches(spool, BATCH):
-            yield table.filter(pc.is_in(table["row_id"], value_set=there))
+    def batches() -> Iterator[pa.Table]:
+        # read again for each pass: programs of all candidates may not fit into memory
+        for table in read_batches(candidates, BATCH):
+            yield table.filter(pc.is_in(table["row_id"], value_set=kept))
 
-    total = sum(len(table) for table in wanted())
-    with opened(work, timeout_s, VERDICTS, np.uint8, part="doctests") as shards:
+    total = sum(len(table) for table in batches())
+    with opened(work, timeout_s, OUTCOMES, np.uint8, part="doctests") as shards:
         fill(
             shards,
-            (table.select(PROGRAMS) for table in wanted()),
-            partial(_judge, sandbox, timeout_s),
+            (table.select(["program", *PROBLEM]) for table in batches()),
+            partial(_run_batch, sandbox, timeout_s),
             pa.Table.to_pylist,
             work,
-            workers=1,  # the sandbox runs its own
+            workers=1,  # the sandbox has its own processes
             batch_rows=BATCH,
             rows_for_processes=1,
             progress=("doctests", total),
         )
-        verdicts = shards.table(VERDICTS.names)
+        outcomes = shards.table(OUTCOMES.names)
     first = 0
-    for table in wanted():
-        judged = verdicts.slice(first, len(table)).to_pylist()
+    for table in batches():
+        found = outcomes.slice(first, len(table)).to_pylist()
         first += len(table)
-        for row, verdict in zip(table.to_pylist(), judged, strict=True):
-            if verdict["passes"]:
-                yield _entry(row, verdict["is_problem"])
+        for row, outcome in zip(table.to_pylist(), found, strict=True):
+            if outcome["passes"]:
+                problem = (row[name] if outcome["is_problem"] else "" for name in PROBLEM)
+                yield (row["row_id"], row["examples"], *problem)
             else:
                 counts["doctests: failed"] += 1
 
 
-def _judge(sandbox: Sandbox, timeout_s: float, rows: Sequence[Mapping[str, Any]]) -> Values:
-    """`VERDICTS` of some candidates (`PROGRAMS`)."""
-    jobs = [Job(row["program"], RUNNER, _CHECK, timeout_s=timeout_s) for row in rows]
-    passes = [outcome.status == PASS for outcome in sandbox.run_all(jobs)]
-    problems = [Problem(*(row[name] for name in PROBLEM)) if row["test"] else None for row in rows]
-    tried = [p for p, good in zip(problems, passes, strict=True) if p and good]
-    sound = _sound(tried, sandbox, timeout_s)
-    are_problems = [good and p in sound for p, good in zip(problems, passes, strict=True)]
-    nothing = np.zeros(len(rows), dtype=np.int64)
-    table = pa.table([passes, are_problems], schema=VERDICTS)
-    return Values(table, np.empty(0, dtype=np.uint8), nothing)
+def _run_batch(sandbox: Sandbox, timeout_s: float, rows: Sequence[Mapping[str, Any]]) -> Values:
+    """`OUTCOMES` of some candidates."""
+    programs = [Job(row["program"], RUNNER, _CHECK, timeout_s=timeout_s) for row in rows]
+    passes = _pass(sandbox, programs)
+    problems = [i for i, row in enumerate(rows) if passes[i] and row["test"]]
+    solutions = [_graded(rows[i], rows[i]["canonical_solution"], timeout_s) for i in problems]
+    solved = [i for i, good in zip(problems, _pass(sandbox, solutions), strict=True) if good]
+    empty = _pass(sandbox, [_graded(rows[i], "    pass\n", timeout_s) for i in solved])
+    sound = {i for i, good in zip(solved, empty, strict=True) if not good}
+    table = pa.table([passes, [i in sound for i in range(len(rows))]], schema=OUTCOMES)
+    return Values(table, np.empty(0, dtype=np.uint8), np.zeros(len(rows), dtype=np.int64))
 
 
-_CHECK = f"told = {RUNNER}()\nassert told == '', told"
+_CHECK = f"failure = {RUNNER}()\nassert failure == '', failure"
 
 
-def _sound(problems: Sequence[Problem], sandbox: Sandbox, timeout_s: float) -> frozenset[Problem]:
-    """Problems whose tests pass on their own solution and fail on an empty body."""
-    solved = _run(problems, [p.canonical_solution for p in problems], sandbox, timeout_s)
-    whole = [p for p, passes in zip(problems, solved, strict=True) if passes]
-    empty = _run(whole, ["    pass\n"] * len(whole), sandbox, timeout_s)
-    return frozenset(p for p, passes in zip(whole, empty, strict=True) if not passes)
+def _graded(problem: Mapping[str, Any], body: str, timeout_s: float) -> Job:
+    """A problem's tests on a body for its function, as a model's answer is graded."""
+    entry_point = problem["entry_point"]
+    checks = f"{problem['test']}\ncheck({entry_point})"
+    return Job(problem["prompt"] + body, entry_point, checks, "", timeout_s)
 
 
-def _run(
-    problems: Sequence[Problem], bodies: Sequence[str], sandbox: Sandbox, timeout_s: float
-) -> list[bool]:
-    jobs = [
-        Job(p.prompt + body, p.entry_point, f"{p.test}\ncheck({p.entry_point})", "", timeout_s)
-        for p, body in zip(problems, bodies, strict=True)
-    ]
+def _pass(sandbox: Sandbox, jobs: Sequence[Job]) -> list[bool]:
     return [outcome.status == PASS for outcome in sandbox.run_all(jobs)]
-
-
-def _entry(row: Mapping[str, Any], is_problem: bool) -> Entry:
-    problem = (row[name] if is_problem else "" for name in PROBLEM)
-    return (row["row_id"], row["examples"], *problem)

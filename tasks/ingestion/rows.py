@@ -1,7 +1,7 @@
-"""The row and its id, and the ledger entry of what could not become one.
+"""The row and its id, and the ledger entry for input that could not become a row.
 
-A row's id is a hash of its texts, its source and its file, not of its line: a row put in at the top
-of a file leaves the ids of all others as they are. Equal rows of one file are numbered.
+A row's id is a hash of its texts, its source and its file, not of its line: a row inserted at the
+top of a file changes no other id. Equal rows of one file are numbered.
 """
 
 from hashlib import blake2b
@@ -11,7 +11,7 @@ EXCERPT_CHARACTERS = 200
 
 
 class Row(NamedTuple):
-    """One row in the order of `schemas.ROWS`."""
+    """One row in the order of `row_schema.ROWS`."""
 
     row_id: str
     instruction: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """One entry in the order of `schemas.UNREADABLE`; line 0 is the whole file."""
+    """One entry in the order of `row_schema.UNREADABLE`; line 0 is the whole file."""
 
     source: str
     path: str
@@ -45,7 +45,7 @@ class RowIds:
         self._seen: dict[bytes, int] = {}
 
     def next_id(self, instruction: str, input_text: str, output: str) -> str:
-        """Id of the next row, hex of 128 bits; texts hold no NUL, which separates them here."""
+        """Id of the next row, hex of 128 bits; texts contain no NUL, which separates them here."""
         content = "\0".join((self._origin, instruction, input_text, output)).encode(
             "utf-8", "replace"
         )
@@ -58,7 +58,7 @@ class RowIds:
 
 
 def excerpt(value: object) -> str:
-    """The beginning of a value, safe to store and to show."""
+    """The beginning of a value, as valid UTF-8 without NUL bytes."""
     text = value if isinstance(value, str) else repr(value)
     if isinstance(value, bytes):
         text = value.decode("utf-8", "replace")

@@ -1,8 +1,5 @@
-"""An even sample of a table: the rows whose ids are smallest, in their order.
-
-Row ids are hashes, so this is a uniform sample; it needs no seed, and a new row of the source
-changes at most one row of the sample.
-"""
+"""Uniform samples of rows by their ids, which are hashes: no seed is needed, and a new row of the
+source changes at most one row of a sample."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -21,8 +18,8 @@ BATCH_ROWS = 4096
 def thin(
     items: Iterable[Row | Unreadable], weight: float, counts: Counter[str]
 ) -> Iterator[Row | Unreadable]:
-    """Keep an even share of the rows: those whose id, as a number, is in the first `weight` of the
-    range. So each row's fate hangs on itself alone, and a larger weight only adds rows."""
+    """Keep a share of the rows: those whose id, as a number, is in the first `weight` of the range.
+    The decision depends on the row alone, and a larger weight only adds rows."""
     below = round(weight * RANKS)
     for item in items:
         if isinstance(item, Row) and id_rank(item.row_id) >= below:
@@ -32,8 +29,8 @@ def thin(
 
 
 def sample(path: Path, max_rows: int) -> Iterator[pa.Table]:
-    """Yield at most `max_rows` rows of a Parquet file with a column `row_id`, in batches, in the
-    file's order."""
+    """Yield the `max_rows` rows with the smallest ids of a Parquet file, in batches, in the file's
+    order."""
     prefixes = [_prefixes(batch) for batch in read_batches(path, BATCH_ROWS, ["row_id"])]
     everything = np.concatenate(prefixes) if prefixes else np.empty(0, dtype=np.uint64)
     chosen = np.zeros(len(everything), dtype=bool)

@@ -32,7 +32,7 @@ from tasks.core.stage import Work
 from tasks.filtering import STAGE as FILTER
 from tasks.ingestion import STAGE
 from tasks.ingestion.executable import EXECUTABLE
-from tasks.ingestion.formats import readers
+from tasks.ingestion.formats.files import text_lines
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
 
@@ -611,8 +611,8 @@ def test_what_was_read_can_be_judged_and_no_row_is_lost(
 
 
 def test_readers_hold_no_more_than_a_record(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(readers, "MAX_RECORD", 1000)
-    monkeypatch.setattr(readers, "READ_CHARACTERS", 500)
+    monkeypatch.setattr(text_lines, "MAX_RECORD", 1000)
+    monkeypatch.setattr(text_lines, "READ_CHARACTERS", 500)
     long = json.dumps(row(9, input="x" * 5000)).encode()
     for name, content in {
         "a.jsonl": b"\n".join([line(1), long, line(2)]),

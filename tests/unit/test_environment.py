@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.cache.code_digest import closure
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.pipeline import PIPELINE
 
 # package -> (stages that import it without naming it in `env`, why its version changes no output)
@@ -51,7 +51,7 @@ def packages_of(stage) -> set[str]:
     """Distributions that the code of a stage imports, in lower case with hyphens."""
     installed = metadata.packages_distributions()
     found = set()
-    for module in closure(stage.run, Memo(None)):
+    for module in closure(stage.run, DigestCache(None)):
         spec = importlib.util.find_spec(module)
         for name in imports_of(Path(spec.origin)):
             names = installed.get(name) or [NOT_INSTALLED[name]]

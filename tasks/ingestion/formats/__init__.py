@@ -1,1 +1,1 @@
-"""Data formats: instruction files and data sets -> rows."""
+"""Data formats of instruction files and data sets: bytes -> records (`files`) -> rows (`rows`)."""

@@ -1,1 +1,1 @@
-"""Programming languages: source text -> documented functions."""
+"""Programming languages: source text -> documented functions, one registry entry per language."""

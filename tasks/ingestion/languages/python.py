@@ -1,69 +1,80 @@
-"""Python text -> documented functions.
+"""Python: documented functions of a module, by its syntax tree.
 
 The instruction is the docstring's first paragraph and the signature (decorators to colon); the
 output begins with the same signature. The docstring itself is left out of the output by default:
-its first paragraph would be learned as a copy of the instruction and the rest as prose that nobody
-could foresee, and both would flatter the loss.
+its first paragraph would be learned as a copy of the instruction and the rest as prose that cannot
+be predicted, and both would distort the loss.
 
-Functions of modules and methods of classes count, functions inside functions do not: they lean on
-names that the row would not show. A file is parsed once; texts are cut from its lines, so comments
+Functions of modules and methods of classes count, functions inside functions do not: they depend on
+names that the row does not show. A file is parsed once; texts are cut from its lines, so comments
 and layout stay as written.
 """
 
 import ast
 import inspect
+import io
+import sys
+import tokenize
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from tasks.ingestion.languages.protocol import (
+    DoctestCandidate,
+    DocumentedFunction,
+    Language,
+    NotParsableError,
+)
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class NotPythonError(ValueError):
-    """A text that is not valid Python; `line` is where (0: unknown)."""
+def decode(raw: bytes) -> str:
+    """Text of a Python file by its own declaration (PEP 263), UTF-8 otherwise, with "\\n" line
+    ends.
 
-    def __init__(self, problem: str, line: int) -> None:
-        super().__init__(problem)
-        self.line = line
-
-
-@dataclass(frozen=True)
-class Documented:
-    """One documented function.
-
-    Attributes:
-        instruction: First paragraph of the docstring, an empty line, the signature.
-        output: Source of the function, without the indentation of the class that it stands in.
-        line: 1-based line of its first decorator or of `def`.
+    Raises:
+        NotParsableError: It holds a NUL byte, or is not in the encoding that it declares.
     """
-
-    instruction: str
-    output: str
-    line: int
+    if b"\0" in raw:
+        raise NotParsableError("holds a NUL byte", raw[: raw.index(b"\0")].count(b"\n") + 1)
+    try:
+        encoding = tokenize.detect_encoding(io.BytesIO(raw).readline)[0]
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise NotParsableError(
+            f"byte {raw[error.start]:#04x} is not {error.encoding}", line
+        ) from error
+    except (SyntaxError, LookupError, UnicodeError) as error:
+        raise NotParsableError(f"wrong encoding: {error}", 1) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def parse(text: str) -> ast.Module:
     """Parse Python text, silently.
 
     Raises:
-        NotPythonError: It is not valid for the running Python.
+        NotParsableError: It is not valid for the running Python.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in other people's code
+        warnings.simplefilter("ignore")  # invalid escapes in the user's files
         try:
             return ast.parse(text)
         except SyntaxError as error:
-            raise NotPythonError(f"not valid Python: {error.msg}", error.lineno or 0) from error
+            raise NotParsableError(f"not valid Python: {error.msg}", error.lineno or 0) from error
+        # the parser raises the last two for deeply nested text
         except (ValueError, RecursionError, MemoryError) as error:
-            raise NotPythonError(f"not valid Python: {error or type(error).__name__}", 0) from error
+            raise NotParsableError(
+                f"not valid Python: {error or type(error).__name__}", 0
+            ) from error
 
 
 def documented_functions(
     text: str, keep_docstring: bool, methods: bool
-) -> tuple[list[Documented], Counter[str]]:
-    """Documented functions of a module, in the order of the file, and how many others were passed
-    over, by reason.
+) -> tuple[list[DocumentedFunction], Counter[str]]:
+    """Documented functions of a module, in the order of the file, and how many others were skipped,
+    by reason.
 
     Args:
         text: A module, with "\\n" line ends.
@@ -71,8 +82,9 @@ def documented_functions(
         methods: Take methods of classes too.
 
     Raises:
-        NotPythonError: The text does not parse.
+        NotParsableError: The text does not parse.
     """
+    # a text without any quote and `def` has no functions: skip the walk over its tree
     if '"""' not in text and "'''" not in text and "def " not in text:
         parse(text)
         return [], Counter()
@@ -98,8 +110,7 @@ def first_paragraph(docstring: str) -> str:
 
 
 def _functions(body: list[ast.stmt], owner: str, methods: bool) -> Iterator[tuple[_Function, str]]:
-    """Functions of a body with the class that they stand in; looks into classes, if, try and
-    with.
+    """Functions of a body with the class that encloses them; enters classes, if, try and with.
 
     A chain of a thousand elif is nested a thousand deep in the tree, hence no recursion here.
     """
@@ -132,8 +143,9 @@ def _docstring(node: _Function) -> str | None:
 
 def _cut(
     lines: list[str], node: _Function, owner: str, paragraph: str, keep_docstring: bool
-) -> Documented:
+) -> DocumentedFunction:
     """Cut signature and source of a function out of the lines of its module."""
+    # columns of the tree count UTF-8 bytes, not characters
     docstring = node.body[0]
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     indent = lines[first - 1][: node.col_offset]
@@ -149,9 +161,33 @@ def _cut(
             del rest[0]
         output = f"{signature}\n{_dedent(rest, indent)}"
     head = f"# a method of class {owner}\n" if owner else ""
-    return Documented(f"{paragraph}\n\n{head}{signature}", output.rstrip(), first)
+    return DocumentedFunction(f"{paragraph}\n\n{head}{signature}", output.rstrip(), first)
 
 
 def _dedent(lines: list[str], indent: str) -> str:
-    """Take `indent` off every line that has it; a line of a string may have less and stays."""
+    """Remove `indent` from every line that has it; a line of a string may have less and stays."""
     return "\n".join(line.removeprefix(indent) for line in lines) if indent else "\n".join(lines)
+
+
+def _doctest_candidates(text: str) -> Iterator[DoctestCandidate | int]:
+    # imported here: `doctest` takes longer to import than the rest of what a plan needs from here
+    from tasks.ingestion.languages.python_doctests import candidates
+
+    return candidates(text)
+
+
+def _is_test_name(name: str) -> bool:
+    return name.startswith("test_") or name.endswith("_test.py") or name == "conftest.py"
+
+
+PYTHON = Language(
+    name="python",
+    title="Python",
+    extensions=(".py",),
+    parser_version=f"{sys.version_info.major}.{sys.version_info.minor}",
+    decode=decode,
+    check_syntax=parse,
+    documented_functions=documented_functions,
+    doctest_candidates=_doctest_candidates,
+    is_test_name=_is_test_name,
+)

@@ -1,12 +1,12 @@
-"""Doctests of a function -> programs for the sandbox, and a problem in HumanEval's form.
+"""Doctests of Python functions -> programs for the sandbox, and problems in HumanEval's form.
 
-A row is executable if its function, cut out of its module, passes its own doctests. They run beside
-the function, by a small runner that knows what `doctest` knows of ellipses, whitespace and
-tracebacks, and starts sooner.
+A row is executable if its function, cut out of its module, passes its own doctests. A small runner
+executes them in the function's program; it follows `doctest` in ellipses, whitespace and
+tracebacks, and starts faster than importing that module.
 
-A problem shows the function up to the prose of its docstring; the examples are its tests and are
-not shown. It is judged as HumanEval's are: the tests call the function from outside, so only
-examples that hand over and give back plain data can be used.
+A problem shows the function up to the prose of its docstring; the examples become its tests and are
+not shown. It is graded as HumanEval's problems are: the tests call the function from outside, so
+only examples that pass and return plain data can be used.
 """
 
 import ast
@@ -15,14 +15,14 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tasks.core.system.parallel import without_gc
-from tasks.ingestion.languages.python import NotPythonError, parse
+from tasks.ingestion.languages.protocol import RUNNER, DoctestCandidate, NotParsableError
+from tasks.ingestion.languages.python import parse
 from tasks.ingestion.languages.python_standalone import Module, Standalone
 
-MIN_ASSERTS = 2
-RUNNER = "run_the_doctests"
+MIN_ASSERTS = 2  # of a problem: a single one says too little about a solution
+_Example = tuple[doctest.Example, ast.Module]
 _RUNNER = """
 
 def {runner}():
@@ -51,41 +51,14 @@ def {runner}():
 """
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A problem in HumanEval's form."""
-
-    prompt: str
-    entry_point: str
-    canonical_solution: str
-    test: str
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A function with doctests that stands alone.
-
-    Attributes:
-        line: 1-based line of its first decorator or of `def`, as `Documented` has it.
-        examples: Doctests.
-        program: Its text with a runner of its doctests, called `RUNNER`.
-        problem: The function as a problem, if its doctests can be told from outside.
-    """
-
-    line: int
-    examples: int
-    program: str
-    problem: Problem | None
-
-
-def candidates(text: str) -> Iterator[Candidate | int]:
-    """Functions of a module that have doctests; one that doesn't stand alone as its line."""
+def candidates(text: str) -> Iterator[DoctestCandidate | int]:
+    """Functions of a module that have doctests; one that is not self-contained as its line."""
     if ">>>" not in text:
         return
     try:
         with without_gc():
             module = Module(parse(text), text)
-    except NotPythonError:
+    except NotParsableError:
         return
     for function in module.functions():
         docstring = ast.get_docstring(function, clean=True) or ""
@@ -94,18 +67,18 @@ def candidates(text: str) -> Iterator[Candidate | int]:
         line = min([function.lineno, *(d.lineno for d in function.decorator_list)])
         try:
             found = _candidate(module, function, docstring, line)
-        except RecursionError:  # an example nested too deep to be written down again
+        except RecursionError:  # an example nested too deeply to be unparsed
             found = None
         yield found or line
 
 
 def _candidate(
     module: Module, function: ast.FunctionDef, docstring: str, line: int
-) -> Candidate | None:
+) -> DoctestCandidate | None:
     try:
         examples = doctest.DocTestParser().get_examples(docstring)
         trees = [parse(example.source) for example in examples]
-    except ValueError:  # NotPythonError too
+    except ValueError:  # NotParsableError too
         return None
     kept = [
         (example, tree)
@@ -117,12 +90,13 @@ def _candidate(
     if not kept or cut is None or function.name not in used:
         return None
     runner = _RUNNER.format(runner=RUNNER, examples=[_expected(example) for example, _ in kept])
-    program = f"{_joined(cut)}\n{runner}"
-    return Candidate(line, len(kept), program, _problem(cut, function, docstring, kept))
+    program = f"{_prefix(cut)}{cut.function}\n{runner}"
+    problem = _problem(cut, function, docstring, kept)
+    return DoctestCandidate(line, len(kept), program, *problem)
 
 
 def _imports_own(tree: ast.Module, module: Module) -> bool:
-    """Whether an example imports the very names that stand beside it in the module."""
+    """Whether an example imports what its own module defines, from the installed package."""
     return any(
         isinstance(node, ast.ImportFrom) and all(module.binds(alias.name) for alias in node.names)
         for node in tree.body
@@ -130,7 +104,8 @@ def _imports_own(tree: ast.Module, module: Module) -> bool:
 
 
 def _expected(example: doctest.Example) -> tuple[str, tuple[str, bool], str]:
-    """(source, (pattern of the output, whether blanks are one), pattern of the exception)."""
+    """(source, (pattern of the output, whether whitespace is normalized), pattern of the
+    exception): what the runner needs."""
     options = example.options
     folded = bool(options.get(doctest.NORMALIZE_WHITESPACE))
     want = example.want.replace("<BLANKLINE>\n", "\n")
@@ -148,32 +123,33 @@ def _pattern(text: str, has_ellipsis: bool) -> str:
     return ".*".join(map(re.escape, text.split("..."))) if has_ellipsis else re.escape(text)
 
 
-def _joined(cut: Standalone) -> str:
-    return f"{cut.context}\n\n\n{cut.function}" if cut.context else cut.function
-
-
 def _problem(
     cut: Standalone,
     function: ast.FunctionDef,
     docstring: str,
-    examples: list[tuple[doctest.Example, ast.Module]],
-) -> Problem | None:
-    """The function as a problem; None if too few of its examples can be told from outside."""
+    examples: list[_Example],
+) -> tuple[str, ...]:
+    """The fields of a candidate's problem; none if too few of its examples can be checked from
+    outside."""
     test = _test(function.name, cut.names - {function.name}, examples)
     prose = _prose(docstring)
     node = parse(cut.function).body[0]
     if test is None or not prose or not isinstance(node, ast.FunctionDef):
-        return None
+        return ()
     first, second = node.body[0], node.body[1]
     if second.lineno <= (first.end_lineno or first.lineno):
-        return None
+        return ()  # the body begins on the docstring's line, so no line separates them
     lines = cut.function.split("\n")
     indent = " " * first.col_offset
     quoted = prose.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     shown = textwrap.indent(f'"""{quoted}\n"""', indent)
-    context = f"{cut.context}\n\n\n" if cut.context else ""
-    prompt = f"{context}{chr(10).join(lines[: first.lineno - 1])}\n{shown}\n"
-    return Problem(prompt, function.name, "\n".join(lines[first.end_lineno :]) + "\n", test)
+    prompt = f"{_prefix(cut)}{chr(10).join(lines[: first.lineno - 1])}\n{shown}\n"
+    return prompt, function.name, "\n".join(lines[first.end_lineno :]) + "\n", test
+
+
+def _prefix(cut: Standalone) -> str:
+    """The context of a function, as it precedes the function."""
+    return f"{cut.context}\n\n\n" if cut.context else ""
 
 
 def _prose(docstring: str) -> str:
@@ -183,16 +159,14 @@ def _prose(docstring: str) -> str:
     return kept.strip()
 
 
-def _test(
-    entry: str, helpers: frozenset[str], examples: list[tuple[doctest.Example, ast.Module]]
-) -> str | None:
-    """`check(candidate)` with the examples whose value is told; None if they are too few."""
+def _test(entry: str, helpers: frozenset[str], examples: list[_Example]) -> str | None:
+    """`check(candidate)` with the examples that show a value; None if they are too few."""
     lines = ["def check(candidate):", f"    space = {{{entry!r}: candidate}}"]
     asserts = 0
     for example, tree in examples:
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         if names & helpers:
-            return None  # the tests have the function alone
+            return None  # the tests have only the function itself
         is_value = len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and example.want
         if example.exc_msg or example.options:
             continue
@@ -207,7 +181,8 @@ def _test(
 
 
 def _shown(tree: ast.Module, source: str) -> tuple[str, str]:
-    """How an example shows its value, and the expression of the value: print(x) shows str(x)."""
+    """The function that shows an example's value, and the expression of the value: print(x) shows
+    str(x)."""
     call = tree.body[0].value if isinstance(tree.body[0], ast.Expr) else None
     if (
         isinstance(call, ast.Call)

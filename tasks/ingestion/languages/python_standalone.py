@@ -1,8 +1,8 @@
-"""A function and what it needs of its module, as a text that runs by itself.
+"""A self-contained Python function: its source with the imports and helpers that it needs.
 
 Names that a function uses are looked up among the statements of its module, those that these use
-likewise, until all are found. Only the standard library may be imported: a function that leans on
-anything else, or on names that can't be found, does not stand alone.
+likewise, until all are found. Only the standard library may be imported: a function that needs
+anything else, or names that can't be found, is not self-contained.
 """
 
 import ast
@@ -11,14 +11,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-MAX_CONTEXT_LINES = 150
+MAX_CONTEXT_LINES = 150  # bounds the prompt of a problem
 _KNOWN = frozenset(dir(builtins)) | {"__name__", "__doc__", "__file__"}
 _Bindings = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
 class Standalone:
-    """A function that runs by itself.
+    """A self-contained function.
 
     Attributes:
         context: Imports and helpers in the order of the module, "" if it needs none.
@@ -32,7 +32,7 @@ class Standalone:
 
 
 class Module:
-    """A parsed module, ready to cut functions out of."""
+    """A parsed module from which functions can be cut."""
 
     def __init__(self, tree: ast.Module, text: str) -> None:
         self._body = tree.body
@@ -55,11 +55,11 @@ class Module:
         return name in self._bound
 
     def cut(self, function: ast.FunctionDef, also: Iterable[str]) -> Standalone | None:
-        """A function with its context; None if it does not stand alone.
+        """A function with its context; None if it is not self-contained.
 
         Args:
             function: One of `functions`.
-            also: More names that must be there.
+            also: More names that the context must bind.
         """
         wanted = [*_uses(function), *also]
         own = self._bound[function.name][0]
@@ -75,7 +75,7 @@ class Module:
                     taken.add(number)
                     wanted += _uses(self._body[number])
             if name not in self._bound and self._has_star:
-                return None  # it may come from anywhere
+                return None  # a star import may bind it
         needed = [self._body[number] for number in sorted(taken)]
         if not all(_is_standard(node) for node in needed):
             return None
@@ -92,7 +92,7 @@ class Module:
 
 
 def _binds(node: ast.stmt) -> Iterator[str]:
-    """Names that a statement of a module binds there."""
+    """Names that a statement binds in its module."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
         return
@@ -107,7 +107,7 @@ def _binds(node: ast.stmt) -> Iterator[str]:
 
 
 def _uses(node: ast.stmt) -> list[str]:
-    """All names that stand in a statement, and so more than it takes from the module."""
+    """All names in a statement: a superset of those that it takes from the module."""
     return [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
 
 

@@ -60,7 +60,7 @@ def test_rows_whose_doctests_pass_are_marked_and_the_others_counted(tmp_path) ->
         "def nothing": False,
     }
     assert counts["doctests: failed"] == 1
-    assert counts["doctests: function leans on more than the standard library"] == 1
+    assert counts["doctests: function needs more than the standard library"] == 1
 
 
 def test_rows_that_a_cap_left_out_are_not_run(tmp_path) -> None:

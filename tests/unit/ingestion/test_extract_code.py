@@ -5,13 +5,9 @@ import pytest
 
 from tasks.core.stage import Work
 from tasks.ingestion import extract_code
-from tasks.ingestion.code_rows import (
-    Chunk,
-    CodeFile,
-    Harvest,
-    harvest,
-)
+from tasks.ingestion.code_rows import CodeFile, CodeOptions, ExtractedCode, extract_file
 from tasks.ingestion.extract_code import extract
+from tasks.ingestion.languages.protocol import DoctestCandidate
 
 CODE = '''def f{n}(x):
     """Say what {n} is, in words.
@@ -40,24 +36,24 @@ def files(folder: Path, names) -> Iterator[CodeFile]:
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
-    def noted(chunk: Chunk) -> Harvest:
-        READ.extend(file.path for file in chunk.files)
-        return harvest(chunk)
+    def noted(file: CodeFile, options: CodeOptions) -> ExtractedCode:
+        READ.append(file.path)
+        return extract_file(file, options)
 
-    monkeypatch.setattr(extract_code, "harvest", noted)
+    monkeypatch.setattr(extract_code, "extract_file", noted)
     (tmp_path / "scratch").mkdir()
     return Work(tmp_path, tmp_path / "scratch", tmp_path / "shards", "code")
 
 
-def found(files: list[CodeFile], work: Work, doctests: bool = True) -> list[Harvest]:
+def found(files: list[CodeFile], work: Work, doctests: bool = True) -> list[ExtractedCode]:
     READ.clear()
-    return list(extract(files, len(files), "s", (False, True, doctests), work, 1))
+    return list(extract(files, len(files), "s", CodeOptions(False, True, doctests), work, 1))
 
 
-def test_what_a_file_gives_is_the_same_just_found_and_known(work: Work, tmp_path: Path) -> None:
+def test_what_a_file_gives_is_the_same_fresh_and_cached(work: Work, tmp_path: Path) -> None:
     given = write(tmp_path / "code", 3)
-    wanted = [harvest(Chunk((file,), False, True, True)) for file in given]
-    assert found(given, work) == wanted and wanted[0].candidates[0][1].problem
+    wanted = [extract_file(file, CodeOptions(False, True, True)) for file in given]
+    assert found(given, work) == wanted and DoctestCandidate(*wanted[0].candidates[0][1:]).test
     assert found(given, work) == wanted and READ == []
     assert wanted[3].unreadable and wanted[4].unreadable
 
@@ -70,7 +66,7 @@ def test_only_an_edited_file_is_parsed_again(work: Work, tmp_path: Path) -> None
     assert READ == ["4.py"]
 
 
-def test_the_same_files_in_another_folder_are_known(work: Work, tmp_path: Path) -> None:
+def test_the_same_files_in_another_folder_are_cached(work: Work, tmp_path: Path) -> None:
     found(write(tmp_path / "code", 3)[:3], work)
     assert len(found(write(tmp_path / "copy", 3)[:3], work)) == 3 and READ == []
 

@@ -10,13 +10,13 @@ from tasks.core.rows import row_schema
 from tasks.ingestion.sampling import sample
 
 
-def test_sample_corpus_is_whole(ingest) -> None:
+def test_sample_corpus_is_read_without_loss(ingest) -> None:
     summary, rows, unreadable = ingest({"kind": "files", "name": "sample", "licence": "CC0-1.0"})
     assert summary.line == f"{len(rows)} rows from 1 source, 0 unreadable" and not unreadable
     assert len(rows) >= 40 and {row["licence"] for row in rows} == {"CC0-1.0"}
 
 
-def test_rows_stand_in_the_order_of_sources_paths_and_lines(
+def test_rows_are_in_the_order_of_sources_paths_and_lines(
     ingest, tmp_path, write_jsonl, row
 ) -> None:
     for name in ("z/b", "z/a", "y/c"):
@@ -40,7 +40,7 @@ def test_any_number_of_workers_gives_the_same_bytes(ingest, outputs, tmp_path, m
     assert first == second
 
 
-def test_folder_source_tells_licence_and_project(ingest, tmp_path) -> None:
+def test_folder_source_gives_license_and_project(ingest, tmp_path) -> None:
     text = 'def f(x):\n    """Say x."""\n    return x\n'
     for name in ("a/m.py", "a/deep/n.py", "b/o.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def test_folder_source_tells_licence_and_project(ingest, tmp_path) -> None:
     ]
 
 
-def test_package_source_tells_project_version_and_evidence(ingest) -> None:
+def test_package_source_gives_project_version_and_evidence(ingest) -> None:
     _, rows, _ = ingest({"kind": "packages", "names": ["iniconfig"]})
     assert {(r["project"], r["licence"]) for r in rows} == {("iniconfig", "MIT")}
     assert all(r["version"] and r["licence_evidence"] and r["kind"] == "function" for r in rows)
@@ -79,7 +79,7 @@ def test_new_row_changes_at_most_one_row_of_a_sample(tmp_path: Path) -> None:
     assert len(kept[1]) == 50 and len(kept[0] - kept[1]) <= 1
 
 
-def test_run_goes_on_over_bad_input_and_counts_it(ingest, tmp_path, write_jsonl, row) -> None:
+def test_run_continues_after_bad_input_and_counts_it(ingest, tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row())
     path.write_bytes(path.read_bytes() + b"{oops\n\xff\n")
     summary, rows, unreadable = ingest({"kind": "files", "path": str(path)})
@@ -87,7 +87,7 @@ def test_run_goes_on_over_bad_input_and_counts_it(ingest, tmp_path, write_jsonl,
     assert summary.counts["unreadable"] == 2 and summary.rows_in == 3
 
 
-def test_nothing_readable_tells_the_first_problem(ingest, tmp_path) -> None:
+def test_error_of_a_run_without_rows_names_the_first_problem(ingest, tmp_path) -> None:
     (tmp_path / "a.jsonl").write_text("{oops\n")
     with pytest.raises(PipelineError) as error:
         ingest({"kind": "files", "path": str(tmp_path)})

@@ -4,7 +4,8 @@ import textwrap
 import pytest
 
 from tasks.core.sandbox import PASS, Job, Sandbox
-from tasks.ingestion.languages.python_doctests import RUNNER, Candidate, candidates
+from tasks.ingestion.languages.protocol import RUNNER, DoctestCandidate
+from tasks.ingestion.languages.python_doctests import candidates
 from tasks.ingestion.languages.python_standalone import Module
 
 
@@ -12,14 +13,14 @@ def text(source: str) -> str:
     return textwrap.dedent(source).strip() + "\n"
 
 
-def one(source: str) -> Candidate:
+def one(source: str) -> DoctestCandidate:
     (found,) = candidates(text(source))
-    assert isinstance(found, Candidate)
+    assert isinstance(found, DoctestCandidate)
     return found
 
 
-def told(candidate: Candidate) -> str:
-    """What the runner says, run here: the texts of these tests are trusted."""
+def failure_of(candidate: DoctestCandidate) -> str:
+    """What the runner returns, in this process: the texts of these tests are trusted."""
     space: dict = {"__name__": "program"}
     exec(compile(candidate.program, "<program>", "exec"), space)
     return space[RUNNER]()
@@ -60,17 +61,19 @@ def test_a_function_is_cut_out_with_just_what_it_needs() -> None:
 @pytest.mark.parametrize(
     "line", ["import numpy as math", "from . import math", "from numpy import *"]
 )
-def test_what_leans_on_more_than_the_standard_library_does_not_stand_alone(line: str) -> None:
+def test_function_that_needs_more_than_the_standard_library_is_not_self_contained(
+    line: str,
+) -> None:
     (found,) = candidates(text(ADD).replace("import math", line))
     assert found == 10
 
 
-def test_doctests_that_pass_are_told_as_passed() -> None:
-    assert told(one(ADD)) == ""
+def test_runner_returns_nothing_where_all_doctests_pass() -> None:
+    assert failure_of(one(ADD)) == ""
 
 
-def test_a_doctest_that_fails_is_told() -> None:
-    assert told(one(ADD.replace("        5", "        6"))) == "add(2, 2)\n gave 5\n"
+def test_runner_returns_the_doctest_that_fails() -> None:
+    assert failure_of(one(ADD.replace("        5", "        6"))) == "add(2, 2)\n gave 5\n"
 
 
 @pytest.mark.parametrize(
@@ -96,12 +99,12 @@ def test_the_runner_knows_what_doctest_knows(example: str, passes: bool) -> None
         + '\n    """\n    if isinstance(n, str):\n        raise TypeError(\'no number\')\n'
         "    return list(range(n))\n"
     )
-    assert (told(one(source)) == "") == passes
+    assert (failure_of(one(source)) == "") == passes
 
 
 def test_a_problem_shows_the_prose_and_hides_the_examples_and_the_answer() -> None:
-    problem = one(ADD).problem
-    assert problem and problem.prompt == (
+    problem = one(ADD)
+    assert problem.prompt == (
         "import math\nBASE = math.floor(1.5)\ndef _one(x):\n    return x + BASE\n\n\n"
         'def add(a, b):\n    """Add two numbers and one.\n    """\n'
     )
@@ -115,21 +118,20 @@ def test_a_problem_shows_the_prose_and_hides_the_examples_and_the_answer() -> No
 
 
 def test_a_printed_value_is_a_test_of_its_text() -> None:
-    found = one(ADD.replace(">>> add(1, 2)", ">>> print(add(1, 2))")).problem
-    assert found and "assert str(eval('add(1, 2)', space)) == '4'" in found.test
+    found = one(ADD.replace(">>> add(1, 2)", ">>> print(add(1, 2))"))
+    assert "assert str(eval('add(1, 2)', space)) == '4'" in found.test
 
 
 def test_one_example_alone_is_no_problem() -> None:
-    assert one(ADD.replace(">>> add(2, 2)\n        5", "")).problem is None
+    assert one(ADD.replace(">>> add(2, 2)\n        5", "")).test == ""
 
 
 def test_examples_that_use_a_helper_make_no_problem() -> None:
-    assert one(ADD.replace(">>> add(1, 2)", ">>> add(_one(0), 2)")).problem is None
+    assert one(ADD.replace(">>> add(1, 2)", ">>> add(_one(0), 2)")).test == ""
 
 
 def test_a_problem_is_solved_by_its_solution_in_the_sandbox() -> None:
-    problem = one(ADD).problem
-    assert problem
+    problem = one(ADD)
     checks = f"{problem.test}\ncheck(add)"
     sandbox = Sandbox.best("rlimits", workers=1)
     bodies = (problem.canonical_solution, "    return a + b\n")
@@ -152,11 +154,11 @@ DEEP_EXAMPLE = '''def f(x):
 @pytest.mark.parametrize(
     "example", ["-" * 900 + "1", "-" * 50_000 + "1", "(" * 400 + "1" + ")" * 400]
 )
-def test_an_example_nested_too_deep_is_no_candidate_and_costs_no_other(example: str) -> None:
+def test_an_example_nested_too_deeply_is_not_a_candidate_and_affects_no_other(example: str) -> None:
     deep, other = candidates(DEEP_EXAMPLE.format(example) + text(ADD))
-    assert deep == 1 and isinstance(other, Candidate)
+    assert deep == 1 and isinstance(other, DoctestCandidate)
 
 
-def test_invalid_escapes_of_other_peoples_examples_warn_nobody(recwarn) -> None:
+def test_invalid_escapes_in_examples_emit_no_warning(recwarn) -> None:
     list(candidates(text(ADD).replace("add(1, 2)", "add(1, len('\\d'))")))
     assert not recwarn.list

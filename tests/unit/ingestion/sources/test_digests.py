@@ -7,13 +7,13 @@ import pytest
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View, check
-from tasks.ingestion.packages import find_package
-from tasks.ingestion.sources import source_names, sources
+from tasks.ingestion.sources.digests import source_digests, source_names
+from tasks.ingestion.sources.packages import find_package
 
 
 def digests(*given: dict) -> dict[str, str]:
     config = check({"ingest": {"sources": list(given)}})
-    return sources(View(config, ("ingest",), "ingest"), sha256)
+    return source_digests(View(config, ("ingest",), "ingest"), sha256)
 
 
 @pytest.mark.parametrize("change", ["content", "new file", "renamed"])
@@ -40,7 +40,7 @@ def test_moved_folder_has_the_same_digest(tmp_path, write_jsonl, row) -> None:
     assert first == second
 
 
-def test_licence_file_of_a_source_tree_is_part_of_its_digest(tmp_path: Path) -> None:
+def test_license_file_of_a_source_tree_is_part_of_its_digest(tmp_path: Path) -> None:
     (tmp_path / "m.py").touch()
     given = {"kind": "folder", "path": str(tmp_path), "name": "s"}
     before = digests(given)
@@ -68,7 +68,7 @@ def test_unknown_package_offers_the_nearest_name() -> None:
 def test_package_is_found_by_its_record_without_tests() -> None:
     package = find_package("pytest", include_tests=False)
     assert "pytest/__init__.py" in package.files
-    assert package.licence_files and package.version and package.metadata
+    assert package.license_files and package.version and package.metadata
 
 
 def test_standard_library_comes_without_its_tests() -> None:
@@ -80,9 +80,9 @@ def test_standard_library_comes_without_its_tests() -> None:
 def test_listing_sources_imports_no_heavy_library_and_no_package() -> None:
     code = (
         "import sys; from tasks.core.settings.config import View, check\n"
-        "from tasks.ingestion.sources import sources\n"
+        "from tasks.ingestion.sources.digests import source_digests\n"
         "c = check({'ingest': {'sources': [{'kind': 'packages', 'names': ['hypothesis']}]}})\n"
-        "sources(View(c, ('ingest',), 'ingest'), lambda path: 'x')\n"
+        "source_digests(View(c, ('ingest',), 'ingest'), lambda path: 'x')\n"
         "print([m for m in ('pyarrow', 'numpy', 'hypothesis', 'prefect') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

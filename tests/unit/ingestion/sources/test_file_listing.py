@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.file_listing import (
+from tasks.ingestion.sources.file_listing import (
     is_test,
     list_code,
     list_data,
@@ -57,7 +57,7 @@ def test_links_that_make_a_loop_end(home: Path) -> None:
     assert walk(home / "d", ".jsonl") == ["b.jsonl"]
 
 
-def test_link_that_leads_nowhere_is_listed_so_that_it_is_told(home: Path) -> None:
+def test_broken_link_is_listed_so_that_it_is_reported(home: Path) -> None:
     (home / "d" / "gone.jsonl").symlink_to("nowhere.jsonl")
     (home / "d" / "self.jsonl").symlink_to("self.jsonl")
     assert walk(home / "d", ".jsonl") == ["b.jsonl", "gone.jsonl", "self.jsonl"]

@@ -3,17 +3,18 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.formats.records import Mapped, Seen, rows_of_file
+from tasks.ingestion.formats.read_rows import SourceReader
+from tasks.ingestion.formats.rows.protocol import ColumnMapping
 from tasks.ingestion.rows import Row, Unreadable
 
 COLUMNS = {"instruction": "instruction", "input": "input", "output": "output"}
 
 
 def read(path: Path, **columns: str) -> list[Row | Unreadable]:
-    mapped = Mapped("s", {**COLUMNS, **columns}, frozenset({"instruction", "output"}), "")
-    seen = Seen()
-    rows = list(rows_of_file(path.parent, path.name, mapped, seen))
-    seen.check(mapped)
+    required = frozenset({"instruction", "output"})
+    reader = SourceReader(ColumnMapping("s", {**COLUMNS, **columns}, required, ""))
+    rows = list(reader.rows_of_file(path.parent, path.name))
+    reader.check_columns()
     return rows
 
 
@@ -30,7 +31,7 @@ def read(path: Path, **columns: str) -> list[Row | Unreadable]:
         ({"instruction": "", "output": 1}, "instruction is empty; output is of type int"),
     ],
 )
-def test_bad_value_is_told_with_its_line(tmp_path, write_jsonl, row, bad, problem) -> None:
+def test_bad_value_is_reported_with_its_line(tmp_path, write_jsonl, row, bad, problem) -> None:
     good, ledger = read(write_jsonl(tmp_path / "a.jsonl", row(), row(1, **bad)))
     assert isinstance(good, Row)
     assert isinstance(ledger, Unreadable) and ledger.line == 2 and problem in ledger.problem
@@ -75,16 +76,16 @@ def test_equal_rows_of_a_file_have_different_ids(tmp_path, write_jsonl, row) -> 
     assert len(set(ids)) == 3
 
 
-def test_project_is_the_rows_own_id_unless_a_column_tells_it(tmp_path, write_jsonl, row) -> None:
+def test_project_is_the_rows_own_id_unless_a_column_names_it(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(repo="x/y"))
     assert read(path)[0].project == read(path)[0].row_id
     assert read(path, project="repo")[0].project == "x/y"
 
 
-def test_licence_column_goes_before_the_statement(tmp_path, write_jsonl, row) -> None:
+def test_license_column_overrides_the_stated_license(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(license="MIT"), row(1, license=None))
     columns = {**COLUMNS, "licence": "license"}
-    mapped = Mapped("s", columns, frozenset({"output"}), "CC0-1.0")
-    first, second = rows_of_file(path.parent, path.name, mapped, Seen())
+    reader = SourceReader(ColumnMapping("s", columns, frozenset({"output"}), "CC0-1.0"))
+    first, second = reader.rows_of_file(path.parent, path.name)
     assert (first.licence, first.licence_evidence) == ("MIT", "column license")
     assert (second.licence, second.licence_evidence) == ("CC0-1.0", "stated in the settings")

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.ingestion.formats import readers
-from tasks.ingestion.formats.readers import Problem, Record, read_records
+from tasks.ingestion.formats.files import text_lines
+from tasks.ingestion.formats.files.protocol import Record, UnreadableRecord
+from tasks.ingestion.formats.files.registry import read_records
 
 COLUMNS = ("instruction", "output")
 
@@ -14,7 +15,7 @@ COLUMNS = ("instruction", "output")
 def read(path: Path) -> tuple[list[tuple[int, dict]], list[tuple[int, str]]]:
     items = list(read_records(path, COLUMNS))
     records = [(i.line, dict(i.values)) for i in items if isinstance(i, Record)]
-    return records, [(i.line, i.problem) for i in items if isinstance(i, Problem)]
+    return records, [(i.line, i.problem) for i in items if isinstance(i, UnreadableRecord)]
 
 
 def test_malformed_jsonl_line_keeps_its_number_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_malformed_jsonl_line_keeps_its_number_and_the_rest_is_read(tmp_path: Pa
     assert [line for line, _ in problems] == [3] and "malformed JSON" in problems[0][1]
 
 
-def test_wrong_encoding_in_jsonl_is_told_by_line_and_byte(tmp_path: Path) -> None:
+def test_wrong_encoding_in_jsonl_is_reported_by_line_and_byte(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"output": "ok"}\n{"output": "caf\xe9"}\n')
     records, problems = read(path)
@@ -53,13 +54,13 @@ def test_jsonl_line_that_is_no_object_is_a_problem(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
-def test_json_array_is_the_same_in_any_pieces(
+def test_json_array_is_the_same_for_any_size_of_the_window(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, piece: int
 ) -> None:
     rows = [{"output": "é" * n, "n": 12345} for n in range(20)]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
-    monkeypatch.setattr(readers, "READ_CHARACTERS", piece)
+    monkeypatch.setattr(text_lines, "READ_CHARACTERS", piece)
     records, problems = read(path)
     assert [values for _, values in records] == rows and not problems
 
@@ -70,7 +71,7 @@ def test_json_array_keeps_line_numbers(tmp_path: Path) -> None:
     assert [line for line, _ in read(path)[0]] == [2, 4, 6]
 
 
-def test_damaged_json_array_gives_what_stands_before(tmp_path: Path) -> None:
+def test_damaged_json_array_gives_the_objects_before_the_damage(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[{"output": 1},\n {"output": ]')
     records, problems = read(path)

@@ -8,8 +8,9 @@ import pytest
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View, check
-from tasks.ingestion.git.commit_rules import clean_subject, edit_problem, subject_problem
-from tasks.ingestion.sources import sources
+from tasks.ingestion.languages.registry import language_of
+from tasks.ingestion.sources.digests import source_digests
+from tasks.ingestion.sources.git.commit_rules import clean_subject, edit_problem, subject_problem
 
 FUNCTION = 'def f{n}(x):\n    """Say the value of x."""\n    return x + {n}\n'
 LONG = "".join(f"value_{n} = {n}\n" for n in range(30))
@@ -53,7 +54,7 @@ def repository(tmp_path) -> Repository:
 
 def digest(given: dict) -> str:
     config = check({"ingest": {"sources": [given]}})
-    return sources(View(config, ("ingest",), "ingest"), sha256)["r"]
+    return source_digests(View(config, ("ingest",), "ingest"), sha256)["r"]
 
 
 def test_functions_are_those_of_the_commit_not_of_the_working_tree(ingest, repository) -> None:
@@ -164,13 +165,14 @@ def test_the_rules_of_subjects(subject, problem) -> None:
 
 
 def test_an_edit_of_blanks_is_none() -> None:
-    assert edit_problem(LONG, LONG.replace("\n", "\n\n"), 1, 999) == "edit of blanks only"
-    assert edit_problem(LONG, LONG + "x = 1", 1, 80) == "edit of a long file"
+    python, spaced = language_of("a.py"), LONG.replace("\n", "\n\n")
+    assert edit_problem(LONG, spaced, 1, 999, python) == "edit of blanks only"
+    assert edit_problem(LONG, LONG + "x = 1", 1, 80, python) == "edit of a long file"
 
 
 def test_a_huge_file_of_a_commit_is_one_ledger_entry(ingest, repository, monkeypatch) -> None:
     monkeypatch.setattr("tasks.ingestion.code_rows.MAX_FILE_BYTES", 1000)
-    monkeypatch.setattr("tasks.ingestion.git.repository.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("tasks.ingestion.sources.git.repository.MAX_FILE_BYTES", 1000)
     repository.commit("one", a_py=FUNCTION.format(n=1), b_py="#" * 2000)
     _, rows, bad = ingest(repository.source())
     assert len(rows) == 1
@@ -199,7 +201,7 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path) -> None:
 
 def test_resolving_a_revision_imports_nothing_heavy() -> None:
     code = (
-        "import sys, tasks.ingestion.sources\n"
+        "import sys, tasks.ingestion.sources.digests\n"
         "print([m for m in ('pyarrow', 'numpy', 'datasets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,13 +1,13 @@
-"""Which commits teach an edit: the rules of CommitPackFT (Muennighoff et al. 2023, "OctoPack").
+"""Rules for commits that become edits, from CommitPackFT (Muennighoff et al. 2023, "OctoPack").
 
-The subject is the instruction, so it must tell what to do, to this one file, without anything that
-stands outside it (a ticket, a link, a version). Tokens are counted as words and signs: no tokenizer
-is at hand here, and the bounds are coarse.
+The subject is the instruction, so it must say what to do with this one file, without reference to
+anything outside it (a ticket, a link, a version). Tokens are words and punctuation marks: this
+stage has no tokenizer, and the limits are coarse.
 """
 
 import re
 
-from tasks.ingestion.languages.python import NotPythonError, parse
+from tasks.ingestion.languages.protocol import Language, NotParsableError
 
 MIN_SUBJECT, MAX_SUBJECT = 10, 1000
 MIN_WORDS = 5
@@ -40,8 +40,8 @@ unify unlock unwrap update upgrade use validate verify warn whitelist widen wrap
 """
 IMPERATIVES = frozenset(_VERBS.split())
 
-# what a subject may not hold: (name, pattern)
-REFUSED: tuple[tuple[str, re.Pattern[str]], ...] = (
+# what a subject may not contain: (name, pattern)
+EXCLUDED: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("merge", re.compile(r"\bmerge (?:branch|pull request|remote|tag)\b", re.I)),
     ("version bump", re.compile(r"^(?:bump|set version|update version|release)\b", re.I)),
     ("work in progress", re.compile(r"\bwip\b|work in progress|^(?:fixup|squash)!", re.I)),
@@ -54,25 +54,27 @@ REFUSED: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 
 def clean_subject(subject: str) -> str:
-    """The subject without marks for machines."""
+    """The subject without marks for CI systems."""
     return " ".join(CI_MARK.sub("", subject).split())
 
 
 def subject_problem(subject: str) -> str:
-    """Why a (cleaned) subject is no instruction; "" if it is one."""
+    """Why a (cleaned) subject is not an instruction; "" if it is one."""
     if not MIN_SUBJECT <= len(subject) <= MAX_SUBJECT:
         return "subject too short or too long"
     words = subject.split()
     if len(words) < MIN_WORDS:
         return "subject of few words"
-    for name, pattern in REFUSED:
+    for name, pattern in EXCLUDED:
         if pattern.search(subject):
             return f"subject with {name}"
     return "" if words[0].lower().rstrip(":,") in IMPERATIVES else "subject not imperative"
 
 
-def edit_problem(before: str, after: str, min_tokens: int, max_tokens: int) -> str:
-    """Why two states of a file are no edit to learn; "" if they are one."""
+def edit_problem(
+    before: str, after: str, min_tokens: int, max_tokens: int, language: Language
+) -> str:
+    """Why two states of a file are not an edit to learn; "" if they are one."""
     if before.split() == after.split():
         return "edit of blanks only"
     sizes = [sum(1 for _ in TOKEN.finditer(text)) for text in (before, after)]
@@ -81,7 +83,7 @@ def edit_problem(before: str, after: str, min_tokens: int, max_tokens: int) -> s
     if max(sizes) > max_tokens:
         return "edit of a long file"
     try:
-        parse(after)
-    except NotPythonError:
-        return "edit that leaves no valid Python"
+        language.check_syntax(after)
+    except NotParsableError:
+        return f"edit that leaves no valid {language.title}"
     return ""

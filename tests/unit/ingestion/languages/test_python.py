@@ -3,7 +3,8 @@ import textwrap
 
 import pytest
 
-from tasks.ingestion.languages.python import NotPythonError, documented_functions, first_paragraph
+from tasks.ingestion.languages.protocol import NotParsableError
+from tasks.ingestion.languages.python import decode, documented_functions, first_paragraph
 
 
 def extract(text: str, keep_docstring: bool = False, methods: bool = True):
@@ -84,7 +85,7 @@ def test_functions_under_if_try_and_with_count() -> None:
     assert [f.instruction[-5] for f in extract(text)[0]] == list("abcdef")
 
 
-def test_what_is_passed_over_is_counted_by_reason() -> None:
+def test_skipped_functions_are_counted_by_reason() -> None:
     _, skipped = extract(
         'def a(): return 1\ndef b():\n    """Doc."""\ndef c():\n    ""\n    return 1\n'
     )
@@ -106,16 +107,29 @@ def test_form_feed_in_a_file_does_not_shift_the_lines() -> None:
     assert found.output == "def f(x):\n    return x"
 
 
-def test_text_that_is_no_python_tells_the_line() -> None:
-    with pytest.raises(NotPythonError) as error:
+def test_text_that_is_not_python_is_reported_with_its_line() -> None:
+    with pytest.raises(NotParsableError) as error:
         extract('"""Doc."""\nprint "hello"\n')
     assert error.value.line == 2
 
 
-def test_nesting_beyond_the_parser_is_told_not_raised_through() -> None:
-    with pytest.raises(NotPythonError):
+def test_nesting_beyond_the_parser_is_not_parsable() -> None:
+    with pytest.raises(NotParsableError):
         extract('"""x"""\nx = ' + "(" * 5000 + ")" * 5000)
 
 
 def test_first_paragraph_ends_at_an_empty_line_with_spaces() -> None:
     assert first_paragraph("One\n   two.\n   \n   Three.") == "One two."
+
+
+def test_declared_encoding_is_obeyed() -> None:
+    assert "é" in decode(b"# coding: latin-1\nx = '\xe9'\n")
+
+
+def test_unknown_declared_encoding_is_not_parsable() -> None:
+    with pytest.raises(NotParsableError, match="wrong encoding"):
+        decode(b"# coding: klingon\n")
+
+
+def test_line_ends_of_other_systems_become_newlines() -> None:
+    assert decode(b"a\r\nb\rc") == "a\nb\nc"

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.ingestion.licences import from_header, from_metadata, from_text
+from tasks.ingestion.licenses import license_of_header, license_of_package, license_of_text
 
 MIT = (
     "Permission is hereby granted, free of charge ... "
@@ -27,20 +27,20 @@ BSD = (
         ("", ""),
     ],
 )
-def test_metadata_is_read_in_the_order_of_plainness(metadata: str, expected: str) -> None:
-    licence, evidence = from_metadata(metadata, [])
+def test_most_explicit_statement_of_the_metadata_is_used(metadata: str, expected: str) -> None:
+    licence, evidence = license_of_package(metadata, {})
     assert licence == expected and evidence
 
 
-def test_bsd_classifier_is_told_apart_by_the_licence_text() -> None:
+def test_bsd_classifier_is_resolved_by_the_license_text() -> None:
     metadata = "Classifier: License :: OSI Approved :: BSD License\n"
     text = BSD + " ... may be used to endorse or promote products derived"
-    assert from_metadata(metadata, [("LICENSE", text)]) == ("BSD-3-Clause", "text of LICENSE")
-    assert from_metadata(metadata, [])[0] == ""
+    assert license_of_package(metadata, {"LICENSE": text}) == ("BSD-3-Clause", "text of LICENSE")
+    assert license_of_package(metadata, {})[0] == ""
 
 
-def test_unknown_licence_text_beside_a_known_one_leaves_it_open() -> None:
-    assert from_metadata("", [("LICENSE", MIT), ("LICENSE.vendored", "ask us")])[0] == ""
+def test_unknown_license_text_beside_a_known_one_is_unknown() -> None:
+    assert license_of_package("", {"LICENSE": MIT, "LICENSE.vendored": "ask us"})[0] == ""
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_unknown_licence_text_beside_a_known_one_leaves_it_open() -> None:
         ("All rights reserved.", ""),
     ],
 )
-def test_licence_text_is_recognised(text: str, expected: str) -> None:
-    assert from_text(text) == expected
+def test_license_text_is_recognized(text: str, expected: str) -> None:
+    assert license_of_text(text) == expected
 
 
 def test_header_is_read_up_to_the_end_of_its_line() -> None:
     text = "# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception\n# more\n"
-    assert from_header(text)[0] == "Apache-2.0 WITH LLVM-exception"
-    assert from_header("x = 1\n") == ("", "")
+    assert license_of_header(text)[0] == "Apache-2.0 WITH LLVM-exception"
+    assert license_of_header("x = 1\n") == ("", "")

@@ -12,8 +12,8 @@ from tasks.core.cache.cache_key import version
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View, check
-from tasks.ingestion import sources as module
-from tasks.ingestion.sources import source_names, sources
+from tasks.ingestion.sources import digests as module
+from tasks.ingestion.sources.digests import source_digests, source_names
 
 ROWS = [{"instruction": f"do {n}", "output": f"x = {n}"} for n in range(5)]
 
@@ -94,14 +94,14 @@ def test_an_unknown_split_names_those_there_are(ingest, tmp_path) -> None:
         ingest({"kind": "huggingface", "path": str(tmp_path / "set"), "split": "dev"})
 
 
-def test_a_bad_line_of_a_local_file_costs_no_other_row(ingest, tmp_path) -> None:
+def test_a_bad_line_of_a_local_file_affects_no_other_row(ingest, tmp_path) -> None:
     lines = [json.dumps(row) for row in ROWS]
     (tmp_path / "train.jsonl").write_text("\n".join([*lines[:2], "{oops", *lines[2:]]))
     _, rows, bad = ingest({"kind": "huggingface", "path": str(tmp_path)})
     assert len(rows) == 5 and [(b["path"], b["line"]) for b in bad] == [("train.jsonl", 3)]
 
 
-def test_where_the_library_gives_up_the_ledger_tells_from_which_row(ingest, tmp_path) -> None:
+def test_an_error_of_the_library_is_reported_with_its_first_lost_row(ingest, tmp_path) -> None:
     write("arrow", tmp_path / "set")
     file = tmp_path / "set" / "train.arrow"
     file.write_bytes(file.read_bytes()[:-200])
@@ -114,7 +114,7 @@ def test_where_the_library_gives_up_the_ledger_tells_from_which_row(ingest, tmp_
 
 
 def test_a_folder_without_data_is_refused(ingest, tmp_path) -> None:
-    with pytest.raises(PipelineError, match="no data set that `datasets` can read"):
+    with pytest.raises(PipelineError, match="not a data set that `datasets` can read"):
         ingest({"kind": "huggingface", "path": str(tmp_path)})
 
 
@@ -156,7 +156,7 @@ def test_an_unreachable_hub_names_what_to_do(ingest, monkeypatch) -> None:
 
 def digests(*given: dict) -> dict[str, str]:
     config = check({"ingest": {"sources": list(given)}})
-    return sources(View(config, ("ingest",), "ingest"), sha256)
+    return source_digests(View(config, ("ingest",), "ingest"), sha256)
 
 
 def test_the_hub_is_keyed_by_id_and_commit(monkeypatch) -> None:

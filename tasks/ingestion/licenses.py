@@ -1,21 +1,20 @@
-"""SPDX licence of code, with the evidence: package metadata, a file's header, a LICENSE file's
-text.
+"""SPDX license of code, with the evidence: package metadata, a file's header, or the text of a
+LICENSE file.
 
-Only what is plain is recognised; a doubtful text gives "" and leaves the decision to the filter's
-rule for unknown licences.
+Only unambiguous statements are recognized. Any other text gives "" and leaves the decision to the
+filter's rule for unknown licenses.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from email.parser import HeaderParser
 
 HEADER = re.compile(
     r"SPDX-License-Identifier:\s*([A-Za-z0-9.+() -]+?)\s*(?:\*/|-->|$)", re.MULTILINE
 )
 HEADER_CHARACTERS = 2000
-IDENTIFIER = re.compile(r"[A-Za-z0-9.+-]+")
 
-# classifiers that name one licence; "BSD License" does not
+# classifiers that name a single license; "BSD License" does not
 CLASSIFIERS = {
     "MIT License": "MIT",
     "MIT No Attribution License (MIT-0)": "MIT-0",
@@ -38,31 +37,32 @@ CLASSIFIERS = {
     "GNU Affero General Public License v3": "AGPL-3.0-only",
 }
 
-# what people write into the free field `License`
-PLAIN_NAMES = {
-    "mit": "MIT",
+# values of the free-text metadata field `License`, in lower case
+FIELD_VALUES = {
+    spdx.lower(): spdx
+    for spdx in (
+        *("MIT", "Apache-2.0", "BSD-3-Clause", "BSD-2-Clause", "ISC"),
+        *("PSF-2.0", "MPL-2.0", "Unlicense", "Zlib", "CC0-1.0"),
+    )
+} | {
     "mit license": "MIT",
     "apache 2.0": "Apache-2.0",
-    "apache-2.0": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
     "apache license, version 2.0": "Apache-2.0",
     "apache software license 2.0": "Apache-2.0",
-    "bsd-3-clause": "BSD-3-Clause",
     "bsd 3-clause": "BSD-3-Clause",
     "3-clause bsd": "BSD-3-Clause",
     "new bsd": "BSD-3-Clause",
-    "bsd-2-clause": "BSD-2-Clause",
     "bsd 2-clause": "BSD-2-Clause",
     "simplified bsd": "BSD-2-Clause",
-    "isc": "ISC",
-    "psf-2.0": "PSF-2.0",
-    "mpl-2.0": "MPL-2.0",
-    "unlicense": "Unlicense",
-    "zlib": "Zlib",
-    "cc0-1.0": "CC0-1.0",
 }
 
-# phrases of licence texts, all of which must be there; the first that fits wins
+_BSD = "redistribution and use in source and binary forms"
+_ISC = "permission to use, copy, modify, and/or distribute this software for any"
+_MIT = "permission is hereby granted, free of charge"
+
+# phrases of license texts, all of which must occur; the first match wins, so a license whose text
+# contains the phrases of another one precedes it
 TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("AGPL-3.0-only", ("gnu affero general public license", "version 3")),
     ("LGPL-3.0-only", ("gnu lesser general public license", "version 3")),
@@ -75,33 +75,12 @@ TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("BSL-1.0", ("boost software license", "version 1.0")),
     ("CC0-1.0", ("cc0 1.0 universal",)),
     ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
-    (
-        "MIT",
-        (
-            "permission is hereby granted, free of charge",
-            "the above copyright notice and this permission notice",
-        ),
-    ),
-    ("MIT-0", ("permission is hereby granted, free of charge", "without limitation the rights")),
-    (
-        "BSD-3-Clause",
-        ("redistribution and use in source and binary forms", "endorse or promote products"),
-    ),
-    (
-        "BSD-2-Clause",
-        (
-            "redistribution and use in source and binary forms",
-            "provided that the following conditions",
-        ),
-    ),
-    (
-        "ISC",
-        (
-            "permission to use, copy, modify, and/or distribute this software for any",
-            "above copyright notice",
-        ),
-    ),
-    ("0BSD", ("permission to use, copy, modify, and/or distribute this software for any",)),
+    ("MIT", (_MIT, "the above copyright notice and this permission notice")),
+    ("MIT-0", (_MIT, "without limitation the rights")),
+    ("BSD-3-Clause", (_BSD, "endorse or promote products")),
+    ("BSD-2-Clause", (_BSD, "provided that the following conditions")),
+    ("ISC", (_ISC, "above copyright notice")),
+    ("0BSD", (_ISC,)),
     (
         "Zlib",
         (
@@ -110,18 +89,25 @@ TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
+OPENING_CHARACTERS = 300  # of a GNU license: its name; further down it names the other ones
+FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
 
 
-def from_header(text: str) -> tuple[str, str]:
-    """(licence, evidence) of a source file's SPDX header; ("", "") where there is none."""
+def is_license_file(path: str) -> bool:
+    """Whether a file is named like a license text."""
+    return path.rpartition("/")[2].upper().startswith(FILE_NAMES)
+
+
+def license_of_header(text: str) -> tuple[str, str]:
+    """(license, evidence) of a source file's SPDX header; ("", "") where there is none."""
     match = HEADER.search(text, 0, HEADER_CHARACTERS)
     return (match[1].strip(), "SPDX header of the file") if match else ("", "")
 
 
-def from_text(text: str) -> str:
-    """SPDX id of a licence text, "" if it is not one of the common ones or names several."""
+def license_of_text(text: str) -> str:
+    """SPDX id of a license text, "" if it is not one of the common ones."""
     plain = " ".join(text.lower().split())
-    opening = plain[:300]
+    opening = plain[:OPENING_CHARACTERS]
     for spdx, phrases in TEXTS:
         is_gnu = phrases[0].startswith("gnu ")
         if all(phrase in (opening if is_gnu else plain) for phrase in phrases):
@@ -129,15 +115,29 @@ def from_text(text: str) -> str:
     return ""
 
 
-def from_metadata(metadata: str, licence_texts: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """(licence, evidence) of a distribution, in the order of plainness.
+def license_of_texts(texts: Mapping[str, str]) -> tuple[str, str]:
+    """(license, evidence) of one or several LICENSE files that all apply; unknown if one of them
+    is.
+
+    Args:
+        texts: {file name: text}
+    """
+    found = {name: license_of_text(text) for name, text in texts.items()}
+    names = ", ".join(found)
+    if all(found.values()):
+        return _conjunction(found.values()), f"text of {names}"
+    return "", f"{names}: not a licence text that is known"
+
+
+def license_of_package(metadata: str, texts: Mapping[str, str]) -> tuple[str, str]:
+    """(license, evidence) of a distribution, from the most explicit statement.
 
     Args:
         metadata: Text of METADATA.
-        licence_texts: (file name, text) of its LICENSE files.
+        texts: {file name: text} of its LICENSE files.
 
     Returns:
-        SPDX expression and where it was read; ("", why not) if it can't be told.
+        SPDX expression and where it was read; ("", why not) if it is unknown.
     """
     headers = HeaderParser().parsestr(metadata)
     if expression := headers.get("License-Expression"):
@@ -149,17 +149,17 @@ def from_metadata(metadata: str, licence_texts: Sequence[tuple[str, str]]) -> tu
     ]
     named = [CLASSIFIERS[c] for c in classifiers if c in CLASSIFIERS]
     if classifiers and len(named) == len(classifiers):
-        return " AND ".join(dict.fromkeys(named)), f"METADATA Classifier {', '.join(classifiers)}"
+        return _conjunction(named), f"METADATA Classifier {', '.join(classifiers)}"
     field = " ".join((headers.get("License") or "").split())
-    if spdx := PLAIN_NAMES.get(field.lower().removeprefix("the ")):
+    if spdx := FIELD_VALUES.get(field.lower().removeprefix("the ")):
         return spdx, f"METADATA License {field}"
-    found = {name: from_text(text) for name, text in licence_texts}
-    if found and all(found.values()):
-        return " AND ".join(dict.fromkeys(found.values())), f"text of {', '.join(found)}"
-    told = classifiers or ([field[:60]] if field else [])
-    return (
-        "",
-        f"METADATA says {', '.join(told)}, which is no single licence"
-        if told
-        else "METADATA names no licence",
-    )
+    if texts and (found := license_of_texts(texts))[0]:
+        return found
+    statements = classifiers or ([field[:60]] if field else [])
+    if not statements:
+        return "", "METADATA names no licence"
+    return "", f"METADATA says {', '.join(statements)}, which is no single licence"
+
+
+def _conjunction(licenses: Iterable[str]) -> str:
+    return " AND ".join(dict.fromkeys(licenses))

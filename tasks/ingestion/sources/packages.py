@@ -1,5 +1,5 @@
-"""Where an installed distribution's Python files lie, found from its metadata: nothing is imported
-or run."""
+"""Source files of an installed distribution, found from its metadata: nothing is imported or
+executed."""
 
 import csv
 import difflib
@@ -11,11 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.file_listing import is_test, walk
+from tasks.ingestion.languages.registry import EXTENSIONS, TITLES
+from tasks.ingestion.licenses import is_license_file
+from tasks.ingestion.sources.file_listing import is_test, walk
 
 STANDARD_LIBRARY = "python"
-BROKEN_ON_PURPOSE = ("lib2to3/",)  # its test data is no valid Python
-LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
+BROKEN_ON_PURPOSE = ("lib2to3/",)  # its test data is invalid Python
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Package:
 
     Attributes:
         name: As the settings call it.
-        root: The folder that `files` and `licence_files` are relative to.
-        files: Python files, sorted.
-        licence_files: LICENSE files of the distribution, sorted.
+        root: The folder that `files` and `license_files` are relative to.
+        files: Source files, sorted.
+        license_files: LICENSE files of the distribution, sorted.
         metadata: Text of METADATA; "" for the standard library.
     """
 
@@ -34,15 +35,15 @@ class Package:
     version: str
     root: Path
     files: tuple[str, ...]
-    licence_files: tuple[str, ...] = ()
+    license_files: tuple[str, ...] = ()
     metadata: str = ""
 
 
 def find_package(name: str, include_tests: bool) -> Package:
-    """Look an installed distribution up.
+    """Find an installed distribution.
 
     Raises:
-        PipelineError: It is not installed, or no Python file of it can be found.
+        PipelineError: It is not installed, or no source file of it can be found.
     """
     if name == STANDARD_LIBRARY:
         return _standard_library(include_tests)
@@ -52,26 +53,21 @@ def find_package(name: str, include_tests: bool) -> Package:
         raise _unknown(name) from None
     text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
     root, files = _recorded(found)
-    if not any(f.endswith(".py") for f in files):
+    if not any(f.endswith(EXTENSIONS) for f in files):
         root, files = _located(name, found)
-    code = sorted(f for f in files if f.endswith(".py") and (include_tests or not is_test(f)))
+    code = sorted(f for f in files if f.endswith(EXTENSIONS) and (include_tests or not is_test(f)))
     if not code:
         raise PipelineError(
-            f"package {name!r} is installed, but has no Python file ({len(files)} files listed)",
+            f"package {name!r} is installed, but has no {TITLES} file ({len(files)} files listed)",
             "If it is an editable install, add its source tree as a source of kind `folder`.",
         )
-    licences = sorted(f for f in files if ".dist-info/" in f and is_licence_file(f))
-    return Package(name, found.version, root, tuple(code), tuple(licences), text)
-
-
-def is_licence_file(path: str) -> bool:
-    """Whether a file is called like a licence text."""
-    return path.rpartition("/")[2].upper().startswith(LICENCE_NAMES)
+    licenses = sorted(f for f in files if ".dist-info/" in f and is_license_file(f))
+    return Package(name, found.version, root, tuple(code), tuple(licenses), text)
 
 
 def _standard_library(include_tests: bool) -> Package:
     root = Path(sysconfig.get_path("stdlib"))
-    files = [f for f in walk(root, ".py") if include_tests or not is_test(f)]
+    files = [f for f in walk(root, EXTENSIONS) if include_tests or not is_test(f)]
     files = [f for f in files if not f.startswith(BROKEN_ON_PURPOSE)]
     return Package(STANDARD_LIBRARY, platform.python_version(), root, tuple(files))
 
@@ -91,8 +87,8 @@ def _located(name: str, found: metadata.Distribution) -> tuple[Path, list[str]]:
         spec = find_spec(top)
         if spec and spec.submodule_search_locations:
             package = Path(next(iter(spec.submodule_search_locations)))
-            return package.parent, [f"{package.name}/{f}" for f in walk(package, ".py")]
-        if spec and spec.origin and spec.origin.endswith(".py"):
+            return package.parent, [f"{package.name}/{f}" for f in walk(package, EXTENSIONS)]
+        if spec and spec.origin and spec.origin.endswith(EXTENSIONS):
             return Path(spec.origin).parent, [Path(spec.origin).name]
     return Path(), []
 

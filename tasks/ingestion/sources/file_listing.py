@@ -1,7 +1,7 @@
-"""Which files a path stands for: a file, a folder (all levels) or a glob; sorted, as paths relative
+"""Lists the files of a source: a file, a folder (all levels) or a glob; sorted, as paths relative
 to a root.
 
-Links to folders are not followed, so a loop of links cannot trap the walk.
+Links to folders are not followed, so a loop of links ends.
 """
 
 import os
@@ -14,8 +14,9 @@ from pathlib import Path
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.system.home import home, resolve_path
+from tasks.ingestion.formats.files import registry as formats
+from tasks.ingestion.languages import registry as languages
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 TEST_FOLDERS = frozenset({"test", "tests", "testing", "idle_test"})
 
@@ -27,7 +28,7 @@ class Listing:
     Attributes:
         root: Folder that `files` are relative to.
         files: Relative paths with forward slashes, sorted.
-        other_files: Files that were seen and have another format.
+        other_files: Number of files that are left out: of another format, or tests.
     """
 
     root: Path
@@ -36,7 +37,7 @@ class Listing:
 
 
 def list_data(path: str) -> Listing:
-    """Instruction files that a path of the settings stands for.
+    """Instruction files that a path of the settings names.
 
     Raises:
         PipelineError: Nothing is there, or nothing of a known format.
@@ -48,12 +49,12 @@ def list_data(path: str) -> Listing:
         root, found = full.parent, [full.name]
     else:
         root, found = _expand(path)
-    files = tuple(p for p in found if p.lower().endswith(DATA_SUFFIXES))
+    files = tuple(p for p in found if p.lower().endswith(formats.EXTENSIONS))
     if not files:
-        is_there = "holds no instruction file" if found or full.exists() else "is not there"
+        reason = "holds no instruction file" if found or full.exists() else "is not there"
         raise PipelineError(
-            f"ingest source {path!r} {is_there} (looked at {full})",
-            f"Point its `path` to a file, folder or glob of {', '.join(DATA_SUFFIXES)}; "
+            f"ingest source {path!r} {reason} (looked at {full})",
+            f"Point its `path` to a file, folder or glob of {', '.join(formats.EXTENSIONS)}; "
             f"a relative path starts at {home()}.",
         )
     return Listing(root, files, len(found) - len(files))
@@ -70,31 +71,50 @@ def _expand(pattern: str) -> tuple[Path, list[str]]:
     return root, sorted(p.relative_to(root).as_posix() for p in found if p.is_file())
 
 
-def list_code(path: str, include_tests: bool) -> Listing:
-    """Python files of a source tree.
+def existing_folder(path: str, wanted: str) -> Path:
+    """The folder that a path of the settings names.
+
+    Args:
+        path: Of a source.
+        wanted: What the folder should be, for the error.
 
     Raises:
-        PipelineError: The folder is not there or holds no Python file.
+        PipelineError: It is not there.
     """
-    root = resolve_path(path)
-    if not root.is_dir():
+    folder = resolve_path(path)
+    if not folder.is_dir():
         raise PipelineError(
-            f"ingest source {path!r} is not a folder (looked at {root})",
-            f"Point its `path` to a folder of Python files; a relative path starts at {home()}.",
+            f"ingest source {path!r} is not a folder (looked at {folder})",
+            f"Point its `path` to {wanted}; a relative path starts at {home()}.",
         )
-    found = walk(root, ".py")
+    return folder
+
+
+def list_code(path: str, include_tests: bool) -> Listing:
+    """Source files of a folder.
+
+    Raises:
+        PipelineError: The folder is not there or holds no source file.
+    """
+    root = existing_folder(path, f"a folder of {languages.TITLES} files")
+    found = walk(root, languages.EXTENSIONS)
     files = tuple(p for p in found if include_tests or not is_test(p))
     if not files:
         raise PipelineError(
-            f"ingest source {path!r} holds no Python file outside tests ({len(found)} in tests)",
+            f"ingest source {path!r} holds no {languages.TITLES} file outside tests "
+            f"({len(found)} in tests)",
             "Point its `path` to another folder, or set `include_tests: true`.",
         )
     return Listing(root, files, len(found) - len(files))
 
 
-def walk(root: Path, suffix: str, skip: Collection[str] = NOT_SOURCE) -> list[str]:
-    """Relative paths of the files below `root` that end in `suffix`, sorted; hidden folders are
-    left out."""
+def walk(
+    root: Path, extensions: str | tuple[str, ...], skip: Collection[str] = NOT_SOURCE
+) -> list[str]:
+    """Relative paths of the files below `root` with one of the extensions ("": all), sorted.
+
+    Hidden files and folders, virtual environments and folders named in `skip` are left out.
+    """
     found: list[str] = []
     waiting = [""]
     while waiting:
@@ -113,13 +133,13 @@ def walk(root: Path, suffix: str, skip: Collection[str] = NOT_SOURCE) -> list[st
             if entry.is_dir(follow_symlinks=False):
                 if name not in skip:
                     waiting.append(f"{folder}{name}/")
-            elif name.endswith(suffix) and _is_file(entry):
+            elif name.endswith(extensions) and _is_file(entry):
                 found.append(folder + name)
     return sorted(found)
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
-    """Whether an entry is a file, or a link that leads nowhere, which makes a ledger entry."""
+    """Whether an entry is a file, or a broken link, which becomes a ledger entry."""
     try:
         return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
     except OSError:
@@ -127,7 +147,7 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
 
 
 def is_test(path: str) -> bool:
-    """Whether a relative path is a test file or lies in a folder of tests."""
+    """Whether the relative path of a source file is a test or in a folder of tests."""
     *folders, name = path.split("/")
-    is_test_name = name.startswith("test_") or name.endswith("_test.py") or name == "conftest.py"
+    is_test_name = languages.language_of(name).is_test_name(name)
     return is_test_name or not TEST_FOLDERS.isdisjoint(folders)

@@ -1,0 +1,1 @@
+"""File formats: the bytes of a file -> records, one module per format."""

@@ -1,0 +1,111 @@
+"""CSV and TSV: comma-separated (.tsv: tab-separated) values under a header, quoted as in RFC 4180.
+
+A stray quote swallows the lines up to the next quote. Therefore, where a record is malformed, only
+its first line is dropped, and the lines after it are read again.
+"""
+
+import csv
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from tasks.ingestion.formats.files import text_lines
+from tasks.ingestion.formats.files.protocol import (
+    FileFormat,
+    Record,
+    Records,
+    UnreadableRecord,
+    duplicate_column,
+)
+
+
+class _LongLineError(Exception):
+    """A line that is too long to be a record."""
+
+
+def _read(path: Path, columns: Sequence[str]) -> Records:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    # surrogateescape: bytes that are not UTF-8 are reported where a text is checked, by row
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        lines = _RereadableLines(file)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        header: list[str] | None = None
+        while True:
+            try:
+                fields = _next_fields(reader)
+            except (csv.Error, _LongLineError) as error:
+                yield _malformed(error, lines.taken, is_header=header is None)
+                if header is None:
+                    return
+                lines.drop_first()
+                continue
+            line = lines.taken[0][0] if lines.taken else 0
+            lines.taken.clear()
+            if fields is None:
+                return
+            if not fields:
+                continue
+            if header is None:
+                header = fields
+                if problem := duplicate_column(header, columns):
+                    yield UnreadableRecord(line, problem, delimiter.join(header))
+                    return
+            elif len(fields) != len(header):
+                problem = f"{len(fields)} fields, the header has {len(header)}"
+                yield UnreadableRecord(line, problem, delimiter.join(fields))
+            else:
+                yield Record(line, dict(zip(header, fields, strict=True)))
+
+
+def _malformed(
+    error: Exception, taken: Sequence[tuple[int, str | None]], is_header: bool
+) -> UnreadableRecord:
+    line, text = taken[0] if taken else (0, "")
+    what = "malformed CSV header" if is_header else "malformed CSV"
+    hint = "" if len(taken) < 2 else " (a stray quote?)"
+    return UnreadableRecord(line, f"{what}: {error}{hint}", text or "")
+
+
+class _RereadableLines:
+    """Lines of a file for a CSV reader, some of which may be read again.
+
+    Attributes:
+        taken: (number, line) of the lines of the current record.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._lines = text_lines.numbered_lines(file, ("\n", "\r"))
+        self._again: deque[tuple[int, str | None]] = deque()
+        self.taken: list[tuple[int, str | None]] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(self._again.popleft() if self._again else next(self._lines))
+        line = self.taken[-1][1]
+        if line is None:
+            raise _LongLineError(f"a line {text_lines.too_long()}")
+        return line
+
+    def drop_first(self) -> None:
+        """Read all lines of the current record but the first one again."""
+        self._again.extendleft(reversed(self.taken[1:]))
+        self.taken.clear()
+
+
+def _next_fields(reader: Any) -> list[str] | None:
+    """The next row of a CSV reader, None at the end.
+
+    The limit of a field (128 KiB by default) is global to the process, so it is raised for this
+    call only.
+    """
+    limit = csv.field_size_limit(text_lines.MAX_RECORD)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(limit)
+
+
+CSV = FileFormat(name="csv", extensions=(".csv", ".tsv"), read=_read)

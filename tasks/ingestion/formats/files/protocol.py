@@ -1,0 +1,65 @@
+"""The shape of a file format, and the records that it yields.
+
+A format checks no column: which values become the texts of a row, and whether they can, is decided
+by the row formats. A malformed record is yielded as an `UnreadableRecord` and the next one is read,
+so that one bad line does not cost the rest of a file.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Record(NamedTuple):
+    """One record and its 1-based line (Parquet, JSON array on one line: its number)."""
+
+    line: int
+    values: Mapping[str, Any]
+
+
+class UnreadableRecord(NamedTuple):
+    """A part of a file that is not a record; line 0 is the whole file."""
+
+    line: int
+    problem: str
+    excerpt: object
+
+
+Records = Iterator[Record | UnreadableRecord]
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """One file format.
+
+    Attributes:
+        name: The builder of the library `datasets` that reads the same format.
+        extensions: Lower-case endings of its files.
+        read: (path, columns) -> records. `columns` are the names that will be used; a format that
+            can skip the others does not read them. Raises OSError where the file can't be read.
+        recognizes: Whether a file is in this format, for an extension that several formats share.
+        is_text: Whether files are UTF-8 text; other encodings and archives are then reported once
+            instead of once per line.
+        column_names: Names of a file's columns from its schema; None where only records have them.
+    """
+
+    name: str
+    extensions: tuple[str, ...]
+    read: Callable[[Path, Sequence[str]], Records]
+    recognizes: Callable[[Path], bool] | None = None
+    is_text: bool = True
+    column_names: Callable[[Path], list[str] | None] = lambda _path: None
+
+
+def record_of_json(line: int, values: Any) -> Record | UnreadableRecord:
+    """A decoded JSON value as a record."""
+    if isinstance(values, dict):
+        return Record(line, values)
+    return UnreadableRecord(line, f"holds a JSON {type(values).__name__}, wanted an object", values)
+
+
+def duplicate_column(names: Sequence[str], columns: Sequence[str]) -> str:
+    """The problem of several columns with a name that will be used; "" if there is none."""
+    name = next((name for name in columns if names.count(name) > 1), None)
+    return f"{names.count(name)} columns are called {name!r}" if name else ""

@@ -1,0 +1,33 @@
+"""Instruction, input and output: three columns of text, under any names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.ingestion.formats.rows.protocol import ColumnMapping, RowFormat, RowTexts
+from tasks.ingestion.rows import text_problem
+
+
+def _texts(values: Mapping[str, Any], mapping: ColumnMapping) -> RowTexts | str:
+    problems = []
+    for role in RowTexts._fields:
+        column, is_required = mapping.columns[role], role in mapping.required
+        if is_required and column not in values:
+            problems.append(f"no column {column!r}")
+        elif problem := text_problem(column, values.get(column), is_required):
+            problems.append(problem)
+    if problems:
+        return "; ".join(problems)
+    return RowTexts(*(values.get(mapping.columns[role]) or "" for role in RowTexts._fields))
+
+
+def _required_columns(mapping: ColumnMapping) -> list[tuple[str, str]]:
+    """Columns that are required, and those that the settings name: many data sets have no column
+    "input", but a column under any other name was chosen on purpose."""
+    return [
+        (role, column)
+        for role, column in mapping.columns.items()
+        if role in mapping.required or column != role or role not in RowTexts._fields
+    ]
+
+
+INSTRUCTION = RowFormat("instruction", _texts, _required_columns)

@@ -1,0 +1,20 @@
+"""All programming languages. A new one is one module that defines a `Language` and one entry in
+`LANGUAGES`."""
+
+from tasks.ingestion.languages.protocol import Language
+from tasks.ingestion.languages.python import PYTHON
+
+LANGUAGES = (PYTHON,)
+EXTENSIONS = tuple(ending for language in LANGUAGES for ending in language.extensions)
+TITLES = " or ".join(language.title for language in LANGUAGES)
+
+
+def language_of(path: str) -> Language:
+    """The language of a file whose name ends in one of `EXTENSIONS`."""
+    return next(language for language in LANGUAGES if path.endswith(language.extensions))
+
+
+def without_extension(name: str) -> str:
+    """A file's name without the extension of its language; any other name as it is."""
+    ending = next((ending for ending in EXTENSIONS if name.endswith(ending)), "")
+    return name.removesuffix(ending)

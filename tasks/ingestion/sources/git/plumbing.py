@@ -1,0 +1,200 @@
+"""A git repository read through git's plumbing: commits, trees and files as they were committed.
+
+The working tree is never read, nothing is checked out, and no hook, filter or text conversion of
+the repository runs. Standard library only, because `finetune plan` resolves revisions with it.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tasks.core.errors import PipelineError
+from tasks.ingestion.sources.file_listing import existing_folder
+
+READ_BYTES = 1 << 20
+COMMITS_PER_CALL = 1000  # bounds the output that is in memory at once
+REGULAR_FILES = {b"100644", b"100755"}  # not links, not submodules
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file of a tree."""
+
+    path: str
+    object_id: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A commit that changes the content of exactly one file and nothing else.
+
+    Attributes:
+        commit: Its id.
+        subject: First paragraph of its message, on one line.
+        path: The file.
+        before: Object id of the file's content before.
+        after: Object id of the file's content after.
+    """
+
+    commit: str
+    subject: str
+    path: str
+    before: str
+    after: str
+
+
+def resolve(path: str, revision: str) -> tuple[Path, str]:
+    """The folder of a repository and the id of the commit that a revision names at present.
+
+    Raises:
+        PipelineError: No git, no repository, or no such revision.
+    """
+    folder = existing_folder(path, "a git repository")
+    _git(folder, "rev-parse", "--git-dir")
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    found = _run(folder, words)
+    if found.returncode:
+        branches = _git(folder, "for-each-ref", "--format=%(refname:short)", "--count=8")
+        names = b", ".join(branches.split()).decode("utf-8", "replace")
+        known = names or "none: the repository has no commit"
+        raise PipelineError(
+            f"git repository {path!r} has no commit {revision!r}",
+            f"Set `revision` to a commit, tag or branch, such as: {known}.",
+        )
+    return folder, found.stdout.decode().strip()
+
+
+def files(folder: Path, commit: str) -> list[Blob]:
+    """Regular files of a commit's tree in the order of their paths."""
+    found = []
+    for entry in _split(_git(folder, "ls-tree", "-r", "-z", "--full-tree", commit), b"\0"):
+        about, _, path = entry.partition(b"\t")
+        mode, _, object_id = about.split(b" ")
+        if mode in REGULAR_FILES:
+            found.append(Blob(os.fsdecode(path), object_id.decode()))
+    return sorted(found, key=lambda blob: blob.path)
+
+
+def changes(folder: Path, commit: str) -> Iterator[Change]:
+    """Commits without merges that modify one regular file and nothing else, the oldest first."""
+    order = ("--no-merges", "--reverse", "--topo-order")
+    commits = _split(_git(folder, "rev-list", *order, commit), b"\n")
+    words = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames", "--encoding=UTF-8")
+    for first in range(0, len(commits), COMMITS_PER_CALL):
+        given = b"".join(commit + b"\n" for commit in commits[first : first + COMMITS_PER_CALL])
+        listed = _git(folder, *words, "--format=%H%x00%s", given=given)
+        yield from _single_changes(_split(listed, b"\0"))
+
+
+def _single_changes(records: list[bytes]) -> Iterator[Change]:
+    """Changes of one file each, from the output of diff-tree: for each commit its id and subject,
+    then for each file its modes, object ids and status, and its path."""
+    current, subject = "", ""
+    changed: list[Change | None] = []  # files of the current commit; None: not an edit
+    pairs = iter(records)
+    for record, following in zip(pairs, pairs, strict=True):
+        entry = record.lstrip(b"\n")
+        if entry.startswith(b":"):
+            before_mode, after_mode, before, after, status = entry[1:].split()
+            is_edit = status == b"M" and {before_mode, after_mode} <= REGULAR_FILES
+            path = os.fsdecode(following)
+            change = Change(current, subject, path, before.decode(), after.decode())
+            changed.append(change if is_edit else None)
+            continue
+        if len(changed) == 1 and changed[0]:
+            yield changed[0]
+        current, subject, changed = record.decode(), following.decode("utf-8", "replace"), []
+    if len(changed) == 1 and changed[0]:
+        yield changed[0]
+
+
+class Objects:
+    """Contents of objects, by one `git cat-file --batch`."""
+
+    def __init__(self, to_git: IO[bytes], from_git: IO[bytes]) -> None:
+        self._to_git, self._from_git = to_git, from_git
+
+    def read(self, object_id: str, max_bytes: int) -> bytes | int | None:
+        """The content; its size where that is over `max_bytes`; None where it is missing."""
+        self._to_git.write(f"{object_id}\n".encode())
+        self._to_git.flush()
+        about = self._from_git.readline().decode().split()
+        if len(about) != 3:
+            return None
+        size = int(about[2])
+        if size <= max_bytes:
+            return self._from_git.read(size + 1)[:size]
+        left = size + 1
+        while left:
+            left -= len(self._from_git.read(min(left, READ_BYTES)))
+        return size
+
+
+@contextmanager
+def objects(folder: Path) -> Iterator[Objects]:
+    """Open a repository's objects for reading."""
+    process = subprocess.Popen(
+        _command(folder, ("cat-file", "--batch")),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+    )
+    assert process.stdin and process.stdout
+    try:
+        yield Objects(process.stdin, process.stdout)
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait()
+
+
+def _split(output: bytes, end: bytes) -> list[bytes]:
+    """Records of an output, each of which is terminated by `end`."""
+    return output.split(end)[:-1]
+
+
+def _git(folder: Path, *words: str, given: bytes = b"") -> bytes:
+    """The output of a git command; `given` is its standard input."""
+    done = _run(folder, words, given)
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").split("\n")
+        reason = next((line for line in lines if line.strip()), "no reason given")
+        reason = reason.strip().removeprefix("fatal: ")
+        raise PipelineError(
+            f"git can't read the repository at {folder}: {reason}",
+            "Check it with `git fsck`, or point `path` to a full clone.",
+        )
+    return done.stdout
+
+
+def _run(
+    folder: Path, words: Sequence[str], given: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            _command(folder, words),
+            input=given,
+            capture_output=True,
+            check=False,
+            env=_environment(),
+        )
+    except FileNotFoundError as error:
+        raise PipelineError(
+            "ingest has a source of kind git, and git is not installed", "Install git."
+        ) from error
+
+
+def _command(folder: Path, words: Sequence[str]) -> list[str]:
+    return ["git", "-C", str(folder), "--no-replace-objects", "--no-optional-locks", *words]
+
+
+def _environment() -> dict[str, str]:
+    """The user's environment, whose git configuration (safe.directory) applies; without GIT_*
+    variables, which could name another repository, without prompts and without lazy fetches."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}

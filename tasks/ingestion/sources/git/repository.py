@@ -1,0 +1,114 @@
+"""A git repository at a commit -> code files of its tree, and its history as edits."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
+from tasks.ingestion.languages.protocol import NotParsableError
+from tasks.ingestion.languages.registry import EXTENSIONS, language_of
+from tasks.ingestion.licenses import license_of_header
+from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
+from tasks.ingestion.sources.file_listing import NOT_SOURCE, is_test
+from tasks.ingestion.sources.git import plumbing
+from tasks.ingestion.sources.git.commit_rules import clean_subject, edit_problem, subject_problem
+from tasks.ingestion.sources.trees import TreeLicenses, is_license_text, project_of
+
+MAX_LICENSE_BYTES = 1 << 20
+
+
+def is_code(path: str) -> bool:
+    """Whether a path of a tree is source code of the project itself, by the rules of a folder."""
+    *folders, name = path.split("/")
+    is_hidden = any(part.startswith(".") for part in (*folders, name))
+    return name.endswith(EXTENSIONS) and not is_hidden and NOT_SOURCE.isdisjoint(folders)
+
+
+class Repository:
+    """One repository at one commit.
+
+    Attributes:
+        blobs: Code files of the tree that are read.
+        test_files: Number of test files that are left out.
+    """
+
+    def __init__(
+        self, folder: Path, commit: str, source: str, stated: str, include_tests: bool
+    ) -> None:
+        self._folder, self._commit, self._source = folder, commit, source
+        self._include_tests = include_tests
+        tree = plumbing.files(folder, commit)
+        code = [blob for blob in tree if is_code(blob.path)]
+        self.blobs = [blob for blob in code if self._is_read(blob.path)]
+        self.test_files = len(code) - len(self.blobs)
+        texts = {}
+        with plumbing.objects(folder) as objects:
+            for blob in tree:
+                if is_license_text(blob.path):
+                    raw = objects.read(blob.object_id, MAX_LICENSE_BYTES)
+                    # one that is missing or too large counts as a text that is not recognized
+                    texts[blob.path] = raw.decode("utf-8", "replace") if type(raw) is bytes else ""
+        self._licenses = TreeLicenses(texts, stated)
+
+    def _is_read(self, path: str) -> bool:
+        return is_code(path) and (self._include_tests or not is_test(path))
+
+    def _file(self, path: str, version: str, content: bytes | int | None) -> CodeFile:
+        project, license_of = project_of(self._source, path), self._licenses.of(path)
+        return CodeFile("", path, self._source, project, version, *license_of, content)
+
+    def files(self) -> Iterator[CodeFile]:
+        """Code files with their content."""
+        with plumbing.objects(self._folder) as objects:
+            for blob in self.blobs:
+                content = objects.read(blob.object_id, MAX_FILE_BYTES)
+                content = MISSING if content is None else content
+                yield self._file(blob.path, self._commit, content)
+
+    def edits(
+        self, counts: Counter[str], min_tokens: int, max_tokens: int
+    ) -> Iterator[Row | Unreadable]:
+        """Commits as edits, the oldest first; skipped ones are counted by reason."""
+        with plumbing.objects(self._folder) as objects:
+            for change in plumbing.changes(self._folder, self._commit):
+                if not self._is_read(change.path):
+                    continue
+                subject = clean_subject(change.subject)
+                problem = subject_problem(subject) or text_problem("subject", subject, True)
+                if problem:
+                    counts[f"commits: {problem}"] += 1
+                    continue
+                try:
+                    before = _text(objects, change.path, change.before)
+                    after = _text(objects, change.path, change.after)
+                except NotParsableError as error:
+                    problem = f"commit {change.commit}: {error}"
+                    path = printable(change.path)
+                    yield Unreadable(self._source, path, error.line, problem, excerpt(subject))
+                    continue
+                language = language_of(change.path)
+                if problem := edit_problem(before, after, min_tokens, max_tokens, language):
+                    counts[f"commits: {problem}"] += 1
+                else:
+                    file = self._file(change.path, change.commit, None)
+                    # several commits may make the same edit of a file
+                    ids = RowIds(self._source, f"{printable(change.path)}\0{change.commit}")
+                    texts, header = (subject, before, after), license_of_header(after)
+                    yield code_row(file, ids, "edit", texts, 1, header)
+
+
+def _text(objects: plumbing.Objects, path: str, object_id: str) -> str:
+    """The text of a source file.
+
+    Raises:
+        NotParsableError: It is missing, too large, or not text.
+    """
+    raw = objects.read(object_id, MAX_FILE_BYTES)
+    if raw is None:
+        raise NotParsableError(f"object {object_id} is missing", 0)
+    if isinstance(raw, int):
+        raise NotParsableError(f"holds {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+    text = language_of(path).decode(raw)
+    if problem := text_problem("the file", text, False):
+        raise NotParsableError(problem, 0)
+    return text

@@ -1,0 +1,139 @@
+"""Rows and ledger entries of one source, in order, by its kind."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from tasks.core.progress import report
+from tasks.core.rows.parquet import TableWriter
+from tasks.core.stage import Work
+from tasks.ingestion.code_rows import CodeFile, CodeOptions
+from tasks.ingestion.extract_code import extract
+from tasks.ingestion.formats.read_rows import SourceReader
+from tasks.ingestion.formats.rows.protocol import ColumnMapping
+from tasks.ingestion.rows import Row, Unreadable
+from tasks.ingestion.sources.digests import DATA_SET, hub_commit
+from tasks.ingestion.sources.file_listing import existing_folder, list_code, list_data
+from tasks.ingestion.sources.git import plumbing
+from tasks.ingestion.sources.git.repository import Repository
+from tasks.ingestion.sources.packages import find_package
+from tasks.ingestion.sources.trees import folder_files, package_files
+
+if TYPE_CHECKING:
+    from tasks.core.settings.ingest import (
+        CodeSource,
+        FilesSource,
+        GitSource,
+        HuggingFaceSource,
+        RecordSource,
+        Source,
+    )
+
+REPORT_ROWS = 2000
+Items = Iterator[Row | Unreadable]
+
+
+@dataclass(frozen=True)
+class ReadContext:
+    """What reading a source needs and fills, besides its rows.
+
+    Attributes:
+        counts: Everything that was skipped, by reason.
+        candidates: Where functions with doctests are written; None: they are not looked for.
+        workers: Processes that read code.
+        work: Of the stage: how the processes run, and where the row cache is.
+    """
+
+    counts: Counter[str]
+    candidates: TableWriter | None
+    workers: int
+    work: Work
+
+
+def read_source(source: "Source", name: str, context: ReadContext) -> Items:
+    """Rows and ledger entries of one source, in order.
+
+    Raises:
+        PipelineError: The source does not exist, or a required column is missing from all records.
+    """
+    if source.kind == "files":
+        return _from_files(source, name, context.counts)
+    if source.kind == "huggingface":
+        return _from_data_set(source, name)
+    if source.kind == "git":
+        return _from_git(source, name, context)
+    if source.kind == "packages":
+        packages = [find_package(package, source.include_tests) for package in source.names]
+        files = list(chain.from_iterable(package_files(package, name) for package in packages))
+    else:
+        listing = list_code(source.path, source.include_tests)
+        context.counts["test files"] += listing.other_files
+        files = list(folder_files(listing, name, source.licence))
+    return _from_code(files, len(files), source, name, context)
+
+
+def _reader(source: "RecordSource", name: str) -> SourceReader:
+    columns = source.columns.model_dump(exclude_none=True)
+    return SourceReader(ColumnMapping(name, columns, frozenset(source.required), source.licence))
+
+
+def _from_files(source: "FilesSource", name: str, counts: Counter[str]) -> Items:
+    listing = list_data(source.path)
+    counts["files of another format"] += listing.other_files
+    reader = _reader(source, name)
+    rows_of_files = (reader.rows_of_file(listing.root, path) for path in listing.files)
+    yield from _reported(rows_of_files, len(listing.files), name)
+    reader.check_columns()
+
+
+def _from_data_set(source: "HuggingFaceSource", name: str) -> Items:
+    from tasks.ingestion.sources.hugging_face import hub_table, local_files
+
+    reader = _reader(source, name)
+    subset, split, columns = source.subset, source.split, tuple(reader.mapping.columns.values())
+    if source.path is None:
+        commit = hub_commit(source)
+        files = iter([hub_table(source.hub_id or "", commit, subset, split, columns)])
+    else:
+        files = local_files(existing_folder(source.path, DATA_SET), subset, split, columns)
+    yield from _reported((reader.rows_of_records(f.records, f.path) for f in files), None, name)
+    reader.check_columns()
+
+
+def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:
+    """Rows of files, with progress: by files where their number is known, else by rows."""
+    done = 0
+    for number, items in enumerate(files):
+        for item in items:
+            done += 1
+            if done % REPORT_ROWS == 0:
+                report(f"read {name}", number if total else done, total, f"{done:,} rows")
+            yield item
+    if total:
+        report(f"read {name}", total, total, f"{done:,} rows")
+
+
+def _from_git(source: "GitSource", name: str, context: ReadContext) -> Items:
+    folder, commit = plumbing.resolve(source.path, source.revision)
+    repository = Repository(folder, commit, name, source.licence, source.include_tests)
+    if source.functions:
+        context.counts["test files"] += repository.test_files
+        yield from _from_code(repository.files(), len(repository.blobs), source, name, context)
+    if source.commits:
+        yield from repository.edits(context.counts, source.min_edit_tokens, source.max_edit_tokens)
+
+
+def _from_code(
+    files: Iterable[CodeFile], total: int, source: "CodeSource", name: str, context: ReadContext
+) -> Items:
+    has_doctests = context.candidates is not None
+    options = CodeOptions(source.docstring == "keep", source.methods, has_doctests)
+    for extracted in extract(files, total, name, options, context.work, context.workers):
+        context.counts.update(extracted.skipped)
+        context.counts["bytes"] += extracted.source_bytes
+        if context.candidates is not None:
+            context.candidates.extend(extracted.candidates)
+        yield from extracted.rows
+        yield from extracted.unreadable

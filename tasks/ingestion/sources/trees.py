@@ -1,0 +1,88 @@
+"""Packages and source folders -> their code files, each with the project, version and license that
+its rows inherit."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tasks.ingestion.code_rows import CodeFile
+from tasks.ingestion.languages.registry import EXTENSIONS, without_extension
+from tasks.ingestion.licenses import is_license_file, license_of_package, license_of_texts
+from tasks.ingestion.sources.file_listing import Listing, walk
+from tasks.ingestion.sources.packages import STANDARD_LIBRARY, Package
+
+
+class TreeLicenses:
+    """Licenses of the files of a source tree, by the nearest folder with LICENSE files."""
+
+    def __init__(self, texts: Mapping[str, str], stated: str) -> None:
+        """Recognize the licenses of a tree.
+
+        Args:
+            texts: {path: text} of its LICENSE files.
+            stated: SPDX license that the user states, for files without a known one.
+        """
+        by_folder: dict[str, dict[str, str]] = {}
+        for path, text in texts.items():
+            by_folder.setdefault(path.rpartition("/")[0], {})[path] = text
+        self._found = {folder: license_of_texts(files) for folder, files in by_folder.items()}
+        self._stated = stated
+
+    def of(self, path: str) -> tuple[str, str]:
+        """(license, evidence) of a file."""
+        found = next((self._found[f] for f in _parents(path) if f in self._found), None)
+        if self._stated and not (found and found[0]):
+            return self._stated, "stated in the settings"
+        return found or ("", "no LICENSE file above it")
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Folders that contain a path, the nearest first, the root ("") last."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def is_license_text(path: str) -> bool:
+    """Whether a file of a source tree holds the license of its folder."""
+    return is_license_file(path) and not path.endswith(EXTENSIONS)
+
+
+def project_of(source: str, path: str) -> str:
+    """Project of a file of a source tree: each top folder (or file) is one."""
+    return f"{source}/{without_extension(path.partition('/')[0])}"
+
+
+def package_files(package: Package, source: str) -> Iterator[CodeFile]:
+    """Files of a distribution; each top module of the standard library is a project of its own."""
+    is_standard = package.name == STANDARD_LIBRARY
+    if is_standard:
+        found = ("PSF-2.0", f"standard library of Python {package.version}")
+    else:
+        texts = {n.rpartition("/")[2]: _read(package.root / n) for n in package.license_files}
+        found = license_of_package(package.metadata, texts)
+    for path in package.files:
+        project = project_of(STANDARD_LIBRARY, path) if is_standard else package.name
+        yield CodeFile(str(package.root), path, source, project, package.version, *found)
+
+
+def folder_files(listing: Listing, source: str, stated: str) -> Iterator[CodeFile]:
+    """Files of a source folder.
+
+    Args:
+        listing: Of the folder.
+        source: Its name.
+        stated: SPDX license that the user states, for files without a known one.
+    """
+    root = listing.root
+    texts = {path: _read(root / path) for path in walk(root, "") if is_license_text(path)}
+    licenses = TreeLicenses(texts, stated)
+    for path in listing.files:
+        project = project_of(source, path)
+        yield CodeFile(str(root), path, source, project, "", *licenses.of(path))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
