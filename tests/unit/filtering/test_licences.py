@@ -2,7 +2,7 @@ import pytest
 
 from tasks.filtering.rules.licences import is_allowed
 
-ALLOWED = frozenset({"MIT", "Apache-2.0", "BSD-3-Clause"})
+ALLOWED = ("MIT", "Apache-2.0", "BSD-3-Clause")
 
 
 @pytest.mark.parametrize(
