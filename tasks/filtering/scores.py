@@ -58,15 +58,13 @@ class RowScores:
         codes = self._table.column(text).combine_chunks().dictionary_encode().indices
         return np.asarray(codes).astype(np.int64)
 
-    def near_candidates(self, jaccard: float) -> NearCandidates | None:
-        """Input of the search for near duplicates; None if no band keys were computed."""
+    def near_candidates(self, jaccard: float) -> NearCandidates:
+        """Input of the search for near duplicates."""
         bands = self._shards.table(["bands"]).column("bands").combine_chunks()
         total = len(bands)
         size = len(bands[0].as_py()) if total else 0
-        if not size:
-            return None
         # all keys have the same size, so the column's buffer is the matrix of keys
-        content = np.frombuffer(bands.buffers()[2], dtype=np.uint8)
+        content = np.frombuffer(bands.buffers()[2] if size else b"", dtype=np.uint8)
         first = bands.offset * size
         keys: Hashes = content[first : first + total * size].view(np.uint64)
         return NearCandidates(keys.reshape(total, size // KEY), self._shards.numbers, jaccard)

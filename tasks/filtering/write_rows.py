@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from tasks.core.decontamination.problem_index import Hit
 from tasks.core.rows import row_schema
 from tasks.core.rows.parquet import TableWriter, read_batches
-from tasks.filtering.dedup.exact_dedup import Numbers
+from tasks.filtering.dedup.exact_dedup import NO_TWIN, Numbers
 from tasks.filtering.dedup.find_duplicates import Duplicates
-from tasks.filtering.dedup.near_dedup import NO_TWIN
 from tasks.filtering.reasons import (
     NEAR,
     NGRAMS,

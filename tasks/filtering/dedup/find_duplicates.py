@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.filtering.dedup.exact_dedup import Numbers, in_shared_group
-from tasks.filtering.dedup.near_dedup import NO_TWIN, NearCandidates, NearSearch
+from tasks.filtering.dedup.exact_dedup import ExactSearch, Numbers
+from tasks.filtering.dedup.near_dedup import NearCandidates, NearSearch
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    order: Numbers,
-    passes: NDArray[np.bool_],
-    exact: Sequence[Numbers],
-    near: NearCandidates | None = None,
+    order: Numbers, passes: NDArray[np.bool_], exact: Sequence[Numbers], near: NearCandidates
 ) -> Duplicates:
     """For each row the kept rows that it is a duplicate of.
 
@@ -52,42 +49,29 @@ def find_duplicates(
         order: All row numbers, best first: who is kept.
         passes: Rows that no other rule rejects; only they can be kept.
         exact: For each kind of text a group number per row; rows of one group have the same text.
-        near: For near duplicates; None: only exact ones.
+        near: Candidates for near duplicates.
     """
-    total = len(order)
-    keepers = [np.full(int(g.max(initial=-1)) + 1, NO_TWIN, np.int64) for g in exact]
-    search = NearSearch(near, order) if near else None
-    clusters = _Clusters(total)
+    texts, search = ExactSearch(exact, len(order)), NearSearch(near, order)
+    clusters = _Clusters(len(order))
     # most rows share neither a text nor a band with another row and skip the loop
-    involved = search.is_candidate.copy() if search else np.zeros(total, dtype=bool)
-    for groups in exact:
-        involved |= in_shared_group(groups)
+    involved = texts.is_candidate | search.is_candidate
     for row in order[passes[order] & involved[order]].tolist():
-        found = [int(keeper[groups[row]]) for keeper, groups in zip(keepers, exact, strict=True)]
-        found = [twin for twin in found if twin != NO_TWIN]
-        found += search.look_up(row) if search else []
+        found = texts.look_up(row) + search.look_up(row)
         for twin in found:
             clusters.join(row, twin)
         if not found:
-            for keeper, groups in zip(keepers, exact, strict=True):
-                keeper[groups[row]] = row
-            if search:
-                search.keep(row)
-    alone = np.flatnonzero(passes & ~involved)
-    for keeper, groups in zip(keepers, exact, strict=True):
-        keeper[groups[alone]] = alone
-    if search:
-        for row in order[~passes[order] & involved[order]].tolist():
-            search.look_up(row)  # rejected for another reason, and a duplicate too
-    numbers = np.arange(total)
-    twins = [keeper[groups] for keeper, groups in zip(keepers, exact, strict=True)]
+            texts.keep(row)
+            search.keep(row)
+    texts.keep(np.flatnonzero(passes & ~involved))
+    for row in order[~passes[order] & involved[order]].tolist():
+        search.look_up(row)  # rejected for another reason, and a duplicate too
     return Duplicates(
-        [np.where(twin == numbers, NO_TWIN, twin) for twin in twins],
-        search.twins if search else np.full(total, NO_TWIN, np.int64),
-        search.similarity if search else np.zeros(total),
-        search.similarity >= near.jaccard if search and near else np.zeros(total, dtype=bool),
+        texts.twins(),
+        search.twins,
+        search.similarity,
+        search.similarity >= near.jaccard,
         clusters.roots(),
-        search.verified if search else 0,
+        search.verified,
     )
 
 

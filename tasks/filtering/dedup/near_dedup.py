@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.core.decontamination.ngrams import Hashes, jaccard
-from tasks.filtering.dedup.exact_dedup import Numbers
+from tasks.filtering.dedup.exact_dedup import NO_TWIN, Numbers
 from tasks.filtering.dedup.minhash import NO_KEY
 
-NO_TWIN = -1
 MAX_CHECKS = 256  # candidates compared per row, those that share most bands first
 
 
@@ -20,7 +19,7 @@ class NearCandidates:
     """Input of the search for near duplicates.
 
     Attributes:
-        keys: Band keys of shape (rows, bands).
+        keys: Band keys of shape (rows, bands); no bands: near duplicates are not searched.
         grams: Sorted set of n-grams of a row.
         jaccard: Similarity from which two rows are duplicates.
     """

@@ -7,17 +7,18 @@ from hypothesis import strategies as st
 
 from tasks.core.decontamination.ngrams import hash_words, jaccard, ngram_sets
 from tasks.core.settings.config import check
-from tasks.filtering.dedup.exact_dedup import text_key
+from tasks.filtering.dedup.exact_dedup import NO_TWIN, text_key
 from tasks.filtering.dedup.find_duplicates import Duplicates, find_duplicates
 from tasks.filtering.dedup.minhash import MinHash, band_keys
-from tasks.filtering.dedup.near_dedup import NO_TWIN, NearCandidates
+from tasks.filtering.dedup.near_dedup import NearCandidates
 
 
 def survivors(row_ids: list[str], passes: list[bool], *texts: list[int]) -> set[str]:
     """Ids of the rows that pass and have no twin."""
     order = np.argsort(np.array(row_ids, dtype=str), kind="stable")
     groups = [np.array(column, dtype=np.int64) for column in texts]
-    twins = find_duplicates(order, np.array(passes, dtype=bool), groups).exact
+    no_bands = NearCandidates(np.empty((len(row_ids), 0), np.uint64), list, 1.0)
+    twins = find_duplicates(order, np.array(passes, dtype=bool), groups, no_bands).exact
     is_twin = (
         np.any([t != NO_TWIN for t in twins], axis=0) if twins else np.zeros(len(row_ids), bool)
     )
