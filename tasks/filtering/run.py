@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.decontamination import execution_match
-from tasks.core.decontamination.problem_index import Hit
 from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
@@ -156,17 +155,9 @@ def _write(
 ) -> tuple[Funnel, Duplicates]:
     """Run functions and find duplicates among the rows that pass the rules, then write all rows."""
     passes = scores.passes() & ~idle
-    executed: dict[int, Hit] = {}
-    if settings.decontamination.execution:
-        executed = execution_match.find(
-            read_batches(rows, BATCH_ROWS, COLUMNS),
-            passes,
-            problems,
-            workers,
-            max_executions=settings.decontamination.max_executions,
-            timeout_s=settings.decontamination.execution_timeout_s,
-        )
-        passes[list(executed)] = False
+    batches = read_batches(rows, BATCH_ROWS, COLUMNS)
+    executed = execution_match.find(batches, passes, problems, settings.decontamination, workers)
+    passes[list(executed)] = False
     jaccard = settings.near_duplicates.jaccard
     exact = [scores.exact_groups(text) for text in settings.deduplicate]
     found = find_duplicates(scores.order(), passes, exact, scores.near_candidates(jaccard))

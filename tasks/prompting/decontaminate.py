@@ -91,18 +91,10 @@ def rows_with_problems(
     found: HitsByRow = {}
     for hits in track(work.run_batches(search, batches(), in_use), "held-out problems", total):
         found |= hits
-    if settings.execution:
-        rest = wanted & ~np.isin(np.arange(len(wanted)), list(found))
-        executed = execution_match.find(
-            read_batches(kept, BATCH_ROWS, ["row_id", "output"]),
-            rest,
-            problems,
-            worker_count(workers),
-            max_executions=settings.max_executions,
-            timeout_s=settings.execution_timeout_s,
-        )
-        found |= {row: [hit] for row, hit in executed.items()}
-    return found
+    rest = wanted & ~np.isin(np.arange(len(wanted)), list(found))
+    outputs = read_batches(kept, BATCH_ROWS, ["row_id", "output"])
+    executed = execution_match.find(outputs, rest, problems, settings, worker_count(workers))
+    return found | {row: [hit] for row, hit in executed.items()}
 
 
 def _problem(entry: Mapping[str, Any]) -> BenchmarkProblem:

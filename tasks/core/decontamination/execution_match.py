@@ -10,6 +10,7 @@ import ast
 import builtins
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from tasks.core.decontamination.problems import BenchmarkProblem
 from tasks.core.languages.python import parse_python
 from tasks.core.progress import report
 from tasks.core.sandbox import Job, Limits, Sandbox
+
+if TYPE_CHECKING:
+    from tasks.core.settings.filter import DecontaminationSettings
 
 MAX_CHARACTERS = 20_000
 PASSED = "passes the tests of "
@@ -43,10 +47,8 @@ def find(
     batches: Iterable[pa.Table],
     passes: NDArray[np.bool_],
     problems: Sequence[BenchmarkProblem],
+    settings: "DecontaminationSettings",
     workers: int,
-    *,
-    max_executions: int,
-    timeout_s: float,
 ) -> dict[int, Hit]:
     """{row number: the first problem whose tests a function of the row passes}.
 
@@ -54,21 +56,23 @@ def find(
         batches: Rows with "row_id" and "output", in order.
         passes: Rows that are searched.
         problems: Those with tests are tried.
+        settings: Whether functions are run, how many, and for how long each.
         workers: Programs that run at the same time.
-        max_executions: Functions run at most, chosen by a hash of the row's id.
-        timeout_s: Time for one function and all tests, in seconds.
 
     Raises:
         PipelineError: No sandbox works on this machine.
     """
+    if not settings.execution:
+        return {}
     by_arity: dict[int, list[BenchmarkProblem]] = {}
     for problem in problems:
         if problem.tests and problem.arity:
             by_arity.setdefault(problem.arity, []).append(problem)
-    chosen = _choose(batches, passes, by_arity, max_executions)
+    chosen = _choose(batches, passes, by_arity, settings.max_executions)
     if not chosen:
         return {}
     sandbox = Sandbox.best("unshare", Limits(), workers)
+    timeout_s = settings.execution_timeout_s
     jobs = [
         make_job(program, entry, by_arity[arity], timeout_s) for _, program, entry, arity in chosen
     ]

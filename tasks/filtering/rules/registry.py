@@ -9,7 +9,7 @@ from tasks.filtering.rules.function_content import (
     FUNCTION_RETURNS,
 )
 from tasks.filtering.rules.generated_code import GENERATED_CODE
-from tasks.filtering.rules.licences import LICENCE
+from tasks.filtering.rules.licenses import LICENCE
 from tasks.filtering.rules.line_length import FUNCTION_LINES, LINES, LONGEST_LINE, MEAN_LINE
 from tasks.filtering.rules.protocol import Rule
 from tasks.filtering.rules.python_syntax import PYTHON_SYNTAX

@@ -1,4 +1,4 @@
-"""Rule: the row's SPDX licence expression can be met with licences of the allow-list alone."""
+"""Rule: the row's SPDX license expression can be met with licenses of the allow-list alone."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ TOKEN = re.compile(r"\(|\)|[A-Za-z0-9.+:-]+")
 
 
 def not_allowed(row: RowView, allowed: tuple[str, ...], keep_unknown: Sequence[str]) -> float:
-    """1 if the licence is not allowed, or unknown where the row's kind needs one; else 0."""
+    """1 if the license is not allowed, or unknown where the row's kind needs one; else 0."""
     if not row.licence:
         return float(row.kind not in keep_unknown)
     return float(not is_allowed(row.licence, allowed))
@@ -27,9 +27,9 @@ LICENCE = Rule(
 )
 
 
-@lru_cache(maxsize=1024)  # there are many rows and few licences
+@lru_cache(maxsize=1024)  # there are many rows and few licenses
 def is_allowed(expression: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a licence expression can be met with allowed licences alone.
+    """Whether a license expression can be met with allowed licenses alone.
 
     `A AND B` needs both, `A OR B` needs one. An exception (`WITH`) only grants more, so it does not
     count. An expression outside the SPDX grammar is not allowed.
