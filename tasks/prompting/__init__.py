@@ -1,12 +1,13 @@
-"""Kept rows -> prompt and completion, split by project.
+"""Stage `prompt`: kept rows -> prompts and completions, split by project.
 
-    run.py       the stage
-    split.py     project -> train, validation or test; which rows stay under a cap
-    problems.py  executable rows held out as an evaluation set in HumanEval's form
-    contaminated.py  rows that hold one of these problems
-    infill.py    which rows become infilling, and where their hole is
+    run.py             the stage
+    split.py           which split a row is in, and why a row is in none
+    problems.py        executable rows held out as an evaluation set in HumanEval's form
+    decontaminate.py   rows that hold one of these problems
+    format_prompts.py  rows -> prompt and completion
+    fill_in_middle.py  which rows become infilling, and where their hole is
 
-The texts themselves are made by `tasks.core.text.prompt_templates`, which the evaluation shares.
+The templates are in `tasks.core.text.prompt_templates`, which the evaluation uses too.
 """
 
 from tasks.core.stage import Stage

@@ -122,20 +122,19 @@ def test_only_changed_rows_are_judged_again(tmp_path, tokenizer, monkeypatch):
     run_all(ROWS, tmp_path / "cold", tmp_path / "shards", tokenizer)
     judged: list[int] = []
 
-    def counted(batch: score_rows.Batch) -> Any:
+    def counted(batch: score_rows.RowsToScore) -> Any:
         judged.append(len(batch.rows))
-        return score_rows.judge(batch)
+        return score_rows.score_rows(batch)
 
-    monkeypatch.setattr(filtering_run, "judge", counted)
+    monkeypatch.setattr(filtering_run, "score_rows", counted)
     changed = [*ROWS[:50], row(50, " + 1"), *ROWS[51:], row(777)]
     run_all(changed, tmp_path / "warm", tmp_path / "shards", tokenizer)
     assert sum(judged) == 2
 
 
 def test_a_threshold_about_all_rows_judges_none_again():
-    assert score_rows.row_settings(
-        check({"filter": {"near_duplicates": {"jaccard": 0.9}}}).filter.model_dump()
-    ) == score_rows.row_settings(check({}).filter.model_dump())
-    assert score_rows.row_settings(
-        check({"filter": {"max_lines": 9}}).filter.model_dump()
-    ) != score_rows.row_settings(check({}).filter.model_dump())
+    def row_settings(**settings: Any) -> score_rows.RowSettings:
+        return score_rows.RowSettings.of(check({"filter": settings}).filter)
+
+    assert row_settings(near_duplicates={"jaccard": 0.9}) == row_settings()
+    assert row_settings(max_lines=9) != row_settings()

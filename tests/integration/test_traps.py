@@ -90,15 +90,15 @@ def looked_at(monkeypatch) -> dict[str, int]:
     """Rows that filter judges and tokenize encodes, each time they do."""
     counts = {"judged": 0, "encoded": 0}
 
-    def judge(batch: score_rows.Batch) -> Any:
+    def judge(batch: score_rows.RowsToScore) -> Any:
         counts["judged"] += len(batch.rows)
-        return score_rows.judge(batch)
+        return score_rows.score_rows(batch)
 
     def encode_batch(batch: encode.PromptBatch) -> Any:
         counts["encoded"] += len(batch.rows)
         return encode.encode_batch(batch)
 
-    monkeypatch.setattr(filtering_run, "judge", judge)
+    monkeypatch.setattr(filtering_run, "score_rows", judge)
     monkeypatch.setattr(tokenization_run, "encode_batch", encode_batch)
     return counts
 

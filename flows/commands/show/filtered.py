@@ -1,4 +1,4 @@
-"""`finetune show filter`: the funnel in a terminal, and the whole story of one row."""
+"""`finetune show filter`: the funnel in a terminal, and the history of one row."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
     """The funnel as lines of text.
 
     Args:
-        funnel: What funnel.json holds.
+        funnel: Content of funnel.json.
     """
     total, kept = funnel["rows"], funnel["kept"]
     lines = [
@@ -39,7 +39,7 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
         )
     silent = [reason["rule"] for reason in reasons if not reason["rows"]]
     if silent:
-        lines += ["", f"no row against {', '.join(silent)}"]
+        lines += ["", f"no row rejected by {', '.join(silent)}"]
     return (
         lines + _sources(funnel) + _redacted(funnel) + _contamination(funnel) + _examples(reasons)
     )
@@ -64,11 +64,11 @@ def _redacted(funnel: Mapping[str, Any]) -> list[str]:
 def _contamination(funnel: Mapping[str, Any]) -> list[str]:
     lines = [""]
     for benchmark in funnel.get("benchmarks", ()):
-        told = benchmark["missing"] or f"{benchmark['tasks']:,} tasks looked for"
-        lines.append(f"benchmark {benchmark['name']}: {told}")
+        status = benchmark["missing"] or f"{benchmark['tasks']:,} problems searched for"
+        lines.append(f"benchmark {benchmark['name']}: {status}")
     found = funnel.get("contamination", {"rows": 0, "hits": []})
     if found["rows"]:
-        lines.append(f"{found['rows']:,} rows hold {found['tasks']:,} of the tasks:")
+        lines.append(f"{found['rows']:,} rows hold {found['tasks']:,} of the problems:")
     for hit in found["hits"][:MAX_HITS]:
         lines.append(
             f"  {hit['row_id']}  {hit['task_id']:<16}{hit['layer']:<10} {hit['evidence'][:80]}"
@@ -85,7 +85,7 @@ def _contamination(funnel: Mapping[str, Any]) -> list[str]:
 
 
 def _examples(reasons: list[dict[str, Any]]) -> list[str]:
-    lines = ["", "examples (finetune show filter --row ID tells the whole story)"]
+    lines = ["", "examples (details: finetune show filter --row ID)"]
     for reason in (r for r in reasons if r["rows"]):
         lines += [f"  {reason['rule']:<26}{row_id}" for row_id in reason["examples"]]
     return lines if len(lines) > 2 else []
@@ -107,13 +107,12 @@ def _kept(moved: Mapping[str, Any] | None, kept: int) -> str:
 def story_lines(
     record: Mapping[str, Any], measured: Mapping[str, Any] | None, fate: Sequence[str]
 ) -> list[str]:
-    """Everything that is known about a row: where from, which rules with which values, whose
-    duplicate, which split.
+    """The history of a row: its origin, measured values, reasons against it, duplicates and split.
 
     Args:
         record: The row of kept or rejected.
-        measured: Its row of measurements; None where they were deleted.
-        fate: What became of it behind filter, from `fate`.
+        measured: Its row of measurements; None if they were deleted.
+        fate: Its state in later stages, from `fate`.
     """
     reasons = record.get("reasons") or []
     state = f"rejected for {len(reasons)} reason(s)" if reasons else "kept"
@@ -122,10 +121,10 @@ def story_lines(
         f"  {name:<18}{record[name]}" for name in ORIGIN if record.get(name) not in ("", None)
     ]
     for reason in reasons:
-        told = f"  against: {reason['rule']:<28}value {reason['value']:g}, "
-        lines += [f"{told}threshold {reason['threshold']:g}  {reason['note']}".rstrip()]
+        label = f"  reason: {reason['rule']:<28}value {reason['value']:g}, "
+        lines += [f"{label}threshold {reason['threshold']:g}  {reason['note']}".rstrip()]
     lines += _duplicates(record, measured) + _spans(record)
-    lines += [f"  {'split':<18}{told}" for told in fate]
+    lines += [f"  {'split':<18}{line}" for line in fate]
     if measured:
         lines += ["", "measured"]
         names = [n for n in measured if n not in ("row_id", "near_twin")]
@@ -140,7 +139,7 @@ def _duplicates(record: Mapping[str, Any], measured: Mapping[str, Any] | None) -
     lines = []
     if measured and measured.get("near_twin"):
         similarity = measured["near_duplicate"]
-        lines.append(f"  {'most like':<18}{measured['near_twin']} (Jaccard {similarity:.3f})")
+        lines.append(f"  {'most similar':<18}{measured['near_twin']} (Jaccard {similarity:.3f})")
     cluster = record.get("cluster")
     if cluster and (cluster != record["row_id"] or lines):
         lines.append(f"  {'cluster':<18}{cluster}")
@@ -153,15 +152,15 @@ def _spans(record: Mapping[str, Any]) -> list[str]:
 
 
 def fate(row_id: str, prompt: Path | None, tokenize: Path | None) -> list[str]:
-    """What became of a kept row.
+    """The state of a kept row in the stages prompt and tokenize.
 
     Args:
         row_id: The row.
-        prompt: Artifact of the stage prompt; None: not made yet.
-        tokenize: Artifact of the stage tokenize; None: not made yet.
+        prompt: Artifact of the stage prompt; None: not run yet.
+        tokenize: Artifact of the stage tokenize; None: not run yet.
     """
     if prompt is None:
-        return ["not made yet: run the stage prompt"]
+        return ["unknown: run the stage prompt first"]
     split = next((n for n in SPLITS if has_row(prompt / f"{n}.parquet", row_id)), None)
     if split is None:
         return _left_out(row_id, prompt)
@@ -176,7 +175,7 @@ def _left_out(row_id: str, prompt: Path) -> list[str]:
     for hit in _entries(prompt / "contaminated.jsonl"):
         if hit["row_id"] == row_id:
             return [f"none: holds {hit['task_id']} ({hit['layer']}: {hit['evidence']})"]
-    return ["none: left out by a cap, or tied to rows of another split or to a problem"]
+    return ["none: over a cap, or in a cluster with rows of another split or with a problem"]
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -199,7 +198,7 @@ def _dropped(row_id: str, ledger: Path) -> list[str]:
 
 
 def has_row(table: Path, row_id: str) -> bool:
-    """Whether a Parquet file has a row of this id."""
+    """Whether a Parquet file has a row with this id."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

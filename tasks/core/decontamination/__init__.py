@@ -1,8 +1,11 @@
-"""Which rows hold a task that must not be trained on: of a benchmark, or held out by ourselves.
+"""Decontamination: which rows hold a problem that must not be trained on, because it belongs to a
+benchmark or is held out for the evaluation.
 
-tasks.py          a task, and what of it is looked for
-words.py          texts -> hashes of words and n-grams
-shapes.py         function -> digest of its syntax tree, names aside
-contamination.py  rows that hold a task: substring, n-grams, syntax
-execution.py      rows that hold a task: its tests pass
+problems.py          a problem, and the texts and functions of it that a row must not hold
+set_fields.py        names of the fields in a user's evaluation set
+ngrams.py            texts -> hashes of words and word n-grams
+problem_index.py     problems arranged for lookup, limits, and what a match is
+text_match.py        matches by substring and by n-grams
+syntax_match.py      matches by the shape of a function's syntax tree
+execution_match.py   matches by passing the problem's tests in the sandbox
 """

@@ -1,96 +1,107 @@
-"""Fourth layer of decontamination: a row's function that passes a task's tests.
+"""Execution layer of decontamination: a function of the row passes a problem's tests.
 
-Only functions that could be an answer are run: a plain function with as many arguments as the task
-calls it with, of a row that passes everything else. All tasks of one arity are tried in one start
-of the sandbox, since starting it is most of what a run costs. What is found has the task's
-behaviour, not always its text: counting the items of anything passes for counting letters.
+Only functions that could be an answer are run: plain functions with as many arguments as the tests
+pass, of rows that no other rule rejects. All problems of one arity are tried in one start of the
+sandbox, because starting it is most of the cost. A match has the problem's behavior, not always its
+text: a function that counts any items also passes tests for counting letters.
 """
 
 import ast
 import builtins
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.core.decontamination.problems import Task, parse
-from tasks.core.decontamination.text_match import Hit
+from tasks.core.decontamination.problem_index import Hit
+from tasks.core.decontamination.problems import BenchmarkProblem
+from tasks.core.languages.python import parse_python
 from tasks.core.progress import report
 from tasks.core.rows.hash_rank import hash_rank
 from tasks.core.sandbox import Job, Limits, Sandbox
+
+if TYPE_CHECKING:
+    from tasks.core.settings.filter import DecontaminationSettings
 
 MAX_CHARACTERS = 20_000
 PASSED = "passes the tests of "
 IMPORTS = "import math, re, collections, itertools, functools, string\nfrom typing import *\n"
 KNOWN = frozenset(dir(builtins)) | {"math", "re", "collections", "itertools", "functools", "string"}
-# trusted text: each task's tests in a space of their own, the first that passes is told
+# Trusted text: each problem's tests run in their own namespace; the first that passes is reported.
 CHECKS = """
-for task_id, setup, tests in TASKS:
-    space = {{}}
+for problem_id, setup, tests in PROBLEMS:
+    namespace = {{}}
     try:
-        exec(setup, space)
-        exec(tests, space)
-        space["check"]({entry})
+        exec(setup, namespace)
+        exec(tests, namespace)
+        namespace["check"]({entry})
     except Exception:
         continue
-    raise LookupError("{passed}" + task_id)
+    raise LookupError("{passed}" + problem_id)
 """
 
 
 def find(
     batches: Iterable[pa.Table],
     passes: NDArray[np.bool_],
-    tasks: Sequence[Task],
-    settings: Mapping[str, Any],
+    problems: Sequence[BenchmarkProblem],
+    settings: "DecontaminationSettings",
     workers: int,
 ) -> dict[int, Hit]:
-    """{row number: the first task whose tests a function of the row passes}.
+    """{row number: the first problem whose tests a function of the row passes}.
 
     Args:
-        batches: Rows, in order.
-        passes: Rows that are looked at.
-        tasks: Those with tests are tried.
-        settings: The section `filter.decontamination`.
+        batches: Rows with "row_id" and "output", in order.
+        passes: Rows that are searched.
+        problems: Those with tests are tried.
+        settings: Whether functions are run, how many, and for how long each.
         workers: Programs that run at the same time.
 
     Raises:
         PipelineError: No sandbox works on this machine.
     """
-    by_arity: dict[int, list[Task]] = {}
-    for task in tasks:
-        if task.tests and task.arity:
-            by_arity.setdefault(task.arity, []).append(task)
-    chosen = _choose(batches, passes, by_arity, settings["max_executions"])
+    if not settings.execution:
+        return {}
+    by_arity: dict[int, list[BenchmarkProblem]] = {}
+    for problem in problems:
+        if problem.tests and problem.arity:
+            by_arity.setdefault(problem.arity, []).append(problem)
+    chosen = _choose(batches, passes, by_arity, settings.max_executions)
     if not chosen:
         return {}
-    timeout_s = settings["execution_timeout_s"]
     sandbox = Sandbox.best("unshare", Limits(), workers)
+    timeout_s = settings.execution_timeout_s
     jobs = [
         make_job(program, entry, by_arity[arity], timeout_s) for _, program, entry, arity in chosen
     ]
     outcomes = sandbox.run_all(jobs, lambda done: report("run functions", done, len(jobs)))
     hits = {}
     for (row, _, entry, _), outcome in zip(chosen, outcomes, strict=True):
-        _, passed, task_id = outcome.detail.partition(PASSED)
+        _, passed, problem_id = outcome.detail.partition(PASSED)
         if outcome.status == "wrong" and passed:
-            hits[row] = Hit("execution", task_id, 1.0, f"function {entry} passes its tests")
+            hits[row] = Hit("execution", problem_id, 1.0, f"function {entry} passes its tests")
     return hits
 
 
-def make_job(program: str, entry: str, tasks: Sequence[Task], timeout_s: float) -> Job:
-    """One function against the tests of several tasks; passing some is the status "wrong", with
-    `PASSED` and the task in the detail."""
-    listed = [(task.task_id, task.setup, task.tests) for task in tasks]
+def make_job(
+    program: str, entry: str, problems: Sequence[BenchmarkProblem], timeout_s: float
+) -> Job:
+    """One function against the tests of several problems.
+
+    The tests that pass raise an error, so the sandbox reports "wrong" with `PASSED` and the problem
+    in the detail: its other results carry no text.
+    """
+    listed = [(problem.problem_id, problem.setup, problem.tests) for problem in problems]
     checks = CHECKS.format(entry=entry, passed=PASSED)
-    return Job(IMPORTS + program, entry, checks, f"TASKS = {listed!r}", timeout_s)
+    return Job(IMPORTS + program, entry, checks, f"PROBLEMS = {listed!r}", timeout_s)
 
 
 def _choose(
     batches: Iterable[pa.Table], passes: NDArray[np.bool_], arities: Collection[int], at_most: int
 ) -> list[tuple[int, str, str, int]]:
-    """Row, program, function and arity of what is run, in the order of the rows."""
+    """Row, program, function and arity of each run, in the order of the rows."""
     found: list[tuple[bytes, int, str, str, int]] = []
     start = 0
     for table in batches:
@@ -98,7 +109,7 @@ def _choose(
         for i in np.flatnonzero(passes[start : start + len(table)]).tolist():
             rank = hash_rank(row_ids[i])
             found += [(rank, start + i, *rest) for rest in candidates(outputs[i], arities)]
-        found = sorted(found)[:at_most]  # memory is bounded by what will be run
+        found = sorted(found)[:at_most]  # never holds more than will be run and one batch
         start += len(table)
     return [(row, *rest) for _, row, *rest in sorted(found, key=lambda item: item[1])]  # type: ignore[misc]
 
@@ -107,8 +118,8 @@ def candidates(output: str, arities: Collection[int]) -> Iterator[tuple[str, str
     """Program, name and arity of the functions of an output that could be an answer."""
     if len(output) > MAX_CHARACTERS or "def " not in output:
         return
-    tree = parse(output)
-    for node in tree.body if tree else ():
+    source, _ = parse_python(output)
+    for node in source.module.body if source else ():
         if not isinstance(node, ast.FunctionDef) or node.decorator_list:
             continue
         spec = node.args
@@ -116,15 +127,15 @@ def candidates(output: str, arities: Collection[int]) -> Iterator[tuple[str, str
         if (plain and plain[0].arg in ("self", "cls")) or any(d is None for d in spec.kw_defaults):
             continue
         for arity in range(max(1, len(plain) - len(spec.defaults)), len(plain) + 1):
-            if arity in arities and not _foreign_names(tree):
+            if source and arity in arities and not _unbound_names(source.module):
                 yield output, node.name, arity
                 break
 
 
-def _foreign_names(tree: ast.Module | None) -> set[str]:
-    """Names that neither the text nor the standard names bind: such a function can't run alone."""
+def _unbound_names(tree: ast.Module) -> set[str]:
+    """Names that neither the text nor `KNOWN` binds: such a function cannot run alone."""
     bound, used = set(KNOWN), set[str]()
-    for node in ast.walk(tree) if tree else ():
+    for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.arg):

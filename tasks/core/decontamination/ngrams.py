@@ -1,9 +1,9 @@
-"""Texts -> hashes of their words and word n-grams, a whole batch at a time.
+"""Hashes of words and word n-grams, for a whole batch of texts at a time.
 
-A word is a run of letters, digits and underscores, in lower case; each Chinese, Japanese or Korean
-character is a word of its own, as those texts have no spaces. All bytes of a batch are hashed
-together as arrays: a word's hash is the difference of two prefix sums of a polynomial modulo 2**64.
-Hashes are the same on every machine and don't depend on the batch.
+A word is a run of letters, digits and underscores, in lower case. Each Chinese, Japanese or Korean
+character is a word of its own, because those texts have no spaces. All bytes of a batch are hashed
+together as arrays: a word's hash is the difference of two prefix sums of a polynomial modulo 2**64,
+so there is no Python loop over words. Hashes are the same on every machine and in every batch.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ Hashes = NDArray[np.uint64]
 Counts = NDArray[np.int64]
 
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
-LEAST_POWERS = 1 << 20  # one table does for most batches
+LEAST_POWERS = 1 << 20  # most batches are shorter, so one table is built and reused
 STEP = np.uint64(0xD1342543DE82EF95)
 _BYTES = np.arange(256)
 _IS_UPPER = (ord("A") <= _BYTES) & (ord("Z") >= _BYTES)
 _VALUE: Hashes = (np.where(_IS_UPPER, _BYTES + 32, _BYTES) + 1).astype(np.uint64)
 _IS_WORD = np.array([chr(b).isalnum() or b == ord("_") for b in range(128)] + [True] * 128)
-_BEGINS = (_BYTES >= 0xE3) & (_BYTES <= 0xED)  # first byte of a character from U+3000 to U+DFFF
+_BEGINS = (_BYTES >= 0xE3) & (_BYTES <= 0xED)  # first byte of U+3000 to U+DFFF in UTF-8
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ def hash_words(texts: Sequence[str]) -> Words:
     before[1:] = is_word[:-1]
     begins = is_word & (~before | _BEGINS[data])
     first = np.flatnonzero(begins)
-    # a word ends where the next one begins or where no word goes on
+    # a word ends where the next one begins, or at the first byte that is part of no word
     last = np.flatnonzero(before & (~is_word | begins))
     powers, inverses = _powers(max(LEAST_POWERS, 1 << len(data).bit_length()))
+    # sum of value * BASE**position; times BASE**-first, a word's hash does not depend on its place
     sums = np.zeros(len(data) + 1, dtype=np.uint64)
     np.cumsum(_VALUE[data] * powers[: len(data)], out=sums[1:])
     hashes = mix((sums[last] - sums[first]) * inverses[first])
@@ -65,15 +66,14 @@ def _powers(count: int) -> tuple[Hashes, Hashes]:
 
 
 def mix(values: Hashes) -> Hashes:
-    """Spread the bits of each value over all of it (the finalizer of SplitMix64)."""
+    """Distribute the bits of each value over the whole value (the finalizer of SplitMix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def ngrams(words: Words, size: int) -> Words:
-    """Hashes of the n-grams of each row, in order; a row that is shorter than `size` words has
-    none."""
+    """Hashes of the n-grams of each row, in order; a row of fewer than `size` words has none."""
     total = len(words.hashes)
     counts = np.maximum(np.diff(words.starts) - size + 1, 0)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -83,7 +83,7 @@ def ngrams(words: Words, size: int) -> Words:
     for offset in range(1, size):
         rolled *= STEP
         rolled += words.hashes[offset : total - size + 1 + offset]
-    # of n-grams that reach over the end of a row, none stays
+    # drop the n-grams that cross the end of a row
     place = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], counts)
     return Words(mix(rolled[place]), starts)
 

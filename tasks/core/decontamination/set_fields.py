@@ -1,7 +1,7 @@
-"""What the lines of a user's evaluation set call their fields: read by the evaluation, which asks
-their prompts, and by the filter, which keeps them out of the training data.
+"""Names of the fields in a user's evaluation set.
 
-The standard library alone, because `finetune plan` reads these files.
+The evaluation reads them to generate answers, the filter to keep the set out of the training data.
+Uses the standard library alone, because `finetune plan` reads these files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,6 @@ NAMES: Mapping[str, Sequence[str]] = {
 
 
 def value_of(raw: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """The value of a field by the first of its names that a line has."""
+    """The value of a field, by the first of its names that the line contains."""
     names = NAMES.get(name, (name,))
     return next((raw[n] for n in names if raw.get(n) is not None), default)

@@ -1,5 +1,5 @@
-"""Settings of the stage `filter`. The thresholds for code are those of The Stack v2 and
-StarCoder2."""
+"""Settings of the stage `filter`. The thresholds for code are those of The Stack v2 and StarCoder 2
+(arXiv:2402.19173)."""
 
 from typing import Literal
 
@@ -33,23 +33,23 @@ PERMISSIVE = (
 
 
 class NearDuplicateSettings(Section):
-    """Rows that are almost the same, instruction, input and output taken together.
+    """Rows that are almost the same, by instruction, input and output together.
 
-    MinHash proposes pairs, the true Jaccard similarity of their word n-grams decides. The chance
-    that a pair is proposed is 1 - (1 - J^rows_per_band)^bands: at 42 bands of 6 rows it is 0.99 at
-    J = 0.7; at the 25 bands of 10 that are often used it is 0.51 there and 0.94 at 0.8, for fewer
-    checks.
+    MinHash finds candidate pairs; the true Jaccard similarity J of their word n-grams decides. The
+    probability that a pair becomes a candidate is 1 - (1 - J^rows_per_band)^bands: with 42 bands of
+    6 rows it is 0.99 at J = 0.7. With the common 25 bands of 10 rows it is 0.51 there and 0.94 at
+    0.8, for fewer comparisons.
     """
 
     enabled: bool = Field(True, description="Whether near duplicates are removed.")
     jaccard: float = Field(
-        0.7, ge=0.3, le=1, description="Least Jaccard similarity of two duplicates, 0..1."
+        0.7, ge=0.3, le=1, description="Lowest Jaccard similarity of two duplicates, 0..1."
     )
     ngram_words: int = Field(5, ge=1, le=20, description="Words of an n-gram.")
     permutations: int = Field(256, ge=16, le=2048, description="Hashes of a MinHash signature.")
-    bands: int = Field(42, ge=1, le=512, description="Bands that a signature is cut into.")
+    bands: int = Field(42, ge=1, le=512, description="Bands of a signature.")
     rows_per_band: int = Field(
-        6, ge=1, le=64, description="Hashes of a band; all of them must agree."
+        6, ge=1, le=64, description="Hashes of a band; all of them must be equal."
     )
 
     @model_validator(mode="after")
@@ -68,62 +68,64 @@ class PrivacySettings(Section):
 
     redact: tuple[Literal["secret", "email", "ip"], ...] = Field(
         ("secret", "email", "ip"),
-        description="What a placeholder takes the place of: tokens and passwords of well-known "
-        "formats, e-mail addresses, public IP addresses.",
+        description="Replaced by a placeholder: tokens and passwords of well-known formats, "
+        "e-mail addresses, public IP addresses.",
     )
     drop_private_keys: bool = Field(
-        True, description="Reject rows that hold a private key block; it is redacted in any case."
+        True, description="Reject rows with a private key block; it is redacted in any case."
     )
 
 
 class BenchmarkFile(Section):
-    """Your own tasks that must not be trained on: a JSONL file, one task a line."""
+    """Your own problems that must not be trained on: a JSONL file, one problem per line."""
 
     path: str = Field(
-        ..., min_length=1, description="JSONL file; a relative path starts at FINETUNE_HOME."
+        ..., min_length=1, description="JSONL file; a relative path is relative to FINETUNE_HOME."
     )
-    id: str = Field("task_id", description="Key of the task's name; else its line number.")
-    prompt: str = Field("prompt", description="Key of the task's text.")
-    solution: str = Field("canonical_solution", description="Key of the answer; may be absent.")
-    tests: str = Field("test", description="Key of tests that define check(); may be absent.")
-    entry: str = Field("entry_point", description="Key of the function's name; may be absent.")
+    id: str = Field(
+        "task_id", description="Key of the problem's name; without it, the line number."
+    )
+    prompt: str = Field("prompt", description="Key of the problem's text.")
+    solution: str = Field("canonical_solution", description="Key of the answer; optional.")
+    tests: str = Field("test", description="Key of tests that define check(); optional.")
+    entry: str = Field("entry_point", description="Key of the function's name; optional.")
 
 
 class DecontaminationSettings(Section):
-    """Rows that hold a task of a benchmark; what is measured is how much of the task a row holds,
-    so a wrapper around it does not hide it. The stage prompt looks in the same way for the problems
-    that it holds out itself."""
+    """Rows that hold a problem of a benchmark. The measure is the share of the problem that the row
+    holds, so text around it does not hide it. The stage prompt searches in the same way for the
+    problems that it holds out itself."""
 
     benchmarks: tuple[Literal["humaneval"], ...] = Field(
         ("humaneval",),
-        description="Known benchmarks, read from their installed package; a missing one is told.",
+        description="Known benchmarks, read from their installed package; a missing one is named.",
     )
     files: tuple[BenchmarkFile, ...] = Field((), description="Your own benchmark files.")
     require_benchmarks: bool = Field(
-        False, description="Fail where a benchmark's data is not installed, instead of telling it."
+        False, description="Fail if a benchmark's data is not installed, instead of reporting it."
     )
     min_substring_characters: int = Field(
         40,
         ge=20,
-        description="Shortest text of a task, whitespace aside, that counts where a row holds it.",
+        description="Shortest text of a problem, without whitespace, that counts as a match.",
     )
     ngram_words: int = Field(10, ge=5, le=50, description="Words of an n-gram.")
     max_containment: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="A row is rejected from this share of the n-grams of a task's text, 0..1.",
+        description="Share of the n-grams of a problem's text from which a row is rejected, 0..1.",
     )
     syntax_trees: bool = Field(
-        True, description="Compare functions with identifiers renamed and formatting aside."
+        True, description="Compare functions without regard to identifiers and formatting."
     )
     execution: bool = Field(
         False,
-        description="Run functions against the tasks' tests in the sandbox; tens of milliseconds "
-        "for each function.",
+        description="Run functions against the problems' tests in the sandbox; takes tens of "
+        "milliseconds per function.",
     )
     max_executions: int = Field(
-        2_000, ge=1, description="Functions run at most, chosen by a hash of the row's id."
+        2_000, ge=1, description="Most functions to run, chosen by a hash of the row's id."
     )
     execution_timeout_s: float = Field(
         3.0, gt=0, le=60, description="Time for one function and all tests, in seconds."
@@ -151,10 +153,10 @@ class FilterSettings(Section):
             "generated automatically",
             "this file is generated",
         ),
-        description="Words that tell generated code, in any case.",
+        description="Markers of generated code, in upper or lower case.",
     )
     generated_marker_lines: int = Field(
-        5, ge=0, description="First lines of the output looked at for the markers."
+        5, ge=0, description="First lines of the output that are searched for the markers."
     )
     max_encoded_characters: int = Field(
         1_024,
@@ -168,10 +170,10 @@ class FilterSettings(Section):
         ("function",), description="Kinds of rows whose output must parse as Python."
     )
     min_function_returns: int = Field(
-        1, ge=0, description="`return` statements of a function that give a value."
+        1, ge=0, description="`return` statements of a function with a value."
     )
     min_function_arguments: int = Field(
-        1, ge=0, description="Arguments of a function, self and cls not counted."
+        1, ge=0, description="Arguments of a function without self and cls."
     )
     min_docstring_characters: int = Field(
         20, ge=0, description="Length of a function's docstring in characters."
@@ -183,15 +185,15 @@ class FilterSettings(Section):
         "kinds stay.",
     )
     max_function_lines: int = Field(150, ge=1, description="Lines of a function.")
-    licences: tuple[str, ...] = Field(PERMISSIVE, description="SPDX licences that are allowed.")
+    licences: tuple[str, ...] = Field(PERMISSIVE, description="SPDX licenses that are allowed.")
     keep_unknown_licence: tuple[Kind, ...] = Field(
         ("instruction",),
-        description="Kinds of rows that need no known licence: instruction files are your own.",
+        description="Kinds of rows that need no known license: instruction files are your own.",
     )
     deduplicate: tuple[Literal["instruction", "output"], ...] = Field(
         ("instruction", "output"),
-        description="Texts that no two kept rows share, whitespace and comments aside; "
-        "an instruction counts together with its input.",
+        description="Texts that no two kept rows share, without regard to whitespace and comments; "
+        "an instruction is compared together with its input.",
     )
     near_duplicates: NearDuplicateSettings = Field(
         default_factory=NearDuplicateSettings, description="Rows that are almost the same."
@@ -200,5 +202,5 @@ class FilterSettings(Section):
         default_factory=PrivacySettings, description="Secrets and personal data."
     )
     decontamination: DecontaminationSettings = Field(
-        default_factory=DecontaminationSettings, description="Tasks of benchmarks."
+        default_factory=DecontaminationSettings, description="Problems of benchmarks."
     )

@@ -11,18 +11,17 @@ class PromptSettings(Section):
 
     template: str = Field(
         "instruction",
-        description="instruction: sections under ### headings; completion: instruction and input "
-        "as they stand, continued by the output as it stands; chat: the base model's own chat "
-        "template; or a text of yours with {instruction}, and {input} and {output} if wanted (a "
-        "paragraph with {input} is left out of rows without one; what stands behind {output} ends "
-        "the answer).",
+        description="instruction: sections under ### headings; completion: instruction, input and "
+        "output unchanged; chat: the base model's own chat template; or your own text with "
+        "{instruction} and optionally {input} and {output} (a paragraph with {input} is left out "
+        "of rows without one; the text after {output} ends the answer).",
     )
     fim_rate: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of the training rows with a function that become infilling, 0..1: its "
-        "code with a hole, to be filled. The base model's tokenizer must have tokens for that.",
+        description="Share of the training rows with a function that become infilling, 0..1: the "
+        "code with a hole to fill. The base model's tokenizer must have tokens for infilling.",
     )
     validation_share: float = Field(
         0.05, gt=0, lt=1, description="Share of projects held out to watch training, 0..1."
@@ -30,18 +29,16 @@ class PromptSettings(Section):
     test_share: float = Field(
         0.05, gt=0, lt=1, description="Share of projects held out for the evaluation, 0..1."
     )
-    seed: int = Field(0, ge=0, description="Chooses which projects are held out.")
+    seed: int = Field(0, ge=0, description="Decides which projects are held out.")
     max_problems: int = Field(
         100,
         ge=0,
-        description="Executable functions held out at most, from all splits, as problems for the "
-        "evaluation; those of the test split come first.",
+        description="Most executable functions, of all splits, that are held out as problems for "
+        "the evaluation; those of the test split come first.",
     )
-    max_train_rows: int | None = Field(
-        None, ge=1, description="Train on at most so many rows; null: on all."
-    )
+    max_train_rows: int | None = Field(None, ge=1, description="Most rows to train on; null: all.")
     max_held_out_rows: int | None = Field(
-        None, ge=1, description="Hold out at most so many rows in each of validation and test."
+        None, ge=1, description="Most rows to hold out in each of validation and test; null: all."
     )
 
     @field_validator("template")

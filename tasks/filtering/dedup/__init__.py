@@ -1,1 +1,7 @@
-"""Exact and near duplicates."""
+"""Deduplication: which rows have a kept twin, and which rows belong together.
+
+exact_dedup.py      key of a text, whitespace and comments aside
+minhash.py          n-grams -> MinHash signatures -> band keys
+near_dedup.py       band keys -> candidate pairs -> true Jaccard similarity
+find_duplicates.py  who is kept: one pass over the rows, best first
+"""

@@ -1,11 +1,12 @@
-"""Sets of n-gram hashes -> MinHash signatures -> band keys, for finding candidate pairs
+"""MinHash: sets of n-gram hashes -> signatures -> band keys, for finding candidate pairs
 (Broder 1997; banding as in Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3).
 
-Plain numpy: at 200 n-grams a row 256 permutations cost about 30 microseconds, as much as the Rust
-library rensa with its results turned into arrays.
+Plain numpy: at 200 n-grams per row 256 permutations take about 30 microseconds, as much as the Rust
+library rensa including the conversion of its results to arrays.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +15,17 @@ from numpy.typing import NDArray
 from tasks.core.decontamination.ngrams import Hashes, mix
 
 CHUNK = 512  # n-grams that are hashed together: 512 x 256 x 4 bytes stay in the processor's cache
-NO_KEY = np.uint64(0)  # band key of a row without words: equal to nothing
+NO_KEY = np.uint64(0)  # band key of a row without words; equals no other key
+
+
+@dataclass(frozen=True)
+class MinHash:
+    """The settings of the signatures; see `NearDuplicateSettings`."""
+
+    ngram_words: int
+    permutations: int
+    bands: int
+    rows_per_band: int
 
 
 @lru_cache(maxsize=4)
@@ -28,7 +39,7 @@ def _hash_functions(permutations: int) -> tuple[NDArray[np.uint32], NDArray[np.u
 
 
 def signatures(sets: Sequence[Hashes], permutations: int) -> NDArray[np.uint32]:
-    """One MinHash signature a row; the greatest number everywhere for a row without n-grams."""
+    """One signature per row; the greatest number everywhere for a row without n-grams."""
     factors, summands = _hash_functions(permutations)
     result = np.full((len(sets), permutations), np.iinfo(np.uint32).max, dtype=np.uint32)
     space = np.empty((CHUNK, permutations), dtype=np.uint32)
@@ -43,12 +54,13 @@ def signatures(sets: Sequence[Hashes], permutations: int) -> NDArray[np.uint32]:
     return result
 
 
-def band_keys(sets: Sequence[Hashes], permutations: int, bands: int, rows: int) -> Hashes:
+def band_keys(sets: Sequence[Hashes], settings: MinHash) -> Hashes:
     """Keys of shape (rows of the batch, bands): equal where all hashes of a band agree."""
+    permutations, bands, rows = settings.permutations, settings.bands, settings.rows_per_band
     signed = signatures(sets, permutations)[:, : bands * rows].astype(np.uint64)
     parts = signed.reshape(len(sets), bands, rows)
     weights = mix(np.arange(1, rows + 1, dtype=np.uint64)) | np.uint64(1)
     keys = mix((mix(parts + np.uint64(1)) * weights).sum(axis=2, dtype=np.uint64))
-    keys = np.maximum(keys, np.uint64(1))
+    keys = np.maximum(keys, np.uint64(1))  # NO_KEY is reserved
     keys[[not len(grams) for grams in sets]] = NO_KEY
     return keys

@@ -1,8 +1,7 @@
-"""Secrets and personal data in a text -> the text with placeholders, and what was where.
+"""Redaction: a text -> the text with placeholders for secrets and personal data, and their spans.
 
-A placeholder is a plain word such as REDACTED_EMAIL: no special token of a tokenizer looks like
-that, and it may stand wherever the match stood, inside a string, in a comment or as a name, so
-Python that parsed still parses.
+A placeholder is a plain word such as REDACTED_EMAIL: it resembles no special token of a tokenizer,
+and is valid inside a string, in a comment and as a name, so Python that parsed still parses.
 """
 
 import ipaddress
@@ -12,45 +11,17 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from tasks.filtering.redaction.secret_patterns import FORMATS, PRIVATE_KEY
+from tasks.filtering.redaction.secret_patterns import FORMATS, PRIVATE_KEY_BLOCK
 
 EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+/@-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@"
     r"(?P<domain>(?:[A-Za-z0-9-]{1,63}\.){1,5}(?P<top>[a-z]{2,18}))(?![A-Za-z0-9_(\[-]|\.[A-Za-z])"
 )
-GENERIC_DOMAINS = frozenset(
-    [
-        "com",
-        "org",
-        "net",
-        "edu",
-        "gov",
-        "mil",
-        "int",
-        "info",
-        "biz",
-        "name",
-        "dev",
-        "app",
-        "xyz",
-        "online",
-        "site",
-        "tech",
-        "cloud",
-        "email",
-        "blog",
-        "museum",
-        "science",
-        "academy",
-        "agency",
-        "company",
-        "digital",
-        "systems",
-        "software",
-        "page",
-    ],
+GENERIC_DOMAIN = re.compile(
+    "com|org|net|edu|gov|mil|int|info|biz|name|dev|app|xyz|online|site|tech|cloud|email|blog|"
+    "museum|science|academy|agency|company|digital|systems|software|page"
 )
-NO_COUNTRIES = frozenset({"mt", "re", "py"})  # also attributes and file endings: a@b.mt, x@y.py
+NO_COUNTRIES = frozenset({"mt", "re", "py"})  # also attributes and suffixes: a@b.mt, x@y.py
 PLACEHOLDER_DOMAIN = re.compile(
     r"(?:^|\.)(?:example\.[a-z]+|(?:test|invalid|example|localhost|local))$|"
     r"^(?:domain|foo|bar|host|server|company|email|mail|somewhere|nowhere|yourdomain|mydomain)\.[a-z]+$"
@@ -59,14 +30,14 @@ IPV4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?!\w|\.\w)")
 IPV6 = re.compile(
     r"(?:(?<![\w:.])|(?<=\\[nrt]))(?:[0-9A-Fa-f]{0,4}:){4,7}[0-9A-Fa-f]{0,4}(?![\w:])"
 )
-COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:")  # in each IPV6
+COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:")  # part of each IPV6
 QUICK = (
     re.compile(r"@(?<=[A-Za-z0-9._%+-]@)[A-Za-z0-9-]"),
     COLONS,
     re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),
 )
-LITERALS = sorted({literal for form in (*FORMATS, PRIVATE_KEY) for literal in form.literals})
-JOINED = re.compile(r"(?<!\\[nrt])(?<=[\w.])")  # behind these no address begins
+LITERALS = sorted({literal for form in (*FORMATS, PRIVATE_KEY_BLOCK) for literal in form.literals})
+JOINED = re.compile(r"(?<!\\[nrt])(?<=[\w.])")  # no address begins directly after these
 VERSION_BEFORE = re.compile(
     r"(?i)(?:version|release|rev|v|==|[<>~]=|\boid\b|section|sec\.|§)[\s\"':=(]{0,4}$"
 )
@@ -76,7 +47,7 @@ ESCAPE = re.compile(r"[abfnrtv0]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}")
 
 @dataclass(frozen=True)
 class Redaction:
-    """One span, in characters of the text as it was."""
+    """One span, in characters of the original text."""
 
     kind: str
     start: int
@@ -84,10 +55,10 @@ class Redaction:
 
 
 def suspects(texts: Sequence[str]) -> set[int]:
-    """Numbers of the texts that may hold something to redact; the others surely don't.
+    """Indexes of the texts that may hold something to redact; the others certainly do not.
 
-    The literals of the formats are looked for in all texts at once, which is far quicker than to
-    look into each.
+    The literals of the formats are searched for in all texts joined, which is far quicker than a
+    search per text.
     """
     joined = "\0".join(texts)
     starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
@@ -96,17 +67,17 @@ def suspects(texts: Sequence[str]) -> set[int]:
         place = joined.find(literal)
         while place >= 0:
             places.append(place)
-            # on to the next text: one suspicion is enough
+            # continue in the next text: one match suffices
             place = joined.find(literal, starts[bisect_right(starts, place)])
     return {bisect_right(starts, place) - 1 for place in places}
 
 
 def redact(text: str, kinds: Collection[str]) -> tuple[str, list[Redaction]]:
-    """Put placeholders in the place of secrets ("secret"), addresses ("email") and public IP
-    addresses ("ip"); a private key block is always replaced.
+    """Replace secrets ("secret"), e-mail addresses ("email") and public IP addresses ("ip") by
+    placeholders; a private key block is always replaced.
 
     Returns:
-        The text, and the spans in their order.
+        The text, and the spans in order.
     """
     found = sorted(
         _find(text, kinds), key=lambda span: (span.start, span.kind == "email", -span.end)
@@ -114,7 +85,7 @@ def redact(text: str, kinds: Collection[str]) -> tuple[str, list[Redaction]]:
     parts, spans, end = [], [], 0
     for span in found:
         if span.start < end:
-            continue  # inside of one that began before
+            continue  # overlaps the previous span
         parts += [text[end : span.start], placeholder(span.kind)]
         spans.append(span)
         end = span.end
@@ -122,14 +93,14 @@ def redact(text: str, kinds: Collection[str]) -> tuple[str, list[Redaction]]:
 
 
 def placeholder(kind: str) -> str:
-    """The word that takes the place of a span."""
+    """The word that replaces a span."""
     return f"REDACTED_{kind.upper()}"
 
 
 def _find(text: str, kinds: Collection[str]) -> Iterator[Redaction]:
-    if PRIVATE_KEY.literals[0] in text:
-        for match in PRIVATE_KEY.pattern.finditer(text):
-            yield Redaction(PRIVATE_KEY.name, match.start(), match.end())
+    if PRIVATE_KEY_BLOCK.literals[0] in text:
+        for match in PRIVATE_KEY_BLOCK.pattern.finditer(text):
+            yield Redaction(PRIVATE_KEY_BLOCK.name, match.start(), match.end())
     if "secret" in kinds:
         for form in FORMATS:
             if any(literal in text for literal in form.literals):
@@ -148,14 +119,14 @@ def _find(text: str, kinds: Collection[str]) -> Iterator[Redaction]:
 
 
 def _is_address(domain: str, top: str) -> bool:
-    """Whether a domain may be somebody's; matrix products such as `a@b.conj` have no such end."""
+    """Whether a domain may be real; matrix products such as `a@b.conj` have no such suffix."""
     if PLACEHOLDER_DOMAIN.search(domain.lower()):
         return False
-    return top in GENERIC_DOMAINS or (len(top) == 2 and top not in NO_COUNTRIES)
+    return bool(GENERIC_DOMAIN.fullmatch(top)) or (len(top) == 2 and top not in NO_COUNTRIES)
 
 
 def _past_escape(text: str, start: int) -> int:
-    r"""Where an address begins that a match took together with an escape: `\nme@home.org`."""
+    r"""Start of an address whose match includes an escape before it: `\nme@home.org`."""
     slashes = start - len(text[:start].rstrip("\\"))
     escape = ESCAPE.match(text, start) if slashes % 2 else None
     return escape.end() if escape else start
@@ -175,7 +146,7 @@ def _addresses(text: str) -> Iterator[Redaction]:
 
 def _is_public_v4(text: str) -> bool:
     parts = text.split(".")
-    # four single digits are a version or an example; a leading zero is no address
+    # four single digits are a version or an example
     if all(len(part) == 1 for part in parts) or text in PUBLIC_RESOLVERS:
         return False
     return _is_public(text)

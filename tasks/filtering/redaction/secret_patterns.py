@@ -1,9 +1,9 @@
-"""Formats of tokens and passwords that are known well enough to be told from other text.
+"""Formats of tokens and passwords that are distinct enough to be recognized in any text.
 
-Each is a regular expression behind literals that its matches always hold, so a text without the
-literals costs nothing. They are the issuers' published formats, as detect-secrets, gitleaks and
-TruffleHog list them; its entropy and keyword detectors are left out, since on source code most of
-what they find is no secret. A new format is one line here.
+Each is a regular expression with literals that all its matches contain, so a text without the
+literals is skipped quickly. They are the issuers' published formats, as detect-secrets, gitleaks
+and TruffleHog list them. Entropy and keyword detectors are left out, because on source code most of
+their findings are not secrets. To add a format, add one line here.
 """
 
 import re
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Format:
-    """One kind of secret; group `secret` of the pattern, if any, is what is redacted."""
+class SecretFormat:
+    """One kind of secret; a group `secret` of the pattern is redacted alone, else the match."""
 
     name: str
     literals: tuple[str, ...]
     pattern: re.Pattern[str]
 
 
-def _format(name: str, literals: str, pattern: str) -> Format:
-    return Format(name, tuple(literals.split()), re.compile(pattern))
+def _format(name: str, literals: str, pattern: str) -> SecretFormat:
+    return SecretFormat(name, tuple(literals.split()), re.compile(pattern))
 
 
-# a token begins behind no letter of its own kind, or behind an escape such as the n of \\n
+# a token does not begin after a character of its own kind, except after an escape such as \\n
 _B, _E = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))", r"(?![A-Za-z0-9_-])"
 
 FORMATS = (
@@ -72,8 +72,8 @@ FORMATS = (
     ),
 )  # fmt: skip
 
-# a header alone, as code that reads keys holds it, is no key
-PRIVATE_KEY = Format(
+# a header alone, as in code that parses keys, is not a key
+PRIVATE_KEY_BLOCK = SecretFormat(
     "private_key",
     ("PRIVATE KEY",),
     re.compile(

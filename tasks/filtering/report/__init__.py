@@ -1,1 +1,1 @@
-"""What the filter did: counts by reason, a plot, and what other thresholds would keep."""
+"""Reports of the filter: counts by reason, a plot, and rows kept at other thresholds."""

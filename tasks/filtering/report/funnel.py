@@ -1,5 +1,5 @@
-"""What the filter did, as counts: for each reason how many rows, which share, how many by this
-reason alone, examples; sources, redactions and contamination."""
+"""The funnel: rows, share, rows rejected by this reason alone and examples for each reason; counts
+per source, redactions and contamination."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.core.rows.hash_rank import hash_rank
 
 EXAMPLES = 5
-MAX_HITS = 1_000  # contaminated rows that are listed one by one
+MAX_HITS = 1_000  # hits listed one by one
 CONTAMINATION = "contamination_"
 
 Rows = NDArray[np.int64]
@@ -29,10 +29,10 @@ class _Against:
 
     Attributes:
         rules: Names.
-        codes: Place of the reason's rule among them.
-        rows: Which row of the batch it stands against.
-        values: What was measured.
-        thresholds: What it was held against.
+        codes: Index of the reason's rule in `rules`.
+        rows: Index of the row in the batch.
+        values: Measured values.
+        thresholds: Thresholds of the rules.
     """
 
     rules: list[str]
@@ -43,7 +43,7 @@ class _Against:
 
     @classmethod
     def of(cls, reasons: pa.ListArray, counts: Rows) -> "_Against":
-        """The reasons of rows that have so many each."""
+        """The reasons of rows with `counts` reasons each."""
         flat = reasons.flatten()
         rule = flat.field("rule").dictionary_encode()
         return cls(
@@ -56,10 +56,10 @@ class _Against:
 
 
 class Funnel:
-    """Counts verdicts a batch at a time; memory does not grow with the rows.
+    """Counts decisions a batch at a time; memory does not grow with the rows.
 
-    Examples are the rows with the least numbers, and a number hangs on the row's content and the
-    rule's name: a fair draw that is the same on every run.
+    Examples are the rows with the smallest random numbers. A number depends on the row's content
+    and the rule's name only: a fair draw that is the same in every run.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Funnel:
         self._spans: Counter[str] = Counter()
         self._redacted_rows: Counter[str] = Counter()
         self._hits: list[dict[str, Any]] = []
-        self._tasks: dict[str, set[str]] = {}
+        self._problems: dict[str, set[str]] = {}
         self.contaminated = 0
         self.kept = 0
         self.rejected = 0
@@ -83,9 +83,9 @@ class Funnel:
 
         Args:
             table: `row_id` and `source` of each.
-            reasons: Against each, lists of `schemas.REASON`.
-            redactions: Of each, as `schemas.KEPT` has them.
-            draws: A number for each that hangs on its content, to draw examples by.
+            reasons: Of each, lists of `row_schema.REASON`.
+            redactions: Of each, as in `row_schema.KEPT`.
+            draws: A number for each that depends on its content, to draw examples.
         """
         counts = pc.list_value_length(reasons).to_numpy()
         kept = int(np.count_nonzero(counts == 0))
@@ -114,24 +114,24 @@ class Funnel:
                 own[name] += counted["counts"]
 
     def _draw(self, rule: str, row_ids: pa.ChunkedArray, rows: Rows, draws: Draws) -> None:
-        """Let the rows with the least numbers be examples of a rule."""
+        """Keep the rows with the smallest numbers as examples of a rule."""
         own = hash_rank(rule)
         drawn = draws ^ np.frombuffer(own, dtype="<u8")  # another order for each rule
         least = np.argsort(drawn, kind="stable")[:EXAMPLES]
         names = row_ids.take(pa.array(rows[least])).to_pylist()
-        told = [*self._examples.get(rule, []), *zip(drawn[least].tolist(), names, strict=True)]
-        self._examples[rule] = sorted(told)[:EXAMPLES]
+        new = zip(drawn[least].tolist(), names, strict=True)
+        self._examples[rule] = sorted([*self._examples.get(rule, []), *new])[:EXAMPLES]
 
     def _note_nearest(self, rule: str, values: Floats, thresholds: Floats) -> None:
         distance = np.abs(values - thresholds)
         first = np.lexsort((thresholds, values, distance))[0]
-        told = (float(distance[first]), float(values[first]), float(thresholds[first]))
-        self._nearest[rule] = min(self._nearest.get(rule, told), told)
+        new = (float(distance[first]), float(values[first]), float(thresholds[first]))
+        self._nearest[rule] = min(self._nearest.get(rule, new), new)
 
     def _note_hits(
         self, row_ids: pa.ChunkedArray, reasons: pa.ListArray, against: "_Against"
     ) -> None:
-        """Note rows that hold a benchmark's task, in their order."""
+        """Record the problems that rows hold, in the order of the rows."""
         layers = [rule.startswith(CONTAMINATION) for rule in against.rules]
         places = np.flatnonzero(np.array(layers, dtype=bool)[against.codes])
         rows = against.rows[places]
@@ -142,12 +142,12 @@ class Funnel:
             self._note_hit(row_id, reason)
 
     def _note_hit(self, row_id: str, reason: Mapping[str, Any]) -> None:
-        task_id, _, evidence = reason["note"].partition(": ")
+        problem_id, _, evidence = reason["note"].partition(": ")
         layer = reason["rule"].removeprefix(CONTAMINATION)
-        self._tasks.setdefault(layer, set()).add(task_id)
+        self._problems.setdefault(layer, set()).add(problem_id)
         if len(self._hits) < MAX_HITS:
             value = round(reason["value"], 4)
-            hit = {"row_id": row_id, "layer": layer, "task_id": task_id}
+            hit = {"row_id": row_id, "layer": layer, "task_id": problem_id}
             self._hits.append(hit | {"value": value, "evidence": evidence})
 
     @property
@@ -161,7 +161,7 @@ class Funnel:
         return dict(sorted(self._spans.items(), key=lambda item: (-item[1], item[0])))
 
     def nearest(self, rule: str) -> tuple[float, float]:
-        """(value, threshold) of the rejected row that came nearest to passing a rule."""
+        """(value, threshold) of the rejected row that was closest to passing a rule."""
         _, value, threshold = self._nearest[rule]
         return value, threshold
 
@@ -169,8 +169,8 @@ class Funnel:
         """The funnel.
 
         Args:
-            rules: {rule: setting that moves it}, in the order of the report; rules without a row
-                are told too.
+            rules: {reason: setting that moves it}, in the order of the report; reasons without a
+                row are included.
         """
         total = self.kept + self.rejected
         return {
@@ -188,8 +188,10 @@ class Funnel:
             },
             "contamination": {
                 "rows": self.contaminated,
-                "tasks": len(set().union(*self._tasks.values())),
-                "tasks_by_layer": {layer: len(ids) for layer, ids in sorted(self._tasks.items())},
+                "tasks": len(set().union(*self._problems.values())),
+                "tasks_by_layer": {
+                    layer: len(ids) for layer, ids in sorted(self._problems.items())
+                },
                 "hits": self._hits,
             },
         }

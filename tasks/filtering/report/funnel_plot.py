@@ -1,4 +1,4 @@
-"""The funnel as a picture: an SVG file that any browser shows, with the numbers as text."""
+"""Plot of the funnel: an SVG file with the numbers as text."""
 
 from collections.abc import Mapping
 from html import escape
@@ -15,10 +15,10 @@ STYLE = (
 def funnel_svg(funnel: Mapping[str, Any]) -> str:
     """A bar for the rows read, for those kept, and for each rule that rejected some.
 
-    The most rejected stand first; the dark part of a bar are rows that no other rule rejects.
+    Rules are sorted by rejected rows; the dark part of a bar is rows that no other rule rejects.
 
     Args:
-        funnel: What funnel.json holds.
+        funnel: Content of funnel.json.
     """
     total = max(1, funnel["rows"])
     reasons = sorted((r for r in funnel["reasons"] if r["rows"]), key=lambda r: -r["rows"])
@@ -41,10 +41,10 @@ def funnel_svg(funnel: Mapping[str, Any]) -> str:
 
 def _line(place: int, name: str, rows: int, total: int, kind: str) -> str:
     y = place * LINE + 18
-    told = f"{rows:,} ({rows / total:.1%})"
+    label = f"{rows:,} ({rows / total:.1%})"
     return (
         f'<text x="10" y="{y}">{escape(name)}</text>{_bar(place, rows, total, kind)}'
-        f'<text class="n" x="{LABEL + BAR + 10}" y="{y}">{told}</text>'
+        f'<text class="n" x="{LABEL + BAR + 10}" y="{y}">{label}</text>'
     )
 
 

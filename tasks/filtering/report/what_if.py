@@ -1,8 +1,8 @@
-"""How many rows would be kept if one threshold were a fifth lower or higher.
+"""What-if: how many rows would be kept if one threshold were 20 % lower or higher.
 
-Replayed from the measured values, without reading a text again. Duplicates are not searched again,
-so a count can be a few rows off where a row that would be kept is some other row's twin; below its
-own threshold, near duplicates are counted as far as they were proposed.
+Computed from the measured values, without reading a text again. Duplicates are not searched again,
+so a count can be a few rows off if a row that would be kept duplicates another one; below the
+Jaccard threshold, only near duplicates that were compared are counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,28 +19,28 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Threshold:
-    """One that can be moved: a row fails beyond it, or, if `inclusive`, at it too."""
+    """A threshold that can be moved: a row fails beyond it or, if `inclusive`, also at it."""
 
     rule: str
     value: float
-    is_most: bool = True
+    is_max: bool = True
     inclusive: bool = False
     highest: float = float("inf")
 
     def fails(self, values: Floats, factor: float = 1.0) -> NDArray[np.bool_]:
-        """Which of the values fail; not a number never does."""
+        """Which of the values fail; NaN never does."""
         limit = self.moved(factor)
         if self.inclusive:
             return values >= limit
-        return values > limit if self.is_most else values < limit
+        return values > limit if self.is_max else values < limit
 
     def moved(self, factor: float) -> float:
-        """The threshold times a factor, within what makes sense."""
+        """The threshold times a factor, at most `highest`."""
         return min(self.value * factor, self.highest)
 
 
 class WhatIf:
-    """Counts a batch at a time."""
+    """Counts rows, a batch at a time."""
 
     def __init__(self, thresholds: Sequence[Threshold]) -> None:
         self._thresholds = [t for t in thresholds if t.value]
@@ -51,7 +51,7 @@ class WhatIf:
 
         Args:
             values: Measured values by rule.
-            reasons: How many reasons stand against each row now.
+            reasons: Number of reasons against each row now.
         """
         for threshold in self._thresholds:
             measured = values[threshold.rule]

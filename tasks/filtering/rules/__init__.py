@@ -1,1 +1,7 @@
-"""Filter rules: one measured value a rule, compared with a threshold."""
+"""Filter rules: one measured value per rule, compared with a threshold.
+
+protocol.py   what a rule is
+row_view.py   a row as the rules read it
+registry.py   the rules, in the order of reports
+Every other module defines one rule, or a few that share a measure.
+"""

@@ -1,31 +1,50 @@
-"""Rules about the shape of the text: long lines and few letters tell data, minified or generated
-code."""
+"""Rules about lines: very many or very long ones mean data, minified or generated code."""
 
-from tasks.filtering.rules.row_view import Sample
-
-ASCII_OTHERS = bytes(b for b in range(128) if not chr(b).isalpha())
+from tasks.filtering.rules.protocol import Rule, functions_only
+from tasks.filtering.rules.row_view import RowView
 
 
-def line_count(row: Sample) -> float:
+def line_count(row: RowView) -> float:
     """Lines of the output."""
     return len(row.lines)
 
 
-def mean_line(row: Sample) -> float:
-    """Mean length of the output's lines in characters."""
+def mean_line(row: RowView) -> float:
+    """Mean length of the output's lines."""
     return sum(map(len, row.lines)) / len(row.lines)
 
 
-def longest_line(row: Sample) -> float:
-    """Longest line of the output in characters."""
+def longest_line(row: RowView) -> float:
+    """Length of the output's longest line."""
     return max(map(len, row.lines))
 
 
-def alphabetic_share(row: Sample) -> float:
-    """Share of the output's characters that are letters, whitespace counted."""
-    text = row.output
-    if text.isascii():  # the same, thirty times faster
-        letters = len(text.encode("ascii").translate(None, ASCII_OTHERS))
-    else:
-        letters = sum(map(str.isalpha, text))
-    return letters / max(1, len(text))
+LINES = Rule(
+    name="lines",
+    setting="max_lines",
+    unit="lines",
+    measure=line_count,
+    threshold=lambda settings: settings.max_lines,
+)
+MEAN_LINE = Rule(
+    name="mean_line",
+    setting="max_mean_line",
+    unit="characters",
+    measure=mean_line,
+    threshold=lambda settings: settings.max_mean_line,
+)
+LONGEST_LINE = Rule(
+    name="longest_line",
+    setting="max_longest_line",
+    unit="characters",
+    measure=longest_line,
+    threshold=lambda settings: settings.max_longest_line,
+)
+FUNCTION_LINES = Rule(
+    name="function_lines",
+    setting="max_function_lines",
+    unit="lines",
+    measure=line_count,
+    threshold=lambda settings: settings.max_function_lines,
+    kinds=functions_only,
+)

@@ -1,16 +1,15 @@
-"""A row as the rules see it; what several of them need is worked out once."""
+"""A row as the filter rules read it; properties that several rules need are computed once."""
 
-import ast
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+from tasks.core.languages.protocol import ParsedFunction, ParsedSource
+from tasks.core.languages.python import parse_python
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One row. Rules about code look at `output`."""
+class RowView:
+    """One row. Rules about code measure `output`."""
 
     instruction: str
     input: str
@@ -23,34 +22,28 @@ class Sample:
         """Lines of the output."""
         return self.output.splitlines() or [""]
 
-    @cached_property
-    def parsed(self) -> tuple[ast.Module | None, str]:
-        """The output as a syntax tree and "", or None and why it does not parse."""
-        return parse(self.output)
+    @property
+    def source(self) -> ParsedSource | None:
+        """The output as a syntax tree; None if it does not parse."""
+        return self._parsed[0]
+
+    @property
+    def syntax_error(self) -> str:
+        """Why the output does not parse; "" if it does."""
+        return self._parsed[1]
 
     @cached_property
-    def function(self) -> Function | None:
+    def _parsed(self) -> tuple[ParsedSource | None, str]:
+        return parse_python(self.output)
+
+    @cached_property
+    def function(self) -> ParsedFunction | None:
         """The first function of the output."""
-        tree = self.parsed[0]
-        return (
-            next((node for node in tree.body if isinstance(node, Function)), None) if tree else None
-        )
+        return next(self.source.functions(), None) if self.source else None
 
     @cached_property
     def docstring(self) -> str:
-        """The function's docstring; where the output goes without, the instruction up to its last
-        empty line, behind which the signature stands."""
-        inside = ast.get_docstring(self.function) if self.function else None
+        """The function's docstring; else the instruction up to its first empty line, which is
+        followed by the signature when the docstring became the instruction."""
+        inside = self.function.docstring if self.function else ""
         return inside or self.instruction.partition("\n\n")[0]
-
-
-def parse(text: str) -> tuple[ast.Module | None, str]:
-    """A text as a syntax tree and "", or None and why it does not parse."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(text), ""
-        except SyntaxError as error:
-            return None, f"line {error.lineno or 0}: {error.msg}"
-        except (ValueError, RecursionError, MemoryError) as error:
-            return None, str(error) or type(error).__name__

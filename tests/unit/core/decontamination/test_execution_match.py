@@ -3,19 +3,19 @@ import ast
 import pytest
 
 from tasks.core.decontamination.execution_match import PASSED, candidates, make_job
-from tasks.core.decontamination.problems import make_task
+from tasks.core.decontamination.problems import make_problem
 from tasks.core.errors import PipelineError
 from tasks.core.sandbox import Sandbox
 
-TASKS = (
-    make_task(
+PROBLEMS = (
+    make_problem(
         "T/1",
         "def double(x):\n    '''Twice x.'''\n",
         "    return x * 2\n",
         "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate('a') == 'aa'\n",
         "double",
     ),
-    make_task(
+    make_problem(
         "T/2",
         "def third(x):\n    '''Third.'''\n",
         "    return x[2]\n",
@@ -59,7 +59,7 @@ def sandbox() -> Sandbox:
 
 
 @pytest.mark.parametrize(
-    ("program", "task"),
+    ("program", "problem"),
     [
         ("def f(x):\n    y = x\n    return y + y", "T/1"),
         ("def f(x):\n    return list(x)[-1]", "T/2"),
@@ -67,10 +67,10 @@ def sandbox() -> Sandbox:
         ("def f(x):\n    raise LookupError('no')", None),
     ],
 )
-def test_function_that_passes_a_tasks_tests_is_told_with_the_task(
-    sandbox: Sandbox, program: str, task: str | None
+def test_function_that_passes_a_problems_tests_is_reported_with_the_problem(
+    sandbox: Sandbox, program: str, problem: str | None
 ) -> None:
     ast.parse(program)
-    outcome = sandbox.run(make_job(program, "f", TASKS, 4.0))
+    outcome = sandbox.run(make_job(program, "f", PROBLEMS, 4.0))
     _, passed, found = outcome.detail.partition(PASSED)
-    assert (found if passed else None) == task
+    assert (found if passed else None) == problem

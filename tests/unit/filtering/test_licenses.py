@@ -1,8 +1,8 @@
 import pytest
 
-from tasks.filtering.rules.licences import is_allowed
+from tasks.filtering.rules.licenses import is_allowed
 
-ALLOWED = frozenset({"MIT", "Apache-2.0", "BSD-3-Clause"})
+ALLOWED = ("MIT", "Apache-2.0", "BSD-3-Clause")
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ ALLOWED = frozenset({"MIT", "Apache-2.0", "BSD-3-Clause"})
         ("MIT/Apache-2.0", False),
     ],
 )
-def test_expression_is_met_with_allowed_licences_alone(expression: str, allowed: bool) -> None:
+def test_expression_is_met_with_allowed_licenses_alone(expression: str, allowed: bool) -> None:
     assert is_allowed(expression, ALLOWED) is allowed

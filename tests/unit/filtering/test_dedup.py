@@ -7,21 +7,18 @@ from hypothesis import strategies as st
 
 from tasks.core.decontamination.ngrams import hash_words, jaccard, ngram_sets
 from tasks.core.settings.config import check
-from tasks.filtering.dedup.duplicates import (
-    NO_TWIN,
-    Near,
-    Twins,
-    find_twins,
-    text_key,
-)
-from tasks.filtering.dedup.minhash import band_keys
+from tasks.filtering.dedup.exact_dedup import NO_TWIN, text_key
+from tasks.filtering.dedup.find_duplicates import Duplicates, find_duplicates
+from tasks.filtering.dedup.minhash import MinHash, band_keys
+from tasks.filtering.dedup.near_dedup import NearCandidates
 
 
 def survivors(row_ids: list[str], passes: list[bool], *texts: list[int]) -> set[str]:
     """Ids of the rows that pass and have no twin."""
     order = np.argsort(np.array(row_ids, dtype=str), kind="stable")
     groups = [np.array(column, dtype=np.int64) for column in texts]
-    twins = find_twins(order, np.array(passes, dtype=bool), groups).exact
+    no_bands = NearCandidates(np.empty((len(row_ids), 0), np.uint64), list, 1.0)
+    twins = find_duplicates(order, np.array(passes, dtype=bool), groups, no_bands).exact
     is_twin = (
         np.any([t != NO_TWIN for t in twins], axis=0) if twins else np.zeros(len(row_ids), bool)
     )
@@ -99,17 +96,20 @@ def test_hash_in_prose_is_no_comment() -> None:
     assert text_key(one, is_python=False) != text_key(other, is_python=False)
 
 
-def near_of(texts: list[str], least: float = 0.7, bands: int = 25, rows: int = 10) -> Near:
+def near_of(
+    texts: list[str], least: float = 0.7, bands: int = 25, rows: int = 10
+) -> NearCandidates:
     grams = ngram_sets(hash_words(texts), 5)
-    return Near(band_keys(grams, bands * rows, bands, rows), grams.__getitem__, least)
+    keys = band_keys(grams, MinHash(5, bands * rows, bands, rows))
+    return NearCandidates(keys, grams.__getitem__, least)
 
 
-def find_near(texts: list[str], order: list[int] | None = None, **given: float) -> Twins:
+def find_near(texts: list[str], order: list[int] | None = None, **given: float) -> Duplicates:
     numbers = np.array(order if order is not None else range(len(texts)), dtype=np.int64)
-    return find_twins(numbers, np.ones(len(texts), dtype=bool), [], near_of(texts, **given))
+    return find_duplicates(numbers, np.ones(len(texts), dtype=bool), [], near_of(texts, **given))
 
 
-def kept(found: Twins) -> list[int]:
+def kept(found: Duplicates) -> list[int]:
     return np.flatnonzero(~found.is_near).tolist()
 
 
@@ -155,7 +155,7 @@ def test_proposed_pairs_that_are_not_alike_all_stay() -> None:
     near = near_of(texts)
     near.keys[:, 0] = 7
     order = np.arange(len(texts))
-    found = find_twins(order, np.ones(len(texts), dtype=bool), [], near)
+    found = find_duplicates(order, np.ones(len(texts), dtype=bool), [], near)
     assert kept(found) == list(range(120)) and found.verified > 0
     assert len(set(found.clusters.tolist())) == 120
 
@@ -164,7 +164,7 @@ def test_rows_are_proposed_by_whole_band_keys_and_not_by_parts_of_them() -> None
     texts = [" ".join(words(40, 1))] * 4
     near = near_of(texts, bands=1)
     near.keys[:, 0] = [5, 5 + (1 << 60), 5 + (1 << 61), 5]
-    found = find_twins(np.arange(4), np.ones(4, dtype=bool), [], near)
+    found = find_duplicates(np.arange(4), np.ones(4, dtype=bool), [], near)
     assert kept(found) == [0, 1, 2]
 
 
@@ -208,7 +208,7 @@ def test_every_row_dropped_has_a_kept_twin_and_no_two_kept_rows_are_a_verified_p
     passes = np.array([passed for *_, passed in drawn], dtype=bool)
     # bands of one hash propose nearly every pair, so that the kept rows can be held to the truth
     near = near_of(texts, bands=64, rows=1)
-    found = find_twins(np.arange(len(texts)), passes, [groups], near)
+    found = find_duplicates(np.arange(len(texts)), passes, [groups], near)
     is_kept = passes & ~found.is_near & (found.exact[0] == NO_TWIN)
     grams = ngram_sets(hash_words(texts), 5)
     for row in np.flatnonzero(passes & ~is_kept):
@@ -225,7 +225,7 @@ def test_every_row_dropped_has_a_kept_twin_and_no_two_kept_rows_are_a_verified_p
 def test_signature_agrees_as_often_as_the_sets_are_alike() -> None:
     base = words(300, 5)
     grams = ngram_sets(hash_words([" ".join(base), varied(base, 12, 6)]), 5)
-    keys = band_keys(grams, 1024, 512, 1)
+    keys = band_keys(grams, MinHash(5, 1024, 512, 1))
     assert np.mean(keys[0] == keys[1]) == pytest.approx(jaccard(*grams), abs=0.07)
 
 
