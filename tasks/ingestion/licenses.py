@@ -7,7 +7,6 @@ filter's rule for unknown licenses.
 
 import re
 from collections.abc import Iterable, Mapping
-from email.parser import HeaderParser
 
 HEADER = re.compile(
     r"SPDX-License-Identifier:\s*([A-Za-z0-9.+() -]+?)\s*(?:\*/|-->|$)", re.MULTILINE
@@ -139,6 +138,8 @@ def license_of_package(metadata: str, texts: Mapping[str, str]) -> tuple[str, st
     Returns:
         SPDX expression and where it was read; ("", why not) if it is unknown.
     """
+    from email.parser import HeaderParser  # slow to import, and a plan needs only file names
+
     headers = HeaderParser().parsestr(metadata)
     if expression := headers.get("License-Expression"):
         return expression.strip(), "METADATA License-Expression"

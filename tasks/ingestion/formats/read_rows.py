@@ -59,7 +59,9 @@ class SourceReader:
 
     def _count_columns(self, values: Mapping[str, Any]) -> None:
         self._records += 1
-        self._missing.update(c for c in self.mapping.columns.values() if c not in values)
+        for column in self.mapping.columns.values():
+            if column not in values:
+                self._missing[column] += 1
         if len(self._columns) < SHOWN_COLUMNS:
             self._columns.update(dict.fromkeys(excerpt(str(name)) for name in values))
 

@@ -14,8 +14,7 @@ class NotParsableError(ValueError):
         self.line = line
 
 
-@dataclass(frozen=True)
-class DocumentedFunction:
+class DocumentedFunction(NamedTuple):
     """One documented function.
 
     Attributes:

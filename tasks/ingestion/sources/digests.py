@@ -1,7 +1,7 @@
 """Digests of the sources for the cache key of the stage: one per source, by content.
 
 `finetune plan` calls this every time, so it only lists, stats and hashes, with the standard library
-alone.
+alone, and imports a module only for the kinds of sources that need it.
 """
 
 import hashlib
@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks.core.cache.cache_key import version
 from tasks.core.system.hub_pins import pinned_commit
-from tasks.ingestion.languages.registry import LANGUAGES
-from tasks.ingestion.licenses import is_license_file
 from tasks.ingestion.sources.file_listing import existing_folder, list_code, list_data, walk
-from tasks.ingestion.sources.git import plumbing
-from tasks.ingestion.sources.packages import find_package
 
 if TYPE_CHECKING:
     from tasks.core.settings.config import View
@@ -40,6 +36,8 @@ def source_digests(config: "View", digest_of: Digest) -> dict[str, str]:
         for name, source in zip(source_names(settings), settings, strict=True)
     }
     if any(source.kind in CODE_KINDS for source in settings):
+        from tasks.ingestion.languages.registry import LANGUAGES
+
         digests |= {f"{language.name} grammar": language.parser_version for language in LANGUAGES}
     if any(source.kind == "huggingface" for source in settings):
         digests["library datasets"] = version("datasets")
@@ -81,6 +79,8 @@ def hub_commit(source: "HuggingFaceSource") -> str:
 def _digest(source: "Source", digest_of: Digest) -> str:
     total = hashlib.sha256()
     if source.kind == "git":
+        from tasks.ingestion.sources.git import plumbing
+
         return plumbing.resolve(source.path, source.revision)[1]
     if source.kind == "huggingface" and source.path is None:
         return f"{source.hub_id}@{hub_commit(source)}"
@@ -91,10 +91,14 @@ def _digest(source: "Source", digest_of: Digest) -> str:
         listing = list_data(source.path)
         _add(total, listing.root, listing.files, digest_of)
     elif source.kind == "folder":
+        from tasks.ingestion.licenses import is_license_file
+
         listing = list_code(source.path, source.include_tests)
         licenses = [f for f in walk(listing.root, "") if is_license_file(f)]
         _add(total, listing.root, (*listing.files, *licenses), digest_of)
     else:
+        from tasks.ingestion.sources.packages import find_package
+
         for name in source.names:
             package = find_package(name, source.include_tests)
             total.update(f"{name}\n{package.version}\n{package.metadata}\n".encode())

@@ -1,28 +1,25 @@
 """Lists the files of a source: a file, a folder (all levels) or a glob; sorted, as paths relative
 to a root.
 
-Links to folders are not followed, so a loop of links ends.
+Links to folders are not followed, so a loop of links ends. The registries are imported inside
+functions: a plan with data files alone needs no language, one with code alone no file format.
 """
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.system.home import home, resolve_path
-from tasks.ingestion.formats.files import registry as formats
-from tasks.ingestion.languages import registry as languages
 
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
-TEST_FOLDERS = frozenset({"test", "tests", "testing", "idle_test"})
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """Files of one source.
 
     Attributes:
@@ -42,6 +39,8 @@ def list_data(path: str) -> Listing:
     Raises:
         PipelineError: Nothing is there, or nothing of a known format.
     """
+    from tasks.ingestion.formats.files.registry import EXTENSIONS
+
     full = resolve_path(path)
     if full.is_dir():
         root, found = full, walk(full, "")
@@ -49,12 +48,12 @@ def list_data(path: str) -> Listing:
         root, found = full.parent, [full.name]
     else:
         root, found = _expand(path)
-    files = tuple(p for p in found if p.lower().endswith(formats.EXTENSIONS))
+    files = tuple(p for p in found if p.lower().endswith(EXTENSIONS))
     if not files:
         reason = "holds no instruction file" if found or full.exists() else "is not there"
         raise PipelineError(
             f"ingest source {path!r} {reason} (looked at {full})",
-            f"Point its `path` to a file, folder or glob of {', '.join(formats.EXTENSIONS)}; "
+            f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}; "
             f"a relative path starts at {home()}.",
         )
     return Listing(root, files, len(found) - len(files))
@@ -96,13 +95,14 @@ def list_code(path: str, include_tests: bool) -> Listing:
     Raises:
         PipelineError: The folder is not there or holds no source file.
     """
-    root = existing_folder(path, f"a folder of {languages.TITLES} files")
-    found = walk(root, languages.EXTENSIONS)
+    from tasks.ingestion.languages.registry import EXTENSIONS, TITLES, is_test
+
+    root = existing_folder(path, f"a folder of {TITLES} files")
+    found = walk(root, EXTENSIONS)
     files = tuple(p for p in found if include_tests or not is_test(p))
     if not files:
         raise PipelineError(
-            f"ingest source {path!r} holds no {languages.TITLES} file outside tests "
-            f"({len(found)} in tests)",
+            f"ingest source {path!r} holds no {TITLES} file outside tests ({len(found)} in tests)",
             "Point its `path` to another folder, or set `include_tests: true`.",
         )
     return Listing(root, files, len(found) - len(files))
@@ -144,10 +144,3 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
         return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
     except OSError:
         return True
-
-
-def is_test(path: str) -> bool:
-    """Whether the relative path of a source file is a test or in a folder of tests."""
-    *folders, name = path.split("/")
-    is_test_name = languages.language_of(name).is_test_name(name)
-    return is_test_name or not TEST_FOLDERS.isdisjoint(folders)

@@ -5,22 +5,21 @@ import csv
 import difflib
 import platform
 import sysconfig
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.languages.registry import EXTENSIONS, TITLES
+from tasks.ingestion.languages.registry import EXTENSIONS, TITLES, is_test
 from tasks.ingestion.licenses import is_license_file
-from tasks.ingestion.sources.file_listing import is_test, walk
+from tasks.ingestion.sources.file_listing import walk
 
 STANDARD_LIBRARY = "python"
 BROKEN_ON_PURPOSE = ("lib2to3/",)  # its test data is invalid Python
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """Files of one distribution.
 
     Attributes:

@@ -21,7 +21,7 @@ def _read(path: Path, _columns: Sequence[str]) -> Records:
             continue
         try:
             # only the first line may begin with a byte order mark
-            values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            values = json.loads(line.decode() if number > 1 else line.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             problem = f"byte {error.object[error.start]:#04x} is not UTF-8"
             yield UnreadableRecord(number, problem, line)
@@ -36,7 +36,7 @@ def _filled_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     with path.open("rb") as file:
         for number, line in numbered_lines(file, (b"\n",)):
             text = line.removeprefix(codecs.BOM_UTF8) if line and number == 1 else line
-            if text is None or text.strip():
+            if text is None or (text and not text.isspace()):
                 yield number, line
 
 

@@ -6,18 +6,20 @@ from typing import Any
 from tasks.ingestion.formats.rows.protocol import ColumnMapping, RowFormat, RowTexts
 from tasks.ingestion.rows import text_problem
 
+ROLES = RowTexts._fields
+
 
 def _texts(values: Mapping[str, Any], mapping: ColumnMapping) -> RowTexts | str:
-    problems = []
-    for role in RowTexts._fields:
-        column, is_required = mapping.columns[role], role in mapping.required
+    columns, problems = mapping.columns, []
+    for role in ROLES:
+        column, is_required = columns[role], role in mapping.required
         if is_required and column not in values:
             problems.append(f"no column {column!r}")
         elif problem := text_problem(column, values.get(column), is_required):
             problems.append(problem)
     if problems:
         return "; ".join(problems)
-    return RowTexts(*(values.get(mapping.columns[role]) or "" for role in RowTexts._fields))
+    return RowTexts._make([values.get(columns[role]) or "" for role in ROLES])
 
 
 def _required_columns(mapping: ColumnMapping) -> list[tuple[str, str]]:
@@ -26,7 +28,7 @@ def _required_columns(mapping: ColumnMapping) -> list[tuple[str, str]]:
     return [
         (role, column)
         for role, column in mapping.columns.items()
-        if role in mapping.required or column != role or role not in RowTexts._fields
+        if role in mapping.required or column != role or role not in ROLES
     ]
 
 

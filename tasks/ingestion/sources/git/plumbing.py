@@ -8,9 +8,8 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from tasks.core.errors import PipelineError
 from tasks.ingestion.sources.file_listing import existing_folder
@@ -20,16 +19,14 @@ COMMITS_PER_CALL = 1000  # bounds the output that is in memory at once
 REGULAR_FILES = {b"100644", b"100755"}  # not links, not submodules
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(NamedTuple):
     """A file of a tree."""
 
     path: str
     object_id: str
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A commit that changes the content of exactly one file and nothing else.
 
     Attributes:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
 from tasks.ingestion.languages.protocol import NotParsableError
-from tasks.ingestion.languages.registry import EXTENSIONS, language_of
+from tasks.ingestion.languages.registry import EXTENSIONS, is_test, language_of
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
-from tasks.ingestion.sources.file_listing import NOT_SOURCE, is_test
+from tasks.ingestion.sources.file_listing import NOT_SOURCE
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.git.commit_rules import clean_subject, edit_problem, subject_problem
 from tasks.ingestion.sources.trees import TreeLicenses, is_license_text, project_of

@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 import tasks.ingestion
-from tasks.ingestion.languages.registry import EXTENSIONS, LANGUAGES, language_of, without_extension
+from tasks.ingestion.languages.registry import (
+    EXTENSIONS,
+    LANGUAGES,
+    is_test,
+    language_of,
+    without_extension,
+)
 
 PACKAGE = Path(tasks.ingestion.__file__).parent
 
@@ -32,3 +38,7 @@ def test_only_languages_parse_source_text() -> None:
             if {"ast", "tokenize"} & set(names):
                 users.add(path.parent.name)
     assert users == {"languages"}
+
+
+def test_tests_are_known_by_their_folder_or_their_name() -> None:
+    assert not is_test("pkg/contest.py") and is_test("pkg/tests/a.py") and is_test("a_test.py")

@@ -4,12 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.sources.file_listing import (
-    is_test,
-    list_code,
-    list_data,
-    walk,
-)
+from tasks.ingestion.sources.file_listing import list_code, list_data, walk
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +74,3 @@ def test_code_folder_leaves_tests_and_environments_out(home: Path) -> None:
 def test_code_folder_that_is_missing_is_an_error() -> None:
     with pytest.raises(PipelineError, match="is not a folder"):
         list_code("gone", include_tests=False)
-
-
-def test_a_file_called_testing_tools_is_no_test() -> None:
-    assert not is_test("pkg/contest.py") and is_test("pkg/tests/a.py") and is_test("a_test.py")
