@@ -24,7 +24,7 @@ from tasks.core.settings import config as configs
 from tasks.core.settings.config import View
 from tasks.core.stage import Work
 from tasks.training import checkpoints
-from tasks.training.fast.model import Unsupported, take_apart
+from tasks.training.fast.model import Unsupported, extract_model
 from tasks.training.lora import add_lora
 from tests.conftest import SMALL_SHAPE
 
@@ -201,7 +201,7 @@ def test_code_of_a_model_is_run_where_its_settings_say_so_and_there_alone(own_mo
     assert (tmp_path / "made").exists()
     adapted = add_lora(model, rank=4, alpha=8, dropout=0)
     with pytest.raises(Unsupported, match="code that comes with the model"):
-        take_apart(adapted, {})  # the fused step would pass its code over
+        extract_model(adapted, {})  # the fused step would pass its code over
 
 
 def test_weights_of_a_model_without_trust_carry_no_note(tiny_model, tmp_path):

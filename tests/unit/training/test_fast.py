@@ -18,9 +18,10 @@ from tasks.training.fast.torch_ops import (
     mix,
 )
 from tasks.training.lora import add_lora
-from tasks.training.steppers.autograd_stepper import PlainStepper, window_seed
+from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
-from tasks.training.steppers.pick_stepper import choose_stepper
+from tasks.training.steppers.pick_stepper import pick_stepper
+from tasks.training.steppers.stepper import window_seed
 from tests.unit.training.conftest import SHAPE, make_window, tiny
 
 CPU = torch.device("cpu")
@@ -49,14 +50,14 @@ def both(model: Any, flat: FlatParameters, **fast: Any) -> None:
     """Assert that the two paths agree on loss and on every gradient."""
     windows = [window_tensors(make_window(*n, seed=i), CPU) for i, n in enumerate(WINDOWS)]
     trained = sum(w.trained_tokens for w in windows)
-    expected_loss = PlainStepper(model, 99).run(windows, trained, seed=1)
+    expected_loss = AutogradStepper(model, 99).run(windows, trained, seed=1)
     expected = flat.gradient.clone()
     assert float(expected.abs().max()) > 1e-4
     flat.clear()
     loss = FastStepper(model, flat, max_tokens=22, **fast).run(windows, trained, seed=1)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=1e-5)
     for name, (_, gradient) in flat.views.items():
-        at = flat.places[name]
+        at = flat.offsets[name]
         wanted = expected[at : at + gradient.numel()].view_as(gradient)
         error = torch.linalg.vector_norm(gradient - wanted)
         assert float(error) <= 1e-5 * max(1e-3, float(torch.linalg.vector_norm(wanted))), name
@@ -140,7 +141,7 @@ def test_dropout_gives_the_plain_gradients_of_the_same_masks(kept: int) -> None:
                 module = getattr(parent, name)
                 mask = FixedMask(member, len(names), 0.2, mix(seed, number * 4 + kind, 0))
                 module.lora_dropout["default"] = mask
-    expected_loss = PlainStepper(model, 99).run([window], window.trained_tokens, seed=1)
+    expected_loss = AutogradStepper(model, 99).run([window], window.trained_tokens, seed=1)
     expected = flat.gradient.clone()
     flat.clear()
     loss = FastStepper(model, flat, max_tokens=19, kept_layers=kept).run(
@@ -181,7 +182,7 @@ def test_dropout_differs_by_step_window_layer_and_input() -> None:
 def test_validation_by_the_fast_path_is_the_plain_one() -> None:
     model, flat = prepare(base("llama"), dropout=0.5)
     window = window_tensors(make_window(7, 12), CPU)
-    losses, hits = PlainStepper(model, 99).measure(window)
+    losses, hits = AutogradStepper(model, 99).measure(window)
     ours, our_hits = FastStepper(model, flat, max_tokens=5).measure(window)
     torch.testing.assert_close(ours, losses, rtol=1e-5, atol=1e-5)
     assert torch.equal(hits, our_hits)
@@ -227,11 +228,11 @@ def test_what_it_does_not_know_goes_the_plain_way_and_says_so(
 
     choice: dict[str, Any] = {"kept_layers": None, "max_tokens": 8}
     with progress.sink(Sink()):
-        stepper = choose_stepper(model, flat, fast_path="auto", **choice)
+        stepper = pick_stepper(model, flat, fast_path="auto", **choice)
     assert stepper.name == ("fast" if words is None else "plain")
     assert (words or "") in " ".join(said)
     assert len(said) == (words is not None)
-    assert choose_stepper(model, flat, fast_path="off", **choice).name == "plain"
+    assert pick_stepper(model, flat, fast_path="off", **choice).name == "plain"
 
 
 def test_unknown_layers_are_named() -> None:

@@ -107,9 +107,9 @@ def test_all_labels_masked_stops_the_run(run_stage: Any) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.training.steppers.autograd_stepper import PlainStepper
+    from tasks.training.steppers.autograd_stepper import AutogradStepper
 
-    monkeypatch.setattr(PlainStepper, "run", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(AutogradStepper, "run", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(PipelineError, match="diverged at step 2"):
         run_stage(fast_path="off")
 
@@ -117,15 +117,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_the_last_good_checkpoint_stays_where_training_diverges(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tasks.training.steppers.autograd_stepper import PlainStepper
+    from tasks.training.steppers.autograd_stepper import AutogradStepper
 
-    run, calls = PlainStepper.run, []
+    run, calls = AutogradStepper.run, []
 
     def diverge(self: Any, *what: Any) -> Any:
         calls.append(1)
         return run(self, *what) * (float("nan") if len(calls) > 5 else 1.0)
 
-    monkeypatch.setattr(PlainStepper, "run", diverge)
+    monkeypatch.setattr(AutogradStepper, "run", diverge)
     with pytest.raises(PipelineError, match="diverged at step 6"):
         run_stage("bad", fast_path="off", checkpoint_every=2)
     kept = sorted(p.name for p in (tmp_path / "bad/scratch/checkpoints").iterdir())

@@ -15,7 +15,7 @@ from tasks.core import progress
 from tasks.core.errors import PipelineError, StopError
 from tasks.core.settings.config import check
 from tasks.training.distributed import launch
-from tasks.training.distributed.data_parallel import Team, deal
+from tasks.training.distributed.data_parallel import DataParallel, distribute
 from tasks.training.report.metrics_log import read_metrics
 from tests.unit.training.conftest import make_window
 
@@ -25,15 +25,15 @@ CHANGES: dict[str, Any] = {"lora_dropout": 0.0, "max_steps": 6, "log_every": 1, 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 4))
 def test_every_window_goes_to_one_process(lengths: list[int], processes: int) -> None:
     windows = [make_window(n, prompt=1, seed=i) for i, n in enumerate(lengths)]
-    hands = deal(windows, processes)
-    assert sorted(id(w) for hand in hands for w in hand) == sorted(map(id, windows))
-    sums = [sum(len(w.input_ids) for w in hand) for hand in hands]
+    shares = distribute(windows, processes)
+    assert sorted(id(w) for share in shares for w in share) == sorted(map(id, windows))
+    sums = [sum(len(w.input_ids) for w in share) for share in shares]
     assert max(sums) - min(sums) <= max(lengths)
 
 
 def test_a_single_packed_window_is_shared_between_its_samples() -> None:
     window = make_window(9, 8, 7, 6)
-    shares = [Team(rank, 2).share([window]) for rank in range(2)]
+    shares = [DataParallel(rank, 2).share([window]) for rank in range(2)]
     tokens = [sum(len(w.input_ids) for w in share) for share in shares]
     assert sum(tokens) == 30
     assert min(tokens) >= 13
@@ -92,7 +92,7 @@ def test_a_4_bit_base_split_over_two_processes_trains_as_a_whole_one(
 def test_processes_in_lockstep_run_equally_many_windows() -> None:
     windows = [make_window(30), make_window(9, seed=1), make_window(8, seed=2)]
     for count in (1, 2, 3):
-        shares = [Team(rank, 2, lockstep=True).share(windows[:count]) for rank in range(2)]
+        shares = [DataParallel(rank, 2, lockstep=True).share(windows[:count]) for rank in range(2)]
         assert len(shares[0]) == len(shares[1])
         trained = sum(w.trained_tokens for share in shares for w in share)
         assert trained == sum(w.trained_tokens for w in windows[:count])
