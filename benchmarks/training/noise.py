@@ -1,4 +1,4 @@
-"""How far a step's gradient is from 32 bit at the shape of stable-code-3b, by either way of a step.
+"""How far a step's gradient is from 32 bit at the shape of stable-code-3b, for both steppers.
 
     python -m benchmarks.training.noise [--tokens 4096] [--model stablelm]
 

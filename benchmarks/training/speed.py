@@ -46,18 +46,18 @@ OVERHEAD_BYTES = 250 * 2**20  # what libraries and small tensors take
 
 @dataclass(frozen=True)
 class Variant:
-    """What is run.
+    """One row of the table.
 
     Attributes:
         name: As the table shows it.
         path: recipe, plain or fast.
-        window_tokens: Of a window, at most.
-        windows: A step.
+        window_tokens: Longest window.
+        windows: Per step.
         kept: Layers that keep activations; None: chosen by memory.
         steps: Timed, after as many as warm up.
         model: stablelm or llama.
         whole: One sample a window.
-        rows: Rows a window, where it is not packed to its size.
+        rows: Rows per window, if it is not packed.
     """
 
     name: str
@@ -87,7 +87,7 @@ VARIANTS = (
 
 
 class Synthetic:
-    """Steps of made-up windows, for the loop."""
+    """Steps of synthetic windows, for the loop."""
 
     def __init__(self, windows: Iterator[Window], windows_a_step: int) -> None:
         self._windows, self._size = windows, windows_a_step

@@ -9,9 +9,9 @@ cheap (dequantization, norms, LoRA inputs, swiglu); the other layers share one, 
 pass computes it again first.
 
 Each of the four groups (`qkv`, `out`, `gate_up`, `down`; index `kind`) is one product of an
-extended input and an extended weight, see `torch_ops`. Weights are dequantized into one buffer per group
-that all layers share; recomputation and gradient use the same copy. All buffers are allocated once:
-memory is known before the first step and cannot fragment.
+extended input and an extended weight, see `torch_ops`. Weights are dequantized into one buffer per
+group that all layers share; recomputation and gradient use the same copy. All buffers are allocated
+once: memory is known before the first step and cannot fragment.
 
 The MLP runs in chunks of `Call.chunk` tokens, which bounds its buffers in long windows.
 

@@ -196,13 +196,8 @@ def _lora_shape(lora: LoraInput) -> dict[str, Any]:
 def _head_shape(heads: Heads) -> dict[str, int]:
     """Constants of the attention kernels."""
     d0, d1 = head_parts(heads.size)
-    return {
-        "QUERIES": heads.queries,
-        "KEYS": heads.keys,
-        "SIZE": heads.size,
-        "D0": d0,
-        "D1": d1,
-    }
+    counts = {"QUERIES": heads.queries, "KEYS": heads.keys}
+    return counts | {"SIZE": heads.size, "D0": d0, "D1": d1}
 
 
 def warps(block: int) -> int:

@@ -1,4 +1,4 @@
-"""The reference step: what a step means, however it is cut."""
+"""The autograd stepper: a step has one result, however its windows are cut."""
 
 from typing import Any
 

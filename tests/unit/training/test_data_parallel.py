@@ -1,4 +1,4 @@
-"""Processes that share every step train what one process trains."""
+"""Data parallelism: several processes train what one process trains."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_two_processes_train_what_one_does(
     assert (two.scratch / "checkpoints" / "step-00000006" / "state.pt").is_file()
 
 
-def test_a_4_bit_base_split_over_two_processes_trains_as_a_whole_one(
+def test_a_4_bit_base_sharded_over_two_processes_trains_as_a_whole_one(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -104,14 +104,14 @@ def test_a_base_is_not_split_over_one_gpu() -> None:
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_an_error_of_the_processes_is_told_as_their_own(tmp_path: Path, stop: bool) -> None:
+def test_an_error_of_the_processes_is_raised_as_their_own(tmp_path: Path, stop: bool) -> None:
     told = {"problem": "it diverged", "remedy": "Lower it.", "stop": stop}
     (tmp_path / launch.RESULT_FILE).write_text(json.dumps(told))
     with pytest.raises(StopError if stop else PipelineError, match="it diverged\nLower it"):
         launch._result(tmp_path, 1)
 
 
-def test_processes_that_die_are_told_with_the_end_of_their_log(tmp_path: Path) -> None:
+def test_processes_that_die_are_reported_with_the_end_of_their_log(tmp_path: Path) -> None:
     (tmp_path / launch.LOG_FILE).write_text("one\nCUDA error: unspecified\n")
     with pytest.raises(PipelineError, match=r"code -9 and no result\n(.|\n)*CUDA error"):
         launch._result(tmp_path, -9)

@@ -1,4 +1,4 @@
-"""Where LoRA goes and what is counted."""
+"""Target layers of LoRA, and parameter counts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A step that does not fit goes on smaller and stays the same step."""
+"""A step that is out of memory continues at a smaller size with the same result."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ def test_a_window_is_cut_between_samples_and_loses_nothing(lengths: list[int], m
 
 
 class Sizes:
-    """A stepper, as far as its sizes."""
+    """The sizes of a stepper."""
 
     lockstep = False
 
@@ -62,7 +62,7 @@ def curve(work: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("path", ["auto", "off"])
-def test_a_step_that_does_not_fit_goes_on_smaller_with_the_same_losses(
+def test_a_step_that_does_not_fit_continues_smaller_with_the_same_losses(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     from tasks.training.fast.step import FastStepper
@@ -106,7 +106,7 @@ def test_a_step_that_does_not_fit_goes_on_smaller_with_the_same_losses(
     assert len(told) == len([text for text in said if "out of GPU memory" in text]) >= 3
 
 
-def test_a_validation_that_does_not_fit_goes_on_smaller(
+def test_a_validation_that_does_not_fit_continues_smaller(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = run_stage("whole", fast_path="off", max_steps=3)

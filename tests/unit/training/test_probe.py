@@ -1,4 +1,4 @@
-"""What training is expected to need: probes that are remembered, formulas where there is none."""
+"""Expected memory of training: stored probes, and formulas without a probe."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def settings(**changes: Any) -> Any:
     [{}, {"last_layers": 1}, {"target_modules": ["q_proj", "down_proj"]}, {"lora_rank": 40}],
     ids=str,
 )
-def test_the_formulas_give_the_buffers_that_are_made(
+def test_the_formulas_give_the_buffers_that_are_allocated(
     kind: str, changes: dict[str, Any], bases: dict[str, Path]
 ) -> None:
     wanted = settings(**changes)
@@ -123,7 +123,7 @@ def test_kept_layers_follow_from_the_memory_that_is_free() -> None:
     assert Probe(4096, "plain", 32, 5.0, 3.5, 0.0, 0, 1.0).kept_within(99) == 0
 
 
-def test_what_does_not_fit_is_told_with_both_numbers() -> None:
+def test_what_does_not_fit_is_an_error_with_both_numbers() -> None:
     with pytest.raises(PipelineError, match=r"needs 7\.00 GiB of GPU memory and 6\.50"):
         probing.check(7.0, 6.5, 4096)
 
