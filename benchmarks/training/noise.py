@@ -1,4 +1,4 @@
-"""How far a step's gradient is from 32 bit at the shape of stable-code-3b, by either way of a step.
+"""How far a step's gradient is from 32 bit at the shape of stable-code-3b, for both steppers.
 
     python -m benchmarks.training.noise [--tokens 4096] [--model stablelm]
 
@@ -20,7 +20,7 @@ from tasks.core.models.loading import WindowTensors, free_gpu, window_tensors
 from tasks.training.fast.model import parameter_order
 from tasks.training.fast.step import FastStepper
 from tasks.training.lora import add_lora
-from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
 
 LORA_NOISE = 0.01  # B starts at zero, which would leave A without a gradient
@@ -63,11 +63,11 @@ def measure(kind: str, tokens: int, smoke: bool) -> list[tuple[str, float, Tenso
     window = window_tensors(next(shape.packed_windows(tokens)), torch.device(device))
     found = []
     model, flat = prepared(kind, device, changes, True)
-    found.append(("plain, 32 bit", *gradient(PlainStepper(model, 0), flat, window)))
+    found.append(("plain, 32 bit", *gradient(AutogradStepper(model, 0), flat, window)))
     del model, flat
     free_gpu()
     model, flat = prepared(kind, device, changes, False)
-    found.append(("plain, bfloat16", *gradient(PlainStepper(model, 0), flat, window)))
+    found.append(("plain, bfloat16", *gradient(AutogradStepper(model, 0), flat, window)))
     for kept, name in ((0, "fast, nothing kept"), (8, "fast, 8 layers kept")):
         stepper = FastStepper(model, flat, max_tokens=window.tokens, kept_layers=kept)
         found.append((name, *gradient(stepper, flat, window)))

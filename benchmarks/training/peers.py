@@ -1,4 +1,4 @@
-"""The original recipe and TRL's SFTTrainer on made-up rows, metered alike.
+"""The original recipe and TRL's SFTTrainer on synthetic rows, measured alike.
 
 In: a 4-bit model, rows of token ids. Out: numbers by name. Both train by transformers' Trainer; a
 callback takes the time of some steps and then the GPU's own time of a few more.
@@ -142,7 +142,7 @@ def arguments(folder: str, rows_a_step: int, steps: int) -> dict[str, Any]:
 def run_recipe(model: Any, steps: list[Rows], meter: Meter) -> dict[str, Any]:
     """The original script's way: k-bit preparation, peft and the Trainer, row by row.
 
-    Every step has as many rows as the first one, so that the Trainer can be told once.
+    Every step has as many rows as the first one, because the Trainer has one setting for all.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
     from transformers import Trainer, TrainingArguments

@@ -1,4 +1,4 @@
-"""A 4-bit model with stable-code-3b's shape, made on the GPU layer by layer, and rows like code.
+"""A random 4-bit model with stable-code-3b's shape, created on the GPU layer by layer, and rows.
 
 No 16-bit copy of the whole model exists at any time, so that the memory cap holds from the start.
 """
@@ -30,7 +30,7 @@ def make_model(
 
     Args:
         kind: stablelm, or llama for a Llama of the same size.
-        device: cuda, or cpu for a trial.
+        device: cuda, or cpu for a smoke test.
         changes: Arguments of the configuration that differ.
     """
     import bitsandbytes as bnb
@@ -117,7 +117,7 @@ def packed_windows(window_tokens: int, seed: int = 0) -> Iterator[Window]:
 
 
 def joined_rows(rows: int, seed: int = 0) -> Iterator[Window]:
-    """So many rows a window, whatever their lengths."""
+    """Windows of `rows` rows each, whatever their lengths."""
     lengths = row_lengths(100_000, seed).tolist()
     for start in range(0, len(lengths), rows):
         yield window_of(lengths[start : start + rows], start)

@@ -5,7 +5,7 @@
 Each runs in a process of its own under the same allocator cap, at the shape of stable-code-3b with
 the recipe's adapter, on the same rows in the same order, at the same tokens an optimizer step. TRL
 has an environment of its own: another interpreter, or a folder of packages put before ours. Needs a
-CUDA GPU; `--smoke` runs a tiny model on the CPU, which tells nothing but that the command works.
+CUDA GPU; `--smoke` runs a tiny model on the CPU, which only shows that the command works.
 """
 
 import argparse

@@ -30,13 +30,14 @@ from tasks.core.models.loading import (
 )
 from tasks.core.models.memory_probes import TARGET_SHARE
 from tasks.core.models.packed_dataset import Window
+from tasks.core.settings.train import TrainSettings
 from tasks.training.fast.model import parameter_order
 from tasks.training.fast.step import FastStepper, fixed_bytes
-from tasks.training.loop import Loop, Plan
+from tasks.training.loop import Loop
 from tasks.training.lora import add_lora
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.report.metrics_log import METRICS_FILE, read_metrics
-from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
 
 PROFILED_STEPS = 3
@@ -45,18 +46,18 @@ OVERHEAD_BYTES = 250 * 2**20  # what libraries and small tensors take
 
 @dataclass(frozen=True)
 class Variant:
-    """What is run.
+    """One row of the table.
 
     Attributes:
         name: As the table shows it.
         path: recipe, plain or fast.
-        window_tokens: Of a window, at most.
-        windows: A step.
+        window_tokens: Longest window.
+        windows: Per step.
         kept: Layers that keep activations; None: chosen by memory.
         steps: Timed, after as many as warm up.
         model: stablelm or llama.
         whole: One sample a window.
-        rows: Rows a window, where it is not packed to its size.
+        rows: Rows per window, if it is not packed.
     """
 
     name: str
@@ -86,7 +87,7 @@ VARIANTS = (
 
 
 class Synthetic:
-    """Steps of made-up windows, for the loop."""
+    """Steps of synthetic windows, for the loop."""
 
     def __init__(self, windows: Iterator[Window], windows_a_step: int) -> None:
         self._windows, self._size = windows, windows_a_step
@@ -119,7 +120,7 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
         if variant.kept is None and flat.values.device.type == "cuda":
             stepper.resize(kept_within(stepper, vram_gib), variant.window_tokens)
     else:
-        stepper = PlainStepper(model, variant.kept or 0)
+        stepper = AutogradStepper(model, variant.kept or 0)
     device, data = flat.values.device, windows_for(variant)
     cuda = device.type == "cuda"
     total = 2 * variant.steps
@@ -131,7 +132,8 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
             Synthetic(data, variant.windows),  # type: ignore[arg-type]
             device=device,
             folder=Path(folder),
-            plan=Plan(total, 2e-5, 4, "linear", 1.0, 42, 2, None, 10_000, 1e9),
+            settings=TrainSettings(warmup_steps=4, checkpoint_every=10_000, checkpoint_minutes=1e9),
+            total_steps=total,
             measure=lambda: None,
         )
         loop.run()

@@ -1,9 +1,9 @@
-"""The train stage itself at the shape of stable-code-3b: what it expects of the GPU's memory, what
-it takes, and how fast it is, under one allocator cap after another.
+"""The train stage at the shape of stable-code-3b: expected memory, reserved memory and speed, under
+one allocator cap after another.
 
     python -m benchmarks.training.stage [--vram-gib 6 8 9 12] [--steps 8] [--set train.FIELD=VALUE]
 
-Base and rows are made up (see `shape`, `benchmarks.random_model`); everything else is the stage's
+Base and rows are synthetic (see `shape`, `benchmarks.random_model`); everything else is the stage's
 own: loading in 4 bit, probe, steps, validation, checkpoints, adapter. Needs a CUDA GPU, or several:
 `--set hardware.gpus=2`, with `--set hardware.shard_base=true` for a base split over them.
 """
@@ -33,7 +33,7 @@ from tasks.training import STAGE
 
 
 class Messages:
-    """Prints what the stage says."""
+    """Prints the stage's messages."""
 
     def update(self, *_: Any) -> None:
         """Nothing."""
@@ -50,7 +50,7 @@ def show(text: str) -> None:
 
 
 def write_split(folder: Path, windows: list[Window]) -> Path:
-    """Windows as the stage tokenize leaves them; one token of each sample is its prompt."""
+    """Write windows in the format of the tokenize stage; first tokens are prompts."""
     folder.mkdir(parents=True)
     rows: list[list[int]] = []
     plan: list[list[int]] = []
@@ -69,7 +69,7 @@ def write_split(folder: Path, windows: list[Window]) -> Path:
 
 
 def train(config: Config, home: Path, data: Path, name: str) -> dict[str, Any]:
-    """Run the stage; what it says of itself in training.json."""
+    """Run the stage; returns training.json."""
     inputs = {
         "tokenize.train": data / "train",
         "tokenize.validation": data / "validation",

@@ -1,16 +1,14 @@
-"""Stage `train`: tokenized windows and a frozen base -> a LoRA adapter.
+"""Stage `train`: tokenized windows and a frozen 4-bit base model in, a LoRA adapter out.
 
-Rooms, in the order of a run: `run` (the stage), `replay` (which rows a training that goes on
-sees), `job` (all that a process is told), `launch` and `worker` (a process a GPU), `team` (what
-they tell each other), `process` (what one does), `lora` (the adapter), `sharding` (a base split
-over GPUs), `flat` (trained parameters as one tensor), `batches` (which rows a step sees),
-`choice` (which of two ways a step goes), `probe` and `sizes` (how much of it is in memory),
-`loop` (the steps), `stepper` (what it asks of a way), `counters` (what was done), `troubles`
-(what ends it), `optimizer` (AdamW and the schedule), `checkpoints` (resume), `stopping`,
-`validation`, `metrics`, `picture` and `results`. A step goes by `plain` (transformers, peft and
-autograd: the reference) or by `fast` (the fused step) with `fast_model` (what it needs of a
-model), `fast_layer` (one layer forward and back), `fast_ops` (its operations in PyTorch) and
-`fast_triton`, `fast_kernels`, `fast_attention` (on a GPU).
+Modules in the order of a run:
+
+- `run`: the stage. `replay`: which old rows a warm start sees again.
+- `distributed`: one process per GPU (`launch`, `worker`, `data_parallel`), base sharding (`fsdp`).
+- `process`: what one process does. `lora`: the adapter. `batches`: the windows of each step.
+- `steppers`: forward and backward of a step by autograd; picks and sizes a stepper.
+- `fast`: the fused stepper, without autograd.
+- `loop`: the training loop, with `optimizer`, `checkpoints`, `signals` and `validation`.
+- `report`: metrics.jsonl, loss.png, training.json.
 """
 
 from tasks.core.stage import Stage

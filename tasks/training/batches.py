@@ -1,12 +1,10 @@
-"""Which samples each optimizer step sees: a pure function of data, settings and step.
+"""The batch sampler: the windows of each optimizer step, a pure function of data, settings, step.
 
-In: the number or the lengths of rows or windows. Out: lists of indexes, one list a step. Nothing is
-drawn from a running random state, so that a resumed run sees exactly what an uninterrupted one
-does. The data is in random order already; a later epoch shuffles it within and among blocks,
-which keeps reading near to sequential.
+No running random state is used, so a resumed run sees exactly what an uninterrupted one does. The
+tokenized data is in random order already; later epochs shuffle it within and among blocks, which
+keeps reading nearly sequential.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -15,33 +13,33 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import Window, Windows
-from tasks.core.models.packing import join_rows
+from tasks.core.models.packing import join_rows, pack_in_order
 
-BLOCK = 256  # samples that are shuffled together; about one row group of a table
+BLOCK = 256  # samples shuffled together; about one row group of a Parquet file
 Ints = NDArray[np.int64]
 Step = tuple[int, ...]
 
 
 def epoch_order(count: int, seed: int, epoch: int, block: int = BLOCK) -> Ints:
-    """Order of `count` samples in an epoch: as stored in the first, shuffled by blocks later on."""
+    """Order of `count` samples: as stored in epoch 0, shuffled by blocks in later epochs."""
     if epoch == 0:
         return np.arange(count)
     rng = np.random.default_rng([seed, epoch])
     starts = rng.permutation(np.arange(0, count, block))
-    pieces = [rng.permutation(np.arange(s, min(s + block, count))) for s in starts]
-    return np.concatenate(pieces) if pieces else np.arange(0)
+    blocks = [rng.permutation(np.arange(s, min(s + block, count))) for s in starts]
+    return np.concatenate(blocks) if blocks else np.arange(0)
 
 
 def steps_by_rows(order: Ints, batch_rows: int) -> list[Step]:
-    """Cut an order into steps of `batch_rows`; what remains at the end is a smaller step."""
+    """Cut an order into steps of `batch_rows`; the last step may be smaller."""
     return [tuple(order[i : i + batch_rows].tolist()) for i in range(0, len(order), batch_rows)]
 
 
 def steps_by_tokens(order: Ints, tokens: Ints, batch_tokens: int) -> list[Step]:
     """Cut an order into steps of about `batch_tokens`.
 
-    A step ends where one more window would bring it farther from the goal, so that windows which
-    are not quite full do not draw in an extra one.
+    A step ends where one more window would move its size away from `batch_tokens`, so that windows
+    that are not quite full do not pull in an extra one.
     """
     steps: list[Step] = []
     step: list[int] = []
@@ -62,9 +60,9 @@ def count_steps(steps_an_epoch: Sequence[int], max_steps: int | None, epochs: fl
     """Optimizer steps of the whole run, whichever of the two limits comes first.
 
     Args:
-        steps_an_epoch: Steps of epoch 0, 1, ...; the last one stands for all that follow.
-        max_steps: Steps at most.
-        epochs: Passes at most; a part of an epoch is rounded up to a step.
+        steps_an_epoch: Steps of epoch 0, 1, ...; the last entry applies to all later epochs.
+        max_steps: Limit in steps.
+        epochs: Limit in epochs; a part of an epoch is rounded up to whole steps.
     """
     if epochs is None:
         return int(max_steps or 0)
@@ -80,9 +78,9 @@ class Batches:
 
     Args:
         windows: The tokenized split.
-        batch_rows: Rows a step, where `batch_tokens` is None.
-        batch_tokens: Tokens a step, in whole windows.
-        joined_tokens: Rows of a step run joined up to so many tokens.
+        batch_rows: Rows per step, used if `batch_tokens` is None.
+        batch_tokens: Tokens per step, in whole windows.
+        joined_tokens: With `batch_rows`: rows of a step are joined into windows of up to so many.
         seed: Of the order.
 
     Raises:
@@ -111,21 +109,21 @@ class Batches:
         self._plans: dict[int, list[Step]] = {}
 
     def plan(self, epoch: int) -> list[Step]:
-        """Indexes of rows or of windows, a tuple a step, for one epoch."""
+        """Indexes of rows or windows, one tuple per step, for one epoch."""
         if epoch not in self._plans:
             self._plans = {epoch: self._make_plan(epoch)}
         return self._plans[epoch]
 
     @property
     def max_tokens(self) -> int:
-        """No window that is run holds more tokens."""
+        """Upper bound of the tokens of a window that is run."""
         longest = int(self.windows.tokens.max())
         if not self.by_rows:
             return longest
         return max(longest, min(self._joined, longest * self._batch))
 
     def longest(self) -> Window:
-        """A window of about `max_tokens`, of real samples."""
+        """A window of about `max_tokens`, made of real samples, for the memory probe."""
         window = self.windows.window(int(self.windows.tokens.argmax()))
         if not self.by_rows:
             return window
@@ -164,32 +162,27 @@ class Batches:
 def split_window(window: Window, max_tokens: int) -> list[Window]:
     """Cut a window between samples into windows of at most `max_tokens`; a longer sample is alone.
 
-    Samples are isolated from each other, so the step means the same however it is cut.
+    Samples never attend to each other, so the step's result does not depend on the cuts.
     """
     if len(window.input_ids) <= max_tokens:
         return [window]
-    ends = window.cu_seqlens.tolist()
-    cuts = [0]  # sample numbers
-    for sample in range(1, len(ends) - 1):
-        if ends[sample + 1] - ends[cuts[-1]] > max_tokens:
-            cuts.append(sample)
-    cuts.append(len(ends) - 1)
-    return [_part(window, first, last) for first, last in itertools.pairwise(cuts)]
+    lengths = np.diff(window.cu_seqlens).tolist()
+    groups = pack_in_order(range(len(lengths)), lengths.__getitem__, max_tokens)
+    return [_samples(window, group[0], group[-1] + 1) for group in groups]
 
 
-def _part(window: Window, first: int, last: int) -> Window:
-    """Samples `first` up to `last` of a window."""
-    ends = window.cu_seqlens[first : last + 1]
+def _samples(window: Window, first: int, stop: int) -> Window:
+    ends = window.cu_seqlens[first : stop + 1]
     tokens = slice(int(ends[0]), int(ends[-1]))
     return Window(
         window.input_ids[tokens],
         window.labels[tokens],
         window.position_ids[tokens],
         ends - ends[0],
-        window.row_ids[first:last],
+        window.row_ids[first:stop],
     )
 
 
 def trained_tokens(windows: Sequence[Window]) -> int:
-    """Tokens that the loss of a step is taken over."""
+    """Tokens in the loss of a step."""
     return sum(window.trained_tokens for window in windows)

@@ -1,9 +1,8 @@
-"""Checkpoints that are whole or not there; the last two are kept.
+"""Atomic checkpoints; the last two are kept.
 
-A checkpoint is written in a folder of another name, flushed to disk and renamed, so that a kill at
-any moment leaves the one before untouched. It holds what the next step depends on: the parameters,
-the optimizer, the step and the counters. The order of the data and the dropout follow from the step
-alone.
+A checkpoint is written to a temporary folder, flushed to disk and renamed, so that a kill at any
+moment leaves the previous one intact. It holds what the next step depends on: parameters, optimizer
+state, step and counters. Data order and dropout are pure functions of the step.
 """
 
 import shutil
@@ -22,7 +21,7 @@ KEPT = 2
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
-    """Write the state after `step` steps and drop all but the newest checkpoints."""
+    """Write the state after `step` steps; delete all but the newest `KEPT` checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     target, partial = folder / f"{PREFIX}{step:08d}", folder / f".{PREFIX}{step:08d}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -31,18 +30,20 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     flush(partial / STATE_FILE)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    flush(folder)
-    for old in _whole(folder)[:-KEPT]:
+    flush(folder)  # the rename itself must survive a power failure
+    for old in _complete(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
-    """The state of the newest whole checkpoint, on the CPU; None where there is none."""
-    for path in reversed(_whole(folder)):
-        state: dict[str, Any] = torch.load(path / STATE_FILE, map_location="cpu", weights_only=True)
-        return state
-    return None
+    """The state of the newest complete checkpoint, on the CPU; None if there is none."""
+    complete = _complete(folder)
+    if not complete:
+        return None
+    path = complete[-1] / STATE_FILE
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
 
 
 def on_cpu(state: Any) -> Any:
@@ -56,6 +57,6 @@ def on_cpu(state: Any) -> Any:
     return state
 
 
-def _whole(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
+def _complete(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
     return sorted(p for p in folder.glob(f"{PREFIX}*") if (p / STATE_FILE).is_file())

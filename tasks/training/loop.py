@@ -1,74 +1,53 @@
-"""The steps of a run: read, forward, backward, update, log, checkpoint.
+"""The training loop: read, forward, backward, optimizer step, log, validate, checkpoint.
 
-A loop of its own rather than transformers' Trainer: measured on a fast GPU, the host is slower than
-the GPU at the batches that fit 10 GB, and most of its time goes into what the Trainer does around a
-step. What is left here is what a step needs; nothing waits for the GPU but a logged loss. Dropout
-and data order are functions of the step, which makes resuming exact.
+A loop of its own instead of transformers' Trainer: at the batch sizes that fit 10 GB, the host is
+slower than a fast GPU, and most of its time goes into what the Trainer does around a step
+(benchmarks/README.md, side by side). Nothing here waits for the GPU except a logged loss. Dropout
+and data order are pure functions of the step, so that a resumed run is exact.
 """
 
 import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from tasks.core.errors import PipelineError, StopError
 from tasks.core.models.loading import free_gpu, peak_vram_gib, window_tensors
 from tasks.core.models.packed_dataset import Window
 from tasks.core.progress import report, say
+from tasks.core.settings.train import TrainSettings
 from tasks.training import checkpoints
 from tasks.training.batches import Batches, split_window, trained_tokens
-from tasks.training.distributed.data_parallel import ALONE, Team
-from tasks.training.optimizer import Schedule, learning_rate
-from tasks.training.report.counters import Counters, Interval
-from tasks.training.report.metrics_log import MetricsLog
+from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
+from tasks.training.optimizer import learning_rate
+from tasks.training.report.metrics_log import Counters, LogInterval, MetricsLog
 from tasks.training.steppers.flat_parameters import FlatParameters
-from tasks.training.steppers.stepper import Stepper
-from tasks.training.training_errors import all_masked, not_finite, stopped
+from tasks.training.steppers.stepper import Stepper, shrink
 from tasks.training.validation import Validation
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Flat values of a run; see the settings of the same names.
-
-    Attributes:
-        total_steps: Optimizer steps of the whole run.
-    """
-
-    total_steps: int
-    peak_rate: float
-    warmup_steps: int
-    schedule: Schedule
-    max_grad_norm: float
-    seed: int
-    log_every: int
-    eval_every: int | None
-    checkpoint_every: int
-    checkpoint_s: float
-
-
 class Loop:
-    """A run over `batches`, continued from the newest checkpoint in `folder`.
+    """A run over `batches`, resumed from the newest checkpoint in `folder`.
 
     Args:
         stepper: Forward and backward.
         flat: The trained parameters.
         optimizer: Over `flat.values`.
-        batches: What each step sees.
-        device: Where windows go.
-        folder: Kept across a kill; checkpoints and metrics.jsonl live there.
-        plan: Flat values.
-        measure: Measures the validation split, or None.
-        stopping: Whether a stop was asked for; a checkpoint is written then.
-        team: The processes that share every step.
-        tensorboard: Write event files, too.
+        batches: The windows of each step.
+        device: Device of the windows.
+        folder: Survives a killed process; holds checkpoints and metrics.jsonl.
+        settings: Schedule, clipping, seed, and the intervals of logs, validations, checkpoints.
+        total_steps: Optimizer steps of the whole run.
+        measure: Validates; returns None without validation data.
+        stop_requested: Whether to write a checkpoint and stop.
+        parallel: The processes that share every step.
     """
 
     def __init__(
@@ -80,124 +59,138 @@ class Loop:
         *,
         device: torch.device,
         folder: Path,
-        plan: Plan,
+        settings: TrainSettings,
+        total_steps: int,
         measure: Callable[[], Validation | None],
-        stopping: Callable[[], bool] = lambda: False,
-        team: Team = ALONE,
-        tensorboard: bool = False,
+        stop_requested: Callable[[], bool] = lambda: False,
+        parallel: DataParallel = SINGLE_PROCESS,
     ) -> None:
-        self.stepper, self.flat, self.optimizer = stepper, flat, optimizer
-        self.batches, self.device, self.folder, self.plan = batches, device, folder, plan
-        self.measure, self.stopping, self.team = measure, stopping, team
+        self.stepper, self.flat, self.optimizer, self.batches = stepper, flat, optimizer, batches
+        self.device, self.folder = device, folder
+        self.settings, self.total_steps = settings, total_steps
+        self.measure, self.stop_requested, self.parallel = measure, stop_requested, parallel
         self.counters = Counters()
-        self._interval = Interval(time.perf_counter())
+        self._interval = LogInterval(time.perf_counter())
         self.resumed_from = self._resume()
         known = -1 if self.resumed_from is None else self.resumed_from
-        self.log = MetricsLog(folder, known, tensorboard) if team.leads else None
+        self.log = MetricsLog(folder, known, settings.tensorboard) if parallel.is_main else None
         self.rate = 0.0
 
     def run(self) -> Counters:
-        """Train to the end of the plan.
+        """Train up to `total_steps`.
 
         Raises:
-            PipelineError: The loss is not finite, nothing is trained, or a stop was asked for.
+            PipelineError: The loss is not finite, or all labels are masked.
+            StopError: A stop was requested; a checkpoint of this step is written.
         """
-        plan, counters = self.plan, self.counters
+        settings, counters = self.settings, self.counters
         if not counters.step:
             self._validate()
         begun = saved = self._interval.started = time.perf_counter()
         before = counters.seconds
-        steps = self.batches.steps(counters.step, plan.total_steps)
+        steps = self.batches.steps(counters.step, self.total_steps)
         ready = next(steps, None)
         while ready is not None:
             counters.epoch, windows = ready
             norm = self._accumulate(windows)
-            ready = next(steps, None)  # read while the GPU works
+            ready = next(steps, None)  # kernels are queued: reading overlaps with the GPU's work
             self._update(counters.step)
             counters.step += 1
             counters.seconds = before + time.perf_counter() - begun
-            last = counters.step == plan.total_steps
-            if counters.step % plan.log_every == 0 or last:
+            last = counters.step == self.total_steps
+            logs = counters.step % settings.log_every == 0
+            if logs or last:
                 self._log(norm)
-            if plan.eval_every and counters.step % plan.eval_every == 0 and not last:
+            every = settings.eval_every
+            if every and counters.step % every == 0 and not last:
                 self._validate()
             stop, late = False, False
-            if self.team.size == 1 or counters.step % plan.log_every == 0:  # asking costs a wait
-                stop = self.team.any(self.stopping()) and not last
-                late = self.team.any(time.perf_counter() - saved > plan.checkpoint_s)
-            if counters.step % plan.checkpoint_every == 0 or late or last or stop:
+            # all processes must decide alike; asking the others waits for them, so only at logs
+            if self.parallel.size == 1 or logs:
+                stop = self.parallel.any(self.stop_requested()) and not last
+                minutes = (time.perf_counter() - saved) / 60
+                late = self.parallel.any(minutes > settings.checkpoint_minutes)
+            if counters.step % settings.checkpoint_every == 0 or late or last or stop:
                 self._save()
                 saved = time.perf_counter()
             if stop:
-                raise stopped(counters.step, plan.total_steps)
+                raise StopError(
+                    f"training was stopped at step {counters.step} of {self.total_steps}",
+                    "Run again: it resumes from this step.",
+                )
         self._validate()
         return counters
 
     def _accumulate(self, windows: Sequence[Window]) -> Tensor:
-        """Gradients of one step, clipped; returns their norm from before, unread."""
+        """Clipped gradients of one step; returns their norm before clipping, unread."""
         counters, interval = self.counters, self._interval
         trained = trained_tokens(windows)
         tokens = sum(len(w.input_ids) for w in windows)
         self.flat.clear()
         if trained:
-            seed = (self.plan.seed * 2**32 + counters.step) * self.team.size + self.team.rank
-            own = self.team.share(windows)
+            # distinct for every step and process, so that no dropout mask repeats
+            seed = self.settings.seed * 2**32 + counters.step
+            seed = seed * self.parallel.size + self.parallel.rank
+            own = self.parallel.share(windows)
             interval.losses.append(self._fitting(lambda: self._gradients(own, trained, seed)))
-            self.team.add(self.flat.gradient)
+            self.parallel.add(self.flat.gradient)
         else:
             counters.skipped += 1
         counters.tokens += tokens
         counters.trained += trained
         interval.tokens += tokens
         interval.trained += trained
-        ended = counters.epoch > 0 or counters.step + 1 == self.plan.total_steps
+        ended = counters.epoch > 0 or counters.step + 1 == self.total_steps
         if ended and not counters.trained:
-            raise all_masked(counters.tokens)
-        return self._fitting(lambda: self.flat.clip(self.plan.max_grad_norm))
+            raise PipelineError(
+                f"all labels are masked: 0 of {counters.tokens:,} tokens are trained",
+                "Check that completions are not empty and that tokenize.max_tokens leaves room "
+                "for them.",
+            )
+        return self._fitting(lambda: self.flat.clip(self.settings.max_grad_norm))
 
     def _gradients(self, windows: Sequence[Window], trained: int, seed: int) -> Tensor:
-        """Gradients of this process's windows, from zero; returns their summed loss."""
-        self.flat.clear()
+        """Gradients of this process's windows; returns their summed loss."""
+        self.flat.clear()  # again: an attempt that ran out of memory left a part of them
         parts = [p for w in windows for p in split_window(w, self.stepper.window_tokens)]
         return self.stepper.run([window_tensors(p, self.device) for p in parts], trained, seed)
 
     def _fitting(self, work: Callable[[], T]) -> T:
-        """`work()`, begun again with less in memory each time that it does not fit.
+        """`work()`, repeated at a smaller size each time that the GPU is out of memory.
 
-        Batch, schedule, order of the data and step stay as they are.
+        Batch, schedule, order of the data and step do not change.
         """
         while True:
             try:
                 return work()
             except torch.OutOfMemoryError as error:
-                traceback.clear_frames(error.__traceback__)  # they hold what did not fit
-                if not self.stepper.shrink():
+                traceback.clear_frames(error.__traceback__)  # frames hold tensors
+                if not shrink(self.stepper):
                     raise
             free_gpu()
             say(
-                f"train: out of GPU memory at step {self.counters.step + 1}; goes on with "
+                f"train: out of GPU memory at step {self.counters.step + 1}; continues with "
                 f"{self.stepper.kept_layers} layers kept and {self.stepper.window_tokens:,} tokens "
                 "at a time"
             )
 
     def _update(self, step: int) -> None:
-        plan = self.plan
         self.rate = self.optimizer.param_groups[0]["lr"] = learning_rate(
             step,
-            peak=plan.peak_rate,
-            warmup_steps=plan.warmup_steps,
-            total_steps=plan.total_steps,
-            schedule=plan.schedule,
+            peak=self.settings.learning_rate,
+            warmup_steps=self.settings.warmup_steps,
+            total_steps=self.total_steps,
+            schedule=self.settings.schedule,
         )
         self.optimizer.step()
 
     def _log(self, norm: Tensor) -> None:
-        """Write one line of metrics; this reads the loss and so waits for the GPU."""
+        """Write one line of metrics; reading the loss waits for the GPU."""
         counters, interval = self.counters, self._interval
         total, grad_norm = self._total(), float(norm)
         seconds = time.perf_counter() - interval.started
         if not math.isfinite(total) or not math.isfinite(grad_norm):
-            raise not_finite(counters.step, total / max(1, interval.trained), grad_norm)
+            raise _diverged(counters.step, total / max(1, interval.trained), grad_norm)
         line = {
             "step": counters.step,
             "epoch": counters.epoch,
@@ -217,8 +210,8 @@ class Loop:
         if self.device.type == "cuda":
             note += f" · {line['peak_vram_gib']:.1f} GiB"
         self._write(line)
-        report("train", counters.step, self.plan.total_steps, note)
-        self._interval = Interval(time.perf_counter())
+        report("train", counters.step, self.total_steps, note)
+        self._interval = LogInterval(time.perf_counter())
 
     def _write(self, line: dict[str, Any]) -> None:
         if self.log is not None:
@@ -227,9 +220,9 @@ class Loop:
     def _total(self) -> float:
         """Summed loss since the last logged step, over all processes."""
         own = self._fitting(self._interval.total)
-        if self.team.size == 1:
+        if self.parallel.size == 1:
             return own
-        return float(self.team.add(torch.tensor(own, dtype=torch.float64, device=self.device)))
+        return float(self.parallel.add(torch.tensor(own, dtype=torch.float64, device=self.device)))
 
     def _validate(self) -> None:
         started = time.perf_counter()
@@ -246,24 +239,24 @@ class Loop:
         self._interval.started += time.perf_counter() - started
 
     def _save(self) -> None:
-        """Write a checkpoint, unless the state is not finite: the one before stays the newest."""
+        """Write a checkpoint; raises if the state is not finite, to keep the last good one."""
         values, interval, total = self.flat.values.detach().cpu(), self._interval, self._total()
         if not bool(torch.isfinite(values).all()) or not math.isfinite(total):
-            raise not_finite(self.counters.step, total, math.nan)
-        if not self.team.leads:
+            raise _diverged(self.counters.step, total, math.nan)
+        if not self.parallel.is_main:
             return
         state = {
             "counters": dict(vars(self.counters)),
             "values": values,
             "optimizer": checkpoints.on_cpu(self.optimizer.state_dict()),
-            "losses": [float(x) for x in interval.losses] if self.team.size == 1 else [total],
+            "losses": [float(x) for x in interval.losses] if self.parallel.size == 1 else [total],
             "trained": interval.trained,
             "tokens": interval.tokens,
         }
         checkpoints.save(self.folder / "checkpoints", self.counters.step, state)
 
     def _resume(self) -> int | None:
-        """Take up the newest checkpoint; returns its step, None where the run starts anew."""
+        """Load the newest checkpoint; returns its step, None if there is none."""
         state = checkpoints.load_newest(self.folder / "checkpoints")
         if state is None:
             return None
@@ -271,6 +264,15 @@ class Loop:
         with torch.no_grad():
             self.flat.values.copy_(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])
-        losses = [torch.tensor(x, device=self.device) for x in state["losses"] if self.team.leads]
-        self._interval = Interval(time.perf_counter(), losses, state["trained"], state["tokens"])
+        losses = [
+            torch.tensor(x, device=self.device) for x in state["losses"] if self.parallel.is_main
+        ]
+        self._interval = LogInterval(time.perf_counter(), losses, state["trained"], state["tokens"])
         return self.counters.step
+
+
+def _diverged(step: int, loss: float, grad_norm: float) -> PipelineError:
+    return PipelineError(
+        f"training diverged at step {step}: loss {loss}, gradient norm {grad_norm}",
+        "Lower train.learning_rate or lengthen train.warmup_steps; the adapter was not published.",
+    )

@@ -1,7 +1,8 @@
-"""The adapter: which layers get LoRA, what is trained, how it is saved.
+"""The LoRA adapter: target layers, trained parameters, loading and saving.
 
-In: a frozen base and flat values. Out: a PEFT model whose LoRA matrices alone are trainable, in
-32 bit; and the adapter folder in PEFT's format, the same bytes for the same weights.
+In: a frozen base model and flat values. Out: a PEFT model whose only trainable parameters are LoRA
+and the extra modules, in 32 bit; and the adapter folder in PEFT's format, with the same bytes for
+the same weights.
 """
 
 import json
@@ -23,8 +24,8 @@ from tasks.core.models.loading import linear_names
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
-# what must stay as it was where a training goes on: PEFT's name -> ours
-SHAPE = {
+# what a warm start must not change: PEFT's name -> the setting's name
+FIXED_SETTINGS = {
     "r": "lora_rank",
     "lora_alpha": "lora_alpha",
     "use_rslora": "use_rslora",
@@ -35,16 +36,11 @@ SHAPE = {
 }
 
 
-def layer_count(model: Any) -> int:
-    """Decoder layers of a model."""
-    return int(model.config.num_hidden_layers)
-
-
 def pick_targets(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Last names of the layers that get LoRA, sorted; every known one where none is wanted.
+    """Last names of the layers that get LoRA, sorted; all known ones if `wanted` is empty.
 
     Raises:
-        PipelineError: A wanted name is not a linear layer of the model, or there are none at all.
+        PipelineError: A wanted name is no linear layer of the model, or the model has none.
     """
     if not known:
         raise PipelineError(
@@ -61,11 +57,10 @@ def pick_targets(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]
 
 
 def pick_extra(model: Any, wanted: Sequence[str]) -> list[str]:
-    """Whole names of the modules with these last names, sorted.
+    """Full names of the modules with these last names, sorted.
 
     Raises:
-        PipelineError: A name that no module with weights of its own has, the head, or a layer that
-            LoRA goes on.
+        PipelineError: No module with own weights has the name, or it is the head or a linear layer.
     """
     own = {
         name: name.rpartition(".")[2]
@@ -95,16 +90,16 @@ def add_lora(
     use_dora: bool = False,
     seed: int = 0,
 ) -> Any:
-    """Put LoRA into a frozen base; returns the PEFT model, everything else frozen but the extra
-    modules, which train in 32 bit.
+    """Add LoRA to a base model; returns the PEFT model.
 
-    `get_peft_model` freezes the base itself, and thaws what it trains; nothing is frozen by hand
-    after it. A starts random from `seed`, B at zero, so that training starts at the base model.
+    `get_peft_model` freezes the base and marks what is trained; freezing by hand afterwards would
+    undo that. A is initialized at random from `seed` and B to zero, so training starts at the base
+    model's outputs.
 
     Raises:
-        PipelineError: Unknown target names, or more layers asked for than there are.
+        PipelineError: Unknown target names, or `last_layers` exceeds the layers of the model.
     """
-    layers = layer_count(model)
+    layers = int(model.config.num_hidden_layers)
     if last_layers is not None and last_layers > layers:
         raise PipelineError(
             f"train.last_layers is {last_layers} and the base model has {layers} layers",
@@ -134,7 +129,7 @@ def add_lora(
 
 
 def _train_in_32_bit(wrapper: Any) -> None:
-    """Let PEFT's trained copy of a module compute in 32 bit inside a 16-bit model."""
+    """Make PEFT's trained copy of a module compute in 32 bit inside a 16-bit model."""
     copy = wrapper.modules_to_save["default"]
     kind = next(copy.parameters()).dtype
     copy.to(torch.float32)
@@ -152,34 +147,34 @@ def _train_in_32_bit(wrapper: Any) -> None:
 
 
 def load_start(model: Any, folder: Path) -> None:
-    """Let a PEFT model start from the adapter in `folder` instead of at its base.
+    """Load the adapter in `folder` as the start of a training.
 
     Raises:
-        PipelineError: It is an adapter of another shape or scale.
+        PipelineError: The adapter has another shape or scale.
     """
     before = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    now = json.loads(json.dumps(model.peft_config["default"].to_dict(), default=_plain))
-    for name, setting in SHAPE.items():
+    now = json.loads(json.dumps(model.peft_config["default"].to_dict(), default=_to_json))
+    for name, setting in FIXED_SETTINGS.items():
         if before.get(name) != now[name]:
             raise PipelineError(
                 f"the adapter to start from has {setting} {before.get(name)}, asked for is "
                 f"{now[name]}",
-                f"Set train.{setting} as it was, or start anew: train.start.adapter=base.",
+                f"Set train.{setting} as it was, or start from the base: train.start.adapter=base.",
             )
     set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:
-    """Trainable and all parameters; a 4-bit weight counts as what it stands for."""
+    """(trainable, all) parameters; a 4-bit weight counts as one parameter per value."""
     trainable, total = model.get_nb_trainable_parameters()
     return int(trainable), int(total)
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter as plain `PeftModel.from_pretrained` reads it.
+    """Write the adapter in the format of `PeftModel.from_pretrained`.
 
-    No path of this machine goes in: the base is named by the caller of the adapter. Sets are sorted
-    and nothing else is written, so that equal weights give equal bytes.
+    The configuration names no base model: it would be a path of this machine. Names and sets are
+    sorted, so that equal weights give equal bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(model)
@@ -191,12 +186,12 @@ def save_adapter(model: Any, folder: Path) -> None:
     config = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": "", "inference_mode": True, "revision": None}
     (folder / CONFIG_FILE).write_text(
-        json.dumps(config, indent=2, sort_keys=True, default=_plain) + "\n", encoding="utf-8"
+        json.dumps(config, indent=2, sort_keys=True, default=_to_json) + "\n", encoding="utf-8"
     )
 
 
-def _plain(value: Any) -> Any:
-    """JSON for what PEFT keeps in its configuration: sets sorted, enumerations by value."""
+def _to_json(value: Any) -> Any:
+    """JSON for values of PEFT's configuration: sorted sets, enumerations by value."""
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     return getattr(value, "value", str(value))

@@ -1,4 +1,4 @@
-"""AdamW in 32 or 8 bit, and the learning rate as a pure function of the step."""
+"""AdamW in 32 or 8 bit, and the learning-rate schedule as a pure function of the step."""
 
 import math
 from typing import Any, Literal
@@ -14,10 +14,10 @@ Schedule = Literal["linear", "cosine", "constant"]
 
 
 def pick_optimizer(setting: str, device: torch.device) -> str:
-    """The optimizer that a setting means on a device.
+    """The optimizer of a `train.optimizer` setting on a device.
 
     Raises:
-        PipelineError: The paged 8-bit optimizer without a GPU to page from.
+        PipelineError: An 8-bit optimizer without a GPU.
     """
     if setting == "auto":
         return "paged_adamw_8bit" if device.type == "cuda" else "adamw"
@@ -30,7 +30,7 @@ def pick_optimizer(setting: str, device: torch.device) -> str:
 
 
 def make_optimizer(name: str, values: nn.Parameter, weight_decay: float) -> Any:
-    """An optimizer over the flat parameter; its learning rate is set before every step."""
+    """An optimizer over the flat parameter; the loop sets its learning rate before every step."""
     arguments: dict[str, Any] = {"lr": 0.0, "betas": BETAS, "eps": EPSILON}
     if name == "adamw":
         fused = values.device.type == "cuda"
@@ -44,7 +44,7 @@ def make_optimizer(name: str, values: nn.Parameter, weight_decay: float) -> Any:
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, total_steps: int, schedule: Schedule
 ) -> float:
-    """Learning rate of the step with this index (from 0), as transformers' schedules give it."""
+    """Learning rate of a step (from 0); equal to transformers' schedules of the same name."""
     if step < warmup_steps:
         return peak * step / max(1, warmup_steps)
     if schedule == "constant":

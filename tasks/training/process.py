@@ -1,10 +1,17 @@
-"""What one training process does: load, choose a way and its size, run the loop, leave results."""
+"""One training process: load the base, pick a stepper and its size, run the loop, write results.
+
+In: a `TrainingJob`, the same in every process of a data-parallel run. Out: the adapter, metrics and
+training.json in `job.out`, written by the main process; and the stage's summary.
+"""
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
+from tasks.core.errors import PipelineError
 from tasks.core.models.loading import (
     free_gpu,
     limit_memory,
@@ -17,31 +24,52 @@ from tasks.core.models.loading import (
 from tasks.core.models.packed_dataset import Window, Windows
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import say
+from tasks.core.settings.hardware import HardwareSettings
+from tasks.core.settings.train import TrainSettings
 from tasks.core.stage import Summary
 from tasks.training.batches import Batches
-from tasks.training.distributed.data_parallel import ALONE, Team
+from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 from tasks.training.distributed.fsdp import shard, unwrap
 from tasks.training.fast.model import parameter_order
-from tasks.training.job import Job
-from tasks.training.loop import Loop, Plan
-from tasks.training.lora import (
-    add_lora,
-    load_start,
-    parameter_counts,
-    save_adapter,
-)
+from tasks.training.loop import Loop
+from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.report.results import finish
 from tasks.training.signals import stop_on_signals
 from tasks.training.steppers.flat_parameters import FlatParameters
-from tasks.training.steppers.pick_stepper import choose_stepper, fit_to_gpu
+from tasks.training.steppers.pick_stepper import fit_to_gpu, pick_stepper
 from tasks.training.steppers.stepper import Stepper
-from tasks.training.training_errors import out_of_memory
 from tasks.training.validation import validate
 
 
-def train(job: Job, team: Team = ALONE) -> Summary:
-    """Train an adapter as one of a team; the GPU is free afterwards.
+class TrainingJob(BaseModel):
+    """Everything that a training needs; JSON-serializable for processes on other GPUs.
+
+    Attributes:
+        data: Tokenized rows to train on.
+        validation: Tokenized rows for validation.
+        weights: The base model.
+        adapter: Adapter to start from; None: a fresh one.
+        start: Facts about the start, for training.json.
+        out: Folder for the adapter and the reports beside it.
+        scratch: Folder that survives a killed process.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    train: TrainSettings
+    hardware: HardwareSettings
+    data: Path
+    validation: Path
+    weights: Path
+    adapter: Path | None
+    start: dict[str, Any]
+    out: Path
+    scratch: Path
+
+
+def train(job: TrainingJob, parallel: DataParallel = SINGLE_PROCESS) -> Summary:
+    """Train an adapter in this process; the GPU is free afterwards.
 
     Raises:
         PipelineError: As `tasks.training.run.run`.
@@ -56,39 +84,43 @@ def train(job: Job, team: Team = ALONE) -> Summary:
     )
     validation = Windows.open(job.validation)
     device = pick_device(job.hardware.device)
-    free_gpu()  # what an earlier stage left in the allocator would count as this one's
+    free_gpu()  # memory that an earlier stage left in the allocator would count for this one
     reset_peak()
     try:
-        return _train(job, team, batches, validation, device)
+        return _train(job, parallel, batches, validation, device)
     except Exception as error:
-        traceback.clear_frames(error.__traceback__)  # they would keep the model alive
+        # frames of the traceback hold references to the model, which `free_gpu` could not free
+        traceback.clear_frames(error.__traceback__)
         if isinstance(error, torch.OutOfMemoryError):
-            raise out_of_memory(job.hardware.vram_gib) from error
+            raise _out_of_memory(job.hardware.vram_gib) from error
         raise
     finally:
         free_gpu()
 
 
 def _train(
-    job: Job, team: Team, batches: Batches, validation: Windows, device: torch.device
+    job: TrainingJob,
+    parallel: DataParallel,
+    batches: Batches,
+    validation: Windows,
+    device: torch.device,
 ) -> Summary:
     settings = job.train
-    model = _model(job, device)
-    if team.lockstep:
+    model = _load_with_lora(job, device)
+    if parallel.lockstep:
         shard(model, device)
     flat = FlatParameters(model, parameter_order)
-    longest = max(batches.max_tokens, int(validation.tokens.max(initial=1)))
-    stepper = choose_stepper(
+    stepper = pick_stepper(
         model,
         flat,
         fast_path=settings.fast_path,
         kept_layers=settings.kept_layers,
-        max_tokens=longest,
+        max_tokens=max(batches.max_tokens, int(validation.tokens.max(initial=1))),
         offload=settings.offload_activations,
-        lockstep=team.lockstep,
+        lockstep=parallel.lockstep,
     )
     facts = _facts(job, model, device) | _fit(job, stepper, flat, batches, validation, device)
-    with stop_on_signals(job.hardware.quiet_hours) as stopping:
+    with stop_on_signals(job.hardware.quiet_hours) as stop_requested:
         loop = Loop(
             stepper,
             flat,
@@ -96,53 +128,56 @@ def _train(
             batches,
             device=device,
             folder=job.scratch,
-            plan=_plan(job, batches),
+            settings=settings,
+            total_steps=batches.total_steps(settings.max_steps, settings.epochs),
             measure=lambda: validate(
                 stepper.measure,
                 validation,
                 device,
                 settings.validation_tokens,
                 window_tokens=stepper.window_tokens,
-                team=ALONE if team.lockstep else team,
+                # in lockstep every process has to run every window, so nothing is divided
+                parallel=SINGLE_PROCESS if parallel.lockstep else parallel,
             ),
-            stopping=stopping,
-            team=team,
-            tensorboard=settings.tensorboard,
+            stop_requested=stop_requested,
+            parallel=parallel,
         )
         if loop.resumed_from is not None:
-            say(f"train: going on from step {loop.resumed_from} of {loop.plan.total_steps}")
+            say(f"train: resuming from step {loop.resumed_from} of {loop.total_steps}")
         done = loop.run()
-    if team.lockstep:
+    if parallel.lockstep:
         unwrap(model)
-    if team.leads:
-        save_adapter(model, job.out / "adapter")
+    if not parallel.is_main:
+        return Summary("")
+    save_adapter(model, job.out / "adapter")
     facts |= {
         "step_path": stepper.name,
         "attention": stepper.attention,
         "kept_layers": stepper.kept_layers,
         "window_tokens": stepper.window_tokens,
-        "processes": team.size,
+        "processes": parallel.size,
         "resumed_from": loop.resumed_from,
-        "total_steps": loop.plan.total_steps,
+        "total_steps": loop.total_steps,
         "peak_vram_gib": max(facts["load_vram_gib"], peak_vram_gib()),
     }
-    rows = batches.windows.row_count
-    return finish(job.scratch, job.out, facts, done, rows) if team.leads else Summary("")
+    return finish(job.scratch, job.out, facts, done, batches.windows.row_count)
 
 
-def _model(job: Job, device: torch.device) -> Any:
-    settings, sharded = job.train, job.hardware.shard_base
-    limit_memory(device, job.hardware.vram_gib, job.hardware.expandable_segments)
+def _load_with_lora(job: TrainingJob, device: torch.device) -> Any:
+    """The base model with LoRA in it, as PEFT wraps it."""
+    settings, hardware = job.train, job.hardware
+    limit_memory(device, hardware.vram_gib, hardware.expandable_segments)
     wide = pick_dtype(settings.dtype, device, settings.quantization) == torch.float32
     base = load_model(
         job.weights,
         quantization=settings.quantization,
-        device="cuda" if device.type == "cuda" and not sharded else "cpu",
+        # FSDP moves the layers to the GPU one by one; a whole base would not fit there
+        device="cuda" if device.type == "cuda" and not hardware.shard_base else "cpu",
         dtype="float32" if wide else "bfloat16",
-        vram_gib=job.hardware.vram_gib,
-        expandable_segments=job.hardware.expandable_segments,
+        vram_gib=hardware.vram_gib,
+        expandable_segments=hardware.expandable_segments,
         trainable=True,
-        shardable=sharded,
+        shardable=hardware.shard_base,
         trust_remote_code=is_trusted(job.weights),
     )
     model = add_lora(
@@ -164,7 +199,8 @@ def _model(job: Job, device: torch.device) -> Any:
     return model
 
 
-def _facts(job: Job, model: Any, device: torch.device) -> dict[str, Any]:
+def _facts(job: TrainingJob, model: Any, device: torch.device) -> dict[str, Any]:
+    """What training.json reports about the model and the settings."""
     trained, total = parameter_counts(model)
     settings = job.train
     return {
@@ -181,23 +217,22 @@ def _facts(job: Job, model: Any, device: torch.device) -> dict[str, Any]:
 
 
 def _fit(
-    job: Job,
+    job: TrainingJob,
     stepper: Stepper,
     flat: FlatParameters,
     batches: Batches,
     validation: Windows,
     device: torch.device,
 ) -> dict[str, Any]:
-    """On a GPU: set the stepper to what fits now; tells what is expected."""
+    """On a GPU: set the stepper to the size that fits; returns the expected memory and speed."""
     if device.type != "cuda":
         return {}
-    # loading leaves holes between what stays, which a step would not fill but add to
+    # loading leaves holes between the blocks that stay: a step would not fill them but add to them
     free_gpu()
     settings = job.train
 
     def longest() -> Window:
-        held_out = int(validation.tokens.max(initial=0))
-        if held_out > batches.max_tokens:
+        if int(validation.tokens.max(initial=0)) > batches.max_tokens:
             return validation.window(int(validation.tokens.argmax()))
         return batches.longest()
 
@@ -218,17 +253,10 @@ def _fit(
     }
 
 
-def _plan(job: Job, batches: Batches) -> Plan:
-    settings = job.train
-    return Plan(
-        total_steps=batches.total_steps(settings.max_steps, settings.epochs),
-        peak_rate=settings.learning_rate,
-        warmup_steps=settings.warmup_steps,
-        schedule=settings.schedule,
-        max_grad_norm=settings.max_grad_norm,
-        seed=settings.seed,
-        log_every=settings.log_every,
-        eval_every=settings.eval_every,
-        checkpoint_every=settings.checkpoint_every,
-        checkpoint_s=60 * settings.checkpoint_minutes,
+def _out_of_memory(vram_gib: float | None) -> PipelineError:
+    limit = "all of the GPU's memory" if vram_gib is None else f"{vram_gib:g} GiB"
+    return PipelineError(
+        f"training needs more than {limit}",
+        "Lower tokenize.max_tokens, set train.offload_activations to true, or raise "
+        "hardware.vram_gib; the next run resumes from the newest checkpoint.",
     )

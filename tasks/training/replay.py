@@ -1,9 +1,8 @@
-"""The rows of a training that goes on from the champion: all new ones, and a replay of old ones.
+"""Experience replay for a warm start: all new rows and a sample of the champion's old rows.
 
-In: the tokenized split, the one that the champion was trained on, a share. Out: a folder of the
-same form with the chosen rows, packed anew in the order that they stand in. Which old rows are
-taken follows from their ids and the seed alone. Replay keeps what was learned (experience replay;
-Rolnick et al. 2019).
+In: the tokenized split, the one that the champion was trained on, a share of old rows. Out: a
+folder in the same format with the selected rows in stored order, packed again. The sample depends
+only on row ids and the seed. Replay counters forgetting (Rolnick et al. 2019).
 """
 
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ GROUP_ROWS = 1000
 
 @dataclass(frozen=True)
 class Replay:
-    """What was chosen.
+    """Row counts of a mix.
 
     Attributes:
-        new: Rows that the champion was not trained on.
-        old: Rows that it was trained on, as many as are seen again.
-        known: Rows that it was trained on and that are there.
+        new: Rows that the champion was not trained on, all of them selected.
+        old: Rows that it was trained on and that are selected.
+        known: Rows of the split that it was trained on.
     """
 
     new: int
@@ -38,37 +37,43 @@ class Replay:
     known: int
 
 
-def write_chosen(split: Path, before: Path, share: float, seed: int, out: Path) -> Replay:
-    """Write the rows to train on to `out`.
+def write_replay_mix(split: Path, before: Path, share: float, seed: int, out: Path) -> Replay:
+    """Write the selected rows to `out`.
 
     Args:
-        split: Tokenized rows of now.
-        before: Those of the champion.
-        share: Old rows in all that are trained on; 1, or no new row at all: every row.
-        seed: Of the choice.
-        out: A folder; made, and replaced if it is there.
+        split: Current tokenized rows.
+        before: Tokenized rows of the champion.
+        share: Share of old rows among the selected; 1, or no new row at all: every row.
+        seed: Of the sample.
+        out: Folder, created if missing; its files are overwritten.
     """
     ids = _ids(split)
     seen = set(_ids(before))
     is_old = np.fromiter((i in seen for i in ids), dtype=bool, count=len(ids))
-    old = choose_old(ids, is_old, share, seed)
-    chosen = ~is_old
-    chosen[old] = True
+    old = sample_old(ids, is_old, share, seed)
+    selected = ~is_old
+    selected[old] = True
     out.mkdir(parents=True, exist_ok=True)
-    lengths = _copy_rows(split / ROWS_FILE, chosen, out / ROWS_FILE)
+    lengths = _copy_rows(split / ROWS_FILE, selected, out / ROWS_FILE)
     longest = int(pc.max(pq.read_table(split / WINDOWS_FILE, columns=["tokens"])["tokens"]).as_py())
-    pq.write_table(_packed(lengths, longest), out / WINDOWS_FILE, compression="zstd")
+    rows = list(pack_in_order(range(len(lengths)), lengths.__getitem__, longest))
+    tokens = [sum(lengths[i] for i in window) for window in rows]
+    windows = pa.table([range(len(rows)), rows, tokens], schema=row_schema.WINDOWS)
+    pq.write_table(windows, out / WINDOWS_FILE, compression="zstd")
     return Replay(int((~is_old).sum()), len(old), int(is_old.sum()))
 
 
-def choose_old(ids: list[str], is_old: NDArray[np.bool_], share: float, seed: int) -> list[int]:
-    """Indexes of the old rows that are seen again, so that they make up `share` of all chosen."""
-    places = np.flatnonzero(is_old).tolist()
-    new = len(ids) - len(places)
+def sample_old(ids: list[str], is_old: NDArray[np.bool_], share: float, seed: int) -> list[int]:
+    """Indexes of old rows that make up `share` of all selected rows, or of all old rows.
+
+    Rows are ranked by a hash of seed and id, so a new row changes at most one of the selected.
+    """
+    known = np.flatnonzero(is_old).tolist()
+    new = len(ids) - len(known)
     if share == 1 or not new:
-        return places
+        return known
     wanted = round(new * share / (1 - share))
-    return choose(ids, places, wanted, seed)
+    return choose(ids, known, wanted, seed)
 
 
 def _ids(folder: Path) -> list[str]:
@@ -77,22 +82,15 @@ def _ids(folder: Path) -> list[str]:
     return ids
 
 
-def _copy_rows(source: Path, chosen: NDArray[np.bool_], target: Path) -> list[int]:
-    """Copy the chosen rows; returns their lengths in tokens."""
+def _copy_rows(source: Path, selected: NDArray[np.bool_], target: Path) -> list[int]:
+    """Copy the selected rows; returns their lengths in tokens."""
     lengths: list[int] = []
     done = 0
     with pq.ParquetWriter(target, row_schema.TOKENS, compression="zstd") as writer:
         for batch in pq.ParquetFile(source).iter_batches(GROUP_ROWS):
-            kept = batch.filter(pa.array(chosen[done : done + len(batch)]))
+            kept = batch.filter(pa.array(selected[done : done + len(batch)]))
             done += len(batch)
             if len(kept):
                 writer.write_batch(kept.cast(row_schema.TOKENS))
                 lengths += pc.list_value_length(kept.column("input_ids")).to_pylist()
     return lengths
-
-
-def _packed(lengths: list[int], window_tokens: int) -> pa.Table:
-    """The packing plan of consecutive rows."""
-    rows = list(pack_in_order(range(len(lengths)), lengths.__getitem__, window_tokens))
-    tokens = [sum(lengths[index] for index in window) for window in rows]
-    return pa.table([list(range(len(rows))), rows, tokens], schema=row_schema.WINDOWS)

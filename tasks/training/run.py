@@ -1,7 +1,7 @@
-"""The stage: windows and a base in, an adapter out.
+"""The train stage: tokenized windows and a base model in, an adapter out.
 
-One process trains, or as many as there are GPUs to use. Beside the adapter the stage leaves
-metrics.jsonl, loss.png and training.json.
+Trains in one process, or in `hardware.gpus` processes. Writes metrics.jsonl, loss.png and
+training.json beside the adapter.
 """
 
 from dataclasses import asdict
@@ -10,28 +10,23 @@ from typing import Any
 
 from tasks.core.progress import say
 from tasks.core.settings.config import View
-from tasks.core.stage import (
-    CHAMPION,
-    Inputs,
-    Summary,
-    Work,
-)
-from tasks.training.distributed.launch import train_in_team
-from tasks.training.job import Job
-from tasks.training.process import train
-from tasks.training.replay import write_chosen
+from tasks.core.stage import CHAMPION, Inputs, Summary, Work
+from tasks.training.distributed.launch import train_data_parallel
+from tasks.training.process import TrainingJob, train
+from tasks.training.replay import write_replay_mix
 
 
 def run(config: View, inputs: Inputs, work: Work) -> Summary:
-    """Train an adapter; frees the GPU on every way out.
+    """Train an adapter; frees the GPU however it ends.
 
     Raises:
-        PipelineError: Nothing to train on, all labels masked, divergence, settings that do not fit
-            the base model or the machine, or a stop that was asked for.
+        PipelineError: No training data, all labels masked, divergence, or settings that do not fit
+            the base model or the machine.
+        StopError: A stop was requested; a checkpoint is written.
     """
     settings = config.train
     data, start = _start(inputs, settings.start.replay_share, settings.seed, work.scratch)
-    job = Job(
+    job = TrainingJob(
         train=settings,
         hardware=config.hardware,
         data=data,
@@ -42,19 +37,19 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
         out=work.out,
         scratch=work.scratch,
     )
-    return train(job) if config.hardware.gpus == 1 else train_in_team(job)
+    return train(job) if config.hardware.gpus == 1 else train_data_parallel(job)
 
 
 def _start(
     inputs: Inputs, replay_share: float, seed: int, scratch: Path
 ) -> tuple[Path, dict[str, Any]]:
-    """The rows to train on, and what is told about the start of the training."""
+    """The rows to train on, and the facts about the start for training.json."""
     data, before = inputs["tokenize.train"], inputs.get(f"{CHAMPION}tokenize.train")
     if before is None:
         return data, {"start": "base"}
-    replay = write_chosen(data, before, replay_share, seed, scratch / "chosen")
+    replay = write_replay_mix(data, before, replay_share, seed, scratch / "chosen")
     say(
-        f"train: goes on from the champion: {replay.new:,} new rows, {replay.old:,} of "
-        f"{replay.known:,} old ones"
+        f"train: starts from the champion: {replay.new:,} new rows, {replay.old:,} of "
+        f"{replay.known:,} old rows"
     )
     return scratch / "chosen", {"start": "champion", "rows": asdict(replay)}

@@ -1,4 +1,4 @@
-"""A checkpoint first, then the stop: on Ctrl-C, on SIGTERM, when time is up, in quiet hours."""
+"""Turns Ctrl-C, SIGTERM, the time limit and quiet hours into a stop after the next checkpoint."""
 
 import signal
 import threading
@@ -8,50 +8,46 @@ from types import FrameType
 
 from tasks.core.system.quiet_hours import quiet_now
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)  # the last: the stage's time is up
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)  # SIGALRM: the stage's time limit
 
 
 class StopRequest:
-    """Whether a stop was asked for; call it to know.
+    """Whether a stop is requested; an instance is called to check.
 
     Args:
-        quiet_hours: In which a training pauses, "08:00-18:00"; None: never.
+        quiet_hours: Hours without training, such as "08:00-18:00"; None: none.
 
     Attributes:
-        asked: A signal came.
+        signaled: One of `SIGNALS` arrived.
     """
 
     def __init__(self, quiet_hours: str | None = None) -> None:
-        self.asked = False
+        self.signaled = False
         self._quiet_hours = quiet_hours
 
     def __call__(self) -> bool:
-        """True once one of `SIGNALS` came, and in quiet hours."""
-        return self.asked or self.is_pause()
-
-    def is_pause(self) -> bool:
-        """Whether it is to go on by itself, after the quiet hours."""
-        return not self.asked and quiet_now(self._quiet_hours) is not None
+        """True after one of `SIGNALS`, and in quiet hours."""
+        return self.signaled or quiet_now(self._quiet_hours) is not None
 
 
 @contextmanager
 def stop_on_signals(quiet_hours: str | None = None) -> Iterator[StopRequest]:
-    """Turn `SIGNALS` into a `StopRequest` inside the block; then as before.
+    """Turn `SIGNALS` into a `StopRequest` inside the block; restores the handlers afterwards.
 
-    A second Ctrl-C does not wait for the step to end. A signal handler can be set in the main
-    thread only; in another one the request comes from quiet hours alone.
+    A second Ctrl-C interrupts at once. Python sets signal handlers in the main thread only; in
+    another thread the request follows from quiet hours alone.
     """
     request = StopRequest(quiet_hours)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def ask(number: int, _frame: FrameType | None) -> None:
-        if request.asked and number == signal.SIGINT:
+    def request_stop(number: int, _frame: FrameType | None) -> None:
+        if request.signaled and number == signal.SIGINT:
             raise KeyboardInterrupt
-        request.asked = True
+        request.signaled = True
 
-    before = {n: signal.signal(n, ask) for n in SIGNALS}
+    before = {n: signal.signal(n, request_stop) for n in SIGNALS}
     try:
         yield request
     finally:

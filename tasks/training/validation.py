@@ -1,4 +1,4 @@
-"""Loss and token accuracy on held-out windows, summed as they go: no logits are kept."""
+"""Validation: loss and token accuracy on held-out windows, summed without keeping logits."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from torch import Tensor
 from tasks.core.models.loading import WindowTensors, window_tensors
 from tasks.core.models.packed_dataset import Window
 from tasks.training.batches import split_window, trained_tokens
-from tasks.training.distributed.data_parallel import ALONE, Team
+from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What was measured.
+    """Result of a validation.
 
     Attributes:
-        loss: Mean cross-entropy of a trained token, in nats.
-        token_accuracy: Share of trained tokens that are the likeliest by the token before.
+        loss: Mean cross-entropy per trained token, in nats.
+        token_accuracy: Share of trained tokens with the highest logit at their position.
         tokens: Trained tokens measured.
     """
 
@@ -37,24 +37,24 @@ def validate(
     limit: int | None = None,
     *,
     window_tokens: int = 2**31,
-    team: Team = ALONE,
+    parallel: DataParallel = SINGLE_PROCESS,
 ) -> Validation | None:
-    """Measure a model on windows; None where they hold no trained token.
+    """Validate a model on windows; None if they hold no trained token.
 
     Args:
-        measure: Gives loss and hit of each trained token of a window, without dropout.
-        windows: Read one after another.
-        device: The model's.
-        limit: Stop once so many trained tokens are measured.
-        window_tokens: A longer window is measured in parts.
-        team: Processes that measure a part each; all get the same result.
+        measure: Returns loss and hit of each trained token of a window, without dropout.
+        windows: Held-out windows.
+        device: Of the model.
+        limit: Stop after so many trained tokens.
+        window_tokens: Longer windows are measured in parts.
+        parallel: Processes that measure a part each; all return the same result.
     """
     loss = torch.zeros((), dtype=torch.float64, device=device)
     hits = torch.zeros((), dtype=torch.int64, device=device)
     count = 0
     for number, window in enumerate(windows):
         count += trained_tokens([window])
-        if number % team.size == team.rank:
+        if number % parallel.size == parallel.rank:
             for part in split_window(window, window_tokens):
                 tensors = window_tensors(part, device)
                 if tensors.trained_tokens:
@@ -65,4 +65,4 @@ def validate(
             break
     if not count:
         return None
-    return Validation(team.add(loss).item() / count, team.add(hits).item() / count, count)
+    return Validation(parallel.add(loss).item() / count, parallel.add(hits).item() / count, count)

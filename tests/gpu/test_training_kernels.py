@@ -2,22 +2,10 @@
 
 import pytest
 
-CASES = [
-    "load_weight",
-    "norms",
-    "lora_in",
-    "lora_in_backward",
-    "lora_out_backward",
-    "rope",
-    "attention",
-    "swiglu",
-    "cross_entropy",
-    "whole_step",
-    "noise",
-]
+from tests.unit.training.conftest import KERNEL_CASES
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*KERNEL_CASES, "noise"])
 def test_kernels_equal_the_torch_operations_on_a_gpu(case: str) -> None:
     from tests.unit.training import kernel_checks
 

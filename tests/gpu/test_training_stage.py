@@ -1,4 +1,4 @@
-"""The train stage on a real GPU: memory, recovery, resume, and that both paths train alike."""
+"""The train stage on a real GPU: memory, recovery, resume, equal training of both steppers."""
 
 import json
 import os
@@ -107,20 +107,20 @@ def test_a_run_resumed_with_the_paged_8_bit_optimizer_stays_on_its_curve(
 
 
 def probed() -> memory_probes.Probe:
-    """The one probe that was remembered."""
+    """The one stored probe."""
     text = (home() / "artifacts" / ".probes.json").read_text()
     (entry,) = json.loads(text).values()
     return memory_probes.Probe(**next(iter(entry["probes"].values())))
 
 
-def test_what_is_expected_of_memory_is_what_is_taken_and_is_remembered(
+def test_expected_memory_is_what_is_reserved_and_the_probe_is_stored(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = facts(train("first"))
     assert first["peak_vram_gib"] == pytest.approx(first["expected_vram_gib"], rel=0.1)
 
     def fail(*_: Any, **__: Any) -> None:
-        raise AssertionError("it was probed before")
+        raise AssertionError("there is a stored probe")
 
     monkeypatch.setattr("tasks.training.steppers.memory_probe.measure", fail)
     assert facts(train("second"))["kept_layers"] == first["kept_layers"] == 8
@@ -135,7 +135,7 @@ def test_as_many_layers_are_kept_as_the_cap_leaves_room_for(train: Train) -> Non
     assert smaller["peak_vram_gib"] <= cap
 
 
-def test_more_layers_kept_by_hand_than_fit_is_told_before_the_run(train: Train) -> None:
+def test_more_layers_kept_by_hand_than_fit_is_an_error_before_the_run(train: Train) -> None:
     train("first", max_steps=6, kept_layers=0)
     cap = probed().base_gib + 2 * probed().layer_gib
     with pytest.raises(PipelineError, match=r"needs 0\.\d+ GiB of GPU memory and 0\.\d+ GiB"):

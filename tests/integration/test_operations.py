@@ -100,7 +100,7 @@ def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
         # Ctrl-C: the next run goes on from there, writes a checkpoint, tells its state
         run = served.submit()
         servers.wait_until(
-            lambda: any("going on from step" in x for x in servers.log_lines(served.env, run)),
+            lambda: any("resuming from step" in x for x in servers.log_lines(served.env, run)),
             served.log,
         )
         time.sleep(2)
@@ -121,7 +121,7 @@ def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
         state = served.state(run)
         assert state["type"] == "FAILED"
         assert "training was stopped at step" in state["message"]
-        assert "goes on from this step" in state["message"]
+        assert "resumes from this step" in state["message"]
         process.terminate()
         assert process.wait(60) == 0
 

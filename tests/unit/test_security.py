@@ -24,7 +24,7 @@ from tasks.core.settings import config as configs
 from tasks.core.settings.config import View
 from tasks.core.stage import Work
 from tasks.training import checkpoints
-from tasks.training.fast.model import Unsupported, take_apart
+from tasks.training.fast.model import Unsupported, extract_model
 from tasks.training.lora import add_lora
 from tests.conftest import SMALL_SHAPE
 
@@ -201,7 +201,7 @@ def test_code_of_a_model_runs_only_if_the_settings_allow_it(own_model, tmp_path)
     assert (tmp_path / "made").exists()
     adapted = add_lora(model, rank=4, alpha=8, dropout=0)
     with pytest.raises(Unsupported, match="code that comes with the model"):
-        take_apart(adapted, {})  # the fused step would ignore that code
+        extract_model(adapted, {})  # the fused step would pass its code over
 
 
 def test_weights_of_an_untrusted_model_are_not_marked_as_trusted(tiny_model, tmp_path):

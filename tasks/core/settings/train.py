@@ -1,4 +1,4 @@
-"""Settings of the stage `train`: the defaults are the original recipe's numbers."""
+"""Settings of the train stage; the defaults are the numbers of the original recipe."""
 
 from typing import Literal, Self
 
@@ -8,23 +8,23 @@ from tasks.core.settings.fields import Section, unkeyed
 
 
 class StartSettings(Section):
-    """Where a training starts."""
+    """Start of a training."""
 
     adapter: Literal["base", "champion"] = Field(
         "base",
-        description="base: a fresh adapter; champion: the adapter of the promoted model goes on "
+        description="base: a fresh adapter; champion: training continues the promoted adapter "
         "with the rows that are new since, if there is a champion on the same base.",
     )
     replay_share: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="With champion: share of old rows among those trained on; 1: all of them.",
+        description="With champion: share of old rows among the training rows; 1: all old rows.",
     )
 
 
 class TrainSettings(Section):
-    """4-bit LoRA training: the adapter, the batch, the schedule and the watching."""
+    """4-bit LoRA training: adapter, batch, schedule, memory, logging."""
 
     lora_rank: int = Field(8, ge=1, le=512, description="Rank of every LoRA pair, in dimensions.")
     lora_alpha: float = Field(
@@ -37,7 +37,8 @@ class TrainSettings(Section):
         False, description="Scale by alpha / sqrt(rank), which keeps high ranks stable."
     )
     use_dora: bool = Field(
-        False, description="Train magnitudes apart from directions (DoRA); slower, no fast path."
+        False,
+        description="Train magnitudes and directions separately (DoRA); slower, no fast path.",
     )
     target_modules: tuple[str, ...] = Field(
         (), description="Last names of the layers that get LoRA; empty: every linear but the head."
@@ -47,100 +48,107 @@ class TrainSettings(Section):
     )
     extra_modules: tuple[str, ...] = Field(
         (),
-        description="Last names of other modules to train whole, in 32 bit (embed_tokens, norm, "
+        description="Last names of other modules to train fully, in 32 bit (embed_tokens, norm, "
         "input_layernorm); no fast path, and such an adapter can't be merged.",
     )
     quantization: Literal["nf4", "none"] = Field(
-        "nf4", description="How the frozen base is stored: nf4 (4 bit, double quantized) or none."
+        "nf4", description="Quantization of the frozen base: nf4 (4 bit, double quantized) or none."
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="What is computed in; auto: bfloat16, float32 for none on a CPU."
+        "auto",
+        description="Compute type; auto: bfloat16, or float32 for quantization none on a CPU.",
     )
     batch_rows: int = Field(
-        4, ge=1, le=65_536, description="Rows an optimizer step sees; not used with batch_tokens."
+        4, ge=1, le=65_536, description="Rows per optimizer step; not used with batch_tokens."
     )
     batch_tokens: int | None = Field(
         None,
         ge=1,
         le=16_777_216,
-        description="Tokens an optimizer step sees, in whole packed windows; null: batch_rows.",
+        description="Tokens per optimizer step, in whole packed windows; null: batch_rows.",
     )
     joined_tokens: int = Field(
         4096,
         ge=0,
         le=1_048_576,
         description="With batch_rows: rows of a step run joined, isolated from each other, up to "
-        "so many tokens; 0: one by one, as in the original recipe (same result, slower).",
+        "this many tokens; 0: one by one, as in the original recipe (same result, slower).",
     )
     learning_rate: float = Field(
-        2e-5, gt=0, le=1, description="Highest learning rate, reached after the warm-up."
+        2e-5, gt=0, le=1, description="Peak learning rate, reached after the warm-up."
     )
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="How the learning rate falls to 0 after the warm-up; constant: not."
+        "linear",
+        description="Decay of the learning rate to 0 after the warm-up; constant: no decay.",
     )
     warmup_steps: int = Field(
-        20, ge=0, description="Optimizer steps in which the learning rate rises from 0."
+        20, ge=0, description="Optimizer steps in which the learning rate rises from 0 to its peak."
     )
     max_steps: int | None = Field(
-        2000, ge=1, description="Optimizer steps at most; null: as many as epochs give."
+        2000, ge=1, description="Limit in optimizer steps; null: epochs decide."
     )
     epochs: float | None = Field(
-        None, gt=0, le=1000, description="Passes over the data at most; null: max_steps decides."
+        None, gt=0, le=1000, description="Limit in passes over the data; null: max_steps decides."
     )
     weight_decay: float = Field(
-        0.01, ge=0, le=1, description="AdamW's decoupled weight decay, a share of learning rate."
+        0.01, ge=0, le=1, description="AdamW's decoupled weight decay, scaled by the learning rate."
     )
     max_grad_norm: float = Field(
-        1.0, ge=0, description="Gradients are scaled down to this norm; 0: never."
+        1.0, ge=0, description="Gradients are clipped to this norm; 0: never."
     )
     optimizer: Literal["auto", "adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "auto", description="auto: paged_adamw_8bit on a GPU, adamw (32 bit) on a CPU."
     )
-    seed: int = Field(42, ge=0, lt=2**32, description="Seed of LoRA's start, dropout and order.")
+    seed: int = Field(
+        42, ge=0, lt=2**32, description="Seed of initial LoRA weights, dropout, order."
+    )
     start: StartSettings = Field(
-        default_factory=StartSettings, description="From the base, or on from the champion."
+        default_factory=StartSettings,
+        description="A fresh adapter, or a warm start from the champion.",
     )
     fast_path: Literal["auto", "off"] = Field(
-        "auto", description="auto: the fused training step where it knows the model; off: peft's."
+        "auto", description="auto: the fused training step if it supports the model; off: PEFT's."
     )
     kept_layers: int | None = unkeyed(
         None,
         ge=0,
-        description="Decoder layers that keep activations instead of computing them twice; "
+        description="Decoder layers that keep activations instead of computing them again; "
         "null: chosen by device and free memory.",
     )
     offload_activations: bool = unkeyed(
         False,
-        description="Let activations wait for the backward pass in the CPU's memory; slower, for "
+        description="Keep activations in the CPU's memory until the backward pass; slower, for "
         "samples too long for the GPU.",
     )
     tensorboard: bool = unkeyed(
-        False, description="Write TensorBoard's event files beside the adapter, too."
+        False, description="Write TensorBoard event files beside the adapter, too."
     )
     validation_tokens: int | None = unkeyed(
-        None, ge=1, description="Validation tokens measured each time, at most; null: all."
+        None, ge=1, description="Limit of tokens per validation; null: all."
     )
     log_every: int = unkeyed(2, ge=1, description="Optimizer steps between lines of metrics.jsonl.")
     eval_every: int | None = unkeyed(
         None, ge=1, description="Optimizer steps between validations; null: start and end only."
     )
     checkpoint_every: int = unkeyed(
-        100, ge=1, description="Optimizer steps between checkpoints, which a killed run resumes."
+        100,
+        ge=1,
+        description="Optimizer steps between checkpoints, from which a killed run resumes.",
     )
     checkpoint_minutes: float = unkeyed(
-        10, gt=0, description="Minutes after which a checkpoint is due, whatever the step."
+        10, gt=0, description="Write a checkpoint after so many minutes, whatever the step."
     )
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
         if self.max_steps is None and self.epochs is None:
             raise ValueError(
-                "max_steps and epochs are both null, so training would never end\n"
+                "max_steps and epochs are both null, so training would not end\n"
                 "Set train.max_steps or train.epochs."
             )
         if self.max_steps is not None and self.warmup_steps >= self.max_steps:
             raise ValueError(
-                f"warmup_steps {self.warmup_steps} leaves nothing of max_steps {self.max_steps}\n"
+                f"warmup_steps is {self.warmup_steps} and max_steps {self.max_steps}\n"
                 f"Set train.warmup_steps below {self.max_steps}."
             )
         return self

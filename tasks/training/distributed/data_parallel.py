@@ -1,8 +1,7 @@
-"""The processes that train together, one a GPU: each runs a part of every step's windows.
+"""Data parallelism: processes, one per GPU, that each run a part of every step's windows.
 
-The trained parameters are one tensor, so what the processes tell each other in a step is one sum of
-one gradient. Everything else follows from it alike in all of them: norm, update, schedule. One
-process is a team of one and asks nobody.
+The trained parameters are one flat tensor, so one all-reduce of one gradient per step is all the
+communication. Norm, clipping, update and schedule follow from it identically in every process.
 """
 
 import math
@@ -19,11 +18,13 @@ from tasks.training.batches import split_window
 
 
 @dataclass(frozen=True)
-class Team:
-    """This process's place among `size`; the first one writes.
+class DataParallel:
+    """This process among all processes of the training.
 
     Attributes:
-        lockstep: All run equally many windows, because each waits for the others in every layer.
+        rank: Of this process; 0 is the main process.
+        size: Number of processes.
+        lockstep: All processes run equally many windows, as FSDP waits for them in every layer.
     """
 
     rank: int = 0
@@ -31,7 +32,7 @@ class Team:
     lockstep: bool = False
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes logs, checkpoints and the adapter."""
         return self.rank == 0
 
@@ -42,25 +43,24 @@ class Team:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so; all of them must ask."""
+        """Whether `flag` is set in any process; a collective call."""
         if self.size == 1:
             return flag
-        backend = dist.get_backend()
-        device = torch.device("cuda" if backend == "nccl" else "cpu")
+        device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
         return bool(self.add(torch.tensor(float(flag), device=device)) > 0)
 
     def share(self, windows: Sequence[Window]) -> list[Window]:
-        """This process's part of a step: whole samples, about as many tokens as the others have."""
+        """This process's part of a step: whole samples, about equally many tokens per process."""
         if self.size == 1:
             return list(windows)
         goal = math.ceil(sum(len(w.input_ids) for w in windows) / self.size)
-        hands = deal([p for w in windows for p in split_window(w, goal)], self.size)
-        own = hands[self.rank]
-        return own + [IDLE] * (max(map(len, hands)) - len(own)) if self.lockstep else own
+        shares = distribute([p for w in windows for p in split_window(w, goal)], self.size)
+        own = shares[self.rank]
+        return own + [_UNTRAINED] * (max(map(len, shares)) - len(own)) if self.lockstep else own
 
 
-ALONE = Team()
-IDLE = Window(  # trains nothing
+SINGLE_PROCESS = DataParallel()
+_UNTRAINED = Window(  # fills up a share in lockstep; its one token has no label
     np.zeros(1, np.int64),
     np.full(1, IGNORED, np.int64),
     np.zeros(1, np.int64),
@@ -69,12 +69,15 @@ IDLE = Window(  # trains nothing
 )
 
 
-def deal(windows: Sequence[Window], hands: int) -> list[list[Window]]:
-    """Give each window, the longest first, to the hand with the fewest tokens."""
-    result: list[list[Window]] = [[] for _ in range(hands)]
-    tokens = [0] * hands
+def distribute(windows: Sequence[Window], count: int) -> list[list[Window]]:
+    """Divide windows into `count` shares: the longest first, each to the share with least tokens.
+
+    Longest-processing-time scheduling: shares differ by at most the longest window.
+    """
+    shares: list[list[Window]] = [[] for _ in range(count)]
+    tokens = [0] * count
     for window in sorted(windows, key=lambda w: -len(w.input_ids)):
-        hand = tokens.index(min(tokens))
-        result[hand].append(window)
-        tokens[hand] += len(window.input_ids)
-    return result
+        least = tokens.index(min(tokens))
+        shares[least].append(window)
+        tokens[least] += len(window.input_ids)
+    return shares

@@ -1,9 +1,9 @@
-"""A base too large for one GPU: its frozen layers are split over the processes of a team (FSDP).
+"""FSDP for a base model too large for one GPU: shards its frozen layers over the processes.
 
-In: a model with LoRA, loaded on the CPU. Out: the same model on the process's device, whose decoder
-layers each hold a share of their frozen weights and gather the rest while they compute. LoRA stays
-whole in every process, so that gradients are summed as in any team. All processes must run equally
-many windows, as each one waits for the others' shares.
+In: a model with LoRA, loaded on the CPU. Out: the same model on the process's device; each decoder
+layer holds a shard of its frozen weights and gathers the others while it computes. LoRA is not
+sharded, so gradients are summed as in any data-parallel run. All processes must run equally many
+windows, because gathering waits for all of them.
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ from tasks.core.models.packed_attention import PACKED, has_varlen
 
 
 def shard(model: Any, device: torch.device) -> None:
-    """Split the frozen weights of the decoder layers, one layer on the device at a time."""
+    """Shard the frozen weights of the decoder layers, one layer on the device at a time."""
     base = base_model(model)
     layers: nn.ModuleList = base.base_model.layers
-    for place, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         layer.to(device)
-        layers[place] = FullyShardedDataParallel(
+        layers[index] = FullyShardedDataParallel(
             layer,
             ignored_states=[p for p in layer.parameters() if p.requires_grad],
             use_orig_params=True,
@@ -36,7 +36,7 @@ def shard(model: Any, device: torch.device) -> None:
 
 
 def unwrap(model: Any) -> None:
-    """Take the wrappers off again: frozen weights are in shares, LoRA is whole and can be saved."""
+    """Remove the FSDP wrappers, so that LoRA (not sharded) can be saved under its own names."""
     layers = base_model(model).base_model.layers
-    for place, layer in enumerate(layers):
-        layers[place] = layer.module
+    for index, layer in enumerate(layers):
+        layers[index] = layer.module

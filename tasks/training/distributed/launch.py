@@ -1,7 +1,7 @@
-"""Starts a team of training processes through Accelerate's launcher and waits for it.
+"""Starts the processes of a data-parallel training through Accelerate's launcher and waits.
 
-In: a job. Out: the summary of the process that leads. It reports its progress as lines of JSON,
-which are handed on here; its errors come back as they would from this process.
+In: a job. Out: the main process's summary. It prints its progress as JSON lines, which are reported
+here; its user errors are raised here as if they were this process's own.
 """
 
 import json
@@ -19,18 +19,18 @@ from tasks.core.models.loading import pick_device
 from tasks.core.progress import report, say
 from tasks.core.stage import Summary
 from tasks.core.system.home import REPOSITORY
-from tasks.training.job import Job
+from tasks.training.process import TrainingJob
 from tasks.training.signals import stop_on_signals
 
-JOB_FILE, RESULT_FILE, LOG_FILE = "job.json", "result.json", "team.log"
+JOB_FILE, RESULT_FILE, LOG_FILE = "job.json", "result.json", "parallel.log"
 LOG_LINES = 12
 
 
-def train_in_team(job: Job) -> Summary:
+def train_data_parallel(job: TrainingJob) -> Summary:
     """Train in `hardware.gpus` processes.
 
     Raises:
-        PipelineError: Fewer GPUs than asked for, a process that died, or what `train` raises.
+        PipelineError: Fewer GPUs than `hardware.gpus`, a process that died, or an error of `train`.
     """
     check_gpus(job.hardware.gpus, pick_device(job.hardware.device))
     folder = job.scratch / "team"
@@ -44,8 +44,8 @@ def train_in_team(job: Job) -> Summary:
 
 
 def command(processes: int, folder: Path) -> list[str]:
-    """Accelerate's launcher, with every choice made here and none by its configuration file."""
-    choices = {
+    """Accelerate's launcher with explicit options; no configuration file changes the run."""
+    options = {
         "num_processes": str(processes),
         "num_machines": "1",
         "mixed_precision": "no",
@@ -53,12 +53,12 @@ def command(processes: int, folder: Path) -> list[str]:
         "main_process_port": "0",
     }
     start = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    options = [part for name, value in choices.items() for part in (f"--{name}", value)]
-    return [*start, *options, "-m", "tasks.training.distributed.worker", str(folder)]
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return [*start, *flags, "-m", "tasks.training.distributed.worker", str(folder)]
 
 
 def check_gpus(wanted: int, device: torch.device) -> None:
-    """Raise where there are fewer GPUs than are asked for."""
+    """Raise a `PipelineError` if there are fewer than `wanted` GPUs."""
     if device.type == "cuda" and torch.cuda.device_count() < wanted:
         raise PipelineError(
             f"hardware.gpus is {wanted} and PyTorch sees {torch.cuda.device_count()}",
@@ -67,11 +67,11 @@ def check_gpus(wanted: int, device: torch.device) -> None:
 
 
 def _run(line: list[str], log: Any) -> int:
-    """Run the launcher to its end and hand its progress on; a stop that is asked for goes to it."""
+    """Run the launcher, report its progress, forward a stop request; returns its exit code."""
     path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    asked = False
+    forwarded = False
     with (
-        stop_on_signals() as stopping,
+        stop_on_signals() as stop_requested,
         subprocess.Popen(
             line,
             stdout=subprocess.PIPE,
@@ -83,25 +83,26 @@ def _run(line: list[str], log: Any) -> int:
         assert launcher.stdout is not None
         try:
             for text in launcher.stdout:
-                _hand_on(text, log)
-                if stopping() and not asked:
-                    asked = True
+                _report(text, log)
+                if stop_requested() and not forwarded:
+                    forwarded = True
                     launcher.send_signal(signal.SIGTERM)
-        except BaseException:
+        except BaseException:  # a second Ctrl-C, too, must not leave processes on the GPUs
             launcher.terminate()
             raise
         return launcher.wait()
 
 
-def _hand_on(text: str, log: Any) -> None:
+def _report(text: str, log: Any) -> None:
+    """Report a progress line of `worker`; anything else that was printed goes to the log."""
     try:
-        told = json.loads(text)
+        line = json.loads(text)
     except ValueError:
-        told = None
-    if isinstance(told, dict) and "label" in told:
-        report(told["label"], told["done"], told["total"], told["note"])
-    elif isinstance(told, dict) and "say" in told:
-        say(told["say"])
+        line = None
+    if isinstance(line, dict) and "label" in line:
+        report(line["label"], line["done"], line["total"], line["note"])
+    elif isinstance(line, dict) and "say" in line:
+        say(line["say"])
     else:
         log.write(text)
 

@@ -1,7 +1,7 @@
-"""One process of a distributed training: `python -m tasks.training.distributed.worker FOLDER`.
+"""One process of a data-parallel training: `python -m tasks.training.distributed.worker FOLDER`.
 
-In: the job in FOLDER. The process that leads prints its progress as lines of JSON and writes the
-summary or the error there.
+In: the job in FOLDER. The main process prints its progress as JSON lines on standard output and
+writes the summary or the user error to FOLDER.
 """
 
 import json
@@ -17,57 +17,54 @@ import torch
 from tasks.core import progress
 from tasks.core.errors import PipelineError, StopError
 from tasks.core.models.loading import pick_device
-from tasks.training.distributed.data_parallel import Team
+from tasks.training.distributed.data_parallel import DataParallel
 from tasks.training.distributed.launch import JOB_FILE, RESULT_FILE
-from tasks.training.job import Job
-from tasks.training.process import train
+from tasks.training.process import TrainingJob, train
 
-PATIENCE = timedelta(hours=2)  # for the others, while one of them writes or measures
+TIMEOUT = timedelta(hours=2)  # of a collective call: the others wait while one writes or measures
 
 
-class Lines:
-    """Progress as lines on standard output."""
+class JsonLines:
+    """Progress as JSON lines on standard output; `launch` reads them."""
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
-        """Print how far a piece of work is."""
+        """Print the progress of a piece of work."""
         _print({"label": label, "done": done, "total": total, "note": note})
 
     def message(self, text: str) -> None:
-        """Print a sentence."""
+        """Print a message."""
         _print({"say": text})
 
 
 def main(folder: Path) -> int:
-    """Train as one of the team; the exit code."""
+    """Train as one of the processes; returns the exit code."""
     from accelerate import PartialState
     from accelerate.utils import InitProcessGroupKwargs
 
-    job = Job.model_validate_json((folder / JOB_FILE).read_text(encoding="utf-8"))
+    job = TrainingJob.model_validate_json((folder / JOB_FILE).read_text(encoding="utf-8"))
     on_cpu = pick_device(job.hardware.device).type == "cpu"
-    patience = InitProcessGroupKwargs(timeout=PATIENCE).to_kwargs()
-    state = PartialState(cpu=on_cpu, **patience)
+    state = PartialState(cpu=on_cpu, **InitProcessGroupKwargs(timeout=TIMEOUT).to_kwargs())
     if not on_cpu:
         torch.cuda.set_device(state.local_process_index)
-    team = Team(state.process_index, state.num_processes, lockstep=job.hardware.shard_base)
+    parallel = DataParallel(state.process_index, state.num_processes, job.hardware.shard_base)
+    result: Mapping[str, Any]
     try:
-        if team.leads:
-            with progress.sink(Lines()):
-                summary = train(job, team)
-            result: Mapping[str, Any] = asdict(summary)
-        else:
-            train(job, team)
+        if not parallel.is_main:
+            train(job, parallel)
             return 0
+        with progress.sink(JsonLines()):
+            result = asdict(train(job, parallel))
     except PipelineError as error:
         stop = isinstance(error, StopError)
         result = {"problem": error.problem, "remedy": error.remedy, "stop": stop}
-    if team.leads:
+    if parallel.is_main:
         (folder / RESULT_FILE).write_text(json.dumps(result), encoding="utf-8")
     state.destroy_process_group()
     return 0
 
 
-def _print(told: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+def _print(line: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 

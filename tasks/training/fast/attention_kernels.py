@@ -1,13 +1,28 @@
-"""Triton kernels of causal attention inside the samples of a packed window.
+"""Triton kernels of causal self-attention within the samples of a packed window (FlashAttention-2).
 
-A window is attended as one sequence in which row i may look back to the beginning of its sample, so
-that the work follows the samples' lengths, the grid only the window's, and the host need not know
-either. (A kernel with one grid row a sample starts as many blocks for every sample as the longest
-needs; with rows of code, most of them do nothing.) Head sizes that are no power of two are taken in
-two pieces, 80 as 64 + 16, where padding to 128 would waste a third of the matrix units.
+Notation: `row` is the token that attends, `col` the token attended to; BM and BN are their tile
+sizes. `qkv` is [tokens, (QUERIES + 2 * KEYS) * SIZE]: all query heads, then key heads, then value
+heads, SIZE features each. QUERIES / KEYS query heads share a key head (grouped-query attention).
+`lse` and `delta` are float32[QUERIES, tokens].
+
+Variable lengths: a window is one sequence in which row i attends to columns starts[i]..i, where
+starts[i] is the first token of its sample. `starts` and `ends` never decrease, so the first row of
+a tile has the earliest start and the last column of a tile the latest end: they bound a program's
+loop. Work follows the samples' lengths, the grid only the window's, and the host need not know the
+lengths. (With one grid row per sample, as common for variable lengths, every sample starts as many
+programs as the longest one needs, and with short samples most of them do nothing.)
+
+Head sizes that are no power of two are split in two parts, D0 + D1: 80 as 64 + 16, as padding it to
+128 would waste a third of the matrix units. D1 is 0 for powers of two; second parts are then unused
+placeholders that the compiler removes.
+
+Exponentials have base 2, which the hardware computes directly: `scale` is SIZE^-0.5 * log2(e), and
+`lse` is a base-2 logarithm. Products accumulate in float32; probabilities and score gradients are
+rounded to the input's precision (bfloat16) before they enter a product. "ieee" keeps float32 inputs
+in full precision instead of TF32; it has no effect on bfloat16.
 """
 
-# ruff: noqa: N803, PLR0915 - capitals are compile-time constants, and a kernel can't be cut up
+# ruff: noqa: N803 - capitals are compile-time constants, and a kernel can't be cut up
 # Triton compiles these functions itself; Python's types do not reach them
 # mypy: ignore-errors
 
@@ -19,78 +34,99 @@ import triton.language as tl
 def _rows(base, row, stride, at, row_ok, size, start: tl.constexpr):
     """[rows, block] of one head from feature `start` on, zeros outside."""
     ok = row_ok[:, None] & (start + at < size)[None, :]
+    # 64 bit: tokens * stride passes 2^31 in long windows of wide models
     place = base + row.to(tl.int64)[:, None] * stride + (start + at)[None, :]
     return tl.load(place, mask=ok, other=0.0)
 
 
 @triton.jit
-def _store(base, row, stride, at, row_ok, size, value, start: tl.constexpr):
+def _load(base, row, stride, d0, d1, row_ok, size, D0: tl.constexpr, D1: tl.constexpr):
+    """Both parts of a head's rows: [rows, D0], [rows, D1]."""
+    part0 = _rows(base, row, stride, d0, row_ok, size, 0)
+    part1 = part0
+    if D1 > 0:
+        part1 = _rows(base, row, stride, d1, row_ok, size, D0)
+    return part0, part1
+
+
+@triton.jit
+def _store_part(base, row, stride, at, row_ok, size, value, start: tl.constexpr):
     ok = row_ok[:, None] & (start + at < size)[None, :]
     place = base + row.to(tl.int64)[:, None] * stride + (start + at)[None, :]
     tl.store(place, value.to(base.dtype.element_ty), mask=ok)
 
 
 @triton.jit
-def _scores(q0, k0, q1, k1, D1: tl.constexpr):
-    s = tl.dot(q0, tl.trans(k0), input_precision="ieee")
+def _store(
+    base, row, stride, d0, d1, row_ok, size, part0, part1, D0: tl.constexpr, D1: tl.constexpr
+):
+    """Write both parts of a head's rows."""
+    _store_part(base, row, stride, d0, row_ok, size, part0, 0)
     if D1 > 0:
-        s += tl.dot(q1, tl.trans(k1), input_precision="ieee")
+        _store_part(base, row, stride, d1, row_ok, size, part1, D0)
+
+
+@triton.jit
+def _product(a0, b0, a1, b1, D1: tl.constexpr):
+    """a b^T over both parts of the features: [rows, columns], float32."""
+    s = tl.dot(a0, tl.trans(b0), input_precision="ieee")
+    if D1 > 0:
+        s += tl.dot(a1, tl.trans(b1), input_precision="ieee")
     return s
 
 
+@triton.jit
+def _visible(row, col, begin):
+    """Whether a row attends to a column: causal, and from its sample's first token on."""
+    return (col[None, :] <= row[:, None]) & (col[None, :] >= begin[:, None])
+
+
+# tokens differ from window to window: specializing on them (1, multiples of 16) would recompile
 @triton.jit(do_not_specialize=["tokens"])
 def attention(
     qkv, starts, out, lse, stride, out_stride, tokens, scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, SIZE: tl.constexpr,
     D0: tl.constexpr, D1: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """A block of rows of one query head a program; `scale` is in powers of two."""
+    """Forward pass: one tile of rows of one query head per program, with an online softmax."""
     first = tl.program_id(0) * BM
     head = tl.program_id(1)
     row = first + tl.arange(0, BM)
     row_ok = row < tokens
     d0 = tl.arange(0, D0)
     d1 = tl.arange(0, D1 if D1 > 0 else 16)
-    q_at = qkv + head * SIZE
     k_at = qkv + (QUERIES + head // (QUERIES // KEYS)) * SIZE
     v_at = k_at + KEYS * SIZE
-    q0 = _rows(q_at, row, stride, d0, row_ok, SIZE, 0)
-    q1 = q0
-    sum1 = tl.zeros((BM, 16), tl.float32)
-    if D1 > 0:
-        q1 = _rows(q_at, row, stride, d1, row_ok, SIZE, D0)
-        sum1 = tl.zeros((BM, D1), tl.float32)
+    q0, q1 = _load(qkv + head * SIZE, row, stride, d0, d1, row_ok, SIZE, D0, D1)
     begin = tl.load(starts + row, mask=row_ok, other=0)
+    # running maximum, sum and output; -1e30 and not -inf, as a tile of which a row sees nothing
+    # would give inf - inf
     high = tl.full((BM,), -1.0e30, tl.float32)
     total = tl.zeros((BM,), tl.float32)
     sum0 = tl.zeros((BM, D0), tl.float32)
+    sum1 = tl.zeros((BM, D1 if D1 > 0 else 16), tl.float32)
     low = tl.load(starts + first) // BN * BN
     for n in range(low, tl.minimum(first + BM, tokens), BN):
         col = n + tl.arange(0, BN)
         col_ok = col < tokens
-        k0 = _rows(k_at, col, stride, d0, col_ok, SIZE, 0)
-        k1 = k0
-        if D1 > 0:
-            k1 = _rows(k_at, col, stride, d1, col_ok, SIZE, D0)
-        s = _scores(q0, k0, q1, k1, D1) * scale
-        seen = (col[None, :] <= row[:, None]) & (col[None, :] >= begin[:, None])
+        k0, k1 = _load(k_at, col, stride, d0, d1, col_ok, SIZE, D0, D1)
+        s = _product(q0, k0, q1, k1, D1) * scale
+        seen = _visible(row, col, begin)
         s = tl.where(seen, s, -1.0e30)
         top = tl.maximum(high, tl.max(s, 1))
+        # masked again: where a row has seen nothing yet, s - top is 0 and exp2 gives 1
         p = tl.where(seen, tl.exp2(s - top[:, None]), 0.0)
-        fade = tl.exp2(high - top)
+        fade = tl.exp2(high - top)  # rescales what was summed under the former maximum
         total = total * fade + tl.sum(p, 1)
-        v0 = _rows(v_at, col, stride, d0, col_ok, SIZE, 0)
+        v0, v1 = _load(v_at, col, stride, d0, d1, col_ok, SIZE, D0, D1)
         p = p.to(v0.dtype)
         sum0 = sum0 * fade[:, None] + tl.dot(p, v0, input_precision="ieee")
         if D1 > 0:
-            v1 = _rows(v_at, col, stride, d1, col_ok, SIZE, D0)
             sum1 = sum1 * fade[:, None] + tl.dot(p, v1, input_precision="ieee")
         high = top
-    total = tl.where(row_ok, total, 1.0)
-    o_at = out + head * SIZE
-    _store(o_at, row, out_stride, d0, row_ok, SIZE, sum0 / total[:, None], 0)
-    if D1 > 0:
-        _store(o_at, row, out_stride, d1, row_ok, SIZE, sum1 / total[:, None], D0)
+    total = tl.where(row_ok, total, 1.0)  # rows past the window saw nothing: no division by 0
+    sum0, sum1 = sum0 / total[:, None], sum1 / total[:, None]
+    _store(out + head * SIZE, row, out_stride, d0, d1, row_ok, SIZE, sum0, sum1, D0, D1)
     tl.store(lse + head * tokens + row, high + tl.log2(total), mask=row_ok)
 
 
@@ -99,7 +135,10 @@ def attention_delta(
     out, grad, delta, out_stride, grad_stride, tokens,
     SIZE: tl.constexpr, UP: tl.constexpr, BM: tl.constexpr,
 ):  # fmt: skip
-    """Row sums of output times its gradient."""
+    """Row sums of output times its gradient, which both backward kernels subtract.
+
+    Nothing is multiplied here, so features are padded to UP, the next power of two.
+    """
     row = tl.program_id(0) * BM + tl.arange(0, BM)
     head = tl.program_id(1)
     row_ok = row < tokens
@@ -109,13 +148,25 @@ def attention_delta(
     tl.store(delta + head * tokens + row, tl.sum(o * g, 1), mask=row_ok)
 
 
+@triton.jit
+def _score_grads(q0, k0, q1, k1, g0, v0, g1, v1, seen, norm, mean, scale, D1: tl.constexpr):
+    """Probabilities p, recomputed, and the gradient of the scores; both [rows, columns], float32.
+
+    With lse (`norm`) saved, p = exp2(s - lse) needs no second softmax. The gradient of a score is
+    p (dp - delta), where dp = g v^T is the gradient of p and delta (`mean`) its mean under p.
+    """
+    s = _product(q0, k0, q1, k1, D1) * scale
+    p = tl.where(seen, tl.exp2(s - norm[:, None]), 0.0)
+    return p, p * (_product(g0, v0, g1, v1, D1) - mean[:, None])
+
+
 @triton.jit(do_not_specialize=["tokens"])
 def attention_grad_q(
     qkv, starts, grad, lse, delta, to, stride, grad_stride, to_stride, tokens, scale, base_scale,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, SIZE: tl.constexpr,
     D0: tl.constexpr, D1: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of a block of queries, over the keys that it looked at."""
+    """Gradient of one tile of queries of one head, over the keys that it attends to."""
     first = tl.program_id(0) * BM
     head = tl.program_id(1)
     row = first + tl.arange(0, BM)
@@ -124,15 +175,10 @@ def attention_grad_q(
     d1 = tl.arange(0, D1 if D1 > 0 else 16)
     k_at = qkv + (QUERIES + head // (QUERIES // KEYS)) * SIZE
     v_at = k_at + KEYS * SIZE
-    q0 = _rows(qkv + head * SIZE, row, stride, d0, row_ok, SIZE, 0)
-    g0 = _rows(grad + head * SIZE, row, grad_stride, d0, row_ok, SIZE, 0)
-    q1, g1 = q0, g0
+    q0, q1 = _load(qkv + head * SIZE, row, stride, d0, d1, row_ok, SIZE, D0, D1)
+    g0, g1 = _load(grad + head * SIZE, row, grad_stride, d0, d1, row_ok, SIZE, D0, D1)
     sum0 = tl.zeros((BM, D0), tl.float32)
-    sum1 = tl.zeros((BM, 16), tl.float32)
-    if D1 > 0:
-        q1 = _rows(qkv + head * SIZE, row, stride, d1, row_ok, SIZE, D0)
-        g1 = _rows(grad + head * SIZE, row, grad_stride, d1, row_ok, SIZE, D0)
-        sum1 = tl.zeros((BM, D1), tl.float32)
+    sum1 = tl.zeros((BM, D1 if D1 > 0 else 16), tl.float32)
     begin = tl.load(starts + row, mask=row_ok, other=0)
     norm = tl.load(lse + head * tokens + row, mask=row_ok, other=0.0)
     mean = tl.load(delta + head * tokens + row, mask=row_ok, other=0.0)
@@ -140,23 +186,16 @@ def attention_grad_q(
     for n in range(low, tl.minimum(first + BM, tokens), BN):
         col = n + tl.arange(0, BN)
         col_ok = col < tokens
-        k0 = _rows(k_at, col, stride, d0, col_ok, SIZE, 0)
-        v0 = _rows(v_at, col, stride, d0, col_ok, SIZE, 0)
-        k1, v1 = k0, v0
-        if D1 > 0:
-            k1 = _rows(k_at, col, stride, d1, col_ok, SIZE, D0)
-            v1 = _rows(v_at, col, stride, d1, col_ok, SIZE, D0)
-        s = _scores(q0, k0, q1, k1, D1) * scale
-        seen = (col[None, :] <= row[:, None]) & (col[None, :] >= begin[:, None])
-        p = tl.where(seen, tl.exp2(s - norm[:, None]), 0.0)
-        ds = (p * (_scores(g0, v0, g1, v1, D1) - mean[:, None])).to(k0.dtype)
+        k0, k1 = _load(k_at, col, stride, d0, d1, col_ok, SIZE, D0, D1)
+        v0, v1 = _load(v_at, col, stride, d0, d1, col_ok, SIZE, D0, D1)
+        seen = _visible(row, col, begin)
+        _, ds = _score_grads(q0, k0, q1, k1, g0, v0, g1, v1, seen, norm, mean, scale, D1)
+        ds = ds.to(k0.dtype)
         sum0 += tl.dot(ds, k0, input_precision="ieee")
         if D1 > 0:
             sum1 += tl.dot(ds, k1, input_precision="ieee")
-    to_at = to + head * SIZE
-    _store(to_at, row, to_stride, d0, row_ok, SIZE, sum0 * base_scale, 0)
-    if D1 > 0:
-        _store(to_at, row, to_stride, d1, row_ok, SIZE, sum1 * base_scale, D0)
+    sum0, sum1 = sum0 * base_scale, sum1 * base_scale
+    _store(to + head * SIZE, row, to_stride, d0, d1, row_ok, SIZE, sum0, sum1, D0, D1)
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -166,7 +205,10 @@ def attention_grad_kv(
     QUERIES: tl.constexpr, KEYS: tl.constexpr, SIZE: tl.constexpr,
     D0: tl.constexpr, D1: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of a block of keys and values, over the queries that looked at it."""
+    """Gradients of one tile of keys and values of one key head, over the queries that attend to it.
+
+    The program sums over all query heads that share the key head, so nothing is added atomically.
+    """
     first = tl.program_id(0) * BN
     key = tl.program_id(1)
     col = first + tl.arange(0, BN)
@@ -174,19 +216,12 @@ def attention_grad_kv(
     d0 = tl.arange(0, D0)
     d1 = tl.arange(0, D1 if D1 > 0 else 16)
     k_at = qkv + (QUERIES + key) * SIZE
-    v_at = k_at + KEYS * SIZE
-    k0 = _rows(k_at, col, stride, d0, col_ok, SIZE, 0)
-    v0 = _rows(v_at, col, stride, d0, col_ok, SIZE, 0)
-    k1, v1 = k0, v0
+    k0, k1 = _load(k_at, col, stride, d0, d1, col_ok, SIZE, D0, D1)
+    v0, v1 = _load(k_at + KEYS * SIZE, col, stride, d0, d1, col_ok, SIZE, D0, D1)
     dk0 = tl.zeros((BN, D0), tl.float32)
     dv0 = tl.zeros((BN, D0), tl.float32)
-    dk1 = tl.zeros((BN, 16), tl.float32)
-    dv1 = tl.zeros((BN, 16), tl.float32)
-    if D1 > 0:
-        k1 = _rows(k_at, col, stride, d1, col_ok, SIZE, D0)
-        v1 = _rows(v_at, col, stride, d1, col_ok, SIZE, D0)
-        dk1 = tl.zeros((BN, D1), tl.float32)
-        dv1 = tl.zeros((BN, D1), tl.float32)
+    dk1 = tl.zeros((BN, D1 if D1 > 0 else 16), tl.float32)
+    dv1 = tl.zeros((BN, D1 if D1 > 0 else 16), tl.float32)
     end = tl.load(ends + tl.minimum(first + BN, tokens) - 1)
     for head in range(key * (QUERIES // KEYS), (key + 1) * (QUERIES // KEYS)):
         q_at = qkv + head * SIZE
@@ -194,20 +229,15 @@ def attention_grad_kv(
         for m in range(first // BM * BM, end, BM):
             row = m + tl.arange(0, BM)
             row_ok = row < tokens
-            q0 = _rows(q_at, row, stride, d0, row_ok, SIZE, 0)
-            g0 = _rows(g_at, row, grad_stride, d0, row_ok, SIZE, 0)
-            q1, g1 = q0, g0
-            if D1 > 0:
-                q1 = _rows(q_at, row, stride, d1, row_ok, SIZE, D0)
-                g1 = _rows(g_at, row, grad_stride, d1, row_ok, SIZE, D0)
+            q0, q1 = _load(q_at, row, stride, d0, d1, row_ok, SIZE, D0, D1)
+            g0, g1 = _load(g_at, row, grad_stride, d0, d1, row_ok, SIZE, D0, D1)
             begin = tl.load(starts + row, mask=row_ok, other=0)
             norm = tl.load(lse + head * tokens + row, mask=row_ok, other=0.0)
             mean = tl.load(delta + head * tokens + row, mask=row_ok, other=0.0)
-            s = _scores(q0, k0, q1, k1, D1) * scale
-            seen = (col[None, :] <= row[:, None]) & (col[None, :] >= begin[:, None])
-            seen = seen & row_ok[:, None]
-            p = tl.where(seen, tl.exp2(s - norm[:, None]), 0.0)
-            ds = (p * (_scores(g0, v0, g1, v1, D1) - mean[:, None])).to(q0.dtype)
+            # rows past the window load begin 0 and lse 0: without row_ok they would count as seen
+            seen = _visible(row, col, begin) & row_ok[:, None]
+            p, ds = _score_grads(q0, k0, q1, k1, g0, v0, g1, v1, seen, norm, mean, scale, D1)
+            ds = ds.to(q0.dtype)
             p = p.to(q0.dtype)
             dv0 += tl.dot(tl.trans(p), g0, input_precision="ieee")
             dk0 += tl.dot(tl.trans(ds), q0, input_precision="ieee")
@@ -215,9 +245,6 @@ def attention_grad_kv(
                 dv1 += tl.dot(tl.trans(p), g1, input_precision="ieee")
                 dk1 += tl.dot(tl.trans(ds), q1, input_precision="ieee")
     dk_at = to + (QUERIES + key) * SIZE
-    dv_at = dk_at + KEYS * SIZE
-    _store(dk_at, col, to_stride, d0, col_ok, SIZE, dk0 * base_scale, 0)
-    _store(dv_at, col, to_stride, d0, col_ok, SIZE, dv0, 0)
-    if D1 > 0:
-        _store(dk_at, col, to_stride, d1, col_ok, SIZE, dk1 * base_scale, D0)
-        _store(dv_at, col, to_stride, d1, col_ok, SIZE, dv1, D0)
+    dk0, dk1 = dk0 * base_scale, dk1 * base_scale
+    _store(dk_at, col, to_stride, d0, d1, col_ok, SIZE, dk0, dk1, D0, D1)
+    _store(dk_at + KEYS * SIZE, col, to_stride, d0, d1, col_ok, SIZE, dv0, dv1, D0, D1)

@@ -1,7 +1,21 @@
-"""Triton kernels of the fast path but for attention; `fast_triton` calls them.
+"""Triton kernels of the fast path, except attention; `triton_ops` launches them.
 
-Each does what the operation of the same name in `fast_ops` does, with one trip through memory. They
-use nothing newer than Ampere has. Tests run them in Triton's interpreter on a CPU and on a GPU.
+Each does what the operation of the same name in `torch_ops.TorchOps` does, in one pass over memory,
+and uses no feature newer than Ampere (sm_86). Tests compare the two in Triton's interpreter on a
+CPU and in bfloat16 on a GPU.
+
+Notation: matrices are [tokens, features], row-major, with a row stride in elements. K (`inner`) is
+the number of input features; an extended matrix holds LoRA's columns after them (see `torch_ops`).
+`row` and `at` are the rows and columns of a program's tile; masks such as `row_ok` cut off what
+lies outside, because tile sizes are powers of two and shapes are not.
+
+Precision: values are computed in float32 and rounded once, when they are stored. "ieee" keeps
+float32 inputs of a product in full precision instead of TF32; bfloat16 is not affected. A tile of
+`tl.dot` has at least 16 rows and columns, so ranks are padded to PADDED >= 16 with zeros.
+
+Row offsets are 64-bit: tokens times stride passes 2^31 in long windows of wide models. Arguments
+that differ from window to window are in `do_not_specialize`, as Triton compiles a variant for
+integers that are 1 or multiples of 16.
 """
 
 # ruff: noqa: N803 - capitals are compile-time constants, and a kernel can't be cut up
@@ -14,7 +28,10 @@ import triton.language as tl
 
 @triton.jit
 def hash_bits(places, seed):
-    """32 hash bits of places (int32), as `fast_ops.hash_bits`."""
+    """32 hash bits of indexes (int32): murmur3's finalizer, as `torch_ops.hash_bits`.
+
+    Dropout masks are computed from it in the forward and again in the backward pass, not stored.
+    """
     h = places.to(tl.uint32) * 0x9E3779B1 + seed.to(tl.uint32)
     h = (h ^ (h >> 16)) * 0x85EBCA6B
     h = (h ^ (h >> 13)) * 0xC2B2AE35
@@ -23,31 +40,25 @@ def hash_bits(places, seed):
 
 @triton.jit
 def kept(h, member: tl.constexpr, bits: tl.constexpr, threshold):
-    """Whether a member keeps its value, from the bits of the hash that are its own."""
+    """Whether a member keeps its value: each member compares its own bits of the hash."""
     return ((h >> (member * bits)) & ((1 << bits) - 1)).to(tl.int32) >= threshold
 
 
 @triton.jit
 def load_nf4(
-    packed,
-    scales,
-    scale_code,
-    scale_scales,
-    scale_offset,
-    code,
-    b,
-    out,
-    n_rows,
-    inner,
-    width,
+    packed, scales, scale_code, scale_scales, scale_offset, code, b, out, n_rows, inner, width,
     column,
-    RANK: tl.constexpr,
-    NESTED: tl.constexpr,
-    TAIL: tl.constexpr,
-    ROWS: tl.constexpr,
+    RANK: tl.constexpr, NESTED: tl.constexpr, TAIL: tl.constexpr, ROWS: tl.constexpr,
     BYTES: tl.constexpr,
-):
-    """Expand 4-bit rows into an extended weight; the last column of programs writes B and zeros."""
+):  # fmt: skip
+    """Dequantize ROWS 4-bit rows into an extended weight [n_rows, width].
+
+    The grid is (row tiles, column tiles); one more column of programs writes B and zeros after the
+    K columns. bitsandbytes' NF4 layout: two values per byte, the first in the high 4 bits; 64
+    values (32 bytes) share a scale; with double quantization (NESTED), scales are 8-bit codes of
+    which 256 share a second-level scale, plus one offset. K is a multiple of 64, so no block of
+    values crosses a row.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     row_ok = row < n_rows
     block = tl.program_id(1)
@@ -56,7 +67,7 @@ def load_nf4(
         at = block * BYTES + tl.arange(0, BYTES)
         ok = row_ok[:, None] & (at < inner // 2)[None, :]
         q = tl.load(packed + row_at[:, None] * (inner // 2) + at[None, :], mask=ok, other=0)
-        part = block * (BYTES // 32) + tl.arange(0, BYTES // 32)
+        part = block * (BYTES // 32) + tl.arange(0, BYTES // 32)  # blocks of 64 values in a row
         part_ok = row_ok[:, None] & (part < inner // 64)[None, :]
         number = row_at[:, None] * (inner // 64) + part[None, :]
         if NESTED:
@@ -66,6 +77,7 @@ def load_nf4(
             scale += tl.load(scale_offset)
         else:
             scale = tl.load(scales + number, mask=part_ok, other=0.0)
+        # one scale per block -> one per byte, without reading it 32 times
         spread = tl.broadcast_to(scale[:, :, None], (ROWS, BYTES // 32, 32))
         spread = tl.reshape(spread, (ROWS, BYTES))
         high = tl.load(code + (q >> 4).to(tl.int32)) * spread
@@ -77,7 +89,7 @@ def load_nf4(
         tl.store(place, values.to(out.dtype.element_ty), mask=fits)
     else:
         tail = tl.arange(0, TAIL)
-        j = tail - column
+        j = tail - column  # B's columns are column..column + RANK; all others become zero
         mine = row_ok[:, None] & (j >= 0)[None, :] & (j < RANK)[None, :]
         value = tl.load(b + row_at[:, None] * RANK + j[None, :], mask=mine, other=0.0)
         behind = row_ok[:, None] & (inner + tail < width)[None, :]
@@ -86,19 +98,27 @@ def load_nf4(
 
 
 @triton.jit
+def _normalized(x, at, ok, inner, eps, LAYER_NORM: tl.constexpr):
+    """A normalized row and one over its deviation; `x` points to the row."""
+    values = tl.load(x + at, mask=ok, other=0.0).to(tl.float32)
+    if LAYER_NORM:
+        # masked again, as subtracting the mean makes the padding nonzero
+        values = tl.where(ok, values - tl.sum(values, 0) / inner, 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 0) / inner + eps)
+    return values * rstd, rstd
+
+
+@triton.jit
 def norm(
     x, weight, bias, out, x_stride, out_stride, inner, eps,
     LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One row a program."""
+    """LayerNorm or RMSNorm, one row per program; BLOCK covers the row."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     ok = at < inner
-    values = tl.load(x + row * x_stride + at, mask=ok, other=0.0).to(tl.float32)
-    if LAYER_NORM:
-        values = tl.where(ok, values - tl.sum(values, 0) / inner, 0.0)
-    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 0) / inner + eps)
-    result = values * rstd * tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
+    hat, _ = _normalized(x + row * x_stride, at, ok, inner, eps, LAYER_NORM)
+    result = hat * tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
     if HAS_BIAS:
         result += tl.load(bias + at, mask=ok, other=0.0).to(tl.float32)
     tl.store(out + row * out_stride + at, result.to(out.dtype.element_ty), mask=ok)
@@ -109,15 +129,15 @@ def norm_backward(
     x, weight, grad, residual, x_stride, grad_stride, residual_stride, inner, eps,
     LAYER_NORM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One row a program; the residual's gradient is added to in place."""
+    """Adds the input's gradient to that of the residual stream, in place; one row per program.
+
+    dx = rstd (g - hat mean(g hat)), minus mean(g) for LayerNorm, with g = grad * weight. Weight and
+    bias are frozen, so they need no gradient.
+    """
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     ok = at < inner
-    values = tl.load(x + row * x_stride + at, mask=ok, other=0.0).to(tl.float32)
-    if LAYER_NORM:
-        values = tl.where(ok, values - tl.sum(values, 0) / inner, 0.0)
-    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 0) / inner + eps)
-    hat = values * rstd
+    hat, rstd = _normalized(x + row * x_stride, at, ok, inner, eps, LAYER_NORM)
     slope = tl.load(grad + row * grad_stride + at, mask=ok, other=0.0).to(tl.float32)
     slope *= tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
     result = slope - hat * (tl.sum(slope * hat, 0) / inner)
@@ -142,7 +162,11 @@ def lora_in(
     MEMBERS: tl.constexpr, RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr,
     DROP: tl.constexpr, TAIL: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`scale * dropout(x) A^T` behind x's columns, then zeros; `scale` holds dropout's too."""
+    """Writes u = scale * dropout(x) A^T of all members after x's K columns, then zeros up to width.
+
+    `scale` includes dropout's 1 / (1 - rate). MEMBERS (1 to 3) is unrolled by hand: Triton has no
+    arrays of accumulators. x is read once for all members, with a mask of its own for each.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     row_ok = row < tokens
     row_at = row.to(tl.int64)
@@ -156,6 +180,7 @@ def lora_in(
         place = x + row_at[:, None] * x_stride + at[None, :]
         values = tl.load(place, mask=row_ok[:, None] & ok[None, :], other=0.0)
         if DROP:
+            # the index is that of TorchOps' masks: row * K + column, wrapping at 32 bits
             h = hash_bits(row[:, None] * inner + at[None, :], seed)
             part = tl.where(kept(h, 0, BITS, threshold), values, 0.0)
             first += _down(part, a, rank_at, at, ok, 0, RANK, inner)
@@ -200,7 +225,10 @@ def _add_a(a_grad, value, rank_at, at, ok, member: tl.constexpr, RANK: tl.conste
 
 @triton.jit
 def _back(keep, values, u, rows, DROP: tl.constexpr):
-    """One member's part of the input's gradient and of A's, before the scale."""
+    """One member's part of the input's gradient (mask * (u A)) and of A's (u^T (mask * x)).
+
+    `u` is the gradient of the member's columns; both results are not scaled yet.
+    """
     back = tl.dot(u, rows, input_precision="ieee")
     if DROP:
         back = tl.where(keep, back, 0.0)
@@ -214,7 +242,12 @@ def lora_in_backward(
     MEMBERS: tl.constexpr, RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr,
     DROP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A block of columns and a run of `steps` row blocks a program; A's gradient by atomic adds."""
+    """From the gradient of an extended input: adds A's part to its K columns; A's own gradient.
+
+    A program handles one tile of columns and `steps` consecutive tiles of rows: it keeps its tile
+    of A and the sum of A's gradient in registers and adds the sum once. Programs of the same
+    columns add atomically in no fixed order, so the last bits of a gradient differ between runs.
+    """
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = at < inner
     rank_at = tl.arange(0, PADDED)
@@ -240,6 +273,7 @@ def lora_in_backward(
         h = tl.zeros((ROWS, BLOCK), tl.uint32)
         if DROP:
             h = hash_bits(row[:, None] * inner + at[None, :], seed)
+        # LoRA's columns of the gradient: read by the programs of all columns, written by none
         side = grad + row_at[:, None] * grad_stride + inner + rank_at[None, :]
         some = row_ok[:, None] & rank_ok[None, :]
         u = tl.load(side, mask=some, other=0.0)
@@ -269,7 +303,7 @@ def lora_out_backward(
     grad, u, b_grad, grad_stride, u_stride, tokens, n, steps,
     RANK: tl.constexpr, PADDED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A block of B's rows and a run of `steps` row blocks a program, by atomic adds."""
+    """Adds grad^T u to B's gradient [n, RANK]; tiles and atomic adds as in `lora_in_backward`."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = at < n
     rank_at = tl.arange(0, PADDED)
@@ -294,7 +328,11 @@ def rope(
     qkv, cos, sin, stride, sign, SIZE: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
     HEADS_UP: tl.constexpr, HALF_UP: tl.constexpr,
 ):  # fmt: skip
-    """One token a program; the heads of q and k lie one after another."""
+    """Rotates q and k in place, one token per program; q's and k's heads are adjacent.
+
+    Feature i is paired with i + HALF (the layout of transformers); features past 2 * HALF are not
+    rotated. A rotation's gradient is the inverse rotation: `sign` -1.
+    """
     row = tl.program_id(0).to(tl.int64)
     head = tl.arange(0, HEADS_UP)
     at = tl.arange(0, HALF_UP)
@@ -312,7 +350,7 @@ def rope(
 
 @triton.jit
 def swiglu(gate_up, out, stride, out_stride, inner, BLOCK: tl.constexpr):
-    """silu(gate) * up, one row and block of columns a program."""
+    """silu(gate) * up from [tokens, 2 F]; one row and tile of columns per program."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     ok = at < inner
@@ -324,7 +362,10 @@ def swiglu(gate_up, out, stride, out_stride, inner, BLOCK: tl.constexpr):
 
 @triton.jit
 def swiglu_backward(gate_up, grad, stride, grad_stride, inner, BLOCK: tl.constexpr):
-    """Gate and up become their gradients."""
+    """Replaces gate and up by their gradients, in place; `grad` is that of silu(gate) * up.
+
+    d silu(z) / dz = s (1 + z (1 - s)) with s = sigmoid(z).
+    """
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     ok = at < inner
@@ -340,7 +381,11 @@ def swiglu_backward(gate_up, grad, stride, grad_stride, inner, BLOCK: tl.constex
 
 @triton.jit
 def cross_entropy(logits, targets, losses, stride, values, scale, BLOCK: tl.constexpr):
-    """One row a program: its loss, and its logits turned into their scaled gradient."""
+    """Loss of one row per program; its logits are replaced by their gradient times `scale`.
+
+    Two passes over the vocabulary: an online log-sum-exp, then softmax minus the one-hot target.
+    The target's logit is read first, as the second pass overwrites it.
+    """
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
     wanted = tl.load(logits + row * stride + target).to(tl.float32)

@@ -1,9 +1,21 @@
-"""One decoder layer forward and backward, as functions over tensors, derivatives written out.
+"""Forward and backward pass of one decoder layer, with derivatives written out instead of autograd.
 
-No autograd: a forward pass of a layer leaves its input behind and, where the layer is *kept*, the
-four tensors that are expensive to get again; the backward pass computes the rest once more. Weights
-are expanded from 4 bit into one buffer a group, which the recomputation and the gradient share. All
-buffers are allocated once, so memory is known before the first step and cannot fragment.
+    x ─ norm1 ─ qkv ─ rope ─ attention ─ out ─ + ─ middle ─ norm2 ─ gate_up ─ swiglu ─ down ─ + ─ y
+    └──────────────────────────────────────────┘   └──────────────────────────────────────────┘
+
+Activation checkpointing by hand: the forward pass saves the layer's input x (`step._Stream`) and
+fills `Saved`. A *kept* layer has a `Saved` of its own, so its backward pass repeats only what is
+cheap (dequantization, norms, LoRA inputs, swiglu); the other layers share one, and their backward
+pass computes it again first.
+
+Each of the four groups (`qkv`, `out`, `gate_up`, `down`; index `kind`) is one product of an
+extended input and an extended weight, see `torch_ops`. Weights are dequantized into one buffer per
+group that all layers share; recomputation and gradient use the same copy. All buffers are allocated
+once: memory is known before the first step and cannot fragment.
+
+The MLP runs in chunks of `Call.chunk` tokens, which bounds its buffers in long windows.
+
+The base is frozen: no gradient of a weight, a bias or a norm is ever computed.
 """
 
 from dataclasses import dataclass
@@ -12,26 +24,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.training.fast.model import Group, Layer, Norm
+from tasks.training.fast.model import LayerWeights, LinearGroup
 from tasks.training.fast.torch_ops import (
+    AttentionTensors,
     Bounds,
-    Dropout,
     Heads,
+    LoraInput,
+    NormWeights,
     make_dropout,
     mix,
 )
 
+QKV, OUT, GATE_UP, DOWN = range(4)  # kinds of groups, as indexes of `LayerWeights.groups`
+
 
 @dataclass(frozen=True)
 class Saved:
-    """What a layer leaves for its backward pass; tensors of a kept layer are its own.
+    """Activations that the backward pass needs and that are expensive to compute again.
 
     Attributes:
-        qkv: [tokens, width], rotated.
-        out: Extended [tokens, ...], attention's output.
-        lse: float32[queries, tokens].
+        qkv: [tokens, heads.width], q and k rotated.
+        out: Attention's output, extended: [tokens, out.width].
+        lse: float32[queries, tokens], log-sum-exp of attention's scores.
         middle: [tokens, hidden], the residual stream between attention and MLP.
-        gate_up: [tokens, 2 F].
+        gate_up: [tokens, 2 F]; the backward pass replaces it by its gradient.
     """
 
     qkv: Tensor
@@ -43,16 +59,16 @@ class Saved:
 
 @dataclass(frozen=True)
 class Scratch:
-    """Buffers that all layers share, flat; see `rows`.
+    """Buffers that all layers share; flat, as widths differ by layer (see `rows`).
 
     Attributes:
         normed1: Extended input of qkv, all tokens.
         normed2: Extended input of gate_up, one chunk.
         act: Extended input of down, one chunk.
         grad: Gradient of an extended input, all tokens.
-        act_grad: As `act`.
+        act_grad: Gradient of `act`, one chunk.
         qkv_grad: Gradient of q, k and v, all tokens.
-        weights: Extended weight of each group: qkv, out, gate_up, down.
+        weights: Extended weight of each group.
     """
 
     normed1: Tensor
@@ -66,19 +82,19 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Call:
-    """What is the same for all layers of one window.
+    """Values that all layers share in one window.
 
     Attributes:
-        ops: The operations (kernels or PyTorch).
+        ops: The operations, `TorchOps` or `TritonOps`.
         heads: Shape of attention.
         bounds: Of the samples.
         cos: float32[tokens, rotated / 2].
-        sin: Likewise.
-        flat: All LoRA parameters in the precision of the products.
+        sin: float32[tokens, rotated / 2].
+        flat: All LoRA parameters, rounded to the precision of the products.
         scale: LoRA's alpha / rank.
-        rate: LoRA's dropout.
+        rate: LoRA's dropout rate.
         seed: Of the window's dropout.
-        chunk: Tokens that the MLP takes at a time.
+        chunk: Tokens per chunk of the MLP.
     """
 
     ops: Any
@@ -95,17 +111,17 @@ class Call:
 
 @dataclass(frozen=True)
 class LayerPass:
-    """One decoder layer meeting one window.
+    """One decoder layer applied to one window.
 
     Attributes:
         layer: Weights and LoRA.
-        number: Its place in the model, for the dropout.
+        number: Index of the layer, part of its dropout seeds.
         call: The window.
-        saved: Where its activations go; cut to the window.
+        saved: Buffers of its activations, cut to the window.
         scratch: Shared buffers.
     """
 
-    layer: Layer
+    layer: LayerWeights
     number: int
     call: Call
     saved: Saved
@@ -113,30 +129,31 @@ class LayerPass:
 
     def forward(self, x: Tensor, y: Tensor) -> None:
         """Write the layer's output for the residual stream `x` into `y`, which may be `x`."""
-        self._attend(x)
-        weight = self._load(2)
-        down = self._load(3)
+        self._attend(x)  # x is not read after this: the MLP adds to `middle`
+        weight = self._load(GATE_UP)
+        down = self._load(DOWN)
         for part in chunks(len(x), self.call.chunk):
             product(self.layer.gate_up, self._gate_up_in(part), weight, self.saved.gate_up[part])
             act = self._activate(part)
             torch.addmm(self.saved.middle[part], act, down.t(), out=y[part])
 
     def backward(self, x: Tensor, grad: Tensor, *, kept: bool, more: bool) -> None:
-        """Turn `grad` of the output into that of the input, in place; add up LoRA's gradients.
+        """Turn the output's gradient into the input's, in place; add to LoRA's gradients.
 
         Args:
             x: The layer's input [tokens, hidden].
-            grad: [tokens, hidden].
-            kept: Whether `saved` still holds this layer's values; else they are made again.
-            more: Whether a layer before this one needs a gradient.
+            grad: [tokens, hidden]; the residual connections leave it in place, the branches add.
+            kept: Whether `saved` holds this layer's activations; else they are computed again.
+            more: Whether an earlier layer needs a gradient; if not, and without LoRA on q, k and v,
+                the gradient of x is not computed.
         """
         if kept:
-            self._load(0)
-            self._load(1)
+            self._load(QKV)
+            self._load(OUT)
         else:
             self._attend(x)
-        self._load(2)
-        self._load(3)
+        self._load(GATE_UP)
+        self._load(DOWN)
         for part in chunks(len(x), self.call.chunk):
             self._mlp_backward(grad, part, kept=kept)
         self._out_backward(grad)
@@ -144,55 +161,59 @@ class LayerPass:
             self._qkv_backward(x, grad, kept=kept)
 
     def _attend(self, x: Tensor) -> None:
-        """The attention half: fills `saved` but for `gate_up`."""
+        """The attention block: fills `saved` except `gate_up`."""
         call, saved = self.call, self.saved
-        product(self.layer.qkv, self._qkv_in(x), self._load(0), saved.qkv)
+        product(self.layer.qkv, self._qkv_in(x), self._load(QKV), saved.qkv)
         call.ops.rope(saved.qkv, call.heads, call.cos, call.sin, False)
-        inner = self.layer.out.inner
-        call.ops.attention(saved.qkv, call.heads, call.bounds, saved.out[:, :inner], saved.lse)
-        self._lora_in(1, saved.out)
-        torch.addmm(x, saved.out, self._load(1).t(), out=saved.middle)
+        call.ops.attention(self._attention())
+        self._lora_in(OUT, saved.out)
+        torch.addmm(x, saved.out, self._load(OUT).t(), out=saved.middle)
+
+    def _attention(self) -> AttentionTensors:
+        saved, inner = self.saved, self.layer.out.inner
+        heads, bounds = self.call.heads, self.call.bounds
+        return AttentionTensors(saved.qkv, saved.out[:, :inner], saved.lse, heads, bounds)
 
     def _mlp_backward(self, grad: Tensor, part: slice, *, kept: bool) -> None:
+        """One chunk of the MLP: `grad` [tokens, hidden] becomes that of `middle`, in place."""
         layer, gate_up, middle = self.layer, self.saved.gate_up[part], self.saved.middle[part]
         normed, tokens = self._gate_up_in(part), len(middle)
         if not kept:
-            product(layer.gate_up, normed, self._weight(2), gate_up)
-        act = self._activate(part)
+            product(layer.gate_up, normed, self._weight(GATE_UP), gate_up)
+        act = self._activate(part)  # before `gate_up` is overwritten below
         act_grad = rows(self.scratch.act_grad, tokens, layer.down.width)
-        torch.mm(grad[part], self._weight(3), out=act_grad)
-        self._lora_backward(3, act, grad[part], act_grad, part.start)
+        torch.mm(grad[part], self._weight(DOWN), out=act_grad)
+        self._lora_backward(DOWN, act, grad[part], act_grad, part.start)
         self.call.ops.swiglu_backward(gate_up, act_grad[:, : layer.down.inner])
         back = rows(self.scratch.grad, tokens, layer.gate_up.width)
-        torch.mm(gate_up, self._weight(2), out=back)
-        self._lora_backward(2, normed, gate_up, back, part.start)
+        torch.mm(gate_up, self._weight(GATE_UP), out=back)
+        self._lora_backward(GATE_UP, normed, gate_up, back, part.start)
         self._norm_backward(layer.norm2, middle, back, grad[part])
 
     def _out_backward(self, grad: Tensor) -> None:
-        """From the middle of the residual stream to the gradients of q, k and v."""
+        """From the gradient of `middle` to those of q, k and v, before the rotation."""
         call, saved, group = self.call, self.saved, self.layer.out
         back = rows(self.scratch.grad, len(grad), group.width)
-        torch.mm(grad, self._weight(1), out=back)
-        self._lora_backward(1, saved.out, grad, back)
-        out, out_grad, to = saved.out[:, : group.inner], back[:, : group.inner], self._qkv_grad()
-        call.ops.attention_backward(
-            saved.qkv, call.heads, call.bounds, out, saved.lse, out_grad, to
-        )
+        torch.mm(grad, self._weight(OUT), out=back)
+        self._lora_backward(OUT, saved.out, grad, back)
+        to = self._qkv_grad()
+        call.ops.attention_backward(self._attention(), back[:, : group.inner], to)
         call.ops.rope(to, call.heads, call.cos, call.sin, True)
 
     def _qkv_backward(self, x: Tensor, grad: Tensor, *, kept: bool) -> None:
         group = self.layer.qkv
+        # a recomputed layer has just filled `normed1`; for a kept one it holds another layer's
         normed = self._qkv_in(x) if kept else rows(self.scratch.normed1, len(x), group.width)
         back = rows(self.scratch.grad, len(x), group.width)
-        torch.mm(self._qkv_grad(), self._weight(0), out=back)
-        self._lora_backward(0, normed, self._qkv_grad(), back)
+        torch.mm(self._qkv_grad(), self._weight(QKV), out=back)
+        self._lora_backward(QKV, normed, self._qkv_grad(), back)
         self._norm_backward(self.layer.norm1, x, back, grad)
 
     def _qkv_in(self, x: Tensor) -> Tensor:
         """The extended input of q, k and v."""
         normed = rows(self.scratch.normed1, len(x), self.layer.qkv.width)
         self._normalize(self.layer.norm1, x, normed)
-        self._lora_in(0, normed)
+        self._lora_in(QKV, normed)
         return normed
 
     def _gate_up_in(self, part: slice) -> Tensor:
@@ -200,7 +221,7 @@ class LayerPass:
         middle = self.saved.middle[part]
         normed = rows(self.scratch.normed2, len(middle), self.layer.gate_up.width)
         self._normalize(self.layer.norm2, middle, normed)
-        self._lora_in(2, normed, part.start)
+        self._lora_in(GATE_UP, normed, part.start)
         return normed
 
     def _activate(self, part: slice) -> Tensor:
@@ -208,81 +229,79 @@ class LayerPass:
         gate_up = self.saved.gate_up[part]
         act = rows(self.scratch.act, len(gate_up), self.layer.down.width)
         self.call.ops.swiglu(gate_up, act[:, : self.layer.down.inner])
-        self._lora_in(3, act, part.start)
+        self._lora_in(DOWN, act, part.start)
         return act
 
     def _qkv_grad(self) -> Tensor:
         return rows(self.scratch.qkv_grad, len(self.saved.qkv), self.call.heads.width)
 
     def _weight(self, kind: int) -> Tensor:
-        """A group's extended weight, as last loaded."""
+        """A group's extended weight, as `_load` left it."""
         group = self.layer.groups[kind]
         return rows(self.scratch.weights[kind], group.rows, group.width)
 
     def _load(self, kind: int) -> Tensor:
-        """Expand a group's weights and its B into its extended weight; returns that."""
+        """Dequantize a group's weights and add each member's B; returns the extended weight."""
         group, out = self.layer.groups[kind], self._weight(kind)
         for member in group.members:
             b, column = None, 0
             if member.lora is not None:
                 size = (member.rows.stop - member.rows.start) * group.rank
                 b = self.call.flat[member.b_at : member.b_at + size].view(-1, group.rank)
-                column = member.lora * group.rank
+                column = member.lora * group.rank  # zeros elsewhere keep the members apart
             self.call.ops.load_weight(member.weight, b, column, out[member.rows])
         return out
 
-    def _normalize(self, norm: Norm, x: Tensor, out: Tensor) -> None:
-        """Write norm(x) into the first columns of an extended input."""
-        self.call.ops.norm(
-            x, norm.weight, norm.bias, norm.layer_norm, norm.eps, out[:, : x.shape[1]]
-        )
+    def _normalize(self, norm: NormWeights, x: Tensor, out: Tensor) -> None:
+        """Write norm(x) into the first K columns of an extended input."""
+        self.call.ops.norm(x, norm, out[:, : x.shape[1]])
 
-    def _norm_backward(self, norm: Norm, x: Tensor, back: Tensor, grad: Tensor) -> None:
-        self.call.ops.norm_backward(
-            x, norm.weight, norm.layer_norm, norm.eps, back[:, : x.shape[1]], grad
-        )
+    def _norm_backward(self, norm: NormWeights, x: Tensor, back: Tensor, grad: Tensor) -> None:
+        """Add the norm's input gradient to `grad`; `back` is that of its extended output."""
+        self.call.ops.norm_backward(x, norm, back[:, : x.shape[1]], grad)
 
-    def _dropout(self, kind: int, place: int) -> Dropout:
-        seed = mix(self.call.seed, self.number * 4 + kind, place)
-        return make_dropout(self.call.rate, self.layer.groups[kind].loras, seed)
+    def _lora(self, kind: int, start: int) -> LoraInput:
+        """A and dropout of a group for the chunk from token `start` on.
 
-    def _a(self, group: Group) -> Tensor:
-        size = group.loras * group.rank * group.inner
-        return self.call.flat[group.a_at : group.a_at + size].view(-1, group.inner)
-
-    def _lora_in(self, kind: int, x: Tensor, place: int = 0) -> None:
+        The seed depends on window, layer, group and chunk, so that no mask repeats, and on nothing
+        else: the backward pass gets the forward pass's mask again.
+        """
         group = self.layer.groups[kind]
-        if group.loras:
-            drop = self._dropout(kind, place)
-            self.call.ops.lora_in(
-                x, group.inner, self._a(group), group.loras, self.call.scale, drop
-            )
+        size = group.loras * group.rank * group.inner
+        a = self.call.flat[group.a_at : group.a_at + size].view(-1, group.inner)
+        seed = mix(self.call.seed, self.number * 4 + kind, start)
+        drop = make_dropout(self.call.rate, group.loras, seed)
+        return LoraInput(a, group.loras, self.call.scale, drop)
+
+    def _lora_in(self, kind: int, x: Tensor, start: int = 0) -> None:
+        if self.layer.groups[kind].loras:
+            self.call.ops.lora_in(x, self._lora(kind, start))
 
     def _lora_backward(
-        self, kind: int, x: Tensor, grad_out: Tensor, grad_in: Tensor, place: int = 0
+        self, kind: int, x: Tensor, grad_out: Tensor, grad_in: Tensor, start: int = 0
     ) -> None:
-        """LoRA's gradients, and A's part of the input's, from both sides of a product."""
+        """Gradients of B and A, and A's part of the input's.
+
+        Args:
+            kind: Of the group.
+            x: Extended input.
+            grad_out: Gradient of the product.
+            grad_in: Gradient of the extended input; A's part is added to its K columns.
+            start: First token of the chunk.
+        """
         group, ops = self.layer.groups[kind], self.call.ops
         if not group.loras:
             return
         for member in group.members:
             if member.lora is not None:
-                start = group.inner + member.lora * group.rank
-                u = x[:, start : start + group.rank]
+                column = group.inner + member.lora * group.rank
+                u = x[:, column : column + group.rank]
                 ops.lora_out_backward(grad_out[:, member.rows], u, member.b_grad)
-        ops.lora_in_backward(
-            x,
-            grad_in,
-            self._a(group),
-            group.a_grad,
-            members=group.loras,
-            scale=self.call.scale,
-            drop=self._dropout(kind, place),
-        )
+        ops.lora_in_backward(x, grad_in, self._lora(kind, start), group.a_grad)
 
 
 def rows(buffer: Tensor, tokens: int, width: int) -> Tensor:
-    """The beginning of a flat buffer as [tokens, width]."""
+    """The first values of a flat buffer as [tokens, width]."""
     return buffer[: tokens * width].view(tokens, width)
 
 
@@ -291,8 +310,8 @@ def chunks(tokens: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, tokens)) for i in range(0, tokens, size)]
 
 
-def product(group: Group, x: Tensor, weight: Tensor, out: Tensor) -> None:
-    """The linear layers of a group with their LoRA, from its extended input."""
+def product(group: LinearGroup, x: Tensor, weight: Tensor, out: Tensor) -> None:
+    """The linear layers of a group with their LoRA, from an extended input and weight."""
     if group.bias is None:
         torch.mm(x, weight.t(), out=out)
     else:

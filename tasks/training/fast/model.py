@@ -1,7 +1,11 @@
-"""What the fast path needs of a model, taken out of it once; and why it does not fit a model.
+"""Extracts weights, LoRA matrices and shapes from a PEFT model for the fast path.
 
-In: a PEFT model of decoder layers as Llama and StableLM have them. Out: weights, LoRA matrices and
-shapes as plain tensors, or a reason in words, for which the plain path is taken.
+In: a PEFT model with pre-norm decoder layers and a gated MLP, as in Llama and StableLM. Out: a
+`FastModel` of plain tensors, or `Unsupported` with the reason, upon which the autograd stepper is
+used. Anything that is not checked here would train wrongly without an error, so a model is
+supported only if its layer class is known and every deviation from that form is excluded.
+
+Linear layers that share an input form a group, which runs as one matrix product (see `torch_ops`).
 """
 
 from dataclasses import dataclass
@@ -12,34 +16,35 @@ import torch
 from torch import Tensor, nn
 
 from tasks.core.models.loading import base_model, head_of
-from tasks.training.fast.torch_ops import PAD, Heads
+from tasks.training.fast.torch_ops import PAD, Heads, NormWeights
 
-OWN_CODE = "transformers_modules"  # where transformers puts a model's own Python files
-KNOWN_LAYERS = (
+REMOTE_CODE = "transformers_modules"  # package in which transformers imports a model's own code
+# decoder layer classes of transformers that have exactly the form of `LayerWeights`
+SUPPORTED_LAYERS = (
     "LlamaDecoderLayer",
     "MistralDecoderLayer",
     "Qwen2DecoderLayer",
     "StableLmDecoderLayer",
 )
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
-_QUANTIZED_BLOCK = 64  # values that share a scale; rows must hold whole blocks
+_QUANTIZED_BLOCK = 64  # NF4 values that share a scale; the kernel needs whole blocks per row
 
 
-class Unsupported(Exception):  # noqa: N818 - a finding, not a fault
-    """Why a model can't take the fast path."""
+class Unsupported(Exception):  # noqa: N818 - selects the other stepper; no failure
+    """Why the fast path does not support a model."""
 
 
 @dataclass(frozen=True)
-class Member:
+class LinearMember:
     """One linear layer of a group.
 
     Attributes:
-        weight: [n, K], 4-bit or plain.
+        weight: [n, K], 4-bit or not quantized.
         bias: [n] or None.
-        rows: Rows of the group's weight that are its own.
-        lora: Place among the group's LoRA layers, or None.
-        b_grad: float32[n, r], B's gradient.
-        b_at: Where B begins in the flat parameters.
+        rows: Its rows of the group's weight.
+        lora: Index among the group's LoRA layers, or None without LoRA.
+        b_grad: float32[n, r], a view of the flat gradient, or None.
+        b_at: Offset of B in the flat parameters; -1 without LoRA.
     """
 
     weight: Any
@@ -51,20 +56,20 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Linear layers that share an input, run as one product.
+class LinearGroup:
+    """Linear layers that share an input and run as one product.
 
     Attributes:
-        members: In order of their rows.
+        members: In the order of their rows.
         inner: K, features of the input.
-        rows: n, features of all outputs.
-        rank: LoRA's rank; 0 where no member has LoRA.
-        loras: Members with LoRA.
-        a_grad: float32[loras * rank, K], A's gradients one below the other.
-        a_at: Where the A begin in the flat parameters.
+        rows: n, output features of all members.
+        rank: LoRA's rank; 0 without LoRA.
+        loras: Number of members with LoRA.
+        a_grad: float32[loras * rank, K], the members' A gradients as one view of the flat gradient.
+        a_at: Offset of the first A in the flat parameters; the others follow directly.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[LinearMember, ...]
     inner: int
     rows: int
     rank: int
@@ -74,12 +79,12 @@ class Group:
 
     @property
     def width(self) -> int:
-        """Columns of the extended input and weight."""
+        """Columns of the extended input and weight: K plus LoRA's columns, padded to `PAD`."""
         return self.inner + -(-self.loras * self.rank // PAD) * PAD
 
     @cached_property
     def bias(self) -> Tensor | None:
-        """Bias of all rows; None where no member has one."""
+        """Bias of all rows, zero for members without one; None if no member has one."""
         if all(member.bias is None for member in self.members):
             return None
         parts = [
@@ -92,28 +97,18 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Norm:
-    """LayerNorm where `layer_norm`, else RMSNorm."""
-
-    weight: Tensor
-    bias: Tensor | None
-    eps: float
-    layer_norm: bool
-
-
-@dataclass(frozen=True)
-class Layer:
+class LayerWeights:
     """One decoder layer: norms and four groups."""
 
-    norm1: Norm
-    qkv: Group
-    out: Group
-    norm2: Norm
-    gate_up: Group
-    down: Group
+    norm1: NormWeights
+    qkv: LinearGroup
+    out: LinearGroup
+    norm2: NormWeights
+    gate_up: LinearGroup
+    down: LinearGroup
 
     @property
-    def groups(self) -> tuple[Group, Group, Group, Group]:
+    def groups(self) -> tuple[LinearGroup, LinearGroup, LinearGroup, LinearGroup]:
         """All four, in the order of the forward pass."""
         return self.qkv, self.out, self.gate_up, self.down
 
@@ -125,12 +120,26 @@ class Layer:
 
 @dataclass(frozen=True)
 class FastModel:
-    """A whole model for the fast path."""
+    """A model in the fast path's form.
+
+    Attributes:
+        embedding: Token embedding.
+        rotary: The model's own module; it computes RoPE's tables.
+        layers: All decoder layers.
+        norm: Before the head.
+        head: [vocabulary, hidden].
+        heads: Shape of attention, the same in all layers.
+        hidden: Features of the residual stream.
+        inner: F, features of the MLP.
+        scale: LoRA's alpha / rank.
+        dropout: LoRA's dropout rate.
+        first_trained: First layer with LoRA; nothing before it needs a gradient.
+    """
 
     embedding: nn.Module
     rotary: nn.Module
-    layers: tuple[Layer, ...]
-    norm: Norm
+    layers: tuple[LayerWeights, ...]
+    norm: NormWeights
     head: Tensor
     heads: Heads
     hidden: int
@@ -141,7 +150,11 @@ class FastModel:
 
 
 def parameter_order(name: str) -> tuple[Any, ...]:
-    """Sorting key that lays LoRA matrices of layers sharing an input beside each other."""
+    """Sort key of parameters that makes the A matrices of a group adjacent.
+
+    Order: parent module, lora_A before lora_B, the member's position in its group. Numbers in the
+    path sort as numbers, so that layer 10 comes after layer 9.
+    """
     parts = name.split(".")
     at = next((i for i, part in enumerate(parts) if part.startswith("lora_")), len(parts) - 1)
     member = parts[at - 1]
@@ -151,12 +164,12 @@ def parameter_order(name: str) -> tuple[Any, ...]:
     return path, parts[at], place, name
 
 
-def take_apart(model: Any, places: dict[str, int]) -> FastModel:
-    """Take a PEFT model apart for the fast path.
+def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
+    """Extract what the fast path needs.
 
     Args:
-        model: With LoRA, its parameters already in flat tensors.
-        places: name of a parameter -> where it begins in the flat parameters.
+        model: With LoRA; its parameters are in flat tensors already.
+        offsets: name of a parameter -> its offset in the flat parameters.
 
     Raises:
         Unsupported: With the reason.
@@ -164,13 +177,14 @@ def take_apart(model: Any, places: dict[str, int]) -> FastModel:
     base = base_model(model)
     decoder, config = base.base_model, base.config
     lora = model.peft_config["default"]
-    if any(type(module).__module__.startswith(OWN_CODE) for module in base.modules()):
-        raise Unsupported("code that comes with the model")  # it may call its layers as it likes
+    if any(type(module).__module__.startswith(REMOTE_CODE) for module in base.modules()):
+        raise Unsupported("code that comes with the model")
     _check_config(config, lora)
     layers = list(decoder.layers)
     names = {id(module): name for name, module in model.named_modules()}
-    built = tuple(_layer(layer, names, places) for layer in layers)
+    built = tuple(_layer(layer, names, offsets) for layer in layers)
     trained = [i for i, layer in enumerate(built) if layer.trained]
+    # a trained parameter that the fast path does not know would never get a gradient
     if sum(p.numel() for p in model.parameters() if p.requires_grad) != _lora_size(built):
         raise Unsupported("parameters other than LoRA's are trained")
     head = head_of(model)
@@ -181,7 +195,7 @@ def take_apart(model: Any, places: dict[str, int]) -> FastModel:
     rotated = 2 * decoder.rotary_emb.inv_freq.shape[0]
     heads = Heads(config.num_attention_heads, config.num_key_value_heads, size, rotated)
     if attention.scaling != size**-0.5:
-        raise Unsupported("attention is scaled in its own way")
+        raise Unsupported("attention is scaled by another factor")
     return FastModel(
         embedding=base.get_input_embeddings(),
         rotary=decoder.rotary_emb,
@@ -198,7 +212,7 @@ def take_apart(model: Any, places: dict[str, int]) -> FastModel:
 
 
 def _check_config(config: Any, lora: Any) -> None:
-    """Raise for what is not a plain decoder with plain LoRA."""
+    """Raise for options of model or LoRA that the fast path does not implement."""
     if lora.use_dora:
         raise Unsupported("DoRA")
     if lora.bias != "none" or lora.modules_to_save or lora.lora_bias:
@@ -212,9 +226,9 @@ def _check_config(config: Any, lora: Any) -> None:
             raise Unsupported(f"{name} of the base model")
 
 
-def _layer(layer: Any, names: dict[int, str], places: dict[str, int]) -> Layer:
+def _layer(layer: Any, names: dict[int, str], offsets: dict[str, int]) -> LayerWeights:
     kind = type(layer).__name__
-    if kind not in KNOWN_LAYERS:
+    if kind not in SUPPORTED_LAYERS:
         raise Unsupported(f"layers of kind {kind}")
     if getattr(layer, "use_parallel_residual", False):
         raise Unsupported("parallel residuals")
@@ -225,10 +239,10 @@ def _layer(layer: Any, names: dict[int, str], places: dict[str, int]) -> Layer:
         if getattr(module, "bias", None) is not None:
             raise Unsupported("biases outside of q, k and v")
 
-    def group(parent: Any, *members: str) -> Group:
-        return _group([getattr(parent, name) for name in members], names, places)
+    def group(parent: Any, *members: str) -> LinearGroup:
+        return _group([getattr(parent, name) for name in members], names, offsets)
 
-    return Layer(
+    return LayerWeights(
         norm1=_norm(layer.input_layernorm),
         qkv=group(attention, *ATTENTION),
         out=group(attention, "o_proj"),
@@ -238,14 +252,14 @@ def _layer(layer: Any, names: dict[int, str], places: dict[str, int]) -> Layer:
     )
 
 
-def _norm(module: Any) -> Norm:
+def _norm(module: Any) -> NormWeights:
     if isinstance(module, nn.LayerNorm):
-        return Norm(module.weight, module.bias, module.eps, True)
-    return Norm(module.weight, None, module.variance_epsilon, False)
+        return NormWeights(module.weight, module.bias, module.eps, True)
+    return NormWeights(module.weight, None, module.variance_epsilon, False)
 
 
-def _group(modules: list[Any], names: dict[int, str], places: dict[str, int]) -> Group:
-    """A group from its linear layers; checks that their A lie one below the other."""
+def _group(modules: list[Any], names: dict[int, str], offsets: dict[str, int]) -> LinearGroup:
+    """A group from its linear layers; checks that their A matrices are adjacent."""
     members, start, rank, loras = [], 0, 0, 0
     a_at, a_grads = -1, []
     for module in modules:
@@ -259,15 +273,15 @@ def _group(modules: list[Any], names: dict[int, str], places: dict[str, int]) ->
         if has:
             a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
             name = names[id(module)]
-            at = places[f"{name}.lora_A.default.weight"]
-            b_grad, b_at = b.grad, places[f"{name}.lora_B.default.weight"]
+            at = offsets[f"{name}.lora_A.default.weight"]
+            b_grad, b_at = b.grad, offsets[f"{name}.lora_B.default.weight"]
             rank = a.shape[0]
             a_at = at if a_at < 0 else a_at
             if at != a_at + loras * rank * inner:
-                raise Unsupported("LoRA matrices that do not lie beside each other")
+                raise Unsupported("LoRA matrices that are not adjacent")
             a_grads.append(a.grad)
         members.append(
-            Member(
+            LinearMember(
                 linear.weight,
                 linear.bias,
                 slice(start, start + size),
@@ -280,12 +294,12 @@ def _group(modules: list[Any], names: dict[int, str], places: dict[str, int]) ->
         loras += has
     a_grad = None
     if a_grads:
-        first = a_grads[0]
+        first = a_grads[0]  # the others follow in memory, as checked above
         a_grad = first.as_strided((loras * rank, inner), (inner, 1))
-    return Group(tuple(members), inner, start, rank, loras, a_grad, a_at)
+    return LinearGroup(tuple(members), inner, start, rank, loras, a_grad, a_at)
 
 
-def _lora_size(layers: tuple[Layer, ...]) -> int:
+def _lora_size(layers: tuple[LayerWeights, ...]) -> int:
     return sum(
         group.loras * group.rank * group.inner
         + sum(m.b_grad.numel() for m in group.members if m.b_grad is not None)
@@ -295,7 +309,7 @@ def _lora_size(layers: tuple[Layer, ...]) -> int:
 
 
 def _scale(layers: list[Any], trained: list[int]) -> float:
-    """LoRA's scale, the same everywhere."""
+    """LoRA's scale, which must be the same in all layers."""
     if not trained:
         raise Unsupported("no LoRA layer")
     scales = {

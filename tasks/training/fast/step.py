@@ -1,10 +1,15 @@
-"""The fast path: one optimizer step's forward and backward without autograd.
+"""The fused stepper (fast path): forward and backward of one optimizer step without autograd.
 
-In: a model that `fast_model` can take apart. Out: gradients in the flat gradient tensor, as the
-plain path would leave them. It is fast for four reasons: the layers that share an input run as one
-matrix product with LoRA inside it; nothing that the frozen base would need a gradient for is
-computed; attention knows the samples' bounds, not a mask; and all memory is laid out before the
-first step. What it trains is held against transformers and peft by tests.
+In: a model that `model.extract_model` supports. Out: gradients in the flat gradient tensor, equal
+to those of the autograd stepper up to rounding (tests/unit/training/test_fast.py: 1e-5 in 32 bit).
+
+Why it is fast: linear layers that share an input run as one matrix product that includes LoRA; no
+gradient of the frozen base is computed; attention gets the samples' bounds instead of a mask; and
+all memory is allocated before the first step, so the host only queues kernels. Measured in
+benchmarks/README.md, section "Training step".
+
+One window runs as: embedding, layers before the first one with LoRA (forward only), trained layers,
+norm and head in chunks of tokens, trained layers in reverse.
 """
 
 from collections.abc import Sequence
@@ -15,54 +20,51 @@ import torch
 from torch import Tensor
 
 from tasks.core.models.loading import WindowTensors
-from tasks.training.fast.layer import (
-    Call,
-    LayerPass,
-    Saved,
-    Scratch,
-    chunks,
-    rows,
-)
-from tasks.training.fast.model import FastModel, Layer, take_apart
+from tasks.training.fast.layer import Call, LayerPass, Saved, Scratch, chunks, rows
+from tasks.training.fast.model import FastModel, LayerWeights, extract_model
 from tasks.training.fast.torch_ops import Bounds, TorchOps, mix
-from tasks.training.steppers.autograd_stepper import window_seed
 from tasks.training.steppers.flat_parameters import FlatParameters
-from tasks.training.steppers.step_size import less
+from tasks.training.steppers.stepper import window_seed
 
-MLP_CHUNK = 8192  # tokens of an MLP at one time; a longer window takes turns
-HEAD_VALUES = 2**26  # logits that exist at one time
+# `tasks/core/models/memory_estimate.py` repeats both for the plan, which must not import torch
+MLP_CHUNK = 8192  # tokens per chunk of the MLP; bounds the buffers of longer windows
+HEAD_VALUES = 2**26  # logits in memory at a time: 128 MiB in bfloat16
 
 
 @dataclass(frozen=True)
 class _Stream:
-    """The residual stream before every trained layer and at the end.
+    """The residual stream before every trained layer and after the last one.
 
     Attributes:
-        device: All of it; or two buffers that take turns, where it waits in `host`.
-        host: Pinned memory of the CPU, or nothing.
+        device: One buffer per index; with `host` only two, used alternately.
+        host: One pinned buffer per index except the last, or empty without offloading.
     """
 
     device: tuple[Tensor, ...]
     host: tuple[Tensor, ...]
 
-    def at(self, place: int, tokens: int) -> Tensor:
-        """Where the stream at `place` is on the device."""
-        return self.device[place % len(self.device)][:tokens]
+    def at(self, index: int, tokens: int) -> Tensor:
+        """The stream's buffer at `index` on the device, [tokens, hidden]."""
+        return self.device[index % len(self.device)][:tokens]
 
-    def leave(self, place: int, tokens: int) -> None:
-        """Keep the stream at `place` for the backward pass."""
+    def save(self, index: int, tokens: int) -> None:
+        """Keep the stream at `index` for the backward pass.
+
+        Copies are asynchronous but in order with the kernels: all use the same CUDA stream, so a
+        buffer is overwritten only after it was copied.
+        """
         if self.host:
-            self.host[place][:tokens].copy_(self.at(place, tokens), non_blocking=True)
+            self.host[index][:tokens].copy_(self.at(index, tokens), non_blocking=True)
 
-    def back(self, place: int, tokens: int) -> Tensor:
-        """The stream at `place` again."""
-        x = self.at(place, tokens)
-        return x.copy_(self.host[place][:tokens], non_blocking=True) if self.host else x
+    def load(self, index: int, tokens: int) -> Tensor:
+        """The stream at `index` in the backward pass, on the device."""
+        x = self.at(index, tokens)
+        return x.copy_(self.host[index][:tokens], non_blocking=True) if self.host else x
 
 
 @dataclass(frozen=True)
 class _Buffers:
-    """Everything the steps write to, for windows of at most `tokens`."""
+    """All buffers of a step, for windows of at most `tokens`."""
 
     tokens: int
     stream: _Stream
@@ -73,21 +75,22 @@ class _Buffers:
 
 
 class FastStepper:
-    """Runs windows through a model by hand-written forward and backward passes.
+    """Runs windows by hand-written forward and backward passes; see `steppers.stepper.Stepper`.
 
     Args:
         model: A PEFT model; its parameters are in `flat`.
-        flat: The trained parameters, laid out in `fast_model.parameter_order`.
+        flat: The trained parameters, in the order of `model.parameter_order`.
         max_tokens: Tokens of the longest window.
-        kept_layers: Layers that keep activations, counted from the last; None: all.
+        kept_layers: Layers that keep their activations, counted from the last; None: all.
         offload: The residual stream waits for the backward pass in the CPU's memory.
         ops: The operations; None: GPU kernels on CUDA, PyTorch elsewhere.
 
     Raises:
-        Unsupported: The model does not fit; the message says why.
+        Unsupported: The model is not supported; the message gives the reason.
     """
 
-    name = "fast"
+    name = "fast"  # stored in training.json and in memory probes
+    lockstep = False
 
     def __init__(
         self,
@@ -99,85 +102,82 @@ class FastStepper:
         offload: bool = False,
         ops: Any = None,
     ) -> None:
-        self.parts = take_apart(model, flat.places)
+        self.parts = extract_model(model, flat.offsets)
         self._flat = flat
         self._device = flat.values.device
         self._dtype = self.parts.head.dtype
         self._ops = ops if ops is not None else pick_ops(self._device)
         self.attention = type(self._ops).__name__
         self._offload = offload
+        # layers before the first one with LoRA have no backward pass and keep nothing
         self.layers = len(self.parts.layers) - self.parts.first_trained
         self._values = torch.empty_like(flat.values, dtype=self._dtype)
         self.resize(self.layers if kept_layers is None else kept_layers, max_tokens)
 
     def resize(self, kept_layers: int, window_tokens: int) -> None:
-        """Keep so many layers' activations from the next window on, of at most so many tokens."""
+        """Set both sizes; frees the buffers, which the next window allocates."""
         self.kept_layers = min(kept_layers, self.layers)
         self.window_tokens = window_tokens
-        self._room: _Buffers | None = None  # made for the next window
-
-    def shrink(self) -> bool:
-        """Take less memory from now on; False where there is nothing left to give."""
-        smaller = less(self.kept_layers, self.window_tokens)
-        if smaller is not None:
-            self.resize(*smaller)
-        return smaller is not None
+        self._allocated: _Buffers | None = None
 
     def layer_bytes(self) -> int:
-        """What one more kept layer takes."""
+        """Bytes of one more kept layer."""
         return kept_bytes(self.parts, self.window_tokens)
 
     @torch.no_grad()
     def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add the gradients of the mean loss over `trained_tokens`; returns the summed loss.
+        """Add the gradients of the mean loss; returns the summed loss.
 
-        See `plain.PlainStepper.run`; the dropout masks are other ones of the same rate.
+        Dropout masks differ from the autograd stepper's, at the same rate.
         """
+        # products run in the base's precision; the float32 values stay the optimizer's
         self._values.copy_(self._flat.values)
         total = torch.zeros((), dtype=torch.float32, device=self._device)
-        for place, window in enumerate(windows):
+        for index, window in enumerate(windows):
             if window.trained_tokens:
-                total += self._window(window, trained_tokens, window_seed(seed, place))
+                total += self._window(window, trained_tokens, window_seed(seed, index))
         return total
 
     @torch.no_grad()
     def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
-        """Loss and hit of each trained token, without dropout; see `plain.PlainStepper.measure`."""
+        """Loss and hit of each trained token, without dropout: float32[m], bool[m]."""
         self._values.copy_(self._flat.values)
         _, last = self._forward(window, None)
         return self._head(window, last, None, 0.0)
 
     def _forward(self, window: WindowTensors, seed: int | None) -> tuple[Call, Tensor]:
-        """The residual stream at the end, and left before each trained layer; no seed, no dropout.
+        """The residual stream after the last layer; saves the stream before each trained layer.
 
-        Before the trained layers it is one tensor, changed in place.
+        Layers before the first trained one all use the stream's buffer 0, in place. Without a seed
+        there is no dropout, and nothing is saved.
         """
-        if self._room is None or window.tokens > self._room.tokens:
-            self._room = None  # before the larger ones are made
-            self._room = self._allocate(max(window.tokens, self.window_tokens))
+        if self._allocated is None or window.tokens > self._allocated.tokens:
+            self._allocated = None  # frees the smaller buffers first
+            self._allocated = self._allocate(max(window.tokens, self.window_tokens))
         call, first, tokens = self._call(window, seed), self.parts.first_trained, window.tokens
-        stream = self._room.stream
+        stream = self._allocated.stream
         stream.at(0, tokens).copy_(self.parts.embedding(window.input_ids)[0])
         for number, layer in enumerate(self.parts.layers):
-            place, following = max(0, number - first), max(0, number + 1 - first)
-            x, y = stream.at(place, tokens), stream.at(following, tokens)
-            if seed is not None and following > place:
-                stream.leave(place, tokens)
+            index, following = max(0, number - first), max(0, number + 1 - first)
+            x, y = stream.at(index, tokens), stream.at(following, tokens)
+            if seed is not None and following > index:
+                stream.save(index, tokens)
             self._pass(layer, number, call).forward(x, y)
         return call, stream.at(self.layers, tokens)
 
     @property
     def _buffers(self) -> _Buffers:
-        assert self._room is not None, "a forward pass makes them"
-        return self._room
+        assert self._allocated is not None, "a forward pass allocates them"
+        return self._allocated
 
     def _window(self, window: WindowTensors, trained_tokens: int, seed: int) -> Tensor:
+        """Forward and backward of one window; returns its summed loss."""
         call, last = self._forward(window, seed)
         parts, first, tokens = self.parts, self.parts.first_trained, window.tokens
         grad = self._buffers.grad[:tokens].zero_()
         losses, _ = self._head(window, last, grad, 1.0 / trained_tokens)
         for number in reversed(range(first, len(parts.layers))):
-            x = self._buffers.stream.back(number - first, tokens)
+            x = self._buffers.stream.load(number - first, tokens)
             self._pass(parts.layers[number], number, call).backward(
                 x, grad, kept=self._is_kept(number), more=number > first
             )
@@ -185,8 +185,10 @@ class FastStepper:
 
     def _call(self, window: WindowTensors, seed: int | None) -> Call:
         parts = self.parts
-        probe = torch.empty(1, dtype=torch.float32, device=self._device)
-        cos, sin = parts.rotary(probe, window.position_ids)
+        # the rotary module returns the type of its first argument: float32 tables are more accurate
+        like = torch.empty(1, dtype=torch.float32, device=self._device)
+        cos, sin = parts.rotary(like, window.position_ids)
+        # transformers repeats the angles for both halves of the rotated features
         half = parts.heads.rotated // 2
         return Call(
             ops=self._ops,
@@ -204,35 +206,39 @@ class FastStepper:
     def _head(
         self, window: WindowTensors, x: Tensor, grad: Tensor | None, scale: float
     ) -> tuple[Tensor, Tensor]:
-        """Losses of the trained tokens, and hits without a `grad`; with one, x's goes into it."""
+        """Loss of each trained token; and hits without `grad`, or the gradient of `x` in `grad`.
+
+        Runs only tokens that predict a trained one, in chunks: all logits of a window of 16,384
+        tokens at 50,304 vocabulary entries would take 1.5 GiB.
+        """
         norm, head, ops = self.parts.norm, self.parts.head, self._ops
         count, size = window.trained_tokens, self._buffers.logits.shape[0]
         losses = torch.empty(count, dtype=torch.float32, device=self._device)
         hits = torch.empty(count, dtype=torch.bool, device=self._device)
         for part in chunks(count, size):
-            places, targets = window.predictors[part], window.targets[part]
-            stream = x.index_select(0, places)
+            predictors, targets = window.predictors[part], window.targets[part]
+            stream = x.index_select(0, predictors)
             hidden = torch.empty_like(stream)
-            ops.norm(stream, norm.weight, norm.bias, norm.layer_norm, norm.eps, hidden)
+            ops.norm(stream, norm, hidden)
             logits = self._buffers.logits[: len(stream)]
             torch.mm(hidden, head.t(), out=logits)
             if grad is None:
                 hits[part] = logits.argmax(-1) == targets
-            ops.cross_entropy(logits, targets, scale, losses[part])
+            ops.cross_entropy(logits, targets, scale, losses[part])  # logits become gradients
             if grad is not None:
                 torch.mm(logits, head, out=hidden)
                 back = torch.zeros_like(stream)
-                ops.norm_backward(stream, norm.weight, norm.layer_norm, norm.eps, hidden, back)
-                grad.index_copy_(0, places, back)
+                ops.norm_backward(stream, norm, hidden, back)
+                grad.index_copy_(0, predictors, back)  # each token predicts at most one
         return losses, hits
 
     def _is_kept(self, number: int) -> bool:
         return number >= len(self.parts.layers) - self.kept_layers
 
-    def _pass(self, layer: Layer, number: int, call: Call) -> LayerPass:
-        """A layer with its own buffers where it is kept, else the shared ones."""
-        place = number - (len(self.parts.layers) - self.kept_layers)
-        whole, heads = self._buffers.saved[place if place >= 0 else -1], self.parts.heads
+    def _pass(self, layer: LayerWeights, number: int, call: Call) -> LayerPass:
+        """A layer with its own activations if it is kept, else with the shared ones."""
+        index = number - (len(self.parts.layers) - self.kept_layers)
+        whole, heads = self._buffers.saved[index if index >= 0 else -1], self.parts.heads
         tokens = len(call.cos)
         saved = Saved(
             qkv=rows(whole.qkv, tokens, heads.width),
@@ -263,7 +269,7 @@ class FastStepper:
                 gate_up=new(tokens * 2 * parts.inner),
             )
 
-        hidden = max(widest("qkv"), widest("out"), widest("gate_up"))
+        hidden = max(widest("qkv"), widest("out"), widest("gate_up"))  # `down` has `act_grad`
         names = ("qkv", "out", "gate_up", "down")
         scratch = Scratch(
             normed1=new(tokens * widest("qkv")),
@@ -297,11 +303,11 @@ class FastStepper:
 
 
 def sample_bounds(window: WindowTensors) -> Bounds:
-    """First token and end of each token's sample; nothing waits for the GPU."""
-    places = torch.arange(window.tokens, device=window.cu_seqlens.device)
-    sample = torch.searchsorted(window.cu_seqlens, places, right=True)
+    """Start and end of each token's sample, computed on the device without waiting for it."""
+    tokens = torch.arange(window.tokens, device=window.cu_seqlens.device)
+    sample = torch.searchsorted(window.cu_seqlens, tokens, right=True)
     return Bounds(
-        starts=(places - window.position_ids[0]).to(torch.int32),
+        starts=(tokens - window.position_ids[0]).to(torch.int32),
         ends=window.cu_seqlens.index_select(0, sample).to(torch.int32),
         cu_seqlens=window.cu_seqlens,
     )
@@ -317,14 +323,14 @@ def pick_ops(device: torch.device) -> Any:
 
 
 def kept_bytes(parts: FastModel, tokens: int) -> int:
-    """Bytes that one kept layer takes."""
+    """Bytes of one kept layer's `Saved`."""
     layer, size = parts.layers[-1], parts.head.element_size()
     values = parts.heads.width + layer.out.width + parts.hidden + 2 * parts.inner
     return tokens * (values * size + 4 * parts.heads.queries)
 
 
 def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
-    """Bytes of all other buffers on the device."""
+    """Bytes of all buffers on the device with no layer kept."""
     layer, size, chunk = parts.layers[-1], parts.head.element_size(), min(tokens, MLP_CHUNK)
     stream = 3 if offload else len(parts.layers) - parts.first_trained + 2
     wide = max(layer.qkv.width, layer.out.width, layer.gate_up.width)

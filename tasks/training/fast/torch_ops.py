@@ -1,10 +1,17 @@
-"""The operations of the fast path in plain PyTorch: what the GPU kernels are held against.
+"""The fast path's operations in PyTorch: the reference for the GPU kernels, and used on CPUs.
 
-All work on [tokens, features] matrices and write into tensors that they are given. A LoRA layer's
-input is *extended*: behind its K features stand the R = members x rank columns of `scale *
-dropout(x) A^T`, then zeros up to a round width. Its weight is extended with B in the same columns,
-so that one matrix product gives `x W^T + scale * dropout(x) A^T B^T`, and one in the backward pass
-gives the gradient of both parts.
+All operations work on [tokens, features] matrices and write into tensors of the caller.
+
+LoRA is folded into the matrix products. The input of linear layers is *extended*: after its K
+features come the columns u = scale * dropout(x) A^T [tokens, members * rank], then zeros up to a
+multiple of `PAD`. The weight [n, K] is extended with B in the same columns. Then one product
+computes both parts, and one product in the backward pass computes both gradients:
+
+    [x, u, 0] [W, B, 0]^T = x W^T + scale * dropout(x) A^T B^T
+    grad [W, B, 0]        = [gradient of x through W, gradient of u, 0]
+
+*Members* are linear layers that share an input (q, k and v; gate and up). Their weights lie one
+below the other; each member has its own columns of u, zero in the rows of other members' B.
 """
 
 from dataclasses import dataclass
@@ -14,20 +21,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PAD = 32  # extended widths are multiples of it, which keeps rows aligned for the matrix units
+PAD = 32  # multiple of extended widths: keeps rows aligned for the matrix units
+# odd multipliers of murmur3's finalizer, and of Fibonacci hashing (2^32 / golden ratio)
 _GOLDEN, _MIX1, _MIX2, _BITS32 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Which values of a LoRA input are dropped: a hash of place and seed, nothing is stored.
+    """Dropout of a LoRA input by a hash of index and seed, so that no mask has to be stored.
 
-    One hash of 32 bits serves all members that share an input; each takes bits of its own.
+    All members that share an input use one 32-bit hash; each takes `bits` bits of its own.
 
     Attributes:
         seed: 32 bits; differs by step, window, layer and input.
-        bits: Of the hash that a member takes.
-        threshold: A member's value is dropped where its bits are below it.
+        bits: Bits per member: 16, or 10 for three members.
+        threshold: A member's value is dropped if its bits are below it.
     """
 
     seed: int
@@ -36,7 +44,7 @@ class Dropout:
 
     @property
     def keep_scale(self) -> float:
-        """What kept values are multiplied by, so that the mean stays."""
+        """Factor of kept values that preserves the mean, for the rate that `bits` can express."""
         return 1.0 / (1.0 - self.threshold / (1 << self.bits))
 
 
@@ -44,13 +52,13 @@ NO_DROPOUT = Dropout(0, 10, 0)
 
 
 def make_dropout(rate: float, members: int, seed: int) -> Dropout:
-    """Dropout at the nearest rate that `members` members can express with 32 bits together."""
+    """Dropout at the rate nearest to `rate` that 32 bits for all members can express."""
     bits = min(16, 32 // members)
     return Dropout(seed & _BITS32, bits, round(rate * 2**bits)) if rate else NO_DROPOUT
 
 
 def mix(*parts: int) -> int:
-    """A 32-bit seed from several numbers, each of which changes all bits."""
+    """A 32-bit seed from several integers, each of which affects all bits."""
     value = 0x243F6A88
     for part in parts:
         value = (value ^ (part & _BITS32) ^ (part >> 32 & _BITS32)) * _GOLDEN & _BITS32
@@ -61,9 +69,10 @@ def mix(*parts: int) -> int:
 
 
 def hash_bits(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
-    """32 hash bits a place, int32[rows, columns] (murmur3's finalizer over the place's index).
+    """32 hash bits per value, int32[rows, columns]: murmur3's finalizer over the value's index.
 
-    Products wrap around; a right shift of a negative number brings in ones, which are masked off.
+    PyTorch has few operations on unsigned integers, so this computes with int32: products wrap
+    alike, and the ones that a right shift of a negative number brings in are masked off.
     """
     h = torch.arange(rows * columns, dtype=torch.int32, device=device)
     h.mul_(signed(_GOLDEN)).add_(signed(seed))
@@ -74,13 +83,19 @@ def hash_bits(rows: int, columns: int, seed: int, device: torch.device) -> Tenso
 
 
 def signed(bits: int) -> int:
-    """A 32-bit number as int32 holds it."""
+    """An unsigned 32-bit integer reinterpreted as int32."""
     return bits - 2**32 if bits >= 2**31 else bits
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where the sample of each token begins and ends, int32[tokens] each."""
+    """Sample boundaries of a packed window.
+
+    Attributes:
+        starts: int32[tokens], first token of each token's sample.
+        ends: int32[tokens], end of each token's sample, exclusive.
+        cu_seqlens: int32[samples + 1], cumulative lengths.
+    """
 
     starts: Tensor
     ends: Tensor
@@ -89,7 +104,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Heads:
-    """Shape of attention: query and key/value heads, features a head, rotated features."""
+    """Shape of attention: query heads, key/value heads, features per head, rotated features."""
 
     queries: int
     keys: int
@@ -112,11 +127,68 @@ class Heads:
         )
 
 
+@dataclass(frozen=True)
+class NormWeights:
+    """A frozen LayerNorm if `layer_norm`, else an RMSNorm."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+    layer_norm: bool
+
+
+@dataclass(frozen=True)
+class LoraInput:
+    """The A side of the LoRA layers that share one input.
+
+    Attributes:
+        a: [members * rank, K], one A below the other, in the precision of the products.
+        members: LoRA layers that share the input.
+        scale: LoRA's alpha / rank.
+        drop: The same in the forward and the backward pass.
+    """
+
+    a: Tensor
+    members: int
+    scale: float
+    drop: Dropout
+
+    @property
+    def rank(self) -> int:
+        """Rows of one member's A."""
+        return self.a.shape[0] // self.members
+
+    @property
+    def factor(self) -> float:
+        """LoRA's scale times dropout's."""
+        return self.scale * self.drop.keep_scale
+
+
+@dataclass(frozen=True)
+class AttentionTensors:
+    """Attention of one layer over one window.
+
+    Attributes:
+        qkv: [tokens, heads.width], q and k rotated.
+        out: [tokens, queries * size], the output; may be a view of wider rows.
+        lse: float32[queries, tokens], log-sum-exp of the scores for the backward pass; only the GPU
+            kernels use it, in base 2.
+        heads: Shape.
+        bounds: Of the samples.
+    """
+
+    qkv: Tensor
+    out: Tensor
+    lse: Tensor
+    heads: Heads
+    bounds: Bounds
+
+
 class TorchOps:
     """The operations by PyTorch, on any device and in any precision.
 
-    Masks are kept from the forward to the backward pass, a byte a value: a hash costs PyTorch a
-    dozen passes over memory, where it costs a GPU kernel nothing.
+    Masks are kept from the forward to the backward pass, one byte per value: hashing takes a dozen
+    passes over memory in PyTorch and none in a GPU kernel.
     """
 
     def __init__(self) -> None:
@@ -124,95 +196,79 @@ class TorchOps:
 
     @staticmethod
     def load_weight(weight: Any, b: Tensor | None, column: int, out: Tensor) -> None:
-        """Write a weight [n, K] as stored (4-bit or plain) and B [n, r] into `out` [n, width].
+        """Write a weight [n, K] and B [n, r] into `out` [n, width], rows of an extended weight.
 
         Args:
-            weight: A parameter, perhaps bitsandbytes' Params4bit.
+            weight: A parameter; bitsandbytes' Params4bit is dequantized.
             b: LoRA's B, or None.
-            column: Where B goes behind the K columns.
-            out: Rows of an extended weight; the columns without B become 0.
+            column: B's first column after the K columns; columns without B become 0.
+            out: Overwritten.
         """
         state = getattr(weight, "quant_state", None)
         if state is None:
-            plain = weight
+            full = weight
         else:
             import bitsandbytes as bnb
 
-            plain = bnb.functional.dequantize_4bit(weight.data, state).view(state.shape)
-        inner = plain.shape[1]
-        out[:, :inner].copy_(plain)
+            full = bnb.functional.dequantize_4bit(weight.data, state).view(state.shape)
+        inner = full.shape[1]
+        out[:, :inner].copy_(full)
         out[:, inner:].zero_()
         if b is not None:
             start = inner + column
             out[:, start : start + b.shape[1]].copy_(b)
 
     @staticmethod
-    def norm(
-        x: Tensor, weight: Tensor, bias: Tensor | None, layer_norm: bool, eps: float, out: Tensor
-    ) -> None:
-        """LayerNorm or RMSNorm of the rows of `x`, into `out` [tokens, K], a view."""
-        hat, _ = _normalized(x.float(), eps, layer_norm)
-        result = hat * weight.float()
-        out.copy_(result if bias is None else result + bias.float())
+    def norm(x: Tensor, norm: NormWeights, out: Tensor) -> None:
+        """LayerNorm or RMSNorm of the rows of `x`, into `out` [tokens, K], a view.
+
+        Rounded once, after the weight; transformers' RMSNorm in bfloat16 rounds before it, too.
+        """
+        hat, _ = _normalized(x.float(), norm)
+        result = hat * norm.weight.float()
+        out.copy_(result if norm.bias is None else result + norm.bias.float())
 
     @staticmethod
-    def norm_backward(
-        x: Tensor, weight: Tensor, layer_norm: bool, eps: float, grad: Tensor, residual: Tensor
-    ) -> None:
+    def norm_backward(x: Tensor, norm: NormWeights, grad: Tensor, residual: Tensor) -> None:
         """Add the norm's input gradient to `residual` in place; `grad` is that of its output."""
-        hat, rstd = _normalized(x.float(), eps, layer_norm)
-        slope = grad.float() * weight.float()
+        hat, rstd = _normalized(x.float(), norm)
+        slope = grad.float() * norm.weight.float()
         inner = slope - hat * (slope * hat).mean(-1, keepdim=True)
-        if layer_norm:
+        if norm.layer_norm:
             inner -= slope.mean(-1, keepdim=True)
         residual.copy_(residual.float() + inner * rstd)
 
-    def lora_in(
-        self, x: Tensor, inner: int, a: Tensor, members: int, scale: float, drop: Dropout
-    ) -> None:
-        """Write `scale * dropout(x) A^T` of all members behind x's `inner` columns, then zeros."""
-        rank, scale = a.shape[0] // members, scale * drop.keep_scale
+    def lora_in(self, x: Tensor, lora: LoraInput) -> None:
+        """Write u = scale * dropout(x) A^T of all members after x's K columns, then zeros."""
+        a, drop, rank, inner = lora.a, lora.drop, lora.rank, lora.a.shape[1]
         x[:, inner + len(a) :].zero_()
         if not drop.threshold:
-            torch.mul(x[:, :inner] @ a.t(), scale, out=x[:, inner : inner + len(a)])
+            torch.mul(x[:, :inner] @ a.t(), lora.factor, out=x[:, inner : inner + len(a)])
             return
-        masks = self._masks[drop.seed] = make_masks(len(x), inner, members, drop, x.device)
+        masks = self._masks[drop.seed] = make_masks(len(x), inner, lora.members, drop, x.device)
         for member, mask in enumerate(masks):
             rows = slice(member * rank, (member + 1) * rank)
             to = x[:, inner + rows.start : inner + rows.stop]
-            torch.mul((x[:, :inner] * mask) @ a[rows].t(), scale, out=to)
+            torch.mul((x[:, :inner] * mask) @ a[rows].t(), lora.factor, out=to)
 
-    def lora_in_backward(
-        self,
-        x: Tensor,
-        grad: Tensor,
-        a: Tensor,
-        a_grad: Tensor,
-        *,
-        members: int,
-        scale: float,
-        drop: Dropout,
-    ) -> None:
-        """From the gradient of an extended input: A's part is added to its first K columns.
+    def lora_in_backward(self, x: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor) -> None:
+        """From the gradient of an extended input: A's gradient, and A's part of the input's.
 
         Args:
-            x: Extended input as it was.
-            grad: Gradient of the extended input, changed in place.
-            a: [members * rank, K].
-            a_grad: float32, like `a`; added to.
-            members: LoRA layers that share the input.
-            scale: LoRA's alpha / rank.
-            drop: As in the forward pass, whose masks are used up here.
+            x: The extended input.
+            grad: Its gradient; A's part is added to the first K columns in place.
+            lora: As in the forward pass; its stored masks are used up.
+            a_grad: float32, like `lora.a`; added to.
         """
-        rank, inner = a.shape[0] // members, a.shape[1]
-        u_grad, to = grad[:, inner : inner + len(a)] * (scale * drop.keep_scale), grad[:, :inner]
+        a, drop, rank, inner = lora.a, lora.drop, lora.rank, lora.a.shape[1]
+        u_grad, to = grad[:, inner : inner + len(a)] * lora.factor, grad[:, :inner]
         if not drop.threshold:
             a_grad += u_grad.t() @ x[:, :inner]
             to += u_grad @ a
             return
         masks = self._masks.pop(drop.seed, None)
         if masks is None:
-            masks = make_masks(len(x), inner, members, drop, x.device)
+            masks = make_masks(len(x), inner, lora.members, drop, x.device)
         for member, mask in enumerate(masks):
             rows = slice(member * rank, (member + 1) * rank)
             a_grad[rows] += u_grad[:, rows].t() @ (x[:, :inner] * mask)
@@ -220,12 +276,18 @@ class TorchOps:
 
     @staticmethod
     def lora_out_backward(grad: Tensor, u: Tensor, b_grad: Tensor) -> None:
-        """Add `grad^T u` to B's gradient: [tokens, n], [tokens, r] -> float32[n, r]."""
+        """Add grad^T u to B's gradient: [tokens, n], [tokens, r] -> float32[n, r].
+
+        `u` holds LoRA's scale and dropout already.
+        """
         b_grad += grad.t() @ u
 
     @staticmethod
     def rope(qkv: Tensor, heads: Heads, cos: Tensor, sin: Tensor, inverse: bool) -> None:
-        """Rotate q and k in place by tables [tokens, rotated / 2]; `inverse` is the gradient."""
+        """Rotate q and k in place by tables float32[tokens, rotated / 2]; the gradient: `inverse`.
+
+        Feature i is paired with i + rotated / 2; features past `rotated` stay.
+        """
         q, k, _ = heads.split(qkv)
         half = heads.rotated // 2
         s = -sin if inverse else sin
@@ -236,33 +298,19 @@ class TorchOps:
             part[..., :half], part[..., half : heads.rotated] = turned
 
     @staticmethod
-    def attention(qkv: Tensor, heads: Heads, bounds: Bounds, out: Tensor, lse: Tensor) -> None:
-        """Causal attention inside each sample, into `out` [tokens, queries * size].
-
-        `lse` [queries, tokens] is for the backward pass of the GPU kernel; it is not used here.
-        """
-        cuts = bounds.cu_seqlens.tolist()
-        for start, stop in pairwise(cuts):
-            out[start:stop] = _attend(qkv[start:stop], heads)
+    def attention(state: AttentionTensors) -> None:
+        """Causal attention within each sample, into `state.out` and `state.lse`."""
+        for start, stop in pairwise(state.bounds.cu_seqlens.tolist()):
+            state.out[start:stop] = _attend(state.qkv[start:stop], state.heads)
 
     @staticmethod
-    def attention_backward(
-        qkv: Tensor,
-        heads: Heads,
-        bounds: Bounds,
-        out: Tensor,
-        lse: Tensor,
-        grad: Tensor,
-        to: Tensor,
-    ) -> None:
-        """Gradient of q, k, v into `to` [tokens, width] from `grad` of `out`."""
-        cuts = bounds.cu_seqlens.tolist()
-        for start, stop in pairwise(cuts):
+    def attention_backward(state: AttentionTensors, grad: Tensor, to: Tensor) -> None:
+        """Gradient of q, k, v into `to` [tokens, width] from `grad` of `state.out`."""
+        for start, stop in pairwise(state.bounds.cu_seqlens.tolist()):
             with torch.enable_grad():
-                part = qkv[start:stop].detach().requires_grad_()
-                (to[start:stop],) = torch.autograd.grad(
-                    _attend(part, heads), part, grad[start:stop]
-                )
+                part = state.qkv[start:stop].detach().requires_grad_()
+                out = _attend(part, state.heads)
+                (to[start:stop],) = torch.autograd.grad(out, part, grad[start:stop])
 
     @staticmethod
     def swiglu(gate_up: Tensor, out: Tensor) -> None:
@@ -272,7 +320,7 @@ class TorchOps:
 
     @staticmethod
     def swiglu_backward(gate_up: Tensor, grad: Tensor) -> None:
-        """Replace gate and up by their gradients, in place."""
+        """Replace gate and up by their gradients, in place; `grad` is that of the output."""
         gate, up = (part.float() for part in gate_up.chunk(2, -1))
         share = torch.sigmoid(gate)
         slopes = up * share * (1 + gate * (1 - share)), gate * share
@@ -281,7 +329,7 @@ class TorchOps:
 
     @staticmethod
     def cross_entropy(logits: Tensor, targets: Tensor, scale: float, losses: Tensor) -> None:
-        """Losses of each row into `losses`; `logits` become their gradient times `scale`."""
+        """Loss of each row into `losses`; `logits` become their gradient times `scale`."""
         full = logits.float()
         losses.copy_(torch.nn.functional.cross_entropy(full, targets, reduction="none"))
         slope = torch.softmax(full, -1)
@@ -289,17 +337,17 @@ class TorchOps:
         logits.copy_(slope * scale)
 
 
-def _normalized(x: Tensor, eps: float, layer_norm: bool) -> tuple[Tensor, Tensor]:
-    """Normalised rows and one over their deviation."""
-    centred = x - x.mean(-1, keepdim=True) if layer_norm else x
-    rstd = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
-    return centred * rstd, rstd
+def _normalized(x: Tensor, norm: NormWeights) -> tuple[Tensor, Tensor]:
+    """Normalized rows and one over their deviation."""
+    centered = x - x.mean(-1, keepdim=True) if norm.layer_norm else x
+    rstd = torch.rsqrt(centered.square().mean(-1, keepdim=True) + norm.eps)
+    return centered * rstd, rstd
 
 
 def make_masks(
     rows: int, columns: int, members: int, drop: Dropout, device: torch.device
 ) -> list[Tensor]:
-    """One mask a member, bool[rows, columns], true where the value is kept."""
+    """One mask per member, bool[rows, columns], true for kept values."""
     h = hash_bits(rows, columns, drop.seed, device)
     field = 2**drop.bits - 1
     return [(h >> member * drop.bits & field) >= drop.threshold for member in range(members)]

@@ -1,4 +1,4 @@
-"""loss.png: the training loss, its running mean and the validation points over the steps."""
+"""loss.png: training loss, its running mean and validation losses over the steps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ LOSS, MEAN, HELD_OUT, INK = "#b8c7e0", "#1f4e9c", "#d1495b", "#333333"
 
 
 def running_mean(values: Sequence[float], half_life: float) -> list[float]:
-    """Exponential mean without the pull towards 0 at the start."""
+    """Exponential moving average with bias correction; `half_life` in values."""
     decay = 0.5 ** (1.0 / max(half_life, 1e-9))
     mean, weight, result = 0.0, 0.0, []
     for value in values:

@@ -1,12 +1,17 @@
-"""metrics.jsonl: one line a logged step, written as it happens, cut back when a run resumes.
+"""Training metrics: running counters, and metrics.jsonl with one line per logged step.
 
-TensorBoard's event files can be written from the same lines.
+Lines are appended as training runs and cut back when a run resumes from an earlier checkpoint.
+TensorBoard event files can be written from the same lines.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from tasks.core.errors import PipelineError
 from tasks.core.system.atomic_write import write_text
@@ -14,16 +19,51 @@ from tasks.core.system.atomic_write import write_text
 METRICS_FILE, BOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
 
+@dataclass
+class Counters:
+    """Totals since the start of training; part of a checkpoint and of training.json.
+
+    Attributes:
+        step: Optimizer steps finished.
+        epoch: Epoch of the last step, from 0.
+        tokens: Tokens seen, without padding.
+        trained: Tokens in the loss.
+        skipped: Steps without a trained token.
+        seconds: Time in steps, over all resumed runs.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    tokens: int = 0
+    trained: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class LogInterval:
+    """Sums since the last logged step."""
+
+    started: float
+    losses: list[Tensor] = field(default_factory=list)
+    trained: int = 0
+    tokens: int = 0
+
+    def total(self) -> float:
+        """Summed loss of this process; waits for the GPU."""
+        return float(torch.stack(self.losses).sum()) if self.losses else 0.0
+
+
 class MetricsLog:
-    """Appends to a metrics.jsonl.
+    """Appends lines to metrics.jsonl in `folder`.
 
     Args:
-        folder: Where it stands.
-        resume_step: Lines of later steps are dropped: the steps they tell of run again.
-        tensorboard: Write event files in a folder beside it, too.
+        folder: Of the file.
+        resume_step: Lines of later steps are dropped, as those steps run again.
+        tensorboard: Write TensorBoard event files, too.
 
     Raises:
-        PipelineError: TensorBoard is asked for and not installed.
+        PipelineError: `tensorboard` is set and TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, resume_step: int, tensorboard: bool = False) -> None:
@@ -33,7 +73,7 @@ class MetricsLog:
         self._board = _board(folder / BOARD_FOLDER, resume_step) if tensorboard else None
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Append one line, rounded to what is worth reading."""
+        """Append one line, floats rounded to 9 digits."""
         rounded = {k: round(v, 9) if isinstance(v, float) else v for k, v in line.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rounded) + "\n")
@@ -51,12 +91,12 @@ def _board(folder: Path, resume_step: int) -> Any:
             f"train.tensorboard is true and TensorBoard can't be imported: {error}",
             "Install it (pip install 'finetune-pipeline[tensorboard]'), or set it to false.",
         ) from error
-    writer: Any = SummaryWriter  # it carries no types
+    writer: Any = SummaryWriter  # untyped
     return writer(str(folder), purge_step=resume_step + 1)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a metrics.jsonl; [] where there is none. A line cut by a kill is left."""
+    """All lines of a metrics.jsonl up to one that a kill cut off; [] if there is no file."""
     if not path.is_file():
         return []
     lines = []

@@ -1,4 +1,4 @@
-"""What a training leaves beside its adapter: metrics, picture, training.json; its summary."""
+"""Writes metrics.jsonl, loss.png and training.json beside the adapter; returns the summary."""
 
 import json
 import shutil
@@ -8,22 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.stage import Summary
-from tasks.training.report.counters import Counters
 from tasks.training.report.loss_plot import draw_loss
-from tasks.training.report.metrics_log import BOARD_FOLDER, METRICS_FILE, read_metrics
+from tasks.training.report.metrics_log import (
+    BOARD_FOLDER,
+    METRICS_FILE,
+    Counters,
+    read_metrics,
+)
 
 
 def finish(
     scratch: Path, out: Path, facts: Mapping[str, Any], done: Counters, rows: int
 ) -> Summary:
-    """Write the extras and sum the run up.
+    """Write the reports and summarize the run.
 
     Args:
-        scratch: Where the loop wrote its metrics.
-        out: Where the extras go.
-        facts: About the run, for training.json; peak_vram_gib among them.
-        done: What was done.
-        rows: Rows that there were to train on.
+        scratch: Holds the loop's metrics.
+        out: Folder of the reports.
+        facts: Entries of training.json about the run, peak_vram_gib among them.
+        done: The loop's counters.
+        rows: Rows in the training split.
     """
     shutil.copyfile(scratch / METRICS_FILE, out / METRICS_FILE)
     if (scratch / BOARD_FOLDER).is_dir():
@@ -33,7 +37,7 @@ def finish(
     losses = [line["loss"] for line in lines if "loss" in line]
     held = [line for line in lines if "validation_loss" in line]
     speed = done.tokens / max(done.seconds, 1e-9)
-    told = {
+    result = {
         **facts,
         **asdict(done),
         "tokens_per_step": done.tokens / max(1, done.step),
@@ -42,7 +46,7 @@ def finish(
         "last_loss": losses[-1],
         "validation": [_validation(line) for line in held],
     }
-    text = json.dumps(told, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(result, indent=2, sort_keys=True) + "\n"
     (out / "training.json").write_text(text, encoding="utf-8")
     metrics = {"loss": losses[-1], "tokens_per_s": speed, "peak_vram_gib": facts["peak_vram_gib"]}
     shown = f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"

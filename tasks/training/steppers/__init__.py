@@ -1,1 +1,1 @@
-"""Steppers: ways to run forward and backward of one optimizer step, and how one is chosen."""
+"""Steppers run forward and backward of one optimizer step; this package picks and sizes one."""

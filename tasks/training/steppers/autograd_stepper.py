@@ -1,7 +1,7 @@
-"""One optimizer step's forward and backward by transformers, peft and autograd: the reference.
+"""The reference stepper: forward and backward by transformers, PEFT and autograd.
 
-It serves every model that transformers and peft know, on any device; the fast path is held against
-it. Windows run one after another and add up in the gradient.
+Supports every model that transformers and PEFT support, on any device; tests compare the fast path
+with it. Windows run one after another; their gradients add up.
 """
 
 from collections.abc import Sequence
@@ -15,29 +15,24 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tasks.core.models.chunked_loss import token_losses
-from tasks.core.models.loading import (
-    WindowTensors,
-    base_model,
-    forward_hidden,
-    head_of,
-)
+from tasks.core.models.loading import WindowTensors, base_model, forward_hidden, head_of
 from tasks.core.models.packed_attention import PACKED
-from tasks.training.steppers.step_size import less
+from tasks.training.steppers.stepper import window_seed
 
 
-class PlainStepper:
-    """Runs windows through a PEFT model.
+class AutogradStepper:
+    """Runs windows through a PEFT model; see `stepper.Stepper`.
 
     Args:
-        model: With LoRA in it; put into training mode here.
-        kept_layers: Decoder layers that keep their activations, counted from the last; the others
-            compute them again in the backward pass.
-        window_tokens: Windows are run in parts of at most so many tokens.
-        offload: What the backward pass needs waits in the CPU's memory.
-        lockstep: Other processes wait for this one in every layer: no window is skipped or cut.
+        model: With LoRA; switched to training mode.
+        kept_layers: Decoder layers that keep their activations, counted from the last.
+        window_tokens: Longest window, in tokens.
+        offload: Saved activations wait in the CPU's memory for the backward pass.
+        lockstep: The base is sharded: other processes wait for this one in every layer, so no
+            window is skipped or cut.
     """
 
-    name = "plain"
+    name = "plain"  # stored in training.json and in memory probes
 
     def __init__(
         self,
@@ -49,41 +44,24 @@ class PlainStepper:
     ) -> None:
         self._model = model.train()
         self._head = head_of(model)
-        self._offload, self._lockstep = offload, lockstep
+        self._offload, self.lockstep = offload, lockstep
         self.layers = len(_decoder_layers(model))
         self.resize(kept_layers, window_tokens)
         packed = base_model(model).config._attn_implementation == PACKED
         self.attention = "varlen" if packed else "sdpa"
 
     def resize(self, kept_layers: int, window_tokens: int) -> None:
-        """Keep so many layers' activations from the next window on."""
+        """Set both sizes from the next window on."""
         self.kept_layers = set_checkpointing(self._model, kept_layers)
         self.window_tokens = window_tokens
 
-    def shrink(self) -> bool:
-        """Take less memory from now on; False where there is nothing left to give."""
-        smaller = None if self._lockstep else less(self.kept_layers, self.window_tokens)
-        if smaller is not None:
-            self.resize(*smaller)
-        return smaller is not None
-
     def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add the gradients of the mean loss over `trained_tokens` to the parameters' gradients.
-
-        Args:
-            windows: All windows of one optimizer step.
-            trained_tokens: In all of them together, so that every token weighs the same however
-                the step is cut.
-            seed: Of the dropout; a window's masks follow from it and its place in the step.
-
-        Returns:
-            The summed loss, float32[] on the device, unread.
-        """
+        """Add the gradients of the mean loss; returns the summed loss."""
         total = torch.zeros((), dtype=torch.float32, device=self._head.weight.device)
-        for place, window in enumerate(windows):
-            if not window.trained_tokens and not self._lockstep:
+        for index, window in enumerate(windows):
+            if not window.trained_tokens and not self.lockstep:
                 continue
-            torch.manual_seed(window_seed(seed, place))
+            torch.manual_seed(window_seed(seed, index))
             with self._saved():
                 hidden = forward_hidden(self._model, window)[window.predictors]
                 losses, _ = token_losses(hidden, self._head, window.targets)
@@ -93,9 +71,10 @@ class PlainStepper:
         return total
 
     def _saved(self) -> AbstractContextManager[object]:
-        """Where tensors wait for the backward pass."""
+        """Moves saved tensors to the CPU until the backward pass, with `offload`."""
         if not self._offload:
             return nullcontext()
+        # the tensors that autograd saves include weights, which are on the device anyway
         frozen = {p.untyped_storage().data_ptr() for p in self._model.parameters()}
         return torch.autograd.graph.saved_tensors_hooks(partial(_to_host, frozen), _to_device)
 
@@ -108,17 +87,12 @@ class PlainStepper:
         return token_losses(hidden, self._head, window.targets)
 
 
-def window_seed(seed: int, place: int) -> int:
-    """Seed of the window at `place` in a step; distinct for neighbouring steps and places."""
-    return (seed * 1_000_003 + place * 7_919 + 17) % 2**63
-
-
 def _decoder_layers(model: Any) -> list[Any]:
     return [m for m in base_model(model).modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
 def _to_host(frozen: set[int], saved: Tensor) -> tuple[torch.device, Tensor]:
-    """A copy in the CPU's memory; weights are on the device anyway and stay there."""
+    """Copy a saved tensor to pinned memory, where the copy overlaps with the GPU's work."""
     if saved.device.type == "cpu" or saved.untyped_storage().data_ptr() in frozen:
         return saved.device, saved
     host = torch.empty(saved.shape, dtype=saved.dtype, pin_memory=True)
@@ -133,11 +107,12 @@ def _to_device(packed: tuple[torch.device, Tensor]) -> Tensor:
 def set_checkpointing(model: Any, kept_layers: int) -> int:
     """Checkpoint all decoder layers but the last `kept_layers`; returns how many keep activations.
 
-    The last ones are the best to keep: their activations are freed first in the backward pass.
+    The last layers' activations are freed first in the backward pass, before the recomputation of
+    earlier layers needs memory.
     """
     layers = _decoder_layers(model)
     kept = min(kept_layers, len(layers))
-    for place, layer in enumerate(layers):
-        layer.gradient_checkpointing = place < len(layers) - kept
+    for index, layer in enumerate(layers):
+        layer.gradient_checkpointing = index < len(layers) - kept
         layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
     return kept

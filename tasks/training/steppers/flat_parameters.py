@@ -1,9 +1,9 @@
-"""All trained parameters as views of one tensor, and their gradients of another.
+"""Flat parameters: all trained parameters as views of one tensor, their gradients of another.
 
-In: a model with LoRA. Out: one parameter for the optimizer. One tensor means one kernel for the
-optimizer, for the norm and for clearing, where hundreds of small tensors would keep the host busy
-longer than the GPU. LoRA sizes are multiples of 256 in practice, so that the blocks of an 8-bit
-optimizer fall where they would fall in separate tensors.
+In: a model with LoRA. Out: one parameter for the optimizer. One tensor takes one kernel for the
+optimizer, one for the norm and one for clearing; with hundreds of small tensors, launching kernels
+takes the host longer than the GPU needs to run them. LoRA sizes are multiples of 256 in practice,
+so an 8-bit optimizer's blocks of 256 values are those of separate tensors.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,14 @@ class FlatParameters:
     """The trainable parameters of a model in one tensor.
 
     Args:
-        model: Its trainable parameters must all be float32 on one device; they are re-pointed into
-            the flat tensor, with gradients that autograd adds to in place.
-
-        order: Sorting key of names; what the fast path reads as one matrix must lie together.
+        model: Its trainable parameters must all be float32 on one device; they become views of the
+            flat tensor, with gradients that autograd adds to in place.
+        order: Sort key of names; the fast path reads adjacent matrices as one.
 
     Attributes:
         values: The one parameter, float32[n]; its `grad` is the flat gradient.
         names: Names of the parameters, in order.
-        places: name -> where it begins in the flat tensors.
+        offsets: name -> index of its first value in the flat tensors.
         views: name -> (values, gradient), views in the parameter's own shape.
     """
 
@@ -40,7 +39,7 @@ class FlatParameters:
         self.values = nn.Parameter(torch.empty(total, dtype=torch.float32, device=device))
         self.values.grad = torch.zeros_like(self.values)
         self.views: dict[str, tuple[Tensor, Tensor]] = {}
-        self.places: dict[str, int] = {}
+        self.offsets: dict[str, int] = {}
         start = 0
         for name, parameter in named:
             stop = start + parameter.numel()
@@ -50,7 +49,7 @@ class FlatParameters:
             parameter.data = value
             parameter.grad = gradient
             self.views[name] = (value, gradient)
-            self.places[name] = start
+            self.offsets[name] = start
             start = stop
 
     @property
@@ -61,13 +60,13 @@ class FlatParameters:
         return gradient
 
     def clear(self) -> None:
-        """Set all gradients to 0 in place, as None would part them from the flat one."""
+        """Set all gradients to 0 in place; None would detach them from the flat gradient."""
         self.gradient.zero_()
 
     def clip(self, max_norm: float) -> Tensor:
-        """Scale the gradient down to `max_norm` (0: never); returns its norm from before, unread.
+        """Scale the gradient down to `max_norm` (0: never); returns its norm before, float32[].
 
-        Nothing waits for the GPU here.
+        Nothing waits for the GPU: the factor is clamped to 1 there instead of branching here.
         """
         norm: Tensor = torch.linalg.vector_norm(self.gradient)
         if max_norm:

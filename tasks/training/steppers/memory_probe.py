@@ -1,10 +1,10 @@
-"""What a step needs on this GPU, measured before the run: the longest window through everything.
+"""The memory probe: measures what the longest window needs on this GPU, before training starts.
 
-In: a stepper with nothing trained yet. Out: a `Probe`, and the stepper set to what fits. Forward,
-backward, optimizer, validation and the copy for a checkpoint are run on the real longest window;
-parameters are as before afterwards. Sizes of kept activations are known to the byte, so that one
-measurement without them tells the need with any number of them; formulas alone were off by up to a
-fifth at long context elsewhere, as libraries take what they like.
+In: an untrained stepper. Out: a `Probe`, and the stepper set to the size that fits. The probe runs
+forward, backward, optimizer, validation and the copy for a checkpoint on the real longest window;
+parameters are unchanged afterwards. The size of a kept layer is known to the byte, so one
+measurement with no layer kept predicts the need with any number of them. Formulas alone do not
+know the workspaces that libraries allocate.
 """
 
 import time
@@ -16,32 +16,26 @@ from typing import Any
 import torch
 
 from tasks.core.errors import PipelineError
-from tasks.core.models.loading import (
-    GIB,
-    free_gpu,
-    peak_vram_gib,
-    reset_peak,
-    window_tensors,
-)
+from tasks.core.models.loading import GIB, free_gpu, peak_vram_gib, reset_peak, window_tensors
 from tasks.core.models.memory_probes import Probe
 from tasks.core.models.packed_dataset import Window
 from tasks.core.progress import say
 from tasks.training.batches import split_window
 from tasks.training.checkpoints import on_cpu
 from tasks.training.steppers.flat_parameters import FlatParameters
-from tasks.training.steppers.stepper import Stepper
+from tasks.training.steppers.stepper import Stepper, shrink
 
 TIMED_STEPS = 3
 
 
 def fit(stepper: Stepper, probe: Probe, limit_gib: float, kept_layers: int | None) -> float:
-    """Set the stepper to what fits; returns the memory that is expected, in GiB.
+    """Set the stepper to the size that fits; returns the expected memory, in GiB.
 
     Args:
-        stepper: Of the kind that was probed.
-        probe: What was measured.
-        limit_gib: Memory that may be used.
-        kept_layers: What the user asks for; None: as many as fit.
+        stepper: As probed.
+        probe: The measurement.
+        limit_gib: Memory limit.
+        kept_layers: The user's setting; None: as many as fit.
     """
     kept = probe.kept_within(limit_gib) if kept_layers is None else kept_layers
     stepper.resize(kept, min(stepper.window_tokens, probe.window_tokens))
@@ -58,16 +52,16 @@ def measure(
     limit_gib: float,
     kept_layers: int | None,
 ) -> Probe:
-    """Run the longest window with nothing kept, halving it while it does not fit.
+    """Run the longest window with no layer kept; shrink the window while it does not fit.
 
     Args:
-        stepper: Left with nothing kept.
-        flat: The trained parameters; the same afterwards.
-        make_optimizer: An optimizer over them, to be thrown away.
+        stepper: To probe; resized.
+        flat: The trained parameters; unchanged afterwards.
+        make_optimizer: Creates a temporary optimizer over them.
         longest: The window with the most tokens.
-        load_gib: What loading the base took.
-        limit_gib: Memory that may be used.
-        kept_layers: What the user asks for; the timed steps keep so many, or as many as fit.
+        load_gib: Peak memory of loading the base.
+        limit_gib: Memory limit.
+        kept_layers: The user's setting for the timed steps; None: as many as fit.
 
     Raises:
         torch.OutOfMemoryError: The shortest windows do not fit.
@@ -82,7 +76,7 @@ def measure(
             break
         except torch.OutOfMemoryError as error:
             traceback.clear_frames(error.__traceback__)
-            if not stepper.shrink():
+            if not shrink(stepper):
                 raise
     base_gib, window_tokens = peak_vram_gib(), stepper.window_tokens
     layer_gib = _layer_bytes(stepper) / GIB
@@ -98,7 +92,11 @@ def measure(
 
 
 def _cycle(stepper: Stepper, flat: FlatParameters, optimizer: Any, window: Window) -> None:
-    """Everything that a run does with a window."""
+    """Everything that training does with a window.
+
+    With a learning rate of 0, the update allocates the optimizer's states and changes no parameter.
+    Reading the results waits until the kernels have run.
+    """
     _step(stepper, flat, window)
     float(flat.clip(1.0))
     optimizer.param_groups[0]["lr"] = 0.0
@@ -118,7 +116,7 @@ def _step(stepper: Stepper, flat: FlatParameters, window: Window) -> None:
 
 
 def _speed(stepper: Stepper, flat: FlatParameters, window: Window) -> float:
-    """Tokens a second of a step on the window, after one that warms up."""
+    """Tokens per second of steps on the window, after one warm-up step."""
     _step(stepper, flat, window)
     torch.cuda.synchronize()
     began = time.perf_counter()
@@ -129,21 +127,20 @@ def _speed(stepper: Stepper, flat: FlatParameters, window: Window) -> float:
 
 
 def _layer_bytes(stepper: Stepper) -> int:
-    """Bytes of one kept layer; 0 where they are not known before."""
+    """Bytes of one kept layer; 0 for a stepper that cannot tell."""
     known = getattr(stepper, "layer_bytes", None)
     return int(known()) if known else 0
 
 
 def memory_limit_gib(vram_gib: float | None) -> float:
-    """GiB that this process may take now: the cap, or what is free if that is less."""
+    """Memory limit of this process in GiB: the cap, or the free memory if that is less."""
     free, _ = torch.cuda.mem_get_info()
-    mine = torch.cuda.memory_reserved()
-    limit = (free + mine) / GIB
+    limit = (free + torch.cuda.memory_reserved()) / GIB
     return limit if vram_gib is None else min(vram_gib, limit)
 
 
 def check(expected_gib: float, limit_gib: float, window_tokens: int) -> None:
-    """Tell what is expected; stop where it is more than there is.
+    """Log the expected memory; raise if it exceeds the limit.
 
     Raises:
         PipelineError: With both numbers.

@@ -1,7 +1,7 @@
-"""Which way a step is run, and how much of it is kept in memory.
+"""Picks the stepper of a model, and its size on a GPU.
 
-The fast path is taken where it knows the model; otherwise transformers and peft run the step, and
-the watcher is told why, once. On a GPU the sizes follow from a probe of the longest window.
+The fused stepper runs the models that it supports; for others the reason is logged once, and
+transformers and PEFT run the step. On a GPU, sizes follow from a probe of the longest window.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from tasks.core.settings.train import TrainSettings
 from tasks.training.fast.model import Unsupported
 from tasks.training.fast.step import FastStepper
 from tasks.training.steppers import memory_probe
-from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import Stepper
 
 
-def choose_stepper(
+def pick_stepper(
     model: Any,
     flat: FlatParameters,
     *,
@@ -31,16 +31,17 @@ def choose_stepper(
     offload: bool = False,
     lockstep: bool = False,
 ) -> Stepper:
-    """The stepper for a model on its device.
+    """The stepper of a model on its device.
 
     Args:
         model: A PEFT model.
         flat: Its trained parameters.
         fast_path: auto or off.
-        kept_layers: Layers that keep activations; None: on a CPU all, on a GPU none as yet.
+        kept_layers: Layers that keep activations; None: all on a CPU, none on a GPU before
+            `fit_to_gpu`.
         max_tokens: Tokens of the longest window.
         offload: Activations wait in the CPU's memory.
-        lockstep: The base is split over processes, which the fast path does not know.
+        lockstep: The base is sharded over processes, which the fused stepper does not support.
     """
     if kept_layers is None:
         kept_layers = 2**31 if flat.values.device.type == "cpu" else 0
@@ -50,8 +51,8 @@ def choose_stepper(
                 model, flat, max_tokens=max_tokens, kept_layers=kept_layers, offload=offload
             )
         except (Unsupported, ImportError) as reason:
-            say(f"train: steps go by transformers and peft, not the fast path: {reason}")
-    return PlainStepper(model, kept_layers, max_tokens, offload, lockstep)
+            say(f"train: steps run by transformers and peft, not the fast path: {reason}")
+    return AutogradStepper(model, kept_layers, max_tokens, offload, lockstep)
 
 
 def fit_to_gpu(
@@ -65,17 +66,17 @@ def fit_to_gpu(
     vram_gib: float | None,
     sharded: bool = False,
 ) -> memory_probes.Probe:
-    """Set the stepper to what the GPU has free now, by a probe of this run or an earlier one.
+    """Fit the stepper to the free memory by a probe of this run or a stored one.
 
     Args:
-        stepper: As chosen.
+        stepper: To resize.
         flat: The trained parameters.
-        make_optimizer: An optimizer over them.
+        make_optimizer: Creates an optimizer over them.
         longest: Reads the window with the most tokens.
-        weights: Folder of the base model, whose configuration tells its shape.
+        weights: Folder of the base model; its configuration is part of a stored probe's key.
         settings: Of the stage.
-        vram_gib: Cap of the GPU's memory; None: what is free.
-        sharded: The need depends on the other GPUs, so the probe is of this run alone.
+        vram_gib: Memory cap; None: all that is free.
+        sharded: The base is sharded: the need depends on the other GPUs, so no probe is stored.
 
     Raises:
         PipelineError: It does not fit.
@@ -94,7 +95,7 @@ def fit_to_gpu(
             limit_gib=limit_gib,
             kept_layers=settings.kept_layers,
         )
-        if about and found.window_tokens == tokens:  # one that had to be cut is of this hour only
+        if about and found.window_tokens == tokens:  # a cut window: memory is short now
             memory_probes.remember(about, tokens, found)
     expected_gib = memory_probe.fit(stepper, found, limit_gib, settings.kept_layers)
     memory_probe.check(expected_gib, limit_gib, tokens)

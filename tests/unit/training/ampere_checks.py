@@ -56,7 +56,7 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
 
 
 class Card:
-    """Stands for a driver with an RTX 3080, as far as compiling asks."""
+    """A driver with an RTX 3080, for the compiler."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 86, 32)

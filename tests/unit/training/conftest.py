@@ -18,6 +18,19 @@ from tasks.core.stage import Summary, Work
 from tasks.training import STAGE
 
 VOCABULARY = 96
+# functions of kernel_checks.py that run in Triton's interpreter, too
+KERNEL_CASES = (
+    "load_weight",
+    "norms",
+    "lora_in",
+    "lora_in_backward",
+    "lora_out_backward",
+    "rope",
+    "attention",
+    "swiglu",
+    "cross_entropy",
+    "whole_step",
+)
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
@@ -74,7 +87,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for kind in ("llama", "stablelm"):
         folders[kind] = tmp_path_factory.mktemp(kind)
         model = tiny(kind)
-        with torch.no_grad():  # a frozen random head of its usual size bounds what can be learnt
+        with torch.no_grad():  # a frozen random head of its usual size limits what can be learned
             model.lm_head.weight.mul_(6)
         model.save_pretrained(folders[kind])
     return folders
@@ -93,7 +106,7 @@ RunStage = Callable[..., tuple[Summary, Work]]
 
 @pytest.fixture
 def run_stage(tmp_path: Path, bases: dict[str, Path]) -> RunStage:
-    """Run the stage on 30 rows; the same `name` gives the same folders again."""
+    """Run the stage on 30 rows; the same `name` reuses the same folders."""
 
     def run(
         name: str = "a",

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 
 from tasks.training.fast.torch_ops import (
+    AttentionTensors,
     Bounds,
     Heads,
+    LoraInput,
+    NormWeights,
     TorchOps,
     make_dropout,
 )
@@ -57,25 +60,26 @@ def load_weight() -> None:
 
 def norms() -> None:
     for layer_norm in (True, False):
-        x, weight, bias = new(7, 96), new(96), new(96) if layer_norm else None
+        x = new(7, 96)
+        norm = NormWeights(new(96), new(96) if layer_norm else None, 1e-5, layer_norm)
         ours, wanted = (torch.zeros(7, 128, **KIND) for _ in range(2))
-        OURS.norm(x, weight, bias, layer_norm, 1e-5, ours[:, :96])
-        WANTED.norm(x, weight, bias, layer_norm, 1e-5, wanted[:, :96])
+        OURS.norm(x, norm, ours[:, :96])
+        WANTED.norm(x, norm, wanted[:, :96])
         same(ours, wanted)
         grad, first = new(7, 128), new(7, 96)
         second = first.clone()
-        OURS.norm_backward(x, weight, layer_norm, 1e-5, grad[:, :96], first)
-        WANTED.norm_backward(x, weight, layer_norm, 1e-5, grad[:, :96], second)
+        OURS.norm_backward(x, norm, grad[:, :96], first)
+        WANTED.norm_backward(x, norm, grad[:, :96], second)
         same(first, second)
 
 
 def lora_in() -> None:
     for members, rate, rank in ((1, 0.0, 8), (3, 0.0, 4), (1, 0.3, 8), (2, 0.3, 16), (3, 0.3, 8)):
         drop = make_dropout(rate, members, 0xDEADBEEF)
-        a, first = new(members * rank, 160), new(70, 160 + 64)
+        lora, first = LoraInput(new(members * rank, 160), members, 2.0, drop), new(70, 160 + 64)
         second = first.clone()
-        OURS.lora_in(first, 160, a, members, 2.0, drop)
-        WANTED.lora_in(second, 160, a, members, 2.0, drop)
+        OURS.lora_in(first, lora)
+        WANTED.lora_in(second, lora)
         same(first, second)
         assert float(first[:, 160 + members * rank :].abs().sum()) == 0
 
@@ -87,9 +91,9 @@ def lora_in_backward() -> None:
         second = first.clone()
         start = torch.randn(members * rank, 160).to(KIND["device"])
         a_first, a_second = start.clone(), start.clone()
-        arguments: dict[str, Any] = {"members": members, "scale": 2.0, "drop": drop}
-        OURS.lora_in_backward(x, first, a, a_first, **arguments)
-        WANTED.lora_in_backward(x, second, a, a_second, **arguments)
+        lora = LoraInput(a, members, 2.0, drop)
+        OURS.lora_in_backward(x, first, lora, a_first)
+        WANTED.lora_in_backward(x, second, lora, a_second)
         same(first[:, :160], second[:, :160])
         same(a_first, a_second)
 
@@ -123,9 +127,9 @@ def attention() -> None:
         for ops in (OURS, WANTED):
             out = torch.zeros(tokens, queries * size + 32, **KIND)[:, : queries * size]
             lse = torch.zeros(queries, tokens, device=KIND["device"])
-            ops.attention(qkv, heads, where, out, lse)
-            to = torch.zeros_like(qkv)
-            ops.attention_backward(qkv, heads, where, out, lse, grad, to)
+            state, to = AttentionTensors(qkv, out, lse, heads, where), torch.zeros_like(qkv)
+            ops.attention(state)
+            ops.attention_backward(state, grad, to)
             outs.append(out)
             grads.append(to)
         same(*outs)
@@ -188,7 +192,7 @@ def noise() -> None:
     from tasks.training.fast.model import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
-    from tasks.training.steppers.autograd_stepper import PlainStepper
+    from tasks.training.steppers.autograd_stepper import AutogradStepper
     from tasks.training.steppers.flat_parameters import FlatParameters
     from tests.unit.training.conftest import SHAPE, make_window
 
@@ -206,7 +210,7 @@ def noise() -> None:
         with torch.no_grad():
             noise = torch.randn(flat.values.shape, generator=torch.manual_seed(3))
             flat.values.add_(0.02 * noise.to("cuda"))
-        steppers: list[Any] = [PlainStepper(model, 99)]
+        steppers: list[Any] = [AutogradStepper(model, 99)]
         if kind == torch.bfloat16:
             steppers += [FastStepper(model, flat, max_tokens=2000, kept_layers=k) for k in (0, 3)]
         for stepper in steppers:

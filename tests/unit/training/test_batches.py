@@ -1,4 +1,4 @@
-"""Which samples a step sees."""
+"""The batch sampler."""
 
 from pathlib import Path
 

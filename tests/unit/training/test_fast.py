@@ -1,4 +1,4 @@
-"""The fast path gives what transformers and peft give: loss and every LoRA gradient."""
+"""The fused stepper gives the loss and every LoRA gradient of transformers and PEFT."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from tasks.training.fast.torch_ops import (
     mix,
 )
 from tasks.training.lora import add_lora
-from tasks.training.steppers.autograd_stepper import PlainStepper, window_seed
+from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
-from tasks.training.steppers.pick_stepper import choose_stepper
+from tasks.training.steppers.pick_stepper import pick_stepper
+from tasks.training.steppers.stepper import window_seed
 from tests.unit.training.conftest import SHAPE, make_window, tiny
 
 CPU = torch.device("cpu")
@@ -46,17 +47,17 @@ def prepare(model: Any, **lora: Any) -> tuple[Any, FlatParameters]:
 
 
 def both(model: Any, flat: FlatParameters, **fast: Any) -> None:
-    """Assert that the two paths agree on loss and on every gradient."""
+    """Assert that both steppers agree on the loss and on every gradient."""
     windows = [window_tensors(make_window(*n, seed=i), CPU) for i, n in enumerate(WINDOWS)]
     trained = sum(w.trained_tokens for w in windows)
-    expected_loss = PlainStepper(model, 99).run(windows, trained, seed=1)
+    expected_loss = AutogradStepper(model, 99).run(windows, trained, seed=1)
     expected = flat.gradient.clone()
     assert float(expected.abs().max()) > 1e-4
     flat.clear()
     loss = FastStepper(model, flat, max_tokens=22, **fast).run(windows, trained, seed=1)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=1e-5)
     for name, (_, gradient) in flat.views.items():
-        at = flat.places[name]
+        at = flat.offsets[name]
         wanted = expected[at : at + gradient.numel()].view_as(gradient)
         error = torch.linalg.vector_norm(gradient - wanted)
         assert float(error) <= 1e-5 * max(1e-3, float(torch.linalg.vector_norm(wanted))), name
@@ -64,23 +65,21 @@ def both(model: Any, flat: FlatParameters, **fast: Any) -> None:
 
 @pytest.mark.parametrize("kept", [0, 3])
 @pytest.mark.parametrize("lora", [{}, {"last_layers": 1}], ids=str)
-def test_activations_that_wait_in_the_cpus_memory_give_the_plain_gradients(
-    lora: dict[str, Any], kept: int
-) -> None:
+def test_offloaded_activations_give_the_autograd_gradients(lora: dict[str, Any], kept: int) -> None:
     both(*prepare(base("llama"), **lora), kept_layers=kept, offload=True)
 
 
-def test_activations_that_wait_elsewhere_take_no_room_on_the_device() -> None:
+def test_offloaded_activations_take_no_memory_on_the_device() -> None:
     model, flat = prepare(base("llama"))
     parts = FastStepper(model, flat, max_tokens=8).parts
     a_layer = 300 * SHAPE["hidden_size"] * parts.head.element_size()
-    saved = SHAPE["num_hidden_layers"] + 1 - 2  # two buffers take turns
+    saved = SHAPE["num_hidden_layers"] + 1 - 2  # two buffers alternate
     assert fixed_bytes(parts, 300) - fixed_bytes(parts, 300, offload=True) == saved * a_layer
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
 @pytest.mark.parametrize("kind", ["llama", "stablelm", "qwen2"])
-def test_loss_and_gradients_are_those_of_the_plain_path(kind: str, kept: int) -> None:
+def test_loss_and_gradients_are_those_of_the_autograd_stepper(kind: str, kept: int) -> None:
     both(*prepare(base(kind)), kept_layers=kept)
 
 
@@ -95,27 +94,27 @@ def test_loss_and_gradients_are_those_of_the_plain_path(kind: str, kept: int) ->
     ],
     ids=str,
 )
-def test_any_choice_of_lora_gives_the_plain_gradients(lora: dict[str, Any]) -> None:
+def test_any_choice_of_lora_gives_the_autograd_gradients(lora: dict[str, Any]) -> None:
     both(*prepare(base("stablelm"), **lora))
 
 
-def test_an_mlp_in_chunks_gives_the_plain_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_mlp_in_chunks_gives_the_autograd_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.training.fast.step.MLP_CHUNK", 8)
     both(*prepare(base("llama")), kept_layers=1)
 
 
-def test_a_head_in_chunks_gives_the_plain_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_in_chunks_gives_the_autograd_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.training.fast.step.HEAD_VALUES", 96 * 5)
     both(*prepare(base("llama")))
 
 
-def test_a_4_bit_base_gives_the_plain_gradients(bases: dict[str, Path]) -> None:
+def test_a_4_bit_base_gives_the_autograd_gradients(bases: dict[str, Path]) -> None:
     model = load_model(bases["stablelm"], device="cpu", dtype="float32", trainable=True)
     both(*prepare(model))
 
 
 class FixedMask(torch.nn.Module):
-    """Stands in for a LoRA layer's dropout and drops what the fast path drops."""
+    """Replaces a LoRA layer's dropout and drops what the fused stepper drops."""
 
     def __init__(self, member: int, members: int, rate: float, seed: int) -> None:
         super().__init__()
@@ -128,7 +127,7 @@ class FixedMask(torch.nn.Module):
 
 
 @pytest.mark.parametrize("kept", [0, 3])
-def test_dropout_gives_the_plain_gradients_of_the_same_masks(kept: int) -> None:
+def test_dropout_gives_the_autograd_gradients_of_the_same_masks(kept: int) -> None:
     model, flat = prepare(base("stablelm"), dropout=0.2)
     window = window_tensors(make_window(7, 12), CPU)
     seed = mix(window_seed(1, 0))
@@ -140,7 +139,7 @@ def test_dropout_gives_the_plain_gradients_of_the_same_masks(kept: int) -> None:
                 module = getattr(parent, name)
                 mask = FixedMask(member, len(names), 0.2, mix(seed, number * 4 + kind, 0))
                 module.lora_dropout["default"] = mask
-    expected_loss = PlainStepper(model, 99).run([window], window.trained_tokens, seed=1)
+    expected_loss = AutogradStepper(model, 99).run([window], window.trained_tokens, seed=1)
     expected = flat.gradient.clone()
     flat.clear()
     loss = FastStepper(model, flat, max_tokens=19, kept_layers=kept).run(
@@ -178,20 +177,20 @@ def test_dropout_differs_by_step_window_layer_and_input() -> None:
     assert make_dropout(0.0, 3, 7) == NO_DROPOUT
 
 
-def test_validation_by_the_fast_path_is_the_plain_one() -> None:
+def test_validation_by_the_fast_path_is_that_of_the_autograd_stepper() -> None:
     model, flat = prepare(base("llama"), dropout=0.5)
     window = window_tensors(make_window(7, 12), CPU)
-    losses, hits = PlainStepper(model, 99).measure(window)
+    losses, hits = AutogradStepper(model, 99).measure(window)
     ours, our_hits = FastStepper(model, flat, max_tokens=5).measure(window)
     torch.testing.assert_close(ours, losses, rtol=1e-5, atol=1e-5)
     assert torch.equal(hits, our_hits)
 
 
-def test_buffers_take_the_bytes_that_were_foretold() -> None:
+def test_buffers_take_the_bytes_that_are_computed_beforehand() -> None:
     model, flat = prepare(base("stablelm"))
     for kept in (0, 2, 3):
         stepper = FastStepper(model, flat, max_tokens=300, kept_layers=kept)
-        stepper.measure(window_tensors(make_window(9), CPU))  # the first window makes them
+        stepper.measure(window_tensors(make_window(9), CPU))  # allocates them
         found: set[int] = set()
         total = 0
         stack: list[Any] = [stepper._buffers]
@@ -213,7 +212,7 @@ def test_buffers_take_the_bytes_that_were_foretold() -> None:
     ("lora", "words"),
     [({"use_dora": True}, "DoRA"), ({"targets": ("q_proj", "v_proj")}, None)],
 )
-def test_what_it_does_not_know_goes_the_plain_way_and_says_so(
+def test_an_unsupported_model_uses_the_autograd_stepper_and_logs_the_reason(
     lora: dict[str, Any], words: str | None
 ) -> None:
     model, flat = prepare(base("llama"), **lora)
@@ -227,14 +226,14 @@ def test_what_it_does_not_know_goes_the_plain_way_and_says_so(
 
     choice: dict[str, Any] = {"kept_layers": None, "max_tokens": 8}
     with progress.sink(Sink()):
-        stepper = choose_stepper(model, flat, fast_path="auto", **choice)
+        stepper = pick_stepper(model, flat, fast_path="auto", **choice)
     assert stepper.name == ("fast" if words is None else "plain")
     assert (words or "") in " ".join(said)
     assert len(said) == (words is not None)
-    assert choose_stepper(model, flat, fast_path="off", **choice).name == "plain"
+    assert pick_stepper(model, flat, fast_path="off", **choice).name == "plain"
 
 
-def test_unknown_layers_are_named() -> None:
+def test_unsupported_layers_are_named() -> None:
     model, flat = prepare(base("llama"))
     type(model.get_base_model().model.layers[1]).__name__ = "OtherLayer"
     try:

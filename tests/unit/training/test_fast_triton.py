@@ -1,4 +1,4 @@
-"""The GPU kernels do what PyTorch does; here in Triton's interpreter, in 32 bit."""
+"""The GPU kernels equal the PyTorch operations: in Triton's interpreter, in 32 bit."""
 
 import json
 import os
@@ -7,23 +7,12 @@ import sys
 
 import pytest
 
+from tests.unit.training.conftest import KERNEL_CASES
+
 pytest.importorskip("triton", reason="comes with PyTorch for CUDA only")
 
-CASES = [
-    "load_weight",
-    "norms",
-    "lora_in",
-    "lora_in_backward",
-    "lora_out_backward",
-    "rope",
-    "attention",
-    "swiglu",
-    "cross_entropy",
-    "whole_step",
-]
 
-
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", KERNEL_CASES)
 def test_kernels_equal_the_torch_operations(case: str) -> None:
     """In a process of its own: the interpreter is chosen when Triton is first imported."""
     done = subprocess.run(

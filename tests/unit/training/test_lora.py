@@ -1,4 +1,4 @@
-"""Where LoRA goes and what is counted."""
+"""Target layers of LoRA, and parameter counts."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def test_the_same_seed_starts_the_same_adapter() -> None:
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_extra_modules_train_whole_and_in_32_bit(kind: torch.dtype) -> None:
     from tasks.core.models.loading import window_tensors
-    from tasks.training.steppers.autograd_stepper import PlainStepper
+    from tasks.training.steppers.autograd_stepper import AutogradStepper
     from tasks.training.steppers.flat_parameters import FlatParameters
     from tests.unit.training.conftest import make_window
 
@@ -84,7 +84,7 @@ def test_extra_modules_train_whole_and_in_32_bit(kind: torch.dtype) -> None:
     assert len(extra) == 1 + 1 + 3
     assert not any("post_attention_layernorm" in name for name in extra)
     window = window_tensors(make_window(9, 12), torch.device("cpu"))
-    PlainStepper(model, 0).run([window], window.trained_tokens, seed=1)
+    AutogradStepper(model, 0).run([window], window.trained_tokens, seed=1)
     assert all(float(flat.views[name][1].abs().sum()) > 0 for name in extra)
 
 

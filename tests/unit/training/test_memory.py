@@ -1,4 +1,4 @@
-"""A step that does not fit goes on smaller and stays the same step."""
+"""A step that is out of memory continues at a smaller size with the same result."""
 
 import itertools
 import json
@@ -14,8 +14,8 @@ from tasks.core import progress
 from tasks.core.errors import PipelineError
 from tasks.training.batches import split_window
 from tasks.training.report.metrics_log import read_metrics
-from tasks.training.steppers.autograd_stepper import PlainStepper
-from tasks.training.steppers.step_size import LEAST_TOKENS, less
+from tasks.training.steppers.autograd_stepper import AutogradStepper
+from tasks.training.steppers.stepper import MIN_WINDOW_TOKENS, shrink
 from tests.unit.training.conftest import make_window
 
 
@@ -34,12 +34,26 @@ def test_a_window_is_cut_between_samples_and_loses_nothing(lengths: list[int], m
         assert sum(before) + after[0] > most  # no more parts than needed
 
 
+class Sizes:
+    """The sizes of a stepper."""
+
+    lockstep = False
+
+    def __init__(self, kept_layers: int, window_tokens: int) -> None:
+        self.all = [(kept_layers, window_tokens)]
+        self.kept_layers, self.window_tokens = kept_layers, window_tokens
+
+    def resize(self, kept_layers: int, window_tokens: int) -> None:
+        self.kept_layers, self.window_tokens = kept_layers, window_tokens
+        self.all.append((kept_layers, window_tokens))
+
+
 def test_sizes_shrink_to_an_end() -> None:
-    sizes = [(9, 2000)]
-    while (smaller := less(*sizes[-1])) is not None:
-        sizes.append(smaller)
-    assert sizes == [(9, 2000), (4, 2000), (2, 2000), (1, 2000)] + [
-        (0, n) for n in (2000, 1000, 500, LEAST_TOKENS)
+    stepper: Any = Sizes(9, 2000)
+    while shrink(stepper):
+        pass
+    assert stepper.all == [(9, 2000), (4, 2000), (2, 2000), (1, 2000)] + [
+        (0, n) for n in (2000, 1000, 500, MIN_WINDOW_TOKENS)
     ]
 
 
@@ -48,12 +62,12 @@ def curve(work: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("path", ["auto", "off"])
-def test_a_step_that_does_not_fit_goes_on_smaller_with_the_same_losses(
+def test_a_step_that_does_not_fit_continues_smaller_with_the_same_losses(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     from tasks.training.fast.step import FastStepper
 
-    stepper: Any = FastStepper if path == "auto" else PlainStepper
+    stepper: Any = FastStepper if path == "auto" else AutogradStepper
     changes = {
         "fast_path": path,
         "lora_dropout": 0.0,
@@ -79,7 +93,7 @@ def test_a_step_that_does_not_fit_goes_on_smaller_with_the_same_losses(
             said.append(text)
 
     monkeypatch.setattr(stepper, "run", limited)
-    monkeypatch.setattr("tasks.training.steppers.step_size.LEAST_TOKENS", 4)
+    monkeypatch.setattr("tasks.training.steppers.stepper.MIN_WINDOW_TOKENS", 4)
     with progress.sink(Sink()):
         _, smaller = run_stage("smaller", **changes)
     assert curve(smaller) == pytest.approx(curve(whole), rel=1e-5)
@@ -92,18 +106,18 @@ def test_a_step_that_does_not_fit_goes_on_smaller_with_the_same_losses(
     assert len(told) == len([text for text in said if "out of GPU memory" in text]) >= 3
 
 
-def test_a_validation_that_does_not_fit_goes_on_smaller(
+def test_a_validation_that_does_not_fit_continues_smaller(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = run_stage("whole", fast_path="off", max_steps=3)
-    measure = PlainStepper.measure
+    measure = AutogradStepper.measure
 
     def limited(self: Any, window: Any) -> Any:
         if self.kept_layers:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return measure(self, window)
 
-    monkeypatch.setattr(PlainStepper, "measure", limited)
+    monkeypatch.setattr(AutogradStepper, "measure", limited)
     smaller, _ = run_stage("smaller", fast_path="off", max_steps=3)
     assert smaller.metrics["validation_loss"] == pytest.approx(whole.metrics["validation_loss"])
 
@@ -114,6 +128,6 @@ def test_what_never_fits_ends_with_the_limit_and_a_remedy(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(PlainStepper, "run", full)
+    monkeypatch.setattr(AutogradStepper, "run", full)
     with pytest.raises(PipelineError, match="training needs more than all of the GPU's memory"):
         run_stage(fast_path="off")

@@ -1,4 +1,4 @@
-"""What training is expected to need: probes that are remembered, formulas where there is none."""
+"""Expected memory of training: stored probes, and formulas without a probe."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.models.memory_probes import Gpu, Probe
 from tasks.core.settings.config import check
 from tasks.training.fast.model import parameter_order
-from tasks.training.fast.step import fixed_bytes, kept_bytes, take_apart
+from tasks.training.fast.step import extract_model, fixed_bytes, kept_bytes
 from tasks.training.lora import add_lora
 from tasks.training.optimizer import make_optimizer
 from tasks.training.steppers import memory_probe as probing
-from tasks.training.steppers.autograd_stepper import PlainStepper
+from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tests.unit.training.conftest import make_window, tiny
 
@@ -33,7 +33,7 @@ def settings(**changes: Any) -> Any:
     [{}, {"last_layers": 1}, {"target_modules": ["q_proj", "down_proj"]}, {"lora_rank": 40}],
     ids=str,
 )
-def test_the_formulas_give_the_buffers_that_are_made(
+def test_the_formulas_give_the_buffers_that_are_allocated(
     kind: str, changes: dict[str, Any], bases: dict[str, Path]
 ) -> None:
     wanted = settings(**changes)
@@ -46,7 +46,7 @@ def test_the_formulas_give_the_buffers_that_are_made(
         last_layers=wanted.last_layers,
     )
     flat = FlatParameters(model, parameter_order)
-    parts = take_apart(model, flat.places)
+    parts = extract_model(model, flat.offsets)
     shape = memory_estimate.Shape.read(bases[kind])
     assert shape is not None
     one = memory_estimate.kept_bytes(shape, wanted, 300)
@@ -123,7 +123,7 @@ def test_kept_layers_follow_from_the_memory_that_is_free() -> None:
     assert Probe(4096, "plain", 32, 5.0, 3.5, 0.0, 0, 1.0).kept_within(99) == 0
 
 
-def test_what_does_not_fit_is_told_with_both_numbers() -> None:
+def test_what_does_not_fit_is_an_error_with_both_numbers() -> None:
     with pytest.raises(PipelineError, match=r"needs 7\.00 GiB of GPU memory and 6\.50"):
         probing.check(7.0, 6.5, 4096)
 
@@ -135,7 +135,7 @@ def test_a_probe_halves_the_window_until_it_fits_and_leaves_the_parameters_as_th
     flat = FlatParameters(model)
     before = flat.values.detach().clone()
     window = make_window(*[100] * 12)
-    stepper = PlainStepper(model, 0, len(window.input_ids))
+    stepper = AutogradStepper(model, 0, len(window.input_ids))
     run = stepper.run
 
     def limited(windows: Any, *rest: Any) -> Any:

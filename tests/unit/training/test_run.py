@@ -1,4 +1,4 @@
-"""The stage as a whole: what it leaves, and that it learns."""
+"""The whole stage: its files, and that it learns."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from tasks.core.errors import PipelineError
 from tasks.training.report.metrics_log import MetricsLog, read_metrics
 
 
-def test_training_learns_and_leaves_its_artifact(run_stage: Any) -> None:
+def test_training_learns_and_writes_its_artifact(run_stage: Any) -> None:
     summary, work = run_stage(max_steps=40, eval_every=20)
     assert sorted(p.name for p in work.out.iterdir()) == [
         "adapter",
@@ -83,7 +83,7 @@ def test_two_hundred_steps_of_both_paths_give_one_curve(run_stage: Any) -> None:
     assert curves[0][-1] < curves[0][0] - 2
 
 
-def test_progress_tells_loss_and_speed(run_stage: Any) -> None:
+def test_progress_shows_loss_and_speed(run_stage: Any) -> None:
     notes: list[tuple[str, float, float | None, str]] = []
 
     class Sink:
@@ -107,9 +107,9 @@ def test_all_labels_masked_stops_the_run(run_stage: Any) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.training.steppers.autograd_stepper import PlainStepper
+    from tasks.training.steppers.autograd_stepper import AutogradStepper
 
-    monkeypatch.setattr(PlainStepper, "run", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(AutogradStepper, "run", lambda *_: torch.tensor(float("nan")))
     with pytest.raises(PipelineError, match="diverged at step 2"):
         run_stage(fast_path="off")
 
@@ -117,15 +117,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 def test_the_last_good_checkpoint_stays_where_training_diverges(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tasks.training.steppers.autograd_stepper import PlainStepper
+    from tasks.training.steppers.autograd_stepper import AutogradStepper
 
-    run, calls = PlainStepper.run, []
+    run, calls = AutogradStepper.run, []
 
     def diverge(self: Any, *what: Any) -> Any:
         calls.append(1)
         return run(self, *what) * (float("nan") if len(calls) > 5 else 1.0)
 
-    monkeypatch.setattr(PlainStepper, "run", diverge)
+    monkeypatch.setattr(AutogradStepper, "run", diverge)
     with pytest.raises(PipelineError, match="diverged at step 6"):
         run_stage("bad", fast_path="off", checkpoint_every=2)
     kept = sorted(p.name for p in (tmp_path / "bad/scratch/checkpoints").iterdir())
@@ -133,7 +133,7 @@ def test_the_last_good_checkpoint_stays_where_training_diverges(
     assert not (tmp_path / "bad/out/adapter").exists()
 
 
-def test_dora_trains_by_the_plain_path_and_its_magnitudes_are_saved(run_stage: Any) -> None:
+def test_dora_trains_with_the_autograd_stepper_and_its_magnitudes_are_saved(run_stage: Any) -> None:
     _, work = run_stage(max_steps=3, use_dora=True)
     assert json.loads((work.out / "training.json").read_text())["step_path"] == "plain"
     tensors = load_file(work.out / "adapter" / "adapter_model.safetensors")
@@ -179,7 +179,7 @@ def test_tensorboard_gets_every_line_and_forgets_steps_that_run_again(
     assert told == [(tmp_path / "tensorboard", 7), ("loss", 1.5, 8), ("lr", 0.1, 8)]
 
 
-def test_tensorboard_that_is_not_installed_is_told_before_training(
+def test_tensorboard_that_is_not_installed_is_an_error_before_training(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

@@ -1,4 +1,4 @@
-"""A training that goes on from the champion: its rows, its first weights, what it says."""
+"""Warm start from the champion: its rows, its initial weights, its facts."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tasks.core.models.packed_dataset import Windows
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.training import STAGE
-from tasks.training.replay import choose_old, write_chosen
+from tasks.training.replay import sample_old, write_replay_mix
 from tests.unit.training.conftest import SETTINGS, write_split
 
 
@@ -29,7 +29,7 @@ def test_old_rows_make_up_their_share_or_are_all_taken(
     old: list[bool], share: float, seed: int
 ) -> None:
     ids = [str(i) for i in range(len(old))]
-    chosen = choose_old(ids, np.array(old, dtype=bool), share, seed)
+    chosen = sample_old(ids, np.array(old, dtype=bool), share, seed)
     new = len(old) - sum(old)
     assert set(chosen) <= {i for i, known in enumerate(old) if known}
     assert chosen == sorted(set(chosen))
@@ -38,9 +38,9 @@ def test_old_rows_make_up_their_share_or_are_all_taken(
 
 
 def test_one_more_old_row_changes_at_most_one_of_the_chosen() -> None:
-    few = {f"r{i}" for i in choose_old([f"r{i}" for i in range(40)], np.arange(40) < 30, 0.3, 1)}
+    few = {f"r{i}" for i in sample_old([f"r{i}" for i in range(40)], np.arange(40) < 30, 0.3, 1)}
     ids = [f"r{i}" for i in range(30)] + ["more"] + [f"r{i}" for i in range(30, 40)]
-    more = {ids[i] for i in choose_old(ids, np.arange(41) < 31, 0.3, 1)}
+    more = {ids[i] for i in sample_old(ids, np.arange(41) < 31, 0.3, 1)}
     assert len(few - more) <= 1
 
 
@@ -57,7 +57,7 @@ def test_all_new_rows_and_the_share_of_old_ones_are_packed_whole(
     grown: tuple[Path, Path], tmp_path: Path
 ) -> None:
     now, before = grown
-    replay = write_chosen(now, before, 0.5, 0, tmp_path / "out")
+    replay = write_replay_mix(now, before, 0.5, 0, tmp_path / "out")
     assert (replay.new, replay.old, replay.known) == (10, 10, 20)
     chosen, whole = Windows.open(tmp_path / "out"), Windows.open(now)
     assert chosen.row_count == 20
@@ -72,7 +72,7 @@ def test_all_new_rows_and_the_share_of_old_ones_are_packed_whole(
 def test_without_a_new_row_all_are_trained_on_again(
     grown: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    replay = write_chosen(grown[0], grown[0], 0.1, 0, tmp_path / "out")
+    replay = write_replay_mix(grown[0], grown[0], 0.1, 0, tmp_path / "out")
     assert (replay.new, replay.old) == (0, 30)
 
 

@@ -1,4 +1,4 @@
-"""The reference step: what a step means, however it is cut."""
+"""The autograd stepper: a step has one result, however its windows are cut."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import torch
 
 from tasks.core.models.loading import WindowTensors, window_tensors
 from tasks.training.lora import add_lora
-from tasks.training.steppers.autograd_stepper import PlainStepper, set_checkpointing
+from tasks.training.steppers.autograd_stepper import AutogradStepper, set_checkpointing
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tests.unit.training.conftest import make_window, tiny
 
@@ -27,7 +27,7 @@ def gradient(
 ) -> tuple[float, torch.Tensor]:
     model, flat = tuned(kind, dropout)
     trained = sum(w.trained_tokens for w in windows)
-    total = PlainStepper(model, kept).run(windows, trained, seed=5)
+    total = AutogradStepper(model, kept).run(windows, trained, seed=5)
     return float(total), flat.gradient.clone()
 
 
@@ -87,7 +87,7 @@ def test_the_base_stays_frozen_and_only_lora_is_trained() -> None:
     before = {n: p.detach().clone() for n, p in model.named_parameters() if "lora_" not in n}
     assert all("lora_" in name for name in flat.names)
     optimizer = torch.optim.AdamW([flat.values], lr=0.1)
-    PlainStepper(model, 99).run([tensors(9)], 7, seed=0)
+    AutogradStepper(model, 99).run([tensors(9)], 7, seed=0)
     optimizer.step()
     after = dict(model.named_parameters())
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -97,7 +97,7 @@ def test_the_base_stays_frozen_and_only_lora_is_trained() -> None:
 
 def test_parameters_and_gradients_are_views_of_the_flat_tensors() -> None:
     model, flat = tuned()
-    PlainStepper(model, 99).run([tensors(9)], 7, seed=0)
+    AutogradStepper(model, 99).run([tensors(9)], 7, seed=0)
     named = dict(model.named_parameters())
     for name, (value, slope) in flat.views.items():
         assert named[name].data_ptr() == value.data_ptr()

@@ -1,4 +1,4 @@
-"""Processes that share every step train what one process trains."""
+"""Data parallelism: several processes train what one process trains."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tasks.core import progress
 from tasks.core.errors import PipelineError, StopError
 from tasks.core.settings.config import check
 from tasks.training.distributed import launch
-from tasks.training.distributed.data_parallel import Team, deal
+from tasks.training.distributed.data_parallel import DataParallel, distribute
 from tasks.training.report.metrics_log import read_metrics
 from tests.unit.training.conftest import make_window
 
@@ -25,15 +25,15 @@ CHANGES: dict[str, Any] = {"lora_dropout": 0.0, "max_steps": 6, "log_every": 1, 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 4))
 def test_every_window_goes_to_one_process(lengths: list[int], processes: int) -> None:
     windows = [make_window(n, prompt=1, seed=i) for i, n in enumerate(lengths)]
-    hands = deal(windows, processes)
-    assert sorted(id(w) for hand in hands for w in hand) == sorted(map(id, windows))
-    sums = [sum(len(w.input_ids) for w in hand) for hand in hands]
+    shares = distribute(windows, processes)
+    assert sorted(id(w) for share in shares for w in share) == sorted(map(id, windows))
+    sums = [sum(len(w.input_ids) for w in share) for share in shares]
     assert max(sums) - min(sums) <= max(lengths)
 
 
 def test_a_single_packed_window_is_shared_between_its_samples() -> None:
     window = make_window(9, 8, 7, 6)
-    shares = [Team(rank, 2).share([window]) for rank in range(2)]
+    shares = [DataParallel(rank, 2).share([window]) for rank in range(2)]
     tokens = [sum(len(w.input_ids) for w in share) for share in shares]
     assert sum(tokens) == 30
     assert min(tokens) >= 13
@@ -76,7 +76,7 @@ def test_two_processes_train_what_one_does(
     assert (two.scratch / "checkpoints" / "step-00000006" / "state.pt").is_file()
 
 
-def test_a_4_bit_base_split_over_two_processes_trains_as_a_whole_one(
+def test_a_4_bit_base_sharded_over_two_processes_trains_as_a_whole_one(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -92,7 +92,7 @@ def test_a_4_bit_base_split_over_two_processes_trains_as_a_whole_one(
 def test_processes_in_lockstep_run_equally_many_windows() -> None:
     windows = [make_window(30), make_window(9, seed=1), make_window(8, seed=2)]
     for count in (1, 2, 3):
-        shares = [Team(rank, 2, lockstep=True).share(windows[:count]) for rank in range(2)]
+        shares = [DataParallel(rank, 2, lockstep=True).share(windows[:count]) for rank in range(2)]
         assert len(shares[0]) == len(shares[1])
         trained = sum(w.trained_tokens for share in shares for w in share)
         assert trained == sum(w.trained_tokens for w in windows[:count])
@@ -104,14 +104,14 @@ def test_a_base_is_not_split_over_one_gpu() -> None:
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_an_error_of_the_processes_is_told_as_their_own(tmp_path: Path, stop: bool) -> None:
+def test_an_error_of_the_processes_is_raised_as_their_own(tmp_path: Path, stop: bool) -> None:
     told = {"problem": "it diverged", "remedy": "Lower it.", "stop": stop}
     (tmp_path / launch.RESULT_FILE).write_text(json.dumps(told))
     with pytest.raises(StopError if stop else PipelineError, match="it diverged\nLower it"):
         launch._result(tmp_path, 1)
 
 
-def test_processes_that_die_are_told_with_the_end_of_their_log(tmp_path: Path) -> None:
+def test_processes_that_die_are_reported_with_the_end_of_their_log(tmp_path: Path) -> None:
     (tmp_path / launch.LOG_FILE).write_text("one\nCUDA error: unspecified\n")
     with pytest.raises(PipelineError, match=r"code -9 and no result\n(.|\n)*CUDA error"):
         launch._result(tmp_path, -9)
