@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.core.rows.data_card import read_licences
 from tasks.core.system.escape_text import spelled
@@ -26,7 +26,6 @@ from tasks.evaluation.gate import (
 from tasks.evaluation.metrics import summary
 from tasks.evaluation.report import lineage, plots
 from tasks.evaluation.report.lineage import Origin
-from tasks.evaluation.report.templates import MARKDOWN, PAGE
 from tasks.evaluation.results import (
     INFILLING,
     PASS,
@@ -35,6 +34,7 @@ from tasks.evaluation.results import (
     ProblemResult,
 )
 
+TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHOWN = 8  # flips of each kind, and samples, in the page
 MAX_SAME = 4  # problems on which both models did the same
 MAX_TEXT = 4_000  # characters of one text
@@ -93,12 +93,12 @@ def read_shown(paths: Mapping[str, Path]) -> Shown:
 
 def html(evaluation: Evaluation, gate: Gate, shown_by_others: Shown, *, title: str = "") -> str:
     """The page, self-contained."""
-    return _render(PAGE, _view(evaluation, gate, shown_by_others, title), escape=True)
+    return _render("report.html", _view(evaluation, gate, shown_by_others, title))
 
 
 def markdown(evaluation: Evaluation, gate: Gate, shown_by_others: Shown, *, title: str = "") -> str:
     """The page as Markdown, with fewer and shorter texts."""
-    return _render(MARKDOWN, _view(evaluation, gate, shown_by_others, title), escape=False)
+    return _render("report.md", _view(evaluation, gate, shown_by_others, title))
 
 
 def headline(evaluation: Evaluation, gate: Gate) -> str:
@@ -112,15 +112,19 @@ def headline(evaluation: Evaluation, gate: Gate) -> str:
     return f"{gate.verdict}: {', '.join(parts) if parts else 'nothing was measured'}"
 
 
-def _render(template: str, view: Mapping[str, Any], *, escape: bool) -> str:
+def _render(template: str, view: Mapping[str, Any]) -> str:
     environment = Environment(
-        autoescape=escape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=template.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["md"] = _markdown_text
     environment.filters["fenced"] = fenced
     environment.filters["bar"] = plots.text_bar
     environment.filters["upper_first"] = _upper_first
-    return environment.from_string(template).render(view)
+    return environment.get_template(template).render(view)
 
 
 def _upper_first(text: str) -> str:
