@@ -1,1 +1,1 @@
-"""Text generation for many prompts, and cached completions."""
+"""Text generation: continuous batching for many prompts, cached completions, one streamed answer."""

@@ -5,9 +5,7 @@ switched off and on. Losses come in chunks of tokens; no tensor of all logits ex
 depends on the window, not on the number of rows.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,50 +23,8 @@ from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.evaluation.results import RowResult
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Rows chosen to be measured.
-
-    Attributes:
-        row_ids: Their ids.
-        tokens: Their tokens.
-        left_out: Rows that were not chosen.
-    """
-
-    row_ids: frozenset[str]
-    tokens: int
-    left_out: int
-
-
-def choose_rows(
-    lengths: Iterable[tuple[str, int]], max_tokens: int | None, seed: int = 0
-) -> Choice:
-    """Choose whole rows up to a number of tokens, the same ones whatever their order.
-
-    Rows are taken by a hash of their id, so that a new row displaces few of those measured before.
-    At least one row is taken.
-
-    Args:
-        lengths: (row id, tokens) of each row.
-        max_tokens: None: all rows.
-        seed: Another seed, another choice.
-    """
-    rows = sorted(lengths, key=lambda row: (rank(row[0], seed), row[0]))
-    taken, tokens = 0, 0
-    for _, length in rows:
-        if max_tokens is not None and taken and tokens + length > max_tokens:
-            break
-        taken, tokens = taken + 1, tokens + length
-    return Choice(frozenset(row for row, _ in rows[:taken]), tokens, len(rows) - taken)
-
-
-def rank(name: str, seed: int) -> bytes:
-    """A number as good as drawn, yet fixed for a name and a seed."""
-    return hashlib.blake2b(name.encode(), key=seed.to_bytes(8, "big"), digest_size=16).digest()
-
-
 def joined(rows: Iterable[Window], window_tokens: int) -> Iterator[Window]:
-    """Join rows in their order, up to `window_tokens` a window; a longer row stays alone."""
+    """Pack rows in their order, up to `window_tokens` a window; a longer row stays alone."""
     held: list[Window] = []
     size = 0
     for row in rows:
@@ -82,7 +38,7 @@ def joined(rows: Iterable[Window], window_tokens: int) -> Iterator[Window]:
 
 
 def join(rows: list[Window]) -> Window:
-    """Rows laid one after another, isolated from each other."""
+    """One window of rows, isolated from each other by `cu_seqlens`."""
     starts = np.cumsum([0, *(len(row.input_ids) for row in rows)])
     bounds = [row.cu_seqlens[1:] + start for row, start in zip(rows, starts, strict=False)]
     return Window(
@@ -116,12 +72,12 @@ def measure(
     byte_count: Callable[[list[int]], int],
     done: Callable[[int], None] = lambda tokens: None,
 ) -> list[RowResult]:
-    """Losses and right tokens of every row, with the adapter off and on.
+    """Losses and correct tokens of every row, with the adapter off and on.
 
     Args:
         model: A `PeftModel` in eval mode.
-        windows: Rows, joined.
-        clusters: Row id -> what the row is resampled with; a row that is not in it is its own.
+        windows: Packed rows.
+        clusters: Row id -> project; a row that is not in it is its own cluster.
         byte_count: Token ids -> UTF-8 bytes of their text.
         done: Called with the tokens measured so far, after each window.
 
@@ -133,6 +89,7 @@ def measure(
     tokens = 0
     for window in windows:
         tensors = window_tensors(window, device)
+        # the row of each predicting position: its sequence in the window
         row_of = np.searchsorted(window.cu_seqlens, tensors.predictors.cpu().numpy(), "right") - 1
         with torch.inference_mode():
             with model.disable_adapter():
@@ -161,12 +118,12 @@ def measure(
 def _sums(
     model: Any, window: WindowTensors, row_of: NDArray[np.int64], rows: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Summed loss and number of right tokens of each row of a window."""
+    """Summed loss and number of correct tokens of each row of a window."""
     if not window.trained_tokens:
         return np.zeros(rows), np.zeros(rows)
     hidden = forward_hidden(model, window)[window.predictors]
     losses, hits = token_losses(hidden, head_of(model), window.targets)
-    # summed on the CPU in 64 bit: a GPU's order of adding is not fixed
+    # summed on the CPU in 64 bits: a GPU adds in no fixed order, so sums would vary between runs
     return (
         np.bincount(row_of, losses.double().cpu().numpy(), rows).astype(np.float64),
         np.bincount(row_of, hits.double().cpu().numpy(), rows).astype(np.float64),
