@@ -24,10 +24,10 @@ from pathlib import Path
 
 from flows.commands.plan import WORK_TO_DO
 from flows.session import Request, open_session
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.cache_key import key_of, version
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.runs import RunRecord
 from tasks.core.cache.store import Store
 from tasks.core.stage import Summary
 from tasks.pipeline import PIPELINE
@@ -122,10 +122,10 @@ def fill(files: int, artifacts: int, runs: int) -> None:
     os.fsync = lambda _: None  # the store's care for power cuts would make this take an hour
     with open_session(Request(PROFILE)) as session:
         for stage in PIPELINE:
-            plan = session.planner.decide(stage.name)
+            plan = session.planner.plan_stage(stage.name)
             assert plan.key is not None
             manifest = publish(session.store, stage.name, plan.key, plan.parts, files)
-            session.planner.made(manifest)
+            session.planner.add_artifact(manifest)
             keys[stage.name] = plan.key
             for n in range(artifacts // len(PIPELINE) - 1):
                 parts = {**plan.parts, "config": {**plan.parts["config"], "made.up": n}}

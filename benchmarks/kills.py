@@ -24,7 +24,8 @@ from pathlib import Path
 from tasks.core.artifacts import maintenance
 from tasks.core.artifacts.garbage_collection import artifacts
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.store import Store, is_locked
+from tasks.core.cache.store import Store
+from tasks.core.system.file_lock import is_locked
 from tasks.core.system.home import REPOSITORY
 from tests.integration import servers
 

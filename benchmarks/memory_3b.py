@@ -18,9 +18,9 @@ from benchmarks import random_model
 from flows import messages
 from flows.session import Request, open_session
 from tasks.core import progress
-from tasks.core.cache.execute import execute
+from tasks.core.cache.decision import HIT
+from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT
 
 COLUMNS = ("stage", "seconds", "peak VRAM reserved GiB", "peak RAM GiB", "result")
 
@@ -73,12 +73,14 @@ def run(request: Request, until: str | None = None) -> list[Manifest]:
     with open_session(request) as session:
         planner = session.planner
         for name in planner.selected:
-            plan = planner.decide(name)
+            plan = planner.plan_stage(name)
             manifest = plan.manifest
-            if plan.verdict != HIT or manifest is None:
+            if plan.decision != HIT or manifest is None:
                 print(messages.starting(plan), flush=True)
-                manifest = execute(plan, session.config, session.store, planner.artifacts)
-            planner.made(manifest)
+                manifest = execute(
+                    plan, RunContext(session.config, session.store, planner.artifacts)
+                )
+            planner.add_artifact(manifest)
             made.append(manifest)
             print(messages.finished(plan, manifest, ""), flush=True)
             if name == until:

@@ -21,9 +21,9 @@ from tasks.core.artifacts import maintenance
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.cache_key import key_of
 from tasks.core.cache.causes import Cause
+from tasks.core.cache.decision import RUN, StagePlan
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import RUN, StagePlan
 from tasks.core.cache.store import Store
 from tasks.core.stage import Stage, Summary
 

@@ -55,7 +55,7 @@ def finetune(
         return gives_way
     selection = Selection(tuple(only or ()), start_from, tuple(force or ()))
     try:
-        with opened(Request(profile, overrides or (), selection)) as stage:
+        with opened(Request(profile, tuple(overrides or ()), selection)) as stage:
             stage("base")  # hub id, folder or GGUF file -> safetensors and tokenizer
             stage("ingest")  # files, packages, source trees -> rows
             stage("filter")  # rows -> kept and rejected, with every reason

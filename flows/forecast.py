@@ -9,8 +9,8 @@ from typing import Any
 
 from flows.messages import duration
 from flows.session import Session
+from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT, StagePlan
 from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.settings.config import Config
 
@@ -70,10 +70,10 @@ def forecast(session: Session) -> Forecast | None:
     plans = {plan.stage.name: plan for plan in session.plans}
     base, train = plans.get("base"), plans.get("train")
     config = session.config
-    if train is None or train.verdict == HIT or config.hardware.device == "cpu":
+    if train is None or train.decision == HIT or config.hardware.device == "cpu":
         return None
     made = session.planner.artifacts.get("base") or (base.manifest if base else None)
-    if made is None or (base is not None and base.verdict != HIT):
+    if made is None or (base is not None and base.decision != HIT):
         return None
     weights = session.store.folder("base", made.key) / "weights"
     gpu = memory_probes.find_gpu()

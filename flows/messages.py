@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from tasks.core.cache.causes import Cause
+from tasks.core.cache.decision import HIT, MAYBE, StagePlan
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT, MAYBE, StagePlan
 
 
 def duration(seconds: float | None) -> str:
@@ -21,9 +21,9 @@ def duration(seconds: float | None) -> str:
 
 def reason(plan: StagePlan) -> str:
     """Why a stage has its verdict; for a HIT what it kept."""
-    if plan.verdict == HIT:
+    if plan.decision == HIT:
         return summary_line(plan.manifest)
-    if plan.verdict == MAYBE:
+    if plan.decision == MAYBE:
         return f"if {' or '.join(c.what for c in plan.causes)} changes its output"
     return "; ".join(map(str, plan.causes))
 
@@ -45,13 +45,13 @@ def summary_line(manifest: Manifest | None) -> str:
 
 def plan_line(plan: StagePlan) -> str:
     """One line of the plan."""
-    cost = duration(plan.expected_seconds) if plan.verdict != HIT else ""
-    return f"{plan.stage.name:<10}{plan.verdict:<7}{reason(plan)}" + (f"  ~{cost}" if cost else "")
+    cost = duration(plan.expected_seconds) if plan.decision != HIT else ""
+    return f"{plan.stage.name:<10}{plan.decision:<7}{reason(plan)}" + (f"  ~{cost}" if cost else "")
 
 
 def total(plans: Sequence[StagePlan]) -> str:
     """The plan's last line: how much there is to do and what is known of its cost."""
-    open_plans = [p for p in plans if p.verdict != HIT]
+    open_plans = [p for p in plans if p.decision != HIT]
     if not open_plans:
         return "Nothing to do: every stage's artifact is up to date."
     known = [p.expected_seconds for p in open_plans if p.expected_seconds is not None]
@@ -64,7 +64,7 @@ def total(plans: Sequence[StagePlan]) -> str:
 def plan_markdown(plans: Sequence[StagePlan]) -> str:
     """The plan as a table for Prefect's page."""
     rows = [
-        f"| {p.stage.name} | {p.verdict} | {duration(p.expected_seconds)} "
+        f"| {p.stage.name} | {p.decision} | {duration(p.expected_seconds)} "
         f"| {_cell(reason(p))} | {f'`{p.key[:12]}`' if p.key else ''} |"
         for p in plans
     ]
@@ -77,11 +77,11 @@ def ran_markdown(ran: Sequence[tuple[StagePlan, Manifest]], flow_run: str) -> st
     """What ran and why, and what did not, as a table for Prefect's page."""
     rows = []
     for plan, manifest in ran:
-        why = "" if plan.verdict == HIT else reason(plan)
+        why = "" if plan.decision == HIT else reason(plan)
         took = how_made(plan, manifest, flow_run)
         result = _cell(summary_line(manifest))
         rows.append(f"| {plan.stage.name} | {took} | {_cell(why)} | {result} |")
-    count = sum(plan.verdict != HIT and is_own(m, flow_run) for plan, m in ran)
+    count = sum(plan.decision != HIT and is_own(m, flow_run) for plan, m in ran)
     head = "| stage | took | ran because | result |\n|---|---|---|---|\n"
     return f"{count} of {len(ran)} stages ran.\n\n{head}" + "\n".join(rows) + "\n"
 
@@ -103,7 +103,7 @@ def finished(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
 def how_made(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
     """How long a stage took in this run; "cached", or "by another run" if that made it while this
     one waited."""
-    if plan.verdict == HIT:
+    if plan.decision == HIT:
         return "cached"
     return duration(manifest.seconds) if is_own(manifest, flow_run) else "by another run"
 

@@ -1,15 +1,18 @@
-"""One run of the pipeline: settings, store and planner together, with or without Prefect around it.
+"""A session: settings, store and plan of one command or run, with or without Prefect.
 
-`open_session` is what the plan and the flow share; it imports neither Prefect nor torch.
+`open_session` imports neither Prefect nor torch. `finetune run` plans once: it shows the plan and
+passes the same session to the flow that it calls in this process.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from flows import profiles
+from tasks.core.cache.decision import StagePlan
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.plan import Planner, Selection, StagePlan
+from tasks.core.cache.plan import Planner, Selection
 from tasks.core.cache.store import Store
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
@@ -19,10 +22,10 @@ from tasks.pipeline import PIPELINE
 
 @dataclass
 class Session:
-    """What a run works with.
+    """Settings, store and plan of a command or run.
 
     Attributes:
-        plans: The verdicts when the session was opened, in pipeline order.
+        plans: Of the selected stages when the session was opened, in pipeline order.
     """
 
     config: Config
@@ -33,7 +36,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for: the options of `plan` and `run`, the parameters of the flow.
+    """What the user asks for: the options of `plan` and `run`, the parameters of the flow.
 
     Attributes:
         profile: Name or file of a profile.
@@ -42,8 +45,27 @@ class Request:
     """
 
     profile: str
-    overrides: Sequence[str] = ()
+    overrides: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
+
+
+_planned: ContextVar[tuple[Request, Session] | None] = ContextVar("planned", default=None)
+
+
+@contextmanager
+def passed_on(request: Request, session: Session) -> Iterator[None]:
+    """Let the flow that is called inside use this session; see `planned_session`."""
+    token = _planned.set((request, session))
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
+
+def planned_session(request: Request) -> Session | None:
+    """The session in which the caller of the flow has planned this request, if any."""
+    planned = _planned.get()
+    return planned[1] if planned and planned[0] == request else None
 
 
 @contextmanager

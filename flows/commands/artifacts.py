@@ -6,14 +6,13 @@ from pathlib import Path
 from flows import messages
 from flows.session import Request, Session, open_session
 from tasks.core.artifacts import champion as champions
-from tasks.core.artifacts import maintenance
+from tasks.core.artifacts import maintenance, runs
 from tasks.core.artifacts.garbage_collection import collect as remove
 from tasks.core.artifacts.garbage_collection import find_garbage
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache import runs
+from tasks.core.cache.decision import StagePlan
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import StagePlan
 from tasks.core.cache.source_changes import between
 from tasks.core.cache.store import KEY_DIGITS, Store
 from tasks.core.errors import PipelineError

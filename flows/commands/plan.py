@@ -5,7 +5,7 @@ import json
 from flows import messages
 from flows.forecast import forecast
 from flows.session import Request, open_session
-from tasks.core.cache.plan import HIT, StagePlan
+from tasks.core.cache.decision import HIT, StagePlan
 
 WORK_TO_DO = 10
 
@@ -25,7 +25,7 @@ def print_plan(request: Request, as_json: bool) -> int:
         print(messages.total(plans))
         if expected:
             print(expected)
-    return 0 if all(plan.verdict == HIT for plan in plans) else WORK_TO_DO
+    return 0 if all(plan.decision == HIT for plan in plans) else WORK_TO_DO
 
 
 def print_explanation(request: Request, stage: str) -> int:
@@ -37,11 +37,11 @@ def print_explanation(request: Request, stage: str) -> int:
     print(f"key        {plan.key or 'not known before its inputs are made'}")
     print(f"reads      {', '.join(plan.stage.inputs) or 'outside sources'}")
     print(f"settings   {', '.join(plan.stage.reads)}")
-    if plan.verdict != HIT:
+    if plan.decision != HIT:
         for cause in plan.causes:
             print(f"cause      {messages.cause_line(cause)}")
     if plan.manifest and folder:
-        kind = "artifact" if plan.verdict == HIT else "nearest"
+        kind = "artifact" if plan.decision == HIT else "nearest"
         print(f"{kind:<11}{folder}")
         seconds = messages.duration(plan.manifest.seconds)
         print(f"{'made':<11}{plan.manifest.made.get('created')} in {seconds}")

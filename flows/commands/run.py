@@ -16,10 +16,10 @@ from rich.console import Console
 
 from flows import messages
 from flows.forecast import forecast
-from flows.session import Request, open_session
+from flows.session import Request, open_session, passed_on
 from tasks.core import progress
+from tasks.core.cache.decision import HIT
 from tasks.core.cache.manifest import Manifest, read
-from tasks.core.cache.plan import HIT
 from tasks.core.errors import PipelineError
 
 PREFECT_SETTINGS = {
@@ -36,15 +36,16 @@ def run_here(request: Request, as_json: bool) -> int:
         PipelineError, StageError: from planning or from a stage.
     """
     console = Console(stderr=as_json, soft_wrap=True)
-    with open_session(request) as session:
+    with open_session(request, to_write=True) as session:
         plans, expected = session.plans, forecast(session)
-    nothing = all(plan.verdict == HIT for plan in plans)
-    if not nothing:  # hits are shown one by one as the flow passes them
-        shown = [*map(messages.plan_line, plans), messages.total(plans)]
-        shown += [str(expected), ""] if expected else [""]
-        console.print("\n".join(shown), highlight=False, markup=False)
-    start = time.perf_counter()
-    folders = _run_flow(console, request)
+        nothing = all(plan.decision == HIT for plan in plans)
+        if not nothing:  # hits are shown one by one as the flow passes them
+            shown = [*map(messages.plan_line, plans), messages.total(plans)]
+            shown += [str(expected), ""] if expected else [""]
+            console.print("\n".join(shown), highlight=False, markup=False)
+        start = time.perf_counter()
+        with passed_on(request, session):
+            folders = _run_flow(console, request)
     made = _manifests(folders)
     if as_json:
         rows = [_row(name, folder, made[name]) for name, folder in folders.items()]

@@ -1,7 +1,7 @@
 """What the flow does for each stage: decide, run as a Prefect task (or show it as cached), tell."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +11,15 @@ from prefect.runtime import deployment, flow_run
 from flows import messages
 from flows.orchestration import run_page, superseded, task_runners
 from flows.orchestration.progress_sinks import watched
-from flows.orchestration.stage_task import run_stage
-from flows.session import Request, Session, open_session
+from flows.orchestration.stage_task import StageTask
+from flows.session import Request, Session, open_session, planned_session
 from tasks.core import progress
+from tasks.core.artifacts import runs
 from tasks.core.artifacts.champion import history, taken_back
-from tasks.core.cache import runs
-from tasks.core.cache.execute import execute
+from tasks.core.artifacts.runs import RunRecord
+from tasks.core.cache.decision import HIT, StagePlan
+from tasks.core.cache.execute import RunContext
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT, StagePlan
-from tasks.core.cache.runs import RunRecord
 from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.errors import PipelineError
 from tasks.core.system.disk_space import is_full, no_space
@@ -45,27 +45,33 @@ class Runner:
             self._note(name, manifest)
         self._results: dict[str, dict[str, Any]] = {}
         self._ran: list[tuple[StagePlan, Manifest]] = []
-        self._nothing = all(plan.verdict == HIT for plan in session.plans)
+        self._nothing = all(plan.decision == HIT for plan in session.plans)
 
     def __call__(self, name: str) -> None:
-        """Run a stage, or take its artifact from the store; one that is not selected is passed
-        over.
+        """Run a stage, or take its artifact from the store; skip one that is not selected.
 
         Raises:
-            PipelineError, StageError: see `tasks.core.cache.execute.execute`.
+            PipelineError, StageError: See `tasks.core.cache.execute.execute`.
         """
         session = self._session
         if name not in session.planner.selected:
             return
-        plan = session.planner.decide(name)
-        if plan.verdict != HIT:
+        plan = session.planner.plan_stage(name)
+        if plan.decision != HIT:
             progress.say(messages.starting(plan))
+            self._keep(self._record.with_work(name, plan.key or ""))
+        context = RunContext(
+            session.config,
+            session.store,
+            session.planner.artifacts,
+            self._record.flow_run,
+            task_runners.run_batches(session.config.hardware),
+        )
         upstream = {n.partition(".")[0] for n in plan.stage.inputs}
         inputs = {n: self._results[n] for n in sorted(upstream) if n in self._results}
-        result = run_stage(plan, session.store, self._execute, inputs)
-        self._results[name] = result
+        result = self._results[name] = StageTask(plan, context)(inputs)
         manifest = Manifest.from_plain(result)
-        session.planner.made(manifest)
+        session.planner.add_artifact(manifest)
         self._note(name, manifest)
         self._ran.append((plan, manifest))
         progress.say(messages.finished(plan, manifest, self._record.flow_run))
@@ -116,24 +122,13 @@ class Runner:
         self._record = record
         record.write(self._session.store.root)
 
-    def _execute(self, plan: StagePlan) -> Manifest:
-        session = self._session
-        assert plan.key is not None, "the bridge runs no stage without a key"
-        self._keep(replace(self._record, making=f"{plan.stage.name}-{plan.key[:KEY_DIGITS]}"))
-        return execute(
-            plan,
-            session.config,
-            session.store,
-            session.planner.artifacts,
-            self._record.flow_run,
-            task_runners.run_batches(session.config.hardware),
-        )
-
 
 @contextmanager
 def opened(request: Request) -> Iterator[Runner]:
     """A `Runner` for a request; the plan with its reasons is published on the run's page."""
-    with watched(), _room_or_words(), open_session(request, to_write=True) as session:
+    planned = planned_session(request)
+    session_of = nullcontext(planned) if planned else open_session(request, to_write=True)
+    with watched(), _room_or_words(), session_of as session:
         run_page.publish_plan(messages.plan_markdown(session.plans))
         if deployment.id:  # a terminal has shown the plan already
             progress.say(messages.total(session.plans))

@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 from flows.commands.doctor.command import Finding
 from flows.orchestration import serve
-from tasks.core.cache import runs
+from tasks.core.artifacts import runs
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import home
 

@@ -1,10 +1,8 @@
-"""Stage -> Prefect task. The only module below tasks/ that imports Prefect.
+"""Runs a planned stage as a Prefect task.
 
-Prefect asks our store whether a stage is a hit: the cache policy's key is the stage's key, and its
-key storage answers from the manifest. The manifest is the only truth: an artifact that was deleted
-or edited is a miss, one that was made outside Prefect is a hit, and Prefect's own results folder
-may be wiped. The form of the answer (`ResultRecordMetadata`) is semi-public; a contract test pins
-it.
+The plan decides: Prefect's cache gets the stage's key, and its key storage answers from the plan.
+Prefect's own results folder may be deleted, and artifacts from outside Prefect are hits as well.
+The form of the answer (`ResultRecordMetadata`) is semi-public; a contract test pins it.
 """
 
 import dataclasses
@@ -21,46 +19,41 @@ from prefect.states import Failed
 from pydantic import PrivateAttr
 
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT, StagePlan
+from tasks.core.cache.decision import HIT, StagePlan
+from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
 
 RESULTS = ".prefect"
 
 
-class ManifestStorage(WritableFileSystem):
-    """Key storage of the cache: reads manifests, writes nothing."""
+class PlannedHits(WritableFileSystem):
+    """Key storage of Prefect's cache that answers from one stage's plan and writes nothing."""
 
-    _store: Store = PrivateAttr()
+    _hit: tuple[str, Path] | None = PrivateAttr(default=None)
 
     @classmethod
-    def over(cls, store: Store) -> "ManifestStorage":
-        """A key storage that answers from `store`."""
+    def of(cls, plan: StagePlan, store: Store) -> "PlannedHits":
+        """The key storage for one planned stage."""
         storage = cls()
-        storage._store = store
+        if plan.decision == HIT and plan.key is not None:
+            folder = store.folder(plan.stage.name, plan.key)
+            storage._hit = result_key(plan.stage.name, plan.key), folder / manifests.NAME
         return storage
 
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> "ManifestStorage":
-        return self  # the policy is copied for every call; the store holds a database connection
-
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """Metadata of a whole artifact; raises `FileNotFoundError`, which Prefect takes as a miss.
+        """Where Prefect finds the result; raises `FileNotFoundError`, a miss, unless it is a hit.
 
         Args:
             path: A key from `result_key`.
         """
-        stage, key = parse_result_key(path)
-        if self._store.find(stage, key).manifest is None:
-            raise FileNotFoundError(f"no whole artifact of stage {stage} under {key}")
-        metadata = ResultRecordMetadata(
-            storage_key=str(self._store.folder(stage, key) / manifests.NAME),
-            serializer=JSONSerializer(),
-        )
+        if self._hit is None or self._hit[0] != path:
+            raise FileNotFoundError(f"the plan has no hit for {path}")
+        metadata = ResultRecordMetadata(storage_key=str(self._hit[1]), serializer=JSONSerializer())
         return metadata.dump_bytes()
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
-        """Nothing: the stage has published its manifest by then."""
+        """Does nothing: the stage has published its manifest by then."""
 
 
 def result_key(stage: str, key: str) -> str:
@@ -68,78 +61,67 @@ def result_key(stage: str, key: str) -> str:
     return f"{RESULTS}/{stage}-{key}.json"
 
 
-def parse_result_key(path: str) -> tuple[str, str]:
-    """(stage, key) of a `result_key`."""
-    stage, _, key = Path(path).stem.rpartition("-")
-    return stage, key
+class StageTask:
+    """One planned stage as a Prefect task.
 
-
-Execute = Callable[[StagePlan], Manifest]
-
-
-def run_stage(
-    plan: StagePlan, store: Store, execute: Execute, inputs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Run one planned stage as a Prefect task; its manifest as a plain dict.
-
-    Args:
-        plan: A verdict whose key is known.
-        store: Where Prefect looks for the artifact.
-        execute: Makes the artifact.
-        inputs: Results of the stages before it, for the graph on Prefect's page.
-
-    Raises:
-        PipelineError, StageError: see `tasks.core.cache.execute.execute`.
+    A user error ends the task as `Failed` with its two lines as the message: if it were raised,
+    Prefect would log a traceback that does not help the user.
     """
-    refused: list[PipelineError] = []
 
-    def noting(plan: StagePlan) -> Manifest:
+    def __init__(self, plan: StagePlan, context: RunContext) -> None:
+        self._plan, self._context = plan, context
+        self._error: PipelineError | None = None
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the stage, or take its artifact from the store; its manifest as a plain dict.
+
+        Args:
+            inputs: Results of the stages before it: Prefect draws its graph from these objects.
+
+        Raises:
+            PipelineError, StageError: See `tasks.core.cache.execute.execute`.
+        """
         try:
-            return execute(plan)
+            return self.task()(inputs)
+        finally:
+            if self._error:  # instead of Prefect's error about a failed state
+                raise self._error from None
+
+    def task(self) -> Task[..., dict[str, Any]]:
+        """The Prefect task; it returns the manifest as a plain dict."""
+        return prefect_task(self._plan, self._context.store, self._run)
+
+    def _run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return dataclasses.asdict(execute(self._plan, self._context))
         except PipelineError as error:
-            refused.append(error)
-            raise
-
-    try:
-        return prefect_task(plan, store, noting)(inputs)
-    finally:
-        if refused:  # not what Prefect makes of a failed state
-            raise refused[0] from None
+            self._error = error
+            return Failed(message=str(error))  # type: ignore[return-value]  # a state is one, too
 
 
-def prefect_task(plan: StagePlan, store: Store, execute: Execute) -> Task[..., dict[str, Any]]:
-    """The Prefect task of one planned stage.
-
-    It returns the manifest as a plain dict and is shown as `Cached` for a hit. What the user can
-    mend ends it as `Failed` with its two lines: raised, Prefect would log a traceback that says
-    nothing to them.
+def prefect_task(
+    plan: StagePlan, store: Store, run: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> Task[..., dict[str, Any]]:
+    """A Prefect task whose cache follows the plan.
 
     Args:
-        plan: A verdict whose key is known.
-        store: Where Prefect looks for the artifact.
-        execute: Makes the artifact.
+        plan: With a key: all inputs are known.
+        store: Holds the artifact of a hit, and Prefect's own copies of results.
+        run: Produces the artifact; returns its manifest.
     """
     stage, key = plan.stage, plan.key
     if key is None:
-        raise ValueError(f"stage {stage.name} has no key yet")
-
-    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return dataclasses.asdict(execute(plan))
-        except PipelineError as error:
-            return Failed(message=str(error))  # type: ignore[return-value]  # a state is one, too
-
+        raise ValueError(f"stage {stage.name} has no key yet: an input is missing")
     policy = CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: result_key(stage.name, key))
-    forced = any(cause.kind == "forced" for cause in plan.causes)
-    uses_gpu = stage.gpu and plan.verdict != HIT  # a tag costs Prefect a second
+    uses_gpu = stage.gpu and plan.decision != HIT  # a tag costs Prefect a second
     return Task(
         run,
         name=stage.name,
-        task_run_name=f"{stage.name} · {'hit' if plan.verdict == HIT else 'run'}",
+        task_run_name=f"{stage.name} · {'hit' if plan.decision == HIT else 'run'}",
         description=f"{', '.join(stage.inputs) or 'outside'} -> {', '.join(stage.outputs)}",
         tags=["gpu"] if uses_gpu else None,
-        cache_policy=policy.configure(key_storage=ManifestStorage.over(store)),
-        refresh_cache=forced,
+        cache_policy=policy.configure(key_storage=PlannedHits.of(plan, store)),
+        refresh_cache=plan.forced,
         persist_result=True,
         result_storage=store.root,
         result_serializer="json",

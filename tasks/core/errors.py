@@ -1,15 +1,21 @@
-"""Failures that a person can act on.
+"""Exceptions that a command reports without a traceback.
 
-`PipelineError` is the user's: shown as two lines (problem, remedy), exit code 2. `StageError` is a
-stage that
-broke: its name, the error and where the log is, exit code 1.
+    PipelineError          user error: two lines (problem, remedy), exit code 2
+      StopError            a requested stop; a checkpoint was written
+      TimeLimitError       a stage ran or waited for longer than a setting allows
+      NotSupportedError    the model or the machine lacks a feature; callers may go on without it
+      RecordError          a stored record is missing or cannot be read
+    StageError             any other failure of a stage: exit code 1, with the path of its log
+
+Callers catch the class that they can handle. Catching `PipelineError` is for the outermost layer,
+which prints it.
 """
 
 from pathlib import Path
 
 
 class PipelineError(Exception):
-    """A mistake in input, settings or machine that the user can mend.
+    """An error in input, settings or machine that the user can fix.
 
     Args:
         problem: What is wrong, with the value found and the value wanted.
@@ -23,11 +29,23 @@ class PipelineError(Exception):
 
 
 class StopError(PipelineError):
-    """Work that was asked to stop and left a checkpoint: run again, it goes on."""
+    """A requested stop after which the next run resumes from a checkpoint."""
+
+
+class TimeLimitError(PipelineError):
+    """A stage ran, or waited for the GPU, for longer than a setting allows."""
+
+
+class NotSupportedError(PipelineError):
+    """A feature that this model or machine does not have."""
+
+
+class RecordError(PipelineError):
+    """A stored record (of a run, an artifact, a promotion) that is missing or cannot be read."""
 
 
 class StageError(Exception):
-    """A stage that failed for a reason that is not the user's input."""
+    """A stage that failed for a reason other than the user's input."""
 
     def __init__(self, stage: str, error: BaseException, log: Path) -> None:
         super().__init__(f"stage {stage} failed: {type(error).__name__}: {error} (log: {log})")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
 from tasks.evaluation.generation import generate, stop_rules
 from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding, StopRule
@@ -23,7 +24,6 @@ from tasks.evaluation.results import (
     Attempts,
     ProblemResult,
 )
-from tasks.evaluation.selection import rank
 
 _INFILLING_TOKENS = 96  # more than a line has
 
@@ -55,7 +55,7 @@ def choose_prompts(
         count: At most.
         seed: Another seed, another choice.
     """
-    chosen = sorted(row_ids, key=lambda row: (rank(row, seed), row))[:count]
+    chosen = sorted(row_ids, key=lambda row: (keyed_rank(row, seed), row))[:count]
     wanted = set(chosen)
     found: dict[str, HeldOutPrompt] = {}
     with pq.ParquetFile(path) as file:
@@ -116,7 +116,7 @@ def fill_in(
     """Both models' lines for masked ones, graded by exact match.
 
     Raises:
-        PipelineError: The tokenizer has no tokens for it.
+        MissingTokenError: The tokenizer has no tokens for it.
     """
     if not problems:
         return []
@@ -188,7 +188,5 @@ def _matched(
 
 def _same(one: str, other: str) -> bool:
     """Equal except for white space at the ends of lines and of the text."""
-    first, second = (
-        [line.rstrip() for line in text.strip().splitlines()] for text in (one, other)
-    )
+    first, second = ([line.rstrip() for line in text.strip().splitlines()] for text in (one, other))
     return first == second

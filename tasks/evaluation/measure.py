@@ -12,6 +12,7 @@ from tasks.core.rows.data_card import Split, read_splits
 from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.text import prompt_templates
+from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation import answers
 from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding
 from tasks.evaluation.generation.completion_cache import CompletionCache
@@ -27,7 +28,7 @@ from tasks.evaluation.results import (
     ProblemResult,
     RowSet,
 )
-from tasks.evaluation.selection import choose_rows
+from tasks.evaluation.row_losses import choose_rows
 from tasks.evaluation.timing import Clock
 
 
@@ -126,7 +127,7 @@ def _answered(
         results += answers.answer(generator, name, lines, template, greedy)
     try:
         results += answers.fill_in(generator, prepared.infilling, greedy)
-    except PipelineError:
+    except MissingTokenError:
         sentence = "Fill-in-the-middle: the base model's tokenizer has no tokens for it."
         say(sentence)
         return results, (sentence,)

@@ -15,9 +15,10 @@ from tasks.core.models.loading import (
     load_tokenizer,
 )
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packing import join_rows
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import report
-from tasks.core.text.special_tokens import Marks
+from tasks.core.text.special_tokens import SpecialTokenEncoder
 from tasks.evaluation import row_losses
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.continuous_batching import Generated
@@ -89,7 +90,7 @@ class ModelPair:
             return tuple(
                 row_losses.measure(
                     self.model,
-                    row_losses.joined(rows, window_tokens),
+                    join_rows(rows, window_tokens),
                     clusters=clusters,
                     byte_count=lambda ids: len(self.text(ids).encode("utf-8", "replace")),
                     done=lambda tokens: report(f"loss, {label}", tokens, total, "tokens"),
@@ -104,7 +105,9 @@ class ModelPair:
     def answer_rows(self, texts: Mapping[str, tuple[str, str]]) -> list[Window]:
         """Prompts and completions as rows in which the completion and EOS are predicted."""
         prompts = generate.encode(self.tokenizer, [prompt for prompt, _ in texts.values()])
-        answers = Marks(self.tokenizer).encode([answer for _, answer in texts.values()])
+        answers = SpecialTokenEncoder(self.tokenizer).encode(
+            [answer for _, answer in texts.values()]
+        )
         return [
             row_losses.plain_row(name, [*before, *after, self.tokenizer.eos_token_id], len(before))
             for name, before, after in zip(texts, prompts, answers, strict=True)

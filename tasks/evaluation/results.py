@@ -132,6 +132,11 @@ class Cost:
     tokens: int = 0
     peak_memory_gib: float | None = None
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Throughput; None where there are no tokens."""
+        return self.tokens / self.seconds if self.tokens and self.seconds > 0 else None
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -5,7 +5,8 @@ switched off and on. Losses come in chunks of tokens; no tensor of all logits ex
 depends on the window, not on the number of rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,34 +21,44 @@ from tasks.core.models.loading import (
     window_tensors,
 )
 from tasks.core.models.packed_dataset import IGNORED, Window
+from tasks.core.rows.hash_rank import keyed_rank
 from tasks.evaluation.results import RowResult
 
 
-def joined(rows: Iterable[Window], window_tokens: int) -> Iterator[Window]:
-    """Pack rows in their order, up to `window_tokens` a window; a longer row stays alone."""
-    held: list[Window] = []
-    size = 0
-    for row in rows:
-        if held and size + len(row.input_ids) > window_tokens:
-            yield join(held)
-            held, size = [], 0
-        held.append(row)
-        size += len(row.input_ids)
-    if held:
-        yield join(held)
+@dataclass(frozen=True)
+class RowChoice:
+    """Rows to measure.
+
+    Attributes:
+        row_ids: Their ids.
+        tokens: Their tokens.
+        left_out: Rows that were not chosen.
+    """
+
+    row_ids: frozenset[str]
+    tokens: int
+    left_out: int
 
 
-def join(rows: list[Window]) -> Window:
-    """One window of rows, isolated from each other by `cu_seqlens`."""
-    starts = np.cumsum([0, *(len(row.input_ids) for row in rows)])
-    bounds = [row.cu_seqlens[1:] + start for row, start in zip(rows, starts, strict=False)]
-    return Window(
-        np.concatenate([row.input_ids for row in rows]),
-        np.concatenate([row.labels for row in rows]),
-        np.concatenate([row.position_ids for row in rows]),
-        np.concatenate([[0], *bounds]).astype(np.int32),
-        tuple(row_id for row in rows for row_id in row.row_ids),
-    )
+def choose_rows(
+    lengths: Iterable[tuple[str, int]], max_tokens: int | None, seed: int = 0
+) -> RowChoice:
+    """Choose whole rows up to a number of tokens, the same ones whatever their order.
+
+    Rows are ranked by hash, so that a new row displaces few others. At least one is chosen.
+
+    Args:
+        lengths: (row id, tokens) of each row.
+        max_tokens: None: all rows.
+        seed: Another seed, another choice.
+    """
+    rows = sorted(lengths, key=lambda row: (keyed_rank(row[0], seed), row[0]))
+    taken, tokens = 0, 0
+    for _, length in rows:
+        if max_tokens is not None and taken and tokens + length > max_tokens:
+            break
+        taken, tokens = taken + 1, tokens + length
+    return RowChoice(frozenset(row for row, _ in rows[:taken]), tokens, len(rows) - taken)
 
 
 def plain_row(row_id: str, ids: list[int], given: int = 1) -> Window:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from tasks.core.rows.hash_rank import RANKS, id_rank
 from tasks.core.rows.parquet import read_batches
 from tasks.ingestion.rows import Row, Unreadable
 
@@ -22,9 +23,9 @@ def thin(
 ) -> Iterator[Row | Unreadable]:
     """Keep an even share of the rows: those whose id, as a number, is in the first `weight` of the
     range. So each row's fate hangs on itself alone, and a larger weight only adds rows."""
-    below = round(weight * 2**64)
+    below = round(weight * RANKS)
     for item in items:
-        if isinstance(item, Row) and int(item.row_id[:16], 16) >= below:
+        if isinstance(item, Row) and id_rank(item.row_id) >= below:
             counts["rows over weight"] += 1
         else:
             yield item
@@ -46,4 +47,4 @@ def sample(path: Path, max_rows: int) -> Iterator[pa.Table]:
 def _prefixes(batch: pa.Table) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
     """The first 64 bits of the ids."""
     ids = batch.column("row_id").to_pylist()
-    return np.fromiter((int(row_id[:16], 16) for row_id in ids), dtype=np.uint64, count=len(ids))
+    return np.fromiter((id_rank(row_id) for row_id in ids), dtype=np.uint64, count=len(ids))

@@ -1,7 +1,6 @@
 """Safetensors in, safetensors out, tensor by tensor: no more than one output file is in memory."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tasks.core.errors import PipelineError
+from tasks.core.system.atomic_write import written_whole
 from tasks.core.tracking import track
 
 INDEX = "model.safetensors.index.json"
@@ -117,13 +117,10 @@ def _name(number: int, count: int) -> str:
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
     """Write a shard so that it is there whole or not at all, a power cut included."""
-    temporary = file.with_suffix(".part")
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    # safetensors closes its files to others; these are as open as the rest of the model
-    temporary.chmod(file.parent.stat().st_mode & 0o666)
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    temporary.replace(file)
+    with written_whole(file) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        # safetensors closes its files to others; these are as open as the rest of the model
+        temporary.chmod(file.parent.stat().st_mode & 0o666)
 
 
 def _rounded(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:

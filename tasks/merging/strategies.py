@@ -22,6 +22,7 @@ from tasks.core.models.packed_dataset import Window
 from tasks.core.models.trusted_code import is_trusted, trust
 from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
+from tasks.core.system.atomic_write import write_text
 from tasks.merging.adapter import Adapter
 from tasks.merging.safetensors_io import Entry, write_shards
 from tasks.merging.verify import (
@@ -90,9 +91,7 @@ def try_all(
         for strategy in strategies
     )
     trial = Trial(evaluated.loss, len(evaluated.tokens), tried)
-    temporary = scratch / f"{MEASURED}.part"
-    temporary.write_text(json.dumps(asdict(trial)), encoding="utf-8")
-    temporary.replace(scratch / MEASURED)
+    write_text(scratch / MEASURED, json.dumps(asdict(trial)))
     return trial
 
 

@@ -4,9 +4,7 @@ Both hang on the row's id and the seed alone: a new row moves no other. The hole
 places drawn evenly among all characters, as in the training of StarCoder (Li et al. 2023).
 """
 
-import hashlib
-
-_WHOLE = 2**64
+from tasks.core.rows.hash_rank import RANKS, hash_rank
 
 
 def hole(text: str, row_id: str, rate: float, seed: int) -> tuple[int, int] | None:
@@ -18,12 +16,12 @@ def hole(text: str, row_id: str, rate: float, seed: int) -> tuple[int, int] | No
         rate: Share of rows that get a hole, 0..1.
         seed: Another seed, other rows.
     """
-    digest = hashlib.blake2b(f"{seed}\0infill\0{row_id}".encode(), digest_size=24).digest()
+    digest = hash_rank(seed, "infill", row_id, size=24)
     draw, first, second = (int.from_bytes(digest[i : i + 8], "big") for i in (0, 8, 16))
-    if draw >= rate * _WHOLE or not text:
+    if draw >= rate * RANKS or not text:
         return None
     places = len(text) + 1
-    one = first * places // _WHOLE
-    other = second * (places - 1) // _WHOLE
+    one = first * places // RANKS
+    other = second * (places - 1) // RANKS
     other += other >= one  # a hole is never empty
     return min(one, other), max(one, other)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tasks.prompting.split import place_of
+from tasks.core.rows.hash_rank import hash_rank
 
 SUITE = "held-out"
 FIELDS = ("prompt", "entry_point", "canonical_solution", "test")
@@ -38,7 +38,12 @@ def choose_problems(
         if entry["test"] and entry["row_id"] in splits
     ]
     ranked = sorted(
-        entries, key=lambda e: (splits[e["row_id"]] != "test", place_of(e["row_id"], seed))
+        entries,
+        key=lambda e: (
+            splits[e["row_id"]] != "test",
+            hash_rank(seed, e["row_id"]),
+            e["row_id"],
+        ),
     )
     chosen = {entry["row_id"] for entry in ranked[:at_most]}
     return [entry for entry in entries if entry["row_id"] in chosen]

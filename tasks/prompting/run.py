@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tasks.core.errors import PipelineError
 from tasks.core.progress import report
 from tasks.core.rows import row_schema
+from tasks.core.rows.hash_rank import choose
 from tasks.core.rows.parquet import TableWriter, read_batches
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
@@ -28,7 +29,6 @@ from tasks.prompting.problems import choose_problems, write_problems
 from tasks.prompting.split import (
     SPLITS,
     apart,
-    choose,
     split_of,
 )
 

@@ -9,41 +9,20 @@ that was removed. Where such a cluster reaches into several projects and so into
 only its rows in the first of train, validation and test stay (`apart`).
 """
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from heapq import nsmallest
-
 import numpy as np
 from numpy.typing import NDArray
+
+from tasks.core.rows.hash_rank import RANKS, hash_rank
 
 SPLITS = ("train", "validation", "test")
 
 
 def split_of(project: str, validation_share: float, test_share: float, seed: int) -> str:
     """The split of a project: "train", "validation" or "test"."""
-    place = _hash(f"{seed}\0{project}") / 2**64
+    place = int.from_bytes(hash_rank(seed, project), "big") / RANKS
     if place < test_share:
         return "test"
     return "validation" if place >= 1 - validation_share else "train"
-
-
-def place_of(row_id: str, seed: int) -> tuple[int, str]:
-    """Where a row stands in an order that depends on seed and ids alone."""
-    return _hash(f"{seed}\0{row_id}"), row_id
-
-
-def choose(row_ids: Sequence[str], indexes: Iterable[int], at_most: int, seed: int) -> list[int]:
-    """At most so many of `indexes`, by a hash of the rows' ids, in the order they stand.
-
-    A row that is added pushes out at most one other.
-    """
-    chosen = nsmallest(at_most, indexes, key=lambda i: place_of(row_ids[i], seed))
-    return sorted(chosen)
-
-
-def _hash(text: str) -> int:
-    """64 bits that any machine and any version of Python agree on."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def apart(places: NDArray[np.int8], clusters: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -1,11 +1,12 @@
-"""Text -> token ids, label mask, packing plan, as Parquet that training reads window by window.
+"""Tokenization: prompts and completions -> token ids, label mask and packing plan, as Parquet.
 
-run.py       the stage
-encode.py    a batch of prompts and completions -> token ids with an exact boundary
-rows.py      which of them are trained on, and why the others are not
-packing.py   rows -> windows
-audit.py     the written windows, counted and checked as training will read them
-preflight.py what an epoch will be
+run.py             the stage
+encode.py          a batch of prompts and completions -> token ids with an exact boundary
+row_checks.py      which rows are trained on, and the reasons against the others
+audit.py           counts and checks of the written windows, read back as training reads them
+epoch_estimate.py  rows, tokens and optimizer steps of an epoch
+
+Packing is in `core/models/packing.py`, because training and evaluation pack rows, too.
 """
 
 from tasks.core.stage import Stage

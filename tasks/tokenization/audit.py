@@ -1,7 +1,7 @@
-"""What was written, read back the way training reads it, counted and checked.
+"""Audit of the tokenized files: counts and checks of the labels, read back as training reads them.
 
-A mask that is wrong by one token still trains, only worse; so the labels are counted here, once,
-from the files themselves.
+A mask that is off by one token raises no error: the model trains, only worse. So all labels are
+counted once, from the written files rather than from the values they were written from.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,15 +9,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from tasks.core.errors import PipelineError
-from tasks.core.models.packed_dataset import (
-    IGNORED,
-    Ints,
-    Window,
-    Windows,
-)
+from tasks.core.models.packed_dataset import IGNORED, Ints, Window, Windows
 
-MAX_INEXACT_SHARE = 0.01
-WINDOWS_AT_ONCE = 32
+MAX_INEXACT_SHARE = 0.01  # more means that the tokenizer is not made for such text
+WINDOWS_AT_ONCE = 32  # bounds memory, yet needs few NumPy calls
 
 
 @dataclass
@@ -34,10 +29,10 @@ class Audit:
     rows_without_trained_eos: int = 0
     rows_without_labels: int = 0
     labels_that_are_not_their_token: int = 0
-    inexact_rows: int = 0  # dropped, as their tokens don't give back the text
+    inexact_rows: int = 0  # dropped: their tokens decode to another text
 
     def shares(self) -> dict[str, float]:
-        """What is trained, what is padding, and rows a window, of a fixed-size window."""
+        """Shares of trained tokens and of padding, and rows per window."""
         room = self.windows * self.window_tokens
         return {
             "trained_share": round(self.trained_tokens / max(1, self.tokens), 6),
@@ -63,9 +58,9 @@ def count(found: Audit, samples: Window, sizes: Ints, eos: int) -> None:
 
     Args:
         found: The counts.
-        samples: Laid one after another.
-        sizes: How many of them each window holds.
-        eos: The end-of-text token.
+        samples: Samples of several windows, one after another.
+        sizes: The number of samples of each window.
+        eos: Id of the end-of-text token.
     """
     labels, ids = samples.labels, samples.input_ids
     trained = labels != IGNORED
@@ -82,15 +77,16 @@ def count(found: Audit, samples: Window, sizes: Ints, eos: int) -> None:
 
 
 def check(split: str, found: Audit) -> None:
-    """Stop before hours of training on labels that teach the wrong thing.
+    """Stop before training on wrong labels.
 
     Raises:
-        PipelineError: Something is trained that should not be, or not trained that should be.
+        PipelineError: A row has no labels or no trained end-of-text token, a label is not its
+            token, or a window is too long.
     """
     if found.rows_without_labels:
         raise PipelineError(
             f"{split}: {found.rows_without_labels:,} of {found.rows:,} rows have all labels masked",
-            "See that these rows have an output, and tokenize again.",
+            "Check that these rows have an output, and tokenize again.",
         )
     if found.rows_without_trained_eos:
         raise PipelineError(
@@ -109,7 +105,7 @@ def check(split: str, found: Audit) -> None:
 
 
 def check_exact(split: str, inexact: int, total: int) -> None:
-    """Stop where the tokenizer can't give back the texts it was given.
+    """Stop if decoding often does not give back the text.
 
     Raises:
         PipelineError: More than `MAX_INEXACT_SHARE` of the rows decode to another text.

@@ -1,10 +1,10 @@
 """Prompts and completions -> token ids.
 
-Prompt and completion are tokenized apart and joined, so the boundary is exact, and the model sees
-at training the very prompt tokens that it sees when it is asked. EOS is appended by its id to every
-row. The text's own "<|endoftext|>" and its like are tokenized as the letters they are: no data can
-smuggle in a control token. What a tokenizer puts before a text by itself (BOS) is kept, as a part
-of the prompt; nothing else is added but the tokenizer's own words where the text has marks.
+Prompt and completion are tokenized separately and then joined. So the boundary of the label mask is
+exact, and training sees the same prompt tokens as generation. Every row ends with the id of EOS.
+A "<|endoftext|>" in the data is tokenized as ordinary characters, so that data can't inject control
+tokens. Tokens that the tokenizer adds before a text (BOS) are kept as part of the prompt. Nothing
+else is added, except the tokenizer's special tokens for the placeholders of a prompt.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from tasks.core.rows.row_cache_shards import Values
-from tasks.core.text.special_tokens import Marks
+from tasks.core.text.special_tokens import SpecialTokenEncoder
 
 ENCODED = pa.schema(
     [
@@ -31,8 +31,8 @@ ENCODED = pa.schema(
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows (row_id, prompt, completion), and the folder of the tokenizer."""
+class PromptBatch:
+    """Rows (row_id, prompt, completion) to encode, and the folder of the tokenizer."""
 
     tokenizer: str
     rows: pa.Table
@@ -40,31 +40,32 @@ class Batch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one row: prompt (its first `prompt_tokens`), completion, EOS."""
+    """Token ids of one row: prompt (the first `prompt_tokens`), completion, EOS."""
 
     ids: list[int]
     prompt_tokens: int
-    exact: bool  # the tokens give back the very text
+    exact: bool  # decoding the ids gives back the text
 
 
 class Encoder:
-    """A fast tokenizer, set up for training text."""
+    """A fast tokenizer, configured for training text."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._backend = tokenizer.backend_tokenizer
-        self._marks = Marks(tokenizer)
+        self._special = SpecialTokenEncoder(tokenizer)
         self.eos: int = tokenizer.eos_token_id
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Encoded]:
-        """Token ids of a batch of rows, each checked by decoding it again, or piece by piece.
+        """Token ids of a batch of rows, each checked by decoding the row or each of its pre-tokens.
 
         Raises:
-            PipelineError: The tokenizer has no words for a mark in a text.
+            MissingTokenError: The tokenizer has no tokens for a placeholder in a text.
         """
-        marks = self._marks
-        before, after = marks.encode(prompts), marks.encode(completions)
+        special = self._special
+        before, after = special.encode(prompts), special.encode(completions)
         pairs = list(zip(prompts, completions, strict=True))
-        doubtful = [i for i, pair in enumerate(pairs) if not all(map(marks.is_exact, pair))]
+        # what the BPE cache has checked pre-token by pre-token needs no decoding
+        doubtful = [i for i, pair in enumerate(pairs) if not all(map(special.is_exact, pair))]
         texts = self._backend.decode_batch(
             [before[i] + after[i] for i in doubtful], skip_special_tokens=False
         )
@@ -75,22 +76,22 @@ class Encoder:
         }
         encoded = []
         for i, (p, c) in enumerate(zip(before, after, strict=True)):
-            prefix = [] if marks.starts_itself(prompts[i]) else marks.prefix
+            prefix = special.prefix_of(prompts[i])
             ids = [*prefix, *p, *c, self.eos]
             encoded.append(Encoded(ids, len(prefix) + len(p), i not in wrong))
         return encoded
 
     def _wanted(self, prompt: str, completion: str) -> str:
-        """The text as the tokenizer writes marks and normalises letters (NFC, for GPT-NeoX and its
-        children)."""
+        """The text with special tokens in place of placeholders, and with the tokenizer's Unicode
+        normalization (NFC for models of the GPT-NeoX family), which is no loss either."""
         normalizer = self._backend.normalizer
-        texts = [self._marks.rendered(text) for text in (prompt, completion)]
+        texts = [self._special.rendered(text) for text in (prompt, completion)]
         return "".join(normalizer.normalize_str(t) if normalizer else t for t in texts)
 
 
-@lru_cache(maxsize=1)  # each process encodes many batches
+@lru_cache(maxsize=1)  # loading takes seconds, and each process encodes many batches
 def load(folder: str) -> Encoder:
-    """The tokenizer of a folder as `base` writes it."""
+    """The encoder for the tokenizer in a folder, an output of the stage `base`."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -99,7 +100,7 @@ def load(folder: str) -> Encoder:
         logging.set_verbosity(level)
 
 
-def encode_batch(batch: Batch) -> Values:
+def encode_batch(batch: PromptBatch) -> Values:
     """`ENCODED` and the token ids of each row."""
     prompts, completions = (batch.rows.column(n).to_pylist() for n in ("prompt", "completion"))
     encoded = load(batch.tokenizer).encode(prompts, completions)

@@ -1,7 +1,7 @@
-"""What an epoch will be, told before any GPU minute is spent.
+"""Estimate of an epoch: rows, tokens and optimizer steps, before any GPU time is spent.
 
-How many rows or tokens a step sees is the training's choice, which this stage must not read: so the
-steps are told for a range of batches.
+The batch size is a setting of training. This stage must not read it, or changing it would tokenize
+again; so the steps are counted for a range of batch sizes.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from tasks.tokenization.audit import Audit
 
 ROWS_A_STEP = (1, 2, 4, 8, 16, 32, 64)
 TOKENS_A_STEP = tuple(2**n for n in range(11, 18))
-TOLD_ROWS, TOLD_TOKENS = (4, 16), (4096, 16384)
+SHOWN_ROWS, SHOWN_TOKENS = (4, 16), (4096, 16384)
 
 
-def preflight(train: Audit, too_long: int, max_tokens: int) -> dict[str, Any]:
-    """Numbers of the split that is trained on.
+def estimate_epoch(train: Audit, too_long: int, max_tokens: int) -> dict[str, Any]:
+    """The estimate as stored in audit.json.
 
     Args:
-        train: Its audit.
-        too_long: Rows of it that were left out for their length.
-        max_tokens: Longest row that is taken.
+        train: Audit of the training split.
+        too_long: Rows that were dropped because of their length.
+        max_tokens: The limit that they exceeded.
     """
     shares = train.shares()
     return {
@@ -41,16 +41,16 @@ def preflight(train: Audit, too_long: int, max_tokens: int) -> dict[str, Any]:
 
 
 def steps(total: int, a_step: int) -> int:
-    """Steps that see `total` rows or tokens once, the last one perhaps a smaller one."""
+    """Steps that see `total` rows or tokens once; the last step may be smaller."""
     return -(-total // a_step)
 
 
 def lines(numbers: Mapping[str, Any]) -> list[str]:
-    """The numbers in words."""
+    """The estimate as lines of text."""
     too_long = numbers["rows_too_long"]
     epoch = numbers["steps_an_epoch"]
-    by_rows = [f"{epoch['by_rows'][str(n)]:,} steps of {n} rows" for n in TOLD_ROWS]
-    by_tokens = [f"{epoch['by_tokens'][str(n)]:,} of {n:,} tokens" for n in TOLD_TOKENS]
+    by_rows = [f"{epoch['by_rows'][str(n)]:,} steps of {n} rows" for n in SHOWN_ROWS]
+    by_tokens = [f"{epoch['by_tokens'][str(n)]:,} of {n:,} tokens" for n in SHOWN_TOKENS]
     return [
         f"to train on: {numbers['rows']:,} rows, {numbers['tokens']:,} tokens, "
         f"{numbers['trained_share']:.1%} of them with loss; {too_long:,} rows over "

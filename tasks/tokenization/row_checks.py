@@ -1,4 +1,7 @@
-"""Which tokenized rows are trained on, and why the others are not."""
+"""Row checks: which tokenized rows are trained on, and the reason against each of the others.
+
+Rows are dropped whole and never cut, because a function without its end teaches wrong code.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,12 +28,12 @@ DROPPED = pa.schema(
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a row must keep to.
+class RowLimits:
+    """Limits of a row.
 
     Attributes:
-        max_tokens: End-of-text token included.
-        min_characters_per_token: Of the completion.
+        max_tokens: Longest row, end-of-text token included.
+        min_characters_per_token: Least mean length of the completion's tokens.
     """
 
     max_tokens: int
@@ -38,17 +41,17 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A split's tokenized rows.
+class CheckedRows:
+    """The tokenized rows of a split, after the checks.
 
     Attributes:
-        split: Its name.
-        first: Number of its first row among the rows of all splits.
-        row_ids: All of its rows.
-        tokens: Of each row, end-of-text token included.
-        prompt_tokens: Of each row.
-        kept: Places of the rows that are trained on.
-        dropped: (place, reason, value, threshold) of the others.
+        split: Name of the split.
+        first: Index of its first row among the rows of all splits.
+        row_ids: Ids of all its rows.
+        tokens: Tokens of each row, end-of-text token included.
+        prompt_tokens: Tokens of each prompt.
+        kept: Indexes of the rows that are trained on.
+        dropped: (index, reason, value, threshold) of the other rows.
     """
 
     split: str
@@ -64,34 +67,30 @@ class Rows:
         """Dropped rows by reason."""
         return Counter(reason for _, reason, _, _ in self.dropped)
 
-    def ids(self, places: Ints) -> list[str]:
-        """Ids of some rows."""
-        return self.row_ids.take(pa.array(places)).to_pylist()  # type: ignore[no-any-return]
-
-    def ledger(self) -> pa.Table:
-        """`DROPPED`."""
-        places, *columns = zip(*self.dropped, strict=True) if self.dropped else ([], [], [], [])
-        ids = self.row_ids.take(pa.array(places, pa.int64()))
+    def dropped_table(self) -> pa.Table:
+        """The dropped rows in the schema `DROPPED`."""
+        indexes, *columns = zip(*self.dropped, strict=True) if self.dropped else ([], [], [], [])
+        ids = self.row_ids.take(pa.array(indexes, pa.int64()))
         split = pa.array([self.split] * len(ids), pa.string())
         rest = [pa.array(c, f.type) for c, f in zip(columns, list(DROPPED)[2:], strict=True)]
         return pa.Table.from_arrays([ids, split, *rest], schema=DROPPED)
 
 
-def choose(
-    split: str, first: int, row_ids: pa.Array, tokens: Ints, encoded: pa.Table, limits: Limits
-) -> Rows:
-    """Look at each row of a split; the first reason against a row is the one that is told.
+def check_rows(
+    split: str, first: int, row_ids: pa.Array, tokens: Ints, encoded: pa.Table, limits: RowLimits
+) -> CheckedRows:
+    """Check each row of a split; a row that fails several checks is listed with the first.
 
     Args:
-        split: Its name.
-        first: Number of its first row among those of all splits.
-        row_ids: Of its rows.
-        tokens: Of each row.
-        encoded: `encode.ENCODED` of its rows.
-        limits: What they must keep to.
+        split: Name of the split.
+        first: Index of its first row among the rows of all splits.
+        row_ids: Ids of its rows.
+        tokens: Tokens of each row.
+        encoded: Its rows in the schema `encode.ENCODED`.
+        limits: Limits of a row.
     """
     prompt_tokens = encoded.column("prompt_tokens").to_numpy().astype(np.int64)
-    completion_tokens = tokens - prompt_tokens - 1
+    completion_tokens = tokens - prompt_tokens - 1  # without EOS
     characters = encoded.column("completion_characters").to_numpy()
     density = characters / np.maximum(1, completion_tokens)
     exact = np.array(encoded.column("exact"), dtype=bool)
@@ -109,25 +108,25 @@ def choose(
     left = np.ones(len(tokens), dtype=bool)
     dropped = []
     for reason, fails, values, threshold in checks:
-        for place in np.flatnonzero(left & fails).tolist():
-            dropped.append((place, reason, float(values[place]), float(threshold)))
+        for index in np.flatnonzero(left & fails).tolist():
+            dropped.append((index, reason, float(values[index]), float(threshold)))
         left &= ~fails
     kept = np.flatnonzero(left)
-    return Rows(split, first, row_ids, tokens, prompt_tokens, kept, tuple(sorted(dropped)))
+    return CheckedRows(split, first, row_ids, tokens, prompt_tokens, kept, tuple(sorted(dropped)))
 
 
-def check_not_empty(rows: Rows, max_tokens: int) -> None:
-    """Refuse a split that nothing is left of.
+def check_not_empty(rows: CheckedRows, max_tokens: int) -> None:
+    """Refuse a split without rows.
 
     Raises:
-        PipelineError: All its rows were dropped.
+        PipelineError: All its rows were dropped, or it was empty before.
     """
     if not len(rows.kept):
         reasons = ", ".join(f"{number:,} {why}" for why, number in sorted(rows.counts.items()))
         lengths = rows.tokens.tolist() or [0]
         raise PipelineError(
             f"{rows.split}: none of {len(rows.tokens):,} rows is left "
-            f"({reasons or 'it came empty'}); they have {min(lengths):,} to {max(lengths):,} "
-            f"tokens, max_tokens is {max_tokens:,}",
+            f"({reasons or 'the split was empty'}); they have {min(lengths):,} to "
+            f"{max(lengths):,} tokens, max_tokens is {max_tokens:,}",
             "Raise tokenize.max_tokens (and tokenize.window_tokens), or filter for shorter rows.",
         )

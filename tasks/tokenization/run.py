@@ -1,6 +1,6 @@
 """Stage `tokenize`: prompts -> train/, validation/, test/, each rows.parquet and windows.parquet.
 
-Rows that are too long, and texts that the tokenizer falls to pieces on, are dropped and listed in
+Rows that are too long, and texts with too few characters per token, are dropped and listed in
 dropped.parquet, never cut. A row that an earlier run has tokenized is not tokenized again. Rows are
 stored in the order of the windows, so that training reads its file from front to back.
 """
@@ -20,66 +20,57 @@ import pyarrow.parquet as pq
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Windows
+from tasks.core.models.packing import consecutive, pack_best_fit
 from tasks.core.progress import say
 from tasks.core.rows import row_schema
+from tasks.core.rows.hash_rank import shuffled
 from tasks.core.rows.parquet import TableWriter, read_batches
 from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.system.parallel import worker_count
-from tasks.tokenization.audit import (
-    Audit,
-    audit,
-    check,
-    check_exact,
-)
-from tasks.tokenization.encode import (
-    ENCODED,
-    Batch,
-    encode_batch,
-    load,
-)
-from tasks.tokenization.epoch_estimate import lines, preflight
-from tasks.tokenization.packing import consecutive, pack, shuffled
+from tasks.tokenization.audit import Audit, audit, check, check_exact
+from tasks.tokenization.encode import ENCODED, PromptBatch, encode_batch, load
+from tasks.tokenization.epoch_estimate import estimate_epoch, lines
 from tasks.tokenization.row_checks import (
     DROPPED,
-    Limits,
-    Rows,
+    CheckedRows,
+    RowLimits,
     check_not_empty,
-    choose,
+    check_rows,
 )
 
 SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 1000
 ROWS_FOR_PROCESSES = 60_000  # a process must load the tokenizer first, which takes seconds
 LIMITS_FILE = "model_limits.json"
-# ids are small numbers: their high bytes, one behind the other, are all but nothing
+# most high bytes of token ids are zero; stored one after another, they compress to almost nothing
 ENCODINGS = {"input_ids.list.element": "BYTE_STREAM_SPLIT"}
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
-    """See the module."""
+    """Run the stage; see the module."""
     settings = config.tokenize
     folder = inputs["base.tokenizer"]
-    told = json.loads((folder / LIMITS_FILE).read_text(encoding="utf-8"))
-    limit = row_limit(settings.max_tokens, settings.window_tokens, int(told["max_tokens"]))
-    limits = Limits(limit, settings.min_characters_per_token)
+    model_limits = json.loads((folder / LIMITS_FILE).read_text(encoding="utf-8"))
+    limit = row_limit(settings.max_tokens, settings.window_tokens, int(model_limits["max_tokens"]))
+    limits = RowLimits(limit, settings.min_characters_per_token)
     files = {split: inputs[f"prompt.{split}"] for split in SPLITS}
     audits: dict[str, Audit] = {}
     counts: Counter[str] = Counter()
     with (
         opened(work, _content_of(folder), ENCODED, np.int32) as shards,
-        TableWriter(work.out / "dropped.parquet", DROPPED) as ledger,
+        TableWriter(work.out / "dropped.parquet", DROPPED) as dropped,
     ):
         for rows in encode(files, folder, shards, limits, work, config.hardware.workers):
             check_exact(rows.split, rows.counts["inexact"], len(rows.tokens))
             check_not_empty(rows, limit)
-            ids = rows.ids(rows.kept)
+            ids = rows.row_ids.take(pa.array(rows.kept)).to_pylist()
             order = shuffled(ids, settings.seed) if settings.shuffle else np.arange(len(ids))
-            windows = pack(rows.tokens[rows.kept], order, settings.window_tokens)
+            windows = pack_best_fit(rows.tokens[rows.kept], order, settings.window_tokens)
             write(work.out / rows.split, windows, rows, ids, shards, settings.loss_on)
-            ledger.add_table(rows.ledger())
+            dropped.add_table(rows.dropped_table())
             audits[rows.split] = audit(
                 Windows.open(work.out / rows.split),
                 settings.window_tokens,
@@ -89,7 +80,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             check(rows.split, audits[rows.split])
             counts.update({f"{rows.split}_{why}": n for why, n in rows.counts.items()})
     rows_in = sum(pq.read_metadata(file).num_rows for file in files.values())
-    numbers = preflight(audits["train"], counts["train_too_long"], limit)
+    numbers = estimate_epoch(audits["train"], counts["train_too_long"], limit)
     for line in lines(numbers):
         say(line)
     return _summary(audits, +counts, rows_in, numbers, work.out)
@@ -99,7 +90,7 @@ def row_limit(max_tokens: int | None, window_tokens: int, model_tokens: int) -> 
     """The longest row in tokens.
 
     Raises:
-        PipelineError: More is asked for than the model can take.
+        PipelineError: The setting is more than the model's limit.
     """
     if max_tokens is not None and max_tokens > model_tokens:
         raise PipelineError(
@@ -110,7 +101,7 @@ def row_limit(max_tokens: int | None, window_tokens: int, model_tokens: int) -> 
 
 
 def _content_of(tokenizer: Path) -> list[tuple[str, str]]:
-    """Name and digest of each file of a tokenizer: what the ids of a text hang on."""
+    """Name and digest of each file of a tokenizer: all that decides the ids of a text."""
     return [(path.name, sha256(path)) for path in sorted(tokenizer.iterdir()) if path.is_file()]
 
 
@@ -118,11 +109,11 @@ def encode(
     files: Mapping[str, Path],
     tokenizer: Path,
     shards: Shards,
-    limits: Limits,
+    limits: RowLimits,
     work: Work,
     workers: int,
-) -> Iterator[Rows]:
-    """Tokenize all splits, and give each with the rows of it that can be trained on."""
+) -> Iterator[CheckedRows]:
+    """Tokenize all splits, and yield each with its checks."""
     ids = {split: [pa.array([], pa.string())] for split in files}
     columns = ["row_id", "prompt", "completion"]
 
@@ -136,7 +127,7 @@ def encode(
         shards,
         batches(),
         encode_batch,
-        partial(Batch, str(tokenizer)),
+        partial(PromptBatch, str(tokenizer)),
         work,
         workers=worker_count(workers),
         batch_rows=BATCH_ROWS,
@@ -148,27 +139,27 @@ def encode(
         row_ids = pa.concat_arrays(parts)
         own = slice(first, first + len(row_ids))
         part = encoded.slice(first, len(row_ids))
-        yield choose(split, first, row_ids, tokens[own], part, limits)
+        yield check_rows(split, first, row_ids, tokens[own], part, limits)
         first = own.stop
 
 
 def write(
     folder: Path,
     windows: list[list[int]],
-    rows: Rows,
+    rows: CheckedRows,
     row_ids: Sequence[str],
     shards: Shards,
     loss_on: str,
 ) -> None:
-    """Write rows in the order of their windows, and the windows over them.
+    """Write the rows of a split in the order of their windows, and the packing plan.
 
     Args:
-        folder: Of the split.
-        windows: Places among the kept rows.
+        folder: Folder of the split, which is created.
+        windows: Windows of indexes into the kept rows.
         rows: The split.
-        row_ids: Of its kept rows.
-        shards: Where the token ids are.
-        loss_on: Of the settings.
+        row_ids: Ids of its kept rows.
+        shards: The row cache with the token ids.
+        loss_on: The setting: "output" or "everything".
     """
     folder.mkdir()
     stored = np.fromiter(chain.from_iterable(windows), dtype=np.int64)
@@ -176,10 +167,10 @@ def write(
     with TableWriter(folder / ROWS_FILE, row_schema.TOKENS, BATCH_ROWS, ENCODINGS) as writer:
         for start in range(0, len(stored), BATCH_ROWS):
             chunk = stored[start : start + BATCH_ROWS]
-            places = rows.kept[chunk]
-            masked = rows.prompt_tokens[places] if loss_on == "output" else np.zeros(len(chunk))
-            token_ids = shards.numbers_of(rows.first + places)
-            ends = np.concatenate([[0], np.cumsum(rows.tokens[places])]).astype(np.int32)
+            kept = rows.kept[chunk]
+            masked = rows.prompt_tokens[kept] if loss_on == "output" else np.zeros(len(chunk))
+            token_ids = shards.numbers_of(rows.first + kept)
+            ends = np.concatenate([[0], np.cumsum(rows.tokens[kept])]).astype(np.int32)
             columns = [
                 ids.take(pa.array(chunk)),
                 pa.ListArray.from_arrays(pa.array(ends), pa.array(token_ids)),
@@ -201,7 +192,7 @@ def _summary(
     numbers: Mapping[str, Any],
     out: Path,
 ) -> Summary:
-    """Write audit.json and tell the numbers that matter."""
+    """Write audit.json, and summarize it."""
     content: dict[str, Any] = {"preflight": numbers, "dropped": dict(sorted(counts.items()))}
     content |= {split: found.as_json() for split, found in audits.items()}
     text = json.dumps(content, indent=2) + "\n"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import Window, Windows
+from tasks.core.models.packing import join_rows
 
 BLOCK = 256  # samples that are shuffled together; about one row group of a table
 Ints = NDArray[np.int64]
@@ -128,7 +129,7 @@ class Batches:
         window = self.windows.window(int(self.windows.tokens.argmax()))
         if not self.by_rows:
             return window
-        return join_rows([window] * self._batch, self.max_tokens)[0]
+        return next(join_rows([window] * self._batch, self.max_tokens))
 
     def _make_plan(self, epoch: int) -> list[Step]:
         if self.by_rows:
@@ -157,35 +158,7 @@ class Batches:
     def _read(self, step: Step) -> list[Window]:
         if not self.by_rows:
             return [self.windows.window(index) for index in step]
-        return join_rows([self.windows.assemble((row,)) for row in step], self._joined)
-
-
-def join_rows(rows: Sequence[Window], joined_tokens: int) -> list[Window]:
-    """Lay rows one after another into windows of at most `joined_tokens`; a longer one is alone."""
-    groups: list[list[Window]] = []
-    room = 0
-    for row in rows:
-        size = len(row.input_ids)
-        if groups and size <= room:
-            groups[-1].append(row)
-            room -= size
-        else:
-            groups.append([row])
-            room = joined_tokens - size
-    return [_join(group) for group in groups]
-
-
-def _join(rows: Sequence[Window]) -> Window:
-    if len(rows) == 1:
-        return rows[0]
-    ends = np.cumsum([0, *(len(row.input_ids) for row in rows)])
-    return Window(
-        np.concatenate([row.input_ids for row in rows]),
-        np.concatenate([row.labels for row in rows]),
-        np.concatenate([row.position_ids for row in rows]),
-        ends.astype(np.int32),
-        tuple(name for row in rows for name in row.row_ids),
-    )
+        return list(join_rows((self.windows.assemble((row,)) for row in step), self._joined))
 
 
 def split_window(window: Window, max_tokens: int) -> list[Window]:

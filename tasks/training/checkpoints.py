@@ -6,7 +6,6 @@ the optimizer, the step and the counters. The order of the data and the dropout 
 alone.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from tasks.core.system.atomic_write import flush
 
 PREFIX = "step-"
 STATE_FILE = "state.pt"
@@ -26,13 +27,11 @@ def save(folder: Path, step: int, state: Mapping[str, Any]) -> Path:
     target, partial = folder / f"{PREFIX}{step:08d}", folder / f".{PREFIX}{step:08d}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    with (partial / STATE_FILE).open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
+    torch.save(dict(state), partial / STATE_FILE)
+    flush(partial / STATE_FILE)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    _flush_folder(folder)
+    flush(folder)
     for old in _whole(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -60,11 +59,3 @@ def on_cpu(state: Any) -> Any:
 def _whole(folder: Path) -> list[Path]:
     """Whole checkpoints, oldest first."""
     return sorted(p for p in folder.glob(f"{PREFIX}*") if (p / STATE_FILE).is_file())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,9 +6,7 @@ taken follows from their ids and the seed alone. Replay keeps what was learned (
 Rolnick et al. 2019).
 """
 
-import hashlib
 from dataclasses import dataclass
-from heapq import nsmallest
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE
+from tasks.core.models.packing import pack_in_order
 from tasks.core.rows import row_schema
+from tasks.core.rows.hash_rank import choose
 
 GROUP_ROWS = 1000
 
@@ -68,11 +68,7 @@ def choose_old(ids: list[str], is_old: NDArray[np.bool_], share: float, seed: in
     if share == 1 or not new:
         return places
     wanted = round(new * share / (1 - share))
-    return sorted(nsmallest(wanted, places, key=lambda i: _place(ids[i], seed)))
-
-
-def _place(row_id: str, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed}\0{row_id}".encode(), digest_size=8).digest()
+    return choose(ids, places, wanted, seed)
 
 
 def _ids(folder: Path) -> list[str]:
@@ -96,14 +92,7 @@ def _copy_rows(source: Path, chosen: NDArray[np.bool_], target: Path) -> list[in
 
 
 def _packed(lengths: list[int], window_tokens: int) -> pa.Table:
-    """Consecutive rows laid into windows of at most `window_tokens`."""
-    rows: list[list[int]] = []
-    tokens: list[int] = []
-    for index, length in enumerate(lengths):
-        if rows and tokens[-1] + length <= window_tokens:
-            rows[-1].append(index)
-            tokens[-1] += length
-        else:
-            rows.append([index])
-            tokens.append(length)
+    """The packing plan of consecutive rows."""
+    rows = list(pack_in_order(range(len(lengths)), lengths.__getitem__, window_tokens))
+    tokens = [sum(lengths[index] for index in window) for window in rows]
     return pa.table([list(range(len(rows))), rows, tokens], schema=row_schema.WINDOWS)

@@ -72,10 +72,10 @@ def home(finished, tmp_path, monkeypatch):
     return finished
 
 
-def verdicts(profile, capsys, *options):
+def decisions(profile, capsys, *options):
     capsys.readouterr()
     code = main(["plan", "--profile", str(profile), "--json", *options])
-    return code, {p["stage"]: p["verdict"] for p in json.loads(capsys.readouterr().out)}
+    return code, {p["stage"]: p["decision"] for p in json.loads(capsys.readouterr().out)}
 
 
 def artifact(home, stage):
@@ -83,7 +83,7 @@ def artifact(home, stage):
 
 
 def test_second_plan_has_nothing_to_do(home, capsys):
-    assert verdicts(home[0], capsys) == (0, dict.fromkeys(STAGES, "HIT"))
+    assert decisions(home[0], capsys) == (0, dict.fromkeys(STAGES, "HIT"))
 
 
 def test_second_run_says_so_and_runs_nothing(home, capsys):
@@ -125,7 +125,7 @@ def test_one_setting_reruns_its_stage_and_leaves_what_does_not_rest_on_it(home, 
     for stage in CHANGES[change]:
         expected.update({behind: "MAYBE" for behind in BEHIND[stage] if expected[behind] == "HIT"})
         expected.update(dict.fromkeys(CHANGES[change], "RUN"))
-    _, found = verdicts(home[0], capsys, "--set", change)
+    _, found = decisions(home[0], capsys, "--set", change)
     assert found == expected
 
 
@@ -219,10 +219,10 @@ def copy_home(finished, tmp_path, monkeypatch):
 def test_deleted_artifact_is_made_again_and_nothing_else(finished, tmp_path, monkeypatch, capsys):
     copy = copy_home(finished, tmp_path, monkeypatch)
     shutil.rmtree(artifact(copy, "filter"))
-    code, found = verdicts(finished[0], capsys)
+    code, found = decisions(finished[0], capsys)
     assert (code, found["filter"], found["prompt"]) == (10, "RUN", "MAYBE")
     assert main(["run", "--profile", str(finished[0])]) == 0
-    assert verdicts(finished[0], capsys)[0] == 0
+    assert decisions(finished[0], capsys)[0] == 0
 
 
 def test_edited_artifact_can_be_adopted_and_what_rests_on_it_runs(
@@ -231,9 +231,9 @@ def test_edited_artifact_can_be_adopted_and_what_rests_on_it_runs(
     copy = copy_home(finished, tmp_path, monkeypatch)
     page = artifact(copy, "evaluate") / "report.html"
     page.write_text(page.read_text() + "<!-- mine -->")
-    assert verdicts(finished[0], capsys)[1]["evaluate"] == "RUN"
+    assert decisions(finished[0], capsys)[1]["evaluate"] == "RUN"
     assert main(["adopt", "evaluate", "--profile", str(finished[0])]) == 0
-    assert verdicts(finished[0], capsys)[1]["evaluate"] == "HIT"
+    assert decisions(finished[0], capsys)[1]["evaluate"] == "HIT"
 
 
 def test_gc_keeps_what_the_last_run_rests_on(finished, tmp_path, monkeypatch, capsys):
@@ -244,7 +244,7 @@ def test_gc_keeps_what_the_last_run_rests_on(finished, tmp_path, monkeypatch, ca
     assert other.exists()
     assert main(["gc", "--keep-last", "1", "--keep-days", "0"]) == 0
     assert not other.exists()
-    assert verdicts(finished[0], capsys)[0] == 0
+    assert decisions(finished[0], capsys)[0] == 0
 
 
 BAD = {

@@ -8,13 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.orchestration.stage_task import (
-    ManifestStorage,
-    parse_result_key,
-    prefect_task,
-    result_key,
-)
-from tasks.core.cache.execute import execute
+from flows.orchestration.stage_task import PlannedHits, StageTask, prefect_task, result_key
+from tasks.core.cache.execute import RunContext
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.plan import Selection
 from tasks.core.settings.config import check
@@ -46,15 +41,12 @@ def run_flow(pipeline, selection=None):
         planner = pipeline.planner(settings, selection or Selection())
         planner.plan()
         for name in planner.selected:
-            plan = planner.decide(name)
-            task = prefect_task(
-                plan,
-                pipeline.store,
-                lambda plan: execute(plan, settings, pipeline.store, planner.artifacts),
-            )
+            plan = planner.plan_stage(name)
+            context = RunContext(settings, pipeline.store, planner.artifacts)
+            task = StageTask(plan, context).task()
             state = task({}, return_state=True)
             states[name] = state.name
-            planner.made(Manifest.from_plain(state.result()))
+            planner.add_artifact(Manifest.from_plain(state.result()))
 
     toy_flow()
     return states
@@ -88,21 +80,20 @@ def test_key_storage_answers_in_the_form_that_prefect_reads(toy, tmp_path):
     from prefect.results import ResultRecordMetadata
 
     pipeline = toy.Pipeline(tmp_path / "artifacts")
+    (planned, *_) = pipeline.plan()
+    key = result_key("read", planned.key)
+    with pytest.raises(FileNotFoundError):
+        PlannedHits.of(planned, pipeline.store).read_path(key)
     pipeline.run()
-    manifest = pipeline.plan()[0].manifest
-    storage = ManifestStorage.over(pipeline.store)
-    answer = ResultRecordMetadata.load_bytes(storage.read_path(result_key("read", manifest.key)))
+    storage = PlannedHits.of(pipeline.plan()[0], pipeline.store)
+    answer = ResultRecordMetadata.load_bytes(storage.read_path(key))
     assert answer.serializer.type == "json"
     assert Manifest.from_plain(answer.serializer.loads(Path(answer.storage_key).read_bytes()))
     with pytest.raises(FileNotFoundError):
         storage.read_path(result_key("read", "0" * 64))
 
 
-def test_result_key_round_trip():
-    assert parse_result_key(result_key("read", "ab" * 32)) == ("read", "ab" * 32)
-
-
 def test_prefect_tries_no_stage_again_for_a_lack_of_memory_would_stay(toy, tmp_path):
     pipeline = toy.Pipeline(tmp_path / "artifacts")
-    plan = pipeline.planner().decide("read")
-    assert prefect_task(plan, pipeline.store, lambda plan: None).retries == 0
+    plan = pipeline.planner().plan_stage("read")
+    assert prefect_task(plan, pipeline.store, lambda inputs: {}).retries == 0

@@ -16,11 +16,12 @@ from tokenizers import Tokenizer
 from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core.cache import code_digest
-from tasks.core.cache.execute import execute
-from tasks.core.cache.plan import HIT, Selection
+from tasks.core.cache.decision import HIT
+from tasks.core.cache.execute import RunContext, execute
+from tasks.core.cache.plan import Selection
 from tasks.core.models import memory_probes
 from tasks.core.models.packed_dataset import Windows
-from tasks.evaluation import gate
+from tasks.evaluation.gate import verdict as gate
 from tasks.filtering import run as filtering_run
 from tasks.filtering import score_rows
 from tasks.tokenization import encode
@@ -63,13 +64,13 @@ class Home:
         ran = []
         with open_session(Request(str(self.profile), (), Selection(STAGES))) as session:
             for name in session.planner.selected:
-                plan = session.planner.decide(name)
+                plan = session.planner.plan_stage(name)
                 manifest = plan.manifest
-                if plan.verdict != HIT:
+                if plan.decision != HIT:
                     ran.append(name)
                     made = session.planner.artifacts
-                    manifest = execute(plan, session.config, session.store, made)
-                session.planner.made(manifest)
+                    manifest = execute(plan, RunContext(session.config, session.store, made))
+                session.planner.add_artifact(manifest)
             folders = {
                 n: session.store.folder(n, m.key) for n, m in session.planner.artifacts.items()
             }
@@ -93,7 +94,7 @@ def looked_at(monkeypatch) -> dict[str, int]:
         counts["judged"] += len(batch.rows)
         return score_rows.judge(batch)
 
-    def encode_batch(batch: encode.Batch) -> Any:
+    def encode_batch(batch: encode.PromptBatch) -> Any:
         counts["encoded"] += len(batch.rows)
         return encode.encode_batch(batch)
 

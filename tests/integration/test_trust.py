@@ -20,13 +20,13 @@ SUICIDAL = """
 import os, signal, sys
 from prefect.results import ResultStore
 from prefect.transactions import Transaction
-from flows.orchestration.stage_task import ManifestStorage
+from flows.orchestration.stage_task import PlannedHits
 from tasks.training.loop import Loop
 
 places = {
     "commit": (Transaction, "commit"),
     "result": (ResultStore, "persist_result_record"),
-    "key": (ManifestStorage, "write_path"),
+    "key": (PlannedHits, "write_path"),
     "step": (Loop, "_update"),
 }
 owner, name = places[sys.argv[1]]

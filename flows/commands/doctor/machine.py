@@ -9,9 +9,10 @@ from pathlib import Path
 from flows.commands.doctor.command import Finding
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.store import TRASH, Store, is_locked
+from tasks.core.cache.store import TRASH, Store
 from tasks.core.sandbox import BUBBLEWRAP
 from tasks.core.sandbox import levels as sandbox_levels
+from tasks.core.system.file_lock import is_locked
 from tasks.core.system.home import home
 
 GIB = 2**30

@@ -10,11 +10,11 @@ from typing import Any
 from flows import messages
 from flows.commands.show import filtered, rows
 from flows.session import Request, Session, open_session
+from tasks.core.cache.decision import HIT
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT
 from tasks.core.cache.source_changes import SOURCES
 from tasks.core.errors import PipelineError
-from tasks.core.system.escape_text import spelled
+from tasks.core.system.escape_text import escape_controls
 from tasks.core.text.special_tokens import readable
 
 # the table that --row looks into, by stage: entry of the artifact and file in it
@@ -40,7 +40,7 @@ def show(request: Request, stage: str | None, row: str | None) -> int:
         if stage is None:
             for plan in session.plans:
                 state = (
-                    messages.summary_line(plan.manifest) if plan.verdict == HIT else plan.verdict
+                    messages.summary_line(plan.manifest) if plan.decision == HIT else plan.decision
                 )
                 print(f"{plan.stage.name:<10}{state}")
             return 0
@@ -55,7 +55,7 @@ def show(request: Request, stage: str | None, row: str | None) -> int:
 def _current(session: Session, stage: str) -> Manifest:
     """The artifact of a stage for these settings."""
     plan = next(p for p in session.plans if p.stage.name == stage)
-    if plan.verdict != HIT or plan.manifest is None:
+    if plan.decision != HIT or plan.manifest is None:
         raise PipelineError(
             f"stage {stage} has no artifact for these settings ({messages.reason(plan)})",
             "Run `finetune run` first, with the same --profile and --set.",
@@ -120,7 +120,7 @@ def _tables(
 def _print_fields(entry: str, record: Mapping[str, Any]) -> None:
     print(f"[{entry}]")
     for name, value in record.items():
-        text = spelled(readable(str(value)))
+        text = escape_controls(readable(str(value)))
         print(f"\n{name}:\n{text}" if "\n" in text else f"{name}: {text}")
 
 
@@ -134,7 +134,7 @@ def _print_story(session: Session, manifest: Manifest, record: dict[str, Any]) -
 
 def _fate(session: Session, row_id: str) -> list[str]:
     """What the stages behind filter made of a kept row."""
-    made = {plan.stage.name: plan.manifest for plan in session.plans if plan.verdict == HIT}
+    made = {plan.stage.name: plan.manifest for plan in session.plans if plan.decision == HIT}
     folders = {
         name: session.store.folder(name, manifest.key) if (manifest := made.get(name)) else None
         for name in ("prompt", "tokenize")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.core.system.escape_text import spelled
+from tasks.core.system.escape_text import escape_controls
 
 BAR = 24  # characters of a full bar
 NO_ROWS = "-"
@@ -133,7 +133,7 @@ def story_lines(
     for name in TEXTS:
         if record.get(name):
             lines += ["", f"[{name}]", record[name]]
-    return [spelled(line) for line in lines]
+    return [escape_controls(line) for line in lines]
 
 
 def _duplicates(record: Mapping[str, Any], measured: Mapping[str, Any] | None) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.core.system.escape_text import spelled
+from tasks.core.system.escape_text import escape_controls
 
 MAX_UNREADABLE = 20  # entries of the ledger that are shown
 DIM, GREEN, PLAIN = "\x1b[2m", "\x1b[32m", "\x1b[0m"
@@ -62,7 +62,7 @@ def token_lines(
     ids, masked = record["input_ids"], record["prompt_tokens"]
     trained = len(ids) - masked
     lines = [f"row {record['row_id']}: {len(ids)} tokens, {masked} masked, {trained} trained"]
-    before, after = (spelled(decode(part)) for part in (ids[:masked], ids[masked:]))
+    before, after = (escape_controls(decode(part)) for part in (ids[:masked], ids[masked:]))
     if colour:
         return [*lines, f"{DIM}{before}{PLAIN}{GREEN}{after}{PLAIN}"]
     return [*lines, "[masked]", before, "[/masked]", "[trained]", after, "[/trained]"]
@@ -78,6 +78,8 @@ def unreadable_lines(ledger: Path) -> list[str]:
     lines = ["", f"unreadable: {total:,}"] if total else ["", "unreadable: nothing"]
     for entry in first:
         place = f":{entry['line']}" if entry["line"] else ""
-        lines.append(spelled(f"  {entry['source']}  {entry['path']}{place}  {entry['problem']}"))
+        lines.append(
+            escape_controls(f"  {entry['source']}  {entry['path']}{place}  {entry['problem']}")
+        )
     more = total - len(first)
     return lines + ([f"  and {more:,} more in {ledger.name}"] if more else [])

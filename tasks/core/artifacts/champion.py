@@ -1,48 +1,47 @@
-"""The promoted model: artifacts/champion, a link to its artifact, and the account of every change.
+"""The champion, which is the promoted model: a link to its artifact, and the history of changes.
 
-artifacts/.champion.json is written first, the link second, each whole by one rename. What the
-account says holds; a link that a kill left behind it is set right by the next command. Promotions
-pile up, `rollback` takes the last one off; an entry is never removed from the account.
+artifacts/.champion.json is written first, the link artifacts/champion second, each atomically. The
+history decides; a link that a kill left outdated is corrected by the next command. Promotions form
+a stack from which `rollback` removes the last; entries are never removed from the history.
 """
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from tasks.core.cache.manifest import sync_folder
-from tasks.core.cache.store import KEY_DIGITS, Store, locked
-from tasks.core.errors import PipelineError
+from tasks.core.cache.store import KEY_DIGITS, Store
+from tasks.core.errors import PipelineError, RecordError
+from tasks.core.system.atomic_write import flush, write_text
+from tasks.core.system.file_lock import locked
 
 LINK, HISTORY = "champion", ".champion.json"
 PROMOTE, ROLLBACK = "promote", "rollback"
 IMPROVED, REGRESSED = "improved", "regressed"
-KEPT = 3  # promotions whose artifacts `finetune gc` leaves alone
+KEPT = 3  # promotions whose artifacts `finetune gc` keeps
 
 
 @dataclass(frozen=True)
-class Entry:
+class ChampionChange:
     """One change of the champion.
 
     Attributes:
         action: `PROMOTE` or `ROLLBACK`.
-        stage: Of the artifact that is the champion from then on.
-        key: Of that artifact.
-        why: In the words of whoever did it; "" where nothing was said.
+        stage: Stage of the artifact that becomes the champion.
+        key: Key of that artifact.
+        why: The reason that the user gave, or "".
         when: ISO 8601, UTC.
-        verdicts: What the model was compared with ("base", "champion") -> verdict.
-        reasons: The same -> sentences.
-        forced: Promoted although it is not shown to be better.
-        beaten: Key of the champion before; "" none.
+        verdicts: Verdict by what the model was compared with ("base", "champion").
+        reasons: Sentences, by the same names.
+        forced: Promoted without a verdict of improvement.
+        beaten: Key of the previous champion, or "".
         metrics: Measured values by name.
-        chain: Stage -> key of all artifacts that it rests on, itself included.
-        profile: That it was made with.
-        overrides: The same.
+        chain: Key of each artifact that it was produced from, by stage, itself included.
+        profile: Profile of its run.
+        overrides: Overrides of its run.
     """
 
     action: str
@@ -61,7 +60,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Folder of the artifact below artifacts/."""
+        """The folder of the artifact below artifacts/."""
         return f"{self.stage}/{self.key[:KEY_DIGITS]}"
 
 
@@ -72,25 +71,24 @@ def check(
     force: bool,
     because: str,
 ) -> bool:
-    """Whether a model may become the champion; returns whether it took force.
+    """Check that a model may become the champion; returns whether that took `force`.
 
-    Worse than the base is refused in any case: nobody would be served by it. Anything else that is
-    not shown to be better takes a person and a reason.
+    A model that is worse than the base is always rejected. Any other model without a verdict of
+    improvement needs `force` and a reason.
 
     Args:
-        verdicts: "base", and "champion" where there is one -> verdict.
-        reasons: The same -> sentences.
-        force: Promote what is not shown to be better.
-        because: The reason for that.
+        verdicts: Verdict against "base", and against "champion" if there is one.
+        reasons: Sentences, by the same names.
+        force: Promote without a verdict of improvement.
+        because: The reason for `force`.
 
     Raises:
-        PipelineError: It may not.
+        PipelineError: It may not be promoted.
     """
     if verdicts["base"] == REGRESSED:
         raise PipelineError(
             f"the model is worse than the base: {' '.join(reasons['base'])}",
-            "Change data or training and run again; a regressed model is not promoted, forced or "
-            "not.",
+            "Change data or training and run again; a regressed model is never promoted.",
         )
     if force and not because.strip():
         raise PipelineError(
@@ -107,42 +105,44 @@ def check(
     return bool(short)
 
 
-def history(root: Path) -> list[Entry]:
+def history(root: Path) -> list[ChampionChange]:
     """Every change, oldest first.
 
     Raises:
-        PipelineError: The file is there and can't be read.
+        RecordError: The file exists and cannot be read.
     """
     path = root / HISTORY
     try:
         raw = json.loads(path.read_bytes())
-        return [Entry(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in raw]
+        return [
+            ChampionChange(**{**entry, "overrides": tuple(entry["overrides"])}) for entry in raw
+        ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise PipelineError(
+        raise RecordError(
             f"{path} is no history of champions: {error}",
-            "Put a copy of it back; or remove it and promote again.",
+            "Restore a copy of it, or remove it and promote again.",
         ) from error
 
 
-def standing(entries: Sequence[Entry]) -> list[Entry]:
-    """The promotions that no rollback took back, oldest first; the last is the champion."""
-    pile: list[Entry] = []
+def standing(entries: Sequence[ChampionChange]) -> list[ChampionChange]:
+    """The promotions that were not rolled back, oldest first; the last is the champion."""
+    promoted: list[ChampionChange] = []
     for entry in entries:
         if entry.action == PROMOTE:
-            pile.append(entry)
-        elif pile:
-            pile.pop()
-    return pile
+            promoted.append(entry)
+        elif promoted:
+            promoted.pop()
+    return promoted
 
 
-def taken_back(entries: Sequence[Entry], key: str) -> Entry | None:
-    """The rollback that took a model down, unless it was promoted again since.
+def taken_back(entries: Sequence[ChampionChange], key: str) -> ChampionChange | None:
+    """The rollback that removed a model, unless the model was promoted again since.
 
     Args:
         entries: Every change, oldest first.
-        key: Of the model's artifact.
+        key: Key of the model's artifact.
     """
     for entry in reversed(entries):
         if entry.action == PROMOTE and entry.key == key:
@@ -152,112 +152,108 @@ def taken_back(entries: Sequence[Entry], key: str) -> Entry | None:
     return None
 
 
-def current(store: Store) -> Entry | None:
-    """The champion, None if there is none; the link is set right if a kill left it behind."""
+def current(store: Store) -> ChampionChange | None:
+    """The champion, if there is one; corrects a link that a kill left outdated."""
     with _alone(store):
-        pile = standing(history(store.root))
-        if not pile:
+        promoted = standing(history(store.root))
+        if not promoted:
             return None
-        _point(store.root, pile[-1].name)
-        return pile[-1]
+        _point(store.root, promoted[-1].name)
+        return promoted[-1]
 
 
-def promote(store: Store, entry: Entry) -> bool:
-    """Make an artifact the champion; False if it is already.
+def promote(store: Store, entry: ChampionChange) -> bool:
+    """Make an artifact the champion; False if it already is.
 
     Args:
-        store: Holds the artifact, and is in use by the caller.
+        store: Contains the artifact; the caller holds its `in_use` lock.
         entry: Without `when` and `beaten`.
 
     Raises:
-        PipelineError: The artifact is not whole.
+        PipelineError: The artifact is incomplete.
     """
     _see_whole(store, entry, "Run `finetune run` with the same settings.")
     with _alone(store):
         entries = history(store.root)
-        pile = standing(entries)
-        if pile and pile[-1].key == entry.key:
-            _point(store.root, pile[-1].name)
+        promoted = standing(entries)
+        if promoted and promoted[-1].key == entry.key:
+            _point(store.root, promoted[-1].name)
             return False
-        beaten = pile[-1].key if pile else ""
+        beaten = promoted[-1].key if promoted else ""
         _write(store.root, [*entries, dataclasses.replace(entry, when=_now(), beaten=beaten)])
         _point(store.root, entry.name)
         return True
 
 
-def rollback(store: Store, because: str = "") -> tuple[Entry, Entry]:
-    """Take the last promotion back.
+def rollback(store: Store, because: str = "") -> tuple[ChampionChange, ChampionChange]:
+    """Undo the last promotion.
 
     Args:
-        store: Is in use by the caller.
+        store: The caller holds its `in_use` lock.
         because: Recorded.
 
-    Returns: The champion until now, and the one from now on.
+    Returns: The previous champion and the new one.
 
     Raises:
-        PipelineError: There is none before it, or its artifact is not whole.
+        PipelineError: There is no earlier promotion, or its artifact is incomplete.
     """
     with _alone(store):
         entries = history(store.root)
-        pile = standing(entries)
-        if len(pile) < 2:
+        promoted = standing(entries)
+        if len(promoted) < 2:
             raise PipelineError(
-                f"promotions that stand: {len(pile)}, needed to go back: 2",
-                "Promote one first: finetune promote.",
+                f"no earlier promotion to roll back to: {len(promoted)} promoted, 2 needed",
+                "Promote another model first: finetune promote.",
             )
-        last, before = pile[-1], pile[-2]
+        last, before = promoted[-1], promoted[-2]
         made = " ".join(["--profile", before.profile, *(f"--set {o}" for o in before.overrides)])
-        _see_whole(store, before, f"Make it again: finetune run {made}")
-        change = Entry(ROLLBACK, before.stage, before.key, because, _now(), beaten=last.key)
+        _see_whole(store, before, f"Produce it again: finetune run {made}")
+        change = ChampionChange(
+            ROLLBACK, before.stage, before.key, because, _now(), beaten=last.key
+        )
         _write(store.root, [*entries, change])
         _point(store.root, before.name)
         return last, before
 
 
 def pinned(root: Path, last: int = KEPT) -> frozenset[str]:
-    """Keys of all artifacts that the champion and the promotions before it rest on.
+    """Keys of all artifacts from which the champion and the promotions before it were produced.
 
     Args:
         root: The artifacts folder.
-        last: So many promotions, the champion among them.
+        last: Number of promotions, the champion included.
     """
-    pile = standing(history(root))[-last:]
-    return frozenset(key for entry in pile for key in (entry.key, *entry.chain.values()))
+    promoted = standing(history(root))[-last:]
+    return frozenset(key for entry in promoted for key in (entry.key, *entry.chain.values()))
 
 
 def _alone(store: Store) -> AbstractContextManager[None]:
     return locked(store.root / ".locks" / "champion")
 
 
-def _see_whole(store: Store, entry: Entry, remedy: str) -> None:
+def _see_whole(store: Store, entry: ChampionChange, remedy: str) -> None:
     found = store.find(entry.stage, entry.key)
     if found.manifest is None:
-        problem = " ".join(found.problem) if found.problem else "it is gone"
-        raise PipelineError(f"the artifact {entry.name} is not whole ({problem})", remedy)
+        problem = " ".join(found.problem) if found.problem else "it does not exist"
+        raise PipelineError(f"the artifact {entry.name} is incomplete ({problem})", remedy)
 
 
 def _point(root: Path, target: str) -> None:
-    """Let the link name `target`; relative, so that `root` may be moved as a whole."""
+    """Point the link at `target`; relative, so that `root` can be moved."""
     link, temporary = root / LINK, root / f".{LINK}.new"
     if link.is_symlink() and str(link.readlink()) == target:
         return
     if link.exists() and not link.is_symlink():
-        raise PipelineError(f"{link} is in the way: it is no link", "Move it elsewhere.")
+        raise PipelineError(f"{link} exists and is no symbolic link", "Move it elsewhere.")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(link)
-    sync_folder(root)
+    flush(root)
 
 
-def _write(root: Path, entries: Sequence[Entry]) -> None:
-    path, temporary = root / HISTORY, root / f"{HISTORY}.new"
-    plain: list[dict[str, Any]] = [dataclasses.asdict(entry) for entry in entries]
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(plain, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(root)
+def _write(root: Path, entries: Sequence[ChampionChange]) -> None:
+    plain = [dataclasses.asdict(entry) for entry in entries]
+    write_text(root / HISTORY, json.dumps(plain, indent=1, ensure_ascii=False))
 
 
 def _now() -> str:

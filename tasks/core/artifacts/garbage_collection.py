@@ -1,6 +1,6 @@
-"""Collecting garbage: what no kept run, pinned run or champion rests on.
+"""Garbage collection: removes artifacts that no recent run, pinned run or champion uses.
 
-An artifact disappears by one rename, so that a kill half-way loses nothing.
+An artifact disappears by one rename, so that a kill leaves no incomplete artifact.
 """
 
 import os
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.artifacts import runs
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache import runs
-from tasks.core.cache.runs import RunRecord
 from tasks.core.cache.store import (
     KEY_DIGITS,
     LOCKS,
@@ -20,16 +20,16 @@ from tasks.core.cache.store import (
     TRASH,
     WORK,
     Store,
-    is_locked,
 )
 from tasks.core.rows import row_cache_folders
 from tasks.core.stage import CHAMPION
+from tasks.core.system.file_lock import is_locked
 
 Name = tuple[str, str]  # stage and folder of an artifact
 
 
 def artifacts(root: Path) -> Iterator[Path]:
-    """Folders of all artifacts below `root`, whole or not, by stage and key."""
+    """Folders of all artifacts below `root`, complete or not, by stage and key."""
     folders = (p for p in root.glob("*") if p.is_dir() and not p.is_symlink())  # link: champion
     for stage in sorted(p for p in folders if not p.name.startswith(".")):
         yield from sorted(p for p in stage.iterdir() if p.is_dir() and len(p.name) == KEY_DIGITS)
@@ -40,12 +40,12 @@ class Garbage:
     """What a collection would remove.
 
     Attributes:
-        folders: Artifacts that no kept run rests on.
-        unfinished: Work folders of dead runs that are not kept.
-        leftovers: Values of rows that no recent run used, what is written beside artifacts that
-            are gone, and what an interrupted collection left.
+        folders: Artifacts that no kept run uses.
+        unfinished: Work folders of killed runs that are not kept.
+        leftovers: Cached values of rows that no recent run used, files about artifacts that no
+            longer exist, and what an interrupted collection left.
         freed_bytes: Size on disk; files that a kept artifact shares are not counted.
-        remake_seconds: What making the artifacts again would cost, by their own manifests.
+        remake_seconds: What producing the artifacts again would cost, by their manifests.
     """
 
     folders: tuple[Path, ...]
@@ -56,14 +56,14 @@ class Garbage:
 
 
 def find_garbage(store: Store, keep_last: int, keep_days: float, pinned: frozenset[str]) -> Garbage:
-    """Everything that may go.
+    """Everything that can be removed.
 
     Args:
-        store: What to look through.
-        keep_last: So many of the last runs that came to their end are kept, and those since, with
-            all they rest on and what is half done in them.
-        keep_days: And all runs of the last so many days.
-        pinned: Keys to keep in any case.
+        store: The store.
+        keep_last: Number of finished runs to keep, with all runs since; their artifacts, what those
+            were produced from, and unfinished work are kept.
+        keep_days: Also keep the runs of this many days.
+        pinned: Keys that are always kept.
     """
     root = store.root
     records = list(_kept_runs(root, keep_last, keep_days))
@@ -71,7 +71,7 @@ def find_garbage(store: Store, keep_last: int, keep_days: float, pinned: frozens
     pinned_names = {key[:KEY_DIGITS] for key in pinned}
     found = {(folder.parent.name, folder.name): folder for folder in artifacts(root)}
     names |= {name for name in found if name[1] in pinned_names}
-    kept = names | _rested_on(store, found, names)
+    kept = names | _used_by(store, found, names)
     folders = [folder for name, folder in found.items() if name not in kept]
     costs = (manifests.read(folder) for folder in folders)
     alive = {record.making for record in records} | {"-".join(name) for name in kept}
@@ -83,8 +83,10 @@ def find_garbage(store: Store, keep_last: int, keep_days: float, pinned: frozens
     leftovers = [*(root / TRASH).glob("*"), *(root / runs.FOLDER).glob("*.tmp")]
     for stage_shards in (root / row_cache_folders.ROOT).glob("*"):
         leftovers.extend(row_cache_folders.old_folders(stage_shards, keep=1))
-    leftovers += _beside(root, alive)
-    leftovers += _forgotten(root, {name: folder for name, folder in found.items() if name in kept})
+    leftovers += _side_files(root, alive)
+    leftovers += _orphaned_caches(
+        root, {name: folder for name, folder in found.items() if name in kept}
+    )
     size = sum(_freed_bytes(p) for p in (*folders, *unfinished, *leftovers))
     seconds = sum(manifest.seconds for manifest in costs if manifest)
     return Garbage(tuple(folders), tuple(unfinished), tuple(leftovers), size, seconds)
@@ -93,8 +95,7 @@ def find_garbage(store: Store, keep_last: int, keep_days: float, pinned: frozens
 def _kept_runs(root: Path, keep_last: int, keep_days: float) -> Iterator[RunRecord]:
     """The last runs, those of the last days, and the pinned ones.
 
-    Runs that did not come to their end are not counted: three that failed early would push the
-    last good one out.
+    Unfinished runs are not counted: three that failed early would displace the last good one.
     """
     always = {*runs.since(root, keep_days), *runs.pinned(root)}
     ended = 0
@@ -105,8 +106,8 @@ def _kept_runs(root: Path, keep_last: int, keep_days: float) -> Iterator[RunReco
             yield record
 
 
-def _beside(root: Path, alive: Set[str]) -> list[Path]:
-    """Logs, locks and Prefect's notes about artifacts that are neither kept nor being made."""
+def _side_files(root: Path, alive: Set[str]) -> list[Path]:
+    """Logs, locks and Prefect's results of artifacts that are neither kept nor in progress."""
     patterns = (f"{LOGS}/*-*.log", f"{LOCKS}/*-*", ".prefect/*-*.json")
     return [
         path
@@ -117,24 +118,24 @@ def _beside(root: Path, alive: Set[str]) -> list[Path]:
 
 
 def _name_of(file: str) -> str:
-    """ "train-0123456789ab" of a file that is called after an artifact."""
+    """ "train-0123456789ab", the artifact in the name of a file."""
     stage, _, key = file.partition(".")[0].rpartition("-")
     return f"{stage}-{key[:KEY_DIGITS]}"
 
 
-def _forgotten(root: Path, kept: Mapping[Name, Path]) -> list[Path]:
-    """Memories about outputs that no kept artifact holds."""
+def _orphaned_caches(root: Path, kept: Mapping[Name, Path]) -> list[Path]:
+    """Cached completions about outputs that no kept artifact contains."""
     read = (manifests.read(folder) for folder in kept.values())
     held = {digest[:KEY_DIGITS] for m in read if m for digest in m.outputs.values()}
     files = sorted((root / MEMORY).glob("*/*"))
     return [path for path in files if path.name[:KEY_DIGITS] not in held]
 
 
-def _rested_on(store: Store, found: Mapping[Name, Path], kept: Set[Name]) -> set[Name]:
-    """The artifacts that the kept ones were made from, and those that these were made from.
+def _used_by(store: Store, found: Mapping[Name, Path], kept: Set[Name]) -> set[Name]:
+    """The artifacts from which the kept ones were produced, transitively.
 
-    An input is known by its digest: where several artifacts hold it, one that is kept anyway will
-    do, else one of them is; it has to be whole.
+    An input is identified by its digest. If several artifacts contain it, one that is kept anyway
+    suffices; else one complete artifact is kept.
     """
     read = {name: m for name, folder in found.items() if (m := manifests.read(folder))}
     holders: dict[tuple[str, str, str], list[Name]] = {}
@@ -157,7 +158,7 @@ def _rested_on(store: Store, found: Mapping[Name, Path], kept: Set[Name]) -> set
 
 
 def collect(root: Path, garbage: Garbage) -> None:
-    """Remove garbage; each artifact disappears by one rename, so a kill leaves no half one."""
+    """Remove garbage."""
     for path in garbage.folders:
         discard(root, path)
     for path in (*garbage.unfinished, *garbage.leftovers):
@@ -168,11 +169,11 @@ def collect(root: Path, garbage: Garbage) -> None:
 
 
 def discard(root: Path, folder: Path) -> None:
-    """Remove an artifact: gone at once, its files a moment later."""
+    """Remove an artifact: one rename, then its files."""
     trash = root / TRASH / f"{folder.parent.name}-{folder.name}-{os.getpid()}"
     trash.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)  # a run that starts sweeps what is left of it
+    shutil.rmtree(trash, ignore_errors=True)  # the next run removes what is left
 
 
 def _freed_bytes(folder: Path) -> int:

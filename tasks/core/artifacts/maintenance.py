@@ -1,6 +1,6 @@
-"""Looking after the store: verify, adopt an edit, accept a change as harmless.
+"""Store maintenance: verify artifacts, adopt an edit, accept a code change as harmless.
 
-Every change is one rename or one manifest written whole, so that a kill half-way loses nothing.
+Every change is one rename or one manifest that is written atomically, so that a kill loses nothing.
 """
 
 import dataclasses
@@ -14,17 +14,17 @@ from pathlib import Path
 from tasks.core.artifacts.garbage_collection import artifacts, discard
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.causes import is_opinion
+from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import HIT, StagePlan
 from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
 
 
 def verify(store: Store, deep: bool) -> Iterator[tuple[Path, tuple[str, str] | None]]:
-    """Each artifact with what is wrong with it, or None.
+    """Each artifact with its problem, or None.
 
-    `deep` reads every byte. A file in which it finds what its size and time do not show gets
-    another time, so that the next plan sees it, too.
+    `deep` reads every byte. A file whose content changed without a change of size and time gets a
+    new time, so that the next plan detects it as well.
     """
     for folder in artifacts(store.root):
         manifest = manifests.read(folder)
@@ -39,8 +39,7 @@ def verify(store: Store, deep: bool) -> Iterator[tuple[Path, tuple[str, str] | N
 
 
 def adopt(store: Store, stage: str, key: str, outputs: tuple[str, ...]) -> Manifest:
-    """Take an artifact that was edited by hand as it is now; what rests on a changed output will
-    run again.
+    """Adopt an artifact that was edited by hand; stages that read a changed output run again.
 
     Raises:
         PipelineError: There is nothing to adopt.
@@ -53,14 +52,14 @@ def adopt(store: Store, stage: str, key: str, outputs: tuple[str, ...]) -> Manif
         )
     if (problem := store.find(stage, key).problem) is None:
         raise PipelineError(
-            f"the artifact of stage {stage} is as it was made", "Edit a file in it first."
+            f"the artifact of stage {stage} was not edited", "Edit a file in it first."
         )
     files = manifests.describe_files(folder)
     digests = manifests.output_digests(outputs, files)
     if lost := sorted(set(manifest.outputs) - set(digests)):
         raise PipelineError(
-            f"outputs of stage {stage} are gone: {', '.join(lost)}",
-            "Put them back, or run it again.",
+            f"outputs of stage {stage} are missing: {', '.join(lost)}",
+            "Restore them, or run the stage again.",
         )
     note = {"adopted": {"when": _now(), "because": " ".join(problem)}}
     adopted = dataclasses.replace(
@@ -71,20 +70,19 @@ def adopt(store: Store, stage: str, key: str, outputs: tuple[str, ...]) -> Manif
 
 
 def accept(store: Store, plan: StagePlan) -> Manifest:
-    """Publish the nearest artifact under the key of now: its maker says that the change is
-    harmless.
+    """Publish the nearest artifact under the current key: the user declares a change harmless.
 
-    Files are hard-linked. Recorded in the manifest as `accepted`, with the causes that were waved
-    through, behind what was accepted before.
+    Files are hard links. The manifest lists the accepted causes under `accepted`, after those that
+    were accepted before.
 
     Raises:
-        PipelineError: Nothing to accept, or a cause that isn't a matter of opinion (data, config).
+        PipelineError: There is nothing to accept, or a cause is data or config.
     """
     stage = plan.stage.name
-    if plan.verdict == HIT:
+    if plan.decision == HIT:
         raise PipelineError(f"stage {stage} is up to date", "There is nothing to accept.")
     if plan.key is None or plan.manifest is None:
-        why = "rests on stages that run first" if plan.manifest else "never ran"
+        why = "reads stages that run first" if plan.manifest else "never ran"
         raise PipelineError(f"stage {stage} {why}", "Run or accept the stages before it first.")
     if not is_opinion([c for c in plan.causes if c.kind != "missing"]):
         kinds = ", ".join(sorted({cause.kind for cause in plan.causes}))
@@ -107,13 +105,13 @@ def accept(store: Store, plan: StagePlan) -> Manifest:
 
 
 def undo_accept(store: Store, plan: StagePlan) -> None:
-    """Remove an accepted artifact; the stage will run again.
+    """Remove an accepted artifact; the stage runs again.
 
     Raises:
-        PipelineError: The artifact of now was made, not accepted.
+        PipelineError: The current artifact was not accepted.
     """
     manifest = plan.manifest
-    if plan.verdict != HIT or manifest is None or "accepted" not in manifest.made:
+    if plan.decision != HIT or manifest is None or "accepted" not in manifest.made:
         raise PipelineError(
             f"the artifact of stage {plan.stage.name} was not accepted", "There is nothing to undo."
         )

@@ -1,10 +1,10 @@
-"""The key of a stage: everything that can change its output, and nothing else.
+"""Cache key of a stage: everything that can change its output, and nothing else.
 
 key = sha256(canonical JSON of {stage, schema, config slice, digests of inputs, of sources, of code,
 versions of env}).
 Code enters without the names of modules: moving one changes no key.
 Inputs enter by the digest of the output that is read, not by the key that made it: early cut-off.
-The unhashed parts are kept in the manifest, so that a difference can be named.
+The manifest keeps the unhashed parts, so that a difference can be named.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ def own_parts(
     """The parts of a stage's key that don't depend on other stages: config, sources, code, env.
 
     Args:
-        stage: Whose key it is.
+        stage: The stage.
         config: All settings.
-        memo: Remembers digests of files.
-        digest_of: Digests the files of the sources; by default the memo does.
+        memo: Caches digests of files.
+        digest_of: Digests the files of the sources; by default `memo` does.
 
     Raises:
-        PipelineError: from the stage's `sources`, when what the settings point to is not there.
+        PipelineError: From the stage's `sources`, if a path in the settings does not exist.
     """
     view = View(config, stage.reads, stage.name)
     sources = stage.load_sources()
@@ -53,9 +53,9 @@ def own_parts(
 
 
 def moved_since(stage: Stage, parts: Parts, memo: Memo) -> list[str]:
-    """Modules and packages of a stage that are not any more what they were when its key was made.
+    """Modules and packages of a stage that changed since its key was computed.
 
-    A long run imports the code of its later stages hours after their keys were made.
+    A long run imports the code of its later stages hours after their keys were computed.
     """
     code = closure(stage.run, memo)
     env = {name: version.__wrapped__(name) for name in parts["env"]}
@@ -68,7 +68,7 @@ def moved_since(stage: Stage, parts: Parts, memo: Memo) -> list[str]:
 
 
 def full_parts(own: Parts, inputs: Mapping[str, str]) -> Parts:
-    """Own parts and the digests of the inputs read."""
+    """Own parts and the digests of the inputs."""
     return {**own, "inputs": dict(sorted(inputs.items()))}
 
 
@@ -85,8 +85,8 @@ def canonical(value: Any) -> str:
 
 @lru_cache
 def version(package: str) -> str:
-    """Installed version of a distribution, "absent" if there is none; of Python without the last
-    part, which changes no output."""
+    """Installed version of a distribution, "absent" if there is none; of Python only major and
+    minor, since a patch release changes no output."""
     if package == PYTHON:
         return ".".join(platform.python_version_tuple()[:2])
     try:

@@ -1,4 +1,4 @@
-"""Why a stage runs: its key's parts beside those of the nearest artifact that it made before."""
+"""Causes of a run: the parts of a key compared with those of the nearest earlier artifact."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ SHOWN_NAMES = 3
 
 @dataclass(frozen=True)
 class Cause:
-    """One reason.
+    """One reason why a stage runs.
 
     Attributes:
         kind: One of `KINDS`.
         what: The setting, module, input, package or file.
-        old: Its value in the nearest earlier artifact, where that says something.
+        old: Its value in the nearest earlier artifact, where it is informative.
         new: Its value now.
-        detail: For code the changed functions; for data which files or how many rows.
+        detail: For code the changed definitions; for data the files or the number of rows.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Cause:
         if self.detail:
             return f"{self.kind} {self.what} ({self.detail})"
         known = [value for value in (self.old, self.new) if value is not None]
-        if not known or all(map(_is_digest, known)):  # digests say nothing to a reader
+        if not known or all(map(_is_digest, known)):  # a digest does not inform a reader
             return f"{self.kind} {self.what}"
         return f"{self.kind} {self.what} {_shown(self.old)} -> {_shown(self.new)}"
 
@@ -80,12 +80,12 @@ def _first(names: Sequence[str]) -> str:
 
 
 def nearest(parts: Parts, manifests: Sequence[Manifest]) -> Manifest | None:
-    """The artifact whose key differs in the fewest parts; of equals, the first."""
+    """The artifact whose key differs in the fewest parts; the first of several."""
     return min(manifests, key=lambda m: len(difference(parts, m)), default=None)
 
 
 def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
-    """What changed since an earlier artifact; parts that `parts` does not hold are not compared."""
+    """What changed since an earlier artifact; parts missing from `parts` are not compared."""
     if manifest is None:
         return (Cause("never ran", str(parts["stage"])),)
     old = manifest.parts
@@ -102,7 +102,7 @@ def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
 
 
 def is_opinion(causes: Sequence[Cause]) -> bool:
-    """Whether nothing but code and packages changed, which a person may know to be harmless."""
+    """Whether only code and packages changed, which the user may know to be harmless."""
     return bool(causes) and {cause.kind for cause in causes} <= {"code", "env"}
 
 
@@ -116,7 +116,7 @@ def _changed_code(
 ) -> list[Cause]:
     """Changed modules, each with the definitions that changed in it.
 
-    A module with the same content under another name was moved, which changes nothing.
+    A module with the same content under another name was moved, which is no cause.
     """
     if code_digest(old) == code_digest(new):
         return []

@@ -1,4 +1,4 @@
-"""What a stage will cost: seconds of its past runs, by rows."""
+"""Cost estimate of a stage: seconds of its past runs, by rows."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from tasks.core.cache.manifest import Manifest
 
 
 def rows_out(manifest: Manifest | None) -> int | None:
-    """Rows that an artifact holds; None if it has none or is not there."""
+    """Rows of an artifact; None if there is no artifact or it has no rows."""
     return manifest.summary.get("rows_out") if manifest else None
 
 
@@ -18,16 +18,16 @@ def rows_in(manifest: Manifest) -> int | None:
 
 
 def alike(config: Mapping[str, Any], near: Manifest, past: Sequence[Manifest]) -> list[Manifest]:
-    """Past runs with the same settings, as cost goes with them (steps, epochs); else the nearest
-    artifact alone."""
+    """Past runs with the same settings, which determine the cost (steps, epochs); if there are
+    none, the nearest artifact alone."""
     return [m for m in past if m.parts.get("config") == config] or [near]
 
 
 def seconds_for(rows: float | None, past: Sequence[Manifest]) -> float:
-    """Seconds that a run over `rows` rows takes, going by past runs.
+    """Estimated seconds of a run over `rows` rows.
 
-    Runs of different sizes give a straight line, so that a start-up that costs the same each time
-    is not scaled; runs of one size are scaled by rows. Where the rows are not known, the median.
+    Past runs of different sizes are fitted by a straight line, so that a constant start-up time is
+    not scaled; runs of one size are scaled by rows. If the rows are unknown, the median.
     """
     known = [(n, m.seconds) for m in past if (n := rows_in(m))]
     if rows is None or not known:

@@ -8,21 +8,17 @@ is a SQLite file beside the artifacts: shared by processes, safe to delete at an
 """
 
 import hashlib
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+
+from tasks.core.system.sqlite_cache import SqliteCache
 
 SETTLED_NS = 2_000_000_000  # the coarsest file systems count times in steps of two seconds
-SCHEMA = """
-create table if not exists memo (
+COLUMNS = """
     kind text, path text, size integer, mtime_ns integer, inode integer, value text,
     primary key (kind, path)
-) without rowid
 """
-
 
 Values = dict[tuple[str, str], tuple[int, int, int, str]]  # (kind, path) -> stat, value
 
@@ -32,7 +28,9 @@ class Memo:
 
     def __init__(self, database: Path | None) -> None:
         """Open `database`; None, or a folder that can't be written, means remembering nothing."""
-        self._connection, self._seen = _open(database)
+        self._stored = SqliteCache(database, "memo", COLUMNS)
+        rows = self._stored.select("kind, path, size, mtime_ns, inode, value")
+        self._seen: Values = {(kind, path): tuple(value) for kind, path, *value in rows}
         self._new: Values = {}
 
     def recall(self, kind: str, path: Path, compute: Callable[[Path], str]) -> str:
@@ -54,54 +52,15 @@ class Memo:
 
     def save(self) -> None:
         """Write what was newly computed."""
-        if not self._connection or not self._new:
-            return
-        rows = [(*name, *value) for name, value in self._new.items()]
-        try:
-            with self._connection:
-                self._connection.executemany(
-                    "insert or replace into memo values (?, ?, ?, ?, ?, ?)", rows
-                )
-        except sqlite3.Error:
-            return  # a full disk or a read-only folder costs only the memory
-        self._new.clear()
+        if self._stored.replace((*name, *value) for name, value in self._new.items()):
+            self._new.clear()
 
     def __enter__(self) -> "Memo":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.save()
-        if self._connection:
-            self._connection.close()
-
-
-def _open(database: Path | None) -> tuple[sqlite3.Connection | None, Values]:
-    """The database and what it holds; nothing of either where it can't be read or written.
-
-    A torn one is removed: the next process starts another.
-    """
-    if database is None:
-        return None, {}
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(database, timeout=10)
-    except (OSError, sqlite3.Error):
-        return None, {}
-    try:
-        connection.execute(SCHEMA)
-        rows = connection.execute("select kind, path, size, mtime_ns, inode, value from memo")
-        return connection, {(kind, path): tuple(value) for kind, path, *value in rows}
-    except sqlite3.Error as error:
-        connection.close()
-        if not isinstance(error, sqlite3.OperationalError):  # that is: locked, full, read-only
-            with suppress(OSError):
-                database.unlink()
-        return None, {}
+        self._stored.close()
 
 
 def sha256(path: Path) -> str:

@@ -1,12 +1,11 @@
 """Runs one stage and publishes its outputs.
 
-Order of events, so that a kill at any moment loses no finished work and leaves nothing half: lock
-the key, look again (another process may have made it meanwhile), import the code and see that it is
-still that of the key, run in a work folder, check that the sources did not change under the run,
-write the manifest, rename.
+The order makes a kill at any moment lose no finished work and leave nothing half-written: lock the
+key, look again (another process may have published the artifact meanwhile), import the code and
+check that it is still the code of the key, run in a work folder, check that the sources did not
+change during the run, write the manifest, rename.
 """
 
-import dataclasses
 import logging
 import platform
 import resource
@@ -15,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from importlib import import_module
@@ -30,9 +30,9 @@ from tasks.core.cache.cache_key import (
     moved_since,
     version,
 )
+from tasks.core.cache.decision import StagePlan, made_meanwhile
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import StagePlan
 from tasks.core.cache.source_changes import Recorder
 from tasks.core.cache.store import KEY_DIGITS, LOGS, Store
 from tasks.core.errors import PipelineError, StageError, StopError
@@ -56,70 +56,78 @@ LOG = "log.txt"  # of the stage, in its artifact
 VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "prefect", "pyarrow")
 
 
-def execute(
-    plan: StagePlan,
-    config: Config,
-    store: Store,
-    made: Mapping[str, Manifest],
-    flow_run: str = "",
-    run_batches: RunBatches = ordered_map,
-) -> Manifest:
-    """Run the stage of `plan` unless its artifact is there by now, and return the artifact's
-    manifest.
+@dataclass(frozen=True)
+class RunContext:
+    """What all stages of a run share.
 
-    Args:
-        plan: A verdict with a key (all inputs are known).
-        config: All settings; the stage sees only what it declares.
-        store: Where the artifact goes.
-        made: Manifests of the stages before it.
+    Attributes:
+        config: All settings; a stage sees only what it declares.
+        store: Where artifacts are published.
+        artifacts: Manifests of the artifacts that the run uses so far, by stage.
         flow_run: Id of the Prefect flow run, for the manifest.
         run_batches: How a data stage runs its batches.
+    """
+
+    config: Config
+    store: Store
+    artifacts: Mapping[str, Manifest]
+    flow_run: str = ""
+    run_batches: RunBatches = ordered_map
+
+
+def execute(plan: StagePlan, context: RunContext) -> Manifest:
+    """Run a planned stage and return the manifest of its artifact.
+
+    If another process has published the artifact since the plan, it is returned instead.
 
     Raises:
-        PipelineError: What the user can mend, from the stage itself.
+        PipelineError: A user error, from the stage itself.
         StageError: Any other failure of the stage, with the path of its log.
     """
-    stage, key = plan.stage, plan.key
+    stage, key, store = plan.stage, plan.key, context.store
     if key is None:
-        raise ValueError(f"stage {stage.name} has no key yet: its inputs are not made")
-    forced = any(cause.kind == "forced" for cause in plan.causes)
+        raise ValueError(f"stage {stage.name} has no key yet: an input is missing")
 
     def waiting() -> None:
-        say(f"{stage.name}: another run is making this artifact; waiting for it")
+        say(f"{stage.name}: another run is producing this artifact; waiting for it")
 
     with store.working(stage.name, key, waiting) as work:
-        found = store.find(stage.name, key).manifest
-        if found and not forced:
-            shutil.rmtree(work.out.parent, ignore_errors=True)  # made for nothing
-            return found
-        manifest = store.finished(work)
-        if manifest is None:
-            log = store.root / LOGS / f"{stage.name}-{key[:KEY_DIGITS]}.log"
-            view = View(config, stage.reads, stage.name)
-            with _logged(log, stage.name) as note:
-                given = _with_means(work, plan, store, run_batches)
-                function = _loaded(stage, plan.parts, store.memo)
-                run = partial(function, view, _inputs(plan, store, made), given)
-                summary, seconds = _in_turn(run, stage, config)
-                note(f"done in {seconds:.1f} s: {summary.line}")
-                _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
-                shutil.copyfile(log, work.out / LOG)
-                manifest = _describe(plan, key, summary, work, seconds, flow_run)
-                manifest.write(work.out)
-            log.unlink()
+        if published := made_meanwhile(plan, store):
+            shutil.rmtree(work.out.parent, ignore_errors=True)
+            return published
+        manifest = store.finished(work) or _run_stage(plan, key, context, work)
         store.publish(manifest, work)
         return manifest
 
 
+def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Manifest:
+    """Run a stage in its work folder; its manifest is the last file that is written there."""
+    stage, store = plan.stage, context.store
+    log = store.root / LOGS / f"{stage.name}-{key[:KEY_DIGITS]}.log"
+    view = View(context.config, stage.reads, stage.name)
+    with _logged(log, stage.name) as note:
+        given = _with_means(work, plan, context)
+        function = _loaded(stage, plan.parts, store.memo)
+        run = partial(function, view, _inputs(plan, context), given)
+        summary, seconds = _run_when_free(run, stage, context.config)
+        note(f"done in {seconds:.1f} s: {summary.line}")
+        _check_sources(stage, view, plan.parts.get("sources", {}), work.out)
+        shutil.copyfile(log, work.out / LOG)
+        manifest = _describe(plan, key, summary, work, seconds, context.flow_run)
+        manifest.write(work.out)
+    log.unlink()
+    return manifest
+
+
 def _loaded(stage: Stage, parts: Parts, memo: Memo) -> Run:
-    """The stage's `run`, all its code imported: what is edited from now on changes nothing.
+    """The stage's `run`, with all its code imported, so that later edits have no effect.
 
     Raises:
-        PipelineError: It was edited since the key was made, which would be a lie.
+        PipelineError: The code was edited since the key was computed.
     """
     run = stage.load_run()
     for module in parts["code"]:
-        with suppress(ImportError):  # of what is not installed here, such as triton
+        with suppress(ImportError):  # packages that are not installed, such as triton
             import_module(module)
     if moved := moved_since(stage, parts, memo):
         raise PipelineError(
@@ -129,18 +137,20 @@ def _loaded(stage: Stage, parts: Parts, memo: Memo) -> Run:
     return run
 
 
-def _with_means(work: Work, plan: StagePlan, store: Store, run_batches: RunBatches) -> Work:
-    """Add how batches are run, and the place for values of single rows. What these hang on besides
-    code, the stage tells itself, as the arguments of its functions."""
+def _with_means(work: Work, plan: StagePlan, context: RunContext) -> Work:
+    """Add how batches run, and where values of single rows are cached.
+
+    The digest covers code and packages; the arguments of a cached function are added by the stage.
+    """
     code = key_of({name: plan.parts.get(name) for name in ("stage", "schema", "code", "env")})
-    place = store.root / row_cache_folders.ROOT / plan.stage.name
-    return dataclasses.replace(work, shards=place, code=code, run_batches=run_batches)
+    place = context.store.root / row_cache_folders.ROOT / plan.stage.name
+    return replace(work, shards=place, code=code, run_batches=context.run_batches)
 
 
 def _describe(
     plan: StagePlan, key: str, summary: Summary, work: Work, seconds: float, flow_run: str
 ) -> Manifest:
-    """The manifest of what a stage has just written."""
+    """The manifest of the files that a stage has written."""
     stage = plan.stage
     files = manifests.describe_files(work.out)
     outputs = manifests.output_digests(stage.outputs, files)
@@ -158,9 +168,9 @@ def _describe(
     )
 
 
-def _inputs(plan: StagePlan, store: Store, made: Mapping[str, Manifest]) -> dict[str, Path]:
-    """Paths of what the stage reads, starts from or shows; an absent extra is left out."""
-    stage = plan.stage
+def _inputs(plan: StagePlan, context: RunContext) -> dict[str, Path]:
+    """Paths of what the stage reads, starts from or shows; missing extras are left out."""
+    stage, store, made = plan.stage, context.store, context.artifacts
     paths = warm_start.paths(plan.parts, store)
     for name in (*stage.inputs, *stage.shows):
         upstream, _, entry = name.partition(".")
@@ -168,13 +178,15 @@ def _inputs(plan: StagePlan, store: Store, made: Mapping[str, Manifest]) -> dict
         if path is not None:
             paths[name] = path
         elif name in stage.inputs:
-            raise ValueError(f"stage {stage.name} needs {name}, which was not made")
+            raise ValueError(f"stage {stage.name} needs {name}, which does not exist")
     return paths
 
 
 def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Path) -> None:
-    """Refuse to publish what was read from changing sources: its key would be a lie. Lists their
-    files in `out`."""
+    """Reject a result whose sources changed during the run; else list their files in `out`.
+
+    The key describes the sources as they were before the run.
+    """
     sources = stage.load_sources()
     if sources is None:
         return
@@ -183,15 +195,17 @@ def _check_sources(stage: Stage, view: View, before: Mapping[str, str], out: Pat
     if changed := sorted(n for n in now.keys() | before.keys() if now.get(n) != before.get(n)):
         raise PipelineError(
             f"stage {stage.name}: {', '.join(changed)} changed while being read; nothing stored",
-            "Run again when nobody writes to it.",
+            "Run again when no program writes to it.",
         )
     recorder.write(out)
 
 
-def _in_turn(run: Callable[[], Summary], stage: Stage, config: Config) -> tuple[Summary, float]:
-    """Run a stage when it is its turn; again if it paused for quiet hours.
+def _run_when_free(
+    run: Callable[[], Summary], stage: Stage, config: Config
+) -> tuple[Summary, float]:
+    """Wait for the GPU and run a stage; run it again after a pause for quiet hours.
 
-    Returns: What it told, and the seconds that it ran, waiting apart.
+    Returns: Its summary, and the seconds that it ran, without the time that it waited.
     """
     hardware, seconds = config.hardware, 0.0
     while True:
@@ -208,16 +222,18 @@ def _in_turn(run: Callable[[], Summary], stage: Stage, config: Config) -> tuple[
 
 
 class _Log:
-    """What a stage says, also written to its log.
+    """A progress sink that also writes the messages of a stage to its log.
 
     Args:
-        handler: Of the log.
-        watcher: Who is told besides.
+        handler: Handler of the log file.
+        watcher: The sink that receives everything as well.
     """
 
     def __init__(self, handler: logging.Handler, watcher: Sink | None) -> None:
         self._watcher = watcher
-        self._logger = logging.Logger("said")  # of its own, so that nothing else prints it
+        self._logger = logging.Logger(
+            "said"
+        )  # not in the hierarchy, so that nothing else prints it
         self._logger.addHandler(handler)
 
     def note(self, text: str) -> None:
@@ -235,10 +251,9 @@ class _Log:
 
 @contextmanager
 def _logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
-    """Write what is said and logged while a stage runs to its log; turn a failure into a
-    `StageError`.
+    """Write messages and log records of a stage to its log; turn a failure into a `StageError`.
 
-    Yields: Writes a line to the log alone.
+    Yields: A function that writes a line to the log only.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, mode="w", encoding="utf-8")
@@ -264,12 +279,12 @@ def _logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
 
 
 def _summary_dict(summary: Summary) -> dict[str, Any]:
-    plain = dataclasses.asdict(summary)
+    plain = asdict(summary)
     return {**plain, "counts": dict(summary.counts), "metrics": dict(summary.metrics)}
 
 
 def _circumstances(flow_run: str) -> dict[str, Any]:
-    """When, where and with what an artifact was made."""
+    """Provenance of an artifact."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -282,7 +297,7 @@ def _circumstances(flow_run: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _commit() -> str:
-    """The repository's commit, with "+" if its files differ from it; "" outside a repository."""
+    """The commit of this code, with "+" if files differ from it; "" outside a repository."""
     command = [
         "git",
         "-C",

@@ -1,7 +1,6 @@
-"""What stands beside every artifact: its key with the unhashed parts, its files, what was counted
-and what it cost.
+"""Manifest of an artifact: its key with the unhashed parts, its files, counts and costs.
 
-`manifest.json` is written last; a folder without a whole one does not exist for the store.
+`manifest.json` is written last; for the store, a folder without a complete one does not exist.
 """
 
 import dataclasses
@@ -15,6 +14,7 @@ from typing import Any
 
 from tasks.core.cache.cache_key import Parts, canonical, key_of
 from tasks.core.cache.digest_cache import Memo, sha256
+from tasks.core.system.atomic_write import flush, write_text
 
 NAME = "manifest.json"
 VERSION = 1
@@ -31,16 +31,15 @@ class File:
 
 @dataclass(frozen=True)
 class Manifest:
-    """An artifact's own account of itself.
+    """The manifest of an artifact.
 
     Attributes:
         parts: The unhashed parts of the key.
-        outputs: Digest of each declared output; downstream keys rest on these.
+        outputs: Digest of each declared output; these enter the keys of later stages.
         files: Relative POSIX path -> file.
         summary: The stage's `Summary` as a dict.
         seconds: Wall time of the stage's run.
-        made: When, with what and by whom: created (ISO 8601, UTC), versions, commit, flow run,
-            peak_rss_gib.
+        made: Provenance: created (ISO 8601, UTC), versions, commit, flow run, peak_rss_gib.
     """
 
     stage: str
@@ -55,23 +54,17 @@ class Manifest:
 
     @classmethod
     def from_plain(cls, raw: Mapping[str, Any]) -> "Manifest":
-        """A manifest from the plain dict that it was written as."""
+        """The manifest from its JSON form."""
         files = {name: File(**entry) for name, entry in raw["files"].items()}
         return cls(**{**raw, "files": files})
 
     def write(self, folder: Path) -> None:
-        """Write manifest.json into `folder`, whole or not at all, and flush it to the disk."""
-        temporary = folder / f".{NAME}"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(folder / NAME)
-        sync_folder(folder)
+        """Write manifest.json into `folder` atomically and flush it to the disk."""
+        write_text(folder / NAME, json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True))
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest of an artifact folder; None if it is absent, torn or of a newer version."""
+    """The manifest of an artifact folder; None if it is absent, damaged or of a newer version."""
     try:
         raw = json.loads((folder / NAME).read_bytes())
         if raw["version"] > VERSION or not _is_shaped(raw):
@@ -82,7 +75,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 def _is_shaped(raw: Mapping[str, Any]) -> bool:
-    """Whether the groups of a manifest are groups: somebody may have edited it."""
+    """Whether the groups of a manifest are mappings: a user may have edited it."""
     parts = raw["parts"]
     groups = [raw["outputs"], raw["summary"], raw["made"], parts, *parts.get("code", {}).values()]
     groups += [parts.get(name, {}) for name in ("config", "code", "sources", "inputs", "env")]
@@ -90,22 +83,22 @@ def _is_shaped(raw: Mapping[str, Any]) -> bool:
 
 
 def why_unreadable(folder: Path) -> str:
-    """Why a folder's manifest can't be taken at its word, in words."""
+    """Why the manifest of a folder cannot be used."""
     try:
         raw = json.loads((folder / NAME).read_bytes())
         version = raw["version"]
     except FileNotFoundError:
-        return f"{NAME} is not there"
+        return f"{NAME} is missing"
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{NAME} is torn"
+        return f"{NAME} is damaged"
     if version > VERSION:
         return f"{NAME} has version {version}, this program reads up to {VERSION}"
-    return f"{NAME} is of another key, or was edited"
+    return f"{NAME} belongs to another key, or was edited"
 
 
 def is_true(manifest: Manifest, folder: Path) -> bool:
-    """Whether a manifest belongs to its folder and agrees with itself: the key is that of its
-    parts, the outputs are those of its files."""
+    """Whether a manifest belongs to its folder and is consistent: its key is that of its parts,
+    its outputs are those of its files."""
     digests = output_digests(tuple(manifest.outputs), manifest.files)
     return (
         folder.name == manifest.key[: len(folder.name)]
@@ -116,14 +109,13 @@ def is_true(manifest: Manifest, folder: Path) -> bool:
 
 
 def describe_files(folder: Path) -> dict[str, File]:
-    """Every file below `folder`, hashed and flushed to the disk; manifest.json itself left out."""
+    """Every file below `folder` except manifest.json, hashed and flushed to the disk."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name in (NAME, f".{NAME}"):
+        if name == NAME:
             continue
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
+        flush(path)
         stat = path.stat()
         files[name] = File(stat.st_size, stat.st_mtime_ns, sha256(path))
     return files
@@ -132,8 +124,8 @@ def describe_files(folder: Path) -> dict[str, File]:
 def output_digests(names: tuple[str, ...], files: Mapping[str, File]) -> dict[str, str]:
     """Digest of each named output: the paths and contents of the files that belong to it.
 
-    A file belongs to the output that its top entry is called after: `kept.parquet` and
-    `kept/part-0.parquet` both to `kept`.
+    The top entry of a file's path names its output: `kept.parquet` and `kept/part-0.parquet` both
+    belong to `kept`.
     """
     digests = {}
     for name in names:
@@ -144,8 +136,8 @@ def output_digests(names: tuple[str, ...], files: Mapping[str, File]) -> dict[st
 
 
 def digest_of(entry: Path) -> str:
-    """Digest of an output by its path in its artifact, as the manifest there has it; of a file or
-    folder that lies in no artifact, of its content."""
+    """Digest of an output by its path: from the manifest next to it, or, for a path outside of
+    the store, from its content."""
     manifest = read(entry.parent)
     if manifest is not None and (known := manifest.outputs.get(entry_name(entry.name))):
         return known
@@ -162,11 +154,11 @@ def entry_name(relative: str) -> str:
 def damage(
     folder: Path, manifest: Manifest, memo: Memo, deep: bool = False
 ) -> tuple[str, str] | None:
-    """What is wrong with an artifact's files, as ("missing" | "edited", file name); None if it is
-    whole.
+    """What is wrong with the files of an artifact, as ("missing" | "edited", file name); None if
+    it is complete.
 
-    Size and modification time are looked at; a file whose time moved is hashed and, if its content
-    is the same, was only touched. A file that came to an output is an edit, too. `deep` hashes
+    Compares size and modification time; a file whose time differs is hashed and counts as unchanged
+    if its content is the same. A file that was added to an output is an edit, too. `deep` hashes
     every file.
     """
     for name, file in manifest.files.items():
@@ -182,12 +174,12 @@ def damage(
                 return "edited", name
         elif stat.st_mtime_ns != file.mtime_ns and memo.digest(path) != file.sha256:
             return "edited", name
-    came = _came(folder, manifest)
-    return ("edited", came) if came else None
+    added = _added(folder, manifest)
+    return ("edited", added) if added else None
 
 
-def _came(folder: Path, manifest: Manifest) -> str | None:
-    """A file that lies in an output's folder and is not the manifest's; hidden ones don't count."""
+def _added(folder: Path, manifest: Manifest) -> str | None:
+    """A file in the folder of an output that is not in the manifest; hidden files are ignored."""
     tops = {name.partition("/")[0] for name in manifest.files if "/" in name}
     for top in sorted(top for top in tops if entry_name(top) in manifest.outputs):
         for place, folders, names in os.walk(folder / top):
@@ -197,12 +189,3 @@ def _came(folder: Path, manifest: Manifest) -> str | None:
                 if relative not in manifest.files and not name.startswith("."):
                     return relative
     return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

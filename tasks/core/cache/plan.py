@@ -1,19 +1,16 @@
-"""What would run, why, and what it costs: HIT, RUN or MAYBE for each stage, without running
-anything.
+"""Planner: which stages would run, why, and what it costs, without running anything.
 
-Three values because of early cut-off: behind a stage that runs, nobody knows yet whether its output
-will differ. Such a stage is MAYBE, unless something of its own (config, code, env) has changed as
-well: then it is RUN.
+The planner reads settings, sources, code and environment once. `finetune plan` prints its plans;
+a run plans each stage again when the artifacts before it are there, from the same planner.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from tasks.core.cache import cost_estimate, runs, source_changes
+from tasks.core.artifacts import runs
+from tasks.core.cache import cost_estimate, source_changes
 from tasks.core.cache.cache_key import (
-    Parts,
     full_parts,
     key_of,
     own_parts,
@@ -24,22 +21,22 @@ from tasks.core.cache.causes import (
     is_opinion,
     nearest,
 )
+from tasks.core.cache.decision import HIT, MAYBE, StagePlan, decide
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import Recorder
-from tasks.core.cache.store import KEY_DIGITS, Store
+from tasks.core.cache.store import KEY_DIGITS, Found, Store
 from tasks.core.cache.warm_start import started
-from tasks.core.errors import PipelineError
+from tasks.core.errors import PipelineError, RecordError
 from tasks.core.settings.config import Config
 from tasks.core.stage import Stage
 
-HIT, RUN, MAYBE = "HIT", "RUN", "MAYBE"
-LAST_RUNS = 20  # an artifact of theirs that is gone was removed by hand or collected
+LAST_RUNS = 20  # an artifact that they used and that is gone was deleted, not superseded
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages a person asks for.
+    """The stages that the user selects.
 
     Attributes:
         only: These stages and no others.
@@ -69,47 +66,15 @@ class Selection:
         ]
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """The verdict on one stage.
-
-    Attributes:
-        key: None while it rests on an output that is not made yet.
-        manifest: The artifact, for a HIT; otherwise the nearest earlier one, if any.
-        expected_seconds: 0 for a HIT; otherwise by past runs, None if it never ran.
-        expected_rows: Rows of the artifact, or that it will have as far as past runs tell.
-    """
-
-    stage: Stage
-    verdict: str
-    causes: tuple[Cause, ...] = ()
-    key: str | None = None
-    parts: Parts = field(default_factory=dict)
-    manifest: Manifest | None = None
-    expected_seconds: float | None = None
-    expected_rows: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The form that `finetune plan --json` prints."""
-        return {
-            "stage": self.stage.name,
-            "verdict": self.verdict,
-            "causes": [cause.to_json() for cause in self.causes],
-            "key": self.key,
-            "expected_seconds": self.expected_seconds,
-        }
-
-
 class Planner:
-    """Decides on one stage after another; a run feeds it the artifacts that it makes on the way.
+    """Plans stages; a run adds the artifacts that it produces.
 
     The parts of the keys that come from settings, sources, code and environment are read once, when
-    the planner is made, so that an edit during a long run can't slip under a key computed before
-    it.
+    the planner is created: an edit during a long run can't change a key that was computed before.
 
     Attributes:
         selected: Names of the selected stages, in order.
-        artifacts: Manifests that the run rests on so far, by stage.
+        artifacts: Manifests of the artifacts that the run uses so far, by stage.
     """
 
     def __init__(
@@ -133,78 +98,82 @@ class Planner:
         self._on_record: set[tuple[str, str]] | None = None
         self.artifacts: dict[str, Manifest] = {}
 
-    def made(self, manifest: Manifest) -> None:
-        """Tell that a stage's artifact is there now: the stages behind it rest on it."""
+    def add_artifact(self, manifest: Manifest) -> None:
+        """Record the artifact of a stage: the stages after it read it."""
         self.artifacts[manifest.stage] = manifest
         self._past.pop(manifest.stage, None)
 
     def plan(self) -> list[StagePlan]:
-        """Verdicts for the selected stages, in order.
+        """Plans of the selected stages, in order.
 
         Raises:
             PipelineError: A stage that was not selected would have to run first.
         """
         plans: dict[str, StagePlan] = {}
-        for name, stage in self._pipeline.items():
-            plans[name] = self._decide(stage, plans)
+        for name in self._pipeline:
+            plans[name] = self.plan_stage(name, plans)
         for name in self.selected:
             self._check_upstream(self._pipeline[name], plans)
         for name, plan in plans.items():
-            if name not in self.selected and plan.verdict == HIT and plan.manifest:
-                self.made(plan.manifest)
+            if name not in self.selected and plan.decision == HIT and plan.manifest:
+                self.add_artifact(plan.manifest)
         return [plans[name] for name in self.selected]
 
-    def decide(self, name: str) -> StagePlan:
-        """The verdict on one stage, given the artifacts made so far."""
-        return self._decide(self._pipeline[name], {})
+    def plan_stage(self, name: str, before: Mapping[str, StagePlan] | None = None) -> StagePlan:
+        """The plan of one stage.
 
-    def _decide(self, stage: Stage, before: Mapping[str, StagePlan]) -> StagePlan:
-        """The verdict on one stage, given the verdicts before it and the artifacts made so far."""
-        own = self._own[stage.name]
+        Args:
+            name: Of the stage.
+            before: Plans of the stages before it; not needed once their artifacts are there.
+        """
+        before = before or {}
+        stage, own, forced = self._pipeline[name], self._own[name], name in self._force
         digests, unknown = self._inputs(stage, before)
-        if unknown:
-            return self._behind(stage, own, unknown, before)
-        parts = started(stage, full_parts(own, digests), self._store)
-        key = key_of(parts)
-        found = self._store.find(stage.name, key)
-        forced = stage.name in self._force
-        if found.manifest and not forced:
-            rows = cost_estimate.rows_out(found.manifest)
-            return StagePlan(stage, HIT, (), key, parts, found.manifest, 0.0, rows)
-        earlier = self._earlier(stage.name)
-        close = found.manifest or nearest(parts, earlier)
+        key, parts, found = None, own, Found(None)
+        if not unknown:
+            parts = started(stage, full_parts(own, digests), self._store)
+            key = key_of(parts)
+            found = self._store.find(name, key)
+        close = found.manifest or nearest(parts, self._earlier(name))
+        changes = () if found.manifest else difference(parts, close)
+        decision = decide(key, found.manifest, forced, bool(changes))
+        if decision == HIT:
+            size = cost_estimate.rows_out(found.manifest)
+            return StagePlan(stage, HIT, (), key, parts, found.manifest, False, 0.0, size)
         if forced:
-            causes: tuple[Cause, ...] = (Cause("forced", stage.name),)
+            causes: tuple[Cause, ...] = (Cause("forced", name),)
+        elif decision == MAYBE:
+            causes = tuple(Cause("data", upstream) for upstream in unknown)
         elif found.problem:
             causes = (Cause(*found.problem),)
         else:
-            causes = self._told(stage, difference(parts, close), close, before)
-            if (stage.name, key) in self._recorded():
+            causes = self._with_details(stage, changes, close, before)
+            if (name, key) in self._recorded():
                 opinions = causes if is_opinion(causes) else ()
-                causes = (Cause("missing", f"{stage.name}/{key[:KEY_DIGITS]}"), *opinions)
-        cost = self._cost(stage, close, earlier, before)
-        return StagePlan(stage, RUN, causes, key, parts, close, *cost)
+                causes = (Cause("missing", f"{name}/{(key or '')[:KEY_DIGITS]}"), *opinions)
+        seconds, rows = self._cost(stage, close, before)
+        parts = parts if key else {}
+        return StagePlan(stage, decision, causes, key, parts, close, forced, seconds, rows)
 
     def _recorded(self) -> set[tuple[str, str]]:
-        """(stage, key) of the artifacts that the last runs rested on, whether or not they are there
-        still."""
+        """(stage, key) of the artifacts that the last runs used, deleted ones included."""
         if self._on_record is None:
             root = self._store.root
             records = []
             for run in runs.ids(root)[-LAST_RUNS:]:
-                with suppress(PipelineError):  # a torn record tells nothing
+                with suppress(RecordError):
                     records.append(runs.load(root, run))
             self._on_record = {pair for record in records for pair in record.keys.items()}
         return self._on_record
 
-    def _told(
+    def _with_details(
         self,
         stage: Stage,
         causes: tuple[Cause, ...],
         close: Manifest | None,
         before: Mapping[str, StagePlan],
     ) -> tuple[Cause, ...]:
-        """Causes with the files and rows behind a change of data."""
+        """Causes of kind "data" with the files and rows that changed."""
         if close is None or not any(cause.kind == "data" for cause in causes):
             return causes
         sources = {*close.parts.get("sources", {}), *self._own[stage.name]["sources"]}
@@ -217,29 +186,27 @@ class Planner:
         return tuple(source_changes.with_rows(self._store, causes, made))
 
     def _cost(
-        self,
-        stage: Stage,
-        close: Manifest | None,
-        earlier: list[Manifest],
-        before: Mapping[str, StagePlan],
+        self, stage: Stage, close: Manifest | None, before: Mapping[str, StagePlan]
     ) -> tuple[float | None, float | None]:
-        """Seconds that a stage will take and rows that it will have, going by past runs."""
+        """Estimated seconds and output rows of a stage, from past runs."""
         if close is None:
             return None, None
         growth = self._growth(stage, close, before)
         then = cost_estimate.rows_in(close)
-        past = cost_estimate.alike(self._own[stage.name]["config"], close, earlier)
+        past = cost_estimate.alike(
+            self._own[stage.name]["config"], close, self._earlier(stage.name)
+        )
         seconds = cost_estimate.seconds_for(then and then * growth, past)
         made = cost_estimate.rows_out(close)
         return seconds, made and made * growth
 
     def _growth(self, stage: Stage, close: Manifest, before: Mapping[str, StagePlan]) -> float:
-        """How many times as many rows the stage reads as an earlier run of it did."""
+        """Rows that the stage will read, divided by those of the earlier run `close`."""
         for name, digest in close.parts.get("inputs", {}).items():
             upstream, _, output = name.partition(".")
             made = self._artifact(upstream, before)
             if made is not None and made.outputs.get(output) == digest:
-                continue  # this input is as it was
+                continue  # unchanged
             now: float | None = cost_estimate.rows_out(made)
             if made is None and upstream in before:
                 now = before[upstream].expected_rows
@@ -252,16 +219,16 @@ class Planner:
         return 1.0
 
     def _earlier(self, name: str) -> list[Manifest]:
-        """The last artifacts of a stage, read once for all that is asked of them."""
+        """The last artifacts of a stage, read once."""
         if name not in self._past:
             self._past[name] = self._store.recent(name)
         return self._past[name]
 
     def _artifact(self, name: str, before: Mapping[str, StagePlan]) -> Manifest | None:
-        """The artifact of an earlier stage that this plan rests on, if it is there."""
+        """The artifact of an earlier stage that this plan uses, if it exists."""
         if name in self.artifacts:
             return self.artifacts[name]
-        return before[name].manifest if name in before and before[name].verdict == HIT else None
+        return before[name].manifest if name in before and before[name].decision == HIT else None
 
     def _inputs(
         self, stage: Stage, before: Mapping[str, StagePlan]
@@ -277,35 +244,18 @@ class Planner:
                 digests[name] = manifest.outputs[output]
         return digests, list(dict.fromkeys(unknown))
 
-    def _behind(
-        self, stage: Stage, own: Parts, unknown: list[str], before: Mapping[str, StagePlan]
-    ) -> StagePlan:
-        """The verdict behind a stage that runs: MAYBE, or RUN if something of its own changed."""
-        earlier = self._earlier(stage.name)
-        close = nearest(own, earlier)
-        causes = difference(own, close)
-        if close is not None:
-            causes = self._told(stage, causes, close, before)
-        verdict = RUN
-        if stage.name in self._force:
-            causes = (Cause("forced", stage.name),)
-        elif not causes:
-            verdict, causes = MAYBE, tuple(Cause("data", name) for name in unknown)
-        cost = self._cost(stage, close, earlier, before)
-        return StagePlan(stage, verdict, causes, None, {}, close, *cost)
-
     def _check_upstream(self, stage: Stage, plans: Mapping[str, StagePlan]) -> None:
-        """Refuse a selection that would have to use an artifact which is absent or out of date."""
+        """Reject a selection that needs an artifact which is missing or out of date."""
         for name in stage.inputs:
             upstream = name.partition(".")[0]
             plan = plans[upstream]
             if (
                 upstream not in self.selected
-                and plan.verdict != HIT
+                and plan.decision != HIT
                 and upstream not in self.artifacts
             ):
-                why = "; ".join(map(str, plan.causes)) or plan.verdict
+                why = "; ".join(map(str, plan.causes)) or plan.decision
                 raise PipelineError(
-                    f"stage {stage.name} needs {name}, which would have to be made first ({why})",
+                    f"stage {stage.name} needs {name}, which has to run first ({why})",
                     f"Run `finetune run --from {upstream}`, or without --only and --from.",
                 )

@@ -1,8 +1,8 @@
-"""What is behind a change of data: which source files, or how many rows came and went.
+"""Details of a change of data: the source files that differ, or the number of rows that changed.
 
-A key holds one digest an input, which says that it changed and no more. The files of the sources
-stand in `.sources.json` beside what a stage made of them; the rows of an input are compared by
-their ids, where both artifacts are still there.
+A key contains one digest per input, which tells only that the input changed. The files of the
+sources are listed in `.sources.json` next to the outputs of the stage that read them; the rows of
+an input are compared by their ids, where both artifacts still exist.
 """
 
 import json
@@ -19,14 +19,14 @@ from tasks.core.system.home import home
 SOURCES = ".sources.json"
 ROW_ID = "row_id"
 SHOWN_FILES = 3
-COMPARED_ROWS = 5_000_000  # more would make a plan wait; then only their numbers are told
+COMPARED_ROWS = 5_000_000  # more would slow down the plan; then only their number is reported
 
 
 class Recorder:
-    """A function that gives digests of files, and notes which it was asked for.
+    """A digest function that records the files it was called for.
 
     Attributes:
-        files: Path, relative to the home where it lies there -> digest.
+        files: Path, relative to the home folder if it is below it -> digest.
     """
 
     def __init__(self, digest_of: Callable[[Path], str]) -> None:
@@ -35,13 +35,13 @@ class Recorder:
         self._home = f"{home()}/"
 
     def __call__(self, path: Path) -> str:
-        """Digest of a file, noted."""
+        """The digest of a file, recorded."""
         digest = self._digest_of(path)
         self.files[str(path).removeprefix(self._home)] = digest
         return digest
 
     def write(self, folder: Path) -> None:
-        """Leave the list in `folder`, for a later plan to compare with."""
+        """Write the list to `folder`, for comparison by later plans."""
         text = json.dumps(self.files, sort_keys=True, ensure_ascii=False)
         (folder / SOURCES).write_bytes(text.encode("utf-8", "surrogateescape"))
 
@@ -52,13 +52,13 @@ def with_files(
     before: Mapping[str, str] | None,
     now: Mapping[str, str] | None,
 ) -> tuple[Cause, ...]:
-    """Causes with the changed files told by the last of those that name a source.
+    """Causes with the changed files, as the detail of the last cause that names a source.
 
     Args:
         causes: From `causes.difference`.
         sources: Names of the sources, from the key's parts.
-        before: Files of the sources at the artifact that was compared with.
-        now: The same as they are.
+        before: Files of the sources when the nearest artifact was produced.
+        now: Files of the sources now.
     """
     named = [i for i, c in enumerate(causes) if c.kind == "data" and c.what in sources]
     if not named or before is None or now is None:
@@ -85,7 +85,7 @@ def between(
 
 
 def files_of(store: Store, manifest: Manifest) -> dict[str, str] | None:
-    """Files of the sources that an artifact was made from; None if it has no list of them."""
+    """Files of the sources of an artifact; None if it has no list of them."""
     path = store.folder(manifest.stage, manifest.key) / SOURCES
     try:
         found = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
@@ -115,13 +115,13 @@ def with_rows(store: Store, causes: Sequence[Cause], made: Mapping[str, Manifest
     Args:
         store: Holds the earlier artifacts.
         causes: From `causes.difference`.
-        made: Manifests of the stages before, as they are now.
+        made: Manifests of the current artifacts of the stages before.
     """
     return [replace(cause, detail=_inside_input(store, cause, made)) for cause in causes]
 
 
 def _inside_input(store: Store, cause: Cause, made: Mapping[str, Manifest]) -> str:
-    """What changed in the input that a cause names; what the cause says itself for any other."""
+    """What changed in the input that a cause names; else the detail of the cause itself."""
     stage, _, output = cause.what.partition(".")
     if cause.kind != "data" or not output or stage not in made or not (cause.old and cause.new):
         return cause.detail
@@ -130,7 +130,7 @@ def _inside_input(store: Store, cause: Cause, made: Mapping[str, Manifest]) -> s
 
 
 def inside(store: Store, output: str, old: Manifest, new: Manifest) -> str:
-    """What changed in an output: rows that came and went, or the files that differ."""
+    """What changed in an output: rows added and removed, or the files that differ."""
     before, after = (
         {
             name: file.sha256
@@ -148,7 +148,7 @@ def inside(store: Store, output: str, old: Manifest, new: Manifest) -> str:
 
 
 def _rows(old: Path, new: Path) -> str:
-    """ "12 rows came, 3 went"; "" if a file is no table of rows or is gone."""
+    """ "12 rows added, 3 removed"; "" if a file is no table of rows or is missing."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -166,6 +166,6 @@ def _rows(old: Path, new: Path) -> str:
     kept = [pc.sum(pc.is_in(a, value_set=b)).as_py() or 0 for a, b in (ids, ids[::-1])]
     gone, came = before - kept[0], after - kept[1]
     if gone or came:
-        parts = [(came, "came"), (gone, "went")]
+        parts = [(came, "added"), (gone, "removed")]
         return ", ".join(f"{n:,} row{'s' * (n != 1)} {verb}" for n, verb in parts if n)
     return f"the same {after:,} rows with other content or in another order"

@@ -1,11 +1,9 @@
-"""The artifacts on disk: artifacts/<stage>/<first 12 digits of the key>/, each published by one
-rename.
+"""Artifact store: artifacts/<stage>/<first 12 digits of the key>/, each published by one rename.
 
-Anything below artifacts/ may be deleted at any time; the plan notices and only what is missing runs
-again.
+Anything below artifacts/ may be deleted at any time: the plan notices, and only what is missing
+runs again.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,21 +19,23 @@ from tasks.core.cache.manifest import Manifest
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.stage import Work
+from tasks.core.system.atomic_write import flush
+from tasks.core.system.file_lock import is_locked, locked
 
 KEY_DIGITS = 12
 MEMORY = ".memory"
 TRASH = ".trash"
-LOCKS, WHOLE = ".locks", "store"  # where locks lie; the one of the whole store
+LOCKS, WHOLE = ".locks", "store"  # folder of the lock files; the lock of the whole store
 LOGS, WORK = ".logs", ".work"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in the store under a key.
+    """The result of a lookup.
 
     Attributes:
-        manifest: The artifact's manifest, if the artifact is whole.
-        problem: ("missing" | "edited" | "unreadable", what), if there is a folder but it can't be
+        manifest: The manifest of the artifact, if the artifact is complete.
+        problem: ("missing" | "edited" | "unreadable", what), if the folder exists but cannot be
             used.
     """
 
@@ -44,11 +44,11 @@ class Found:
 
 
 class Store:
-    """Looks artifacts up, publishes them, and locks the work on them.
+    """Finds and publishes artifacts, and locks the work on them.
 
     Attributes:
-        root: The artifacts folder; made when something is first written.
-        memo: Remembers the digests of files that were only touched.
+        root: The artifacts folder; created when something is first written.
+        memo: Caches the digests of files.
     """
 
     def __init__(self, root: Path, memo: Memo) -> None:
@@ -56,15 +56,15 @@ class Store:
         self.memo = memo
 
     def folder(self, stage: str, key: str) -> Path:
-        """Where the artifact of a key lies, whether or not it is there."""
+        """The folder of the artifact with this key, whether or not it exists."""
         return self.root / stage / key[:KEY_DIGITS]
 
     def lock(self, name: str) -> Path:
-        """The file that is locked by whoever works in the work folder of this name."""
+        """The lock file of the work folder of this name."""
         return self.root / LOCKS / name
 
     def find(self, stage: str, key: str, deep: bool = False) -> Found:
-        """Look an artifact up and check its files; `deep` hashes each."""
+        """Find an artifact and check its files; `deep` hashes each of them."""
         folder = self.folder(stage, key)
         if not folder.is_dir():
             return Found(None)
@@ -79,7 +79,7 @@ class Store:
         return list(islice(self._newest_first(stage), limit))
 
     def with_output(self, stage: str, output: str, digest: str) -> Manifest | None:
-        """The last artifact of a stage whose output has this digest; its files are not checked."""
+        """The latest artifact of a stage with this output digest; its files are not checked."""
         found = (m for m in self._newest_first(stage) if m.outputs.get(output) == digest)
         return next(found, None)
 
@@ -94,7 +94,7 @@ class Store:
                 yield manifest
 
     def entry(self, manifest: Manifest, name: str) -> Path | None:
-        """Path of the output or extra called `name` in an artifact; None if it has none."""
+        """Path of the output or extra file `name` in an artifact, if it has one."""
         tops = {
             path.partition("/")[0] for path in manifest.files if manifests.entry_name(path) == name
         }
@@ -102,10 +102,10 @@ class Store:
 
     @contextmanager
     def working(self, stage: str, key: str, waiting: Callable[[], None]) -> Iterator[Work]:
-        """Hold the key's lock and hand out its work folder.
+        """Hold the lock of a key and yield its work folder.
 
-        `scratch` is what an interrupted run of the same key left; `out` is empty unless that run
-        had finished it (see `finished`). `waiting` is called once if another process holds the
+        `scratch` contains what an interrupted run of the same key left; `out` is empty unless that
+        run had finished it (see `finished`). `waiting` is called once if another process holds the
         lock.
         """
         base = self.root / WORK / f"{stage}-{key[:KEY_DIGITS]}"
@@ -130,7 +130,7 @@ class Store:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Held by every run, so that nothing it rests on is collected meanwhile."""
+        """The shared lock of a run: nothing that it uses is collected meanwhile."""
         self._check_writable()
         say_waiting = partial(say, "artifacts are being collected; waiting for that to end")
         with locked(self.root / LOCKS / WHOLE, say_waiting, shared=True):
@@ -138,14 +138,14 @@ class Store:
 
     @contextmanager
     def alone(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """Held by whoever collects: no run is in progress."""
+        """The exclusive lock of garbage collection: no run is in progress."""
         self._check_writable()
         with locked(self.root / LOCKS / WHOLE, waiting):
             yield
 
     def sweep(self) -> None:
-        """Tidy up after the dead: publish work that was whole, remove what holds no checkpoint and
-        what was being thrown away."""
+        """Clean up after killed processes: publish work that was complete, remove work folders
+        without a checkpoint and what was being deleted."""
         for discarded in (self.root / TRASH).glob("*"):
             shutil.rmtree(discarded, ignore_errors=True)
         for folder in (self.root / WORK).glob("*"):
@@ -162,17 +162,17 @@ class Store:
         for log in (self.root / LOGS).glob("*.log"):
             stage, _, key = log.stem.rpartition("-")
             if self.folder(stage, key).is_dir() and not is_locked(self.lock(log.stem)):
-                log.unlink(missing_ok=True)  # a copy of it lies in the artifact
+                log.unlink(missing_ok=True)  # the artifact contains a copy
 
     def finished(self, work: Work) -> Manifest | None:
-        """The manifest of a run that was killed between its last write and the rename."""
+        """The manifest of work that was killed between its last write and the rename."""
         return manifests.read(work.out)
 
     def publish(self, manifest: Manifest, work: Work) -> None:
-        """Move finished work to its place; the caller holds the key's lock.
+        """Move finished work to its final folder; the caller holds the lock of the key.
 
-        An artifact that is already there is replaced; one that was edited by hand is kept beside
-        it, so that nobody's edit is lost.
+        An existing artifact is replaced; one that was edited by hand is kept next to the new one,
+        so that no edit is lost.
         """
         if manifests.read(work.out) is None:
             manifest.write(work.out)
@@ -184,47 +184,13 @@ class Store:
             keep = problem is not None and problem[0] in ("edited", "unreadable")
             target.rename(_free_name(target if keep else replaced))
         work.out.rename(target)
-        manifests.sync_folder(target.parent)
+        flush(target.parent)
         shutil.rmtree(work.out.parent, ignore_errors=True)
 
 
 def _free_name(path: Path) -> Path:
-    """`path` with ".edited-N" or ".N" behind it, the first that is free."""
+    """`path` with the first unused suffix ".edited-N"."""
     n = 1
     while (candidate := path.with_name(f"{path.name}.edited-{n}")).exists():
         n += 1
     return candidate
-
-
-@contextmanager
-def locked(
-    path: Path, waiting: Callable[[], None] = lambda: None, shared: bool = False
-) -> Iterator[None]:
-    """Hold a `flock` on `path`; the kernel frees it however the process dies.
-
-    Args:
-        path: The lock file; made if it is not there.
-        waiting: Called once if another process holds the lock.
-        shared: Together with other shared holders, but with no exclusive one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(file, kind)
-        yield
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock at `path`."""
-    try:
-        with path.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False

@@ -1,8 +1,8 @@
-"""Going on from the champion: outputs of its artifacts that a stage starts from.
+"""Warm start: a stage starts from outputs of the champion's artifacts.
 
-A stage declares them in `goes_on`; they are read where its setting `<stage>.start` asks for the
-champion, and their digests enter the key. A champion is not trained on from itself: as long as
-nothing has changed since it was made, its own start stays in the key, so that the stage is a hit.
+A stage declares them in `goes_on`; they are read if its setting `<stage>.start` names the champion,
+and their digests enter the key. A champion is not trained again from itself: as long as nothing has
+changed since it was produced, its own start stays in the key, so that the stage is a hit.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.artifacts import champion as champions
-from tasks.core.artifacts.champion import Entry
+from tasks.core.artifacts.champion import ChampionChange
 from tasks.core.cache.cache_key import Parts, canonical
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
@@ -21,12 +21,13 @@ FIELD = "start"
 
 
 def started(stage: Stage, parts: Parts, store: Store) -> Parts:
-    """The parts of a stage's key with what it starts from.
+    """The parts of a stage's key with the digests of what it starts from.
 
-    Where there is no champion, or one on another base, the stage starts anew and the parts stay.
+    Without a champion, or with one on another base, the stage starts from the base and the parts
+    are unchanged.
 
     Raises:
-        PipelineError: An artifact of the champion that is to be read is not whole.
+        PipelineError: An artifact of the champion is incomplete.
     """
     start = parts["config"].get(f"{stage.name}.{FIELD}", {})
     if not stage.goes_on or start.get("adapter") != "champion":
@@ -48,12 +49,12 @@ def started(stage: Stage, parts: Parts, store: Store) -> Parts:
 
 
 def paths(parts: Mapping[str, Any], store: Store) -> dict[str, Path]:
-    """Where the outputs lie that a stage goes on from, by the name that they have in its key.
+    """Paths of the outputs that a stage starts from, by their names in its key.
 
-    They are found by their digests: the champion may be another one by now.
+    They are found by their digests: the champion may have changed since.
 
     Raises:
-        PipelineError: One of them is gone.
+        PipelineError: One of them no longer exists.
     """
     found = {}
     for name, digest in parts.get("inputs", {}).items():
@@ -65,14 +66,14 @@ def paths(parts: Mapping[str, Any], store: Store) -> dict[str, Path]:
         path = store.entry(whole, output) if whole else None
         if path is None:
             raise PipelineError(
-                f"{name} ({digest[:12]}), which the training went on from, is gone",
+                f"{name} ({digest[:12]}), from which the training started, no longer exists",
                 "Start from the base: --set train.start.adapter=base.",
             )
         found[name] = path
     return found
 
 
-def _artifact(store: Store, champion: Entry, stage: str) -> Manifest:
+def _artifact(store: Store, champion: ChampionChange, stage: str) -> Manifest:
     key = champion.chain.get(stage, "")
     manifest = store.find(stage, key).manifest if key else None
     if manifest is None:
@@ -80,22 +81,22 @@ def _artifact(store: Store, champion: Entry, stage: str) -> Manifest:
             [f"--profile {champion.profile}", *(f"--set {o}" for o in champion.overrides)]
         )
         raise PipelineError(
-            f"training is to go on from the champion {champion.name}, and its artifact of stage "
-            f"{stage} is not whole",
-            f"Make it again (finetune run {made}), or start from the base: "
+            f"the training starts from the champion {champion.name}, whose artifact of stage "
+            f"{stage} is incomplete",
+            f"Produce it again (finetune run {made}), or start from the base: "
             "--set train.start.adapter=base.",
         )
     return manifest
 
 
 def _bare(parts: Parts, stage: str) -> str:
-    """What a key consists of but for the start."""
+    """The parts of a key without the start."""
     inputs = {n: d for n, d in parts["inputs"].items() if not n.startswith(CHAMPION)}
     config = {n: v for n, v in parts["config"].items() if n != f"{stage}.{FIELD}"}
     return canonical({**parts, "inputs": inputs, "config": config})
 
 
 def _fixed(stage: Stage) -> list[str]:
-    """Inputs that must be the champion's own: those of stages that it does not go on from."""
+    """Inputs that must equal the champion's: those of stages that are not in `goes_on`."""
     moving = {name.partition(".")[0] for name in stage.goes_on}
     return [name for name in stage.inputs if name.partition(".")[0] not in moving]

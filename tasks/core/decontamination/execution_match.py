@@ -9,7 +9,6 @@ behaviour, not always its text: counting the items of anything passes for counti
 import ast
 import builtins
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tasks.core.decontamination.problems import Task, parse
 from tasks.core.decontamination.text_match import Hit
 from tasks.core.progress import report
+from tasks.core.rows.hash_rank import hash_rank
 from tasks.core.sandbox import Job, Limits, Sandbox
 
 MAX_CHARACTERS = 20_000
@@ -96,7 +96,7 @@ def _choose(
     for table in batches:
         outputs, row_ids = (table.column(n).to_pylist() for n in ("output", "row_id"))
         for i in np.flatnonzero(passes[start : start + len(table)]).tolist():
-            rank = blake2b(row_ids[i].encode(), digest_size=8).digest()
+            rank = hash_rank(row_ids[i])
             found += [(rank, start + i, *rest) for rest in candidates(outputs[i], arities)]
         found = sorted(found)[:at_most]  # memory is bounded by what will be run
         start += len(table)

@@ -18,6 +18,7 @@ from typing import Any
 
 from tasks.core.cache.cache_key import canonical, version
 from tasks.core.settings.train import TrainSettings
+from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
 TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and what varies
@@ -137,11 +138,7 @@ def remember(about: Mapping[str, Any], tokens: int, probe: Probe) -> None:
     known = _load()
     entry = known.setdefault(_key(about), {"about": dict(about), "probes": {}})
     entry["probes"][str(rounded(tokens))] = asdict(probe)
-    path = _path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(_path(), json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def rounded(tokens: int) -> int:

@@ -5,7 +5,6 @@ a stage lie in artifacts/.shards/<stage>/, one folder for each set of arguments;
 are kept. All of it may be deleted at any time.
 """
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +56,7 @@ def opened(
         if lock is None:
             shutil.rmtree(own, ignore_errors=True)
         else:
-            os.close(lock)
+            lock.close()
     if stage and lock is not None:
         for old in old_folders(stage, KEEP):
             shutil.rmtree(old, ignore_errors=True)

@@ -26,12 +26,12 @@ class TokenizeSettings(Section):
     min_characters_per_token: float = Field(
         1.5,
         ge=0,
-        description="Least mean length of the tokens of an output in characters; below it a row is "
-        "mostly data that the tokenizer falls to pieces on, and is dropped. Whole files of code "
-        "are often held to 2.5, which would drop one function in eight. 0: no such rule.",
+        description="Least mean length of the tokens of an output in characters; rows below "
+        "it are dropped, as they hold data rather than code. 2.5 is usual for whole files of code, "
+        "and would drop one function in eight. 0: no limit.",
     )
-    shuffle: bool = Field(True, description="Mix the rows; false: in the order they come.")
-    seed: int = Field(0, ge=0, description="Chooses the order of rows and windows.")
+    shuffle: bool = Field(True, description="Shuffle the rows; false: keep their order.")
+    seed: int = Field(0, ge=0, description="Seed of the order of rows and windows.")
 
     @model_validator(mode="after")
     def _a_row_fits_a_window(self) -> "TokenizeSettings":

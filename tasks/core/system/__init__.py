@@ -1,1 +1,1 @@
-"""The machine: paths, locks, disk space, processes, retries."""
+"""Operating system: atomic writes, locks, SQLite caches, processes, disk space, retries, paths."""

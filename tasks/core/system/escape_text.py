@@ -1,19 +1,22 @@
-"""Text of other people, fit to be shown: a terminal obeys escape codes, and a person does not see
-characters that hide or reorder what stands beside them."""
+"""Escapes control characters in untrusted text before it is shown.
+
+A terminal executes escape codes, and bidirectional or invisible characters make a text look
+different from what it is.
+"""
 
 import re
 import unicodedata
 
-SUSPECTS = re.compile(r"[^\x20-\x7e\n\t]")
+_UNUSUAL = re.compile(r"[^\x20-\x7e\n\t]")
 
 
-def spelled(text: str) -> str:
-    """The text with control and format characters (bidirectional ones too) and surrogates spelled
-    out; newlines and tabs stay."""
-    return SUSPECTS.sub(_spelled, text)
+def escape_controls(text: str) -> str:
+    """The text with control characters, format characters (bidirectional ones among them) and
+    surrogates written as ⟨U+XXXX⟩; newlines and tabs stay."""
+    return _UNUSUAL.sub(_escaped, text)
 
 
-def _spelled(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str]) -> str:
     character = found[0]
     if unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
         return character

@@ -1,11 +1,9 @@
-"""A stage's turn on the machine: outside of quiet hours, alone on the GPU, with memory free, and
-not for ever.
+"""GPU lock, quiet hours, free-memory wait and time limit of a stage.
 
-One `flock` for each user and machine keeps two stages off the GPU, whoever started them; the kernel
-frees it however a process dies. Whatever is waited for is told once, and has a limit.
+Two stages on one GPU run out of its memory, so a file lock for each user and machine lets only one
+run at a time, whatever started them. Each wait is logged once and has a limit.
 """
 
-import fcntl
 import os
 import shutil
 import signal
@@ -17,26 +15,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import PipelineError, TimeLimitError
 from tasks.core.progress import say
 from tasks.core.settings.hardware import HardwareSettings
+from tasks.core.system.file_lock import try_lock
 from tasks.core.system.quiet_hours import quiet_now
 
 POLL_S = 2.0
-# not the TMPDIR of whoever runs: a service and a terminal may have different ones
+# not TMPDIR: a service and a terminal may have different ones, and would not see each other's lock
 LOCK_FOLDER = Path("/tmp")
 
 
 @contextmanager
 def gpu_turn(hardware: HardwareSettings) -> Iterator[None]:
-    """Wait for the end of quiet hours, for the GPU and for free memory on it; hold it inside.
+    """Wait for the end of quiet hours, for the GPU lock and for free GPU memory; hold the lock.
 
-    On the CPU only the quiet hours count.
+    On the CPU only the quiet hours apply.
 
     Raises:
-        PipelineError: It took longer than `hardware.wait_minutes`.
+        PipelineError: The wait was longer than `hardware.wait_minutes`.
     """
     await_quiet_end(hardware.quiet_hours)
     if hardware.device == "cpu":
@@ -44,17 +42,17 @@ def gpu_turn(hardware: HardwareSettings) -> Iterator[None]:
         return
     with (LOCK_FOLDER / f"finetune-gpu-{os.getuid()}.lock").open("a") as file:
         _wait(
-            lambda: "" if _took(file) else "another run holds the GPU; waiting for it",
+            lambda: "" if try_lock(file) else "another run holds the GPU; waiting for it",
             hardware.wait_minutes,
         )
         if hardware.vram_gib is not None:
             wanted = hardware.vram_gib
-            _wait(lambda: _occupied(wanted), hardware.wait_minutes)
+            _wait(lambda: _lacking(wanted), hardware.wait_minutes)
         yield
 
 
 def await_quiet_end(hours: str | None) -> None:
-    """Sleep until the quiet hours are over, if it is in them now."""
+    """Sleep until the quiet hours end, if it is quiet hours now."""
     if (end := quiet_now(hours)) is None:
         return
     say(f"quiet hours ({hours}): going on at {end:%H:%M}")
@@ -63,37 +61,30 @@ def await_quiet_end(hours: str | None) -> None:
 
 
 def _wait(blocked: Callable[[], str], minutes: float) -> None:
-    """Until `blocked` has nothing to say any more; its words are told once.
+    """Wait until `blocked` returns no reason any more; log the first reason.
 
     Raises:
-        PipelineError: It went on for longer than `minutes`.
+        PipelineError: The wait was longer than `minutes`.
     """
     end = time.monotonic() + 60 * minutes
-    told = False
-    while why := blocked():
-        if not told:
-            say(why)
-            told = True
+    is_logged = False
+    while reason := blocked():
+        if not is_logged:
+            say(reason)
+            is_logged = True
         if time.monotonic() >= end:
             raise PipelineError(
-                f"{why}: given up after {minutes:g} minutes",
-                "Look who uses it with `nvidia-smi`, or raise hardware.wait_minutes.",
+                f"{reason}: given up after {minutes:g} minutes",
+                "Find the program that uses it with `nvidia-smi`, or raise hardware.wait_minutes.",
             )
         time.sleep(POLL_S)
 
 
-def _took(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _lacking(wanted_gib: float) -> str:
+    """Why there is too little free GPU memory; "" if there is enough.
 
-
-def _occupied(wanted_gib: float) -> str:
-    """What is missing on the GPU, with both numbers; "" if nothing.
-
-    Not looked at once this process is on the GPU itself: what it holds would count as taken.
+    Not checked once this process uses the GPU itself, because its own memory would count as taken;
+    nor on a GPU that is smaller than the setting, as waiting would not help.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -108,17 +99,17 @@ def _occupied(wanted_gib: float) -> str:
 
 
 def gpu_memory() -> tuple[float, float] | None:
-    """Free and total GiB of the first GPU that this process may use; None where nobody can tell."""
+    """Free and total GiB of the first GPU that this process may use; None if unknown."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
     query = ["--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits", "-i", first]
     try:
-        told = subprocess.run(
+        out = subprocess.run(
             [tool, *query], capture_output=True, text=True, timeout=30, check=True
         ).stdout
-        free, total = (float(part) / 1024 for part in told.splitlines()[0].split(","))
+        free, total = (float(part) / 1024 for part in out.splitlines()[0].split(","))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
     return free, total
@@ -126,22 +117,22 @@ def gpu_memory() -> tuple[float, float] | None:
 
 @contextmanager
 def time_limit(stage: str, minutes: float | None) -> Iterator[None]:
-    """End what runs inside after so many minutes; None: never.
+    """Interrupt the block after some minutes; None: no limit.
 
-    The training catches the signal and writes a checkpoint first. Signals reach the main thread
-    alone; in another one there is no limit.
+    The training catches the error and writes a checkpoint first. Signals arrive in the main thread
+    only, so there is no limit in other threads.
 
     Raises:
-        PipelineError: Time is up.
+        TimeLimitError: The time is up.
     """
     if minutes is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        raise PipelineError(
+        raise TimeLimitError(
             f"stage {stage} took longer than hardware.stage_minutes, {minutes:g}",
-            "Raise it, or give the stage less to do; finished stages are kept.",
+            "Raise it, or reduce the work of the stage; finished stages are kept.",
         )
 
     before = signal.signal(signal.SIGALRM, end)

@@ -1,7 +1,6 @@
-"""Where artifacts/ and data/ lie: FINETUNE_HOME, by default the repository that this file stands
-in.
+"""The project's home folder with artifacts/ and data/: FINETUNE_HOME, or else the repository.
 
-Never the current directory: a Prefect worker runs flows from a temporary folder.
+Never the current directory, because a Prefect worker runs flows in a temporary folder.
 """
 
 import os
@@ -11,11 +10,11 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def home() -> Path:
-    """Root of artifacts/ and data/."""
+    """The folder of artifacts/ and data/."""
     return Path(os.environ.get("FINETUNE_HOME") or REPOSITORY).expanduser().resolve()
 
 
 def resolve_path(path: str) -> Path:
-    """A path from a profile; a relative one starts at `home()`."""
+    """A path from a profile; relative paths are relative to `home()`."""
     expanded = Path(path).expanduser()
     return expanded if expanded.is_absolute() else home() / expanded

@@ -1,9 +1,8 @@
-"""Commits of models and data sets on the hub, pinned at first use: data/pins.json, like a lock file
-of dependencies.
+"""Pinned commits of models and data sets on the hub: data/pins.json, like a dependency lock file.
 
-A revision in a profile comes first. Without one, the hub is asked once for the commit of the main
-branch, and every later run uses that commit until the line in the file is removed. Standard
-library only: `plan` runs this.
+A revision in a profile takes precedence. Without one, the hub is asked once for the commit of the
+main branch, and every later run uses that commit until its line is removed from the file. Only the
+standard library is used, as `plan` calls this.
 """
 
 import json
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.core.errors import PipelineError
+from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
 ENDPOINT = "https://huggingface.co"
@@ -23,27 +23,23 @@ Kind = Literal["models", "datasets"]
 
 
 def pinned_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
-    """The pinned commit of a model or data set, 40 hex digits; asked for and written down the first
-    time.
+    """The pinned commit of a model or data set, 40 hex digits; the first call pins it.
 
     Args:
         hub_id: "owner/name".
-        kind: What it is; a data set stands in the file as "datasets/owner/name".
-        setting: The setting that a commit can be written to, for the remedy.
+        kind: In the file, a data set is called "datasets/owner/name".
+        setting: The setting that takes a commit, for the remedy.
         instead: What else the user can do, for the remedy.
 
     Raises:
-        PipelineError: Not pinned yet, and the hub can't be asked.
+        PipelineError: There is no pin yet, and the hub did not answer.
     """
     file = home() / "data" / "pins.json"
     pins = _read(file)
     name = hub_id if kind == "models" else f"{kind}/{hub_id}"
     if name not in pins:
         pins[name] = _main_commit(hub_id, kind, setting, instead)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(pins, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_text(file, json.dumps(pins, indent=2, sort_keys=True) + "\n")
     return pins[name]
 
 
@@ -53,7 +49,7 @@ def _read(file: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise PipelineError(f"{file} is not JSON", "Mend or delete it.") from error
+        raise PipelineError(f"{file} is not JSON", "Correct or delete it.") from error
     return {str(name): str(commit) for name, commit in pins.items()}
 
 

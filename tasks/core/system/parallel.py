@@ -1,8 +1,8 @@
-"""A pure function over many chunks, in processes, with the results in the order of the chunks.
+"""Parallel map: a pure function over many chunks in worker processes, results in order.
 
-The outcome is the same for any number of workers. Only a few chunks are under way at a time, so
-memory does not grow with their number. Workers are spawned, not forked: the caller may hold threads
-(Prefect) or a GPU.
+The results are the same for any number of workers. Only a few chunks are in flight, so memory does
+not grow with their number. Workers are spawned, not forked, because the caller may have threads
+(Prefect) or a CUDA context, which do not survive a fork.
 """
 
 import gc
@@ -20,11 +20,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-_STARTING = Lock()
+_STARTING = Lock()  # held while a worker process starts
 
 
 def worker_count(workers: int) -> int:
-    """Processes to use for `hardware.workers`; 0 is one for each core that this process may use."""
+    """Number of processes for `hardware.workers`; 0 means one per core of this process."""
     if workers:
         return workers
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -63,9 +63,11 @@ def ordered_map(function: Callable[[T], R], chunks: Iterable[T], workers: int) -
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Let processes that start now not import this one's main module: they need nothing of it, and
-    the command line's, or Prefect's, takes longer than all they need. For one thread at a time, or
-    two could leave each other's stand-in behind."""
+    """Keep workers that start in this block from importing this process's main module.
+
+    They need nothing from it, and importing the command line or Prefect takes longer than all their
+    other imports. Only one thread at a time, or two could restore each other's replacement.
+    """
     with _STARTING:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
@@ -77,8 +79,8 @@ def _without_main() -> Iterator[None]:
 
 @contextmanager
 def without_gc() -> Iterator[None]:
-    """Pause the search for reference cycles while syntax trees are made: they have none, and the
-    search costs a fifth of the time."""
+    """Pause the garbage collector while syntax trees are built: they have no reference cycles, and
+    searching for some takes a fifth of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

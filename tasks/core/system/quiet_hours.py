@@ -1,5 +1,4 @@
-"""Hours of the day in which the machine is somebody else's, such as "08:00-18:00" or
-"22:00-06:00"."""
+"""Quiet hours: times of day in which no stage starts, such as "08:00-18:00" or "22:00-06:00"."""
 
 from datetime import datetime, time, timedelta
 
@@ -7,15 +6,16 @@ PATTERN = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 
 
 def quiet_end(hours: str | None, now: datetime) -> datetime | None:
-    """When the quiet hours end that `now` is in; None outside of them.
+    """The end of the quiet hours that contain `now`; None outside of them.
 
     Args:
-        hours: As `PATTERN` has it, in local time; None: there are none.
+        hours: Local times in the form of `PATTERN`; None: no quiet hours.
         now: Local time.
     """
     if hours is None:
         return None
     begin, end = (time.fromisoformat(part) for part in hours.split("-"))
+    # quiet hours over midnight may have begun yesterday
     for day in (now.date() - timedelta(days=1), now.date()):
         start = datetime.combine(day, begin)
         stop = datetime.combine(day if begin < end else day + timedelta(days=1), end)
@@ -25,5 +25,5 @@ def quiet_end(hours: str | None, now: datetime) -> datetime | None:
 
 
 def quiet_now(hours: str | None) -> datetime | None:
-    """When the quiet hours end that it is now; None outside of them."""
+    """The end of the current quiet hours; None outside of them."""
     return quiet_end(hours, datetime.now()) if hours else None

@@ -1,7 +1,7 @@
-"""Asking a hub again after the network failed: a few times, told each time.
+"""Retries of hub requests after network failures: a few times, each one logged.
 
-Only what passes by itself is tried again: no connection, a time-out, a server that is overloaded.
-An answer (unknown, gated, wrong) is an answer, and a lack of memory stays one.
+Only failures that may be temporary are retried: no connection, a timeout, an overloaded server. Not
+an answer of the hub (not found, gated), and not a lack of memory.
 """
 
 import time
@@ -13,39 +13,39 @@ from tasks.core.progress import say
 T = TypeVar("T")
 RETRIES = 2
 FIRST_WAIT_S = 5.0  # then twice as long each time
-PASSING = (408, 429, 500, 502, 503, 504)  # HTTP
+TEMPORARY = (408, 429, 500, 502, 503, 504)  # HTTP
 
 
 def retried(action: Callable[[], T], what: str, retries: int = RETRIES) -> T:
-    """The result of `action`, tried again after a failure that may pass by itself.
+    """The result of `action`, retried after failures that may be temporary.
 
     Args:
-        action: May be called several times.
-        what: For the message, such as "owner/name".
-        retries: Times that it is tried again.
+        action: A function that may be called several times.
+        what: Subject of the log message, such as "owner/name".
+        retries: Number of calls after the first one.
     """
-    for again in range(1, retries + 1):
+    for attempt in range(1, retries + 1):
         try:
             return action()
         except Exception as error:
-            if not is_passing(error):
+            if not is_temporary(error):
                 raise
-            wait = FIRST_WAIT_S * 2 ** (again - 1)
-            say(f"{what}: {_line(error)}; trying again in {wait:g} s ({again} of {retries})")
+            wait = FIRST_WAIT_S * 2 ** (attempt - 1)
+            say(f"{what}: {_line(error)}; trying again in {wait:g} s ({attempt} of {retries})")
             time.sleep(wait)
     return action()
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a failure, or what it came from, is one of the network."""
+def is_temporary(error: BaseException) -> bool:
+    """Whether an error or one of its causes is a network failure that may be temporary."""
     chain = list(_causes(error))
     if any(isinstance(e, MemoryError) or type(e).__name__ == "OfflineModeIsEnabled" for e in chain):
-        return False  # offline because somebody wants it so
+        return False  # offline mode is set by the user
     answers = [getattr(getattr(e, "response", None), "status_code", None) for e in chain]
     codes = [code for code in answers if isinstance(code, int)]
     if codes:
-        return any(code in PASSING for code in codes)
-    # httpx has its own classes, which are no ConnectionError
+        return any(code in TEMPORARY for code in codes)
+    # the errors of httpx do not derive from ConnectionError
     return any(
         isinstance(e, (ConnectionError, TimeoutError))
         or any(kind.__name__ == "TransportError" for kind in type(e).__mro__)

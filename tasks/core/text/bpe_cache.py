@@ -1,10 +1,11 @@
-"""Byte-level BPE with a memory: the tokenizer's own ids, several times sooner.
+"""BPE cache: the ids of pre-tokens, so that byte-level BPE runs once for each different one.
 
-Such a tokenizer cuts a text into pieces (a word, a run of blanks, ...) by a fixed expression and
-turns each piece into ids by itself. Code is made of few different pieces; so each is given to the
-tokenizer once and remembered. Only where that is sure to give the same ids: for texts of ASCII
-letters, and tokenizers that cut as GPT-2 does, with single digits (StarCoder, SmolLM) or without
-(GPT-NeoX, StableLM). For all others there is no `Pieces`, and the tokenizer does the work.
+A byte-level BPE tokenizer splits a text into pre-tokens (a word, a run of spaces, ...) by a regular
+expression, and encodes each on its own. Code repeats few different pre-tokens, so caching their ids
+makes encoding several times as fast. The cache is used only where the ids are sure to be the same:
+for ASCII texts, and for tokenizers that split like GPT-2, with single digits (StarCoder, SmolLM) or
+without (GPT-NeoX, StableLM). For all others there is no `BpeCache`, and the tokenizer itself
+encodes.
 """
 
 import json
@@ -12,86 +13,98 @@ import re
 from itertools import chain
 from typing import Any
 
-MAX_PIECES = 400_000  # remembered; about 100 MB
-MAX_REMEMBERED = 48  # characters of a piece; longer ones hardly come twice
+MAX_CACHED = 400_000  # pre-tokens; about 100 MB
+MAX_CHARACTERS = 48  # of a cached pre-token; longer ones hardly ever repeat
 _REST = r" ?[A-Za-z]+|{digits}| ?[^\s\dA-Za-z]+|{blanks}|\s+"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d|" + _REST.format(digits=r" ?\d+", blanks=r"\s+(?!\S)")
-# digits are cut off first, so blanks before one are blanks at an end
+# digits are split off first, so spaces before a digit count as spaces at the end of a text
 SINGLE_DIGITS = r"'s|'t|'re|'ve|'m|'ll|'d|" + _REST.format(digits=r"\d", blanks=r"\s+(?![^\s\d])")
+# text in which the ways to split differ: contractions, digits, runs of spaces, control characters
 PROBE = """def f(x, y2=10):
     '''Don't  stop it's 1,234 -- we'll\tsee.'''\r\n\n\n    if x  != y2 [0]:\x0b
         return  "a\\n" + 3.14e-10 , \x1c\x1f x_1'd  \n \n"""
 
 
-class Pieces:
-    """The ids of pieces of one tokenizer."""
+class BpeCache:
+    """Encodes ASCII texts with one tokenizer.
+
+    Args:
+        backend: The tokenizer.
+        pattern: Regular expression of a pre-token.
+        added: Ids of the tokens that were added to the vocabulary and are not special. The
+            tokenizer looks for these before it splits.
+    """
 
     def __init__(self, backend: Any, pattern: str, added: dict[str, int]) -> None:
-        self._known = _Known(backend)
+        self._ids = _PreTokenIds(backend)
         self._find = re.compile(pattern, re.ASCII).findall
         self._added = added
         longest_first = sorted(map(re.escape, added), key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(longest_first)})").split if added else None
 
     @classmethod
-    def of(cls, backend: Any) -> "Pieces | None":
-        """The pieces of a tokenizer (`tokenizers.Tokenizer`, special tokens taken as letters); None
-        where they would not be sure to be its own."""
-        told = json.loads(backend.to_str())
-        pattern = _pattern(told.get("pre_tokenizer"))
-        is_plain = told["model"]["type"] == "BPE" and not told["model"].get("dropout")
-        normalizer = (told.get("normalizer") or {"type": "NFC"})["type"]
-        added = [token for token in told["added_tokens"] if not token["special"]]
+    def of(cls, backend: Any) -> "BpeCache | None":
+        """The cache for a tokenizer; None if its ids might not be those of the tokenizer.
+
+        Args:
+            backend: A `tokenizers.Tokenizer` that encodes special tokens as ordinary text.
+        """
+        spec = json.loads(backend.to_str())
+        pattern = _pattern(spec.get("pre_tokenizer"))
+        # with dropout, ids are random
+        is_plain = spec["model"]["type"] == "BPE" and not spec["model"].get("dropout")
+        # Unicode normal forms leave ASCII as it is
+        normalizer = (spec.get("normalizer") or {"type": "NFC"})["type"]
+        added = [token for token in spec["added_tokens"] if not token["special"]]
         is_plain &= not any(t["lstrip"] or t["rstrip"] or t["single_word"] for t in added)
         if pattern is None or not is_plain or normalizer not in ("NFC", "NFD", "NFKC", "NFKD"):
             return None
-        made = cls(backend, pattern, {t["content"]: t["id"] for t in added})
-        wanted = backend.encode(PROBE, add_special_tokens=False).ids
-        return made if made.encode(PROBE) == wanted else None
+        cache = cls(backend, pattern, {t["content"]: t["id"] for t in added})
+        expected = backend.encode(PROBE, add_special_tokens=False).ids
+        return cache if cache.encode(PROBE) == expected else None
 
     @property
     def exact(self) -> bool:
-        """Whether the ids of every piece so far give back the piece."""
-        return self._known.exact
+        """Whether all ids so far decode to the text that they encode."""
+        return self._ids.exact
 
     def encode(self, text: str) -> list[int]:
         """Ids of an ASCII text."""
-        if self._split is None:
-            return list(chain.from_iterable(map(self._known.__getitem__, self._find(text))))
+        parts = self._split(text) if self._split else [text]
         ids: list[int] = []
-        for number, part in enumerate(self._split(text)):
-            if number % 2:
+        for number, part in enumerate(parts):
+            if number % 2:  # `re.split` puts what it splits at in the odd places
                 ids.append(self._added[part])
             else:
-                ids.extend(chain.from_iterable(map(self._known.__getitem__, self._find(part))))
+                ids.extend(chain.from_iterable(map(self._ids.__getitem__, self._find(part))))
         return ids
 
 
-class _Known(dict[str, tuple[int, ...]]):
-    """Piece -> ids, asked for at first sight."""
+class _PreTokenIds(dict[str, tuple[int, ...]]):
+    """Pre-token -> ids, encoded on first use: a `dict` subclass, as looking up is the hot path."""
 
     def __init__(self, backend: Any) -> None:
         super().__init__()
         self._backend = backend
         self.exact = True
 
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        ids = tuple(self._backend.encode(piece, add_special_tokens=False).ids)
-        self.exact &= self._backend.decode(ids, skip_special_tokens=False) == piece
-        if len(piece) <= MAX_REMEMBERED:
-            if len(self) >= MAX_PIECES:
+    def __missing__(self, pre_token: str) -> tuple[int, ...]:
+        ids = tuple(self._backend.encode(pre_token, add_special_tokens=False).ids)
+        self.exact &= self._backend.decode(ids, skip_special_tokens=False) == pre_token
+        if len(pre_token) <= MAX_CHARACTERS:
+            if len(self) >= MAX_CACHED:
                 self.clear()
-            self[piece] = ids
+            self[pre_token] = ids
         return ids
 
 
 def _pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
-    """What finds the pieces that a pre-tokenizer cuts ASCII text into; None: not known."""
+    """The regular expression by which a pre-tokenizer splits ASCII text; None if not known."""
     if not pre_tokenizer:
         return None
     *before, last = pre_tokenizer.get("pretokenizers") or [pre_tokenizer]
-    cuts_as_gpt2 = last["type"] == "ByteLevel" and last.get("use_regex", True)
-    if not cuts_as_gpt2 or last["add_prefix_space"]:
+    splits_like_gpt2 = last["type"] == "ByteLevel" and last.get("use_regex", True)
+    if not splits_like_gpt2 or last["add_prefix_space"]:
         return None
     if not before:
         return GPT2

@@ -1,21 +1,20 @@
-"""Rows as text: what the model is given, and what it should write.
+"""Prompt templates: the fields of a row -> the model's prompt and the completion it should write.
 
-`render` gives the prompt, up to the place where the model begins to write; `complete` gives the
-rest. Training and evaluation share these two, so that a model is asked the way it was taught.
+`render` returns the prompt, up to where the model starts to write; `complete` returns the rest.
+Training and evaluation share both, so that a model is prompted as it was trained.
 
-- "instruction": an introduction and sections, joined by one empty line; the input's section is left
-  out where there is no input. The text ends with `END`.
-- "completion": instruction and input as they stand, one after the other, continued by the output as
-  it stands; for data that already is text and its continuation.
-- "chat": one turn of the base model's own chat template. The texts hold marks (see
-  `special_tokens`) where the tokenizer's template has its words, so that no tokenizer is needed to
-  write them.
-- any text with the field {instruction}, and {input} and {output} if wanted: a template of the user.
+- "instruction": an introduction and sections, joined by one empty line; without an input there is
+  no input section. The text ends with `END`.
+- "completion": instruction, input and output, joined unchanged; for data that is text and its
+  continuation.
+- "chat": one turn of the base model's chat template. The texts contain placeholders (see
+  `special_tokens`) for what the tokenizer's template writes, so no tokenizer is needed here.
+- any text with the field {instruction}, and optionally {input} and {output}: a user's template.
 """
 
 import re
 
-from tasks.core.text.special_tokens import mark
+from tasks.core.text.special_tokens import placeholder
 
 INTRODUCTION = (
     "Below is an instruction that describes a task. "
@@ -36,16 +35,16 @@ def render(template: str, instruction: str, input: str = "") -> str:
 
     Args:
         template: One of `TEMPLATES`, or a user's text.
-        instruction: What to do.
-        input: What to do it with; "" where there is nothing.
+        instruction: The instruction.
+        input: Its input; "" for none.
 
     Raises:
-        ValueError: No such template.
+        ValueError: There is no such template.
     """
     if template == "completion":
         return instruction + input
     if template == "chat":
-        return mark("user") + _joined(instruction, input) + mark("assistant")
+        return placeholder("user") + _joined(instruction, input) + placeholder("assistant")
     if template not in TEMPLATES:
         return _render_own(template, instruction, input)
     sections = [INTRODUCTION, f"{INSTRUCTION}\n{instruction}"]
@@ -55,22 +54,22 @@ def render(template: str, instruction: str, input: str = "") -> str:
 
 
 def complete(template: str, output: str) -> str:
-    """What the model should write after the prompt; EOS comes when it is tokenized.
+    """What the model should write after the prompt; tokenization adds EOS.
 
     Raises:
-        ValueError: No such template.
+        ValueError: There is no such template.
     """
     if template == "completion":
         return output
     if template == "chat":
-        return output + mark("end")
+        return output + placeholder("end")
     if template not in TEMPLATES:
         return output + _parts(template)[1]
     return output + _BETWEEN + END
 
 
 def end_of(template: str) -> str:
-    """The text behind every output that tells its end, "" where EOS alone does."""
+    """The text after every output that marks its end; "" if only EOS does."""
     if template == "instruction":
         return END
     return "" if template in TEMPLATES else _parts(template)[1].strip()
@@ -79,12 +78,12 @@ def end_of(template: str) -> str:
 def fill_in(text: str, start: int, end: int) -> tuple[str, str]:
     """A text with a hole from `start` to `end` as prompt and completion, in the order prefix,
     suffix, middle (Bavarian et al. 2022)."""
-    given = mark("fim_prefix") + text[:start] + mark("fim_suffix") + text[end:]
-    return given + mark("fim_middle"), text[start:end]
+    given = placeholder("fim_prefix") + text[:start] + placeholder("fim_suffix") + text[end:]
+    return given + placeholder("fim_middle"), text[start:end]
 
 
 def problem_of(template: str) -> str:
-    """Why a value is no template; "" if it is one."""
+    """What is wrong with a template; "" if nothing is."""
     if template in TEMPLATES:
         return ""
     fields = FIELD.findall(template)
@@ -94,17 +93,17 @@ def problem_of(template: str) -> str:
         f"is neither {', '.join(TEMPLATES)} nor a text with {{instruction}}": not fields,
         f"has an unknown field {{{'}, {'.join(unknown)}}}; there are {known}": bool(unknown),
         "has no field {instruction}": "instruction" not in fields,
-        "has a field behind {output}, which the model writes": "output" in fields[:-1],
+        "has a field after {output}, which the model writes": "output" in fields[:-1],
         "holds a NUL byte": "\0" in template,
     }
     return next((problem for problem, is_there in problems.items() if is_there), "")
 
 
 def _render_own(template: str, instruction: str, input: str) -> str:
-    """The prompt by a user's template.
+    """The prompt of a user's template.
 
-    A paragraph with {input} is left out where there is no input; without {input} anywhere the input
-    follows the instruction, so that it is never lost.
+    Without an input, the paragraph with {input} is left out. In a template without {input}, the
+    input follows the instruction, so that it is never lost.
     """
     before = _parts(template)[0]
     if "{input}" not in before:
@@ -118,11 +117,11 @@ def _render_own(template: str, instruction: str, input: str) -> str:
 
 
 def _parts(template: str) -> tuple[str, str]:
-    """A user's template before and behind {output}."""
+    """A user's template before and after {output}."""
     if problem := problem_of(template):
         raise ValueError(f"no template {template!r}: it {problem}")
-    before, _, behind = template.partition("{output}")
-    return before, behind
+    before, _, after = template.partition("{output}")
+    return before, after
 
 
 def _joined(instruction: str, input: str) -> str:

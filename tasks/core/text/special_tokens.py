@@ -1,22 +1,23 @@
-"""Marks: places in a prompt's text where the tokenizer's own words stand (chat roles, infilling).
+"""Special tokens in prompts: placeholders for chat roles and infilling, and their token ids.
 
-A mark is a name between two NUL bytes, which no row's text may hold, so data can't forge one. The
-stage that writes texts needs no tokenizer for them, and the one that tokenizes needs no template:
-`Marks` turns a text into token ids by the tokenizer's chat template and infilling tokens. All else
-in a text is letters: "<|endoftext|>" in a row is no control token.
+A placeholder is a name between two NUL bytes, which no row's text may hold, so data can't forge
+one. The stage that writes prompts needs no tokenizer for it, and the stage that tokenizes needs no
+prompt template: `SpecialTokenEncoder` replaces placeholders by what the tokenizer's chat template
+writes there and by its infilling tokens. Everything else is ordinary text: "<|endoftext|>" in a row
+does not become a control token.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.core.errors import PipelineError
-from tasks.core.text.bpe_cache import Pieces
+from tasks.core.errors import NotSupportedError
+from tasks.core.text.bpe_cache import BpeCache
 
 CHAT = ("user", "assistant", "end")
 FIM = ("fim_prefix", "fim_suffix", "fim_middle")
-MARK = re.compile(f"\0({'|'.join((*CHAT, *FIM))})\0")
-# what tokenizers call them, in the order of FIM
+PLACEHOLDER = re.compile(f"\0({'|'.join((*CHAT, *FIM))})\0")
+# names in vocabularies, in the order of FIM: StarCoder, Qwen, SantaCoder, DeepSeek, Code Llama
 FIM_TOKENS = (
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
@@ -25,26 +26,25 @@ FIM_TOKENS = (
     ("▁<PRE>", "▁<SUF>", "▁<MID>"),
     ("<PRE>", "<SUF>", "<MID>"),
 )
-Piece = str | int
+Part = str | int  # text, or the id of a token
 
 
-def mark(name: str) -> str:
-    """The mark of a name in `CHAT` or `FIM`."""
+class MissingTokenError(NotSupportedError):
+    """The tokenizer has no tokens for a placeholder."""
+
+
+def placeholder(name: str) -> str:
+    """The placeholder of a name in `CHAT` or `FIM`."""
     return f"\0{name}\0"
 
 
 def readable(text: str) -> str:
-    """A text with its marks shown as [user], [fim_prefix] ..."""
-    return MARK.sub(lambda found: f"[{found[1]}]", text)
+    """A text with its placeholders written as [user], [fim_prefix] ..."""
+    return PLACEHOLDER.sub(lambda found: f"[{found[1]}]", text)
 
 
-class Marks:
-    """Texts with marks -> token ids, by one tokenizer.
-
-    Attributes:
-        prefix: Ids that the tokenizer's own convention puts before a text (BOS); not before a chat,
-            whose template says all.
-    """
+class SpecialTokenEncoder:
+    """Encodes texts with placeholders with one tokenizer, which is set up for that."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -52,7 +52,7 @@ class Marks:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self._pieces = Pieces.of(self._backend)
+        self._cache = BpeCache.of(self._backend)
         self._names = {
             token.content: number
             for number, token in tokenizer.added_tokens_decoder.items()
@@ -60,88 +60,93 @@ class Marks:
         }
         longest_first = sorted(self._names, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._frames: dict[str, list[Piece]] = {}
-        self.prefix: list[int] = _prefix(self._backend)
+        self._by_name: dict[str, list[Part]] = {}
+        self._prefix = _prefix(self._backend)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without `prefix`.
+        """Token ids of each text, without `prefix_of`.
 
         Raises:
-            PipelineError: The tokenizer has no words for a mark.
+            MissingTokenError: The tokenizer has no tokens for a placeholder.
         """
         if not any("\0" in text for text in texts):
             return self._ids(texts)
-        rows = [self.pieces(text) for text in texts]
+        rows = [self._parts(text) for text in texts]
         runs = iter(self._ids([p for row in rows for p in row if isinstance(p, str)]))
         return [
             [n for p in row for n in ((p,) if isinstance(p, int) else next(runs))] for row in rows
         ]
 
-    def starts_itself(self, text: str) -> bool:
-        """Whether a text brings its own beginning, so that `prefix` is not put before it."""
-        return text.startswith(mark("user"))
+    def prefix_of(self, text: str) -> list[int]:
+        """Ids that the tokenizer itself puts before a text (BOS); none before a chat, whose
+        template writes its own."""
+        return [] if text.startswith(placeholder("user")) else self._prefix
 
-    def pieces(self, text: str) -> list[Piece]:
-        """A text as runs of letters and control tokens' ids."""
-        found: list[Piece] = []
-        for number, part in enumerate(MARK.split(text)):
-            for piece in self._frame(part) if number % 2 else [part]:
+    def _parts(self, text: str) -> list[Part]:
+        """A text as runs of ordinary text and ids of special tokens."""
+        found: list[Part] = []
+        for number, part in enumerate(PLACEHOLDER.split(text)):
+            for piece in self._tokens_of(part) if number % 2 else [part]:
                 if isinstance(piece, str) and found and isinstance(found[-1], str):
-                    found[-1] += piece  # letters of template and row are cut into tokens together
+                    found[-1] += piece  # text of template and row is tokenized together
                 elif piece != "":
                     found.append(piece)
         return found
 
     def rendered(self, text: str) -> str:
-        """A text with the tokenizer's words in the place of its marks."""
+        """A text with the tokenizer's special tokens instead of placeholders."""
         if "\0" not in text:
             return text
-        word = self._tokenizer.convert_ids_to_tokens
-        return "".join(p if isinstance(p, str) else word(p) for p in self.pieces(text))
+        token = self._tokenizer.convert_ids_to_tokens
+        return "".join(p if isinstance(p, str) else token(p) for p in self._parts(text))
 
-    def _frame(self, name: str) -> list[Piece]:
-        if name not in self._frames:
-            self._frames.update(self._infilling() if name in FIM else self._chat())
-        return self._frames[name]
+    def _tokens_of(self, name: str) -> list[Part]:
+        """What the tokenizer writes for a placeholder."""
+        if name not in self._by_name:
+            self._by_name.update(self._infilling() if name in FIM else self._chat())
+        return self._by_name[name]
 
-    def _infilling(self) -> dict[str, list[Piece]]:
+    def _infilling(self) -> dict[str, list[Part]]:
         vocabulary = self._tokenizer.get_vocab()
         for words in FIM_TOKENS:
             if all(word in vocabulary for word in words):
                 return {name: [vocabulary[w]] for name, w in zip(FIM, words, strict=True)}
-        raise PipelineError(
+        raise MissingTokenError(
             f"the base model's tokenizer has no tokens for infilling, such as "
             f"{', '.join(FIM_TOKENS[0])} ({len(vocabulary):,} tokens looked at)",
             "Set prompt.fim_rate to 0, or use a base model that was trained to fill in.",
         )
 
-    def _chat(self) -> dict[str, list[Piece]]:
-        """What the chat template writes before a request, before the answer and behind it."""
+    def _chat(self) -> dict[str, list[Part]]:
+        """What the chat template writes before a request, before the answer and after it.
+
+        Found by rendering two texts that no template holds.
+        """
         if not self._tokenizer.chat_template:
-            raise PipelineError(
+            raise MissingTokenError(
                 "prompt.template is chat, and the base model's tokenizer has no chat template",
                 "Set prompt.template to instruction, or use a base model made for chat.",
             )
-        asked, answered = "REQUEST\u2063", "ANSWER\u2063"  # in no template
+        asked, answered = "REQUEST\u2063", "ANSWER\u2063"
         turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
         apply = self._tokenizer.apply_chat_template
         given = apply(turns[:1], tokenize=False, add_generation_prompt=True)
         whole = apply(turns, tokenize=False)
         if given.count(asked) != 1 or whole.count(answered) != 1:
-            raise PipelineError(
+            raise MissingTokenError(
                 "the base model's chat template doesn't write a request and its answer once each",
                 "Set prompt.template to instruction or to a text of your own.",
             )
         before, _, between = given.partition(asked)
-        end = self._words(whole.partition(answered)[2])
+        end = self._split(whole.partition(answered)[2])
         eos = self._tokenizer.eos_token_id
         if eos in end:
-            end = end[: end.index(eos)]  # it ends every row anyway
-        return {"user": self._words(before), "assistant": self._words(between), "end": end}
+            end = end[: end.index(eos)]  # `encode` adds EOS to every row
+        return {"user": self._split(before), "assistant": self._split(between), "end": end}
 
-    def _words(self, text: str) -> list[Piece]:
-        """A piece of a chat template, its control tokens as ids."""
-        found: list[Piece] = []
+    def _split(self, text: str) -> list[Part]:
+        """A part of a chat template as text and ids of control tokens."""
+        found: list[Part] = []
         at = 0
         for token in self._control.finditer(text):
             found += [text[at : token.start()], self._names[token[0]]]
@@ -149,15 +154,15 @@ class Marks:
         return [piece for piece in (*found, text[at:]) if piece != ""]
 
     def is_exact(self, text: str) -> bool:
-        """Whether it is known, without decoding them, that the ids of a text give it back."""
+        """Whether the ids of a text are known to decode to it, without decoding them."""
         is_plain = text.isascii() and "\0" not in text
-        return is_plain and self._pieces is not None and self._pieces.exact
+        return is_plain and self._cache is not None and self._cache.exact
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        if self._pieces is None:
+        if self._cache is None:
             return self._by_tokenizer(texts)
         rest = iter(self._by_tokenizer([text for text in texts if not text.isascii()]))
-        encode = self._pieces.encode
+        encode = self._cache.encode
         return [encode(text) if text.isascii() else next(rest) for text in texts]
 
     def _by_tokenizer(self, texts: Sequence[str]) -> list[list[int]]:
@@ -166,10 +171,10 @@ class Marks:
 
 
 def _prefix(backend: Any) -> list[int]:
-    """Ids that the tokenizer's own convention puts before a text."""
+    """Ids that the tokenizer itself puts before a text."""
     bare = backend.encode("a", add_special_tokens=False).ids
-    dressed: list[int] = backend.encode("a", add_special_tokens=True).ids
-    for start in range(len(dressed) - len(bare) + 1):
-        if dressed[start : start + len(bare)] == bare:
-            return dressed[:start]
+    whole: list[int] = backend.encode("a", add_special_tokens=True).ids
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start]
     return []

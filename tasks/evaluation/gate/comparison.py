@@ -1,4 +1,4 @@
-"""Paired comparisons of base and tuned model, one for each compared metric and each row set or suite.
+"""Paired comparisons of base and tuned model: each compared metric on each row set or suite.
 
 Rows are resampled by project; problems with one attempt each are compared by exact McNemar, with
 several attempts by a bootstrap over problems.

@@ -1,1 +1,1 @@
-"""Text generation: continuous batching for many prompts, cached completions, one streamed answer."""
+"""Text generation: continuous batching, cached completions, one streamed answer."""

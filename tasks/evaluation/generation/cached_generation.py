@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.core.progress import report
 from tasks.core.text import prompt_templates
-from tasks.core.text.special_tokens import mark
+from tasks.core.text.special_tokens import placeholder
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.completion_cache import (
     GENERATION,
@@ -47,7 +47,7 @@ class Decoding:
         cls, tokenizer: Any, template: str, max_new_tokens: int, batch: int | None
     ) -> "Decoding":
         """One greedy answer, which ends at EOS and at the template's end marker."""
-        end = mark("end") if template == "chat" else prompt_templates.end_of(template)
+        end = placeholder("end") if template == "chat" else prompt_templates.end_of(template)
         stops = generate.stop_sequences(tokenizer, end)
         return cls(max_new_tokens, batch, stops, "" if template == "chat" else end)
 
@@ -135,7 +135,9 @@ class CachedGenerator:
                 sampling=decoding.sampling,
                 # a draw depends on prompt and attempt, not on what else is generated
                 names=[f"{key_of(prompt=prompts[wanted[at][0]])} {wanted[at][1]}" for at in new],
-                complete=rule and (lambda i, text: rule.is_complete(wanted[new[i]][0], text)),
+                complete=(lambda i, text: rule.is_complete(wanted[new[i]][0], text))
+                if rule
+                else None,
                 done=done,
             )
             part.tokens = tokens

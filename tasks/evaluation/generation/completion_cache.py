@@ -9,7 +9,6 @@ to delete at any time.
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,11 +18,11 @@ from tasks.core.cache.cache_key import canonical, version
 from tasks.core.cache.code_digest import closure, code_digest
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.store import KEY_DIGITS
+from tasks.core.system.sqlite_cache import SqliteCache
 
 GENERATION = "tasks.evaluation.generation.generate:generate"
 SANDBOX = "tasks.core.sandbox.runner:Sandbox"
 LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
-_SCHEMA = "create table if not exists memory (key text primary key, value text) without rowid"
 _AT_ONCE = 500  # SQLite limits the number of parameters of a query
 
 
@@ -37,7 +36,10 @@ class CompletionCache:
 
     def __init__(self, path: Path | None, model: str = "") -> None:
         self.model = model
-        self._connection = _open(path) if path else None
+        # not synchronous: values that a power cut loses are computed again
+        self._stored = SqliteCache(
+            path, "memory", "key text primary key, value text", timeout_s=30, synchronous=False
+        )
 
     @classmethod
     def of(cls, folder: Path, digest: str, *how: str) -> "CompletionCache":
@@ -52,48 +54,21 @@ class CompletionCache:
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """The stored values of these keys."""
-        if self._connection is None:
-            return {}
         wanted, found = list(dict.fromkeys(keys)), {}
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
             places = ",".join("?" * len(some))
-            try:
-                rows = self._connection.execute(
-                    f"select key, value from memory where key in ({places})", some
-                ).fetchall()
-            except sqlite3.Error:
-                return {}
+            rows = self._stored.select("key, value", f"key in ({places})", some)
             found.update({key: json.loads(value) for key, value in rows})
         return found
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Store values in one transaction, so that a kill loses nothing that is finished."""
-        if self._connection is None or not values:
-            return
-        rows = [(key, json.dumps(value)) for key, value in values.items()]
-        try:
-            with self._connection:
-                self._connection.executemany("insert or replace into memory values (?, ?)", rows)
-        except sqlite3.Error:
-            return  # a full disk costs only the cache
+        self._stored.replace((key, json.dumps(value)) for key, value in values.items())
 
     def close(self) -> None:
         """Close the file."""
-        if self._connection is not None:
-            self._connection.close()
-
-
-def _open(path: Path) -> sqlite3.Connection | None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=30)
-        # values that a power cut loses are generated again, so waiting for the disk gains nothing
-        connection.execute("pragma synchronous = off")
-        connection.execute(_SCHEMA)
-    except (OSError, sqlite3.Error):
-        return None
-    return connection
+        self._stored.close()
 
 
 def key_of(**parts: Any) -> str:

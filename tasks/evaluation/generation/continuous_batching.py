@@ -1,4 +1,4 @@
-"""Continuous batching: a fixed number of rows decode together; a finished row is refilled at once."""
+"""Continuous batching: rows decode together, and a finished row is refilled at once."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

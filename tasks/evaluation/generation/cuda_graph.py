@@ -69,7 +69,7 @@ class DecodingStep:
         return logits
 
     def _capture(self) -> None:
-        """Capture the current step; running it again writes the same column with the same values."""
+        """Capture the current step, which writes the same values again to the same column."""
         present = torch.cuda.current_stream()
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(present)

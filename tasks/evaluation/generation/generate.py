@@ -1,7 +1,7 @@
 """Generation of answers to many prompts by one model.
 
-In: prompts as token ids. Out: for each, the generated tokens and whether it ended by itself. As many
-prompts decode together as memory holds, the longest first. Only the last position's logits are
+In: prompts as token ids. Out: for each, the generated tokens and whether it ended by itself. As
+many prompts decode together as memory holds, the longest first. Only the last position's logits are
 computed. The loop is our own because it stops on whole token sequences and on a caller's rule, and
 ignores the generation settings that come with a model.
 """
@@ -13,7 +13,7 @@ import torch
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.loading import free_gpu
-from tasks.core.text.special_tokens import Marks
+from tasks.core.text.special_tokens import SpecialTokenEncoder
 from tasks.evaluation.generation.continuous_batching import (
     Answers,
     Capacity,
@@ -28,14 +28,14 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, as the training data has them.
 
     What the tokenizer adds before a text (BOS) is kept, what it adds after a text is not. The name
-    of a control token in a text stays literal text; marks become the tokenizer's control tokens.
+    of a control token in a text stays literal text; placeholders become control tokens.
 
     Raises:
-        PipelineError: The tokenizer has no token for a mark in a text.
+        MissingTokenError: The tokenizer has no token for a placeholder in a text.
     """
-    marks = Marks(tokenizer)
-    starts = ([] if marks.starts_itself(text) else marks.prefix for text in texts)
-    return [[*start, *ids] for start, ids in zip(starts, marks.encode(texts), strict=True)]
+    encoder = SpecialTokenEncoder(tokenizer)
+    starts = map(encoder.prefix_of, texts)
+    return [[*start, *ids] for start, ids in zip(starts, encoder.encode(texts), strict=True)]
 
 
 def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
@@ -43,13 +43,13 @@ def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
 
     Args:
         tokenizer: Of the model.
-        marker: Such as "### End", or a mark; "" for none.
+        marker: Such as "### End", or a placeholder; "" for none.
     """
     found: list[tuple[int, ...]] = []
     if tokenizer.eos_token_id is not None:
         found.append((tokenizer.eos_token_id,))
     if "\0" in marker:
-        found.append(tuple(Marks(tokenizer).encode([marker])[0]))
+        found.append(tuple(SpecialTokenEncoder(tokenizer).encode([marker])[0]))
     elif marker:
         # the text before a marker can change how the marker is split into tokens
         for before in ("", "\n", "\n\n", "x\n\n"):

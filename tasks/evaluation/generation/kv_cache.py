@@ -59,7 +59,7 @@ class _PrefillLayer(DynamicLayer):  # type: ignore[misc]  # the library has no t
 
     def __init__(self, layer: _StepLayer, rows: Tensor) -> None:
         super().__init__()
-        self.layer, self.rows, self.end = layer, rows, layer.slots.length
+        self.layer, self.rows, self.end = layer, rows, layer.owner.length
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Store the keys and values; returns them unchanged."""

@@ -56,9 +56,7 @@ def _row_values(sums: RowSums) -> dict[str, float]:
     return {key: round(value, DIGITS) for key, value in values.items() if value is not None}
 
 
-def _problems(
-    problems: Sequence[ProblemResult], style: str, ks: Iterable[int]
-) -> dict[str, Any]:
+def _problems(problems: Sequence[ProblemResult], style: str, ks: Iterable[int]) -> dict[str, Any]:
     found = graded(problems)
     return {
         "problems": len(problems),
@@ -68,9 +66,7 @@ def _problems(
     }
 
 
-def _problem_values(
-    problems: Sequence[Attempts], style: str, ks: Iterable[int]
-) -> dict[str, Any]:
+def _problem_values(problems: Sequence[Attempts], style: str, ks: Iterable[int]) -> dict[str, Any]:
     if not problems:
         return {}
     values = {metric.key: metric.value(problems) for metric in problem_metrics(style, ks)}

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
 
-from tasks.core.sandbox import INFRA, TIMEOUT, Job, Outcome
+from tasks.core.sandbox import INFRA, TIMEOUT, Job, Outcome, Sandbox
 from tasks.evaluation.generation.completion_cache import (
     SANDBOX,
     CompletionCache,
@@ -16,11 +15,29 @@ from tasks.evaluation.problems.programs import program_of
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import MATCHED, Attempt, Attempts, ProblemResult
 
-if TYPE_CHECKING:
-    from tasks.evaluation.problems.self_test import TestedProblems
-
 _NOT_CACHED = (INFRA, TIMEOUT)  # they depend on the load of the machine
 _CHECK = re.compile(r"^def check\(", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class TestedProblems:
+    """Problems that passed the self-test, with the sandbox that they passed it in.
+
+    Attributes:
+        sandbox: Where programs run.
+        problems: The problems.
+        limits_s: Time limit of each problem, by id.
+        timeout_s: Least time limit of one program.
+        left_out: The reason for each problem that failed and was left out.
+    """
+
+    __test__ = False  # no test class, despite its name
+
+    sandbox: Sandbox
+    problems: tuple[Problem, ...]
+    limits_s: Mapping[str, float] = field(default_factory=dict)
+    timeout_s: float = 4.0
+    left_out: tuple[str, ...] = ()
 
 
 def job(problem: Problem, program: str, timeout_s: float) -> Job:
@@ -37,7 +54,7 @@ def job(problem: Problem, program: str, timeout_s: float) -> Job:
 
 
 def grade(
-    tested: "TestedProblems",
+    tested: TestedProblems,
     results: Sequence[ProblemResult],
     done: Callable[[int], None] = lambda count: None,
     caches: Mapping[str, CompletionCache] | None = None,

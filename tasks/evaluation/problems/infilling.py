@@ -7,9 +7,9 @@ in no training data. Measured only where the tokenizer has the control tokens.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
 from tasks.evaluation.problems.protocol import Problem
-from tasks.evaluation.selection import rank
 
 SUITE = "infilling"
 _SHORTEST = 6  # characters; "else:" and "pass" would be right by chance
@@ -21,7 +21,7 @@ class InfillingProblem:
 
     Attributes:
         problem_id: Of the text.
-        prompt: Prefix and suffix of the masked line, with the marks for control tokens.
+        prompt: Prefix and suffix of the masked line, with placeholders for control tokens.
         line: The masked line.
     """
 
@@ -44,7 +44,7 @@ def infilling_problems(problems: Sequence[Problem], seed: int) -> list[Infilling
                 places.append((start, start + len(code)))
             at += len(line)
         if places:
-            start, end = min(places, key=lambda p: rank(f"{problem.problem_id} {p[0]}", seed))
+            start, end = min(places, key=lambda p: keyed_rank(f"{problem.problem_id} {p[0]}", seed))
             prompt = prompt_templates.fill_in(text, start, end)[0]
             found.append(InfillingProblem(problem.problem_id, prompt, text[start:end]))
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
@@ -9,11 +10,12 @@ from tasks.core.progress import say
 from tasks.core.sandbox import LADDER, Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.problems import humaneval, infilling, user_sets
+from tasks.evaluation.problems.grading import TestedProblems
 from tasks.evaluation.problems.humaneval import HUMANEVAL
 from tasks.evaluation.problems.infilling import InfillingProblem
 from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet, choose_problems
 from tasks.evaluation.problems.registry import PROBLEM_SETS, set_of
-from tasks.evaluation.problems.self_test import SelfTestError, TestedProblems, self_test
+from tasks.evaluation.problems.self_test import SelfTestError, self_test
 from tasks.evaluation.problems.user_sets import SetLine
 
 
@@ -50,7 +52,7 @@ def prepare(settings: EvaluateSettings, held_out: Path | None) -> Prepared:
     missing: list[str] = []
     problems: list[Problem] = []
     for source in PROBLEM_SETS:
-        problems += _read(source, settings, missing, lambda s=source: s.read(settings, held_out))  # type: ignore[misc]
+        problems += _read(source, settings, missing, partial(source.read, settings, held_out))
     texts: list[Problem] = []
     if settings.probe_problems != 0 or settings.infilling_problems != 0:
         texts = _read(HUMANEVAL, settings, missing, humaneval.load)

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.evaluation.selection import choose
+from tasks.core.rows.hash_rank import keyed_rank
 
 if TYPE_CHECKING:
     from tasks.core.settings.evaluate import EvaluateSettings
@@ -48,7 +48,11 @@ class Problem:
 
 def choose_problems(problems: Sequence[Problem], count: int | None, seed: int = 0) -> list[Problem]:
     """A fixed choice of `count` problems, in the order of the suite; None: all of them."""
-    return choose(problems, count, seed, lambda problem: problem.problem_id)
+    if count is None:
+        return list(problems)
+    ranked = sorted(problems, key=lambda p: keyed_rank(p.problem_id, seed))
+    taken = {p.problem_id for p in ranked[:count]}
+    return [p for p in problems if p.problem_id in taken]
 
 
 class OnFailure(Enum):

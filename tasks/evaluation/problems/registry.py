@@ -1,4 +1,4 @@
-"""All sources of problems with tests, in the order of the report. To add one, add a file and a line."""
+"""All sources of problems with tests. To add one, add a file and a line here."""
 
 from tasks.evaluation.problems.held_out import HELD_OUT_FUNCTIONS
 from tasks.evaluation.problems.humaneval import HUMANEVAL

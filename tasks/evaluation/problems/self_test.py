@@ -5,11 +5,10 @@ problem set is thus found here, and never shows as a model's score.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from tasks.core.errors import PipelineError
 from tasks.core.sandbox import INFRA, PASS, Sandbox
-from tasks.evaluation.problems.grading import job
+from tasks.evaluation.problems.grading import TestedProblems, job
 from tasks.evaluation.problems.protocol import OnFailure, Problem
 from tasks.evaluation.problems.registry import set_of
 
@@ -22,27 +21,6 @@ class SelfTestError(PipelineError):
     def __init__(self, problem: str, remedy: str, suite: str) -> None:
         super().__init__(problem, remedy)
         self.suite = suite
-
-
-@dataclass(frozen=True)
-class TestedProblems:
-    """Problems that passed the self-test, with the sandbox that they passed it in.
-
-    Attributes:
-        sandbox: Where programs run.
-        problems: The problems.
-        limits_s: Time limit of each problem, by id.
-        timeout_s: Least time limit of one program.
-        left_out: The reason for each problem that failed and was left out.
-    """
-
-    __test__ = False  # no test class, despite its name
-
-    sandbox: Sandbox
-    problems: tuple[Problem, ...]
-    limits_s: Mapping[str, float] = field(default_factory=dict)
-    timeout_s: float = 4.0
-    left_out: tuple[str, ...] = ()
 
 
 def self_test(sandbox: Sandbox, problems: Sequence[Problem], timeout_s: float) -> TestedProblems:

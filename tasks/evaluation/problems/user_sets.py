@@ -80,7 +80,9 @@ def read(own: "EvaluationSet") -> list[SetLine]:
         try:
             line = _line(own.name, own.kind, number, text)
             if line.name in where:
-                raise ValueError(f"its id stands on line {where[line.name]} too\nGive each its own id")
+                raise ValueError(
+                    f"its id stands on line {where[line.name]} too\nGive each its own id"
+                )
         except ValueError as error:
             problem, _, remedy = str(error).partition("\n")
             raise PipelineError(f"{path}, line {number}: {problem}", f"{remedy}.") from error
@@ -107,7 +109,9 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         "prompt": _text(raw, "prompt"),
     }
     if kind == "answers":
-        return SetLine(**common, answer=_text(raw, "answer"), input=_text(raw, "input", needed=False))
+        return SetLine(
+            **common, answer=_text(raw, "answer"), input=_text(raw, "input", needed=False)
+        )
     entry = _text(raw, "entry")
     if not entry.isidentifier():
         raise ValueError(
@@ -123,7 +127,9 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         ast.parse(tests)
     except SyntaxError as error:
         raise ValueError(f"test is not Python ({error.msg})\nCorrect the text in test") from error
-    return SetLine(**common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False))
+    return SetLine(
+        **common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False)
+    )
 
 
 def _text(raw: Mapping[str, Any], field: str, needed: bool = True) -> str:

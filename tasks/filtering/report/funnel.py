@@ -5,13 +5,14 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from tasks.core.rows.hash_rank import hash_rank
 
 EXAMPLES = 5
 MAX_HITS = 1_000  # contaminated rows that are listed one by one
@@ -114,7 +115,7 @@ class Funnel:
 
     def _draw(self, rule: str, row_ids: pa.ChunkedArray, rows: Rows, draws: Draws) -> None:
         """Let the rows with the least numbers be examples of a rule."""
-        own = blake2b(rule.encode(), digest_size=8).digest()
+        own = hash_rank(rule)
         drawn = draws ^ np.frombuffer(own, dtype="<u8")  # another order for each rule
         least = np.argsort(drawn, kind="stable")[:EXAMPLES]
         names = row_ids.take(pa.array(rows[least])).to_pylist()

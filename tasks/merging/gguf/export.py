@@ -4,7 +4,6 @@ One tensor is in memory at a time. Matrices are f16 or q8_0, vectors (norms, bia
 llama.cpp's own converter writes them.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from tasks.core.errors import PipelineError
+from tasks.core.system.atomic_write import written_whole
 from tasks.core.tracking import track
 from tasks.merging.gguf.architecture import (
     LEAVE_OUT,
@@ -112,8 +112,13 @@ def write(folder: Path, kind: str, target: Path, *, name: str, licence: str) -> 
     if target.exists():
         return
     plan = plan_file(folder, kind)
-    temporary = target.with_suffix(".part")
-    writer = GGUFWriter(temporary, plan.shape.architecture)
+    with written_whole(target) as temporary:
+        _write(temporary, plan, kind, name, licence)
+        _compare(plan, temporary, kind)
+
+
+def _write(target: Path, plan: Plan, kind: str, name: str, licence: str) -> None:
+    writer = GGUFWriter(target, plan.shape.architecture)
     writer.add_type("model")
     writer.add_name(name)
     if licence:
@@ -139,10 +144,6 @@ def write(folder: Path, kind: str, target: Path, *, name: str, licence: str) -> 
             writer.write_tensor_data(_stored(rows, stored, entry.name))
     finally:
         writer.close()
-    _compare(plan, temporary, kind)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(target)
 
 
 def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:

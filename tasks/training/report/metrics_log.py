@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import PipelineError
+from tasks.core.system.atomic_write import write_text
 
 METRICS_FILE, BOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
@@ -28,9 +29,7 @@ class MetricsLog:
     def __init__(self, folder: Path, resume_step: int, tensorboard: bool = False) -> None:
         self._path = folder / METRICS_FILE
         kept = [line for line in read_metrics(self._path) if line["step"] <= resume_step]
-        temporary = self._path.with_suffix(".partial")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self._path)
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _board(folder / BOARD_FOLDER, resume_step) if tensorboard else None
 
     def add(self, line: Mapping[str, Any]) -> None:

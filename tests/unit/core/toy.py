@@ -2,15 +2,11 @@
 
 from pathlib import Path
 
+from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.execute import execute
+from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import (
-    HIT,
-    Planner,
-    Selection,
-    StagePlan,
-)
+from tasks.core.cache.plan import Planner, Selection
 from tasks.core.cache.store import Store
 from tasks.core.settings.config import Config, View, check
 from tasks.core.stage import (
@@ -72,10 +68,10 @@ class Pipeline:
     ) -> list[StagePlan]:
         return self.planner(config, selection).plan()
 
-    def verdicts(
+    def decisions(
         self, config: Config | None = None, selection: Selection | None = None
     ) -> list[str]:
-        return [plan.verdict for plan in self.plan(config, selection)]
+        return [plan.decision for plan in self.plan(config, selection)]
 
     def run(self, config: Config | None = None, selection: Selection | None = None) -> list[str]:
         """Run what the plan says; names of the stages whose `run` was called."""
@@ -84,12 +80,12 @@ class Pipeline:
         planner = self.planner(settings, selection)
         planner.plan()
         for name in planner.selected:
-            plan = planner.decide(name)
-            planner.made(self.manifest(plan, settings, planner))
+            plan = planner.plan_stage(name)
+            planner.add_artifact(self.manifest(plan, settings, planner))
         return list(RUNS)
 
     def manifest(self, plan: StagePlan, config: Config, planner: Planner) -> Manifest:
-        if plan.verdict == HIT:
+        if plan.decision == HIT:
             assert plan.manifest is not None
             return plan.manifest
-        return execute(plan, config, self.store, planner.artifacts)
+        return execute(plan, RunContext(config, self.store, planner.artifacts))

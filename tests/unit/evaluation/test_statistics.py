@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats import contingency_tables, multitest
 
-from tasks.evaluation.metrics import statistics
+from tasks.evaluation.gate import statistics
 
 
 def test_mcnemar_is_the_binomial_test_on_flips():

@@ -32,7 +32,7 @@ def make(profile, *overrides, verdict="improved", loss=2.0, passes=0, settings=N
     """Publish artifacts of every stage as if the pipeline had run; the folder of `merge`."""
     with open_session(Request(str(profile), overrides)) as session:
         for stage in session.planner.selected:
-            plan = session.planner.decide(stage)
+            plan = session.planner.plan_stage(stage)
             with session.store.working(stage, plan.key, lambda: None) as work:
                 for output in plan.stage.outputs:
                     (work.out / f"{output}.txt").write_text(f"{output} {plan.parts['config']}")
@@ -52,7 +52,7 @@ def make(profile, *overrides, verdict="improved", loss=2.0, passes=0, settings=N
                     seconds=1.0,
                 )
                 session.store.publish(manifest, work)
-            session.planner.made(manifest)
+            session.planner.add_artifact(manifest)
         return session.store.folder("merge", manifest.key)
 
 
@@ -242,15 +242,15 @@ def test_champion_whose_artifact_is_damaged_is_told_so(profile, capsys):
 
 def test_tables_of_a_real_evaluation_are_read_whole():
     """What `evaluate` writes has the columns that promotion joins."""
-    from flows.commands.champion import _problems, _row_sets
+    from tasks.evaluation.gate.stored_evaluations import join_problems, join_rows
     from tasks.evaluation.report import files
     from tests.unit.evaluation import examples
 
     measured = examples.evaluation(tried=examples.problems(2, 1, 3, 4))
     rows, texts = files.row_records(measured), files.generation_records(measured)
-    joined = _row_sets(rows, rows)
+    joined = join_rows(rows, rows)
     assert [(s.name, len(s.rows), s.probe) for s in joined] == [
         (s.name, len(s.rows), s.probe) for s in measured.row_sets
     ]
     assert all(row.base_loss_sum == row.tuned_loss_sum for s in joined for row in s.rows)
-    assert len(_problems(texts, texts)) == len(measured.problems) > 0
+    assert len(join_problems(texts, texts)) == len(measured.problems) > 0

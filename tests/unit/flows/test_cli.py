@@ -14,8 +14,8 @@ def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profi
     assert main(["plan", "--profile", str(small_profile), "--json"]) == 10
     plan = json.loads(capsys.readouterr().out)
     assert [entry["stage"] for entry in plan] == STAGES
-    assert {entry["verdict"] for entry in plan} == {"RUN"}
-    assert set(plan[0]) == {"stage", "verdict", "causes", "key", "expected_seconds"}
+    assert {entry["decision"] for entry in plan} == {"RUN"}
+    assert set(plan[0]) == {"stage", "decision", "causes", "key", "expected_seconds"}
     (cause,) = plan[0]["causes"]
     assert set(cause) == {"kind", "what", "old", "new", "detail"}
     assert (cause["kind"], cause["what"]) == ("never ran", "base")

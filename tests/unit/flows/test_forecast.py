@@ -10,7 +10,7 @@ import pytest
 
 from flows import forecast as forecasts
 from flows.forecast import forecast, tokens_to_see
-from tasks.core.cache.plan import HIT, RUN
+from tasks.core.cache.decision import HIT, RUN
 from tasks.core.models import memory_probes
 from tasks.core.settings.config import check
 
@@ -35,7 +35,7 @@ def session(root: Path, train: str = RUN, **settings: Any) -> Any:
         summary={"rows_out": 4000, "metrics": {"train_tokens": 900_000, "test_tokens": 100_000}}
     )
     plans = [
-        SimpleNamespace(stage=SimpleNamespace(name=name), verdict=verdict, manifest=manifest)
+        SimpleNamespace(stage=SimpleNamespace(name=name), decision=verdict, manifest=manifest)
         for name, verdict, manifest in (
             ("base", HIT, base),
             ("tokenize", HIT, rows),
@@ -108,7 +108,9 @@ def test_there_is_none_where_nothing_is_trained_on_a_gpu(tmp_path: Path) -> None
     assert forecast(session(tmp_path, hardware={"device": "cpu"})) is None
     fresh = session(tmp_path)
     fresh.planner.artifacts.clear()
-    fresh.plans[0] = SimpleNamespace(stage=SimpleNamespace(name="base"), verdict=RUN, manifest=None)
+    fresh.plans[0] = SimpleNamespace(
+        stage=SimpleNamespace(name="base"), decision=RUN, manifest=None
+    )
     assert forecast(fresh) is None
 
 

@@ -7,10 +7,12 @@ import pytest
 
 from flows.cli import main
 from flows.session import Request, open_session
-from tasks.core.cache import code_digest, runs
-from tasks.core.cache.execute import execute
-from tasks.core.cache.plan import HIT, Selection
-from tasks.core.cache.runs import RunRecord
+from tasks.core.artifacts import runs
+from tasks.core.artifacts.runs import RunRecord
+from tasks.core.cache import code_digest
+from tasks.core.cache.decision import HIT
+from tasks.core.cache.execute import RunContext, execute
+from tasks.core.cache.plan import Selection
 
 STAGES = ("ingest", "filter")
 ROWS = [
@@ -38,11 +40,14 @@ class Home:
             root = session.store.root
             record = RunRecord(runs.new_id(root), "mine", overrides)
             for name in session.planner.selected:
-                plan = session.planner.decide(name)
+                plan = session.planner.plan_stage(name)
                 made = plan.manifest
-                if plan.verdict != HIT:
-                    made = execute(plan, session.config, session.store, session.planner.artifacts)
-                session.planner.made(made)
+                if plan.decision != HIT:
+                    made = execute(
+                        plan,
+                        RunContext(session.config, session.store, session.planner.artifacts),
+                    )
+                session.planner.add_artifact(made)
                 record = record.with_key(name, made.key)
             record.write(root)
 
@@ -69,9 +74,11 @@ def test_new_rows_are_told_by_file_then_by_number(home, capsys):
     options = ["plan", "--profile", str(home.profile)]
     assert "data mine (changed: rows.jsonl)" in line_of(told(capsys, *options), "ingest")
     home.run("ingest")
-    assert "data ingest.rows (1 row came, 1 row went)" in line_of(told(capsys, *options), "filter")
+    assert "data ingest.rows (1 row added, 1 row removed)" in line_of(
+        told(capsys, *options), "filter"
+    )
     explained = told(capsys, "explain", "filter", "--profile", str(home.profile))
-    assert "data ingest.rows (1 row came, 1 row went) " in explained
+    assert "data ingest.rows (1 row added, 1 row removed) " in explained
 
 
 def test_diff_names_the_setting_the_rows_and_what_moved_with_them(home, capsys):
@@ -81,7 +88,7 @@ def test_diff_names_the_setting_the_rows_and_what_moved_with_them(home, capsys):
     out = told(capsys, "diff", "-2", "-1")
     assert "ingest    data mine (changed: rows.jsonl)" in out
     assert "ingest    rows_out 12 -> 8" in out
-    assert "filter    data ingest.rows (4 rows went)" in out
+    assert "filter    data ingest.rows (4 rows removed)" in out
     assert "filter    config filter.max_lines 100000 -> 99" in out
 
 

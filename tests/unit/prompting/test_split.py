@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.prompting.split import SPLITS, choose, split_of
+from tasks.prompting.split import SPLITS, split_of
 
 shares = st.floats(0.01, 0.4)
 
@@ -35,15 +35,3 @@ def test_another_seed_holds_out_other_projects() -> None:
         {i for i in range(500) if split_of(str(i), 0.1, 0.1, seed) == "test"} for seed in (0, 1)
     )
     assert first != second
-
-
-@given(st.sets(st.text(min_size=1), min_size=2), st.integers(1, 5), st.text(min_size=1))
-def test_a_new_row_pushes_out_at_most_one_row_of_a_capped_split(
-    ids: set[str], at_most: int, new: str
-) -> None:
-    rows = sorted(ids)
-    before = {rows[i] for i in choose(rows, range(len(rows)), at_most, seed=0)}
-    rows = sorted(ids | {new})
-    after = {rows[i] for i in choose(rows, range(len(rows)), at_most, seed=0)}
-    assert len(before - after) <= 1
-    assert len(after) == min(at_most, len(rows))

@@ -1,5 +1,5 @@
 from tasks.tokenization.audit import Audit
-from tasks.tokenization.epoch_estimate import lines, preflight, steps
+from tasks.tokenization.epoch_estimate import estimate_epoch, lines, steps
 
 AUDIT = Audit(
     rows=1000,
@@ -11,7 +11,7 @@ AUDIT = Audit(
 
 
 def test_the_numbers_of_an_epoch_are_told_for_a_range_of_batches() -> None:
-    found = preflight(AUDIT, 7, 2048)
+    found = estimate_epoch(AUDIT, 7, 2048)
     assert found["trained_share"] == 0.75 and found["rows_too_long"] == 7
     assert found["padding_share"] == round(1 - 389_000 / 409_600, 6)
     assert found["steps_an_epoch"]["by_rows"]["4"] == 250
@@ -23,7 +23,7 @@ def test_a_last_smaller_step_counts() -> None:
 
 
 def test_the_words_say_what_is_left_out() -> None:
-    assert lines(preflight(AUDIT, 7, 2048)) == [
+    assert lines(estimate_epoch(AUDIT, 7, 2048)) == [
         "to train on: 1,000 rows, 389,000 tokens, 75.0% of them with loss; "
         "7 rows over 2,048 tokens left out",
         "packed: 100 windows of 4,096 tokens, 5.0% padding",

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.models.packed_dataset import Windows
+from tasks.core.models.packing import join_rows
 from tasks.training.batches import (
     Batches,
     count_steps,
     epoch_order,
-    join_rows,
     steps_by_rows,
     steps_by_tokens,
 )
@@ -68,7 +68,7 @@ def test_joined_rows_stay_whole_in_order_and_within_the_limit(
     lengths: list[int], limit: int
 ) -> None:
     rows = [make_window(n, seed=i) for i, n in enumerate(lengths)]
-    joined = join_rows(rows, limit)
+    joined = list(join_rows(rows, limit))
     ids = np.concatenate([w.input_ids for w in joined])
     assert ids.tolist() == np.concatenate([r.input_ids for r in rows]).tolist()
     for window in joined:

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from tasks.core.artifacts import champion as champions
-from tasks.core.artifacts.champion import PROMOTE, Entry
+from tasks.core.artifacts.champion import PROMOTE, ChampionChange
 from tasks.core.artifacts.garbage_collection import artifacts, find_garbage
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
@@ -16,7 +16,9 @@ def made(pipeline, window):
     config = check({"hardware": {"device": "cpu"}, "tokenize": {"window_tokens": 5000 + window}})
     pipeline.run(config)
     keys = {plan.stage.name: plan.key for plan in pipeline.plan(config)}
-    return Entry(PROMOTE, "join", keys["join"], chain=keys, profile="p", overrides=("a.b=1",))
+    return ChampionChange(
+        PROMOTE, "join", keys["join"], chain=keys, profile="p", overrides=("a.b=1",)
+    )
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_rollback_goes_back_one_promotion_at_a_time(pipeline, two):
     champions.promote(pipeline.store, third)
     assert [champions.rollback(pipeline.store)[1].name for _ in range(2)] == [e.name for e in two]
     assert linked(pipeline) == two[1].name
-    with pytest.raises(PipelineError, match="promotions that stand: 1, needed"):
+    with pytest.raises(PipelineError, match="roll back to: 1 promoted, 2 needed"):
         champions.rollback(pipeline.store)
 
 
@@ -111,15 +113,15 @@ def test_deleted_link_comes_back(pipeline, two):
 
 def test_rollback_to_a_damaged_artifact_is_refused_and_says_how_to_make_it(pipeline, two):
     (pipeline.store.folder("join", two[1].key) / "line.txt").write_text("edited")
-    with pytest.raises(PipelineError, match=r"is not whole \(edited line\.txt\)") as error:
+    with pytest.raises(PipelineError, match=r"is incomplete \(edited line\.txt\)") as error:
         champions.rollback(pipeline.store)
     assert "finetune run --profile p --set a.b=1" in error.value.remedy
     assert linked(pipeline) == two[0].name
 
 
 def test_artifact_that_is_gone_is_not_promoted(pipeline):
-    with pytest.raises(PipelineError, match="it is gone"):
-        champions.promote(pipeline.store, Entry(PROMOTE, "join", "0" * 64))
+    with pytest.raises(PipelineError, match="it does not exist"):
+        champions.promote(pipeline.store, ChampionChange(PROMOTE, "join", "0" * 64))
 
 
 def test_gc_keeps_all_that_the_last_promotions_rest_on(pipeline, two):

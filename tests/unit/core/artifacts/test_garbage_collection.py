@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.core.artifacts import runs
 from tasks.core.artifacts.garbage_collection import collect, find_garbage
-from tasks.core.cache import runs
-from tasks.core.cache.runs import RunRecord
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache.store import MEMORY, TRASH
 from tasks.core.errors import PipelineError
 
@@ -27,7 +27,7 @@ def test_last_run_keeps_all_it_rests_on_and_older_artifacts_go(pipeline, toy):
     garbage = find_garbage(pipeline.store, 1, 0, frozenset())
     assert {p.parent.name for p in garbage.folders} == {"read", "sort", "join"}
     collect(pipeline.store.root, garbage)
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 def test_pinned_artifact_stays_with_all_that_it_rests_on(pipeline, toy):
@@ -39,7 +39,7 @@ def test_pinned_artifact_stays_with_all_that_it_rests_on(pipeline, toy):
     collect(pipeline.store.root, garbage)
     assert {p.parent.name for p in garbage.folders} == {"read", "sort", "join"}
     toy.SOURCE.write_text("pear fig apple")
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 def test_of_two_artifacts_with_the_same_output_one_is_enough(pipeline, toy):
@@ -104,7 +104,7 @@ def test_collection_killed_half_way_is_finished_by_the_next(pipeline):
     garbage = find_garbage(pipeline.store, 0, 0, frozenset())
     collect(pipeline.store.root, garbage)
     assert list(trash.iterdir()) == []
-    assert pipeline.verdicts()[2] == "RUN"
+    assert pipeline.decisions()[2] == "RUN"
 
 
 def three_failed(pipeline):

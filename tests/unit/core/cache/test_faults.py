@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.core.artifacts import maintenance
+from tasks.core.artifacts import maintenance, runs
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache import runs
 from tasks.core.cache.digest_cache import Memo
 from tasks.core.cache.plan import Planner
-from tasks.core.cache.runs import RunRecord
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
 from tasks.core.stage import Summary
@@ -58,7 +57,7 @@ def test_artifacts_from_before_a_jump_of_the_clock_are_hits(pipeline, jump_days)
     for path in pipeline.store.root.rglob("*"):
         past = path.stat().st_mtime - jump_days * 86_400
         os.utime(path, (past, past))
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
     assert pipeline.run() == []
 
 
@@ -102,7 +101,7 @@ def test_file_that_came_to_an_outputs_folder_is_an_edit_and_beside_it_is_none(
     folder = pipeline.store.folder("sort", pipeline.plan()[1].manifest.key)
     (folder / "notes.txt").write_text("mine")
     (folder / "sorted" / ".hidden").write_text("mine")
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
     (folder / "sorted" / name).parent.mkdir(exist_ok=True)
     (folder / "sorted" / name).write_text("b")
     assert [str(cause) for cause in pipeline.plan()[1].causes] == [f"edited sorted/{name}"]
@@ -137,7 +136,7 @@ def test_artifact_copied_to_another_disk_with_new_times_is_still_whole(pipeline)
     folder = pipeline.store.folder("sort", pipeline.plan()[1].manifest.key)
     for path in folder.iterdir():
         os.utime(path, (1, 1))
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 @pytest.fixture
@@ -190,7 +189,7 @@ def test_read_only_artifacts_folder_can_be_planned_and_a_run_says_what_is_wrong(
     RunRecord("20260101T000000-0001-1", "p").write(writing.store.root)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     pipeline = toy.Pipeline(small_disk / "artifacts")
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
     toy.SOURCE.write_text("kiwi")
     for refused in (pipeline.run, pipeline.store.in_use().__enter__):
         with pytest.raises(PipelineError, match="can't be written"):
@@ -232,9 +231,9 @@ class TestAccept:
         return pipeline
 
     def test_accepted_artifact_is_a_hit_and_says_what_was_waved_through(self, changed):
-        assert changed.verdicts()[1] == "RUN"
+        assert changed.decisions()[1] == "RUN"
         manifest = maintenance.accept(changed.store, changed.plan()[1])
-        assert changed.verdicts() == ["HIT", "HIT", "HIT"]
+        assert changed.decisions() == ["HIT", "HIT", "HIT"]
         assert manifest.made["accepted"][0]["causes"] == ["code tasks/sorting.py (order)"]
 
     def test_undo_makes_the_stage_run_again(self, changed):
@@ -248,7 +247,7 @@ class TestAccept:
         maintenance.undo_accept(changed.store, changed.plan()[1])
         assert [cause.kind for cause in changed.plan()[1].causes] == ["missing", "code"]
         maintenance.accept(changed.store, changed.plan()[1])
-        assert changed.verdicts() == ["HIT", "HIT", "HIT"]
+        assert changed.decisions() == ["HIT", "HIT", "HIT"]
 
     def test_change_of_data_is_not_a_matter_of_opinion(self, pipeline, toy):
         pipeline.run()

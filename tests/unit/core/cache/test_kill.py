@@ -11,10 +11,11 @@ import pytest
 
 from tasks.core.artifacts import maintenance
 from tasks.core.artifacts.garbage_collection import artifacts, collect, find_garbage
+from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import cache_key
 from tasks.core.cache.digest_cache import Memo
-from tasks.core.cache.runs import RunRecord
-from tasks.core.cache.store import Store, is_locked
+from tasks.core.cache.store import Store
+from tasks.core.system.file_lock import is_locked
 
 KILLS_IN_A_ROW = 100
 
@@ -39,6 +40,7 @@ def deadly_steps(kill_at: int) -> list[int]:
 
     for owner, name in (
         (Path, "rename"),
+        (Path, "replace"),
         (Path, "write_text"),
         (Path, "mkdir"),
         (Path, "unlink"),
@@ -219,7 +221,7 @@ def test_collection_killed_at_any_step_loses_nothing_kept_and_leaves_nothing(toy
             collect(pipeline.store.root, garbage)
 
         killed = killed_at(step, clean)
-        assert pipeline.verdicts() == ["HIT", "HIT", "HIT"], f"killed at step {step}"
+        assert pipeline.decisions() == ["HIT", "HIT", "HIT"], f"killed at step {step}"
         assert all(
             problem is None for _, problem in maintenance.verify(Store(root, Memo(None)), deep=True)
         )
@@ -248,8 +250,8 @@ def test_acceptance_killed_at_any_step_is_whole_or_absent(toy, tmp_path, monkeyp
         plan = pipeline.plan()[1]
         killed = killed_at(step, lambda p=pipeline, plan=plan: maintenance.accept(p.store, plan))
         pipeline.store.sweep()
-        assert pipeline.verdicts()[0] == "HIT"
-        assert pipeline.verdicts()[1] in (("HIT", "RUN") if killed else ("HIT",))
+        assert pipeline.decisions()[0] == "HIT"
+        assert pipeline.decisions()[1] in (("HIT", "RUN") if killed else ("HIT",))
         check_store(pipeline.store.root)
         step += 1
     assert step > 10

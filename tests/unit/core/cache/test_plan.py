@@ -14,7 +14,7 @@ def causes(plan):
 def test_everything_runs_the_first_time_and_nothing_the_second(pipeline):
     assert pipeline.run() == ["read", "sort", "join"]
     assert pipeline.run() == []
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 def test_a_stage_that_never_ran_says_so(pipeline):
@@ -29,28 +29,28 @@ def test_edited_source_is_noticed_and_what_is_behind_it_may_run(pipeline, toy):
     pipeline.run()
     toy.SOURCE.write_text("kiwi fig")
     plans = pipeline.plan()
-    assert [p.verdict for p in plans] == ["RUN", "MAYBE", "MAYBE"]
+    assert [p.decision for p in plans] == ["RUN", "MAYBE", "MAYBE"]
     assert causes(plans[0]) == [("data", "words.txt")]
 
 
 def test_touched_source_runs_nothing(pipeline, toy):
     pipeline.run()
     toy.SOURCE.touch()
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 def test_early_cut_off_same_output_runs_nothing_behind(pipeline, toy):
     pipeline.run()
     toy.SOURCE.write_text("apple pear fig")  # other order: sort gives the same words
     assert pipeline.run() == ["read", "sort"]
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 def test_setting_reruns_only_the_stage_that_reads_it_with_old_and_new_value(pipeline):
     pipeline.run()
     changed = check({"tokenize": {"window_tokens": 2048, "max_tokens": 512}})
     plans = pipeline.plan(changed)
-    assert [p.verdict for p in plans] == ["HIT", "HIT", "RUN"]
+    assert [p.decision for p in plans] == ["HIT", "HIT", "RUN"]
     cause = next(c for c in plans[2].causes if c.what == "tokenize.window_tokens")
     assert (cause.kind, cause.new) == ("config", 2048)
     assert cause.old not in (None, 2048)
@@ -60,7 +60,7 @@ def test_change_behind_a_stage_that_runs_is_run_not_maybe(pipeline, toy):
     pipeline.run()
     toy.SOURCE.write_text("kiwi")
     changed = check({"tokenize": {"window_tokens": 2048, "max_tokens": 512}})
-    assert pipeline.verdicts(changed) == ["RUN", "MAYBE", "RUN"]
+    assert pipeline.decisions(changed) == ["RUN", "MAYBE", "RUN"]
 
 
 def test_deleted_artifact_is_noticed_and_only_its_stage_runs(pipeline):
@@ -68,7 +68,7 @@ def test_deleted_artifact_is_noticed_and_only_its_stage_runs(pipeline):
     sort = pipeline.plan()[1].manifest
     (pipeline.store.folder("sort", sort.key) / "sorted.txt").unlink()
     plan = pipeline.plan()[1]
-    assert (plan.verdict, causes(plan)) == ("RUN", [("missing", "sorted.txt")])
+    assert (plan.decision, causes(plan)) == ("RUN", [("missing", "sorted.txt")])
     assert pipeline.run() == ["sort"]
 
 
@@ -86,7 +86,7 @@ def test_edited_artifact_is_noticed_and_the_edit_is_kept_aside(pipeline):
 def test_force_runs_a_stage_and_an_equal_output_runs_nothing_behind(pipeline):
     pipeline.run()
     forced = Selection(force=("read",))
-    assert [p.verdict for p in pipeline.plan(selection=forced)] == ["RUN", "MAYBE", "MAYBE"]
+    assert [p.decision for p in pipeline.plan(selection=forced)] == ["RUN", "MAYBE", "MAYBE"]
     assert pipeline.run(selection=forced) == ["read"]
 
 

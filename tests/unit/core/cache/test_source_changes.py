@@ -63,9 +63,9 @@ def tables(pipeline, toy, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("pear fig apple kiwi plum", "2 rows came"),
-        ("pear", "2 rows went"),
-        ("pear kiwi", "1 row came, 2 rows went"),
+        ("pear fig apple kiwi plum", "2 rows added"),
+        ("pear", "2 rows removed"),
+        ("pear kiwi", "1 row added, 2 rows removed"),
         ("apple fig pear", "the same 3 rows with other content or in another order"),
     ],
 )
@@ -124,7 +124,7 @@ class TestExpected:
         toy.SOURCE.write_text("a b c d e f")
         timed.run(selection=Selection(only=("read",)))
         changed = timed.plan()
-        assert [p.verdict for p in changed] == ["HIT", "RUN", "MAYBE"]
+        assert [p.decision for p in changed] == ["HIT", "RUN", "MAYBE"]
         assert changed[1].expected_rows == 6.0
 
     def test_a_hit_costs_nothing_and_a_stage_that_never_ran_is_unknown(self, timed, toy):

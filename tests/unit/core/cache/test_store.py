@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.execute import execute
+from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.settings.config import check
@@ -43,7 +43,7 @@ def test_failed_stage_leaves_no_artifact_and_names_its_log(pipeline, toy, monkey
     with pytest.raises(StageError, match="stage sort failed: ZeroDivisionError: by zero") as error:
         pipeline.run()
     assert "ZeroDivisionError" in error.value.log.read_text()
-    assert pipeline.verdicts() == ["HIT", "RUN", "RUN"]
+    assert pipeline.decisions() == ["HIT", "RUN", "RUN"]
 
 
 def test_stage_that_does_not_write_a_declared_output_is_refused(pipeline, toy, monkeypatch):
@@ -65,7 +65,7 @@ def test_source_that_changes_while_it_is_read_is_not_stored(pipeline, toy, monke
     monkeypatch.setattr(toy, "read", slow_read)
     with pytest.raises(PipelineError, match=r"words\.txt changed while being read"):
         pipeline.run()
-    assert pipeline.verdicts()[0] == "RUN"
+    assert pipeline.decisions()[0] == "RUN"
 
 
 def test_scratch_survives_a_kill_and_comes_back_under_the_same_key(pipeline, toy, tmp_path):
@@ -97,7 +97,7 @@ def test_run_killed_between_manifest_and_rename_is_published_not_repeated(pipeli
     work.out.rmdir()
     folder.rename(work.out)
     assert pipeline.run() == []
-    assert pipeline.verdicts() == ["HIT", "HIT", "HIT"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 def test_a_second_process_waits_for_the_lock_and_says_so(pipeline, tmp_path):
@@ -106,13 +106,13 @@ def test_a_second_process_waits_for_the_lock_and_says_so(pipeline, tmp_path):
         f"""
         import sys, time
         from pathlib import Path
-        from tasks.core.cache.store import locked
+        from tasks.core.system.file_lock import locked
         with locked(Path({str(tmp_path / "lock")!r})):
             print("held", flush=True)
             sys.stdin.readline()
         """
     )
-    from tasks.core.cache.store import locked
+    from tasks.core.system.file_lock import locked
 
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -144,10 +144,10 @@ def test_forced_run_replaces_the_artifact(pipeline, toy):
 
 def test_execute_takes_what_another_process_made_meanwhile(pipeline, toy):
     planner = pipeline.planner()
-    plan = planner.decide("read")
+    plan = planner.plan_stage("read")
     pipeline.run()
     toy.RUNS.clear()
-    execute(plan, check({"hardware": {"device": "cpu"}}), pipeline.store, {})
+    execute(plan, RunContext(check({"hardware": {"device": "cpu"}}), pipeline.store, {}))
     assert toy.RUNS == []
     assert list((pipeline.store.root / ".work").glob("*")) == []
 
@@ -188,7 +188,7 @@ def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
     from tasks.core.cache import cache_key
 
     planner = pipeline.planner()
-    plan = planner.decide("read")
+    plan = planner.plan_stage("read")
     settings = check({"hardware": {"device": "cpu"}})
     with monkeypatch.context() as edit:
         if moved == "closure":
@@ -199,10 +199,10 @@ def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
             edit.setattr(cache_key.metadata, "version", lambda name: "99")
             edit.setattr(cache_key.platform, "python_version_tuple", lambda: ("9", "9", "9"))
         with pytest.raises(PipelineError, match="changed since this run began; nothing stored"):
-            execute(plan, settings, pipeline.store, {})
-    assert pipeline.verdicts()[0] == "RUN"
-    execute(plan, settings, pipeline.store, {})
-    assert pipeline.verdicts()[0] == "HIT"
+            execute(plan, RunContext(settings, pipeline.store, {}))
+    assert pipeline.decisions()[0] == "RUN"
+    execute(plan, RunContext(settings, pipeline.store, {}))
+    assert pipeline.decisions()[0] == "HIT"
 
 
 def test_log_of_a_run_that_was_killed_after_its_last_write_does_not_stay(pipeline):

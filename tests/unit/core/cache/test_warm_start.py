@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tasks.core.artifacts import champion as champions
-from tasks.core.artifacts.champion import PROMOTE, Entry
+from tasks.core.artifacts.champion import PROMOTE, ChampionChange
 from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
@@ -44,14 +44,16 @@ def made(lineage, config):
     """Run; the manifest of `train`."""
     lineage.run(config)
     plans = lineage.plan(config)
-    assert [plan.verdict for plan in plans] == ["HIT"] * 3
+    assert [plan.decision for plan in plans] == ["HIT"] * 3
     return {plan.stage.name: plan.manifest for plan in plans}
 
 
 def promote(lineage, manifests):
     chain = {name: manifest.key for name, manifest in manifests.items()}
     key = chain["train"]
-    champions.promote(lineage.store, Entry(PROMOTE, "train", key, chain=chain, profile="p"))
+    champions.promote(
+        lineage.store, ChampionChange(PROMOTE, "train", key, chain=chain, profile="p")
+    )
 
 
 def text(manifests):
@@ -64,7 +66,7 @@ def test_without_a_champion_it_starts_anew(lineage):
 
 def test_a_champion_is_not_trained_on_from_itself(lineage):
     promote(lineage, made(lineage, settings("base")))
-    assert lineage.verdicts(settings()) == ["HIT"] * 3
+    assert lineage.decisions(settings()) == ["HIT"] * 3
 
 
 def test_a_change_goes_on_from_the_champion_and_then_there_is_nothing_to_do(lineage):
@@ -73,7 +75,7 @@ def test_a_change_goes_on_from_the_champion_and_then_there_is_nothing_to_do(line
     assert text(second) == "apple fig pear + apple fig pear"
     assert "champion:train.adapter" in second["train"].parts["inputs"]
     promote(lineage, second)
-    assert lineage.verdicts(settings(seed=1)) == ["HIT"] * 3
+    assert lineage.decisions(settings(seed=1)) == ["HIT"] * 3
     third = made(lineage, settings(seed=2))
     assert text(third) == "apple fig pear + apple fig pear + apple fig pear"
 
@@ -82,7 +84,7 @@ def test_a_champion_that_was_taken_back_leaves_its_successor_a_hit(lineage):
     promote(lineage, made(lineage, settings()))
     promote(lineage, made(lineage, settings(seed=1)))
     champions.rollback(lineage.store)
-    assert lineage.verdicts(settings(seed=1)) == ["HIT"] * 3
+    assert lineage.decisions(settings(seed=1)) == ["HIT"] * 3
 
 
 def test_a_start_that_is_forced_again_finds_the_champion_it_went_on_from(lineage):
@@ -103,7 +105,7 @@ def test_a_champion_whose_artifact_is_gone_is_told_with_both_ways_out(lineage):
     first = made(lineage, settings())
     promote(lineage, first)
     shutil.rmtree(lineage.store.folder("train", first["train"].key))
-    with pytest.raises(PipelineError, match="stage train is not whole") as error:
+    with pytest.raises(PipelineError, match="stage train is incomplete") as error:
         lineage.plan(settings(seed=1))
     assert "finetune run --profile p" in error.value.remedy
     assert "train.start.adapter=base" in error.value.remedy

@@ -180,7 +180,8 @@ def test_the_folders_used_last_stay_and_those_in_use(tmp_path):
     told(tmp_path, TEXTS[:3], "d")
     assert CALLS == []
     (older,) = old_folders(tmp_path / "shards", keep=1)
-    assert hold(older) is not None
+    held = hold(older)
+    assert held is not None
     assert older not in old_folders(tmp_path / "shards", keep=0)
 
 

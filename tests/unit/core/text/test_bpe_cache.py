@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
 from tokenizers import pre_tokenizers as cuts
 
-from tasks.core.text.bpe_cache import PROBE, Pieces
+from tasks.core.text.bpe_cache import PROBE, BpeCache
 
 TEXTS = [PROBE * 3, "def add(a, b):\n    return a + b\n\n\n" * 5, "x = 12345 * it's we'll"] * 5
 ASCII = st.text(st.characters(max_codepoint=127), max_size=60)
@@ -46,35 +46,35 @@ def backend(request: pytest.FixtureRequest) -> Tokenizer:
 @example(text=PROBE)
 @example(text="a  1  \n\n 2 \n x")
 def test_the_ids_are_the_tokenizers_own(backend: Tokenizer, text: str) -> None:
-    pieces = Pieces.of(backend)
-    assert pieces is not None
-    assert pieces.encode(text) == backend.encode(text, add_special_tokens=False).ids
-    assert pieces.exact
+    cache = BpeCache.of(backend)
+    assert cache is not None
+    assert cache.encode(text) == backend.encode(text, add_special_tokens=False).ids
+    assert cache.exact
 
 
 def test_another_way_to_cut_is_left_to_the_tokenizer() -> None:
-    assert Pieces.of(tokenizer(cuts.Whitespace())) is None
-    assert Pieces.of(tokenizer(cuts.Digits(individual_digits=False))) is None
+    assert BpeCache.of(tokenizer(cuts.Whitespace())) is None
+    assert BpeCache.of(tokenizer(cuts.Digits(individual_digits=False))) is None
 
 
 def test_a_token_that_takes_blanks_with_it_is_left_to_the_tokenizer() -> None:
     made = tokenizer()
     made.add_tokens([AddedToken("<x>", lstrip=True)])
-    assert Pieces.of(made) is None
+    assert BpeCache.of(made) is None
 
 
 def test_a_piece_that_does_not_come_back_is_told() -> None:
     made = tokenizer()
     made.decoder = decoders.WordPiece()
-    pieces = Pieces.of(made)
-    assert pieces is not None and not pieces.exact
+    cache = BpeCache.of(made)
+    assert cache is not None and not cache.exact
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.core.text.bpe_cache.MAX_PIECES", 10)
+    monkeypatch.setattr("tasks.core.text.bpe_cache.MAX_CACHED", 10)
     made = tokenizer()
-    pieces = Pieces.of(made)
-    assert pieces is not None
+    cache = BpeCache.of(made)
+    assert cache is not None
     text = " ".join(f"word{n}" for n in range(100))
-    assert pieces.encode(text) == made.encode(text, add_special_tokens=False).ids
-    assert len(pieces._known) <= 10
+    assert cache.encode(text) == made.encode(text, add_special_tokens=False).ids
+    assert len(cache._ids) <= 10

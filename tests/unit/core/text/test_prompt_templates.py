@@ -89,7 +89,7 @@ def test_braces_of_a_row_are_no_fields() -> None:
         (OWN, r"unknown field \{now\}; there are \{instruction\}, \{input\}, \{output\}"),
         ("Do {input}", r"has no field \{instruction\}"),
         ("Do it", r"neither instruction, completion, chat nor a text with \{instruction\}"),
-        ("{instruction}{output}{input}", r"a field behind \{output\}"),
+        ("{instruction}{output}{input}", r"a field after \{output\}"),
     ],
 )
 def test_a_wrong_template_is_refused_with_what_is_wrong(template: str, problem: str) -> None:

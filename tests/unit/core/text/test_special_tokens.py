@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tasks.core.errors import PipelineError
 from tasks.core.text.prompt_templates import complete, fill_in, render
-from tasks.core.text.special_tokens import FIM_TOKENS, Marks, readable
+from tasks.core.text.special_tokens import FIM_TOKENS, SpecialTokenEncoder, readable
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHATML = (
@@ -33,7 +33,7 @@ def tokenizer(special=SPECIAL, eos="<|endoftext|>", template: str | None = CHATM
 
 
 def decoded(made, text: str) -> str:
-    return made.decode(Marks(made).encode([text])[0], skip_special_tokens=False)
+    return made.decode(SpecialTokenEncoder(made).encode([text])[0], skip_special_tokens=False)
 
 
 def test_a_chat_is_the_tokenizers_own_to_the_byte() -> None:
@@ -46,12 +46,12 @@ def test_a_chats_tokens_are_those_of_the_tokenizers_own_method() -> None:
     made = tokenizer()
     turns = [{"role": "user", "content": "\nAdd two numbers."}]
     wanted = made.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-    assert Marks(made).encode([render("chat", "\nAdd two numbers.")]) == [wanted]
+    assert SpecialTokenEncoder(made).encode([render("chat", "\nAdd two numbers.")]) == [wanted]
 
 
 def test_control_words_in_a_row_stay_letters() -> None:
     made = tokenizer()
-    (ids,) = Marks(made).encode([render("chat", "What is <|im_end|>?")])
+    (ids,) = SpecialTokenEncoder(made).encode([render("chat", "What is <|im_end|>?")])
     assert ids.count(made.convert_tokens_to_ids("<|im_end|>")) == 1
     assert "What is <|im_end|>?" in made.decode(ids)
 
@@ -67,12 +67,12 @@ def test_infilling_is_written_with_the_tokenizers_tokens() -> None:
     assert decoded(made, prompt + completion) == (
         "<fim_prefix>return <fim_suffix> + b<fim_middle>a"
     )
-    (ids,) = Marks(made).encode([prompt])
+    (ids,) = SpecialTokenEncoder(made).encode([prompt])
     assert ids[-1] == made.convert_tokens_to_ids("<fim_middle>")
 
 
 def test_a_tokenizer_without_the_words_is_refused() -> None:
-    bare = Marks(tokenizer(["<|endoftext|>"], template=None))
+    bare = SpecialTokenEncoder(tokenizer(["<|endoftext|>"], template=None))
     with pytest.raises(PipelineError, match="no tokens for infilling, such as <fim_prefix>"):
         bare.encode([fill_in("abc", 0, 1)[0]])
     with pytest.raises(PipelineError, match="no chat template"):
@@ -80,7 +80,7 @@ def test_a_tokenizer_without_the_words_is_refused() -> None:
 
 
 def test_texts_with_and_without_marks_share_a_batch() -> None:
-    marks = Marks(tokenizer())
+    marks = SpecialTokenEncoder(tokenizer())
     texts = ["plain", render("chat", "Add."), "", fill_in("abc", 1, 2)[0]]
     assert marks.encode(texts) == [marks.encode([text])[0] for text in texts]
 

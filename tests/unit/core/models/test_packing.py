@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.tokenization.packing import consecutive, pack, shuffled
+from tasks.core.models.packing import consecutive, pack_best_fit, pack_in_order
+from tasks.core.rows.hash_rank import shuffled
 
 WINDOW = 64
 lengths_of_rows = st.lists(st.integers(1, WINDOW), min_size=1, max_size=200)
@@ -12,7 +13,7 @@ lengths_of_rows = st.lists(st.integers(1, WINDOW), min_size=1, max_size=200)
 
 def packed(lengths: list[int], seed: int = 0) -> list[list[int]]:
     order = shuffled([str(i) for i in range(len(lengths))], seed)
-    return pack(np.array(lengths), order, WINDOW)
+    return pack_best_fit(np.array(lengths), order, WINDOW)
 
 
 @given(lengths_of_rows, st.integers(0, 9))
@@ -31,7 +32,7 @@ def test_no_two_windows_could_be_one(lengths: list[int]) -> None:
 
 
 def test_a_row_goes_where_it_leaves_the_least_room() -> None:
-    windows = pack(np.array([50, 40, 24, 14]), np.arange(4), WINDOW)
+    windows = pack_best_fit(np.array([50, 40, 24, 14]), np.arange(4), WINDOW)
     assert windows == [[0, 3], [1, 2]]
 
 
@@ -39,12 +40,6 @@ def test_rows_are_shuffled_within_and_across_windows_by_seed() -> None:
     lengths = [1 + i % 13 for i in range(300)]
     assert packed(lengths, 0) == packed(lengths, 0)
     assert packed(lengths, 0) != packed(lengths, 1)
-
-
-def test_the_order_of_rows_depends_on_their_ids_and_not_on_how_they_came() -> None:
-    ids = [f"row{i}" for i in range(50)]
-    turned = ids[::-1]
-    assert [ids[i] for i in shuffled(ids, 4)] == [turned[i] for i in shuffled(turned, 4)]
 
 
 def test_full_and_sparse_windows_are_mixed() -> None:
@@ -57,3 +52,15 @@ def test_full_and_sparse_windows_are_mixed() -> None:
 
 def test_stored_rows_are_numbered_in_window_order() -> None:
     assert consecutive([[7, 2], [5], [0, 1, 3]]) == [[0, 1], [2], [3, 4, 5]]
+
+
+@given(lengths_of_rows, st.integers(0, 2 * WINDOW))
+def test_packing_in_order_keeps_the_order_and_only_a_single_row_may_be_too_long(
+    lengths: list[int], limit: int
+) -> None:
+    windows = list(pack_in_order(range(len(lengths)), lengths.__getitem__, limit))
+    assert list(chain.from_iterable(windows)) == list(range(len(lengths)))
+    for window, following in zip(windows, [*windows[1:], None], strict=True):
+        tokens = sum(lengths[row] for row in window)
+        assert tokens <= limit or len(window) == 1
+        assert following is None or tokens + lengths[following[0]] > limit

@@ -1,9 +1,8 @@
-"""A record of every run: which artifacts it rested on. What `finetune diff` compares and `finetune
-gc` keeps.
+"""Records of runs: which artifacts each run used. Read by `finetune diff` and `finetune gc`.
 
-One small JSON file a run below artifacts/.runs/, named by its start (UTC), so that a listing is in
-order of time. It is rewritten before and after each stage, so a run that was killed is on record
-with what it had by then and what it was making. An empty file beside it pins a run.
+One small JSON file per run below artifacts/.runs/, named by its start (UTC), so that names sort by
+time. It is rewritten before and after each stage: the record of a killed run names the artifacts
+that it had and the one in progress. An empty file next to it pins a run.
 """
 
 import dataclasses
@@ -14,7 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.core.errors import PipelineError
+from tasks.core.cache.store import KEY_DIGITS
+from tasks.core.errors import PipelineError, RecordError
+from tasks.core.system.atomic_write import write_text
 
 FOLDER = ".runs"
 SUFFIX = ".json"
@@ -27,10 +28,10 @@ class RunRecord:
 
     Attributes:
         id: Start time, number and process, such as "20260102T030405-0001-4711".
-        keys: Key of the artifact of each stage that the run made or found.
-        making: Work folder of the stage that it is at, such as "train-0123456789ab"; "" between
-            stages. What is half done there is kept as long as the run is.
-        ended: Whether it came to its end; a killed one did not.
+        keys: Key of the artifact that the run produced or found, by stage.
+        making: Work folder of the stage in progress ("train-0123456789ab"); "" between stages.
+            Unfinished work there is kept as long as the run.
+        ended: Whether it finished; a killed run did not.
     """
 
     id: str
@@ -45,20 +46,21 @@ class RunRecord:
         """The record with one more artifact."""
         return dataclasses.replace(self, keys={**self.keys, stage: key}, making="")
 
+    def with_work(self, stage: str, key: str) -> "RunRecord":
+        """The record at the start of a stage."""
+        return dataclasses.replace(self, making=f"{stage}-{key[:KEY_DIGITS]}")
+
     def write(self, root: Path) -> None:
-        """Write the record below an artifacts folder; whole or not at all."""
+        """Write the record below an artifacts folder, atomically."""
         path = root / FOLDER / f"{self.id}{SUFFIX}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
-        temporary.rename(path)
+        # not durable: it is written twice for each stage, and a power cut ends the run anyway
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1), durable=False)
 
 
 def new_id(root: Path) -> str:
-    """An id for a run that starts now in this process, behind all that are on record.
+    """An id for a run that starts now in this process; it sorts after all recorded ids.
 
-    A clock that was set back does not put a new run before older ones: "the last run" and what
-    `gc` keeps go by this order.
+    The order must hold if the clock was set back: it defines "the last run" and what `gc` keeps.
     """
     known = [name.partition("-")[0] for name in ids(root)]
     start = max([f"{datetime.now(UTC):%Y%m%dT%H%M%S}", *known[-1:]])
@@ -70,12 +72,12 @@ def ids(root: Path) -> list[str]:
     try:
         with os.scandir(root / FOLDER) as entries:
             return sorted(e.name[: -len(SUFFIX)] for e in entries if e.name.endswith(SUFFIX))
-    except (FileNotFoundError, NotADirectoryError):  # a run would say what is in the way
+    except (FileNotFoundError, NotADirectoryError):  # a run reports the file that is there instead
         return []
 
 
 def read(root: Path, run: str) -> RunRecord:
-    """A run by id, by the beginning of one, or by position from the end ("-1" is the last).
+    """A run by id, by a prefix of one, or by position from the end ("-1" is the last).
 
     Raises:
         PipelineError: There is no such run, or several.
@@ -85,12 +87,12 @@ def read(root: Path, run: str) -> RunRecord:
         position = int(run)
         found = [known[position]] if 0 < -position <= len(known) else []
     elif run in known:
-        found = [run]  # the beginning of others, too, if their processes' numbers are longer
+        found = [run]  # may also be a prefix of ids with longer process numbers
     else:
         found = [name for name in known if name.startswith(run)]
     if len(found) != 1:
         raise PipelineError(
-            f"{len(found)} runs are called {run!r}; {len(known)} are on record",
+            f"{len(found)} runs are called {run!r}; {len(known)} are recorded",
             f"Give one of {', '.join(known[-3:])}, or -1 for the last." if known else "Run first.",
         )
     return load(root, found[0])
@@ -100,7 +102,7 @@ def load(root: Path, run: str) -> RunRecord:
     """The run with exactly this id.
 
     Raises:
-        PipelineError: Its record is torn.
+        RecordError: Its record cannot be read.
     """
     path = root / FOLDER / f"{run}{SUFFIX}"
     try:
@@ -108,14 +110,14 @@ def load(root: Path, run: str) -> RunRecord:
         known = {name: raw[name] for name in RunRecord.__dataclass_fields__ if name in raw}
         return RunRecord(**{**known, "overrides": tuple(raw["overrides"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PipelineError(
+        raise RecordError(
             f"{path} is no record of a run: {error}",
-            "Remove it; `finetune gc` then forgets what that run rested on.",
+            "Remove it; `finetune gc` then no longer keeps the artifacts of that run.",
         ) from error
 
 
 def pin(root: Path, run: str, undo: bool = False) -> None:
-    """Keep what a run rests on until that is taken back."""
+    """Keep the artifacts of a run until `undo`."""
     mark = (root / FOLDER / run).with_suffix(PIN)
     if undo:
         mark.unlink(missing_ok=True)

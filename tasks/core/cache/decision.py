@@ -1,0 +1,76 @@
+"""Decides whether a stage is a cache hit; every command and every run asks `decide`.
+
+Three values because of early cut-off: while a stage runs, nobody knows whether its output will
+differ, so a stage that reads that output is MAYBE, unless something of its own (config, code, env)
+has changed as well: then it is RUN.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tasks.core.cache.cache_key import Parts
+from tasks.core.cache.causes import Cause
+from tasks.core.cache.manifest import Manifest
+from tasks.core.cache.store import Store
+from tasks.core.stage import Stage
+
+Decision = Literal["HIT", "RUN", "MAYBE"]
+HIT, RUN, MAYBE = "HIT", "RUN", "MAYBE"
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """The decision on one stage.
+
+    Attributes:
+        decision: `HIT`, `RUN` or `MAYBE`.
+        causes: Why the stage runs; empty for a HIT.
+        key: None while an input is not known yet.
+        manifest: The artifact, for a HIT; otherwise the nearest earlier one, if any.
+        forced: Runs even if its artifact exists.
+        expected_seconds: 0 for a HIT; otherwise estimated from past runs, None if it never ran.
+        expected_rows: Rows of the artifact, or an estimate from past runs.
+    """
+
+    stage: Stage
+    decision: Decision
+    causes: tuple[Cause, ...] = ()
+    key: str | None = None
+    parts: Parts = field(default_factory=dict)
+    manifest: Manifest | None = None
+    forced: bool = False
+    expected_seconds: float | None = None
+    expected_rows: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that `finetune plan --json` prints."""
+        return {
+            "stage": self.stage.name,
+            "decision": self.decision,
+            "causes": [cause.to_json() for cause in self.causes],
+            "key": self.key,
+            "expected_seconds": self.expected_seconds,
+        }
+
+
+def decide(key: str | None, cached: Manifest | None, forced: bool, changed: bool) -> Decision:
+    """HIT, RUN or MAYBE.
+
+    Args:
+        key: The stage's key; None while an input is not known yet.
+        cached: The complete artifact with this key, if there is one.
+        forced: The user asked for a run.
+        changed: Something else than its inputs differs from the nearest artifact.
+    """
+    if forced:
+        return "RUN"
+    if key is None:
+        return "RUN" if changed else "MAYBE"
+    return "HIT" if cached else "RUN"
+
+
+def made_meanwhile(plan: StagePlan, store: Store) -> Manifest | None:
+    """The artifact of a planned run, if another process has published it since the plan."""
+    assert plan.key is not None, "only a stage with a key can run"
+    cached = store.find(plan.stage.name, plan.key).manifest
+    return cached if decide(plan.key, cached, plan.forced, changed=True) == HIT else None
