@@ -1,8 +1,8 @@
-"""Held-out rows -> losses and right tokens of each row, for base and tuned model in one pass.
+"""Teacher-forced losses and correct tokens of each row, of base and tuned model in one pass.
 
-Rows are joined into windows, isolated from each other, and each window runs twice: with the adapter
-switched off and on. Losses come in chunks of tokens; no tensor of all logits exists, and memory
-depends on the window, not on the number of rows.
+Rows are packed into windows, isolated from each other by attention, and each window runs twice:
+with the adapter off and on. Losses are computed in chunks of tokens: a tensor of all logits never
+exists, and memory depends on the window, not on the number of rows.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -120,8 +120,8 @@ class EvaluateSettings(Section):
         None,
         ge=1,
         le=1024,
-        description="Prompts decoded together; rounding can make greedy text depend on it. null: "
-        "as many as the GPU's free memory holds, 16 on a CPU.",
+        description="Prompts decoded together; rounding depends on it and can change greedy text. "
+        "null: as many as the GPU's free memory holds, 16 on a CPU.",
     )
     seed: int = Field(
         0,

@@ -6,10 +6,11 @@ requests; in Markdown, texts are in fenced blocks that they can't close.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tasks.evaluation.gate import wording
 from tasks.evaluation.gate.comparison import Comparison
@@ -36,9 +37,14 @@ def markdown(evaluation: Evaluation, gate: Gate, others: OtherStages, *, title: 
 
 
 def _render(template: str, view: Mapping[str, Any]) -> str:
+    return _template(template).render(view)
+
+
+@cache
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=template.endswith(".html"),
+        autoescape=name.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -50,7 +56,7 @@ def _render(template: str, view: Mapping[str, Any]) -> str:
         "duration": duration,
         "upper_first": wording.upper_first,
     }
-    return environment.get_template(template).render(view)
+    return environment.get_template(name)
 
 
 def _markdown_text(text: str) -> str:

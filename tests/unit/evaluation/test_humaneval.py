@@ -10,7 +10,7 @@ import pytest
 from tasks.core.errors import PipelineError
 from tasks.evaluation.generation.stop_rules import is_function_closed
 from tasks.evaluation.problems import held_out, humaneval
-from tasks.evaluation.problems.posing import pose
+from tasks.evaluation.problems.posing import parts, pose
 from tasks.evaluation.problems.programs import program_of, trim
 from tasks.evaluation.problems.protocol import Problem, choose_problems
 from tasks.prompting.problems import write_problems
@@ -88,7 +88,7 @@ def test_separators_within_a_docstring_shift_no_line(tmp_path: Path) -> None:
     write_problems(tmp_path / "p.jsonl", [{"row_id": "1", **row}])
     (read,) = held_out.load(tmp_path / "p.jsonl")
     assert read.prompt == prompt
-    assert humaneval.parts(read)[:2] == ("import re", "def f(a):")
+    assert parts(read)[:2] == ("import re", "def f(a):")
 
 
 def test_helpers_of_a_problem_come_as_input() -> None:
