@@ -28,16 +28,12 @@ FEW_TEXT = 1_000  # characters of one text in Markdown
 
 def html(evaluation: Evaluation, gate: Gate, others: OtherStages, *, title: str = "") -> str:
     """The page."""
-    return _render("report.html", _view(evaluation, gate, others, title))
+    return _template("report.html").render(_view(evaluation, gate, others, title))
 
 
 def markdown(evaluation: Evaluation, gate: Gate, others: OtherStages, *, title: str = "") -> str:
     """The page as Markdown."""
-    return _render("report.md", _view(evaluation, gate, others, title))
-
-
-def _render(template: str, view: Mapping[str, Any]) -> str:
-    return _template(template).render(view)
+    return _template("report.md").render(_view(evaluation, gate, others, title))
 
 
 @cache
