@@ -184,13 +184,13 @@ def test_losses_are_not_compared_over_two_tokenizers(profile, capsys):
 
 
 def test_only_rows_that_both_measured_whole_are_compared():
-    from flows.commands.champion import _row_sets
+    from tasks.evaluation.gate.stored_evaluations import join_rows
 
     row = {"row_set": "held-out", "tokens": 3, "cluster": "c", "text_bytes": 1}
     row |= {"tuned_loss_sum": 1.0, "tuned_correct": 1}
     old = [row | {"row_id": name} for name in "ab"]
     new = [row | {"row_id": "b"}, row | {"row_id": "c"}, row | {"row_id": "a", "tokens": 4}]
-    assert [r.row_id for rows in _row_sets(old, new) for r in rows.rows] == ["b"]
+    assert [r.row_id for rows in join_rows(old, new) for r in rows.rows] == ["b"]
 
 
 def test_rollback_is_one_command(profile, capsys):
