@@ -3,8 +3,8 @@
     python -m benchmarks.evaluation [--rows 1000 5000 25000]
 
 A tiny Llama with an adapter and rows of 32 to 96 tokens, as tokenize writes them, through the
-evaluation's own `Pair.losses`, one process a size. What is told is the peak of the resident memory
-and what of it came after loading; both models' results of every row are in it.
+evaluation's own `ModelPair.losses`, one process a size. Measured are the peak of the resident
+memory and the part of it after loading; both models' results of every row are in it.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def measure(rows: int) -> dict[str, float]:
     from benchmarks import random_model
     from tasks.core.models.loading import load_tokenizer
     from tasks.core.models.packed_dataset import Windows
-    from tasks.evaluation.model_pair import Pair
+    from tasks.evaluation.model_pair import ModelPair
     from tasks.evaluation.timing import Clock
     from tasks.training.lora import add_lora
 
@@ -61,7 +61,7 @@ def measure(rows: int) -> dict[str, float]:
     model = add_lora(LlamaForCausalLM(config).eval(), rank=4, alpha=16, dropout=0.0)
     with tempfile.TemporaryDirectory() as folder:
         random_model.tokenizer(Path(folder), 2048)
-        pair = Pair(model.eval(), load_tokenizer(Path(folder)))
+        pair = ModelPair(model.eval(), load_tokenizer(Path(folder)))
         tokens = write_rows(Path(folder), rows)
         few = list(Windows.open(Path(folder)).rows())[:200]
         losses = partial(

@@ -284,11 +284,16 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _try(options: argparse.Namespace) -> int:
     from flows.commands.try_model import try_out
-    from tasks.evaluation.generation.stream_answer import Decoding
+    from tasks.evaluation.generation.sampling import Sampling
 
-    decoding = Decoding(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     return try_out(
-        _request(options), options.source, options.text, options.input, options.raw, decoding
+        _request(options),
+        options.source,
+        options.text,
+        options.input,
+        options.raw,
+        options.max_new_tokens,
+        Sampling(options.temperature, options.top_p, options.seed),
     )
 
 

@@ -65,18 +65,18 @@ def answerer(given: argparse.Namespace, name: str, model: Any, prompts: Prompts)
 def ours(given: argparse.Namespace, model: Any, prompts: Prompts, record: bool) -> Answer:
     """The evaluation's own loop."""
     from tasks.evaluation.generation import generate
-    from tasks.evaluation.generation.cuda_graph import Step
+    from tasks.evaluation.generation.cuda_graph import DecodingStep
 
     steps: list[tuple[int, bool]] = []
-    forward = Step.__call__
+    forward = DecodingStep.__call__
 
-    def watched(self: Step, tokens: list[int], positions: list[int]) -> Any:
+    def watched(self: DecodingStep, tokens: list[int], positions: list[int]) -> Any:
         steps.append((len(tokens), self.records))
         return forward(self, tokens, positions)
 
     def answer() -> tuple[int, Sequence[Sequence[int]]]:
         steps.clear()
-        Step.__call__ = watched  # type: ignore[method-assign]
+        DecodingStep.__call__ = watched  # type: ignore[method-assign]
         try:
             found = generate.generate(
                 model,
@@ -89,7 +89,7 @@ def ours(given: argparse.Namespace, model: Any, prompts: Prompts, record: bool) 
                 record=record,
             )
         finally:
-            Step.__call__ = forward  # type: ignore[method-assign]
+            DecodingStep.__call__ = forward  # type: ignore[method-assign]
         recorded = sum(records for _, records in steps) / len(steps)
         rows = sorted({count for count, _ in steps})
         print(f"    {len(steps)} steps, {recorded:.0%} recorded, rows {rows}", file=sys.stderr)

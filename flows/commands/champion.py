@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows import messages
 from flows.session import Request, Session, open_session
@@ -23,24 +23,8 @@ from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import home
 
-if TYPE_CHECKING:
-    from tasks.evaluation.gate import Gate
-    from tasks.evaluation.results import ProblemResult, RowSet
-
 STAGE, MEASURED, BASE = "merge", "evaluate", "base"
 INCONCLUSIVE = "inconclusive"
-UNTOUCHED = "untouched code"
-# settings of an evaluation that may differ between two models that are compared
-HARMLESS = frozenset(
-    {
-        "resamples",
-        "loss_margin_percent",
-        "pass_margin_points",
-        "seed",
-        "generation_batch",
-        "window_tokens",
-    }
-)
 Verdict = tuple[str, tuple[str, ...]]
 
 
@@ -178,83 +162,29 @@ def against(
         challenger: Stage -> manifest.
         margins: The gate's settings.
     """
+    from tasks.evaluation.gate import stored_evaluations
+
     old, new = _measured(store, champion), challenger[MEASURED]
     if old is None:
         return INCONCLUSIVE, ("The champion's evaluation is gone, so nothing was compared.",)
     before, after = (_json(store, m, "metrics").get("settings", {}) for m in (old, new))
-    names = sorted((before.keys() | after.keys()) - HARMLESS)
-    if other := [n for n in names if before.get(n) != after.get(n)]:
-        told = ", ".join(f"{n} {before.get(n)} and {after.get(n)}" for n in other)
-        return INCONCLUSIVE, (f"The champion was measured with other settings: {told}.",)
+    if different := stored_evaluations.different_settings(before, after):
+        return INCONCLUSIVE, (f"The champion was measured with other settings: {different}.",)
     base = manifests.read(store.folder(BASE, champion[BASE])) if BASE in champion else None
+    # losses are comparable only where both models have the same tokens
     same_tokens = (
         base is not None and base.outputs["tokenizer"] == challenger[BASE].outputs["tokenizer"]
     )
-    gate = _decided(store, old, new, same_tokens=same_tokens, margins=margins)
+    gate = stored_evaluations.decide(
+        (_table(store, old, "rows"), _table(store, new, "rows")) if same_tokens else ((), ()),
+        (_table(store, old, "generations"), _table(store, new, "generations")),
+        margins,
+    )
     return gate.verdict, gate.reasons
 
 
 def _measured(store: Store, chain: Mapping[str, str]) -> Manifest | None:
     return store.find(MEASURED, chain[MEASURED]).manifest if MEASURED in chain else None
-
-
-def _decided(
-    store: Store, old: Manifest, new: Manifest, *, same_tokens: bool, margins: Mapping[str, Any]
-) -> "Gate":
-    """The gate over what both evaluations measured; losses only where both have the same tokens."""
-    from tasks.evaluation import gate as gates
-    from tasks.evaluation.results import Evaluation
-
-    rows = _row_sets(_table(store, old, "rows"), _table(store, new, "rows")) if same_tokens else ()
-    texts = [_table(store, m, "generations") for m in (old, new)]
-    return gates.decide(Evaluation(row_sets=rows, problems=_problems(*texts)), **margins)
-
-
-def _row_sets(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> "tuple[RowSet, ...]":
-    """Rows that both measured: the champion in the place of the base."""
-    from tasks.evaluation.results import RowResult, RowSet
-
-    def name(row: Mapping[str, Any]) -> tuple[str, str, int]:
-        return str(row["row_set"]), str(row["row_id"]), int(row["tokens"])
-
-    known = {name(row): row for row in old}
-    sets: dict[str, list[RowResult]] = {}
-    for row in new:
-        if (before := known.get(name(row))) is not None:
-            result = RowResult(
-                row_id=row["row_id"],
-                cluster=row["cluster"],
-                tokens=row["tokens"],
-                text_bytes=row["text_bytes"],
-                base_loss_sum=before["tuned_loss_sum"],
-                tuned_loss_sum=row["tuned_loss_sum"],
-                base_correct=before["tuned_correct"],
-                tuned_correct=row["tuned_correct"],
-            )
-            sets.setdefault(str(row["row_set"]), []).append(result)
-    return tuple(RowSet(n, tuple(rows), probe=n == UNTOUCHED) for n, rows in sets.items())
-
-
-def _problems(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> "tuple[ProblemResult, ...]":
-    """Problems with tests that both were given in the same words."""
-    from tasks.evaluation.results import Attempt, ProblemResult
-
-    def tuned(table: list[dict[str, Any]]) -> dict[tuple[str, str, str, str], list[Attempt]]:
-        found: dict[tuple[str, str, str, str], list[Attempt]] = {}
-        for row in table:
-            if row["model"] == "tuned" and row["verdict"]:
-                name = (row["suite"], row["problem_id"], row["style"], row["prompt"])
-                attempt = Attempt("", row["tokens"], row["stopped"], row["verdict"])
-                found.setdefault(name, []).append(attempt)
-        return found
-
-    before, after = tuned(old), tuned(new)
-    return tuple(
-        ProblemResult(suite, problem, style, prompt, tuple(attempts), tuple(after[name]))
-        for name, attempts in before.items()
-        if name in after
-        for suite, problem, style, prompt in [name]
-    )
 
 
 def _table(store: Store, manifest: Manifest, name: str) -> list[dict[str, Any]]:

@@ -27,7 +27,8 @@ from tasks.core.settings.config import Config
 from tasks.core.system.gpu_lock import gpu_turn
 from tasks.core.system.home import home
 from tasks.core.text import prompt_templates
-from tasks.evaluation.generation.stream_answer import Decoding, answer
+from tasks.evaluation.generation.sampling import Sampling
+from tasks.evaluation.generation.stream_answer import answer
 
 CHAMPION, ADAPTER = "champion", "adapter"
 INTERRUPTED = 130
@@ -55,7 +56,13 @@ class Chosen:
 
 
 def try_out(
-    request: Request, source: str | None, text: str, given: str, raw: bool, decoding: Decoding
+    request: Request,
+    source: str | None,
+    text: str,
+    given: str,
+    raw: bool,
+    max_new_tokens: int,
+    sampling: Sampling,
 ) -> int:
     """Print what a model answers.
 
@@ -66,12 +73,13 @@ def try_out(
         text: The instruction; "-" reads it from standard input.
         given: Input that the instruction is about; "" none.
         raw: `text` is the prompt itself, to be continued.
-        decoding: How tokens are picked.
+        max_new_tokens: Limit of the answer.
+        sampling: How tokens are picked.
     """
-    if decoding.max_new_tokens < 1 or decoding.temperature < 0 or not 0 < decoding.top_p <= 1:
+    if max_new_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
         raise PipelineError(
-            f"max_new_tokens {decoding.max_new_tokens}, temperature {decoding.temperature}, top_p "
-            f"{decoding.top_p}: wanted are at least 1, at least 0, and a share of 1",
+            f"max_new_tokens {max_new_tokens}, temperature {sampling.temperature}, top_p "
+            f"{sampling.top_p}: wanted are at least 1, at least 0, and a share of 1",
             "Leave these options out for a greedy answer.",
         )
     text = sys.stdin.read() if text == "-" else text
@@ -86,7 +94,7 @@ def try_out(
         tokens = 0
         start = time.perf_counter()
         try:
-            for count, piece in answer(model, tokenizer, prompt, marker, decoding):
+            for count, piece in answer(model, tokenizer, prompt, marker, max_new_tokens, sampling):
                 print(piece, end="", flush=True)
                 tokens = count
         except KeyboardInterrupt:
@@ -94,7 +102,7 @@ def try_out(
             return INTERRUPTED
         print()
         seconds = time.perf_counter() - start
-        limit = ", cut at the limit" if tokens >= decoding.max_new_tokens else ""
+        limit = ", cut at the limit" if tokens >= max_new_tokens else ""
         progress.say(f"{tokens} tokens, {tokens / max(seconds, 1e-9):.1f} tokens/s{limit}")
     return 0
 

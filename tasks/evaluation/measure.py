@@ -1,4 +1,4 @@
-"""Everything that needs the models, which are gone when `measured` returns."""
+"""The part of the evaluation that needs the models, which are freed when `measured` returns."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,31 +13,40 @@ from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.text import prompt_templates
 from tasks.core.text.special_tokens import MissingTokenError
-from tasks.evaluation import samples
-from tasks.evaluation.generation.cached_generation import Decoding, Writers
+from tasks.evaluation import answers
+from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding
+from tasks.evaluation.generation.completion_cache import CompletionCache
 from tasks.evaluation.generation.sampling import Sampling
-from tasks.evaluation.metrics import row_losses
-from tasks.evaluation.model_pair import Pair
-from tasks.evaluation.problems.grading import Memories
-from tasks.evaluation.problems.humaneval import Problem
-from tasks.evaluation.problems.prepare import Ready
-from tasks.evaluation.results import Evaluation, ProblemResult, RowSet
+from tasks.evaluation.model_pair import ModelPair
+from tasks.evaluation.problems.prepare import Prepared
+from tasks.evaluation.problems.protocol import Problem
+from tasks.evaluation.results import (
+    HELD_OUT,
+    PROMPT,
+    UNTOUCHED,
+    Evaluation,
+    ProblemResult,
+    RowSet,
+)
+from tasks.evaluation.row_losses import choose_rows
 from tasks.evaluation.timing import Clock
-
-HELD_OUT, UNTOUCHED = "held-out", "untouched code"
 
 
 def measured(
-    config: View, inputs: Mapping[str, Path], clock: Clock, ready: Ready, memories: Memories
+    config: View,
+    inputs: Mapping[str, Path],
+    clock: Clock,
+    prepared: Prepared,
+    caches: Mapping[str, CompletionCache],
 ) -> tuple[Evaluation, int]:
-    """Losses, texts and answers of both models; and held-out rows left out.
+    """Losses and answers of both models, and the number of held-out rows left out.
 
     Raises:
-        PipelineError: There is no held-out row.
+        PipelineError: The held-out split is empty.
     """
     settings: EvaluateSettings = config.evaluate
     held_out = Windows.open(inputs["tokenize.test"])
-    choice = row_losses.choose_rows(
+    choice = choose_rows(
         ((row.row_ids[0], len(row.input_ids)) for row in held_out.rows()),
         settings.max_test_tokens,
         settings.seed,
@@ -48,41 +57,41 @@ def measured(
             "Give the test split a share of the data in the prompt section.",
         )
     pair = _loaded(config, inputs, clock)
-    clusters = samples.projects(inputs["prompt.test"])
+    clusters = answers.projects(inputs["prompt.test"])
     template = str(config.prompt.template)
-    chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
     losses = partial(pair.losses, window_tokens=settings.window_tokens, clock=clock)
+    chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
     rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
     row_sets = [RowSet(HELD_OUT, rows)]
-    if ready.probe:
-        texts = pair.plain_rows({p.problem_id: p.prompt + p.solution for p in ready.probe})
-        total = sum(len(text.input_ids) for text in texts)
-        rows = losses(texts, clusters={}, label=UNTOUCHED, total=total)
-        row_sets.append(RowSet(UNTOUCHED, rows, probe=True))
-    for name, lines in ready.answers.items():
-        answers = pair.answer_rows(
-            {
-                line.name: (
-                    prompt_templates.render(template, line.prompt, line.input),
-                    prompt_templates.complete(template, line.answer),
-                )
-                for line in lines
-            }
-        )
-        total = sum(len(row.input_ids) for row in answers)
-        row_sets.append(RowSet(name, losses(answers, clusters={}, label=name, total=total)))
-    decoding = Decoding.of(
+    others = []
+    if prepared.probe:
+        texts = {p.problem_id: p.prompt + p.solution for p in prepared.probe}
+        others.append((UNTOUCHED, pair.plain_rows(texts)))
+    for name, lines in prepared.answers.items():
+        completions = {
+            line.name: (
+                prompt_templates.render(template, line.prompt, line.input),
+                prompt_templates.complete(template, line.answer),
+            )
+            for line in lines
+        }
+        others.append((name, pair.answer_rows(completions)))
+    for name, windows in others:
+        total = sum(len(window.input_ids) for window in windows)
+        rows = losses(windows, clusters={}, label=name, total=total)
+        row_sets.append(RowSet(name, rows, probe=name == UNTOUCHED))
+    greedy = Decoding.of(
         pair.tokenizer, template, settings.max_new_tokens, settings.generation_batch
     )
-    prompts = samples.choose_prompts(
+    prompts = answers.choose_prompts(
         inputs["prompt.test"], choice.row_ids, settings.samples, settings.seed
     )
-    writers = Writers(pair, clock, memories or None)
-    problems, missing = _asked(settings, writers, ready, template, decoding)
+    generator = CachedGenerator(pair, clock, caches)
+    problems, missing = _answered(settings, generator, prepared, template, greedy)
     named = {clusters.get(row, row) for row in choice.row_ids}
     evaluation = Evaluation(
         row_sets=tuple(row_sets),
-        samples=samples.read(writers, prompts, template, decoding),
+        samples=answers.read(generator, prompts, template, greedy),
         problems=tuple(problems),
         splits=(
             *read_splits(inputs),
@@ -93,25 +102,31 @@ def measured(
     return evaluation, choice.left_out
 
 
-def _asked(
-    settings: EvaluateSettings, writers: Writers, ready: Ready, template: str, greedy: Decoding
+def _answered(
+    settings: EvaluateSettings,
+    generator: CachedGenerator,
+    prepared: Prepared,
+    template: str,
+    greedy: Decoding,
 ) -> tuple[list[ProblemResult], tuple[str, ...]]:
-    """Answers to everything that is asked; a sentence for what can't be."""
+    """Answers to all problems, and a sentence for each kind that can't be measured."""
     results: list[ProblemResult] = []
     drawn = replace(
         greedy,
         attempts=settings.attempts,
         sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
     )
-    for suite in _suites(ready.bench.problems if ready.bench else ()):
-        styles = dict.fromkeys([*settings.styles, "prompt"])  # words are asked as a prompt
-        for style in styles:
+    for suite in _suites(prepared.tested.problems if prepared.tested else ()):
+        for style in dict.fromkeys([*settings.styles, PROMPT]):
+            # problems in words have one style, whatever the settings ask for
             posed = [p for p in suite if style in settings.styles or p.in_words]
-            results += samples.solve(writers, posed, style=style, template=template, decoding=drawn)
-    for name, lines in ready.answers.items():
-        results += samples.answer(writers, name, lines, template, greedy)
+            results += answers.solve(
+                generator, posed, style=style, template=template, decoding=drawn
+            )
+    for name, lines in prepared.answers.items():
+        results += answers.answer(generator, name, lines, template, greedy)
     try:
-        results += samples.fill_in(writers, ready.holes, greedy)
+        results += answers.fill_in(generator, prepared.infilling, greedy)
     except MissingTokenError:
         sentence = "Fill-in-the-middle: the base model's tokenizer has no tokens for it."
         say(sentence)
@@ -119,18 +134,18 @@ def _asked(
     return results, ()
 
 
-def _suites(problems: Iterable[Problem]) -> list[list[Problem]]:
+def _suites(problems: Iterable[Problem]) -> Iterable[list[Problem]]:
     """Problems by suite, in their order."""
     suites: dict[str, list[Problem]] = {}
     for problem in problems:
         suites.setdefault(problem.suite, []).append(problem)
-    return list(suites.values())
+    return suites.values()
 
 
-def _loaded(config: View, inputs: Mapping[str, Path], clock: Clock) -> Pair:
+def _loaded(config: View, inputs: Mapping[str, Path], clock: Clock) -> ModelPair:
     with clock.measure("loading"):
         say("loading the base model and the adapter")
-        return Pair.load(
+        return ModelPair.load(
             inputs["base.weights"],
             inputs["base.tokenizer"],
             inputs["train.adapter"],

@@ -1,4 +1,4 @@
-"""Base and tuned model in one load: the base with an adapter that can be switched off."""
+"""Base and tuned model loaded once: the base with an adapter that can be switched off."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,17 +19,16 @@ from tasks.core.models.packing import join_rows
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import report
 from tasks.core.text.special_tokens import SpecialTokenEncoder
+from tasks.evaluation import row_losses
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.continuous_batching import Generated
-from tasks.evaluation.generation.sampling import GREEDY, Sampling
-from tasks.evaluation.metrics import row_losses
 from tasks.evaluation.results import RowResult
 from tasks.evaluation.timing import Clock
 
 BASE, TUNED = "base", "tuned"
 
 
-class Pair:
+class ModelPair:
     """Both models and their tokenizer."""
 
     def __init__(self, model: Any, tokenizer: Any, vram_gib: float | None = None) -> None:
@@ -46,8 +45,8 @@ class Pair:
         device: Device = "auto",
         dtype: DType = "auto",
         vram_gib: float | None = None,
-    ) -> "Pair":
-        """Load the base once and lay the adapter on it."""
+    ) -> "ModelPair":
+        """Load the base once and attach the adapter."""
         model = load_model(
             weights,
             quantization=quantization,
@@ -64,7 +63,7 @@ class Pair:
         return self.model.disable_adapter() if who == BASE else nullcontext()
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of tokens, control tokens left out."""
+        """The text of tokens, without control tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def losses(
@@ -77,15 +76,15 @@ class Pair:
         window_tokens: int,
         clock: Clock,
     ) -> tuple[RowResult, ...]:
-        """Losses and right tokens of rows by both models.
+        """Losses and correct tokens of rows by both models.
 
         Args:
-            rows: One at a time.
+            rows: Read one at a time.
             clusters: Row id -> project.
             label: Of progress and cost.
             total: Tokens of all rows.
-            window_tokens: Rows are joined up to so many.
-            clock: Takes the cost.
+            window_tokens: Size of a window that rows are packed into.
+            clock: Records the cost.
         """
         with clock.measure(f"loss, {label}", tokens=2 * total):
             return tuple(
@@ -99,12 +98,12 @@ class Pair:
             )
 
     def plain_rows(self, texts: Mapping[str, str]) -> list[Window]:
-        """Texts as rows of which all tokens but the first are predicted."""
+        """Texts as rows in which all tokens but the first are predicted."""
         encoded = generate.encode(self.tokenizer, list(texts.values()))
         return [row_losses.plain_row(name, ids) for name, ids in zip(texts, encoded, strict=True)]
 
     def answer_rows(self, texts: Mapping[str, tuple[str, str]]) -> list[Window]:
-        """Prompts and completions as rows of which the completion and EOS are predicted."""
+        """Prompts and completions as rows in which the completion and EOS are predicted."""
         prompts = generate.encode(self.tokenizer, [prompt for prompt, _ in texts.values()])
         answers = SpecialTokenEncoder(self.tokenizer).encode(
             [answer for _, answer in texts.values()]
@@ -119,39 +118,24 @@ class Pair:
         who: str,
         prompts: Sequence[Sequence[int]],
         *,
-        max_new_tokens: int,
-        batch: int | None,
-        stops: Sequence[tuple[int, ...]],
-        sampling: Sampling = GREEDY,
-        names: Sequence[str] | None = None,
         complete: Callable[[int, str], bool] | None = None,
-        done: Callable[[int, Generated], None] = lambda index, generated: None,
+        **options: Any,
     ) -> list[Generated]:
-        """What one of the two writes after each prompt.
+        """Answers of one of the two models.
 
         Args:
             who: `BASE` or `TUNED`.
             prompts: Token ids.
-            max_new_tokens: As in `generation.generate`, like the others.
-            batch: Prompts continued together; None: as many as memory holds.
-            stops: Sequences that end an answer.
-            sampling: How tokens are picked.
-            names: Of the prompts, for their draws.
-            complete: Asked with (index of the prompt, text so far): is this enough?
-            done: Called with each answer as soon as it is finished.
+            complete: A stop rule: called with (index of the prompt, text so far).
+            options: Others of `generate.generate`.
         """
         enough = None if complete is None else lambda i, ids: complete(i, self.text(ids))
         with self.only(who):
             return generate.generate(
                 self.model,
                 prompts,
-                max_new_tokens=max_new_tokens,
-                batch=batch,
                 pad_id=self.tokenizer.pad_token_id or 0,
-                stops=stops,
-                sampling=sampling,
-                names=names,
                 vram_gib=self._vram_gib,
                 complete=enough,
-                done=done,
+                **options,
             )

@@ -1,19 +1,22 @@
-"""What an evaluation found: plain values that pass from measuring to statistics, gate and report.
+"""Results of an evaluation: plain values that pass from measuring to statistics, gate and report.
 
-Base and tuned always stand side by side in one value, because every comparison is paired.
+Each value holds base and tuned model together, because every comparison is paired.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.core.rows.data_card import Split
 
+HELD_OUT, UNTOUCHED = "held-out", "untouched code"  # names of row sets
 PASS = "pass"
 WRONG = "wrong"
-INFILLING, ANSWER = "one line", "answer"
-MATCHED = (INFILLING, ANSWER)  # styles judged by exact match
 INFRA = "infra"  # the sandbox failed, not the model: counted, and left out of every share
+COMPLETION, PROMPT = "completion", "prompt"  # styles that are graded by tests
+INFILLING, ANSWER = "one line", "answer"
+MATCHED = (INFILLING, ANSWER)  # styles that are graded by exact match
+CUT_BY_RULE = (COMPLETION, INFILLING)  # styles whose answers a stop rule ends, not the model
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class RowResult:
 
     Attributes:
         row_id: As in every table of the pipeline.
-        cluster: The project it comes from; rows are resampled by it, as its rows are alike.
-        tokens: Tokens that were predicted and carry a label.
-        text_bytes: UTF-8 bytes of the text behind those tokens, for bits per byte; 0 unknown.
+        cluster: Project of the row; rows of a project are alike and are resampled together.
+        tokens: Predicted tokens that carry a label.
+        text_bytes: UTF-8 bytes of the text of those tokens, for bits per byte; 0 unknown.
         base_loss_sum: Summed negative log-likelihood of the base in nats.
         tuned_loss_sum: The same with the adapter on.
         base_correct: Tokens whose argmax is right.
@@ -43,12 +46,12 @@ class RowResult:
 
 @dataclass(frozen=True)
 class RowSet:
-    """Rows measured under one name: "held-out" (our data), "untouched code" (the forgetting probe).
+    """Rows measured under one name.
 
     Attributes:
-        name: Shown in tables; unique within an evaluation.
+        name: `HELD_OUT` (the test split), `UNTOUCHED` (the forgetting probe) or a user's set.
         rows: In the order of the data.
-        probe: True where a worse loss means forgetting; it is guarded, and not asked to improve.
+        probe: A worse loss means forgetting: guarded, and not expected to improve.
     """
 
     name: str
@@ -58,50 +61,53 @@ class RowSet:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One text that a model wrote.
+    """One generated text.
 
     Attributes:
         text: As generated, without the prompt and without the end marker.
         tokens: Generated tokens.
-        stopped: Ended by itself (`### End` or EOS) and not at the limit.
-        verdict: pass, wrong, exception, syntax, timeout, oom, infra; "" where nothing was run.
+        stopped: Ended by itself (end marker or EOS) and not at the limit.
+        outcome: pass, wrong, exception, syntax, timeout, oom, infra; "" where nothing was run.
         detail: One line about the failure, such as the exception's text; written by untrusted code.
     """
 
     text: str
     tokens: int
     stopped: bool
-    verdict: str = ""
+    outcome: str = ""
     detail: str = ""
+
+
+Attempts = tuple[Attempt, ...]
 
 
 @dataclass(frozen=True)
 class ProblemResult:
-    """One problem with tests, tried by both models.
+    """One problem, attempted by both models.
 
     Attributes:
         suite: "humaneval", "held-out", "infilling" or the name of the user's set.
         problem_id: Unique within suite and style.
-        style: "completion" (raw text), "prompt" (in the training's own format), or one of
-            `MATCHED`, where there are no tests and the answer is compared with the reference.
+        style: `COMPLETION` (raw text), `PROMPT` (in the format of the training data), or one of
+            `MATCHED`, where the answer is compared with the reference instead of run.
         prompt: Text that the model continued.
         base: Attempts of the base; all problems of one suite and style have the same number.
         tuned: Attempts with the adapter on.
-        reference: What an answer is compared with; "" where tests judge.
+        reference: What an answer is compared with; "" for problems with tests.
     """
 
     suite: str
     problem_id: str
     style: str
     prompt: str
-    base: tuple[Attempt, ...]
-    tuned: tuple[Attempt, ...]
+    base: Attempts
+    tuned: Attempts
     reference: str = ""
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One held-out prompt answered by both models, for reading."""
+class AnsweredPrompt:
+    """One held-out prompt with both models' answers, for reading."""
 
     row_id: str
     prompt: str
@@ -112,12 +118,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one part of the evaluation took; stays out of metrics.json, which no clock may change.
+    """Cost of one part of the evaluation; kept out of metrics.json, which holds no times.
 
     Attributes:
         what: "loss", "generation", "tests" ...
         seconds: Wall time.
-        tokens: Tokens processed or generated; 0 where that says nothing.
+        tokens: Tokens processed or generated; 0 where the number means nothing.
         peak_memory_gib: Highest memory, on the GPU where there is one; None unknown.
     """
 
@@ -126,6 +132,11 @@ class Cost:
     tokens: int = 0
     peak_memory_gib: float | None = None
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Throughput; None where there are no tokens."""
+        return self.tokens / self.seconds if self.tokens and self.seconds > 0 else None
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -133,10 +144,10 @@ class Evaluation:
 
     Attributes:
         row_sets: Losses.
-        problems: Problems with tests.
+        problems: Problems with both models' attempts.
         samples: Texts to read.
-        splits: Data card; what is known of the splits.
-        sandbox: Level that generated code ran under ("bwrap", "unshare" ...); "" where nothing ran.
+        splits: Data card of the splits.
+        sandbox: Level that generated code ran under ("bwrap", "unshare" ...); "" nothing ran.
         not_measured: One sentence for each thing that could not be measured, with the reason.
         settings: What numbers depend on (decoding, batch size, seed ...), flat and JSON-ready.
         costs: Times and memory.
@@ -144,7 +155,7 @@ class Evaluation:
 
     row_sets: tuple[RowSet, ...]
     problems: tuple[ProblemResult, ...] = ()
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[AnsweredPrompt, ...] = ()
     splits: tuple[Split, ...] = ()
     sandbox: str = ""
     not_measured: tuple[str, ...] = ()
@@ -152,30 +163,19 @@ class Evaluation:
     costs: tuple[Cost, ...] = ()
 
 
-def to_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """JSON-ready values of a whole evaluation."""
-    return asdict(evaluation)
+def by_suite(problems: Iterable[ProblemResult]) -> dict[tuple[str, str], list[ProblemResult]]:
+    """Problems by (suite, style), in the order of their first appearance."""
+    groups: dict[tuple[str, str], list[ProblemResult]] = {}
+    for problem in problems:
+        groups.setdefault((problem.suite, problem.style), []).append(problem)
+    return groups
 
 
-def from_dict(raw: Mapping[str, Any]) -> Evaluation:
-    """The evaluation that `to_dict` was given."""
-    return Evaluation(
-        row_sets=tuple(
-            RowSet(s["name"], tuple(RowResult(**row) for row in s["rows"]), s["probe"])
-            for s in raw["row_sets"]
-        ),
-        problems=tuple(ProblemResult(**{**p, **_both(p)}) for p in raw["problems"]),
-        samples=tuple(
-            Sample(**{**s, "base": Attempt(**s["base"]), "tuned": Attempt(**s["tuned"])})
-            for s in raw["samples"]
-        ),
-        splits=tuple(Split(**split) for split in raw["splits"]),
-        sandbox=raw["sandbox"],
-        not_measured=tuple(raw["not_measured"]),
-        settings=dict(raw["settings"]),
-        costs=tuple(Cost(**cost) for cost in raw["costs"]),
-    )
+def graded(problems: Iterable[ProblemResult]) -> list[ProblemResult]:
+    """Problems on which both models have an outcome; failures of the sandbox count for neither."""
+    return [p for p in problems if counted(p.base) and counted(p.tuned)]
 
 
-def _both(problem: Mapping[str, Any]) -> dict[str, tuple[Attempt, ...]]:
-    return {who: tuple(Attempt(**a) for a in problem[who]) for who in ("base", "tuned")}
+def counted(attempts: Iterable[Attempt]) -> Attempts:
+    """The attempts that count: those with an outcome that the model is responsible for."""
+    return tuple(a for a in attempts if a.outcome not in ("", INFRA))

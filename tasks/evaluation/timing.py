@@ -1,4 +1,4 @@
-"""Seconds, tokens and memory of the parts of an evaluation, for the report."""
+"""Cost of each part of an evaluation: seconds, tokens and peak memory, for the report."""
 
 import resource
 import time
@@ -15,8 +15,8 @@ _KIB_PER_GIB = 2**20
 
 
 @dataclass
-class Part:
-    """One part while it runs; whoever runs it fills in the tokens."""
+class TimedPart:
+    """A running part; the code inside the block sets the tokens."""
 
     tokens: int = 0
 
@@ -26,18 +26,18 @@ class Clock:
 
     def __init__(self) -> None:
         self._costs: list[Cost] = []
-        self._peak_vram_gib = 0.0
+        self.peak_vram_gib = 0.0  # most of any part
 
     @contextmanager
-    def measure(self, what: str, tokens: int = 0) -> Iterator[Part]:
+    def measure(self, what: str, tokens: int = 0) -> Iterator[TimedPart]:
         """Measure the block as a part called `what`."""
-        part = Part(tokens)
+        part = TimedPart(tokens)
         reset_peak()
         begin = time.perf_counter()
         yield part
         seconds = time.perf_counter() - begin
         vram = peak_vram_gib()
-        self._peak_vram_gib = max(self._peak_vram_gib, vram)
+        self.peak_vram_gib = max(self.peak_vram_gib, vram)
         memory = vram if torch.cuda.is_available() else _resident_gib()
         self._costs.append(Cost(what, seconds, part.tokens, memory))
 
@@ -45,11 +45,7 @@ class Clock:
         """All parts, in order."""
         return tuple(self._costs)
 
-    def peak_vram_gib(self) -> float:
-        """Most GPU memory of any part."""
-        return self._peak_vram_gib
-
 
 def _resident_gib() -> float:
-    """Most memory that the process has held so far; Linux counts in KiB."""
+    """Peak resident memory of the process so far; Linux counts in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_GIB

@@ -21,7 +21,7 @@ from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.plan import Selection
 from tasks.core.models import memory_probes
 from tasks.core.models.packed_dataset import Windows
-from tasks.evaluation import gate
+from tasks.evaluation.gate import verdict as gate
 from tasks.filtering import run as filtering_run
 from tasks.filtering import score_rows
 from tasks.tokenization import encode

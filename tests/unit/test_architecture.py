@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.cache.code_digest import closure
-from tasks.core.cache.digest_cache import Memo
+from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.settings.config import Config, View, check
 from tasks.core.settings.fields import is_keyed
 from tasks.core.stage import Stage, resolve
@@ -212,7 +212,7 @@ def copied(tmp_path):
 
 
 def digests(root):
-    return {stage.name: closure(stage.run, Memo(None), root) for stage in PIPELINE}
+    return {stage.name: closure(stage.run, DigestCache(None), root) for stage in PIPELINE}
 
 
 def test_comment_in_every_module_changes_no_stage(copied):

@@ -17,6 +17,11 @@ Three rules make the digest follow behavior and not the layout of the files:
 - Annotations stay where something may read them: in class bodies (dataclasses, pydantic models) and
   on functions with a decorator that is not known to ignore them (`triton.jit`).
 
+Data files count, too: every file that is not Python and lies in a package of the closure, or in a
+subfolder of it that is no package, is digested by its bytes under its name inside that package
+(report templates). Reading such a file by its path therefore needs no declaration that could be
+forgotten. Hidden files do not count: editors leave them.
+
 Not followed: `tasks.core.settings`, whose effect on a stage is the values in its key;
 `tasks.core.errors` and `tasks.core.progress`, which shape messages and no output.
 """
@@ -24,6 +29,7 @@ Not followed: `tasks.core.settings`, whose effect on a stage is the values in it
 import ast
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -80,7 +86,7 @@ def closure(
         above. `code_digest` makes one digest of it.
     """
     waiting = [reference.partition(":")[0]]
-    found: dict[str, Definitions] = {}
+    found: dict[str, dict[str, str]] = {}
     while waiting:
         module = waiting.pop()
         if module in found or _is_without_effect(module):
@@ -91,6 +97,8 @@ def closure(
         parse = partial(_parse, module=module, root=root)
         parsed = json.loads(digests.recall(f"code {FORM}:{module}", path, parse))
         found[module] = parsed["definitions"]
+        if path.name == "__init__.py":
+            found[module] |= _data_files(path.parent, digests)
         waiting.extend(parsed["imports"])
         waiting.extend(_parents(module))
     return dict(sorted(found.items()))
@@ -138,6 +146,22 @@ def _file_of(module: str, root: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def _data_files(package: Path, digests: DigestCache) -> dict[str, str]:
+    """Digests of a package's data files by "<name>"; those of a subpackage belong to that one."""
+    found = {}
+    for folder, subfolders, names in os.walk(package):
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if name != "__pycache__" and not Path(folder, name, "__init__.py").is_file()
+        ]
+        for path in (Path(folder, name) for name in names):
+            if path.suffix not in (".py", ".pyc") and not path.name.startswith("."):
+                name = path.relative_to(package).as_posix()
+                found[f"<{name}>"] = digests.digest(path)[:12]
+    return found
 
 
 def _parse(path: Path, module: str, root: Path) -> str:

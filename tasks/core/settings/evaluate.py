@@ -6,11 +6,11 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section, unkeyed
 
-TAKEN = ("held-out", "humaneval", "infilling", "samples")  # names of what is measured anyway
+TAKEN = ("held-out", "humaneval", "infilling", "samples")  # names of built-in measurements
 
 
 class GateSettings(Section):
-    """When a tuned model counts as worse, and how sure that has to be."""
+    """Margins of the verdict: when a tuned model counts as better or worse than its base."""
 
     loss_margin_percent: float = Field(
         1.0, ge=0, le=100, description="How much a loss may rise, in percent of the base's."
@@ -25,86 +25,87 @@ class GateSettings(Section):
         0.5, ge=0, le=100, description="Least rise of token accuracy or pass@1 that counts, points."
     )
     resamples: int = Field(
-        10_000, ge=100, le=1_000_000, description="Draws of the bootstrap behind an interval."
+        10_000, ge=100, le=1_000_000, description="Draws of the bootstrap of an interval."
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of these draws.")
 
 
 class EvaluationSet(Section):
-    """A JSONL file of yours to measure on, see evaluation.md; keyed by its content."""
+    """A JSONL file with problems of your own, see evaluation.md; keyed by its content."""
 
     name: str = Field(
         pattern="^[a-z0-9][a-z0-9_-]{0,39}$",
-        description="What reports call it: small letters, digits, - and _.",
+        description="Its name in reports: lower-case letters, digits, - and _.",
     )
-    path: str = Field(min_length=1, description="The file; a relative path starts at the home.")
+    path: str = Field(
+        min_length=1, description="The file; a relative path is relative to the home folder."
+    )
     kind: Literal["tests", "answers"] = Field(
         "tests",
         description="tests: prompts whose answers are run against tests; answers: prompts with "
         "reference answers, measured by loss and exact match.",
     )
     max_problems: int | None = Field(
-        None, ge=1, description="Use so many lines at most, from the top; null: all."
+        None, ge=1, description="Use at most this many lines, from the top; null: all."
     )
 
 
 class EvaluateSettings(Section):
-    """What is measured on base and tuned model, and how generated code is run."""
+    """Measurements of base and tuned model, and the sandbox of generated code."""
 
     quantization: Literal["nf4", "none"] = Field(
-        "nf4", description="How the frozen base is stored; set it as in train."
+        "nf4", description="Storage of the frozen base; use the same value as in train."
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="What is computed in; auto: bfloat16, float32 for none on a CPU."
+        "auto",
+        description="Compute type; auto: bfloat16, on a CPU float32 if quantization is none.",
     )
     max_test_tokens: int | None = Field(
         None,
         ge=1,
-        description="Held-out tokens that are measured at most, in whole rows; null: all.",
+        description="Limit of held-out tokens to measure, in whole rows; null: all.",
     )
     window_tokens: int = Field(
-        4096, ge=1, le=1_048_576, description="Tokens of held-out rows that run joined."
+        4096, ge=1, le=1_048_576, description="Tokens of held-out rows packed into one window."
     )
     samples: int = Field(
-        8, ge=0, le=1000, description="Held-out prompts that both models answer, for the report."
+        8, ge=0, le=1000, description="Held-out prompts that both models answer for the report."
     )
     humaneval_problems: int | None = Field(
-        None, ge=0, le=164, description="HumanEval problems to try; null: all 164; 0: none."
+        None, ge=0, le=164, description="Number of HumanEval problems; null: all 164; 0: none."
     )
     styles: tuple[Literal["completion", "prompt"], ...] = Field(
         ("completion", "prompt"),
-        description="How a problem is posed: completion (raw code to go on with), prompt (in the "
+        description="How a problem is posed: completion (raw code to continue), prompt (in the "
         "format of the training data).",
     )
     held_out_problems: int | None = Field(
         None,
         ge=0,
-        description="Held-out functions with doctests to try (prompt.max_problems); null: all; "
-        "0: none.",
+        description="Number of held-out functions with doctests (see prompt.max_problems); "
+        "null: all; 0: none.",
     )
     sets: tuple[EvaluationSet, ...] = Field((), description="Your own evaluation sets.")
-    attempts: int = Field(
-        1, ge=1, le=1000, description="Answers to each problem with tests; 1: one each."
-    )
+    attempts: int = Field(1, ge=1, le=1000, description="Answers to each problem with tests.")
     pass_at: tuple[int, ...] = Field(
         (1, 10, 100),
-        description="The k of pass@k that are reported, where there are as many attempts.",
+        description="The k of pass@k to report, where there are at least k attempts.",
     )
     temperature: float = Field(
         0.0,
         ge=0,
         le=10,
-        description="Of answers to problems with tests; 0: the likeliest token, always the same.",
+        description="Sampling temperature of answers to problems with tests; 0: greedy.",
     )
     top_p: float = Field(
-        1.0, gt=0, le=1, description="Share of the probability that is drawn from, 0..1."
+        1.0, gt=0, le=1, description="Share of the probability mass to sample from, 0..1."
     )
     infilling_problems: int | None = Field(
         None,
         ge=0,
         le=164,
-        description="HumanEval solutions with a line to fill in, where the tokenizer has tokens "
-        "for that; null: all 164; 0: none.",
+        description="HumanEval solutions with one masked line to fill in, where the tokenizer has "
+        "tokens for it; null: all 164; 0: none.",
     )
     probe_problems: int | None = Field(
         None,
@@ -113,39 +114,43 @@ class EvaluateSettings(Section):
         description="HumanEval texts whose loss shows forgetting; null: all 164; 0: none.",
     )
     max_new_tokens: int = Field(
-        512, ge=1, le=16_384, description="Tokens that a model may write for one prompt."
+        512, ge=1, le=16_384, description="Limit of tokens generated for one prompt."
     )
     generation_batch: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="Prompts that are continued together, which greedy text can depend on in its "
-        "last bits; null: as many as the GPU's free memory holds, 16 on a CPU.",
+        description="Prompts decoded together; rounding depends on it and can change greedy text. "
+        "null: as many as the GPU's free memory holds, 16 on a CPU.",
     )
     seed: int = Field(
-        0, ge=0, lt=2**32, description="Chooses rows, prompts and problems where not all are used."
+        0,
+        ge=0,
+        lt=2**32,
+        description="Seed of the choice of rows, prompts and problems where not all are used.",
     )
     min_sandbox: Literal["bubblewrap", "unshare", "rlimits"] = Field(
         "unshare",
-        description="Weakest isolation that generated code may run under; rlimits does not keep "
-        "it from the user's files and network.",
+        description="Weakest isolation to run generated code under; rlimits does not protect the "
+        "user's files and network.",
     )
     require_humaneval: bool = Field(
         False,
-        description="Fail where HumanEval can't be run (no sandbox, no data) instead of leaving "
-        "pass@1 out and saying so.",
+        description="Fail where HumanEval can't be run (no sandbox, no data), instead of reporting "
+        "that pass@1 is missing.",
     )
     test_timeout_s: float = Field(
-        4.0, gt=0, le=600, description="Least time for one program and its tests, in seconds."
+        4.0, gt=0, le=600, description="Least time limit of one program with its tests, in seconds."
     )
     test_memory_mib: int = Field(
         512, ge=64, le=65_536, description="Memory of one generated program, in MiB."
     )
     test_workers: int = unkeyed(
-        0, ge=0, le=256, description="Programs that run at the same time; 0: one a core."
+        0, ge=0, le=256, description="Programs that run at the same time; 0: one per core."
     )
     gate: GateSettings = Field(
-        default_factory=GateSettings, description="What merge and promotion obey."
+        default_factory=GateSettings,
+        description="Margins of the verdict, which merge and promotion follow.",
     )
 
     @field_validator("sets")
@@ -163,22 +168,22 @@ class EvaluateSettings(Section):
     def _attempts_differ(self) -> "EvaluateSettings":
         if self.attempts > 1 and self.temperature == 0:
             raise ValueError(
-                f"attempts is {self.attempts} and temperature 0, so all would be the same\n"
+                f"attempts is {self.attempts} and temperature 0, so all attempts would be equal\n"
                 "Set evaluate.temperature, for example to 0.8."
             )
         if not all(k >= 1 for k in self.pass_at):
-            raise ValueError("pass_at holds a number below 1\nName numbers of attempts.")
+            raise ValueError("pass_at contains a number below 1\nList numbers of attempts.")
         return self
 
     @model_validator(mode="after")
     def _styles(self) -> "EvaluateSettings":
         if len(set(self.styles)) != len(self.styles):
             raise ValueError(
-                f"styles holds a style twice: {', '.join(self.styles)}\nName each style once."
+                f"styles contains a style twice: {', '.join(self.styles)}\nName each style once."
             )
         if not self.styles and self.humaneval_problems != 0:
             raise ValueError(
-                "styles is empty and HumanEval is asked for\n"
+                "styles is empty but humaneval_problems is not 0\n"
                 "Name a style in evaluate.styles, or set evaluate.humaneval_problems to 0."
             )
         return self

@@ -1,1 +1,1 @@
-"""Text generation for many prompts, and cached completions."""
+"""Text generation: continuous batching, cached completions, one streamed answer."""

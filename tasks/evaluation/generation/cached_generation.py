@@ -1,6 +1,6 @@
-"""Both models at work: texts are looked up in their memories first, what is new is generated."""
+"""Cached generation: completions of base and tuned model, generated only where not in the cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,17 +11,14 @@ from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.completion_cache import (
     GENERATION,
     LIBRARIES,
-    Memory,
-    from_plain,
+    CompletionCache,
     key_of,
     maker,
-    to_plain,
 )
 from tasks.evaluation.generation.continuous_batching import Generated
 from tasks.evaluation.generation.sampling import GREEDY, Sampling
-from tasks.evaluation.model_pair import BASE, TUNED, Pair
-from tasks.evaluation.problems.grading import Memories
-from tasks.evaluation.results import Attempt
+from tasks.evaluation.model_pair import BASE, TUNED, ModelPair
+from tasks.evaluation.results import Attempt, Attempts
 from tasks.evaluation.timing import Clock
 
 
@@ -30,10 +27,10 @@ class Decoding:
     """How texts are generated.
 
     Attributes:
-        max_new_tokens: Tokens to write at most.
+        max_new_tokens: Limit of one answer.
         batch: Prompts continued together; None: as many as memory holds.
         stops: Token sequences that end an answer.
-        marker: Text that ends an answer, however it is cut into tokens; "" none.
+        marker: Text that ends an answer, however it is split into tokens; "" none.
         attempts: Answers to each prompt.
         sampling: How tokens are picked.
     """
@@ -49,78 +46,86 @@ class Decoding:
     def of(
         cls, tokenizer: Any, template: str, max_new_tokens: int, batch: int | None
     ) -> "Decoding":
-        """One greedy answer, which ends at EOS and where the template says that it does."""
+        """One greedy answer, which ends at EOS and at the template's end marker."""
         end = placeholder("end") if template == "chat" else prompt_templates.end_of(template)
         stops = generate.stop_sequences(tokenizer, end)
         return cls(max_new_tokens, batch, stops, "" if template == "chat" else end)
 
 
-class Writers:
-    """Base and tuned model at work.
+@dataclass(frozen=True)
+class StopRule:
+    """Ends an answer early, where the rest would be cut anyway.
 
     Attributes:
-        pair: Both models.
-        memories: What each has written before.
-        clock: Takes the costs.
+        reference: "module:function" that decides; its code enters the cache key.
+        is_complete: Called with (index of the prompt, answer so far).
     """
 
-    def __init__(self, pair: Pair, clock: Clock, memories: Memories | None = None) -> None:
-        self.pair, self.clock = pair, clock
-        self.memories = memories or {who: Memory(None) for who in (BASE, TUNED)}
+    reference: str
+    is_complete: Callable[[int, str], bool]
 
-    def write(
-        self,
-        texts: Sequence[str],
-        decoding: Decoding,
-        label: str,
-        complete: Callable[[int, str], bool] | None = None,
-        rule: str = "",
-    ) -> tuple[list[tuple[Attempt, ...]], list[tuple[Attempt, ...]]]:
-        """What base and tuned model write after each text, `decoding.attempts` times.
+
+class CachedGenerator:
+    """Base and tuned model with their completion caches.
+
+    Args:
+        pair: Both models.
+        clock: Records the costs.
+        caches: By `BASE` and `TUNED`; None: nothing is cached.
+    """
+
+    def __init__(
+        self, pair: ModelPair, clock: Clock, caches: Mapping[str, CompletionCache] | None = None
+    ) -> None:
+        self.pair, self.clock = pair, clock
+        self.caches = caches or {who: CompletionCache(None) for who in (BASE, TUNED)}
+
+    def complete(
+        self, texts: Sequence[str], decoding: Decoding, label: str, rule: StopRule | None = None
+    ) -> list[tuple[Attempts, Attempts]]:
+        """Answers of base and tuned model to each text, `decoding.attempts` of each.
 
         Args:
             texts: Prompts.
             decoding: How.
             label: Of progress and cost.
-            complete: Asked with (index of the text, answer so far): is this enough?
-            rule: "module:function" that `complete` asks, for the memory; "" none.
+            rule: Ends answers early.
         """
         prompts = generate.encode(self.pair.tokenizer, texts)
         base, tuned = (
-            self._answers(who, prompts, decoding, f"{label}, {who}", complete, rule)
-            for who in (BASE, TUNED)
+            self._attempts(who, prompts, decoding, f"{label}, {who}", rule) for who in (BASE, TUNED)
         )
-        return base, tuned
+        return list(zip(base, tuned, strict=True))
 
-    def _answers(
+    def _attempts(
         self,
         who: str,
         prompts: Sequence[list[int]],
         decoding: Decoding,
         title: str,
-        complete: Callable[[int, str], bool] | None,
-        rule: str,
-    ) -> list[tuple[Attempt, ...]]:
-        memory, each = self.memories[who], decoding.attempts
-        how = {**asdict(decoding), "attempts": 0}  # how many there are changes none
-        how["rule"] = maker(rule) if rule else ""
-        made_by = [memory.model, maker(GENERATION, LIBRARIES)]
+        rule: StopRule | None,
+    ) -> list[Attempts]:
+        cache, each = self.caches[who], decoding.attempts
+        # the number of attempts changes none of them, so it is left out of the key
+        how = {**asdict(decoding), "attempts": 0, "rule": maker(rule.reference) if rule else ""}
+        made_by = [cache.model, maker(GENERATION, LIBRARIES)]
         wanted = [(i, n) for i in range(len(prompts)) for n in range(each)]
         keys = [key_of(by=made_by, prompt=prompts[i], how=how, attempt=n) for i, n in wanted]
-        found = {key: from_plain(raw) for key, raw in memory.get(keys).items()}
+        found = {key: Generated(tuple(ids), *rest) for key, (ids, *rest) in cache.get(keys).items()}
         new = [at for at, key in enumerate(keys) if key not in found]
         before, tokens = len(wanted) - len(new), 0
         report(title, before, len(wanted))
 
         def done(index: int, written: Generated) -> None:
             nonlocal tokens
+            key = keys[new[index]]
             tokens += written.tokens
-            found[keys[new[index]]] = written
-            memory.put({keys[new[index]]: to_plain(written)})
+            found[key] = written
+            cache.put({key: [list(written.ids), written.tokens, written.stopped]})
             report(title, len(found), len(set(keys)), f"{tokens:,} tokens")
 
-        again = f" ({before:,} of {len(wanted):,} remembered)" if before else ""
-        with self.clock.measure(f"generation, {title}{again}") as part:
+        cached = f" ({before:,} of {len(wanted):,} cached)" if before else ""
+        with self.clock.measure(f"generation, {title}{cached}") as part:
             self.pair.generate(
                 who,
                 [prompts[wanted[at][0]] for at in new],
@@ -128,8 +133,11 @@ class Writers:
                 batch=decoding.batch,
                 stops=decoding.stops,
                 sampling=decoding.sampling,
+                # a draw depends on prompt and attempt, not on what else is generated
                 names=[f"{key_of(prompt=prompts[wanted[at][0]])} {wanted[at][1]}" for at in new],
-                complete=complete and (lambda index, text: complete(wanted[new[index]][0], text)),
+                complete=(lambda i, text: rule.is_complete(wanted[new[i]][0], text))
+                if rule
+                else None,
                 done=done,
             )
             part.tokens = tokens
@@ -137,13 +145,7 @@ class Writers:
         return [tuple(attempts[i * each : (i + 1) * each]) for i in range(len(prompts))]
 
     def _attempt(self, written: Generated, marker: str) -> Attempt:
-        """The marker may have come in other tokens than expected; it ends the answer all the
-        same."""
+        """The text up to the marker, which may have been split into tokens that no stop lists."""
         text = self.pair.text(written.ids)
-        kept = until(marker, text)
+        kept = text.split(marker, 1)[0] if marker else text
         return Attempt(kept, written.tokens, stopped=written.stopped or len(kept) < len(text))
-
-
-def until(marker: str, text: str) -> str:
-    """Text before the end marker; all of it where there is none."""
-    return text.split(marker, 1)[0] if marker else text

@@ -1,9 +1,10 @@
-"""What a model wrote, and what became of it, remembered for as long as the model is kept.
+"""Completion cache: what a model generated, and the outcomes of those programs, across runs.
 
-One SQLite file a model, beside the artifacts, called after its digest. A text is known by all that
-made it: model, prompt, decoding, the code that generates and the libraries below it. A verdict by
-program, tests, limits and the sandbox's own code. So 20 more problems, or another scorer, generate
-nothing again, and a killed run goes on where it was. Safe to delete at any time.
+One SQLite file a model, named by its digest and kept as long as the model. A completion's key holds
+all that determines it: model, prompt, decoding, the code that generates and the versions of its
+libraries. An outcome's key holds program, tests, limits and the sandbox's code. More problems or
+another scorer therefore generate nothing again, and a killed run continues where it stopped. Safe
+to delete at any time.
 """
 
 import hashlib
@@ -18,53 +19,51 @@ from tasks.core.cache.code_digest import closure, code_digest
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.system.sqlite_cache import SqliteCache
-from tasks.evaluation.generation.continuous_batching import Generated
 
 GENERATION = "tasks.evaluation.generation.generate:generate"
 SANDBOX = "tasks.core.sandbox.runner:Sandbox"
 LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
-_AT_ONCE = 500  # a query takes a limited number of values
+_AT_ONCE = 500  # SQLite limits the number of parameters of a query
 
 
-class Memory:
-    """Remembered values by key; without a file it remembers nothing.
+class CompletionCache:
+    """JSON values by key; without a file it stores nothing.
 
     Args:
-        path: The file; made if it is not there. One that can't be used costs only the memory.
-        model: Digest of the model.
+        path: The file, created if missing. One that can't be used disables the cache, no more.
+        model: Key of the model.
     """
 
     def __init__(self, path: Path | None, model: str = "") -> None:
         self.model = model
-        # not synchronous: what a power cut loses is computed again
+        # not synchronous: values that a power cut loses are computed again
         self._stored = SqliteCache(
             path, "memory", "key text primary key, value text", timeout_s=30, synchronous=False
         )
 
     @classmethod
-    def of(cls, folder: Path | None, digest: str, *how: str) -> "Memory":
-        """The memory of a model.
+    def of(cls, folder: Path, digest: str, *how: str) -> "CompletionCache":
+        """The cache of a model.
 
         Args:
-            folder: Of all of them; None: nothing is remembered.
-            digest: Of the output that makes the model what it is.
-            how: What else its texts hang on, such as the base below an adapter.
+            folder: Of all caches.
+            digest: Of the output that identifies the model.
+            how: What else determines its texts, such as the base of an adapter.
         """
-        path = folder / f"{digest[:KEY_DIGITS]}.sqlite" if folder else None
-        return cls(path, key_of(model=[digest, *how]))
+        return cls(folder / f"{digest[:KEY_DIGITS]}.sqlite", key_of(model=[digest, *how]))
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """What is remembered of these."""
+        """The stored values of these keys."""
         wanted, found = list(dict.fromkeys(keys)), {}
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
-            marks = ",".join("?" * len(some))
-            rows = self._stored.select("key, value", f"key in ({marks})", some)
+            places = ",".join("?" * len(some))
+            rows = self._stored.select("key, value", f"key in ({places})", some)
             found.update({key: json.loads(value) for key, value in rows})
         return found
 
     def put(self, values: Mapping[str, Any]) -> None:
-        """Remember, at once, so that a kill loses nothing that is finished."""
+        """Store values in one transaction, so that a kill loses nothing that is finished."""
         self._stored.replace((key, json.dumps(value)) for key, value in values.items())
 
     def close(self) -> None:
@@ -73,7 +72,7 @@ class Memory:
 
 
 def key_of(**parts: Any) -> str:
-    """A key made of everything that decides a value."""
+    """Digest of everything that determines a value."""
     return hashlib.sha256(canonical(parts).encode()).hexdigest()
 
 
@@ -83,13 +82,3 @@ def maker(reference: str, libraries: tuple[str, ...] = ()) -> str:
     with DigestCache(None) as digests:
         code = code_digest(closure(reference, digests))
     return key_of(code=code, versions={name: version(name) for name in libraries})
-
-
-def to_plain(generated: Generated) -> list[Any]:
-    """A text as it is remembered."""
-    return [list(generated.ids), generated.tokens, generated.stopped]
-
-
-def from_plain(raw: list[Any]) -> Generated:
-    """The text that `to_plain` was given."""
-    return Generated(tuple(raw[0]), raw[1], raw[2])

@@ -1,4 +1,4 @@
-"""Works prompts off, so many rows at a time: reads, steps, hands finished rows' places on."""
+"""Continuous batching: rows decode together, and a finished row is refilled at once."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -8,22 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.evaluation.generation.cuda_graph import Step
-from tasks.evaluation.generation.kv_cache import Slots, device_of, width_of
-from tasks.evaluation.generation.sampling import Picker
+from tasks.evaluation.generation.cuda_graph import DecodingStep
+from tasks.evaluation.generation.kv_cache import KVCache, device_of, width_of
+from tasks.evaluation.generation.sampling import Sampler
 
-_CHECK_EVERY = 8  # steps between asking whether an answer is complete; asking decodes text
-_PREFILL_TOKENS = 2048  # padded tokens of prompts read in one pass
-_GROWTH = 1.2  # more rows are made room for where it is a fifth more of them
+_CHECK_EVERY = 8  # steps between calls of a stop rule, which has to decode the text
+_PREFILL_TOKENS = 2048  # padded tokens of prompts in one prefill pass
+_GROWTH = 1.2  # the batch grows where at least a fifth more rows fit
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What was written after one prompt.
+    """The answer to one prompt.
 
     Attributes:
         ids: Tokens, without the sequence that ended it.
-        tokens: Tokens generated, the ending sequence included.
+        tokens: Tokens generated, including the ending sequence.
         stopped: Ended with one of the stop sequences.
     """
 
@@ -32,20 +32,35 @@ class Generated:
     stopped: bool
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """How many rows fit.
+
+    Attributes:
+        batch: A fixed number of rows; 0: as many as `tokens` allow.
+        tokens: Tokens of all rows together, where `batch` is 0.
+        rows: Rows at most, where `batch` is 0.
+    """
+
+    batch: int
+    tokens: int
+    rows: int
+
+
 class Answers:
-    """Tokens of the rows under way, and who is finished."""
+    """Tokens of the running prompts, and when each is finished."""
 
     def __init__(
         self,
         stops: tuple[tuple[int, ...], ...],
         complete: Callable[[int, list[int]], bool] | None,
-        pick: Picker,
+        pick: Sampler,
     ) -> None:
         self._stops, self._complete, self.pick = stops, complete, pick
         self.ids: dict[int, list[int]] = {}
 
     def add(self, index: int, token: int, most: int) -> Generated | None:
-        """Take one token of a prompt; the whole answer once it is finished."""
+        """Add one token to a prompt's answer; returns the whole answer once it is finished."""
         ids = self.ids.setdefault(index, [])
         ids.append(token)
         endings = (s for s in self._stops if s[-1] == token and tuple(ids[-len(s) :]) == s)
@@ -61,99 +76,110 @@ class Answers:
         return Generated(tuple(ids[: len(ids) - cut]), len(ids), ending is not None)
 
 
-class Run:
-    """Works a list of prompts off, so many rows at a time."""
+class ContinuousBatch:
+    """Answers a list of prompts on one KV cache.
+
+    Args:
+        model: In eval mode.
+        prompts: Token ids of all prompts.
+        waiting: Indexes of the prompts to answer, the longest first.
+        answers: Decides when an answer is finished.
+        max_new_tokens: Limit of one answer.
+        pad_id: Pads prompts on the left; is masked.
+        capacity: How many rows fit.
+        finish: Called with (index, answer) as soon as an answer is finished.
+        record: Capture steps on a GPU.
+    """
 
     def __init__(
         self,
         model: Any,
         prompts: Sequence[Sequence[int]],
+        waiting: Sequence[int],
         answers: Answers,
         max_new_tokens: int,
         pad_id: int,
+        capacity: Capacity,
         finish: Callable[[int, Generated], None],
         record: bool,
     ) -> None:
         self.model, self.prompts, self.answers = model, prompts, answers
-        self.most, self.pad_id, self.finish, self.record = max_new_tokens, pad_id, finish, record
-        self.rows: list[int | None] = []  # which prompt stands in each row
-        self.last: list[int] = []  # token that each row wrote last
-        self.rows_at_once = 1
+        self.most, self.pad_id, self.capacity = max_new_tokens, pad_id, capacity
+        self.finish, self.record = finish, record
+        self.queue = deque(waiting)
+        self.rows: list[int | None] = []  # index of the prompt in each row; None: free
+        self.last: list[int] = []  # token that each row generated last
+        self.max_rows = 1  # most rows so far, also if memory ran out
         self.device = device_of(model)
 
     @torch.inference_mode()
-    def all(self, indexes: Sequence[int], batch: int, room: int, most: int) -> None:
-        """Continue these prompts.
-
-        Args:
-            indexes: The longest first.
-            batch: Rows; 0: as many as there is room for.
-            room: Tokens of all rows together, where `batch` is 0.
-            most: Rows at most.
-        """
-        waiting = deque(indexes)
-        slots, step = self._made(waiting, batch, room, most)
+    def run(self) -> None:
+        """Answer all prompts."""
+        count = self._wanted()
+        self.rows, self.last, self.max_rows = [None] * count, [0] * count, count
+        cache = KVCache(self.model, count, self._longest_row())
+        step = DecodingStep(self.model, cache, self.record)
         try:
-            self._work_off(waiting, slots, step, batch, room, most)
+            while self.queue or self._running():
+                step = self._advance(cache, step)
         finally:
-            slots.free()
+            cache.free()
 
-    def _work_off(
-        self, waiting: deque[int], slots: Slots, step: Step, batch: int, room: int, most: int
-    ) -> None:
-        while waiting or any(index is not None for index in self.rows):
+    def _advance(self, cache: KVCache, step: DecodingStep) -> DecodingStep:
+        """Refill free rows or decode one token of every row; a reshaped cache needs a new step."""
+        running = self._running()
+        # a prefill interrupts decoding, so it waits until a quarter of the rows is free
+        if self.queue and len(self.rows) - len(running) >= max(1, len(self.rows) // 4):
+            wanted = self._wanted()
+            cache.end_at(self._columns())
+            if wanted >= _GROWTH * cache.rows:
+                step = self._reshape(cache, running, wanted)
             free = [row for row, index in enumerate(self.rows) if index is None]
-            under_way = [row for row, index in enumerate(self.rows) if index is not None]
-            # reading a prompt is a pass of its own, so several go in together
-            if waiting and len(free) >= max(1, len(self.rows) // 4):
-                wanted = self._wanted(waiting, batch, room, most)
-                slots.end_at(self._longest())
-                if wanted >= _GROWTH * slots.rows:
-                    step = self._reshaped(slots, under_way, wanted, waiting)
-                    free = [row for row, index in enumerate(self.rows) if index is None]
-                self._admit(slots, [(row, waiting.popleft()) for row in free if waiting])
-                continue
-            if not waiting and 2 * len(under_way) <= len(self.rows):
-                slots.end_at(self._longest())
-                step = self._reshaped(slots, under_way, len(under_way), waiting)
-            self._step(slots, step)
+            self._admit(cache, [(row, self.queue.popleft()) for row in free if self.queue])
+            return step
+        # nothing waits and half of the rows are idle: they would cost as much as running ones
+        if not self.queue and 2 * len(running) <= len(self.rows):
+            cache.end_at(self._columns())
+            step = self._reshape(cache, running, len(running))
+        self._decode(cache, step)
+        return step
 
-    def _made(self, waiting: deque[int], batch: int, room: int, most: int) -> tuple[Slots, Step]:
-        count = self._wanted(waiting, batch, room, most)
-        self.rows, self.last, self.rows_at_once = [None] * count, [0] * count, count
-        slots = Slots(self.model, count, self._need(waiting))
-        return slots, Step(self.model, slots, self.record)
+    def _running(self) -> list[int]:
+        """Rows with a prompt."""
+        return [row for row, index in enumerate(self.rows) if index is not None]
 
-    def _wanted(self, waiting: deque[int], batch: int, room: int, most: int) -> int:
-        """Rows that there is room and work for."""
-        under_way = sum(index is not None for index in self.rows)
-        fit = batch or max(1, min(most, room // width_of(self._need(waiting))))
-        return max(under_way, min(fit, under_way + len(waiting)))
+    def _wanted(self) -> int:
+        """Rows that fit and that there are prompts for."""
+        running, fit = len(self._running()), self.capacity.batch
+        if not fit:
+            by_tokens = self.capacity.tokens // width_of(self._longest_row())
+            fit = max(1, min(self.capacity.rows, by_tokens))
+        return max(running, min(fit, running + len(self.queue)))
 
-    def _need(self, waiting: deque[int]) -> int:
-        """Tokens of the longest row, under way or next."""
+    def _longest_row(self) -> int:
+        """Tokens that the longest row may reach: of the running prompts and the next one."""
         indexes = [index for index in self.rows if index is not None]
-        return max(len(self.prompts[i]) for i in (*indexes, *list(waiting)[:1])) + self.most
+        return max(len(self.prompts[i]) for i in (*indexes, *list(self.queue)[:1])) + self.most
 
-    def _reshaped(self, slots: Slots, under_way: list[int], rows: int, waiting: deque[int]) -> Step:
-        slots.reshape(under_way, rows, self._need(waiting))
-        empty = rows - len(under_way)
-        self.rows = [*(self.rows[row] for row in under_way), *[None] * empty]
-        self.last = [*(self.last[row] for row in under_way), *[0] * empty]
-        self.rows_at_once = max(self.rows_at_once, rows)
-        return Step(self.model, slots, self.record)
+    def _reshape(self, cache: KVCache, keep: list[int], rows: int) -> DecodingStep:
+        cache.reshape(keep, rows, self._longest_row())
+        empty = rows - len(keep)
+        self.rows = [*(self.rows[row] for row in keep), *[None] * empty]
+        self.last = [*(self.last[row] for row in keep), *[0] * empty]
+        self.max_rows = max(self.max_rows, rows)
+        return DecodingStep(self.model, cache, self.record)
 
-    def _admit(self, slots: Slots, new: list[tuple[int, int]]) -> None:
-        """Read prompts into free rows and write their first tokens."""
+    def _admit(self, cache: KVCache, new: list[tuple[int, int]]) -> None:
+        """Prefill prompts into free rows and pick their first tokens."""
         longest = max(len(self.prompts[index]) for _, index in new)
-        slots.end_at(max(longest, self._longest()))
+        cache.end_at(max(longest, self._columns()))
         for chunk in self._chunks(new):
             ids, mask = _padded([self.prompts[i] for _, i in chunk], self.pad_id, self.device)
             output = self.model(
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                past_key_values=slots.entry([row for row, _ in chunk], mask),
+                past_key_values=cache.prefill([row for row, _ in chunk], mask),
                 use_cache=True,
                 logits_to_keep=1,
             )
@@ -164,7 +190,7 @@ class Run:
 
     def _chunks(self, new: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
         chunk: list[tuple[int, int]] = []
-        for row, index in new:  # the longest comes first
+        for row, index in new:  # the longest comes first, so it sets the padded length
             length = len(self.prompts[chunk[0][1] if chunk else index])
             if chunk and (len(chunk) + 1) * length > _PREFILL_TOKENS:
                 yield chunk
@@ -172,10 +198,10 @@ class Run:
             chunk.append((row, index))
         yield chunk
 
-    def _step(self, slots: Slots, step: Step) -> None:
+    def _decode(self, cache: KVCache, step: DecodingStep) -> None:
         """One more token of every row."""
-        if slots.length == slots.width:
-            slots.end_at(self._longest())
+        if cache.length == cache.width:
+            cache.end_at(self._columns())
         positions = [0 if index is None else self._length(index) - 1 for index in self.rows]
         tokens = self.answers.pick(step(self.last, positions), self.rows)
         for row, token in enumerate(tokens):
@@ -192,15 +218,15 @@ class Run:
         """Tokens of a prompt and its answer so far."""
         return len(self.prompts[index]) + len(self.answers.ids[index])
 
-    def _longest(self) -> int:
-        """Columns that the rows under way need: their last token is not in the cache yet."""
+    def _columns(self) -> int:
+        """Columns that the running rows need: their last token is not in the cache yet."""
         return max((self._length(i) - 1 for i in self.rows if i is not None), default=0)
 
 
 def _padded(
     prompts: list[Sequence[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64[rows, longest], filled up on the left."""
+    """Ids and mask, int64[rows, longest], padded on the left."""
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), longest), pad_id, dtype=torch.int64)
     mask = torch.zeros_like(ids)

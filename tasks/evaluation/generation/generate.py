@@ -1,10 +1,9 @@
-"""Continuation of many prompts by one model.
+"""Generation of answers to many prompts by one model.
 
-In: prompts as token ids. Out: for each, the tokens written and whether it ended by itself. As many
-prompts run together as memory holds, the longest first; the place of one that has ended goes to
-the next. Only the last position's logits are computed. The loop is our own: it stops on whole
-sequences of tokens and on a caller's word, and depends on no generation settings that come with a
-model.
+In: prompts as token ids. Out: for each, the generated tokens and whether it ended by itself. As
+many prompts decode together as memory holds, the longest first. Only the last position's logits are
+computed. The loop is our own because it stops on whole token sequences and on a caller's rule, and
+ignores the generation settings that come with a model.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,19 +14,24 @@ import torch
 from tasks.core.errors import PipelineError
 from tasks.core.models.loading import free_gpu
 from tasks.core.text.special_tokens import SpecialTokenEncoder
-from tasks.evaluation.generation.continuous_batching import Answers, Generated, Run
+from tasks.evaluation.generation.continuous_batching import (
+    Answers,
+    Capacity,
+    ContinuousBatch,
+    Generated,
+)
 from tasks.evaluation.generation.kv_cache import room_tokens
-from tasks.evaluation.generation.sampling import GREEDY, Picker, Sampling
+from tasks.evaluation.generation.sampling import GREEDY, Sampler, Sampling
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, as the training data has them.
 
-    What the tokenizer puts before a text (BOS) is kept, what it puts behind is not, and a control
-    token's name in a text stays the letters that it is; marks become the tokenizer's words.
+    What the tokenizer adds before a text (BOS) is kept, what it adds after a text is not. The name
+    of a control token in a text stays literal text; placeholders become control tokens.
 
     Raises:
-        PipelineError: The tokenizer has no words for a mark in a text.
+        MissingTokenError: The tokenizer has no token for a placeholder in a text.
     """
     encoder = SpecialTokenEncoder(tokenizer)
     starts = map(encoder.prefix_of, texts)
@@ -35,11 +39,11 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
-    """Token ids that end an answer: EOS, and the marker as it is written alone or in a text.
+    """Token sequences that end an answer: EOS, and the marker alone and after other text.
 
     Args:
         tokenizer: Of the model.
-        marker: Such as "### End", or a mark; "" for none.
+        marker: Such as "### End", or a placeholder; "" for none.
     """
     found: list[tuple[int, ...]] = []
     if tokenizer.eos_token_id is not None:
@@ -47,7 +51,7 @@ def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
     if "\0" in marker:
         found.append(tuple(SpecialTokenEncoder(tokenizer).encode([marker])[0]))
     elif marker:
-        # what stands before a marker can change how it is cut into tokens
+        # the text before a marker can change how the marker is split into tokens
         for before in ("", "\n", "\n\n", "x\n\n"):
             head = tokenizer(before, add_special_tokens=False)["input_ids"] if before else []
             whole = tokenizer(before + marker, add_special_tokens=False)["input_ids"]
@@ -76,20 +80,20 @@ def generate(
     Args:
         model: A causal language model in eval mode.
         prompts: Token ids of each prompt, at least one.
-        max_new_tokens: Tokens to write at most.
+        max_new_tokens: Limit of one answer.
         batch: Prompts continued together; None: as many as free memory holds.
-        pad_id: Fills up on the left; is masked.
+        pad_id: Pads on the left; is masked.
         stops: Sequences that end an answer.
         sampling: How tokens are picked.
-        names: Of the prompts, for their draws; None: their numbers.
+        names: Of the prompts, which seed their draws; None: their numbers.
         vram_gib: Cap on the GPU's memory that `batch` None stays under.
-        complete: Asked now and then with (index of the prompt, tokens so far): enough? Such an
-            answer has not stopped by itself.
+        complete: Called every few tokens with (index of the prompt, tokens so far); True ends the
+            answer, which has then not stopped by itself.
         done: Called with each answer as soon as it is finished.
-        record: Record steps on a GPU, see `stepping`.
+        record: Capture steps on a GPU, see `cuda_graph`.
 
     Returns:
-        One value a prompt, in their order.
+        One value for each prompt, in order.
 
     Raises:
         PipelineError: A single prompt does not fit the GPU's memory.
@@ -100,24 +104,28 @@ def generate(
         results[index] = generated
         done(index, generated)
 
-    free_gpu()  # what an earlier call left to be collected is room too
-    room, most = (0, batch) if batch else room_tokens(model, vram_gib)
+    free_gpu()  # memory of an earlier call that is garbage counts as free
+    tokens, rows = (0, batch) if batch else room_tokens(model, vram_gib)
+    capacity = Capacity(batch or 0, tokens, rows)
     by_length = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     while waiting := [i for i in by_length if i not in results]:
-        answers = Answers(tuple(stops), complete, Picker(sampling, names))
-        run = Run(model, prompts, answers, max_new_tokens, pad_id, finish, record)
+        answers = Answers(tuple(stops), complete, Sampler(sampling, names))
+        running = ContinuousBatch(
+            model, prompts, waiting, answers, max_new_tokens, pad_id, capacity, finish, record
+        )
         try:
-            run.all(waiting, batch or 0, room, most)
+            running.run()
         except torch.OutOfMemoryError as error:
-            # what free memory promised was not to be had: half of it is tried
-            if run.rows_at_once == 1:
+            # less memory was usable than was free: continue with half of it
+            if running.max_rows == 1:
                 longest = max(len(prompts[i]) for i in waiting)
                 raise PipelineError(
                     f"the GPU has no room for one text of {longest} tokens and {max_new_tokens} "
                     "new ones",
                     "Lower evaluate.max_new_tokens.",
                 ) from error
-            batch, room, most = (batch or 0) // 2, room // 2, max(1, run.rows_at_once // 2)
-            del run, answers
+            halves = capacity.batch // 2, capacity.tokens // 2, max(1, running.max_rows // 2)
+            capacity = Capacity(*halves)
+            del running, answers
             free_gpu()
     return [results[i] for i in range(len(prompts))]

@@ -1,9 +1,10 @@
-"""The key-value cache of a batch: one buffer a layer, in which a row's place is used again.
+"""KV cache of a batch: one preallocated buffer a layer, whose rows are reused.
 
-Rows end at the same column and begin where their text does, so a finished row's place is filled
-with a new prompt while the others go on: its keys are written so that they end where all end. A
-step writes one column and copies nothing, where a cache that grows copies all of itself; and since
-no address and no shape changes from step to step, a GPU can record a step once and replay it.
+All rows end at the same column and begin where their text begins (left padding). A finished row is
+refilled with a new prompt while the others continue: the new keys are written so that they end at
+the common column. A step writes one column and copies nothing, where a growing cache copies all of
+itself; and since no address and no shape changes between steps, a GPU can capture a step as a graph
+and replay it.
 """
 
 from collections.abc import Sequence
@@ -16,97 +17,97 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from tasks.core.models.loading import GIB
 
-BLOCK = 64  # columns that a step sees are a multiple of it, so that few recordings are needed
-_SPARE_COLUMNS = 32  # beyond the longest row: steps between two moves of the whole cache
-# left for activations, dequantized weights and what the allocator can't use: a share and a floor
+BLOCK = 64  # a step sees a multiple of this many columns, so that few graphs are captured
+_SPARE_COLUMNS = 32  # beyond the longest row: steps between two shifts of the whole cache
+# left for activations, dequantized weights and fragmentation: a share and a floor
 _SPARE_SHARE, _SPARE_GIB = 0.12, 0.5
 _CPU_ROWS = 16  # more of them are no faster on a CPU
 
 
-class _Layer(DynamicLayer):  # type: ignore[misc]  # the library has no types
+class _StepLayer(DynamicLayer):  # type: ignore[misc]  # the library has no types
     """One layer's keys and values, [rows, heads, width, size]."""
 
-    def __init__(self, slots: "Slots") -> None:
+    def __init__(self, owner: "KVCache") -> None:
         super().__init__()
-        self.slots, self.is_initialized = slots, False
+        self.owner, self.is_initialized = owner, False
 
-    def make(self, like: Tensor) -> None:
-        """Allocate; zeros, as a mask does not keep a NaN out."""
+    def allocate(self, like: Tensor) -> None:
+        """Allocate zeros: uninitialized memory may hold NaN, and masking does not remove a NaN."""
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = like.dtype, like.device, True
-            shape = (self.slots.rows, like.shape[1], self.slots.width, like.shape[3])
+            shape = (self.owner.rows, like.shape[1], self.owner.width, like.shape[3])
             self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write one column of all rows; all columns that can be seen come back, as views."""
-        self.keys.index_copy_(2, self.slots.column, keys)
-        self.values.index_copy_(2, self.slots.column, values)
-        seen = self.slots.seen
+        """Write one column of all rows; returns views of all columns that are seen."""
+        self.keys.index_copy_(2, self.owner.column, keys)
+        self.values.index_copy_(2, self.owner.column, values)
+        seen = self.owner.seen
         return self.keys[:, :, :seen], self.values[:, :, :seen]
 
     def get_seq_length(self) -> int:
-        """Columns before the one that is being written."""
-        return self.slots.length - 1
+        """Columns before the current one."""
+        return self.owner.length - 1
 
     def get_mask_sizes(self, *_: Any) -> tuple[int, int]:
-        """Columns that can be seen, and where they begin."""
-        return self.slots.seen, 0
+        """Number of columns seen, and the first of them."""
+        return self.owner.seen, 0
 
 
-class _Entry(DynamicLayer):  # type: ignore[misc]  # the library has no types
-    """Writes new rows' keys and values to their places; they see nothing but themselves."""
+class _PrefillLayer(DynamicLayer):  # type: ignore[misc]  # the library has no types
+    """Writes the keys and values of new prompts to their rows; they attend to themselves only."""
 
-    def __init__(self, layer: _Layer, rows: Tensor) -> None:
+    def __init__(self, layer: _StepLayer, rows: Tensor) -> None:
         super().__init__()
-        self.layer, self.rows, self.end = layer, rows, layer.slots.length
+        self.layer, self.rows, self.end = layer, rows, layer.owner.length
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Keep them; they come back as they are."""
-        self.layer.make(keys)
+        """Store the keys and values; returns them unchanged."""
+        self.layer.allocate(keys)
         columns = slice(self.end - keys.shape[-2], self.end)
         self.layer.keys[self.rows, :, columns] = keys
         self.layer.values[self.rows, :, columns] = values
         return keys, values
 
     def get_seq_length(self) -> int:
-        """Nothing stands before a new row."""
+        """A new row has no past."""
         return 0
 
 
-class Slots:
-    """A model's cache of so many rows.
+class KVCache:
+    """Keys and values of all layers for a number of rows.
 
     Attributes:
-        cache: To be given to the model for a step of all rows.
+        cache: Passed to the model for a step of all rows.
         mask: bool[rows, width], where a row has text.
-        rows: Places.
+        rows: Number of rows.
         width: Columns of each.
         length: Columns in use.
-        seen: Columns that a step looks at, a multiple of `BLOCK`.
-        column: int64[1], the one that a step writes.
+        seen: Columns that a step attends to, a multiple of `BLOCK`.
+        column: int64[1], the column that a step writes; a tensor, as a graph reads its address.
     """
 
     def __init__(self, model: Any, rows: int, longest: int) -> None:
-        """Room for so many rows of at most `longest` tokens."""
+        """A cache for `rows` rows of at most `longest` tokens."""
         self.rows, self.width = rows, width_of(longest)
         self.length = self.seen = 0
         device = device_of(model)
         self.column = torch.zeros(1, dtype=torch.int64, device=device)
         self.mask = torch.zeros(rows, self.width, dtype=torch.bool, device=device)
-        self._layers = [_Layer(self) for _ in range(_text_config(model).num_hidden_layers)]
+        self._layers = [_StepLayer(self) for _ in range(_text_config(model).num_hidden_layers)]
         self.cache = Cache(layers=list(self._layers))
 
-    def entry(self, rows: Sequence[int], mask: Tensor) -> Cache:
-        """A cache for the first pass of new prompts, which end at the present length.
+    def prefill(self, rows: Sequence[int], mask: Tensor) -> Cache:
+        """The cache for the first pass of new prompts, which end at the current length.
 
         Args:
-            rows: Their places.
+            rows: Rows that they are written to.
             mask: int64[prompts, longest], padded on the left.
         """
         where = self._index(rows)
         self.mask[where] = False
         self.mask[where, self.length - mask.shape[1] : self.length] = mask.bool()
-        return Cache(layers=[_Entry(layer, where) for layer in self._layers])
+        return Cache(layers=[_PrefillLayer(layer, where) for layer in self._layers])
 
     def step(self) -> None:
         """Open the next column."""
@@ -116,7 +117,7 @@ class Slots:
         self.seen = -(-self.length // BLOCK) * BLOCK
 
     def end_at(self, length: int) -> None:
-        """Move all rows, so that they end at another column; what falls off the left is lost."""
+        """Shift all rows so that they end at another column; what passes the left end is lost."""
         by = length - self.length
         kept = slice(max(0, -by), self.length)
         moved = slice(max(0, by), length)
@@ -131,12 +132,12 @@ class Slots:
         self.length = length
 
     def reshape(self, keep: Sequence[int], rows: int, longest: int) -> None:
-        """Another number of rows and another width; one layer at a time is held twice.
+        """Change the number of rows and the width; one layer at a time is held twice.
 
         Args:
-            keep: Rows that go on; they become the first ones.
-            rows: From now on, at least those.
-            longest: Tokens of a row from now on; at least the columns in use.
+            keep: Rows to keep; they become the first ones.
+            rows: New number of rows, at least those.
+            longest: New limit of tokens of a row, at least the columns in use.
         """
         where, width = self._index(keep), width_of(longest)
         columns = slice(0, self.length)
@@ -153,7 +154,7 @@ class Slots:
         self.rows, self.width = rows, width
 
     def free(self) -> None:
-        """Let go of the buffers, which slots and layers would keep for each other."""
+        """Release the buffers now: the reference cycle with the layers would keep them."""
         for layer in self._layers:
             layer.keys = layer.values = torch.empty(0)
             layer.is_initialized = False
@@ -163,16 +164,16 @@ class Slots:
 
 
 def width_of(longest: int) -> int:
-    """Columns for rows of at most so many tokens."""
+    """Columns for rows of at most `longest` tokens."""
     return -(-(longest + _SPARE_COLUMNS) // BLOCK) * BLOCK
 
 
 def room_tokens(model: Any, vram_gib: float | None) -> tuple[int, int]:
-    """Tokens that free memory holds in a cache, and the most rows that make sense.
+    """Tokens that a cache in free memory can hold, and the most useful number of rows.
 
     Args:
         model: Loaded.
-        vram_gib: Most that PyTorch may reserve on the GPU; None: all there is.
+        vram_gib: Cap on the memory that PyTorch reserves on the GPU; None: all of it.
     """
     device, free = device_of(model), 0.0
     if device.type == "cuda":
@@ -196,13 +197,13 @@ def token_bytes(model: Any) -> int:
 
 
 def has_windows(model: Any, longest: int) -> bool:
-    """Whether some layer sees less than a whole row of so many tokens (Mistral)."""
+    """Whether some layer attends to less than `longest` tokens (sliding window, as in Mistral)."""
     window = getattr(_text_config(model), "sliding_window", None)
     return window is not None and window < longest
 
 
 def device_of(model: Any) -> torch.device:
-    """Where the model's embeddings lie."""
+    """Device of the model's embeddings."""
     return torch.device(model.get_input_embeddings().weight.device)
 
 

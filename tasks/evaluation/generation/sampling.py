@@ -1,11 +1,15 @@
-"""Logits -> the next token of each row: the likeliest, or drawn."""
+"""Sampling: logits -> the next token of each row, greedy or drawn by temperature and top-p.
+
+Imports no torch, so that the command line can build `Sampling` from its options at once.
+"""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -14,8 +18,8 @@ class Sampling:
 
     Attributes:
         temperature: 0 takes the likeliest token.
-        top_p: Share of the probability that is drawn from.
-        seed: Of the draws; each row has draws of its own, whatever runs beside it.
+        top_p: Share of the probability mass to draw from (nucleus sampling).
+        seed: Of the draws; each prompt has its own, independent of the others in the batch.
     """
 
     temperature: float = 0.0
@@ -26,24 +30,25 @@ class Sampling:
 GREEDY = Sampling()
 
 
-class Picker:
-    """The next token of each row."""
+class Sampler:
+    """Picks the next token of each row."""
 
-    def __init__(self, sampling: Sampling, names: Sequence[str] | None) -> None:
+    def __init__(self, sampling: Sampling, names: Sequence[str] | None = None) -> None:
         self._sampling, self._names = sampling, names
         self._draws: dict[int, random.Random] = {}
 
-    def __call__(self, logits: Tensor, indexes: Sequence[int | None]) -> list[int]:
-        """Tokens for logits [rows, vocabulary]; rows without an index get any."""
+    def __call__(self, logits: "Tensor", indexes: Sequence[int | None]) -> list[int]:
+        """Tokens for logits [rows, vocabulary]; rows without an index get any token."""
         if self._sampling.temperature == 0:
             picked: list[int] = logits.argmax(-1).tolist()
             return picked
-        shares = torch.softmax(logits.float() / self._sampling.temperature, -1)
+        shares = (logits.float() / self._sampling.temperature).softmax(-1)
         if self._sampling.top_p < 1:
             ranked, order = shares.sort(descending=True, stable=True)
-            ranked[ranked.cumsum(-1) - ranked >= self._sampling.top_p] = 0  # the likeliest stays
-            shares = torch.zeros_like(shares).scatter(-1, order, ranked)
-        # in the order of the vocabulary: that of the shares turns on their last bits
+            # mass before a token, not including it: the likeliest always stays
+            ranked[ranked.cumsum(-1) - ranked >= self._sampling.top_p] = 0
+            shares = shares.new_zeros(shares.shape).scatter(-1, order, ranked)
+        # summed in the order of the vocabulary: an order by share would depend on the last bits
         sums = shares.double().cumsum(-1)
         drawn = [0.0 if index is None else self._draw(index) for index in indexes]
         at = sums.new_tensor(drawn)[:, None] * sums[:, -1:]

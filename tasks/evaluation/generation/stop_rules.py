@@ -1,7 +1,7 @@
-"""When an answer is broken off before its end marker: what follows would be cut anyway.
+"""Stop rules: end an answer before its end marker, where the rest would be cut anyway.
 
-A module of its own, with few imports, because its code is part of what a text is remembered by:
-how answers are cut and judged may change without a text being generated again.
+A module of its own with few imports, because its code is part of the key of a cached completion:
+how answers are cut and graded may change without generating any text again.
 """
 
 import ast
@@ -13,7 +13,7 @@ TOP_LEVEL = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)  # a line that begins a
 
 
 def is_function_closed(prompt: str, text: str) -> bool:
-    """Whether a raw continuation of a function has gone past it."""
+    """Whether a raw continuation of a function has reached the next top-level statement."""
     source = prompt.rstrip() + text
     starts = [m.start() for m in TOP_LEVEL.finditer(source) if m.start() >= len(prompt)]
     return any(parsed(source[:start]) is not None for start in starts[:1])

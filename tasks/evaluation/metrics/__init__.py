@@ -1,1 +1,1 @@
-"""Metrics: losses, token accuracy, infilling, and paired statistics."""
+"""Metrics: one file each, listed in `registry`."""

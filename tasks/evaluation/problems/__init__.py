@@ -1,1 +1,1 @@
-"""Problem sets: HumanEval, the user's own sets, and how answers are graded."""
+"""Problem sets: one file each, listed in `registry`; posing, self-test and grading of problems."""

@@ -1,46 +1,48 @@
-"""What is going to be asked, got ready before any model is loaded: problems read and chosen, the
-sandbox found, every problem's tests tried."""
+"""What will be measured, prepared before a model is loaded: problems are read and self-tested."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.sandbox import LADDER, Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
-from tasks.evaluation.metrics import infilling
-from tasks.evaluation.metrics.infilling import Hole
-from tasks.evaluation.problems import grading, humaneval, user_sets
-from tasks.evaluation.problems.grading import Bench
-from tasks.evaluation.problems.humaneval import Problem
-from tasks.evaluation.problems.user_sets import Line
+from tasks.evaluation.problems import humaneval, infilling, user_sets
+from tasks.evaluation.problems.grading import TestedProblems
+from tasks.evaluation.problems.humaneval import HUMANEVAL
+from tasks.evaluation.problems.infilling import InfillingProblem
+from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet, choose_problems
+from tasks.evaluation.problems.registry import PROBLEM_SETS, set_of
+from tasks.evaluation.problems.self_test import SelfTestError, self_test
+from tasks.evaluation.problems.user_sets import SetLine
 
 
 @dataclass(frozen=True)
-class Ready:
-    """What can be asked.
+class Prepared:
+    """What can be measured beside held-out rows.
 
     Attributes:
-        bench: Sandbox and problems with tests; None where nothing is to be run or can be.
+        tested: Problems with tests and the sandbox; None where none are used or can be run.
         probe: Problems whose text is the forgetting probe.
-        holes: Lines to fill in.
+        infilling: Lines to fill in.
         answers: Sets with reference answers, by name.
         missing: A sentence for each thing that can't be measured.
     """
 
-    bench: Bench | None = None
+    tested: TestedProblems | None = None
     probe: tuple[Problem, ...] = ()
-    holes: tuple[Hole, ...] = ()
-    answers: Mapping[str, list[Line]] = field(default_factory=dict)
+    infilling: tuple[InfillingProblem, ...] = ()
+    answers: Mapping[str, list[SetLine]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
 
-def prepare(settings: EvaluateSettings, held_out: Path | None) -> Ready:
-    """Get everything ready.
+def prepare(settings: EvaluateSettings, held_out: Path | None) -> Prepared:
+    """Read, choose and self-test everything that the settings ask for.
 
     Args:
-        settings: What is asked for.
+        settings: Of the stage.
         held_out: File of the held-out functions with doctests; None: there is none.
 
     Raises:
@@ -48,48 +50,42 @@ def prepare(settings: EvaluateSettings, held_out: Path | None) -> Ready:
             user's own tests is wrong.
     """
     missing: list[str] = []
-    known = _humaneval(settings, missing)
-    chosen = humaneval.choose(known, settings.humaneval_problems, settings.seed)
-    if held_out is not None:
-        functions = humaneval.load_held_out(held_out)
-        chosen += humaneval.choose(functions, settings.held_out_problems, settings.seed)
-    answers = {}
-    for own in settings.sets:
-        lines = user_sets.read(own)
-        if own.kind == "answers":
-            answers[own.name] = lines
-        else:
-            chosen += humaneval.from_lines(own.name, lines)
-    probe = humaneval.choose(known, settings.probe_problems, settings.seed)
-    to_fill = humaneval.choose(known, settings.infilling_problems, settings.seed)
-    return Ready(
-        bench=_bench(settings, chosen, missing),
-        probe=tuple(probe),
-        holes=tuple(infilling.holes(to_fill, settings.seed)),
-        answers=answers,
-        missing=tuple(missing),
+    problems: list[Problem] = []
+    for source in PROBLEM_SETS:
+        problems += _read(source, settings, missing, partial(source.read, settings, held_out))
+    texts: list[Problem] = []
+    if settings.probe_problems != 0 or settings.infilling_problems != 0:
+        texts = _read(HUMANEVAL, settings, missing, humaneval.load)
+    to_fill = choose_problems(texts, settings.infilling_problems, settings.seed)
+    return Prepared(
+        tested=_tested(settings, problems, missing),
+        probe=tuple(choose_problems(texts, settings.probe_problems, settings.seed)),
+        infilling=tuple(infilling.infilling_problems(to_fill, settings.seed)),
+        answers={s.name: user_sets.read(s) for s in settings.sets if s.kind == "answers"},
+        missing=tuple(dict.fromkeys(missing)),
     )
 
 
-def _humaneval(settings: EvaluateSettings, missing: list[str]) -> list[Problem]:
-    """All of HumanEval's problems, if any is asked for and they are there."""
-    asked = (
-        settings.humaneval_problems,
-        settings.probe_problems,
-        settings.infilling_problems,
-    )
-    if all(count == 0 for count in asked):
-        return []
+def _read(
+    source: ProblemSet,
+    settings: EvaluateSettings,
+    missing: list[str],
+    read: Callable[[], list[Problem]],
+) -> list[Problem]:
+    """The problems of a set; none where it can't be read and may be left out."""
     try:
-        return humaneval.load()
+        return read()
     except PipelineError as error:
-        what = "pass@1 on HumanEval and the loss on untouched code"
-        _excuse(settings, what, error, missing)
+        if source.on_failure == OnFailure.STOP:
+            raise
+        _leave_out(settings, source.measures, error, missing)
         return []
 
 
-def _bench(settings: EvaluateSettings, problems: list[Problem], missing: list[str]) -> Bench | None:
-    """A tested bench; None where there is nothing to run, or no way to."""
+def _tested(
+    settings: EvaluateSettings, problems: Sequence[Problem], missing: list[str]
+) -> TestedProblems | None:
+    """Self-tested problems; None where there are none or no sandbox works."""
     if not problems:
         return None
     try:
@@ -97,31 +93,30 @@ def _bench(settings: EvaluateSettings, problems: list[Problem], missing: list[st
         sandbox = Sandbox.best(settings.min_sandbox, limits, settings.test_workers)
     except PipelineError as error:
         names = ", ".join(dict.fromkeys(problem.suite for problem in problems))
-        _excuse(settings, f"pass@1 on {names}", error, missing)
+        _leave_out(settings, f"pass@1 on {names}", error, missing)
         return None
     if sandbox.level != LADDER[0]:
         say(f"generated code runs under {sandbox.level}: {LADDER[0]} does not work here")
-    droppable = {humaneval.HELD_OUT}
     try:
-        bench = grading.self_test(sandbox, problems, settings.test_timeout_s, droppable)
-    except PipelineError as error:
-        if not error.problem.startswith("HumanEval"):
+        tested = self_test(sandbox, problems, settings.test_timeout_s)
+    except SelfTestError as error:
+        source = set_of(error.suite)
+        if source.on_failure == OnFailure.STOP:
             raise
-        _excuse(settings, "pass@1 on HumanEval", error, missing)
-        others = [problem for problem in problems if problem.suite != humaneval.SUITE]
-        return _bench(settings, others, missing)
-    if bench.left_out:
+        _leave_out(settings, f"pass@1 on {source.title}", error, missing)
+        return _tested(settings, [p for p in problems if p.suite != error.suite], missing)
+    if tested.left_out:
         missing.append(
-            f"{len(bench.left_out)} held-out problems are left out, as they fail their own test: "
-            f"{'; '.join(bench.left_out[:3])}."
+            f"{len(tested.left_out)} held-out problems are left out, as they fail their own test: "
+            f"{'; '.join(tested.left_out[:3])}."
         )
-    return bench
+    return tested
 
 
-def _excuse(
+def _leave_out(
     settings: EvaluateSettings, what: str, error: PipelineError, missing: list[str]
 ) -> None:
-    """Note what can't be measured, or stop where it has to be."""
+    """Note what can't be measured, or stop where it is required."""
     if settings.require_humaneval:
         raise error
     reason = f"{what} could not be measured: {error.problem}. {error.remedy}"

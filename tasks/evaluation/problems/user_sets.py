@@ -1,7 +1,7 @@
 """The user's own evaluation sets: JSONL files of prompts with tests, or with reference answers.
 
-Read when the run is planned, so that a wrong line is known before anything is trained; the standard
-library alone, because `finetune plan` calls it every time.
+Read when the run is planned, so that a wrong line is reported before anything is trained. Imports
+the standard library only, because every `finetune plan` calls it.
 """
 
 import ast
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Line:
+class SetLine:
     """One line of a set.
 
     Attributes:
         name: Unique in the evaluation: the set's name and the line's id or number.
-        prompt: What the model is given: code up to a docstring's end, or words.
+        prompt: Code up to the end of a docstring, or words.
         input: More of it, for the template's input section; "" none.
         answer: Reference answer; "" in a set of tests.
         entry: Name of the function that the tests call; "" in a set of answers.
         tests: Text that defines `check(candidate)`, or asserts that call the function.
-        solution: A right continuation of the prompt, or a right answer to words; "" unknown.
+        solution: A correct continuation of the prompt, or a correct answer to words; "" unknown.
     """
 
     name: str
@@ -47,7 +47,7 @@ def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
     """Digest of each set by its name.
 
     Raises:
-        PipelineError: A set is not there, or a line of it is wrong.
+        PipelineError: A set is missing, or a line of it is wrong.
     """
     digests = {}
     for own in config.evaluate.sets:
@@ -56,15 +56,15 @@ def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
     return digests
 
 
-def read(own: "EvaluationSet") -> list[Line]:
-    """The lines of a set, at most as many as it asks for, in their order.
+def read(own: "EvaluationSet") -> list[SetLine]:
+    """The first `max_problems` lines of a set.
 
     Raises:
-        PipelineError: The file is not there or empty, or a line is wrong; names file and line.
+        PipelineError: The file is missing or empty, or a line is wrong; names file and line.
     """
     path = resolve_path(own.path)
     try:
-        # not splitlines: U+2028 and its like may stand in a JSON text as they are
+        # not splitlines: JSON strings may contain U+2028 and other line separators
         texts = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
@@ -72,7 +72,7 @@ def read(own: "EvaluationSet") -> list[Line]:
             f"evaluation set {own.name} can't be read from {path}: {why}",
             f"Check evaluate.sets; a relative path starts at {home()}.",
         ) from error
-    lines: list[Line] = []
+    lines: list[SetLine] = []
     where: dict[str, int] = {}
     for number, text in enumerate(texts, 1):
         if not text.strip():
@@ -80,7 +80,9 @@ def read(own: "EvaluationSet") -> list[Line]:
         try:
             line = _line(own.name, own.kind, number, text)
             if line.name in where:
-                raise ValueError(f"its id stands on line {where[line.name]} too\nGive each its own")
+                raise ValueError(
+                    f"its id stands on line {where[line.name]} too\nGive each its own id"
+                )
         except ValueError as error:
             problem, _, remedy = str(error).partition("\n")
             raise PipelineError(f"{path}, line {number}: {problem}", f"{remedy}.") from error
@@ -93,8 +95,8 @@ def read(own: "EvaluationSet") -> list[Line]:
     return lines[: own.max_problems]
 
 
-def _line(name: str, kind: str, number: int, text: str) -> Line:
-    """One line; ValueError says problem and remedy, on two lines."""
+def _line(name: str, kind: str, number: int, text: str) -> SetLine:
+    """One line; a ValueError has problem and remedy on two lines."""
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
@@ -107,7 +109,9 @@ def _line(name: str, kind: str, number: int, text: str) -> Line:
         "prompt": _text(raw, "prompt"),
     }
     if kind == "answers":
-        return Line(**common, answer=_text(raw, "answer"), input=_text(raw, "input", needed=False))
+        return SetLine(
+            **common, answer=_text(raw, "answer"), input=_text(raw, "input", needed=False)
+        )
     entry = _text(raw, "entry")
     if not entry.isidentifier():
         raise ValueError(
@@ -122,8 +126,10 @@ def _line(name: str, kind: str, number: int, text: str) -> Line:
     try:
         ast.parse(tests)
     except SyntaxError as error:
-        raise ValueError(f"test is not Python ({error.msg})\nMend the text in test") from error
-    return Line(**common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False))
+        raise ValueError(f"test is not Python ({error.msg})\nCorrect the text in test") from error
+    return SetLine(
+        **common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False)
+    )
 
 
 def _text(raw: Mapping[str, Any], field: str, needed: bool = True) -> str:

@@ -1,1 +1,1 @@
-"""The report: HTML page, Markdown, plots and files of an evaluation."""
+"""The files of an evaluation: metrics, gate, tables of rows and texts, and the report."""

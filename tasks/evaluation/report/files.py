@@ -1,7 +1,7 @@
-"""An evaluation and its gate -> the files of the artifact.
+"""The files of the artifact: outputs of the stage, tables, costs and the report.
 
-metrics.json and gate.json are outputs: the same measurements give the same bytes. Everything else
-stands beside them for people: tables of every row and text, costs, and the report.
+metrics.json and gate.json are outputs: the same measurements give the same bytes. The others are
+for the user, except that promotion reads the tables of rows and texts.
 """
 
 import json
@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.evaluation import gate as gates
+from tasks.evaluation.gate import verdict
 from tasks.evaluation.metrics import summary
 from tasks.evaluation.report import page
-from tasks.evaluation.results import Attempt, Evaluation
+from tasks.evaluation.report.other_stages import read_other_stages
+from tasks.evaluation.results import Attempts, Evaluation
 
 ROW_COLUMNS = pa.schema(
     [
@@ -39,52 +40,57 @@ GENERATION_COLUMNS = pa.schema(
         ("model", pa.string()),  # "base" or "tuned"
         ("attempt", pa.int32()),
         ("prompt", pa.string()),
-        ("reference", pa.string()),  # "" where tests judge
+        ("reference", pa.string()),  # "" for problems with tests
         ("text", pa.string()),
         ("tokens", pa.int64()),
         ("stopped", pa.bool_()),
-        ("verdict", pa.string()),
+        ("verdict", pa.string()),  # the outcome of grading
         ("detail", pa.string()),
     ]
 )
 
 
 def write(
-    evaluation: Evaluation, gate: gates.Gate, shows: Mapping[str, Path], out: Path, title: str = ""
+    evaluation: Evaluation,
+    gate: verdict.Gate,
+    shows: Mapping[str, Path],
+    out: Path,
+    title: str = "",
 ) -> None:
     """Write all files of an evaluation.
 
     Args:
         evaluation: What was measured.
-        gate: What follows from it.
-        shows: What other stages left for the report; any may be missing.
+        gate: Its verdict.
+        shows: Files of other stages for the report; any may be missing.
         out: Empty folder.
         title: Of the report.
     """
     _json(out / "metrics.json", summary.metrics(evaluation))
-    _json(out / "gate.json", gates.to_dict(gate))
+    _json(out / "gate.json", verdict.to_dict(gate))
     _json(out / "costs.json", [asdict(cost) for cost in evaluation.costs])
     _table(out / "rows.parquet", row_records(evaluation), ROW_COLUMNS)
     _table(out / "generations.parquet", generation_records(evaluation), GENERATION_COLUMNS)
-    others = page.read_shown(shows)
+    others = read_other_stages(shows)
     for name, render in (("report.html", page.html), ("report.md", page.markdown)):
         (out / name).write_text(render(evaluation, gate, others, title=title), encoding="utf-8")
 
 
 def row_records(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One record a row and row set."""
+    """One record for each row of each row set."""
     return [
         {"row_set": rows.name, **asdict(row)} for rows in evaluation.row_sets for row in rows.rows
     ]
 
 
 def generation_records(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One record a text that was written."""
+    """One record for each generated text."""
     records: list[dict[str, Any]] = []
 
-    def add(head: dict[str, Any], attempts: Mapping[str, tuple[Attempt, ...]]) -> None:
+    def add(head: dict[str, Any], attempts: Mapping[str, Attempts]) -> None:
         records.extend(
-            {**head, "model": model, "attempt": number, **asdict(attempt)}
+            {**head, "model": model, "attempt": number, "verdict": attempt.outcome}
+            | {name: getattr(attempt, name) for name in ("text", "tokens", "stopped", "detail")}
             for model, tried in attempts.items()
             for number, attempt in enumerate(tried)
         )
@@ -94,14 +100,8 @@ def generation_records(evaluation: Evaluation) -> list[dict[str, Any]]:
         head |= {"prompt": s.prompt, "reference": s.reference}
         add(head, {"base": (s.base,), "tuned": (s.tuned,)})
     for p in evaluation.problems:
-        head = {
-            "suite": p.suite,
-            "problem_id": p.problem_id,
-            "style": p.style,
-            "prompt": p.prompt,
-            "reference": p.reference,
-        }
-        add(head, {"base": p.base, "tuned": p.tuned})
+        names = ("suite", "problem_id", "style", "prompt", "reference")
+        add({name: getattr(p, name) for name in names}, {"base": p.base, "tuned": p.tuned})
     return records
 
 

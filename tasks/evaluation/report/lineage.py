@@ -1,4 +1,4 @@
-"""Where a model comes from: the artifacts below an evaluation, with the parts of their keys."""
+"""Lineage: the artifacts that an evaluation used, with the parts of their cache keys."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ _SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True)
-class Origin:
-    """One artifact that the evaluation rests on.
+class LineageEntry:
+    """One artifact that the evaluation used.
 
     Attributes:
         stage: Its stage.
         key: First digits of its key.
-        line: What it made, in a line.
-        seconds: What making it took.
-        created: When, ISO 8601.
+        line: Its summary in one line.
+        seconds: How long it took.
+        created: ISO 8601.
         commit: Of the program; "" unknown.
-        parts: What its key is made of: name -> digest, version or value.
+        parts: Parts of its key: name -> digest, version or value.
     """
 
     stage: str
@@ -36,8 +36,8 @@ class Origin:
     parts: tuple[tuple[str, str], ...]
 
 
-def trace(paths: Iterable[Path]) -> tuple[Origin, ...]:
-    """The artifacts that these entries lie in, each behind those that it rests on."""
+def trace(paths: Iterable[Path]) -> tuple[LineageEntry, ...]:
+    """The artifacts that contain these paths, each after those that it used."""
     folders = dict.fromkeys(path.parent for path in paths)
     found = {m.stage: m for folder in folders if (m := manifests.read(folder)) is not None}
     ordered: dict[str, Manifest] = {}
@@ -54,8 +54,8 @@ def trace(paths: Iterable[Path]) -> tuple[Origin, ...]:
     return tuple(_origin(manifest) for manifest in ordered.values())
 
 
-def _origin(manifest: Manifest) -> Origin:
-    return Origin(
+def _origin(manifest: Manifest) -> LineageEntry:
+    return LineageEntry(
         stage=manifest.stage,
         key=manifest.key[:KEY_DIGITS],
         line=str(manifest.summary.get("line", "")),
@@ -67,7 +67,7 @@ def _origin(manifest: Manifest) -> Origin:
 
 
 def _parts(parts: Mapping[str, object]) -> Iterable[tuple[str, str]]:
-    """The key's parts, digests cut short, code as one digest."""
+    """The key's parts with shortened digests; code as one digest."""
     for kind in ("sources", "inputs"):
         for name, digest in _mapping(parts.get(kind)).items():
             yield f"{kind[:-1]} {name}", str(digest)[:_SHOWN_DIGITS]

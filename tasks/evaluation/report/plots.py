@@ -1,7 +1,7 @@
-"""Geometry of the report's pictures, in percent of their frame; the template draws them.
+"""Plots of the report: coordinates in percent of their frame, which the template draws.
 
-Pictures are inline SVG and positioned text, so that the page is one file, follows light and dark,
-and keeps its labels readable on a phone, where a scaled bitmap would not.
+Plots are inline SVG and positioned text: the page stays one file, follows the light or dark theme,
+and its labels stay readable on a phone, where a scaled bitmap would not.
 """
 
 import math
@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.evaluation.gate import Comparison
+from tasks.evaluation.gate.comparison import Comparison
 
-MAX_POINTS = 400  # more than the pixels of a phone show
+MAX_POINTS = 400  # more than a phone has pixels for
 BAR = 25  # characters of an interval in text
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A label on an axis, at a place in percent of the axis."""
+    """A label on an axis, at a percentage of its length."""
 
     at: float
     label: str
@@ -30,7 +30,7 @@ class Curve:
     Attributes:
         raw: SVG points "x,y x,y" of the logged losses.
         smooth: The same, smoothed.
-        validation: Places of validation losses.
+        validation: Points of the validation losses.
         x: Ticks of the steps.
         y: Ticks of the loss, at percent from the top.
         first: Mean loss of the first tenth of the run.
@@ -90,12 +90,8 @@ def loss_curve(records: Sequence[Mapping[str, Any]]) -> Curve | None:
     )
 
 
-def spans(comparisons: Sequence[Comparison]) -> list[Span | None]:
-    """Intervals around zero, each to its own scale; right is always better."""
-    return [_span(c) for c in comparisons]
-
-
-def _span(c: Comparison) -> Span | None:
+def span(c: Comparison) -> Span | None:
+    """The interval of a comparison around zero, on its own scale; right is always better."""
     if c.low is None or c.high is None:
         return None
     sign = -1 if c.lower_is_better else 1
@@ -109,21 +105,21 @@ def _span(c: Comparison) -> Span | None:
     return Span(left=left, width=round(right - left, 2), dot=at(c.difference), margin=margin)
 
 
-def text_bar(span: Span | None) -> str:
-    """An interval in characters, for where no picture can stand: `····┊│··━●━·`; "" none."""
-    if span is None:
+def text_bar(interval: Span | None) -> str:
+    """An interval drawn in characters, for Markdown: `····┊│··━●━·`; "" none."""
+    if interval is None:
         return ""
     cells = ["·"] * BAR
 
     def at(percent: float) -> int:
         return min(BAR - 1, int(BAR * percent / 100))
 
-    for cell in range(at(span.left), at(span.left + span.width) + 1):
+    for cell in range(at(interval.left), at(interval.left + interval.width) + 1):
         cells[cell] = "━"
-    if span.margin is not None:
-        cells[at(span.margin)] = "┊"
+    if interval.margin is not None:
+        cells[at(interval.margin)] = "┊"
     cells[BAR // 2] = "│"
-    cells[at(span.dot)] = "●"
+    cells[at(interval.dot)] = "●"
     return f"`{''.join(cells)}`"
 
 
@@ -141,14 +137,14 @@ def _series(records: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float
     for record in records:
         step, value = record.get("step"), record.get(name)
         if not isinstance(step, (int, float)) or not isinstance(value, (int, float)):
-            continue  # most records carry a training loss, few a validation loss
+            continue  # most records have a training loss, few a validation loss
         if math.isfinite(value):
             found.append((float(step), float(value)))
     return found
 
 
 def _smoothed(series: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Centred moving mean over about a twentieth of the run."""
+    """Centered moving mean over about a twentieth of the run."""
     reach = max(1, len(series) // 40)
     smooth = []
     for i, (step, _) in enumerate(series):

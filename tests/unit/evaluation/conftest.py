@@ -17,7 +17,7 @@ from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.core.text import prompt_templates
 from tasks.evaluation import STAGE
-from tasks.evaluation.model_pair import Pair
+from tasks.evaluation.model_pair import ModelPair
 
 EOS = "<|endoftext|>"
 VOCABULARY = 320
@@ -79,8 +79,8 @@ def adapter(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pair(weights: Path, tokenizer_folder: Path, adapter: Path) -> Pair:
-    return Pair.load(weights, tokenizer_folder, adapter, quantization="none", device="cpu")
+def pair(weights: Path, tokenizer_folder: Path, adapter: Path) -> ModelPair:
+    return ModelPair.load(weights, tokenizer_folder, adapter, quantization="none", device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,13 @@
 import random
 
 from tasks.evaluation.results import (
+    AnsweredPrompt,
     Attempt,
     Cost,
     Evaluation,
     ProblemResult,
     RowResult,
     RowSet,
-    Sample,
     Split,
 )
 
@@ -65,7 +65,9 @@ def evaluation(
         row_sets=(RowSet("held-out", rows(held_out)), RowSet("untouched code", rows(probe), True)),
         problems=tried,
         samples=(
-            Sample("ab" * 16, "say 2", "2", Attempt("one", 1, False), Attempt(text, 3, True)),
+            AnsweredPrompt(
+                "ab" * 16, "say 2", "2", Attempt("one", 1, False), Attempt(text, 3, True)
+            ),
         ),
         splits=(Split("train", 1000, 50_000, 40), Split("test", 60, 3000, 12)),
         sandbox="bwrap",

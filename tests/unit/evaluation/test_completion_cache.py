@@ -18,9 +18,9 @@ from tasks.core.sandbox import (
 )
 from tasks.evaluation import model_pair
 from tasks.evaluation.generation import generate, stop_rules
-from tasks.evaluation.generation.completion_cache import GENERATION, Memory, key_of
+from tasks.evaluation.generation.completion_cache import GENERATION, CompletionCache, key_of
 from tasks.evaluation.problems import grading
-from tasks.evaluation.problems.humaneval import Problem
+from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import Attempt, ProblemResult
 
 RunStage = Callable[..., tuple[Any, Path]]
@@ -133,18 +133,18 @@ def test_a_killed_run_goes_on_with_what_it_had_written(
     run_stage: RunStage, tmp_path: Path, generated: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = answers_set(tmp_path / "own.jsonl", 6)
-    put, puts = Memory.put, list[int]()
+    put, puts = CompletionCache.put, list[int]()
 
-    def dying(self: Memory, values: Any) -> None:
+    def dying(self: CompletionCache, values: Any) -> None:
         put(self, values)
         puts.append(1)
         if len(puts) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Memory, "put", dying)
+    monkeypatch.setattr(CompletionCache, "put", dying)
     with pytest.raises(KeyboardInterrupt):
         run_stage("a", memory=tmp_path / "m", **own)
-    monkeypatch.setattr(Memory, "put", put)
+    monkeypatch.setattr(CompletionCache, "put", put)
     run_stage("b", memory=tmp_path / "m", **own)
     assert generated == [6, 2, 6]
 
@@ -160,7 +160,7 @@ def test_a_damaged_memory_costs_only_the_memory(
     assert sum(generated) == 8
 
 
-# --- verdicts ----------------------------------------------------------------------------------
+# --- outcomes ----------------------------------------------------------------------------------
 
 
 class Counting(Sandbox):
@@ -179,34 +179,36 @@ def problem(checks: str = "def check(c):\n    assert c() == 1\n") -> Problem:
     return Problem("Toy/0", 'def one():\n    """ One. """\n', "one", "    return 1\n", checks)
 
 
-def judge(sandbox: Sandbox, posed: Problem, memory: Memory, tuned: str = "\n    return 1") -> None:
-    bench = grading.Bench(sandbox, (posed,), {posed.problem_id: 4.0})
+def judge(
+    sandbox: Sandbox, posed: Problem, cache: CompletionCache, tuned: str = "\n    return 1"
+) -> None:
+    bench = grading.TestedProblems(sandbox, (posed,), {posed.problem_id: 4.0})
     tried = [(Attempt(text, 3, True),) for text in ("\n    return 2", tuned)]
     result = ProblemResult("humaneval", "Toy/0", "completion", posed.prompt, *tried)
-    grading.judge(bench, [result], memories={"base": memory, "tuned": memory})
+    grading.grade(bench, [result], caches={"base": cache, "tuned": cache})
 
 
 def test_a_program_is_judged_once_as_long_as_its_tests_are_the_same(tmp_path: Path) -> None:
-    sandbox, memory = Counting(), Memory(tmp_path / "m.sqlite")
-    judge(sandbox, problem(), memory)
-    judge(sandbox, problem(), memory)
+    sandbox, cache = Counting(), CompletionCache(tmp_path / "m.sqlite")
+    judge(sandbox, problem(), cache)
+    judge(sandbox, problem(), cache)
     assert sandbox.ran == 2
-    judge(sandbox, problem("def check(c):\n    assert c() == 3\n"), memory)
+    judge(sandbox, problem("def check(c):\n    assert c() == 3\n"), cache)
     assert sandbox.ran == 4
 
 
 def test_what_ran_out_of_time_is_tried_again(tmp_path: Path) -> None:
-    sandbox, memory = Counting(), Memory(tmp_path / "m.sqlite")
+    sandbox, cache = Counting(), CompletionCache(tmp_path / "m.sqlite")
     for _ in range(2):
-        judge(sandbox, problem(), memory, tuned="\n    return slow()")
+        judge(sandbox, problem(), cache, tuned="\n    return slow()")
     assert sandbox.ran == 2 + 1
 
 
 def test_another_level_of_the_sandbox_judges_anew(tmp_path: Path) -> None:
-    sandbox, memory = Counting(), Memory(tmp_path / "m.sqlite")
-    judge(sandbox, problem(), memory)
+    sandbox, cache = Counting(), CompletionCache(tmp_path / "m.sqlite")
+    judge(sandbox, problem(), cache)
     sandbox.level = "bubblewrap"
-    judge(sandbox, problem(), memory)
+    judge(sandbox, problem(), cache)
     assert sandbox.ran == 4
 
 
@@ -216,10 +218,10 @@ def test_keys_are_told_apart_by_every_part() -> None:
 
 
 def test_without_a_file_nothing_is_remembered(tmp_path: Path) -> None:
-    memory = Memory(None)
-    memory.put({"a": 1})
-    assert memory.get(["a"]) == {}
-    kept = Memory(tmp_path / "deep" / "m.sqlite")
+    cache = CompletionCache(None)
+    cache.put({"a": 1})
+    assert cache.get(["a"]) == {}
+    kept = CompletionCache(tmp_path / "deep" / "m.sqlite")
     kept.put({str(i): [i] for i in range(1200)})
     assert len(kept.get(str(i) for i in range(1200))) == 1200
     assert sqlite3.connect(tmp_path / "deep" / "m.sqlite").execute(

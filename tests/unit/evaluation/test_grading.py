@@ -1,4 +1,4 @@
-"""The self-test, and verdicts on attempts; with a sandbox that is told what to answer."""
+"""The self-test, and outcomes of attempts, with a sandbox that returns prepared outcomes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +17,9 @@ from tasks.core.sandbox import (
     Sandbox,
 )
 from tasks.evaluation.problems import grading
-from tasks.evaluation.problems.humaneval import Problem
+from tasks.evaluation.problems.grading import TestedProblems
+from tasks.evaluation.problems.protocol import Problem
+from tasks.evaluation.problems.self_test import self_test
 from tasks.evaluation.results import Attempt, ProblemResult
 
 PROMPT = 'def one():\n    """ One. """\n'
@@ -51,24 +53,25 @@ def test_the_self_test_fails_where_a_right_solution_does() -> None:
         PipelineError,
         match="on 1 of 1 problems: Toy/0: its own solution is wrong",
     ):
-        grading.self_test(told(right=WRONG), [PROBLEM], 4.0)
+        self_test(told(right=WRONG), [PROBLEM], 4.0)
 
 
 def test_a_user_s_own_wrong_solution_is_named_with_its_set() -> None:
     own = replace(PROBLEM, suite="mine")
     with pytest.raises(PipelineError, match=r"set mine's self-test failed on 1 of 1 problems"):
-        grading.self_test(told(right=WRONG), [own], 4.0)
+        self_test(told(right=WRONG), [own], 4.0)
 
 
 def test_a_problem_of_a_droppable_suite_is_left_out_and_named() -> None:
-    bench = grading.self_test(told(right=WRONG), [PROBLEM], 4.0, {"humaneval"})
+    own = replace(PROBLEM, suite="held-out")
+    bench = self_test(told(right=WRONG), [own], 4.0)
     assert bench.problems == ()
     assert bench.left_out == ("Toy/0: its own solution is wrong (why)",)
 
 
 def test_without_a_solution_only_the_empty_answer_is_tried() -> None:
     box = told()
-    bench = grading.self_test(box, [replace(PROBLEM, solution="")], 4.0)
+    bench = self_test(box, [replace(PROBLEM, solution="")], 4.0)
     assert [job.program for job in box.jobs] == [EMPTY]
     assert bench.limits_s == {"Toy/0": 4.0}
 
@@ -81,46 +84,46 @@ def test_plain_asserts_are_checks_too() -> None:
 
 def test_the_self_test_fails_where_an_empty_answer_passes() -> None:
     with pytest.raises(PipelineError, match="an empty answer is pass"):
-        grading.self_test(told(empty=PASS), [PROBLEM], 4.0)
+        self_test(told(empty=PASS), [PROBLEM], 4.0)
 
 
 def test_the_self_test_fails_where_the_sandbox_does() -> None:
     with pytest.raises(PipelineError, match="infra"):
-        grading.self_test(told(right=INFRA, empty=INFRA), [PROBLEM], 4.0)
+        self_test(told(right=INFRA, empty=INFRA), [PROBLEM], 4.0)
 
 
 def test_a_problem_gets_four_times_its_own_solution_s_time() -> None:
-    assert grading.self_test(told(seconds=2.5), [PROBLEM], 4.0).limits_s == {"Toy/0": 10.0}
+    assert self_test(told(seconds=2.5), [PROBLEM], 4.0).limits_s == {"Toy/0": 10.0}
 
 
 def test_a_quick_problem_gets_the_least_time() -> None:
-    assert grading.self_test(told(seconds=0.1), [PROBLEM], 4.0).limits_s == {"Toy/0": 4.0}
+    assert self_test(told(seconds=0.1), [PROBLEM], 4.0).limits_s == {"Toy/0": 4.0}
 
 
-def test_every_attempt_gets_its_verdict() -> None:
+def test_every_attempt_gets_its_outcome() -> None:
     box = Told(lambda job: Outcome(PASS if "return 1" in job.program else EXCEPTION, "why"))
-    bench = grading.Bench(box, (PROBLEM,), {"Toy/0": 4.0})
-    (judged,) = grading.judge(bench, results("\n    oops()", "\n    return 1"))
-    assert (judged.base[0].verdict, judged.base[0].detail) == (EXCEPTION, "why")
-    assert judged.tuned[0].verdict == PASS
+    bench = TestedProblems(box, (PROBLEM,), {"Toy/0": 4.0})
+    (judged,) = grading.grade(bench, results("\n    oops()", "\n    return 1"))
+    assert (judged.base[0].outcome, judged.base[0].detail) == (EXCEPTION, "why")
+    assert judged.tuned[0].outcome == PASS
     assert judged.tuned[0].text == "\n    return 1"
 
 
 def test_equal_programs_run_once() -> None:
     box = told()
-    bench = grading.Bench(box, (PROBLEM,), {"Toy/0": 4.0})
-    grading.judge(bench, results("\n    return 1", "\n    return 1\n\nprint("))
+    bench = TestedProblems(box, (PROBLEM,), {"Toy/0": 4.0})
+    grading.grade(bench, results("\n    return 1", "\n    return 1\n\nprint("))
     assert len(box.jobs) == 1
 
 
 def test_the_time_limit_of_the_problem_is_used() -> None:
     box = told()
-    grading.judge(grading.Bench(box, (PROBLEM,), {"Toy/0": 9.0}), results("", "x"))
+    grading.grade(TestedProblems(box, (PROBLEM,), {"Toy/0": 9.0}), results("", "x"))
     assert {job.timeout_s for job in box.jobs} == {9.0}
 
 
 def test_in_a_real_sandbox_the_right_one_passes_and_the_empty_one_does_not() -> None:
     box = Sandbox(RLIMITS, workers=1)  # the text is ours, so no isolation is needed
-    bench = grading.self_test(box, [PROBLEM], 20.0)
-    (judged,) = grading.judge(bench, results("", "\n    return 1"))
-    assert (judged.base[0].verdict, judged.tuned[0].verdict) == (WRONG, PASS)
+    bench = self_test(box, [PROBLEM], 20.0)
+    (judged,) = grading.grade(bench, results("", "\n    return 1"))
+    assert (judged.base[0].outcome, judged.tuned[0].outcome) == (WRONG, PASS)

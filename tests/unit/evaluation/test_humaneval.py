@@ -9,13 +9,10 @@ import pytest
 
 from tasks.core.errors import PipelineError
 from tasks.evaluation.generation.stop_rules import is_function_closed
-from tasks.evaluation.problems import humaneval
-from tasks.evaluation.problems.humaneval import (
-    Problem,
-    pose,
-    program_of,
-    trim,
-)
+from tasks.evaluation.problems import held_out, humaneval
+from tasks.evaluation.problems.posing import parts, pose
+from tasks.evaluation.problems.programs import program_of, trim
+from tasks.evaluation.problems.protocol import Problem, choose_problems
 from tasks.prompting.problems import write_problems
 
 PROMPT = '''from typing import List
@@ -58,19 +55,19 @@ def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 def test_the_choice_is_fixed_and_in_the_order_of_the_suite() -> None:
     problems = [Problem(f"T/{i}", "", "f", "", "") for i in range(30)]
-    chosen = humaneval.choose(problems, 6)
-    assert chosen == humaneval.choose(problems[::-1], 6)[::-1]
+    chosen = choose_problems(problems, 6)
+    assert chosen == choose_problems(problems[::-1], 6)[::-1]
     assert [p for p in problems if p in chosen] == chosen
     assert len(chosen) == 6
 
 
 def test_a_larger_choice_holds_the_smaller_one() -> None:
     problems = [Problem(f"T/{i}", "", "f", "", "") for i in range(30)]
-    assert set(humaneval.choose(problems, 6)) < set(humaneval.choose(problems, 12))
+    assert set(choose_problems(problems, 6)) < set(choose_problems(problems, 12))
 
 
 def test_zero_problems_are_none() -> None:
-    assert humaneval.choose([PROBLEM], 0) == []
+    assert choose_problems([PROBLEM], 0) == []
 
 
 def test_a_completion_is_asked_for_without_the_last_line_break() -> None:
@@ -89,9 +86,9 @@ def test_separators_within_a_docstring_shift_no_line(tmp_path: Path) -> None:
     row = {"task_id": "held-out/1", "prompt": prompt, "entry_point": "f"}
     row |= {"canonical_solution": "    return a\n", "test": "assert f(1) == 1"}
     write_problems(tmp_path / "p.jsonl", [{"row_id": "1", **row}])
-    (read,) = humaneval.load_held_out(tmp_path / "p.jsonl")
+    (read,) = held_out.load(tmp_path / "p.jsonl")
     assert read.prompt == prompt
-    assert humaneval.parts(read)[:2] == ("import re", "def f(a):")
+    assert parts(read)[:2] == ("import re", "def f(a):")
 
 
 def test_helpers_of_a_problem_come_as_input() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from tasks.evaluation import gate
+from tasks.evaluation.gate import verdict as gate
 from tasks.evaluation.results import (
     Attempt,
     Evaluation,

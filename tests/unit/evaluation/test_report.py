@@ -6,9 +6,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tasks.evaluation import gate
+from tasks.evaluation.gate import verdict as gate
 from tasks.evaluation.report import lineage, plots
 from tasks.evaluation.report import page as report
+from tasks.evaluation.report.other_stages import OtherStages, duration, read_other_stages
+from tasks.evaluation.report.side_by_side import MAX_SHOWN, visible
 from tasks.evaluation.results import Evaluation
 from tests.unit.evaluation.examples import evaluation, problems
 
@@ -20,7 +22,7 @@ FUNNEL = {
     "rejected": 50,
     "reasons": [{"rule": "too_short", "rows": 50, "share": 0.25, "only_this_rule": 40}],
 }
-SHOWN = report.Shown(CURVE, {"tokens_per_s": 1234.5, "device": "cpu"}, FUNNEL)
+SHOWN = OtherStages(CURVE, {"tokens_per_s": 1234.5, "device": "cpu"}, FUNNEL)
 
 
 class Tags(HTMLParser):
@@ -91,20 +93,20 @@ def test_an_answer_that_was_broken_off_is_not_said_to_reach_the_limit():
 
 def test_what_is_left_out_of_the_page_is_counted():
     text = page(evaluation(tried=problems(won=11, lost=0, both=0, none=0)))
-    assert text.count("<b>fail → pass</b>") == report.MAX_SHOWN
+    assert text.count("<b>fail → pass</b>") == MAX_SHOWN
     assert "3 more stand in generations.parquet" in text
 
 
 def test_characters_that_hide_or_reorder_are_spelled_out():
-    assert report.visible("a\u202eb\u200b\x1b[0m\n\tc") == "a⟨U+202E⟩b⟨U+200B⟩⟨U+001B⟩[0m\n\tc"
+    assert visible("a\u202eb\u200b\x1b[0m\n\tc") == "a⟨U+202E⟩b⟨U+200B⟩⟨U+001B⟩[0m\n\tc"
 
 
 def test_a_long_text_is_cut_and_says_so():
-    assert report.visible("x" * 5_000).endswith("… 1,000 more characters")
+    assert visible("x" * 5_000).endswith("… 1,000 more characters")
 
 
 def test_the_page_stands_without_the_extras_of_other_stages():
-    text = page(Evaluation(()), report.Shown())
+    text = page(Evaluation(()), OtherStages())
     assert "Nothing was measured." in text
     assert "Training" not in text
     tags(text)
@@ -120,11 +122,11 @@ def origin(**changed):
         "commit": "abc",
         "parts": (("train.seed", "7"), ("version of torch", HOSTILE)),
     }
-    return lineage.Origin(**{**values, **changed})
+    return lineage.LineageEntry(**{**values, **changed})
 
 
 def test_the_data_card_names_all_splits_and_the_licences_of_the_training_rows():
-    shown = report.Shown(licences=(("MIT", 3), ("", 1)))
+    shown = OtherStages(licences=(("MIT", 3), ("", 1)))
     text = page(evaluation(), shown)
     for words in (
         ">train</td><td>1,000</td><td>50,000</td>",
@@ -136,7 +138,7 @@ def test_the_data_card_names_all_splits_and_the_licences_of_the_training_rows():
 
 
 def test_the_lineage_tells_the_parts_of_the_keys():
-    text = page(evaluation(), report.Shown(lineage=(origin(),)))
+    text = page(evaluation(), OtherStages(lineage=(origin(),)))
     assert "<b>train</b> <code>0123456789ab</code>" in text
     assert "<dt>train.seed</dt><dd>7</dd>" in text
     assert "1 min 05 s" in text
@@ -160,14 +162,14 @@ def test_answers_on_which_both_models_agree_are_shown_last_each_suite_once():
 def test_torn_extras_leave_their_place_empty(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     (tmp_path / "funnel.json").write_text("[1, 2]")
-    shown = report.read_shown(
+    shown = read_other_stages(
         {
             "train.metrics": tmp_path / "metrics.jsonl",
             "train.training": tmp_path / "none",
             "filter.funnel": tmp_path / "funnel.json",
         }
     )
-    assert shown == report.Shown([{"step": 1, "loss": 2.0}], {}, {})
+    assert shown == OtherStages([{"step": 1, "loss": 2.0}], {}, {})
 
 
 def test_what_could_not_be_measured_is_said():
@@ -222,7 +224,7 @@ def test_text_of_a_model_is_never_markup_in_markdown(text):
 
 
 def test_lineage_in_markdown_has_the_parts_of_the_keys():
-    text = marked(evaluation(), report.Shown(lineage=(origin(),)))
+    text = marked(evaluation(), OtherStages(lineage=(origin(),)))
     assert "- train: train.seed 7; version of torch" in text
     assert "<script>" not in rendered(text)
 
@@ -235,19 +237,10 @@ def test_an_interval_in_characters_is_where_it_is_in_the_picture():
 
 def test_problems_that_the_sandbox_failed_are_counted_on_the_page():
     tried = tuple(
-        replace(p, tuned=(replace(p.tuned[0], verdict="infra"),)) for p in problems(2, 0, 0, 0)
+        replace(p, tuned=(replace(p.tuned[0], outcome="infra"),)) for p in problems(2, 0, 0, 0)
     )
     found = evaluation(tried=(*tried, *problems(0, 0, 3, 0)))
     assert "2 of 5 problems of humaneval (prompt) are left out: the sandbox failed" in page(found)
-
-
-def test_the_headline_is_one_line_with_before_and_after():
-    found = evaluation(held_out=-0.3)
-    line = report.headline(found, gate.decide(found, resamples=200))
-    assert re.fullmatch(
-        r"improved: held-out loss 1\.\d{3} → 1\.\d{3}, held-out token accuracy .* % → .* %", line
-    )
-    assert "untouched" not in line
 
 
 def test_the_page_of_the_same_evaluation_is_the_same():
@@ -265,7 +258,7 @@ def test_the_curve_stays_inside_its_frame_and_skips_what_is_no_number():
 
 def test_better_is_drawn_to_the_right_for_losses_too():
     found = gate.decide(evaluation(held_out=-0.3), resamples=200)
-    loss, accuracy, *_ = plots.spans(found.comparisons)
+    loss, accuracy, *_ = map(plots.span, found.comparisons)
     assert loss.dot > 50
     assert accuracy.dot > 50
     assert loss.margin < 50
@@ -277,7 +270,7 @@ def test_ticks_are_round_and_cover_the_range():
 
 
 def test_durations_read_like_speech():
-    assert [report.duration(s) for s in (3.21, 42, 125, 9_660)] == [
+    assert [duration(s) for s in (3.21, 42, 125, 9_660)] == [
         "3.2 s",
         "42 s",
         "2 min 05 s",

@@ -8,11 +8,6 @@ from tasks.evaluation.metrics import summary
 from tests.unit.evaluation.examples import evaluation, problems
 
 
-def test_an_evaluation_survives_json():
-    found = evaluation(tried=problems(1, 1, 1, 1))
-    assert results.from_dict(json.loads(json.dumps(results.to_dict(found)))) == found
-
-
 def test_metrics_are_sums_over_tokens_not_means_of_rows():
     rows = (
         results.RowResult("a", "p", 10, 30, 10.0, 5.0, 4, 8),

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from tasks.core.models.packed_dataset import IGNORED, Window, Windows
 from tasks.core.models.packing import join_rows
-from tasks.evaluation.metrics import row_losses, token_accuracy
-from tasks.evaluation.metrics.token_accuracy import TokenAccuracy
-from tasks.evaluation.model_pair import BASE, TUNED, Pair
+from tasks.evaluation import row_losses
+from tasks.evaluation.metrics import hf_token_accuracy
+from tasks.evaluation.metrics.hf_token_accuracy import TokenAccuracy
+from tasks.evaluation.model_pair import BASE, TUNED, ModelPair
 from tasks.evaluation.results import RowResult
 
 lengths = st.lists(st.integers(1, 50), min_size=1, max_size=20).map(
@@ -28,11 +29,13 @@ def rows_of(inputs: dict[str, Path]) -> list[Window]:
     return list(Windows.open(inputs["tokenize.test"]).rows())
 
 
-def measure(pair: Pair, windows: Any, clusters: dict[str, str] | None = None) -> list[RowResult]:
+def measure(
+    pair: ModelPair, windows: Any, clusters: dict[str, str] | None = None
+) -> list[RowResult]:
     return row_losses.measure(pair.model, windows, clusters=clusters or {}, byte_count=len)
 
 
-def logits_of(pair: Pair, who: str, row: Window) -> torch.Tensor:
+def logits_of(pair: ModelPair, who: str, row: Window) -> torch.Tensor:
     """Plain transformers and peft, all logits at once."""
     with torch.no_grad(), pair.only(who):
         return pair.model(input_ids=torch.from_numpy(row.input_ids)[None]).logits[0]
@@ -83,7 +86,7 @@ def test_joining_loses_no_token_and_mixes_no_rows(sizes, limit) -> None:
         assert (window.position_ids[bounds[:-1]] == 0).all()
 
 
-def test_a_row_measures_the_same_alone_and_joined(pair: Pair, inputs: dict[str, Path]) -> None:
+def test_a_row_measures_the_same_alone_and_joined(pair: ModelPair, inputs: dict[str, Path]) -> None:
     rows = rows_of(inputs)
     alone, together = measure(pair, rows), measure(pair, join_rows(rows, 400))
     for one, other in zip(alone, together, strict=True):
@@ -97,7 +100,7 @@ def test_a_row_measures_the_same_alone_and_joined(pair: Pair, inputs: dict[str, 
 
 @pytest.mark.parametrize("who", [BASE, TUNED])
 def test_losses_are_those_of_plain_transformers(
-    pair: Pair, inputs: dict[str, Path], who: str
+    pair: ModelPair, inputs: dict[str, Path], who: str
 ) -> None:
     row = rows_of(inputs)[0]
     labels = torch.from_numpy(row.labels)
@@ -108,38 +111,38 @@ def test_losses_are_those_of_plain_transformers(
     assert getattr(found, f"{who}_loss_sum") == pytest.approx(wanted.item(), rel=1e-4)
 
 
-def test_base_and_tuned_differ(pair: Pair, inputs: dict[str, Path]) -> None:
+def test_base_and_tuned_differ(pair: ModelPair, inputs: dict[str, Path]) -> None:
     result = measure(pair, rows_of(inputs)[:1])[0]
     assert abs(result.base_loss_sum - result.tuned_loss_sum) > 0.1
 
 
-def test_the_adapter_is_on_again_after_measuring(pair: Pair, inputs: dict[str, Path]) -> None:
+def test_the_adapter_is_on_again_after_measuring(pair: ModelPair, inputs: dict[str, Path]) -> None:
     row = rows_of(inputs)[0]
     before = logits_of(pair, TUNED, row)
     measure(pair, [row])
     assert torch.equal(before, logits_of(pair, TUNED, row))
 
 
-def test_only_trained_tokens_are_counted(pair: Pair, inputs: dict[str, Path]) -> None:
+def test_only_trained_tokens_are_counted(pair: ModelPair, inputs: dict[str, Path]) -> None:
     row = rows_of(inputs)[0]
     assert measure(pair, [row])[0].tokens == row.trained_tokens < len(row.input_ids) - 1
 
 
-def test_a_row_without_a_label_counts_zero_tokens(pair: Pair, inputs: dict[str, Path]) -> None:
+def test_a_row_without_a_label_counts_zero_tokens(pair: ModelPair, inputs: dict[str, Path]) -> None:
     row = rows_of(inputs)[0]
     masked = replace(row, labels=np.full_like(row.labels, IGNORED))
     result = measure(pair, [masked])[0]
     assert (result.tokens, result.base_loss_sum, result.tuned_correct) == (0, 0.0, 0)
 
 
-def test_rows_carry_their_project_or_themselves(pair: Pair, inputs: dict[str, Path]) -> None:
+def test_rows_carry_their_project_or_themselves(pair: ModelPair, inputs: dict[str, Path]) -> None:
     rows = rows_of(inputs)[:2]
     found = measure(pair, rows, {rows[0].row_ids[0]: "numpy"})
     assert [r.cluster for r in found] == ["numpy", rows[1].row_ids[0]]
 
 
 def test_bytes_are_those_of_the_text_behind_the_counted_tokens(
-    pair: Pair, inputs: dict[str, Path]
+    pair: ModelPair, inputs: dict[str, Path]
 ) -> None:
     row = rows_of(inputs)[0]
     found = row_losses.measure(
@@ -149,7 +152,7 @@ def test_bytes_are_those_of_the_text_behind_the_counted_tokens(
 
 
 def test_no_tensor_of_all_logits_is_made(
-    pair: Pair, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    pair: ModelPair, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forward(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("the head ran over every position")
@@ -158,7 +161,7 @@ def test_no_tensor_of_all_logits_is_made(
     measure(pair, rows_of(inputs)[:1])
 
 
-def test_what_is_held_does_not_grow_with_the_rows(pair: Pair, inputs: dict[str, Path]) -> None:
+def test_what_is_held_does_not_grow_with_the_rows(pair: ModelPair, inputs: dict[str, Path]) -> None:
     held: list[tuple[int, int]] = []
 
     def weigh(tokens: int) -> None:
@@ -181,7 +184,7 @@ def test_what_is_held_does_not_grow_with_the_rows(pair: Pair, inputs: dict[str, 
 
 
 def test_the_metric_equals_what_is_counted_beside_the_loss(
-    pair: Pair, inputs: dict[str, Path], tmp_path: Path
+    pair: ModelPair, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     rows = rows_of(inputs)
     metric = TokenAccuracy(tmp_path)
@@ -192,7 +195,7 @@ def test_the_metric_equals_what_is_counted_beside_the_loss(
     result = metric.compute()
     assert result["correct"] == sum(r.tuned_correct for r in found)
     assert result["tokens"] == sum(r.tokens for r in found)
-    assert result["token_accuracy"] == token_accuracy.of_rows(found, tmp_path)[1]
+    assert result["token_accuracy"] == hf_token_accuracy.of_rows(found, tmp_path)[1]
 
 
 def test_accuracy_compares_one_position_apart(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import sink
 from tasks.core.sandbox import levels
 from tasks.core.settings.config import check
-from tasks.evaluation import gate as gates
 
 RunStage = Callable[..., tuple[Any, Path]]
 ROWS = 12  # of the held-out split
@@ -69,7 +68,7 @@ def test_the_summary_tells_what_the_tables_hold(run_stage: RunStage) -> None:
 
 def test_the_line_says_before_after_and_the_verdict(run_stage: RunStage) -> None:
     summary, out = run_stage()
-    verdict = gates.from_dict(read(out / "gate.json")).verdict
+    verdict = read(out / "gate.json")["verdict"]
     base, tuned = summary.metrics["base_loss"], summary.metrics["tuned_loss"]
     assert summary.line.startswith(f"loss {base:.3f} -> {tuned:.3f}, token accuracy ")
     assert summary.line.endswith(f": {verdict}")

@@ -10,7 +10,7 @@ from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View, check
 from tasks.evaluation import STAGE
-from tasks.evaluation.problems import humaneval, user_sets
+from tasks.evaluation.problems import posing, programs, protocol, user_sets, user_tests
 
 TEST = {"prompt": "Add a and b.", "entry_point": "add", "test": "assert add(1, 2) == 3"}
 CODE = 'def add(a, b):\n    """ Add. """\n'
@@ -26,7 +26,7 @@ def view(path: Path, kind: str = "tests", **more: Any) -> View:
     return View(check({"evaluate": {"sets": [own]}}), STAGE.reads, STAGE.name)
 
 
-def read(path: Path, kind: str = "tests", **more: Any) -> list[user_sets.Line]:
+def read(path: Path, kind: str = "tests", **more: Any) -> list[user_sets.SetLine]:
     return user_sets.read(view(path, kind, **more).evaluate.sets[0])
 
 
@@ -107,26 +107,26 @@ def test_names_of_sets_are_told_apart() -> None:
             check({"evaluate": {"sets": rows}})
 
 
-def problem(prompt: str, **more: str) -> humaneval.Problem:
-    line = user_sets.Line("own/1", prompt, entry="add", tests="assert add(1, 2) == 3", **more)
-    return humaneval.from_lines("own", [line])[0]
+def problem(prompt: str, **more: str) -> protocol.Problem:
+    line = user_sets.SetLine("own/1", prompt, entry="add", tests="assert add(1, 2) == 3", **more)
+    return user_tests.from_lines("own", [line])[0]
 
 
 def test_code_up_to_a_docstring_is_posed_like_humaneval() -> None:
     found = problem(CODE, solution="    return a + b\n")
     assert not found.in_words
-    assert humaneval.pose(found, "completion", "instruction") == CODE.rstrip()
-    assert "add(a, b)" in humaneval.program_of(found, "completion", "\n    return a + b")
+    assert posing.pose(found, "completion", "instruction") == CODE.rstrip()
+    assert "add(a, b)" in programs.program_of(found, "completion", "\n    return a + b")
 
 
 @pytest.mark.parametrize("words", ["Add a and b.", "x = 1", "def add(a, b):\n    return a\n"])
 def test_anything_else_is_words_whose_answer_is_the_whole_program(words: str) -> None:
     found = problem(words)
     assert found.in_words
-    assert humaneval.styles_of(found, ("completion", "prompt")) == ("prompt",)
-    assert words in humaneval.pose(found, "prompt", "instruction")
+    assert posing.styles_of(found, ("completion", "prompt")) == ("prompt",)
+    assert words in posing.pose(found, "prompt", "instruction")
     answer = "```python\nimport math\n\ndef add(a, b):\n    return a + b\n\nprint(add(1, 2))\n```"
-    program = humaneval.program_of(found, "prompt", answer)
+    program = programs.program_of(found, "prompt", answer)
     assert "import math" in program
     assert "return a + b" in program
     assert "print" not in program

@@ -7,7 +7,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flows.cli import main
 from tasks.core.text import prompt_templates
 from tasks.evaluation.generation import stream_answer
-from tasks.evaluation.generation.stream_answer import Decoding, picker, until
+from tasks.evaluation.generation.sampling import GREEDY, Sampler, Sampling
+from tasks.evaluation.generation.stream_answer import before_marker
 from tests.unit.flows.test_champion import make, promote
 
 
@@ -16,7 +17,7 @@ def pieces(*texts):
 
 
 def shown(marker, *texts):
-    return "".join(text for _, text in until(marker, pieces(*texts)))
+    return "".join(text for _, text in before_marker(marker, pieces(*texts)))
 
 
 @pytest.mark.parametrize(
@@ -35,21 +36,32 @@ def test_marker_and_the_empty_lines_before_it_are_not_shown(texts, expected):
 
 
 def test_without_a_marker_every_piece_is_passed_on_at_once():
-    assert list(until("", pieces("a", "\n", "###"))) == [(1, "a"), (2, "\n"), (3, "###"), (3, "")]
+    assert list(before_marker("", pieces("a", "\n", "###"))) == [
+        (1, "a"),
+        (2, "\n"),
+        (3, "###"),
+        (3, ""),
+    ]
 
 
 def test_text_is_held_back_no_longer_than_it_could_be_the_marker():
-    assert [text for _, text in until("### End", pieces("a#", "b", "c"))] == ["a", "#b", "c", ""]
+    assert [text for _, text in before_marker("### End", pieces("a#", "b", "c"))] == [
+        "a",
+        "#b",
+        "c",
+        "",
+    ]
 
 
 def test_temperature_draws_by_seed_and_top_p_cuts_the_tail():
-    logits = torch.log(torch.tensor([0.5, 0.3, 0.2]))
-    draw = picker(Decoding(temperature=1.0, top_p=0.6, seed=1), "cpu")
-    drawn = [draw(logits) for _ in range(60)]
-    assert set(drawn) == {0, 1}
-    again = picker(Decoding(temperature=1.0, top_p=0.6, seed=1), "cpu")
-    assert [again(logits) for _ in range(60)] == drawn
-    assert picker(Decoding(), "cpu")(logits) == 0
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
+    drawn, again = (
+        [draw(logits, [0]) for _ in range(60)]
+        for draw in (Sampler(Sampling(temperature=1.0, top_p=0.6, seed=1)) for _ in range(2))
+    )
+    assert set(map(tuple, drawn)) == {(0,), (1,)}
+    assert again == drawn
+    assert Sampler(GREEDY)(logits, [0]) == [0]
 
 
 def greedy(folder, prompt, new=12):

@@ -11,7 +11,7 @@ from tasks.core.rows import row_schema
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import complete, render
-from tasks.evaluation.problems.humaneval import load_held_out
+from tasks.evaluation.problems.held_out import load as load_held_out
 from tasks.prompting import STAGE
 from tasks.prompting.problems import write_problems
 from tasks.prompting.run import run

@@ -1,11 +1,15 @@
+import shutil
 import textwrap
+from pathlib import Path
 
 import pytest
 
+import tasks
 from tasks.core.cache.cache_key import key_of
 from tasks.core.cache.causes import _changed_code
-from tasks.core.cache.code_digest import closure
+from tasks.core.cache.code_digest import closure, code_digest
 from tasks.core.cache.digest_cache import DigestCache
+from tasks.pipeline import PIPELINE
 
 
 @pytest.fixture
@@ -173,3 +177,66 @@ def test_moved_and_edited_module_is_named_under_both_names(package):
     edit(package, "halves", "LIMIT = 3", "LIMIT = 4")
     causes = _changed_code(before, closure("tasks.a:run", DigestCache(None), package))
     assert {cause.what for cause in causes} == {"tasks/halves.py", "tasks/helper.py"}
+
+
+@pytest.fixture
+def page(package):
+    """A data file in a subfolder, which is no package, of the package that `a` imports from."""
+    folder = package / "tasks" / "report"
+    (folder / "templates").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "page.py").write_text("def write():\n    return 1\n")
+    (package / "tasks" / "a.py").write_text("from tasks.report.page import write\n")
+    path = folder / "templates" / "page.html"
+    path.write_text("<p>")
+    return path
+
+
+def test_content_and_name_of_a_data_file_of_an_imported_package_count(package, page):
+    digests = {digest(package)}
+    page.write_text("<b>")
+    digests.add(digest(package))
+    page = page.rename(page.with_name("table.html"))
+    digests.add(digest(package))
+    page.unlink()
+    digests.add(digest(package))
+    assert len(digests) == 4
+
+
+def test_data_file_that_changed_is_named(package, page):
+    before = closure("tasks.a:run", DigestCache(None), package)
+    page.write_text("<b>")
+    (cause,) = _changed_code(before, closure("tasks.a:run", DigestCache(None), package))
+    assert cause.detail == "<templates/page.html>"
+
+
+def test_renamed_package_with_data_files_keeps_the_digest(package, page):
+    before = digest(package)
+    (package / "tasks" / "report").rename(package / "tasks" / "pages")
+    edit(package, "a", "tasks.report", "tasks.pages")
+    assert digest(package) == before
+
+
+def test_hidden_files_bytecode_and_files_of_other_packages_do_not_count(package, page):
+    before = digest(package)
+    page.with_name(".page.html.swp").write_text("x")
+    (page.parents[1] / "__pycache__").mkdir()
+    (page.parents[1] / "__pycache__" / "page.cpython-311.opt").write_text("x")
+    (page.parents[1] / "other").mkdir()
+    (page.parents[1] / "other" / "__init__.py").write_text("")
+    (page.parents[1] / "other" / "data.json").write_text("{}")
+    assert digest(package) == before
+
+
+def test_changed_report_template_changes_the_code_of_evaluate_alone(tmp_path):
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(tasks.__file__).parent, tmp_path / "tasks", ignore=ignored)
+
+    def digests():
+        return {s.name: code_digest(closure(s.run, DigestCache(None), tmp_path)) for s in PIPELINE}
+
+    before = digests()
+    template = tmp_path / "tasks/evaluation/report/templates/report.css"
+    template.write_text(template.read_text() + "p { margin: 0; }\n")
+    after = digests()
+    assert [name for name in before if before[name] != after[name]] == ["evaluate"]

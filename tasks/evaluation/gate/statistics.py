@@ -1,7 +1,7 @@
-"""Paired statistics: what a difference between two models on the same rows or problems is worth.
+"""Paired statistics: interval and p value of a difference between two models on the same data.
 
-Pure functions over arrays. Intervals of ratios (loss per token, token accuracy) come from a
-bootstrap by cluster, pass/fail from exact McNemar; a family of tests is corrected by Holm.
+Pure functions over arrays. Ratios (loss per token, token accuracy) are compared by a cluster
+bootstrap, pass/fail by exact McNemar; a family of tests is corrected by Holm.
 """
 
 import math
@@ -27,8 +27,8 @@ class Difference:
         tuned: Value of the tuned model.
         low: Lower end of the 95 % interval of the difference.
         high: Upper end.
-        p: Two-sided; 1 where nothing can be said.
-        units: What was resampled: clusters or problems.
+        p: Two-sided; 1 where it can't be computed.
+        units: Number of clusters or problems.
     """
 
     base: float
@@ -55,11 +55,10 @@ def ratio_difference(
 ) -> Difference:
     """Difference of two ratios of sums, `sum(tuned)/sum(weights) - sum(base)/sum(weights)`.
 
-    Whole clusters are drawn, so rows that resemble each other do not count as independent. The
-    interval is the standard one of the bootstrap: standard error of the draws, times Student's t
-    for so many clusters. The percentile interval is too short where there are few of them
-    (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 3.2), and held-out
-    data of a small project has few.
+    Whole clusters are drawn, so rows of one project do not count as independent. The interval is
+    the bootstrap's standard error times Student's t for the number of clusters. The percentile
+    interval is too short for few clusters (Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", section 3.2), and held-out data of a small project has few.
 
     Args:
         clusters: Cluster of each row.
@@ -109,7 +108,7 @@ def mcnemar(base: Sequence[bool], tuned: Sequence[bool]) -> Difference:
     """Pass/fail of the same problems: exact McNemar, with the interval of Bonett and Price (2012).
 
     That interval adds one imaginary problem to each kind of flip, so it keeps its width where no
-    problem flipped and a bootstrap would claim certainty.
+    problem flipped, where a bootstrap would have none.
     """
     before, after = np.asarray(base, dtype=bool), np.asarray(tuned, dtype=bool)
     count = len(before)
@@ -130,7 +129,7 @@ def mcnemar(base: Sequence[bool], tuned: Sequence[bool]) -> Difference:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p of a family (Holm 1979), which bounds the chance of any false find."""
+    """Adjusted p values of a family (Holm 1979): bounds the chance of any false positive."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     highest = 0.0
@@ -155,7 +154,7 @@ def mcnemar_power(problems: int, discordance: float, effect: float, alpha: float
     win = (discordance + effect) / (2 * discordance)
     flips = np.arange(problems + 1)
     chance = stats.binom.pmf(flips, problems, discordance)
-    # the largest count of losses that still rejects, for each number of flips; -1: never
+    # for each number of flips, the largest number of losses that still rejects; -1: none does
     edge = stats.binom.ppf(alpha / 2, flips, 0.5)
     edge = np.where(stats.binom.cdf(edge, flips, 0.5) > alpha / 2, edge - 1, edge)
     found = stats.binom.cdf(edge, flips, 1 - win) + stats.binom.cdf(edge, flips, win)
@@ -176,10 +175,3 @@ def minimum_detectable_effect(
         else:
             low = middle
     return high
-
-
-def pass_at_k(attempts: int, passed: int, k: int) -> float:
-    """Unbiased chance that one of k attempts passes, 1 - C(n-c, k) / C(n, k) (Chen et al. 2021)."""
-    if not 1 <= k <= attempts:
-        raise ValueError(f"k is {k}, attempts are {attempts}")
-    return 1.0 - math.comb(attempts - passed, k) / math.comb(attempts, k)

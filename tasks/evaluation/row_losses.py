@@ -1,8 +1,8 @@
-"""Held-out rows -> losses and right tokens of each row, for base and tuned model in one pass.
+"""Teacher-forced losses and correct tokens of each row, of base and tuned model in one pass.
 
-Rows are joined into windows, isolated from each other, and each window runs twice: with the adapter
-switched off and on. Losses come in chunks of tokens; no tensor of all logits exists, and memory
-depends on the window, not on the number of rows.
+Rows are packed into windows, isolated from each other by attention, and each window runs twice:
+with the adapter off and on. Losses are computed in chunks of tokens: a tensor of all logits never
+exists, and memory depends on the window, not on the number of rows.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,8 +26,8 @@ from tasks.evaluation.results import RowResult
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Rows chosen to be measured.
+class RowChoice:
+    """Rows to measure.
 
     Attributes:
         row_ids: Their ids.
@@ -42,11 +42,10 @@ class Choice:
 
 def choose_rows(
     lengths: Iterable[tuple[str, int]], max_tokens: int | None, seed: int = 0
-) -> Choice:
+) -> RowChoice:
     """Choose whole rows up to a number of tokens, the same ones whatever their order.
 
-    Rows are taken by a hash of their id, so that a new row displaces few of those measured before.
-    At least one row is taken.
+    Rows are ranked by hash, so that a new row displaces few others. At least one is chosen.
 
     Args:
         lengths: (row id, tokens) of each row.
@@ -59,7 +58,7 @@ def choose_rows(
         if max_tokens is not None and taken and tokens + length > max_tokens:
             break
         taken, tokens = taken + 1, tokens + length
-    return Choice(frozenset(row for row, _ in rows[:taken]), tokens, len(rows) - taken)
+    return RowChoice(frozenset(row for row, _ in rows[:taken]), tokens, len(rows) - taken)
 
 
 def plain_row(row_id: str, ids: list[int], given: int = 1) -> Window:
@@ -84,12 +83,12 @@ def measure(
     byte_count: Callable[[list[int]], int],
     done: Callable[[int], None] = lambda tokens: None,
 ) -> list[RowResult]:
-    """Losses and right tokens of every row, with the adapter off and on.
+    """Losses and correct tokens of every row, with the adapter off and on.
 
     Args:
         model: A `PeftModel` in eval mode.
-        windows: Rows, joined.
-        clusters: Row id -> what the row is resampled with; a row that is not in it is its own.
+        windows: Packed rows.
+        clusters: Row id -> project; a row that is not in it is its own cluster.
         byte_count: Token ids -> UTF-8 bytes of their text.
         done: Called with the tokens measured so far, after each window.
 
@@ -101,6 +100,7 @@ def measure(
     tokens = 0
     for window in windows:
         tensors = window_tensors(window, device)
+        # the row of each predicting position: its sequence in the window
         row_of = np.searchsorted(window.cu_seqlens, tensors.predictors.cpu().numpy(), "right") - 1
         with torch.inference_mode():
             with model.disable_adapter():
@@ -129,12 +129,12 @@ def measure(
 def _sums(
     model: Any, window: WindowTensors, row_of: NDArray[np.int64], rows: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Summed loss and number of right tokens of each row of a window."""
+    """Summed loss and number of correct tokens of each row of a window."""
     if not window.trained_tokens:
         return np.zeros(rows), np.zeros(rows)
     hidden = forward_hidden(model, window)[window.predictors]
     losses, hits = token_losses(hidden, head_of(model), window.targets)
-    # summed on the CPU in 64 bit: a GPU's order of adding is not fixed
+    # summed on the CPU in 64 bits: a GPU adds in no fixed order, so sums would vary between runs
     return (
         np.bincount(row_of, losses.double().cpu().numpy(), rows).astype(np.float64),
         np.bincount(row_of, hits.double().cpu().numpy(), rows).astype(np.float64),

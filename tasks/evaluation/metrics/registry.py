@@ -1,0 +1,26 @@
+"""All metrics, in the order of the report. To add one, add a file and a line here."""
+
+from collections.abc import Iterable
+
+from tasks.evaluation.metrics.bits_per_byte import BITS_PER_BYTE
+from tasks.evaluation.metrics.ends_by_itself import ENDS_BY_ITSELF
+from tasks.evaluation.metrics.exact_match import EXACT_MATCH
+from tasks.evaluation.metrics.loss import LOSS
+from tasks.evaluation.metrics.pass_at_k import PASS_AT_1, pass_at
+from tasks.evaluation.metrics.perplexity import PERPLEXITY
+from tasks.evaluation.metrics.protocol import Metric, ProblemMetric
+from tasks.evaluation.metrics.token_accuracy import TOKEN_ACCURACY
+
+ROW_METRICS = (LOSS, TOKEN_ACCURACY, PERPLEXITY, BITS_PER_BYTE)
+PROBLEM_METRICS = (PASS_AT_1, EXACT_MATCH, ENDS_BY_ITSELF)
+
+
+def problem_metrics(style: str, ks: Iterable[int]) -> list[ProblemMetric]:
+    """The metrics of problems of a style, pass@k for each of `ks`."""
+    others = (metric for metric in PROBLEM_METRICS if metric is not PASS_AT_1)
+    return [m for m in (*map(pass_at, ks), *others) if m.measures(style)]
+
+
+def named(name: str) -> Metric:
+    """The compared metric of that name."""
+    return next(m for m in (*ROW_METRICS, *PROBLEM_METRICS) if m.name == name)

@@ -1,0 +1,86 @@
+"""Answers -> programs: the function of an answer and what it may need, for the sandbox to run."""
+
+import ast
+import re
+import textwrap
+
+from tasks.evaluation.generation.stop_rules import TOP_LEVEL, parsed
+from tasks.evaluation.problems.posing import parts
+from tasks.evaluation.problems.protocol import Problem
+from tasks.evaluation.results import COMPLETION
+
+_KEPT = (
+    ast.Import,
+    ast.ImportFrom,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Assign,
+    ast.AnnAssign,
+)
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+
+
+def program_of(problem: Problem, style: str, text: str) -> str:
+    """The program of an answer: the function and what it may need, nothing after it.
+
+    Args:
+        problem: What was posed.
+        style: How it was posed.
+        text: What was generated, without the end marker.
+
+    Returns:
+        Python text; where no prefix of the answer parses, all of it, so that the outcome is syntax.
+    """
+    if problem.in_words:
+        return trim(textwrap.dedent(_unfenced(text)).strip() + "\n", problem.entry)
+    if style == COMPLETION:
+        return trim(problem.prompt.rstrip() + text, problem.entry)
+    code = _unfenced(text)
+    if re.search(rf"^\s*(async )?def {re.escape(problem.entry)}\b", code, re.MULTILINE):
+        before, _, _ = parts(problem)
+        return trim(f"{before}\n\n{textwrap.dedent(code).strip()}\n", problem.entry)
+    # only a body, perhaps without its indentation
+    body = code.strip("\n")
+    if body and not body[0].isspace():
+        body = textwrap.indent(body, "    ")
+    return trim(f"{problem.prompt.rstrip()}\n{body}\n", problem.entry)
+
+
+def trim(source: str, entry: str) -> str:
+    """Cut a program after what parses, and drop top-level statements that only run something.
+
+    Only whole statements after the entry function are dropped to make the rest parse: a function
+    that was cut short stays a syntax error.
+    """
+    tree, text = _longest(source, entry)
+    if tree is None:
+        return source
+    lines = text.encode().splitlines(keepends=True)  # positions count lines as Python does
+    kept = [node for node in tree.body if isinstance(node, _KEPT)]
+    chunks = [b"".join(lines[_first_line(n) - 1 : n.end_lineno]).rstrip() for n in kept]
+    return b"\n\n".join(chunks).decode() + "\n" if chunks else ""
+
+
+def _longest(source: str, entry: str) -> tuple[ast.Module | None, str]:
+    """The longest text that parses, cut only where a statement after the entry function begins."""
+    if (tree := parsed(source)) is not None:
+        return tree, source
+    entries = list(re.finditer(rf"^(async )?def {re.escape(entry)}\b", source, re.MULTILINE))
+    first = entries[0].end() if entries else len(source)
+    cuts = [m.start() for m in TOP_LEVEL.finditer(source) if m.start() > first]
+    for cut in reversed(cuts):
+        if (tree := parsed(source[:cut])) is not None:
+            return tree, source[:cut]
+    return None, source
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(d.lineno for d in decorators)])
+
+
+def _unfenced(text: str) -> str:
+    """The first fenced block of an answer, or the answer."""
+    found = _FENCE.search(text)
+    return found.group(1) if found else text
