@@ -47,8 +47,8 @@ def measure(rows: int) -> dict[str, float]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from benchmarks import random_model
-    from tasks.core.models.loading import load_tokenizer
     from tasks.core.models.packed_dataset import Windows
+    from tasks.core.models.pretrained import load_tokenizer
     from tasks.evaluation.model_pair import Pair
     from tasks.evaluation.timing import Clock
     from tasks.training.lora import add_lora

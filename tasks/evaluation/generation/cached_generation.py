@@ -11,6 +11,7 @@ from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.completion_cache import (
     GENERATION,
     LIBRARIES,
+    LOADING,
     Memory,
     from_plain,
     key_of,
@@ -104,7 +105,7 @@ class Writers:
         memory, each = self.memories[who], decoding.attempts
         how = {**asdict(decoding), "attempts": 0}  # how many there are changes none
         how["rule"] = maker(rule) if rule else ""
-        made_by = [memory.model, maker(GENERATION, LIBRARIES)]
+        made_by = [memory.model, maker(GENERATION, LIBRARIES), maker(LOADING)]
         wanted = [(i, n) for i in range(len(prompts)) for n in range(each)]
         keys = [key_of(by=made_by, prompt=prompts[i], how=how, attempt=n) for i, n in wanted]
         found = {key: from_plain(raw) for key, raw in memory.get(keys).items()}

@@ -21,6 +21,7 @@ from tasks.core.cache.store import KEY_DIGITS
 from tasks.evaluation.generation.continuous_batching import Generated
 
 GENERATION = "tasks.evaluation.generation.generate:generate"
+LOADING = "tasks.core.models.loading:load_model"
 SANDBOX = "tasks.core.sandbox.runner:Sandbox"
 LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
 _SCHEMA = "create table if not exists memory (key text primary key, value text) without rowid"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tasks.core.errors import PipelineError
-from tasks.core.models.loading import free_gpu
+from tasks.core.models.device import free_gpu
 from tasks.core.text.special_tokens import Marks
 from tasks.evaluation.generation.continuous_batching import Answers, Generated, Run
 from tasks.evaluation.generation.kv_cache import room_tokens

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from tasks.core.models.loading import GIB
+from tasks.core.models.device import GIB
 
 BLOCK = 64  # columns that a step sees are a multiple of it, so that few recordings are needed
 _SPARE_COLUMNS = 32  # beyond the longest row: steps between two moves of the whole cache

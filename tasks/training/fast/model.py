@@ -11,16 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.core.models.loading import base_model, head_of
+from tasks.core.models.architectures.registry import ARCHITECTURES
+from tasks.core.models.packed_forward import base_model, head_of
 from tasks.training.fast.torch_ops import PAD, Heads
 
 OWN_CODE = "transformers_modules"  # where transformers puts a model's own Python files
-KNOWN_LAYERS = (
-    "LlamaDecoderLayer",
-    "MistralDecoderLayer",
-    "Qwen2DecoderLayer",
-    "StableLmDecoderLayer",
-)
+KNOWN_LAYERS = tuple(known.layer.class_name for known in ARCHITECTURES)
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 _QUANTIZED_BLOCK = 64  # values that share a scale; rows must hold whole blocks
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.core.models.loading import WindowTensors
+from tasks.core.models.packed_forward import WindowTensors
 from tasks.training.fast.layer import (
     Call,
     LayerPass,

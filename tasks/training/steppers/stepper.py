@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from tasks.core.models.loading import WindowTensors
+from tasks.core.models.packed_forward import WindowTensors
 
 
 class Stepper(Protocol):
