@@ -47,7 +47,6 @@ def measure(rows: int) -> dict[str, float]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from benchmarks import random_model
-    from tasks.core.models.loading import load_tokenizer
     from tasks.core.models.packed_dataset import Windows
     from tasks.evaluation.model_pair import ModelPair
     from tasks.evaluation.timing import Clock

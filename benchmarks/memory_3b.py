@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory_3b [--vram-gib 9.0] [--steps 20] [--set section.field=value ...]
 
-Makes a model with random weights (see `benchmarks.random_model`), then runs the pipeline of profile
-stable_code_3b_10gb on the standard library, without Prefect, and prints a table. Needs a CUDA GPU
+Writes a model with random weights (see `benchmarks.random_model`), runs the pipeline of profile
+stable_code_3b_10gb without Prefect, and prints a table. Needs a CUDA GPU
 and 25 GB of disk.
 """
 
@@ -26,7 +26,7 @@ COLUMNS = ("stage", "seconds", "peak VRAM reserved GiB", "peak RAM GiB", "result
 
 
 class Lines:
-    """Prints messages, and progress now and then."""
+    """Prints messages, and progress in tenths."""
 
     def __init__(self) -> None:
         self._shown: dict[str, int] = {}
@@ -89,7 +89,7 @@ def run(request: Request, until: str | None = None) -> list[Manifest]:
 
 
 def print_table(made: list[Manifest], vram_gib: float) -> None:
-    """A Markdown table of what each stage took, with the device and the versions."""
+    """Print a Markdown table of each stage's resources, with the device and the versions."""
     import torch
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()

@@ -3,8 +3,8 @@
     python -m benchmarks.merging [--layers 32] [--gguf f16 q8_0] [--folder F] [--only OURS|PEFT]
 
 Random weights (see `benchmarks.random_model`), a random adapter on all linear layers, each
-contender in a fresh process on the CPU. Resident memory is counted twice: with the pages of files
-that are mapped, which the kernel takes back when it needs them, and without. Needs 30 GB of disk.
+contender in a fresh process on the CPU. Resident memory is shown with and without the pages of
+mapped files, which the kernel can reclaim. Needs 30 GB of disk.
 """
 
 import argparse
@@ -64,7 +64,7 @@ class Watch:
                     seen[2] = max(seen[2], 1024 * int(line.split()[1]) / GIB)
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
-        """A sink of progress: its labels name the phases."""
+        """As a progress sink, use the labels as names of the phases."""
         self.phase = label
 
     def message(self, text: str) -> None:
@@ -81,7 +81,7 @@ class Watch:
 
 
 def main() -> None:
-    """Prepare, let each contender merge, print."""
+    """Prepare the inputs, run each contender, print the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--layers", type=int, default=32)
     options.add_argument("--gguf", nargs="*", default=[])
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def call(contender: str, folder: Path, layers: int, gguf: list[str]) -> dict[str, Any]:
-    """Run one part in a process of its own; what it printed last."""
+    """Run one part in its own process and return the JSON that it prints last."""
     command = [sys.executable, "-m", "benchmarks.merging", "--contender", contender]
     command += ["--folder", str(folder), "--layers", str(layers), "--gguf", *gguf]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -170,7 +170,7 @@ def write(path: Path, content: object) -> None:
 
 
 def ours(folder: Path, gguf: list[str]) -> str:
-    """The stage, both ways measured."""
+    """The stage with both strategies, measured."""
     from tasks.core.settings.config import View, check
     from tasks.core.stage import Work
     from tasks.merging import STAGE
@@ -193,7 +193,7 @@ def ours(folder: Path, gguf: list[str]) -> str:
 
 
 def peft(folder: Path) -> str:
-    """PEFT's merge_and_unload of the whole 16-bit model; nothing is measured."""
+    """PEFT's merge_and_unload of the whole 16-bit model, without a measurement."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -85,7 +85,7 @@ def forecast(session: Session) -> Forecast | None:
     found = _probe(gpu, weights, config, bound)
     measured = found is not None
     if found is None:
-        shape = memory_estimate.Shape.read(weights)
+        shape = memory_estimate.DecoderShape.read(weights)
         if shape is None:
             return None
         found = memory_estimate.estimate(shape, config.train, bound, gpu.name if gpu else None)

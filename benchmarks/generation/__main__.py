@@ -107,7 +107,7 @@ def run_all(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """
     import torch
 
-    from tasks.core.models.loading import free_gpu, limit_memory
+    from tasks.core.models.device import free_gpu, limit_memory
 
     limit_memory(torch.device("cpu" if given.small else "cuda"), given.vram_gib)
     start = time.perf_counter()
@@ -131,7 +131,7 @@ def measure(
     import torch
     import transformers
 
-    from tasks.core.models.loading import peak_vram_gib, reset_peak
+    from tasks.core.models.device import peak_vram_gib, reset_peak
 
     answer = contenders.answerer(given, name.rpartition(",")[0], model, prompts)
     reset_peak()

@@ -164,7 +164,7 @@ def _share(given: argparse.Namespace) -> float:
     """What continuous batching may take for its cache, of the memory it believes to be free."""
     import torch
 
-    from tasks.core.models.loading import free_gpu
+    from tasks.core.models.device import free_gpu
 
     if given.small:
         return 0.05

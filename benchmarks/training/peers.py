@@ -16,7 +16,7 @@ import torch
 from transformers import TrainerCallback
 
 from benchmarks.training import shape
-from tasks.core.models.loading import GIB
+from tasks.core.models.device import GIB
 
 Rows = list[list[int]]
 

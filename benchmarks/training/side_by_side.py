@@ -31,7 +31,7 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from benchmarks.training import peers, shape, speed
-    from tasks.core.models.loading import limit_memory
+    from tasks.core.models.device import limit_memory
 
     device = torch.device("cpu" if given.smoke else "cuda")
     limit_memory(device, given.vram_gib)

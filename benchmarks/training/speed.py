@@ -22,12 +22,7 @@ import torch
 
 from benchmarks.training import shape
 from benchmarks.training.peers import Meter, run_recipe
-from tasks.core.models.loading import (
-    GIB,
-    free_gpu,
-    limit_memory,
-    window_tensors,
-)
+from tasks.core.models.device import GIB, free_gpu, limit_memory
 from tasks.core.models.memory_probes import TARGET_SHARE
 from tasks.core.models.packed_dataset import Window
 from tasks.core.settings.train import TrainSettings

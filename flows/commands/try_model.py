@@ -189,7 +189,9 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
     """
     from transformers.utils import logging
 
-    from tasks.core.models.loading import load_model, load_tokenizer, pick_device
+    from tasks.core.models.device import pick_device
+    from tasks.core.models.loading import load_model
+    from tasks.core.models.pretrained import load_tokenizer
 
     logging.set_verbosity_error()
     device = pick_device(config.hardware.device)
@@ -231,7 +233,7 @@ def _settings(request: Request) -> Config:
 
 def _device_lock(config: Config) -> AbstractContextManager[None]:
     """The GPU's lock, so that a training there does not run out of memory; none for a CPU."""
-    from tasks.core.models.loading import pick_device
+    from tasks.core.models.device import pick_device
 
     if pick_device(config.hardware.device).type == "cpu":
         return nullcontext()

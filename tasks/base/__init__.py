@@ -1,13 +1,12 @@
-"""Base model and tokenizer, from the hub, a folder or a GGUF file, as digested folders.
+"""Stage `base`: base model and tokenizer from the hub, a folder or a GGUF file.
 
-sources.py     settings -> what identifies the model, for the key
-run.py         the stage
-origin.py      settings -> where the model lies
-hub.py         pinned snapshot from the Hugging Face hub
-folder.py      a model folder, checked, weights linked
-conversion.py  GGUF -> safetensors and tokenizer
-tokenizer.py   tokenizer files, checked; the model's limits
-licence.py     the licence's name and files
+run.py              the stage
+model_source.py     settings -> source of the model, and its identity in the cache key
+hub.py              pinned snapshot from the Hugging Face hub
+model_folder.py     a model folder: which files are read, and whether they are complete
+gguf_conversion.py  GGUF -> safetensors and tokenizer
+tokenizer.py        tokenizer files, checked; the model's limits
+licence.py          the license's name and files
 """
 
 from tasks.core.stage import Stage
@@ -17,6 +16,6 @@ STAGE = Stage(
     run="tasks.base.run:run",
     outputs=("tokenizer", "weights", "licence"),
     reads=("base",),
-    sources="tasks.base.sources:sources",
+    sources="tasks.base.model_source:key_sources",
     env=("transformers", "tokenizers", "gguf"),
 )

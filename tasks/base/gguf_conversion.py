@@ -1,4 +1,4 @@
-"""GGUF -> safetensors and tokenizer, unpacked by transformers' own reader."""
+"""GGUF conversion: a GGUF file -> safetensors and tokenizer, by transformers' own reader."""
 
 from contextlib import redirect_stderr
 from io import StringIO
@@ -13,20 +13,20 @@ from tasks.core.progress import say
 
 
 def convert(gguf: Path, weights: Path, tokenizer: Path, dtype: str) -> None:
-    """Write a GGUF file's weights and tokenizer as transformers saves them.
+    """Convert a GGUF file's weights and tokenizer to the files of transformers.
 
     Args:
         gguf: The file.
-        weights: Folder for config.json, generation_config.json and the safetensors.
-        tokenizer: Folder for the tokenizer's files.
+        weights: Output folder for config.json, generation_config.json and the safetensors.
+        tokenizer: Output folder for the tokenizer's files.
         dtype: "bfloat16" or "float32".
 
     Raises:
-        PipelineError: transformers can't read this kind of model.
+        PipelineError: transformers can't read this type of model.
     """
-    say(f"unpacking {gguf.name} to {dtype}")
+    say(f"converting {gguf.name} to {dtype}")
     try:
-        with redirect_stderr(StringIO()):  # its progress bar has no switch
+        with redirect_stderr(StringIO()):  # its progress bar can't be turned off
             model = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
                 gguf_file=gguf.name,
@@ -34,20 +34,20 @@ def convert(gguf: Path, weights: Path, tokenizer: Path, dtype: str) -> None:
                 quantization_config=GgufConfig(dequantize=True),
                 trust_remote_code=False,
             )
-            words = AutoTokenizer.from_pretrained(
+            loaded = AutoTokenizer.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, trust_remote_code=False
             )
     except (ValueError, NotImplementedError) as error:
         raise PipelineError(
-            f"{gguf.name} can't be unpacked: {error}",
+            f"{gguf.name} can't be converted: {error}",
             "Use the model's safetensors with base.path or base.hub_id.",
         ) from error
     model.save_pretrained(weights)
-    words.save_pretrained(tokenizer)
+    loaded.save_pretrained(tokenizer)
 
 
 def licence_in(gguf: Path) -> str:
-    """The licence that a GGUF file's header names; "" if it names none."""
+    """The license in a GGUF file's header; "" if there is none."""
     fields = GGUFReader(gguf).fields
     for key in ("general.license", "general.license.name"):
         if key in fields and (value := str(fields[key].contents()).strip()):

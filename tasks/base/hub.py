@@ -1,6 +1,6 @@
-"""A pinned snapshot from the Hugging Face hub, through the hub's own cache.
+"""Downloads a pinned snapshot from the Hugging Face hub, through the hub's own cache.
 
-A model that is in the cache, whole, is not fetched again and needs no network.
+A snapshot that is completely cached is not downloaded again and needs no network.
 """
 
 from contextvars import copy_context
@@ -35,14 +35,14 @@ PATTERNS = [
 
 
 def download(hub_id: str, revision: str, code: bool = False) -> Path:
-    """The folder of a snapshot, fetched as far as it isn't in the cache; with its Python files or
-    not.
+    """The folder of a snapshot, after downloading what is not cached; Python files if `code`.
 
     Raises:
-        PipelineError: Offline, unknown, or behind a licence that has to be accepted.
+        PipelineError: The hub is unreachable, has no such snapshot, or requires a license to be
+            accepted.
     """
-    say(f"fetching {hub_id} at {revision[:12]} (kept in the hub's cache)")
-    local = "Or download the model elsewhere and name its folder with base.path."
+    say(f"downloading {hub_id} at {revision[:12]} to the hub's cache")
+    local = "Or download the model elsewhere and set base.path to its folder."
     try:
         fetch = partial(
             snapshot_download,
@@ -54,7 +54,7 @@ def download(hub_id: str, revision: str, code: bool = False) -> Path:
         return Path(retried(fetch, hub_id))
     except GatedRepoError as error:
         raise PipelineError(
-            f"{hub_id} is behind a licence that this machine has not accepted",
+            f"{hub_id} requires a license to be accepted first",
             f"Accept it at https://huggingface.co/{hub_id} and run `hf auth login`. {local}",
         ) from error
     except RevisionNotFoundError as error:
@@ -75,8 +75,8 @@ def download(hub_id: str, revision: str, code: bool = False) -> Path:
 
 
 def _reporting_bar() -> type[Any]:
-    """A tqdm that draws nothing and passes bytes on to whoever watches this run."""
-    context = copy_context()  # downloads run in threads, which don't know who watches
+    """A tqdm class that draws nothing and reports bytes to the progress sinks of this run."""
+    context = copy_context()  # downloads run in threads, which do not inherit the progress sinks
 
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:

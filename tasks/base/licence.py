@@ -1,4 +1,4 @@
-"""The base model's licence: name, evidence and files; merged weights inherit it."""
+"""The base model's license: name, evidence and files. Merged weights inherit it."""
 
 import json
 import re
@@ -6,21 +6,21 @@ from collections.abc import Iterable
 from email.parser import HeaderParser
 from pathlib import Path
 
-from tasks.base.locate import is_licence
+from tasks.core.models.model_folder import is_license
 
 LICENCE_FILE = "licence.json"
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
 
 def write_licence(name: str, evidence: str, origin: str, files: Iterable[str], out: Path) -> None:
-    """Write licence.json; `name` is "" where no licence is known."""
+    """Write licence.json; `name` is "" if the license is unknown."""
     content = {"licence": name, "evidence": evidence, "base": origin, "files": sorted(files)}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (out / LICENCE_FILE).write_text(text, encoding="utf-8")
 
 
 def licence_of(files: Iterable[Path]) -> tuple[str, str]:
-    """(name, evidence) from a model card or a package's METADATA; ("", "") if neither tells."""
+    """(name, evidence) from a model card or a package's METADATA; ("", "") without either."""
     for file in files:
         if file.name == "README.md":
             name = _from_card(file.read_text(encoding="utf-8", errors="replace"))
@@ -35,7 +35,7 @@ def licence_of(files: Iterable[Path]) -> tuple[str, str]:
 
 
 def _from_card(text: str) -> str:
-    """`license_name` of a model card, else `license` unless that only says "other"."""
+    """`license_name` of a model card, else its `license` unless that is "other"."""
     found = _FRONT_MATTER.match(text)
     fields = dict(
         re.findall(r"^(license(?:_name)?):[ \t]*(\S.*?)[ \t]*$", found[1] if found else "", re.M)
@@ -45,5 +45,5 @@ def _from_card(text: str) -> str:
 
 
 def licence_files(files: Iterable[Path]) -> list[Path]:
-    """Those of `files` that are licences or notices, one a name."""
-    return list({file.name: file for file in files if is_licence(file.name)}.values())
+    """The licenses and notices among `files`, one for each name."""
+    return list({file.name: file for file in files if is_license(file.name)}.values())

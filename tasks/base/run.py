@@ -1,8 +1,7 @@
 """Stage `base`: settings -> tokenizer/, weights/ and licence.json.
 
-Weights are hard-linked from where they lie, so a base model of gigabytes exists once. Only
-safetensors are taken, and code that comes with a model is run only where `base.trust_remote_code`
-says so.
+Weights are hard-linked to their source, so that a base model of gigabytes exists once. Only
+safetensors are accepted, and a model's own code runs only if `base.trust_remote_code` is set.
 """
 
 import shutil
@@ -15,17 +14,17 @@ from transformers.utils import logging
 
 from tasks.base.hub import download
 from tasks.base.licence import licence_files, licence_of, write_licence
-from tasks.base.locate import Origin, locate
 from tasks.base.model_folder import (
     CONFIG_FILES,
     count_parameters,
-    link,
     model_files,
     read_json,
     weight_files,
 )
+from tasks.base.model_source import ModelSource, locate
 from tasks.base.tokenizer import adopt_tokenizer, check_tokenizer, write_limits
 from tasks.core.errors import PipelineError
+from tasks.core.models.model_folder import link_or_copy
 from tasks.core.models.trusted_code import trust
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
@@ -34,59 +33,59 @@ from tasks.core.stage import Summary, Work
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     """See the module."""
     settings = config.base
-    origin = locate(settings.hub_id, settings.revision, settings.path, settings.gguf)
+    source = locate(settings.hub_id, settings.revision, settings.path, settings.gguf)
     tokenizer, weights = work.out / "tokenizer", work.out / "weights"
     tokenizer.mkdir()
     weights.mkdir()
     with _quiet():
-        if origin.gguf:
-            name, evidence, files = _from_gguf(origin, weights, tokenizer, settings.dtype)
+        if source.gguf:
+            name, evidence, files = _from_gguf(source, weights, tokenizer, settings.dtype)
         else:
             code = settings.trust_remote_code
-            folder = download(*origin.hub, code) if origin.hub else origin.folder
-            assert folder is not None  # the only kind left
+            folder = download(*source.hub, code) if source.hub else source.folder
+            assert folder is not None  # the only remaining case
             name, evidence, files = _from_folder(folder, weights, tokenizer, code)
     if settings.licence:
         name, evidence = settings.licence, "setting base.licence"
     for file in files:
         shutil.copyfile(file, weights / file.name)
-    write_licence(name, evidence, origin.name, [file.name for file in files], work.out)
+    write_licence(name, evidence, source.name, [file.name for file in files], work.out)
     limit = write_limits(read_json(weights / "config.json"), tokenizer)
     shards = [file for file in weight_files(weights) if file.suffix == ".safetensors"]
     parameters = sum(count_parameters(file) for file in shards)
     size_gib = sum(file.stat().st_size for file in shards) / 2**30
-    line = f"{origin.name}: {parameters / 1e6:,.0f} M parameters, {size_gib:.2f} GiB"
+    line = f"{source.name}: {parameters / 1e6:,.0f} M parameters, {size_gib:.2f} GiB"
     return Summary(
-        line if name else line + ", licence unknown",
+        line if name else line + ", license unknown",
         metrics={"parameters": parameters, "weights_gib": size_gib, "model_max_tokens": limit},
     )
 
 
 def _from_gguf(
-    origin: Origin, weights: Path, tokenizer: Path, dtype: str
+    source: ModelSource, weights: Path, tokenizer: Path, dtype: str
 ) -> tuple[str, str, list[Path]]:
-    """Unpack a GGUF file; returns the licence's name, its evidence and its files."""
+    """Convert a GGUF file; returns the license's name, its evidence and its files."""
     from tasks.base.gguf_conversion import convert, licence_in
 
-    assert origin.gguf is not None
-    convert(origin.gguf, weights, tokenizer, dtype)
+    assert source.gguf is not None
+    convert(source.gguf, weights, tokenizer, dtype)
     check_tokenizer(tokenizer)
-    name, evidence = licence_in(origin.gguf), "header of the GGUF file"
+    name, evidence = licence_in(source.gguf), "header of the GGUF file"
     if not name:
-        name, evidence = licence_of(origin.notes)
-    return name, evidence, licence_files(origin.notes)
+        name, evidence = licence_of(source.notes)
+    return name, evidence, licence_files(source.notes)
 
 
 def _from_folder(
     folder: Path, weights: Path, tokenizer: Path, code: bool
 ) -> tuple[str, str, list[Path]]:
-    """Take over a model folder; returns the licence's name, its evidence and its files."""
+    """Link and copy a model folder; returns the license's name, its evidence and its files."""
     files = model_files(folder, code)
     check_config(folder, code)
     for file in weight_files(folder):
         if file.suffix == ".safetensors":
-            count_parameters(file)  # raises on a file that isn't whole
-        link(file, weights / file.name)
+            count_parameters(file)  # raises for an incomplete file
+        link_or_copy(file, weights / file.name)
     for file in files:
         if file.name in CONFIG_FILES or file.suffix == ".py":
             shutil.copyfile(file, weights / file.name)
@@ -100,11 +99,10 @@ def _from_folder(
 
 
 def check_config(folder: Path, code: bool) -> None:
-    """See that transformers knows the model, itself or by trusted code, and that its weights
-    are not quantized already.
+    """Check that transformers or trusted code knows the model, and that it is not quantized.
 
     Raises:
-        PipelineError: One of the two is not so.
+        PipelineError: It fails a check.
     """
     config = read_json(folder / "config.json")
     kind = config.get("model_type")
@@ -113,21 +111,21 @@ def check_config(folder: Path, code: bool) -> None:
             AutoConfig.for_model(str(kind))
     except ValueError as error:
         raise PipelineError(
-            f"transformers has no model of type {kind!r}; code that comes with a model is not run",
-            "Use a newer revision of the model that names a type which transformers has; or, where "
-            "you trust its author, set base.trust_remote_code to true.",
+            f"transformers has no model of type {kind!r}, and the model's own code is not run",
+            "Use a newer revision whose type transformers has, or, if you trust its author, set "
+            "base.trust_remote_code to true.",
         ) from error
     if quantized := config.get("quantization_config"):
         method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else "?"
         raise PipelineError(
             f"the base model is quantized already ({method})",
-            "Use its 16-bit weights: training quantizes them itself, merging needs them whole.",
+            "Use its 16-bit weights: training quantizes them, and merging needs them unquantized.",
         )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and warnings off the terminal, and put them back as they were."""
+    """Turn off transformers' progress bars and warnings for a while."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

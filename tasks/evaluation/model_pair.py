@@ -7,15 +7,11 @@ from typing import Any
 
 from peft import PeftModel
 
-from tasks.core.models.loading import (
-    Device,
-    DType,
-    Quantization,
-    load_model,
-    load_tokenizer,
-)
+from tasks.core.models.device import Device, DType, Quantization
+from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packing import join_rows
+from tasks.core.models.pretrained import load_tokenizer
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import report
 from tasks.core.text.special_tokens import SpecialTokenEncoder

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.manifest import digest_of
-from tasks.core.models.loading import free_gpu
+from tasks.core.models.device import free_gpu
 from tasks.core.progress import report, say
 from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings

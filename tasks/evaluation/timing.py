@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tasks.core.models.loading import peak_vram_gib, reset_peak
+from tasks.core.models.device import peak_vram_gib, reset_peak
 from tasks.evaluation.results import Cost
 
 _KIB_PER_GIB = 2**20

@@ -1,16 +1,14 @@
-"""Stage `merge`: adapter + 16-bit base -> one plain model, measured against base + adapter.
+"""Stage `merge`: adapter + 16-bit base -> one plain model, compared with base + adapter.
 
-adapter.py  a LoRA adapter read from its folder; W -> W + delta, DoRA included
-shards.py   safetensors copied tensor by tensor, changed on the way
-space.py    disk and memory, asked before anything is written
-check.py    loss and next tokens of a model on held-out samples
-ways.py     both ways of merging, written and measured; resumed after a kill
-card.py     the model card
-run.py      the stage
-
-llama_cpp.py   config and tensor names in llama.cpp's words
-vocabulary.py  the tokenizer in llama.cpp's words
-gguf_file.py   one GGUF file, read back and compared
+run.py             the stage
+adapter.py         a LoRA adapter read from its folder; W -> W + delta, including DoRA
+strategies/        what the adapter is added to: one file per strategy, and the registry
+candidates.py      the merged weights of each strategy, written and measured; resumes after a kill
+safetensors_io.py  safetensors copied tensor by tensor, changed while copying
+verify.py          loss and next tokens on held-out samples: does the model reproduce base + adapter
+resources.py       disk and memory checks
+model_card.py      the model card
+gguf/              export for llama.cpp and Ollama: file, hyper-parameters, tokenizer, families
 """
 
 from tasks.core.stage import Stage
@@ -28,7 +26,7 @@ STAGE = Stage(
         "evaluate.metrics",
         "tokenize.test",
     ),
-    # the card's data section
+    # for the model card
     shows=(
         "filter.kept",
         "prompt.test",

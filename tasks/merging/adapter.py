@@ -1,8 +1,8 @@
-"""A LoRA adapter in PEFT's format, and what it makes of a weight.
+"""A LoRA adapter in PEFT's format, applied to single weights.
 
-In: adapter_config.json and adapter_model.safetensors. Out: `apply(name, weight)`. Computed in
-32 bit, tensor by tensor, so the model is never whole in memory; PEFT's own merge needs it whole,
-and would round a 4-bit layer back to 4 bit.
+In: adapter_config.json and adapter_model.safetensors. Out: `Update.apply(weight)` by module name.
+Computed in 32 bit, tensor by tensor, so the model is never in memory as a whole. PEFT's own merge
+needs the whole model, and would round a 4-bit layer back to 4 bit.
 """
 
 import json
@@ -22,8 +22,8 @@ from tasks.core.errors import PipelineError
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
-# what changes more than W + scaling * B A, or a base that is not the one at hand
-REFUSED = (
+# settings that change more than W + scaling * B A, or that change the base before the training
+UNSUPPORTED = (
     "modules_to_save",
     "trainable_token_indices",
     "target_parameters",
@@ -40,18 +40,18 @@ REFUSED = (
     "monteclora_config",
     "velora_config",
 )
-PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva", "mora")
+PLAIN_INITIALIZATIONS = (True, False, "gaussian", "orthogonal", "eva", "mora")
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one linear layer gets.
+    """The update of one linear layer.
 
     Attributes:
         a: [rank, in].
         b: [out, rank].
         scaling: Factor of B A.
-        magnitude: [out], DoRA's length of every output row; None for plain LoRA.
+        magnitude: [out], DoRA's norm of every output row; None for plain LoRA.
     """
 
     a: Tensor
@@ -63,14 +63,14 @@ class Update:
         """The merged weight [out, in], float32."""
         merged = weight.float() + self.scaling * (self.b.float() @ self.a.float())
         if self.magnitude is not None:
-            length = torch.linalg.norm(merged, dim=1)
-            merged *= (self.magnitude.float() / length)[:, None]
+            norm = torch.linalg.norm(merged, dim=1)
+            merged *= (self.magnitude.float() / norm)[:, None]
         return merged
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """Updates by the name of their module, and the settings for the model card."""
+    """Updates by module name, and the settings for the model card."""
 
     updates: Mapping[str, Update]
     settings: Mapping[str, Any]
@@ -80,13 +80,13 @@ def read_adapter(folder: Path) -> Adapter:
     """Read an adapter.
 
     Raises:
-        PipelineError: A file is missing, or the adapter is of a kind that adding B A does not give.
+        PipelineError: A file is missing, or the adapter does more than add B A to linear layers.
     """
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
             raise PipelineError(f"the adapter has no {name}", "Run the stage train again.")
     settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    _refuse(settings)
+    _check_mergeable(settings)
     tensors = load_file(folder / TENSORS)
     modules = sorted(name.removesuffix(A) for name in tensors if name.endswith(A))
     updates = {
@@ -102,32 +102,32 @@ def read_adapter(folder: Path) -> Adapter:
     if tensors or not updates:
         found = f"{len(tensors)} tensors such as {min(tensors)}" if tensors else "no LoRA tensors"
         raise PipelineError(
-            f"the adapter holds {found}, which no linear layer's LoRA explains",
+            f"the adapter holds {found}, which belong to no LoRA of a linear layer",
             "Train with LoRA or DoRA on linear layers only.",
         )
     return Adapter(updates, settings)
 
 
-def _refuse(settings: Mapping[str, Any]) -> None:
+def _check_mergeable(settings: Mapping[str, Any]) -> None:
     if settings.get("peft_type") != "LORA":
         raise PipelineError(
-            f"the adapter's type is {settings.get('peft_type')}, only LORA can be merged here",
+            f"the adapter has the type {settings.get('peft_type')}; only LORA can be merged",
             "Train with LoRA or DoRA.",
         )
-    odd = [name for name in REFUSED if settings.get(name)]
+    unsupported = [name for name in UNSUPPORTED if settings.get(name)]
     if settings.get("bias", "none") != "none":
-        odd.append(f"bias={settings['bias']}")
-    if settings.get("init_lora_weights", True) not in PLAIN_STARTS:
-        odd.append(f"init_lora_weights={settings['init_lora_weights']}")
-    if odd:
+        unsupported.append(f"bias={settings['bias']}")
+    if settings.get("init_lora_weights", True) not in PLAIN_INITIALIZATIONS:
+        unsupported.append(f"init_lora_weights={settings['init_lora_weights']}")
+    if unsupported:
         raise PipelineError(
-            f"the adapter uses {', '.join(odd)}, which changes more than linear weights",
+            f"the adapter uses {', '.join(unsupported)}, which changes more than linear weights",
             "Train without it, or merge with PEFT's merge_and_unload on a machine with the memory.",
         )
 
 
 def _scaling(module: str, settings: Mapping[str, Any]) -> float:
-    """alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA; patterns name exceptions."""
+    """alpha / r, or alpha / sqrt(r) for rank-stabilized LoRA; patterns hold exceptions."""
     ranks, alphas = settings.get("rank_pattern") or {}, settings.get("alpha_pattern") or {}
     rank = ranks.get(get_pattern_key(ranks.keys(), module), settings["r"])
     alpha = alphas.get(get_pattern_key(alphas.keys(), module), settings["lora_alpha"])

@@ -1,4 +1,4 @@
-"""The model card: what the model is, what was measured, what it may be used for."""
+"""The model card: what the model is, what was measured, and under which license it may be used."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,14 +6,12 @@ from typing import Any
 import yaml
 
 from tasks.core.rows.data_card import Split
-from tasks.merging.verify import Verdict
+from tasks.core.settings.merge import MergeSettings
+from tasks.merging.candidates import Trial
+from tasks.merging.strategies.registry import STRATEGIES
+from tasks.merging.verify import MergeCheck
 
-STRATEGIES = {
-    "base16": "added to the 16-bit base",
-    "dequantized": "added to the base as it comes back from 4 bit, which is what it was trained on",
-}
-
-HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause")  # names that the hub knows
+HUB_LICENCES = ("apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause")  # identifiers of the hub
 
 
 def model_card(
@@ -27,42 +25,34 @@ def model_card(
     splits: Sequence[Split],
     licences: Sequence[tuple[str, int]],
     training: Mapping[str, Any],
-    tried: Sequence[Verdict],
-    kept: Verdict,
-    evaluated_loss: float,
-    quantization: str,
-    sample_tokens: int,
-    dtype: str,
-    forced: bool,
+    trial: Trial,
+    kept: MergeCheck,
+    settings: MergeSettings,
 ) -> str:
     """README.md of the merged model.
 
     Args:
-        base: Name of the base model; "" unknown.
-        licence: Name of its licence; "" unknown.
-        licence_files: Names of licence files beside the card.
+        base: Name of the base model; "" if unknown.
+        licence: Name of its license; "" if unknown.
+        licence_files: Names of the license files beside the card.
         adapter: adapter_config.json.
         gate: gate.json.
         metrics: metrics.json.
-        splits: Rows, tokens and projects of train, validation and test; what is known.
-        licences: (Licence, rows) of the training rows.
-        training: training.json; empty where it is not known.
-        tried: Ways of merging that were measured.
+        splits: Rows, tokens and projects of train, validation and test, as far as known.
+        licences: (License, rows) of the training rows.
+        training: training.json; empty if unknown.
+        trial: Measurements of all merge strategies.
         kept: The one that was kept.
-        evaluated_loss: Loss of base + adapter, as evaluated, on the sample.
-        quantization: Of the base then.
-        sample_tokens: Trained tokens of that sample.
-        dtype: Of the weights.
-        forced: Merged against the verdict.
+        settings: Of the merge.
     """
     parts = [
         _front_matter(base, licence),
         f"# {base or 'Model'}, fine-tuned with LoRA\n",
-        _verdict(gate, forced),
+        _verdict(gate),
         _before_after(gate),
         _data(splits, licences, metrics),
-        _how(adapter, dtype, training),
-        _merge(tried, kept, evaluated_loss, quantization, sample_tokens),
+        _training(adapter, settings.dtype, training),
+        _merge(trial, kept, settings.quantization),
         _usage(),
         _licence(licence, licence_files),
     ]
@@ -81,9 +71,9 @@ def _front_matter(base: str, licence: str) -> str:
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n"
 
 
-def _verdict(gate: Mapping[str, Any], forced: bool) -> str:
+def _verdict(gate: Mapping[str, Any]) -> str:
     text = f"Evaluation against the base: **{gate['verdict']}**. {' '.join(gate['reasons'])}\n"
-    if forced:
+    if gate["verdict"] == "regressed":
         text += "\nIt was merged against this verdict, by `merge.force`.\n"
     return text
 
@@ -132,7 +122,7 @@ def _data(
     return text
 
 
-def _how(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any]) -> str:
+def _training(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any]) -> str:
     kind = "DoRA" if adapter.get("use_dora") else "LoRA"
     scaling = "alpha / sqrt(rank)" if adapter.get("use_rslora") else "alpha / rank"
     modules = adapter.get("target_modules") or []
@@ -140,40 +130,35 @@ def _how(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any]) ->
     return (
         f"## Training\n\n{kind}, rank {adapter['r']}, alpha {adapter['lora_alpha']} "
         f"(scaling {scaling}), dropout {adapter.get('lora_dropout', 0)}, on {named}. "
-        f"Weights are {dtype}.{_run(training)}\n"
+        f"Weights are {dtype}.{_steps(training)}\n"
     )
 
 
-def _run(training: Mapping[str, Any]) -> str:
+def _steps(training: Mapping[str, Any]) -> str:
     """Steps and tokens of the training, and its validation loss."""
     if not {"step", "tokens"} <= set(training):
         return ""
-    seen = [v["loss"] for v in training.get("validation") or []]
-    loss = f"; validation loss {seen[0]:.3f} before, {seen[-1]:.3f} after" if seen else ""
+    losses = [v["loss"] for v in training.get("validation") or []]
+    loss = f"; validation loss {losses[0]:.3f} before, {losses[-1]:.3f} after" if losses else ""
     return f" {training['step']:,} steps, {training['tokens']:,} tokens{loss}."
 
 
-def _merge(
-    tried: Sequence[Verdict],
-    kept: Verdict,
-    evaluated_loss: float,
-    quantization: str,
-    sample_tokens: int,
-) -> str:
+def _merge(trial: Trial, kept: MergeCheck, quantization: str) -> str:
     evaluated = "16-bit base" if quantization == "none" else f"{quantization} base"
     lines = [
         "| Model | Held-out loss | Same next token as unmerged |",
         "|---|--:|--:|",
-        f"| {evaluated} + adapter, as evaluated | {evaluated_loss:.4f} | |",
+        f"| {evaluated} + adapter, as evaluated | {trial.evaluated_loss:.4f} | |",
     ]
-    for verdict in tried:
-        if verdict.unmerged_loss != evaluated_loss:
-            lines.append(f"| 16-bit base + adapter | {verdict.unmerged_loss:.4f} | |")
-        name = f"merged, {verdict.strategy}" + (", kept" if verdict is kept else "")
-        lines.append(f"| {name} | {verdict.loss:.4f} | {100 * verdict.agreement:.1f} % |")
+    for check in trial.checks:
+        if check.unmerged_loss != trial.evaluated_loss:
+            lines.append(f"| 16-bit base + adapter | {check.unmerged_loss:.4f} | |")
+        name = f"merged, {check.strategy}" + (", kept" if check is kept else "")
+        lines.append(f"| {name} | {check.loss:.4f} | {100 * check.agreement:.1f} % |")
+    description = next(s.description for s in STRATEGIES if s.name == kept.strategy)
     return (
-        f"## Merge\n\nThe adapter was {STRATEGIES[kept.strategy]}. "
-        f"On {sample_tokens:,} held-out tokens:\n\n" + "\n".join(lines) + "\n"
+        f"## Merge\n\nThe adapter was {description}. "
+        f"On {trial.sample_tokens:,} held-out tokens:\n\n" + "\n".join(lines) + "\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Disk and memory, asked before anything is written: a merge that dies halfway wastes an hour."""
+"""Checks of disk space and memory before anything is written, as a merge takes up to an hour."""
 
 import shutil
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # ships no types
 
 from tasks.core.errors import PipelineError
+from tasks.core.models.device import GIB
 
-GIB = 2**30
-SPARE_GIB = 0.5  # of disk, left for everything else
+SPARE_GIB = 0.5  # of disk, left free
 RUNTIME_GIB = 1.0  # Python, PyTorch, activations of one sample
 
 
 def check_disk(
     folder: Path, model_bytes: int, copies: int, gguf_bytes: int = 0, present_bytes: int = 0
 ) -> None:
-    """See that `copies` of the merged model fit beside what is there, then one and its GGUF files.
+    """Check that `copies` of the merged model fit on the disk, and later one with its GGUF files.
 
     Args:
-        folder: Where they go.
-        model_bytes: Of one copy.
-        copies: At one time, before the best is kept.
-        gguf_bytes: Of the files written once it is.
-        present_bytes: Of these, there already from a run that was killed.
+        folder: On that disk.
+        model_bytes: Size of one copy.
+        copies: At the same time, before the best is selected.
+        gguf_bytes: Of the files written after that.
+        present_bytes: Of all these, already written by an interrupted run.
 
     Raises:
         PipelineError: They don't fit.
@@ -44,13 +44,14 @@ def folder_bytes(folder: Path) -> int:
 
 
 def check_memory(model_bytes: int, largest_shard: int) -> float:
-    """See that the merged model can be loaded to be measured; returns the GiB needed.
+    """Check that the merged model can be loaded and measured; returns the GiB needed.
 
     Raises:
-        PipelineError: It can't.
+        PipelineError: Too little memory is available.
     """
-    # merging: the 4-bit base (over a quarter of 16 bit, head and embeddings whole) and one shard,
-    # in 16 bit and, for the tensor at work, in 32 bit; measuring: the merged model alone
+    # Merging holds the 4-bit base (more than a quarter of 16 bit, as head and embeddings are not
+    # quantized) and one shard in 16 bit, of which one tensor at a time is also in 32 bit.
+    # Measuring holds the merged model alone.
     merging = model_bytes / 2 + 2 * largest_shard
     needed = max(merging, model_bytes) / GIB + RUNTIME_GIB
     free = psutil.virtual_memory().available / GIB

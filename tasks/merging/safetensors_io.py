@@ -1,4 +1,4 @@
-"""Safetensors in, safetensors out, tensor by tensor: no more than one output file is in memory."""
+"""Copies safetensors tensor by tensor, changing them: at most one output file is in memory."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tasks.core.errors import PipelineError
+from tasks.core.models.model_folder import INDEX_FILE, WEIGHTS_FILE
 from tasks.core.system.atomic_write import written_whole
 from tasks.core.tracking import track
 
-INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "BOOL": 1, "U8": 1, "I8": 1}
 
@@ -23,14 +23,14 @@ Change = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorInfo:
     """One tensor of the base.
 
     Attributes:
-        file: Where it lies.
+        file: The safetensors file that holds it.
         name: Its name.
         shape: Its dimensions.
-        size: Bytes that it will take once floats are 16 bits wide.
+        size: Bytes in the merged model, whose floats have 16 bits.
     """
 
     file: Path
@@ -44,8 +44,8 @@ class Entry:
         return prod(self.shape)
 
 
-def list_tensors(folder: Path) -> list[Entry]:
-    """Every tensor of a model folder, from the headers alone, in order of file and name.
+def list_tensors(folder: Path) -> list[TensorInfo]:
+    """Every tensor of a model folder, from the headers alone, ordered by file and name.
 
     Raises:
         PipelineError: The folder holds no safetensors.
@@ -57,15 +57,15 @@ def list_tensors(folder: Path) -> list[Entry]:
                 part = tensors.get_slice(name)
                 shape, kind = tuple(part.get_shape()), part.get_dtype()
                 width = 2 if kind in FLOATS else SIZES.get(kind, 2)
-                entries.append(Entry(file, name, shape, prod(shape) * width))
+                entries.append(TensorInfo(file, name, shape, prod(shape) * width))
     if not entries:
         raise PipelineError(f"{folder} holds no safetensors", "Run the stage base again.")
     return entries
 
 
-def plan_shards(entries: Sequence[Entry], max_bytes: int) -> list[list[Entry]]:
-    """Cut the tensors into files of at most `max_bytes`; a larger tensor gets its own."""
-    shards: list[list[Entry]] = [[]]
+def plan_shards(entries: Sequence[TensorInfo], max_bytes: int) -> list[list[TensorInfo]]:
+    """Group the tensors into files of at most `max_bytes`; a larger tensor gets its own file."""
+    shards: list[list[TensorInfo]] = [[]]
     for entry in entries:
         if shards[-1] and sum(e.size for e in shards[-1]) + entry.size > max_bytes:
             shards.append([])
@@ -74,18 +74,22 @@ def plan_shards(entries: Sequence[Entry], max_bytes: int) -> list[list[Entry]]:
 
 
 def write_shards(
-    shards: Sequence[Sequence[Entry]], out: Path, dtype: torch.dtype, change: Change, label: str
+    shards: Sequence[Sequence[TensorInfo]],
+    out: Path,
+    dtype: torch.dtype,
+    change: Change,
+    label: str,
 ) -> None:
-    """Write the shards and, for more than one, their index as transformers names them.
+    """Write the shards and, for more than one, the index, with the names of transformers.
 
-    A shard that is there is whole, as each appears by one rename: it is not made again.
+    An existing shard is complete, as each appears by one rename: it is not written again.
 
     Args:
         shards: From `plan_shards`.
-        out: Existing folder; the caller sees that shards in it are of the same merge.
+        out: Existing folder; any shards in it must be of the same merge.
         dtype: Of all floating-point tensors.
-        change: What to do to a tensor before it is rounded to `dtype`.
-        label: Shown with the progress.
+        change: Applied to each tensor before it is rounded to `dtype`.
+        label: Of the progress.
     """
     for number, entries in enumerate(track(shards, label), 1):
         file = out / _name(number, len(shards))
@@ -105,13 +109,13 @@ def write_shards(
             for entry in entries
         }
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        (out / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _name(number: int, count: int) -> str:
-    """A shard's file, as transformers names it."""
+    """The file name of a shard in transformers."""
     if count == 1:
-        return "model.safetensors"
+        return WEIGHTS_FILE
     return f"model-{number:05d}-of-{count:05d}.safetensors"
 
 

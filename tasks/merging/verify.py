@@ -1,4 +1,4 @@
-"""Loss and next tokens of a model on held-out samples, to tell whether a merge kept its word."""
+"""Verifies a merge: whether the merged model reproduces base + adapter on held-out samples."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core.models.chunked_loss import token_losses
-from tasks.core.models.loading import forward_hidden, head_of, window_tensors
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packed_forward import forward_hidden, head_of, window_tensors
 from tasks.core.tracking import track
 
-CHUNK = 256  # positions whose logits exist at one time
+CHUNK = 256  # positions whose logits exist at the same time
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One way of merging against base + adapter.
+class MergeCheck:
+    """One merged model compared with base + adapter.
 
     Attributes:
-        strategy: "base16" or "dequantized".
+        strategy: Name of the merge strategy.
         loss: Of the merged model.
         unmerged_loss: Of the same base with the adapter beside it.
-        agreement: Share of positions at which those two have the same likeliest next token.
-        problem: Why it may not be used; "" if it may.
+        agreement: Share of positions at which both have the same likeliest next token.
+        problem: Why the merged model is unusable; "" if it is usable.
     """
 
     strategy: str
@@ -49,7 +49,7 @@ class Verdict:
 
 
 def sample_rows(rows: Iterable[Window], max_tokens: int) -> list[Window]:
-    """Samples from the start of the split until they hold `max_tokens`; at least one."""
+    """Samples from the start of the split with at most `max_tokens` in total; at least one."""
     taken: list[Window] = []
     held = 0
     for row in rows:
@@ -64,7 +64,7 @@ def sample_rows(rows: Iterable[Window], max_tokens: int) -> list[Window]:
 
 @torch.inference_mode()
 def measure(model: Any, sample: Sequence[Window], label: str) -> Measured:
-    """Mean loss and likeliest next tokens over the sample, each row alone."""
+    """Mean loss and likeliest next tokens over the sample, one row at a time."""
     head = head_of(model)
     total, picked = 0.0, []
     for row in track(sample, label):
@@ -77,7 +77,7 @@ def measure(model: Any, sample: Sequence[Window], label: str) -> Measured:
     return Measured(total / len(tokens), tokens)
 
 
-def judge(
+def compare(
     strategy: str,
     merged: Measured,
     unmerged: Measured,
@@ -85,17 +85,17 @@ def judge(
     *,
     tolerance_percent: float,
     min_agreement: float,
-) -> Verdict:
-    """Whether a merged model does what base + adapter did.
+) -> MergeCheck:
+    """Whether a merged model reproduces base + adapter.
 
     Args:
-        strategy: How it was merged.
+        strategy: Name of the merge strategy.
         merged: The merged model.
         unmerged: The same base, in the same precision, with the adapter beside it.
-        evaluated_loss: Of the base as the adapter was trained and evaluated on; the merged model
+        evaluated_loss: Of the base on which the adapter was trained and evaluated; the merged model
             may be better than that, not worse.
-        tolerance_percent: How far losses may lie apart.
-        min_agreement: Least share of same next tokens.
+        tolerance_percent: Largest difference between the losses.
+        min_agreement: Smallest share of equal next tokens.
     """
     agreement = float((merged.tokens == unmerged.tokens).mean())
     slack = tolerance_percent / 100
@@ -103,22 +103,22 @@ def judge(
     if not abs(merged.loss - unmerged.loss) <= slack * unmerged.loss:  # NaN fails too
         problem = (
             f"loss {merged.loss:.4f} against {unmerged.loss:.4f} unmerged, "
-            f"allowed are {tolerance_percent:g} % between them"
+            f"a difference of at most {tolerance_percent:g} % is allowed"
         )
     elif agreement < min_agreement:
         problem = (
             f"the same next token as unmerged at {100 * agreement:.1f} % of positions, "
-            f"wanted are {100 * min_agreement:.1f} %"
+            f"at least {100 * min_agreement:.1f} % are required"
         )
     elif merged.loss > evaluated_loss * (1 + slack):
         problem = (
             f"loss {merged.loss:.4f} against {evaluated_loss:.4f} of the model that was evaluated, "
-            f"allowed are {tolerance_percent:g} % more"
+            f"at most {tolerance_percent:g} % more is allowed"
         )
-    return Verdict(strategy, merged.loss, unmerged.loss, agreement, problem)
+    return MergeCheck(strategy, merged.loss, unmerged.loss, agreement, problem)
 
 
-def best(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The usable way with the lowest loss; None if none is usable."""
-    usable = [verdict for verdict in verdicts if not verdict.problem]
-    return min(usable, key=lambda verdict: verdict.loss) if usable else None
+def best(checks: Sequence[MergeCheck]) -> MergeCheck | None:
+    """The usable merged model with the lowest loss; None if none is usable."""
+    usable = [check for check in checks if not check.problem]
+    return min(usable, key=lambda check: check.loss) if usable else None

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from tasks.core.errors import PipelineError, StopError
-from tasks.core.models.loading import free_gpu, peak_vram_gib, window_tensors
+from tasks.core.models.device import free_gpu, peak_vram_gib
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packed_forward import window_tensors
 from tasks.core.progress import report, say
 from tasks.core.settings.train import TrainSettings
 from tasks.training import checkpoints

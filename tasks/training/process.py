@@ -12,15 +12,15 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from tasks.core.errors import PipelineError
-from tasks.core.models.loading import (
+from tasks.core.models.device import (
     free_gpu,
     limit_memory,
-    load_model,
     peak_vram_gib,
     pick_device,
     pick_dtype,
     reset_peak,
 )
+from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window, Windows
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import say

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.core.models.loading import WindowTensors, window_tensors
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packed_forward import WindowTensors, window_tensors
 from tasks.training.batches import split_window, trained_tokens
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tasks.core.errors import PipelineError
 from tasks.core.models import memory_probes
-from tasks.core.models.loading import GIB, free_gpu, limit_memory
+from tasks.core.models.device import GIB, free_gpu, limit_memory
 from tasks.core.stage import Work
 from tasks.core.system.home import home
 from tests.gpu.conftest import curve
@@ -175,7 +175,7 @@ def test_the_memory_cap_holds() -> None:
 
 def test_the_allocators_segments_grow() -> None:
     code = (
-        "import torch; from tasks.core.models.loading import limit_memory; "
+        "import torch; from tasks.core.models.device import limit_memory; "
         "limit_memory(torch.device('cuda'), None, {}); torch.empty(9, device='cuda'); "
         "print(torch.cuda.memory._snapshot()['allocator_settings']['expandable_segments'])"
     )

@@ -18,7 +18,8 @@ from flows.cli import main
 from flows.orchestration import serve
 from tasks.base import STAGE as BASE
 from tasks.core.errors import PipelineError
-from tasks.core.models.loading import load_model, load_tokenizer
+from tasks.core.models.loading import load_model
+from tasks.core.models.pretrained import load_tokenizer
 from tasks.core.models.trusted_code import is_trusted, trust
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import View

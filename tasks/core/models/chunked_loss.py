@@ -1,9 +1,9 @@
-"""Cross-entropy on trained tokens only, in chunks: a tensor of all logits never exists.
+"""Chunked cross-entropy on trained tokens only: a tensor of all logits never exists.
 
-In: hidden states and the head. Out: a loss and a right-or-wrong for every trained token. With a
-vocabulary of 50,304 the logits of one 4,096-token window take 0.8 GiB in 32 bit, and several
-times that with their gradient; a chunk of 512 tokens takes 0.1 GiB. The backward pass computes
-each chunk's logits again.
+In: hidden states and the head. Out: the loss of every trained token, and whether the likeliest
+token was the target. With a vocabulary of 50,304 the logits of one 4,096-token window take 0.8 GiB
+in 32 bit, and several times that with their gradient; a chunk of 512 tokens takes 0.1 GiB. The
+backward pass recomputes each chunk's logits.
 """
 
 from typing import Any
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-IGNORED = -100
+from tasks.core.models.packed_dataset import IGNORED
+
 CHUNK_TOKENS = 512
 
 
 def targets_of(
     labels: NDArray[np.int64], cu_seqlens: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the loss is taken: position i predicts token i + 1 of the same sample.
+    """Positions with a loss and their targets: position i predicts token i + 1 of its sample.
 
     Args:
         labels: int64[n], unshifted, `IGNORED` where no loss is taken.
-        cu_seqlens: int32[k + 1], where each sample begins, then n.
+        cu_seqlens: int32[k + 1], the start of each sample, then n.
 
     Returns:
-        Predicting positions int64[m] and the tokens they should predict int64[m]. A sample's
-        first token is never among the targets, whatever its label, as what stands before it
-        belongs to another sample.
+        Predicting positions int64[m] and the tokens to predict int64[m]. A sample's first token is
+        never a target, whatever its label: the token before it belongs to another sample.
     """
     trained = labels != IGNORED
     trained[cu_seqlens[:-1]] = False
@@ -39,7 +39,7 @@ def targets_of(
 
 
 class _TokenLosses(torch.autograd.Function):
-    """Losses and hits a token; gradients for the hidden states alone, as the head is frozen."""
+    """Losses and hits per token; gradients for the hidden states only, as the head is frozen."""
 
     @staticmethod
     def forward(
@@ -64,7 +64,7 @@ class _TokenLosses(torch.autograd.Function):
         for start in range(0, len(targets), ctx.chunk):
             part = slice(start, start + ctx.chunk)
             logits = linear(hidden[part], weight, bias).float()
-            slope = torch.softmax(logits, dim=-1)
+            slope = torch.softmax(logits, dim=-1)  # d loss / d logits = softmax - one-hot target
             slope[torch.arange(len(slope), device=slope.device), targets[part]] -= 1
             slope *= gradients[0][part, None]
             torch.mm(slope.to(weight.dtype), weight, out=result[part])
@@ -79,9 +79,9 @@ def token_losses(
     Args:
         hidden: [m, hidden], the hidden states at the predicting positions
             (`hidden[window.predictors]`).
-        head: The output layer, frozen; weight [vocabulary, hidden], perhaps a bias.
+        head: The output layer, frozen; weight [vocabulary, hidden], with or without a bias.
         targets: int64[m].
-        chunk_tokens: Tokens whose logits exist at one time.
+        chunk_tokens: Tokens whose logits exist at the same time.
 
     Returns:
         float32[m] losses, differentiable for `hidden`, and bool[m] hits.

@@ -1,8 +1,8 @@
-"""What training would need on a GPU that was not measured: formulas over the model's shape.
+"""Memory estimate: GPU memory and speed of a training step that was not measured, by formulas.
 
-In: config.json of a base model, settings of the training. Out: a `Probe` that was not measured, for
-a plan where there is no GPU, or none that was probed. Held against the buffers' real sizes by a
-test, and against measured runs in benchmarks/README.md; what libraries take is a flat addition.
+In: config.json of a base model and settings of the training. Out: a `Probe` for a plan on a
+machine without a GPU, or with one that was not probed yet. A test compares the formulas with the
+sizes of the real buffers; benchmarks/README.md compares them with measured runs.
 """
 
 import json
@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.core.models.architectures.llama import LLAMA
+from tasks.core.models.architectures.protocol import Architecture, LinearLayer
+from tasks.core.models.architectures.registry import architecture_of
 from tasks.core.models.memory_probes import Probe
 from tasks.core.settings.train import TrainSettings
 
 GIB = 2**30
 PAD, MLP_CHUNK, HEAD_VALUES = 32, 8192, 2**26  # as in tasks.training
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight, its block's scale, that scale's own
-LORA_BYTES = 4 + 4 + 2  # value, gradient, copy in the products' precision; states are paged
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight, its block's scale, that scale's own scale
+LORA_BYTES = (
+    4 + 4 + 2
+)  # value, gradient, 16-bit copy for matrix products; optimizer states are paged
 OVERHEAD_GIB = 0.27  # libraries, small tensors, unused ends of segments
-PLAIN_SHARE = 1.15  # what plain transformers and peft took more, measured at one shape
-KINDS = ("llama", "mistral", "qwen2", "stablelm")
-# dense bf16 matrix products with 32-bit sums, TFLOP/s, by the makers' data sheets
+PLAIN_SHARE = 1.15  # memory of plain transformers and PEFT, measured at the shape of stable-code-3b
+# dense bf16 matrix products with 32-bit accumulation, TFLOP/s, from the vendors' data sheets
 TFLOPS = {
     "RTX 3080": 59.5,
     "RTX 3090": 71,
@@ -31,13 +35,27 @@ TFLOPS = {
     "H100": 989,
     "H200": 989,
 }
-USED_SHARE = 0.35  # of that limit, in a whole step
-PASSES = 5  # products of the frozen weights' size: forward, backward, half of forward again
+USED_SHARE = 0.35  # of that limit, over a whole step
+# operations per frozen weight and token: forward 2, gradient of the input 2, and 1 as half of the
+# layers recompute their forward pass
+FLOP_PER_WEIGHT = 5
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The numbers of a decoder that memory follows from."""
+class DecoderShape:
+    """The numbers of a decoder that determine its memory.
+
+    Attributes:
+        hidden: Features of the residual stream.
+        inner: Features of the MLP.
+        layers: Decoder layers.
+        queries: Query heads.
+        keys: Key heads.
+        size: Features of a head.
+        vocabulary: Rows of the embedding.
+        tied: Whether the head is the embedding.
+        architecture: Its linear layers.
+    """
 
     hidden: int
     inner: int
@@ -47,12 +65,14 @@ class Shape:
     size: int
     vocabulary: int
     tied: bool
+    architecture: Architecture = LLAMA
 
     @classmethod
-    def read(cls, weights: Path) -> "Shape | None":
-        """From a folder's config.json; None for a kind whose layers are not known."""
+    def read(cls, weights: Path) -> "DecoderShape | None":
+        """From a folder's config.json; None for an architecture that is not in the table."""
         config: Mapping[str, Any] = json.loads((weights / "config.json").read_text())
-        if config.get("model_type") not in KINDS:
+        architecture = architecture_of(config.get("model_type", ""))
+        if architecture is None:
             return None
         queries = config["num_attention_heads"]
         return cls(
@@ -64,29 +84,28 @@ class Shape:
             size=config.get("head_dim") or config["hidden_size"] // queries,
             vocabulary=config["vocab_size"],
             tied=bool(config.get("tie_word_embeddings", False)),
+            architecture=architecture,
         )
 
-    def linears(self) -> dict[str, tuple[int, int]]:
-        """(features in, out) of a layer's linear layers."""
-        wide, narrow = self.queries * self.size, self.keys * self.size
-        return {
-            "q_proj": (self.hidden, wide),
-            "k_proj": (self.hidden, narrow),
-            "v_proj": (self.hidden, narrow),
-            "o_proj": (wide, self.hidden),
-            "gate_proj": (self.hidden, self.inner),
-            "up_proj": (self.hidden, self.inner),
-            "down_proj": (self.inner, self.hidden),
+    def features(self, linear: LinearLayer) -> tuple[int, int]:
+        """(inputs, outputs) of a linear layer."""
+        widths = {
+            "hidden": self.hidden,
+            "inner": self.inner,
+            "queries": self.queries * self.size,
+            "keys": self.keys * self.size,
         }
+        return widths[linear.inputs], widths[linear.outputs]
 
     @property
     def linear_weights(self) -> int:
         """Weights of all decoder layers' linear layers."""
-        return self.layers * sum(a * b for a, b in self.linears().values())
+        linears = map(self.features, self.architecture.layer.linear_layers)
+        return self.layers * sum(inputs * outputs for inputs, outputs in linears)
 
 
-def estimate(shape: Shape, settings: TrainSettings, tokens: int, gpu: str | None) -> Probe:
-    """What training with windows of `tokens` would need; no speed for an unknown GPU."""
+def estimate(shape: DecoderShape, settings: TrainSettings, tokens: int, gpu: str | None) -> Probe:
+    """Memory and speed of training with windows of `tokens`; speed 0 for an unknown GPU."""
     trained = min(settings.last_layers or shape.layers, shape.layers)
     kept = kept_bytes(shape, settings, tokens)
     buffers = buffer_bytes(shape, settings, tokens)
@@ -94,7 +113,7 @@ def estimate(shape: Shape, settings: TrainSettings, tokens: int, gpu: str | None
     plain = settings.fast_path == "off" or settings.use_dora or bool(settings.extra_modules)
     base_gib = base / GIB * (PLAIN_SHARE if plain else 1.0) + OVERHEAD_GIB
     flops = next((t for name, t in TFLOPS.items() if gpu and name in gpu), 0.0)
-    speed = USED_SHARE * flops * 1e12 / (PASSES * shape.linear_weights)
+    speed = USED_SHARE * flops * 1e12 / (FLOP_PER_WEIGHT * shape.linear_weights)
     return Probe(
         window_tokens=tokens,
         step_path="plain" if plain else "fast",
@@ -107,56 +126,46 @@ def estimate(shape: Shape, settings: TrainSettings, tokens: int, gpu: str | None
     )
 
 
-def weight_bytes(shape: Shape, settings: TrainSettings) -> float:
-    """The frozen base and LoRA with its gradient."""
+def weight_bytes(shape: DecoderShape, settings: TrainSettings) -> float:
+    """The frozen base, and LoRA with its gradient."""
     tables = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
     wide = 4 if settings.dtype == "float32" else 2
     linear = shape.linear_weights * (NF4_BYTES if settings.quantization == "nf4" else wide)
     trained = min(settings.last_layers or shape.layers, shape.layers)
-    lora = trained * settings.lora_rank * sum(sum(shape.linears()[n]) for n in _targets(settings))
+    targets = _with_lora(shape.architecture.layer.linear_layers, settings)
+    lora = trained * settings.lora_rank * sum(sum(shape.features(target)) for target in targets)
     return linear + tables * wide + lora * LORA_BYTES
 
 
-def kept_bytes(shape: Shape, settings: TrainSettings, tokens: int) -> int:
-    """What one kept layer takes."""
+def kept_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
+    """Activations of one layer that keeps them."""
     heads = (shape.queries + 2 * shape.keys) * shape.size
-    values = heads + _widths(shape, settings)["out"] + shape.hidden + 2 * shape.inner
+    out = _extended(shape, shape.architecture.layer.out, settings)
+    values = heads + out + shape.hidden + 2 * shape.inner
     return tokens * (2 * values + 4 * shape.queries)
 
 
-def buffer_bytes(shape: Shape, settings: TrainSettings, tokens: int) -> int:
+def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
     """All other buffers of the fast path."""
-    wide, chunk = _widths(shape, settings), min(tokens, MLP_CHUNK)
+    layer, chunk = shape.architecture.layer, min(tokens, MLP_CHUNK)
+    groups = (layer.qkv, layer.out, layer.gate_up, layer.down)
+    qkv, out, gate_up, down = (_extended(shape, group, settings) for group in groups)
     heads = (shape.queries + 2 * shape.keys) * shape.size
     trained = min(settings.last_layers or shape.layers, shape.layers)
     stream = 3 if settings.offload_activations else trained + 2
-    widest = max(wide["qkv"], wide["out"], wide["gate_up"])
-    weights = (
-        heads * wide["qkv"]
-        + shape.hidden * wide["out"]
-        + 2 * shape.inner * wide["gate_up"]
-        + shape.hidden * wide["down"]
-    )
-    values = tokens * (stream * shape.hidden + wide["qkv"] + widest + heads)
-    values += chunk * (wide["gate_up"] + 2 * wide["down"]) + weights
+    weights = heads * qkv + shape.hidden * out + 2 * shape.inner * gate_up + shape.hidden * down
+    values = tokens * (stream * shape.hidden + qkv + max(qkv, out, gate_up) + heads)
+    values += chunk * (gate_up + 2 * down) + weights
     return 2 * (values + min(HEAD_VALUES, tokens * shape.vocabulary))
 
 
-def _widths(shape: Shape, settings: TrainSettings) -> dict[str, int]:
-    """Columns of the groups' inputs with LoRA's beside them."""
-    targets = _targets(settings)
-    groups = {
-        "qkv": (shape.hidden, ("q_proj", "k_proj", "v_proj")),
-        "out": (shape.queries * shape.size, ("o_proj",)),
-        "gate_up": (shape.hidden, ("gate_proj", "up_proj")),
-        "down": (shape.inner, ("down_proj",)),
-    }
-    return {
-        name: inner + -(-settings.lora_rank * len(targets & set(members)) // PAD) * PAD
-        for name, (inner, members) in groups.items()
-    }
+def _extended(shape: DecoderShape, group: tuple[LinearLayer, ...], settings: TrainSettings) -> int:
+    """Columns of a group's input with LoRA's columns beside them, which are padded to `PAD`."""
+    inputs, _ = shape.features(group[0])
+    return inputs + -(-settings.lora_rank * len(_with_lora(group, settings)) // PAD) * PAD
 
 
-def _targets(settings: TrainSettings) -> set[str]:
-    known = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    return known & set(settings.target_modules or known)
+def _with_lora(linears: tuple[LinearLayer, ...], settings: TrainSettings) -> list[LinearLayer]:
+    """Those that get LoRA."""
+    targets = settings.target_modules
+    return [linear for linear in linears if not targets or linear.name in targets]

@@ -1,9 +1,10 @@
-"""What training was measured to need on this machine's GPU, remembered for plans and later runs.
+"""Memory probes: measured memory and speed of a training step, stored for plans and later runs.
 
-In: what decides memory and speed (GPU, driver, PyTorch, the base model's shape, settings of the
-adapter). Out: a probe by the training stage, or None. A small JSON file beside the artifacts, read
-without PyTorch. A probe tells what is needed, not what is free: how many layers keep activations
-follows from the memory that is free when a run starts.
+In: everything that determines memory and speed (GPU, driver, PyTorch, the base model's config,
+settings of the adapter). Out: a probe measured by the training stage, or None. Stored as a small
+JSON file beside the artifacts, which `finetune plan` reads without PyTorch. A probe holds the
+memory that is needed, not the memory that is free: the number of layers that keep activations
+follows from the free memory at the start of a run.
 """
 
 import hashlib
@@ -21,8 +22,8 @@ from tasks.core.settings.train import TrainSettings
 from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
-TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and what varies
-TOKENS_STEP = 256  # probes are made and looked up for multiples of this
+TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and for fragmentation
+TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",
     "target_modules",
@@ -39,7 +40,7 @@ _SETTINGS = (
 
 @dataclass(frozen=True)
 class Gpu:
-    """The first GPU that this process may use, as its driver tells.
+    """The first GPU that this process may use, as reported by its driver.
 
     Attributes:
         total_gib: All of its memory.
@@ -52,17 +53,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured; all memory is what PyTorch reserves.
+    """A measured training step; all memory is reserved by PyTorch.
 
     Attributes:
-        window_tokens: What windows were cut to, between samples.
+        window_tokens: Limit to which windows were split, between samples.
         step_path: fast or plain.
-        layers: Most layers that could keep their activations.
-        load_gib: While the base model was loaded.
-        base_gib: In a step, with no layer kept.
-        layer_gib: For each layer kept.
+        layers: Layers that could keep their activations.
+        load_gib: While the base model was loading.
+        base_gib: In a step that keeps the activations of no layer.
+        layer_gib: For each layer that keeps its activations.
         kept_layers: In the step that was timed.
-        tokens_per_s: Real tokens of that step.
+        tokens_per_s: Speed of that step.
     """
 
     window_tokens: int
@@ -75,14 +76,14 @@ class Probe:
     tokens_per_s: float
 
     def kept_within(self, limit_gib: float) -> int:
-        """How many layers should keep their activations with so much memory."""
+        """Layers that should keep their activations within a memory limit."""
         if self.layer_gib <= 0:
             return 0
-        room = TARGET_SHARE * limit_gib - self.base_gib
-        return max(0, min(self.layers, int(room / self.layer_gib)))
+        available = TARGET_SHARE * limit_gib - self.base_gib
+        return max(0, min(self.layers, int(available / self.layer_gib)))
 
     def reserved_gib(self, kept_layers: int) -> float:
-        """What a run that keeps so many layers reserves at most."""
+        """Peak memory of a run in which so many layers keep their activations."""
         return max(self.load_gib, self.base_gib + kept_layers * self.layer_gib)
 
 
@@ -108,7 +109,7 @@ def find_gpu() -> Gpu | None:
 
 
 def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
-    """Everything that decides what a probe measures, but the length of the window."""
+    """Everything that a probe depends on, except the length of the window."""
     config = (weights / "config.json").read_bytes()
     return {
         "gpu": gpu.name,
@@ -120,21 +121,21 @@ def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
 
 
 def read(about: Mapping[str, Any], tokens: int) -> Probe | None:
-    """The probe of a window of about so many tokens."""
+    """The probe for windows of about so many tokens."""
     return read_all(about).get(rounded(tokens))
 
 
 def read_all(about: Mapping[str, Any]) -> dict[int, Probe]:
-    """All probes that fit, by the tokens of the longest window, rounded up."""
+    """All matching probes by the tokens of the longest window, rounded up."""
     known = _load().get(_key(about), {}).get("probes", {})
     try:
         return {int(tokens): Probe(**values) for tokens, values in known.items()}
-    except TypeError:  # written by a version that measured other things
+    except TypeError:  # written by a version with other fields
         return {}
 
 
-def remember(about: Mapping[str, Any], tokens: int, probe: Probe) -> None:
-    """Keep a probe, in the place of an earlier one of the same window."""
+def write(about: Mapping[str, Any], tokens: int, probe: Probe) -> None:
+    """Store a probe, replacing an earlier one of the same window."""
     known = _load()
     entry = known.setdefault(_key(about), {"about": dict(about), "probes": {}})
     entry["probes"][str(rounded(tokens))] = asdict(probe)
@@ -142,7 +143,7 @@ def remember(about: Mapping[str, Any], tokens: int, probe: Probe) -> None:
 
 
 def rounded(tokens: int) -> int:
-    """Windows of about the same length share a probe."""
+    """Tokens rounded up, as windows of about the same length share a probe."""
     return -(-tokens // TOKENS_STEP) * TOKENS_STEP
 
 

@@ -1,10 +1,9 @@
-"""Attention over packed windows: samples are isolated without a mask of tokens by tokens.
+"""Packed (variable-length) attention: isolates the samples of a window without an n x n mask.
 
-Registered in transformers as the attention implementation `packed`. The bounds of the samples
-travel through the model as its attention mask: transformers passes a 4-dimensional mask through
-untouched, so no state has to be kept beside the call and recomputing a checkpointed layer sees
-the same bounds. Any other call (generation, a padded batch) gets PyTorch's scaled dot product
-attention with the usual mask.
+Registered in transformers as the attention implementation `packed`. The sample bounds are passed
+as the model's attention mask: transformers forwards a 4-dimensional mask unchanged, so no state is
+kept outside of the call, and a recomputed checkpointed layer sees the same bounds. Any other call
+(generation, a padded batch) gets PyTorch's scaled dot product attention with the usual mask.
 """
 
 import inspect
@@ -29,7 +28,7 @@ def _varlen() -> Any:
 
 @cache
 def _causal_arguments() -> dict[str, Any]:
-    """How varlen attention is told to be causal; the argument has another name after 2.10."""
+    """The arguments for causal attention, which PyTorch renamed after 2.10."""
     known = inspect.signature(_varlen()).parameters
     return {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
 
@@ -46,13 +45,13 @@ def has_varlen(device: torch.device) -> bool:
 def cu_seqlens_mask(cu_seqlens: Tensor, max_tokens: int) -> Tensor:
     """Sample bounds as an attention mask, int32[1, 1, max_tokens, k + 1], a view.
 
-    The longest length is told by the shape, so that reading it does not wait for the GPU.
+    The shape holds the longest length, so that reading it needs no synchronization with the GPU.
     """
     return cu_seqlens.view(1, 1, 1, -1).expand(1, 1, max_tokens, -1)
 
 
 def register_packed_attention() -> None:
-    """Make `packed` known to transformers; calling it again changes nothing."""
+    """Register `packed` with transformers; idempotent."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -69,10 +68,10 @@ def packed_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as transformers asks: query [1, heads, n, head_dim] -> [1, n, heads, head_dim]."""
+    """An attention function of transformers: query [1, heads, n, size] -> [1, n, heads, size]."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    if attention_mask is None or attention_mask.dtype != torch.int32:
+    if attention_mask is None or attention_mask.dtype != torch.int32:  # not by `cu_seqlens_mask`
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
@@ -81,6 +80,7 @@ def packed_attention(
     arguments = dict(_causal_arguments())
     if kwargs.get("sliding_window"):
         arguments["window_size"] = (kwargs["sliding_window"] - 1, 0)
+    # the kernel wants as many key heads as query heads
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if q.shape[1] != k.shape[1]:
         k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))

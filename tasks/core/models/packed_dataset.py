@@ -1,12 +1,12 @@
-"""Tokenized samples and their packing plan, read one window at a time.
+"""Packed dataset: tokenized samples and their packing plan, read one window at a time.
 
 In: a folder `tokenize.<split>` with rows.parquet (`schemas.TOKENS`) and windows.parquet
 (`schemas.WINDOWS`). Out: NumPy arrays for one window. Rows are stored in the order of the windows,
-so a pass in order decodes each row group once; only a few row groups are in memory at a time,
+so a pass in order decodes each row group once; at most `_CACHED_GROUPS` row groups are in memory,
 whatever the size of the data.
 
-Samples of a window are isolated from each other: positions restart, `cu_seqlens` tells where each
-begins, and the first token of a sample carries no label, as nothing before it may predict it.
+Samples of a window are isolated from each other: positions restart, `cu_seqlens` holds the start of
+each, and a sample's first token has no label, as the token before it belongs to another sample.
 """
 
 from collections import OrderedDict
@@ -24,7 +24,7 @@ from tasks.core.errors import PipelineError
 
 ROWS_FILE = "rows.parquet"
 WINDOWS_FILE = "windows.parquet"
-IGNORED = -100  # the label that PyTorch's and transformers' losses leave out
+IGNORED = -100  # the label that the losses of PyTorch and transformers skip
 _CACHED_GROUPS = 8
 
 Ints = NDArray[np.int64]
@@ -32,13 +32,13 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Window:
-    """Samples laid one after another; n tokens, k samples.
+    """Concatenated samples; n tokens, k samples.
 
     Attributes:
         input_ids: int64[n].
         labels: int64[n], unshifted (label i is token i), `IGNORED` where no loss is taken.
         position_ids: int64[n], starting at 0 in every sample.
-        cu_seqlens: int32[k + 1], where each sample begins, then n.
+        cu_seqlens: int32[k + 1], the start of each sample, then n.
         row_ids: k ids, in order.
     """
 
@@ -50,13 +50,13 @@ class Window:
 
     @property
     def trained_tokens(self) -> int:
-        """Tokens that carry a label."""
+        """Tokens with a label."""
         return int((self.labels != IGNORED).sum())
 
 
 @dataclass(frozen=True)
-class _Group:
-    """One decoded row group: all its tokens in one array, cut by offsets."""
+class _RowGroup:
+    """One decoded row group: the tokens of all its rows in one array, split by offsets."""
 
     values: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -65,7 +65,7 @@ class _Group:
 
 
 class Windows:
-    """The windows of one split; open with `Windows.open`. For one thread at a time."""
+    """The windows of one split; open with `Windows.open`. Not safe for several threads."""
 
     def __init__(self, folder: Path, rows: pq.ParquetFile, plan: Any) -> None:
         self.folder = folder
@@ -74,7 +74,7 @@ class Windows:
         self.tokens: Ints = plan.column("tokens").to_numpy().astype(np.int64)
         sizes = [rows.metadata.row_group(i).num_rows for i in range(rows.num_row_groups)]
         self._starts: list[int] = [0, *accumulate(sizes)]
-        self._groups: OrderedDict[int, _Group] = OrderedDict()
+        self._groups: OrderedDict[int, _RowGroup] = OrderedDict()
 
     @classmethod
     def open(cls, folder: Path) -> "Windows":
@@ -94,7 +94,7 @@ class Windows:
         return cls(folder, rows, pq.read_table(folder / WINDOWS_FILE))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Windows.open, (self.folder,)  # a loader's worker process opens its own file
+        return Windows.open, (self.folder,)  # a data loader's worker process opens its own file
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -111,8 +111,7 @@ class Windows:
         return self.assemble(self._plan[index].values.to_numpy())
 
     def several(self, first: int, last: int) -> tuple[Window, Ints]:
-        """The samples of the windows from `first` to before `last`, laid one after another, and how
-        many of them each window holds."""
+        """The samples of windows `first` to `last` (exclusive) as one, and the samples in each."""
         plan = self._plan[first:last]
         return self.assemble(plan.flatten().to_numpy()), plan.value_lengths().to_numpy()
 
@@ -120,11 +119,11 @@ class Windows:
         return (self.window(index) for index in range(len(self)))
 
     def rows(self) -> Iterator[Window]:
-        """Every sample, as a window that holds it alone."""
+        """Every sample as a window of its own."""
         return (self.assemble([index]) for index in range(self.row_count))
 
     def assemble(self, rows: Sequence[int] | Ints) -> Window:
-        """Samples by their index, laid one after another."""
+        """One window from samples by their index."""
         parts, prompts, sizes, row_ids = [], [], [], []
         for number, first, last in self._runs(np.asarray(rows)):
             group = self._group(number)
@@ -137,13 +136,13 @@ class Windows:
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         tokens = np.concatenate(parts).astype(np.int64)
         positions = np.arange(len(tokens)) - np.repeat(ends[:-1].astype(np.int64), lengths)
-        # the first token of a sample carries no label: nothing before it may predict it
+        # at least 1: a sample's first token has no label, even without a prompt
         masked = np.repeat(np.maximum(1, np.concatenate(prompts)), lengths)
         labels = np.where(positions < masked, IGNORED, tokens)
         return Window(tokens, labels, positions, ends, tuple(row_ids))
 
     def _runs(self, rows: Ints) -> Iterator[tuple[int, int, int]]:
-        """(row group, first place in it, place behind the last) of rows that lie together."""
+        """(row group, start, stop) in it of consecutive rows."""
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         ends = np.flatnonzero((np.diff(rows) != 1) | (np.diff(numbers) != 0)) + 1
         for start, end in pairwise([0, *ends.tolist(), len(rows)]):
@@ -151,14 +150,14 @@ class Windows:
             first = int(rows[start]) - self._starts[number]
             yield number, first, first + end - start
 
-    def _group(self, number: int) -> _Group:
-        """Row group `number`, decoded; the least recently used one makes room."""
+    def _group(self, number: int) -> _RowGroup:
+        """Row group `number`, decoded, from an LRU cache."""
         if number in self._groups:
             self._groups.move_to_end(number)
             return self._groups[number]
         table = self._rows.read_row_group(number)
         ids = table.column("input_ids").combine_chunks()
-        group = _Group(
+        group = _RowGroup(
             ids.values.to_numpy(),
             ids.offsets.to_numpy().astype(np.int64),
             table.column("prompt_tokens").to_numpy(),

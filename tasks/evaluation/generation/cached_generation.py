@@ -11,6 +11,7 @@ from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.completion_cache import (
     GENERATION,
     LIBRARIES,
+    LOADING,
     CompletionCache,
     key_of,
     maker,
@@ -108,7 +109,7 @@ class CachedGenerator:
         cache, each = self.caches[who], decoding.attempts
         # the number of attempts changes none of them, so it is left out of the key
         how = {**asdict(decoding), "attempts": 0, "rule": maker(rule.reference) if rule else ""}
-        made_by = [cache.model, maker(GENERATION, LIBRARIES)]
+        made_by = [cache.model, maker(GENERATION, LIBRARIES), maker(LOADING)]
         wanted = [(i, n) for i in range(len(prompts)) for n in range(each)]
         keys = [key_of(by=made_by, prompt=prompts[i], how=how, attempt=n) for i, n in wanted]
         found = {key: Generated(tuple(ids), *rest) for key, (ids, *rest) in cache.get(keys).items()}

@@ -21,6 +21,7 @@ from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.system.sqlite_cache import SqliteCache
 
 GENERATION = "tasks.evaluation.generation.generate:generate"
+LOADING = "tasks.core.models.loading:load_model"
 SANDBOX = "tasks.core.sandbox.runner:Sandbox"
 LIBRARIES = ("bitsandbytes", "peft", "torch", "transformers")
 _AT_ONCE = 500  # SQLite limits the number of parameters of a query

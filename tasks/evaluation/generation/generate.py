@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tasks.core.errors import PipelineError
-from tasks.core.models.loading import free_gpu
+from tasks.core.models.device import free_gpu
 from tasks.core.text.special_tokens import SpecialTokenEncoder
 from tasks.evaluation.generation.continuous_batching import (
     Answers,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from tasks.core.models.loading import GIB
+from tasks.core.models.device import GIB
 
 BLOCK = 64  # a step sees a multiple of this many columns, so that few graphs are captured
 _SPARE_COLUMNS = 32  # beyond the longest row: steps between two shifts of the whole cache

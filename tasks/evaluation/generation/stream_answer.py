@@ -27,7 +27,7 @@ def answer(
     Raises:
         PipelineError: The prompt is longer than the model allows.
     """
-    from tasks.core.models.loading import max_length
+    from tasks.core.models.pretrained import max_length
     from tasks.evaluation.generation.generate import encode
 
     ids = encode(tokenizer, [prompt])[0]

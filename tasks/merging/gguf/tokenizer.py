@@ -1,7 +1,7 @@
-"""A byte-level BPE tokenizer's files -> what llama.cpp wants to know of it.
+"""A byte-level BPE tokenizer's files -> the vocabulary of a GGUF file.
 
-llama.cpp splits text by rules that it knows by name, so a tokenizer whose rule has no name there is
-refused: a file that cuts text otherwise than in training would be worse than none.
+llama.cpp identifies pre-tokenizers by name. A tokenizer whose pre-tokenizer has no known name is
+rejected: a file that splits text differently than in training would be worse than none.
 """
 
 import json
@@ -21,8 +21,8 @@ _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _CASELESS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 BYTES, BYTES_ALONE = ("ByteLevel", True), ("ByteLevel", False)
-# steps before BPE -> llama.cpp's name for them
-RULES: dict[tuple[tuple[str, Any], ...], str] = {
+# steps of the pre-tokenizer -> its name in llama.cpp
+PRE_TOKENIZERS: dict[tuple[tuple[str, Any], ...], str] = {
     (BYTES,): "gpt-2",
     (("Digits", True), BYTES): "smollm",
     (("Split", rf"{_CASELESS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"), BYTES_ALONE): "llama-bpe",
@@ -32,23 +32,23 @@ RULES: dict[tuple[tuple[str, Any], ...], str] = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer in llama.cpp's words.
+    """A tokenizer as llama.cpp stores it.
 
     Attributes:
-        tokens: One text a row of the embedding, bytes in GPT-2's letters.
+        tokens: One for each row of the embedding, with bytes as GPT-2's characters.
         types: `TokenType` of each.
-        merges: "left right" each, the most urgent first.
-        rule: Name of how text is split before merging.
-        special: Token ids by "bos", "eos", "unk", "pad", where there is one.
+        merges: "left right" each, highest priority first.
+        pre_tokenizer: Its name in llama.cpp.
+        special: Token ids of "bos", "eos", "unk" and "pad", as far as defined.
         add_bos: A text begins with BOS.
         add_eos: A text ends with EOS.
-        chat_template: Jinja; "" none.
+        chat_template: In Jinja; "" if there is none.
     """
 
     tokens: tuple[str, ...]
     types: tuple[int, ...]
     merges: tuple[str, ...]
-    rule: str
+    pre_tokenizer: str
     special: Mapping[str, int]
     add_bos: bool
     add_eos: bool
@@ -59,11 +59,11 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     """Read a tokenizer's folder.
 
     Args:
-        folder: With tokenizer.json and, as a rule, tokenizer_config.json.
-        rows: Of the embedding; ids without a token are filled up.
+        folder: With tokenizer.json and usually tokenizer_config.json.
+        rows: Of the embedding; ids without a token get a placeholder.
 
     Raises:
-        PipelineError: It is not byte-level BPE, or splits text by a rule without a name.
+        PipelineError: It is not byte-level BPE, or its pre-tokenizer has no name in llama.cpp.
     """
     path, settings = folder / "tokenizer.json", _json(folder / "tokenizer_config.json")
     raw = _json(path)
@@ -71,7 +71,7 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     if model.get("type") != "BPE" or model.get("byte_fallback"):
         kind = "BPE with byte fallback" if model.get("byte_fallback") else model.get("type")
         raise PipelineError(
-            f"the tokenizer is {kind}; only byte-level BPE can be written as GGUF here", LEAVE_OUT
+            f"the tokenizer is {kind}; only byte-level BPE can be exported as GGUF", LEAVE_OUT
         )
     tokens, types = _tokens(model["vocab"], raw.get("added_tokens") or [], rows)
     ids = {token: i for i, token in enumerate(tokens)}
@@ -87,7 +87,7 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
         tokens=tokens,
         types=types,
         merges=tuple(m if isinstance(m, str) else " ".join(m) for m in model["merges"]),
-        rule=rule_of(raw.get("pre_tokenizer")),
+        pre_tokenizer=pre_tokenizer_name(raw.get("pre_tokenizer")),
         special=special,
         add_bos=add_bos,
         add_eos=add_eos,
@@ -97,21 +97,19 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
     )
 
 
-def rule_of(pre_tokenizer: Mapping[str, Any] | None) -> str:
-    """llama.cpp's name of a tokenizer's way to split text.
+def pre_tokenizer_name(pre_tokenizer: Mapping[str, Any] | None) -> str:
+    """The name of a pre-tokenizer in llama.cpp.
 
     Raises:
-        PipelineError: It has none.
+        PipelineError: No name is known.
     """
     steps = tuple(_step(step) for step in _flat(pre_tokenizer))
-    if steps not in RULES:
-        told = " then ".join(f"{name} ({value})" for name, value in steps) or "nothing"
+    if steps not in PRE_TOKENIZERS:
+        shown = " then ".join(f"{name} ({value})" for name, value in steps) or "nothing"
         raise PipelineError(
-            f"the tokenizer splits text by {told}, for which llama.cpp has no name that is known "
-            "here",
-            LEAVE_OUT,
+            f"the tokenizer splits text by {shown}, whose name in llama.cpp is unknown", LEAVE_OUT
         )
-    return RULES[steps]
+    return PRE_TOKENIZERS[steps]
 
 
 def _flat(step: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
@@ -123,7 +121,7 @@ def _flat(step: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 
 def _step(step: Mapping[str, Any]) -> tuple[str, Any]:
-    """A step and the setting of it that matters; a value that fits no rule where another does."""
+    """A step and its decisive setting; any other setting gives a value that is in no rule."""
     kind = str(step["type"])
     if kind == "ByteLevel":
         return kind, "with a space before" if step["add_prefix_space"] else step["use_regex"]
@@ -153,20 +151,20 @@ def _tokens(
 
 
 def _ends(tokenizer: Tokenizer, special: Mapping[str, int]) -> tuple[bool, bool]:
-    """Whether BOS is put before a text, and EOS behind it.
+    """Whether the tokenizer adds BOS before a text, and EOS after it.
 
     Raises:
-        PipelineError: Something else is.
+        PipelineError: It adds other tokens.
     """
     bare = tokenizer.encode("a", add_special_tokens=False).ids
-    dressed = tokenizer.encode("a", add_special_tokens=True).ids
-    before, behind = [special.get("bos")], [special.get("eos")]
+    complete = tokenizer.encode("a", add_special_tokens=True).ids
+    before, after = [special.get("bos")], [special.get("eos")]
     for front in ([], before):
-        for end in ([], behind):
-            if dressed == [*front, *bare, *end]:
+        for end in ([], after):
+            if complete == [*front, *bare, *end]:
                 return bool(front), bool(end)
     raise PipelineError(
-        f"the tokenizer makes {dressed} of {bare}, which is more than BOS before and EOS behind",
+        f"the tokenizer encodes {bare} as {complete}, which adds more than BOS and EOS",
         LEAVE_OUT,
     )
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from tasks.core.models.loading import base_model
 from tasks.core.models.packed_attention import PACKED, has_varlen
+from tasks.core.models.packed_forward import base_model
 
 
 def shard(model: Any, device: torch.device) -> None:

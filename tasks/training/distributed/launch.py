@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tasks.core.errors import PipelineError, StopError
-from tasks.core.models.loading import pick_device
+from tasks.core.models.device import pick_device
 from tasks.core.progress import report, say
 from tasks.core.stage import Summary
 from tasks.core.system.home import REPOSITORY

@@ -16,7 +16,7 @@ import torch
 
 from tasks.core import progress
 from tasks.core.errors import PipelineError, StopError
-from tasks.core.models.loading import pick_device
+from tasks.core.models.device import pick_device
 from tasks.training.distributed.data_parallel import DataParallel
 from tasks.training.distributed.launch import JOB_FILE, RESULT_FILE
 from tasks.training.process import TrainingJob, train

@@ -15,17 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.core.models.loading import base_model, head_of
+from tasks.core.models.architectures.registry import ARCHITECTURES
+from tasks.core.models.packed_forward import base_model, head_of
 from tasks.training.fast.torch_ops import PAD, Heads, NormWeights
 
 REMOTE_CODE = "transformers_modules"  # package in which transformers imports a model's own code
 # decoder layer classes of transformers that have exactly the form of `LayerWeights`
-SUPPORTED_LAYERS = (
-    "LlamaDecoderLayer",
-    "MistralDecoderLayer",
-    "Qwen2DecoderLayer",
-    "StableLmDecoderLayer",
-)
+SUPPORTED_LAYERS = tuple(known.layer.class_name for known in ARCHITECTURES)
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 _QUANTIZED_BLOCK = 64  # NF4 values that share a scale; the kernel needs whole blocks per row
 

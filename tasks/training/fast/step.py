@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.core.models.loading import WindowTensors
+from tasks.core.models.packed_forward import WindowTensors
 from tasks.training.fast.layer import Call, LayerPass, Saved, Scratch, chunks, rows
 from tasks.training.fast.model import FastModel, LayerWeights, extract_model
 from tasks.training.fast.torch_ops import Bounds, TorchOps, mix

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tasks.core.models.chunked_loss import token_losses
-from tasks.core.models.loading import WindowTensors, base_model, forward_hidden, head_of
 from tasks.core.models.packed_attention import PACKED
+from tasks.core.models.packed_forward import WindowTensors, base_model, forward_hidden, head_of
 from tasks.training.steppers.stepper import window_seed
 
 

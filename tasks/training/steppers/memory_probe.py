@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from tasks.core.errors import PipelineError
-from tasks.core.models.loading import GIB, free_gpu, peak_vram_gib, reset_peak, window_tensors
+from tasks.core.models.device import GIB, free_gpu, peak_vram_gib, reset_peak
 from tasks.core.models.memory_probes import Probe
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packed_forward import window_tensors
 from tasks.core.progress import say
 from tasks.training.batches import split_window
 from tasks.training.checkpoints import on_cpu

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.models import memory_probes
-from tasks.core.models.loading import free_gpu, peak_vram_gib, reset_peak
+from tasks.core.models.device import free_gpu, peak_vram_gib, reset_peak
 from tasks.core.models.packed_dataset import Window
 from tasks.core.progress import say
 from tasks.core.settings.train import TrainSettings
@@ -96,7 +96,7 @@ def fit_to_gpu(
             kept_layers=settings.kept_layers,
         )
         if about and found.window_tokens == tokens:  # a cut window: memory is short now
-            memory_probes.remember(about, tokens, found)
+            memory_probes.write(about, tokens, found)
     expected_gib = memory_probe.fit(stepper, found, limit_gib, settings.kept_layers)
     memory_probe.check(expected_gib, limit_gib, tokens)
     free_gpu()

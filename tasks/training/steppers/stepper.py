@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from tasks.core.models.loading import WindowTensors
+from tasks.core.models.packed_forward import WindowTensors
 
 MIN_WINDOW_TOKENS = 256  # beside the weights, shorter windows save nothing that matters
 

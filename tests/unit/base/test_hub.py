@@ -21,14 +21,14 @@ def response(kind: type[Exception]) -> Exception:
 @pytest.mark.parametrize(
     ("kind", "problem", "remedy"),
     [
-        (errors.GatedRepoError, "behind a licence", "hf auth login"),
+        (errors.GatedRepoError, "requires a license", "hf auth login"),
         (errors.RevisionNotFoundError, "has no commit", r"base\.revision"),
         (errors.RepositoryNotFoundError, "has no model a/b", r"base\.hub_id"),
         (errors.LocalEntryNotFoundError, "can't be reached", r"base\.path"),
         (errors.OfflineModeIsEnabled, "can't be reached", r"base\.path"),
     ],
 )
-def test_every_way_a_download_fails_has_a_remedy(
+def test_every_failure_of_a_download_has_a_remedy(
     monkeypatch: pytest.MonkeyPatch, kind: type[Exception], problem: str, remedy: str
 ) -> None:
     def fail(*_: Any, **__: Any) -> str:
@@ -39,7 +39,7 @@ def test_every_way_a_download_fails_has_a_remedy(
         hub.download("a/b", COMMIT)
 
 
-def test_a_download_asks_for_the_pinned_commit_and_reports_bytes(
+def test_download_requests_the_pinned_commit_and_reports_bytes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {}

@@ -8,9 +8,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.base import STAGE
+from tasks.base.model_source import key_sources
 from tasks.base.run import run
-from tasks.base.sources import sources
-from tasks.base.tokenizer import max_tokens
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
@@ -43,7 +42,7 @@ def test_a_folder_becomes_a_model_and_a_tokenizer_that_load(
     assert summary.metrics["model_max_tokens"] == 777
 
 
-def test_limits_stand_beside_the_tokenizer(saved_model: Path, tmp_path: Path) -> None:
+def test_limits_are_beside_the_tokenizer(saved_model: Path, tmp_path: Path) -> None:
     _, out = go(tmp_path, path=str(saved_model))
     limits = json.loads((out / "tokenizer" / "model_limits.json").read_text())
     assert limits == {"max_tokens": 777, "model_type": "llama", "vocab_size": 257}
@@ -85,7 +84,7 @@ def test_a_folder_without_a_generation_config_gets_one(model_folder: Path, tmp_p
         ({"quantization_config": {"quant_method": "gptq"}}, r"quantized already \(gptq\)"),
     ],
 )
-def test_a_model_that_cant_be_trained_from_is_refused(
+def test_model_that_cannot_be_trained_is_rejected(
     model_folder: Path, tmp_path: Path, edit: dict[str, Any], problem: str
 ) -> None:
     config = json.loads((model_folder / "config.json").read_text())
@@ -94,45 +93,34 @@ def test_a_model_that_cant_be_trained_from_is_refused(
         go(tmp_path, path=str(model_folder))
 
 
-def test_a_tokenizer_without_an_end_is_refused(model_folder: Path, tmp_path: Path) -> None:
+def test_tokenizer_without_an_end_of_text_token_is_rejected(
+    model_folder: Path, tmp_path: Path
+) -> None:
     file = model_folder / "tokenizer_config.json"
     config = json.loads(file.read_text())
     del config["eos_token"]
     file.write_text(json.dumps(config))
-    with pytest.raises(PipelineError, match="names no end-of-text token"):
+    with pytest.raises(PipelineError, match="has no end-of-text token"):
         go(tmp_path, path=str(model_folder))
 
 
-def test_a_tokenizer_file_that_is_damaged_is_refused(model_folder: Path, tmp_path: Path) -> None:
+def test_damaged_tokenizer_is_rejected(model_folder: Path, tmp_path: Path) -> None:
     (model_folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(PipelineError, match="tokenizer can't be loaded"):
+    with pytest.raises(PipelineError, match="no tokenizer can be loaded"):
         go(tmp_path, path=str(model_folder))
 
 
 def test_a_local_model_is_identified_by_content(model_folder: Path) -> None:
-    before = sources(view(path=str(model_folder)), digest_of)
+    before = key_sources(view(path=str(model_folder)), digest_of)
     (model_folder / "notes.txt").write_text("not read")
-    assert sources(view(path=str(model_folder)), digest_of) == before
+    assert key_sources(view(path=str(model_folder)), digest_of) == before
     (model_folder / "config.json").write_text("{}")
-    assert sources(view(path=str(model_folder)), digest_of) != before
+    assert key_sources(view(path=str(model_folder)), digest_of) != before
 
 
 def test_a_hub_model_is_identified_by_its_commit_alone() -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
-    assert sources(view(hub_id="a/b", revision=commit), digest_of) == {"hub": f"a/b@{commit}"}
-
-
-@pytest.mark.parametrize(
-    ("config", "limit"),
-    [
-        ({"n_positions": 5, "max_position_embeddings": 6, "seq_length": 7}, 5),
-        ({"max_position_embeddings": 6, "seq_length": 7}, 6),
-        ({"seq_length": 7}, 7),
-        ({}, 1024),
-    ],
-)
-def test_the_limit_is_the_first_that_the_config_names(config: dict[str, int], limit: int) -> None:
-    assert max_tokens(config) == limit
+    assert key_sources(view(hub_id="a/b", revision=commit), digest_of) == {"hub": f"a/b@{commit}"}
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def test_without_a_probe_it_is_an_estimate_and_says_so(tmp_path: Path) -> None:
 def test_a_probe_of_this_gpu_is_told_as_measured(tmp_path: Path) -> None:
     known = session(tmp_path)
     about = memory_probes.facts(GPU, tmp_path / "base" / "weights", known.config.train)
-    memory_probes.remember(
+    memory_probes.write(
         about, 4001, memory_probes.Probe(4001, "fast", 24, 1.0, 3.0, 0.2, 9, 2000.0)
     )
     found = forecast(known)

@@ -54,7 +54,7 @@ def test_merging_tensor_by_tensor_is_pefts_merge(tmp_path, kind, options):
         ("lora_bias", True),
     ],
 )
-def test_an_adapter_that_does_more_is_refused_by_name(tmp_path, field, value):
+def test_adapter_that_does_more_is_rejected_by_name(tmp_path, field, value):
     make_base(tmp_path / "weights")
     make_adapter(tmp_path / "weights", tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_config.json"
@@ -64,7 +64,7 @@ def test_an_adapter_that_does_more_is_refused_by_name(tmp_path, field, value):
     assert (value if field == "peft_type" else field) in error.value.problem
 
 
-def test_a_tensor_that_no_layer_explains_is_refused(tmp_path):
+def test_tensor_that_belongs_to_no_linear_layer_is_rejected(tmp_path):
     make_base(tmp_path / "weights")
     make_adapter(
         tmp_path / "weights", tmp_path / "adapter", target_modules=["q_proj", "embed_tokens"]
@@ -73,6 +73,6 @@ def test_a_tensor_that_no_layer_explains_is_refused(tmp_path):
         read_adapter(tmp_path / "adapter")
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"adapter_config\.json"):
         read_adapter(tmp_path)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tasks.core.errors import PipelineError
 from tasks.merging.gguf import architecture
 from tasks.merging.gguf import export as gguf_file
 from tasks.merging.gguf import tokenizer as vocabulary
+from tasks.merging.gguf.families import registry
 from tests.unit.merging.conftest import make_adapter
 
 SHAPE = {
@@ -138,7 +140,7 @@ def test_file_names_every_hyper_parameter_of_stable_code(tmp_path):
     assert found["stablelm.attention.layer_norm_epsilon"] == pytest.approx(1e-5)
 
 
-def test_biases_of_q_and_k_change_places_like_their_rows(tmp_path):
+def test_biases_of_q_and_k_are_reordered_like_their_rows(tmp_path):
     folder = make_model(tmp_path / "model", attention_bias=True)
     file = export(folder)
     there = {t.name: t.data for t in GGUFReader(file).tensors}
@@ -163,7 +165,7 @@ def test_llama3_factors_are_those_of_transformers():
     torch.testing.assert_close(found, plain / scaled, rtol=1e-5, atol=0)
 
 
-def test_llama3_factors_stand_in_the_file(tmp_path):
+def test_llama3_factors_are_in_the_file(tmp_path):
     file = export(make_model(tmp_path / "model", rope_parameters=LLAMA3))
     assert "rope_freqs.weight" in {t.name for t in GGUFReader(file).tensors}
 
@@ -181,7 +183,7 @@ def test_q8_0_is_half_the_size_and_within_its_step(tmp_path):
     assert tensor.data.nbytes == weight.numel() * 34 / 32
 
 
-def test_rows_that_q8_0_cannot_cut_stay_f16(tmp_path):
+def test_rows_that_are_no_multiple_of_the_q8_0_block_stay_f16(tmp_path):
     folder = make_model(tmp_path / "model", intermediate_size=100)
     file = export(folder, "q8_0")
     kinds = {t.name: t.tensor_type.name for t in GGUFReader(file).tensors}
@@ -190,7 +192,7 @@ def test_rows_that_q8_0_cannot_cut_stay_f16(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["f16", "q8_0"])
-def test_file_that_is_not_what_was_meant_is_found(tmp_path, monkeypatch, kind):
+def test_file_that_differs_from_the_model_is_detected(tmp_path, monkeypatch, kind):
     folder = make_model(tmp_path / "model")
     monkeypatch.setattr(gguf_file, "interleaved", lambda rows, heads: rows)
     with pytest.raises(PipelineError, match=r"blk\.0\.attn_[qk]\.weight of .* is off by"):
@@ -207,7 +209,7 @@ def test_value_that_16_bits_cannot_hold_is_named(tmp_path):
         export(folder)
 
 
-def test_same_model_gives_the_same_bytes_and_a_finished_file_is_left_alone(tmp_path):
+def test_same_model_gives_the_same_bytes_and_a_finished_file_is_kept(tmp_path):
     folder = make_model(tmp_path / "model")
     file = export(folder, "q8_0")
     content = file.read_bytes()
@@ -218,7 +220,7 @@ def test_same_model_gives_the_same_bytes_and_a_finished_file_is_left_alone(tmp_p
     assert export(folder, "q8_0").read_bytes() == content
 
 
-def test_tokens_are_told_apart_and_filled_up_to_the_embedding(tmp_path):
+def test_tokens_have_types_and_are_padded_to_the_embedding(tmp_path):
     make_tokenizer(tmp_path, added=["<fim>"])
     found = vocabulary.read_vocabulary(tmp_path, 320)
     assert len(found.tokens) == len(found.types) == 320
@@ -229,14 +231,14 @@ def test_tokens_are_told_apart_and_filled_up_to_the_embedding(tmp_path):
     assert kinds["[PAD319]"] == TokenType.UNUSED
 
 
-def test_token_beyond_the_embedding_is_refused(tmp_path):
+def test_token_beyond_the_embedding_is_rejected(tmp_path):
     make_tokenizer(tmp_path)
     with pytest.raises(PipelineError, match=r"has a token 2\d\d and the embedding 100 rows"):
         vocabulary.read_vocabulary(tmp_path, 100)
 
 
 PRE = pre_tokenizers
-RULES = {
+PRE_TOKENIZERS = {
     "gpt-2": PRE.ByteLevel(add_prefix_space=False),
     "smollm": PRE.Sequence(
         [PRE.Digits(individual_digits=True), PRE.ByteLevel(add_prefix_space=False)]
@@ -244,19 +246,19 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_rule_for_splitting_text_is_named(tmp_path, rule):
-    make_tokenizer(tmp_path, RULES[rule])
-    assert vocabulary.read_vocabulary(tmp_path, 320).rule == rule
+@pytest.mark.parametrize("rule", PRE_TOKENIZERS)
+def test_pre_tokenizer_gets_its_name(tmp_path, rule):
+    make_tokenizer(tmp_path, PRE_TOKENIZERS[rule])
+    assert vocabulary.read_vocabulary(tmp_path, 320).pre_tokenizer == rule
 
 
-def test_rule_without_a_name_is_refused(tmp_path):
+def test_pre_tokenizer_without_a_name_is_rejected(tmp_path):
     make_tokenizer(tmp_path, PRE.ByteLevel(add_prefix_space=True))
     with pytest.raises(PipelineError, match="splits text by ByteLevel"):
         vocabulary.read_vocabulary(tmp_path, 320)
 
 
-def test_tokenizer_with_byte_fallback_is_refused(tmp_path):
+def test_tokenizer_with_byte_fallback_is_rejected(tmp_path):
     make_tokenizer(tmp_path)
     path = tmp_path / "tokenizer.json"
     raw = json.loads(path.read_text())
@@ -266,7 +268,7 @@ def test_tokenizer_with_byte_fallback_is_refused(tmp_path):
         vocabulary.read_vocabulary(tmp_path, 320)
 
 
-def test_bos_that_the_tokenizer_puts_before_a_text_is_told(tmp_path):
+def test_bos_added_by_the_tokenizer_is_in_the_vocabulary(tmp_path):
     from tokenizers.processors import TemplateProcessing
 
     make_tokenizer(tmp_path)
@@ -279,7 +281,7 @@ def test_bos_that_the_tokenizer_puts_before_a_text_is_told(tmp_path):
     assert (found.add_bos, found.add_eos) == (True, False)
 
 
-def test_stage_writes_the_files_that_are_asked_for(stage):
+def test_stage_writes_the_configured_files(stage):
     make_model(stage.root / "weights", intermediate_size=128)
     make_adapter(stage.root / "weights", stage.root / "adapter")
     make_tokenizer(stage.root / "tokenizer")
@@ -289,7 +291,7 @@ def test_stage_writes_the_files_that_are_asked_for(stage):
     assert "GGUF f16, q8_0" in summary.line
 
 
-def test_tokenizer_that_gguf_does_not_know_is_refused_before_anything_is_merged(stage):
+def test_unsupported_tokenizer_is_rejected_before_the_merge(stage):
     with pytest.raises(PipelineError, match="the tokenizer is None") as error:
         stage.run(gguf=["f16"])
     assert "merge.gguf" in error.value.remedy
@@ -303,7 +305,7 @@ def test_tokenizer_that_gguf_does_not_know_is_refused_before_anything_is_merged(
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0, "factor": 2.0}}, "yarn"),
     ],
 )
-def test_model_that_gguf_does_not_know_here_is_refused(tmp_path, change, word):
+def test_unsupported_model_is_rejected(tmp_path, change, word):
     folder = make_model(tmp_path / "model")
     raw = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(raw | change))
@@ -338,3 +340,9 @@ def test_model_in_several_shards_is_one_file(tmp_path):
     after = {t.name: t.data for t in GGUFReader(export(tmp_path / "cut")).tensors}
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_every_family_file_is_listed():
+    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    listed = {family.model_type for family in registry.FAMILIES}
+    assert files - {"__init__", "protocol", "registry"} == listed

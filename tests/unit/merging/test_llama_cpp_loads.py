@@ -26,7 +26,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("kind", ["f16", "q8_0"])
 @pytest.mark.parametrize("name", list(SHAPES))
-def test_llama_cpp_reads_the_same_tokens_and_says_the_same(tmp_path, name, kind):
+def test_llama_cpp_computes_the_same_tokens_and_logits(tmp_path, name, kind):
     config, shape = SHAPES[name]
     folder = make_model(tmp_path / "model", config, **shape)
     ids = AutoTokenizer.from_pretrained(folder).encode(TEXT)

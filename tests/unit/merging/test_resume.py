@@ -1,7 +1,7 @@
 import pytest
 from safetensors.torch import save_file
 
-from tasks.merging import safetensors_io, strategies
+from tasks.merging import candidates, safetensors_io
 from tasks.merging.gguf import export
 from tests.unit.merging.test_gguf_export import make_tokenizer
 
@@ -13,7 +13,7 @@ class Killed(BaseException):
 
 
 def counted(monkeypatch, kill_at=None):
-    """Names of the shards that are written from here on; the process dies within the last."""
+    """Names of the shards written from here on; the process is killed while writing `kill_at`."""
     written = []
 
     def save(tensors, file, **options):
@@ -31,7 +31,7 @@ def files(folder):
     return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_finished_shard_is_not_made_twice_and_a_half_one_is_made_whole(stage, monkeypatch):
+def test_finished_shard_is_not_written_twice_and_a_partial_one_is_completed(stage, monkeypatch):
     with monkeypatch.context() as patch:
         everything = counted(patch)
         stage.run(out="whole", **SMALL)
@@ -47,7 +47,7 @@ def test_finished_shard_is_not_made_twice_and_a_half_one_is_made_whole(stage, mo
     assert files(stage.model) == files(stage.root / "whole" / "model")
 
 
-def test_what_was_measured_is_not_measured_again(stage, monkeypatch):
+def test_finished_measurements_are_reused(stage, monkeypatch):
     def killed(*_, **__):
         raise Killed
 
@@ -59,7 +59,7 @@ def test_what_was_measured_is_not_measured_again(stage, monkeypatch):
         with pytest.raises(Killed):
             stage.run(out="killed", scratch="scratch", gguf=["f16"], **SMALL)
         patch.setattr(export, "write", lambda *a, **_: a[2].write_bytes(b"gguf"))
-        patch.setattr(strategies, "load_model", killed)
+        patch.setattr(candidates, "load_model", killed)
         written = counted(patch)
         stage.run(scratch="scratch", gguf=["f16"], **SMALL)
     assert written == []

@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.loading import load_model
 from tasks.core.settings.merge import MergeSettings
 from tasks.merging import run as merging
+from tasks.merging.strategies import registry
 from tests.unit.merging.conftest import (
     GATE,
     make_adapter,
@@ -27,7 +30,7 @@ def test_base16_is_pefts_merge_rounded_once(stage):
         torch.testing.assert_close(merged[name], tensor.bfloat16(), atol=0, rtol=0.01)
 
 
-def test_dequantized_is_what_the_adapter_saw(stage):
+def test_dequantized_is_the_model_that_the_adapter_was_trained_on(stage):
     stage.run(strategy="dequantized")
     base = load_model(stage.root / "weights", quantization="nf4", device="cpu", dtype="bfloat16")
     tuned = PeftModel.from_pretrained(base, stage.root / "adapter").eval()
@@ -53,7 +56,7 @@ def test_best_keeps_one_and_the_card_shows_both(stage):
     assert [file.name for file in (stage.root / "out").iterdir()] == ["model"]
 
 
-def test_the_card_tells_what_the_model_was_trained_on(stage, tmp_path):
+def test_card_lists_the_training_data(stage, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -87,16 +90,16 @@ def test_best_is_the_lower_loss(stage):
     assert f"merged, {lower}, kept" in (stage.model / "README.md").read_text()
 
 
-def test_an_unquantized_base_has_one_way(stage):
+def test_unquantized_base_has_one_strategy(stage):
     assert "loss_dequantized" not in stage.run(quantization="none").metrics
 
 
 def test_a_merge_that_misses_its_tolerance_fails_with_both_numbers(stage):
-    with pytest.raises(PipelineError, match=r"at \d+\.\d % of positions, wanted are 100\.0 %"):
+    with pytest.raises(PipelineError, match=r"at \d+\.\d % of positions, at least 100\.0 %"):
         stage.run(strategy="base16", min_agreement=1.0, tolerance_percent=100)
 
 
-def test_a_regressed_model_is_not_merged(stage):
+def test_regressed_model_is_not_merged(stage):
     stage.write("gate.json", REGRESSED)
     with pytest.raises(PipelineError, match="regressed: Loss on held-out is worse"):
         stage.run()
@@ -130,14 +133,14 @@ def test_stablelm_merges(stage):
     assert (stage.model / "model.safetensors.index.json").exists()
 
 
-def test_an_adapter_of_another_base_is_refused(stage):
+def test_adapter_of_another_base_is_rejected(stage):
     file = stage.root / "adapter" / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes().replace(b"layers.1.", b"layers.7."))
     with pytest.raises(PipelineError, match=r"5 layers that the base does not have, such as .*7"):
         stage.run()
 
 
-def test_an_empty_held_out_split_is_refused(stage):
+def test_empty_held_out_split_is_rejected(stage):
     for file in (stage.root / "test").iterdir():
         file.unlink()
     write_empty(stage.root / "test")
@@ -178,7 +181,7 @@ def test_the_model_comes_with_config_tokenizer_and_licences(stage):
     assert len(modes) == 1  # weights are not closed to others while the rest is open
 
 
-def test_the_card_tells_base_licence_verdict_and_numbers(stage):
+def test_card_lists_base_license_verdict_and_numbers(stage):
     stage.run(strategy="base16")
     card = (stage.model / "README.md").read_text()
     for words in (
@@ -200,6 +203,17 @@ def test_two_merges_are_the_same_bytes(stage):
         assert (stage.root / "again" / "model" / file.name).read_bytes() == file.read_bytes()
 
 
-def test_dequantizing_an_unquantized_base_is_refused_in_the_settings():
+def test_dequantizing_an_unquantized_base_is_rejected_by_the_settings():
     with pytest.raises(ValidationError, match="nothing to dequantize"):
         MergeSettings(strategy="dequantized", quantization="none")
+
+
+def test_settings_offer_every_strategy():
+    names = {strategy.name for strategy in registry.STRATEGIES}
+    assert set(get_args(MergeSettings.model_fields["strategy"].annotation)) == names | {"best"}
+
+
+def test_every_strategy_file_is_listed():
+    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    listed = {strategy.name for strategy in registry.STRATEGIES}
+    assert files - {"__init__", "protocol", "registry"} == listed

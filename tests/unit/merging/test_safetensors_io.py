@@ -6,8 +6,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tasks.core.errors import PipelineError
+from tasks.core.models.model_folder import INDEX_FILE
 from tasks.merging.safetensors_io import (
-    INDEX,
     list_tensors,
     plan_shards,
     write_shards,
@@ -35,10 +35,10 @@ def test_shards_stay_below_their_limit_and_transformers_loads_them(tmp_path):
     assert all(torch.equal(t, after[name]) for name, t in before.state_dict().items())
 
 
-def test_the_index_tells_the_size_and_every_tensor(tmp_path):
+def test_index_holds_the_size_and_every_tensor(tmp_path):
     make_base(tmp_path / "weights")
     shards = copy(tmp_path / "weights", tmp_path / "out", 40_000)
-    index = json.loads((tmp_path / "out" / INDEX).read_text())
+    index = json.loads((tmp_path / "out" / INDEX_FILE).read_text())
     assert index["metadata"]["total_size"] == sum(e.size for s in shards for e in s)
     assert set(index["weight_map"]) == {e.name for s in shards for e in s}
 
@@ -58,7 +58,7 @@ def test_integers_keep_their_type(tmp_path):
     assert (found["a"].dtype, found["b"].dtype) == (torch.int64, torch.float16)
 
 
-def test_a_value_that_the_type_cannot_hold_is_named(tmp_path):
+def test_value_that_the_type_cannot_hold_is_named(tmp_path):
     source = tmp_path / "weights"
     source.mkdir()
     save_file({"layer.weight": torch.tensor([1.0, 70_000.0])}, source / "model.safetensors")
@@ -66,6 +66,6 @@ def test_a_value_that_the_type_cannot_hold_is_named(tmp_path):
         copy(source, tmp_path / "out", 10**9, torch.float16)
 
 
-def test_a_folder_without_safetensors_is_refused(tmp_path):
+def test_folder_without_safetensors_is_rejected(tmp_path):
     with pytest.raises(PipelineError, match="no safetensors"):
         list_tensors(tmp_path)

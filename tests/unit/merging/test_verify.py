@@ -5,9 +5,9 @@ from transformers import AutoModelForCausalLM
 from tasks.core.models.packed_dataset import Windows
 from tasks.merging.verify import (
     Measured,
-    Verdict,
+    MergeCheck,
     best,
-    judge,
+    compare,
     measure,
     sample_rows,
 )
@@ -45,37 +45,37 @@ def test_the_sample_ends_before_the_limit_but_is_never_empty(tmp_path):
     ]
 
 
-def test_a_higher_loss_is_refused_with_both_numbers():
-    found = judge("base16", Measured(2.1, TEN), Measured(2.0, TEN), 2.0, **LIMITS)
+def test_higher_loss_is_rejected_with_both_numbers():
+    found = compare("base16", Measured(2.1, TEN), Measured(2.0, TEN), 2.0, **LIMITS)
     assert "loss 2.1000 against 2.0000" in found.problem
 
 
-def test_a_lower_loss_than_unmerged_is_as_wrong_as_a_higher():
-    assert judge("base16", Measured(1.5, TEN), Measured(2.0, TEN), 2.0, **LIMITS).problem
+def test_lower_loss_than_unmerged_is_rejected():
+    assert compare("base16", Measured(1.5, TEN), Measured(2.0, TEN), 2.0, **LIMITS).problem
 
 
-def test_lower_than_the_evaluated_model_is_welcome_and_higher_is_not():
-    assert not judge("base16", Measured(1.5, TEN), Measured(1.5, TEN), 2.0, **LIMITS).problem
-    worse = judge("base16", Measured(1.5, TEN), Measured(1.5, TEN), 1.4, **LIMITS)
+def test_loss_below_the_evaluated_model_is_accepted_and_above_is_not():
+    assert not compare("base16", Measured(1.5, TEN), Measured(1.5, TEN), 2.0, **LIMITS).problem
+    worse = compare("base16", Measured(1.5, TEN), Measured(1.5, TEN), 1.4, **LIMITS)
     assert "loss 1.5000 against 1.4000 of the model that was evaluated" in worse.problem
 
 
-def test_nan_is_refused():
-    assert judge("base16", Measured(float("nan"), TEN), Measured(2.0, TEN), 2.0, **LIMITS).problem
+def test_nan_is_rejected():
+    assert compare("base16", Measured(float("nan"), TEN), Measured(2.0, TEN), 2.0, **LIMITS).problem
 
 
-def test_other_next_tokens_are_refused_with_both_numbers():
+def test_different_next_tokens_are_rejected_with_both_numbers():
     other = np.where(TEN < 3, 99, TEN)
-    found = judge("base16", Measured(2.0, other), Measured(2.0, TEN), 2.0, **LIMITS)
+    found = compare("base16", Measured(2.0, other), Measured(2.0, TEN), 2.0, **LIMITS)
     assert found.agreement == 0.7
     assert "70.0 %" in found.problem and "90.0 %" in found.problem
 
 
-def test_the_lowest_loss_among_the_usable_wins():
-    verdicts = [
-        Verdict("a", 1.0, 1.0, 0.1, "off"),
-        Verdict("b", 1.3, 1.3, 1.0),
-        Verdict("c", 1.2, 1.2, 1.0),
+def test_best_is_the_lowest_loss_among_the_usable():
+    checks = [
+        MergeCheck("a", 1.0, 1.0, 0.1, "off"),
+        MergeCheck("b", 1.3, 1.3, 1.0),
+        MergeCheck("c", 1.2, 1.2, 1.0),
     ]
-    assert best(verdicts).strategy == "c"
-    assert best(verdicts[:1]) is None
+    assert best(checks).strategy == "c"
+    assert best(checks[:1]) is None

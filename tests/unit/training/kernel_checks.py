@@ -161,7 +161,7 @@ def cross_entropy() -> None:
 
 def whole_step() -> None:
     """All kernels together, with dropout: the same gradients as by PyTorch's operations."""
-    from tasks.core.models.loading import window_tensors
+    from tasks.core.models.packed_forward import window_tensors
     from tasks.training.fast.model import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
@@ -188,7 +188,7 @@ def noise() -> None:
     """On a GPU, in bfloat16: no farther from 32 bit than transformers and peft are."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tasks.core.models.loading import window_tensors
+    from tasks.core.models.packed_forward import window_tensors
     from tasks.training.fast.model import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora

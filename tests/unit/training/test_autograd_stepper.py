@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.core.models.loading import WindowTensors, window_tensors
+from tasks.core.models.packed_forward import WindowTensors, window_tensors
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper, set_checkpointing
 from tasks.training.steppers.flat_parameters import FlatParameters

@@ -8,7 +8,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tasks.core import progress
-from tasks.core.models.loading import load_model, window_tensors
+from tasks.core.models.loading import load_model
+from tasks.core.models.packed_forward import window_tensors
 from tasks.training.fast.model import Unsupported, parameter_order
 from tasks.training.fast.step import FastStepper, fixed_bytes, kept_bytes
 from tasks.training.fast.torch_ops import (

@@ -67,7 +67,7 @@ def test_the_same_seed_starts_the_same_adapter() -> None:
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_extra_modules_train_whole_and_in_32_bit(kind: torch.dtype) -> None:
-    from tasks.core.models.loading import window_tensors
+    from tasks.core.models.packed_forward import window_tensors
     from tasks.training.steppers.autograd_stepper import AutogradStepper
     from tasks.training.steppers.flat_parameters import FlatParameters
     from tests.unit.training.conftest import make_window

@@ -61,14 +61,14 @@ def test_the_formulas_give_the_buffers_that_are_allocated(
 
 def test_the_estimate_at_the_shape_of_stable_code_3b_is_what_was_measured() -> None:
     """See benchmarks/README.md; reserved GiB of the training step on an H200."""
-    shape = memory_estimate.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
+    shape = memory_estimate.DecoderShape(2560, 6912, 32, 32, 32, 80, 50_304, False)
     for tokens, kept, measured in ((4096, 16, 6.77), (4096, 0, 3.43), (8192, 5, 6.56)):
         found = memory_estimate.estimate(shape, settings(), tokens, None)
         assert found.reserved_gib(kept) == pytest.approx(measured, rel=0.1)
 
 
 def test_speed_is_estimated_for_known_gpus_alone() -> None:
-    shape = memory_estimate.Shape(2560, 6912, 32, 32, 32, 80, 50_304, False)
+    shape = memory_estimate.DecoderShape(2560, 6912, 32, 32, 32, 80, 50_304, False)
     fast = memory_estimate.estimate(shape, settings(), 4096, "NVIDIA GeForce RTX 3080")
     plain = memory_estimate.estimate(
         shape, settings(fast_path="off"), 4096, "NVIDIA GeForce RTX 3080"
@@ -87,7 +87,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bases: dict[str, Path
 def test_a_probe_is_found_again_for_the_same_gpu_shape_and_window(known: Path) -> None:
     about = memory_probes.facts(GPU, known, settings())
     assert memory_probes.read(about, 4096) is None
-    memory_probes.remember(about, 4090, PROBE)
+    memory_probes.write(about, 4090, PROBE)
     assert memory_probes.read(about, 4000) == PROBE  # rounded up to the same length
     assert memory_probes.read(about, 4097) is None
 
@@ -106,7 +106,7 @@ def test_a_probe_is_found_again_for_the_same_gpu_shape_and_window(known: Path) -
 def test_a_probe_of_another_gpu_driver_shape_or_setting_is_not_taken(
     known: Path, other: dict[str, Any], bases: dict[str, Path]
 ) -> None:
-    memory_probes.remember(memory_probes.facts(GPU, known, settings()), 4096, PROBE)
+    memory_probes.write(memory_probes.facts(GPU, known, settings()), 4096, PROBE)
     changed = memory_probes.facts(
         other.get("gpu", GPU),
         bases[other.get("kind", "llama")],
@@ -161,7 +161,7 @@ def test_a_probe_halves_the_window_until_it_fits_and_leaves_the_parameters_as_th
 
 def test_probes_of_another_version_are_passed_over(known: Path) -> None:
     about = memory_probes.facts(GPU, known, settings())
-    memory_probes.remember(about, 4096, PROBE)
+    memory_probes.write(about, 4096, PROBE)
     path = memory_probes._path()
     path.write_text(path.read_text().replace("base_gib", "other_gib"))
     assert memory_probes.read(about, 4096) is None

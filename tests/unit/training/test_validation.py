@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tasks.core.models import chunked_loss
-from tasks.core.models.loading import load_model, window_tensors
+from tasks.core.models.loading import load_model
+from tasks.core.models.packed_forward import window_tensors
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters

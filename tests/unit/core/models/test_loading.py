@@ -1,157 +1,13 @@
-"""Loading, the packed forward pass and the losses, on tiny random models."""
+"""Loading tiny random models in 4 and in 16 bit."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
 
 from tasks.core.errors import PipelineError
 from tasks.core.models import loading
-from tasks.core.models.chunked_loss import targets_of, token_losses
-from tasks.core.models.packed_attention import PACKED, cu_seqlens_mask
-from tasks.core.models.packed_dataset import IGNORED, Window
-
-SHAPE = {
-    "vocab_size": 96,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-}
-
-
-def make(kind: str) -> torch.nn.Module:
-    torch.manual_seed(0)
-    if kind == "llama":
-        return LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=2)).eval()
-    return StableLmForCausalLM(StableLmConfig(**SHAPE, num_key_value_heads=4)).eval()
-
-
-def window(*lengths: int, prompt: int = 2, seed: int = 0) -> Window:
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(0, 96, sum(lengths))
-    labels = ids.copy()
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    for start in starts[:-1]:
-        labels[start : start + prompt] = IGNORED
-    positions = np.concatenate([np.arange(n) for n in lengths])
-    names = tuple(str(i) for i in range(len(lengths)))
-    return Window(ids, labels, positions, starts.astype(np.int32), names)
-
-
-def parts(whole: Window) -> list[Window]:
-    result = []
-    for i, name in enumerate(whole.row_ids):
-        cut = slice(whole.cu_seqlens[i], whole.cu_seqlens[i + 1])
-        bounds = np.array([0, cut.stop - cut.start], dtype=np.int32)
-        result.append(
-            Window(
-                whole.input_ids[cut], whole.labels[cut], whole.position_ids[cut], bounds, (name,)
-            )
-        )
-    return result
-
-
-CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize("kind", ["llama", "stablelm"])
-def test_samples_of_a_window_do_not_see_each_other(kind: str) -> None:
-    model, whole = make(kind), window(7, 1, 12)
-    together = loading.forward_hidden(model, loading.window_tensors(whole, CPU))
-    alone = torch.cat(
-        [loading.forward_hidden(model, loading.window_tensors(p, CPU)) for p in parts(whole)]
-    )
-    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
-
-
-def test_the_first_token_of_a_sample_is_never_a_target() -> None:
-    labels = np.arange(6)
-    predictors, targets = targets_of(labels, np.array([0, 2, 6], dtype=np.int32))
-    assert predictors.tolist() == [0, 2, 3, 4]
-    assert targets.tolist() == [1, 3, 4, 5]
-
-
-def test_loss_is_the_shifted_one_of_transformers() -> None:
-    model, whole = make("llama"), window(9)
-    tensors = loading.window_tensors(whole, CPU)
-    hidden = loading.forward_hidden(model, tensors)
-    losses, _ = token_losses(hidden[tensors.predictors], model.lm_head, tensors.targets)
-    labels = torch.from_numpy(whole.labels)[None]
-    expected = model(input_ids=tensors.input_ids, labels=labels).loss
-    torch.testing.assert_close(losses.mean(), expected)
-
-
-@pytest.mark.parametrize("chunk", [1, 5, 64])
-def test_chunked_losses_equal_full_logits_with_gradients(chunk: int) -> None:
-    torch.manual_seed(1)
-    head = torch.nn.Linear(16, 50, bias=True).requires_grad_(False)
-    hidden = torch.randn(23, 16, requires_grad=True)
-    targets, weights = torch.randint(0, 50, (23,)), torch.rand(23)
-    losses, hits = token_losses(hidden, head, targets, chunk)
-    (gradient,) = torch.autograd.grad((losses * weights).sum(), hidden)
-    logits = head(hidden)
-    full = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    (expected,) = torch.autograd.grad((full * weights).sum(), hidden)
-    torch.testing.assert_close(losses, full)
-    torch.testing.assert_close(gradient, expected)
-    assert torch.equal(hits, logits.argmax(-1) == targets)
-
-
-def test_sample_bounds_travel_as_a_mask_without_memory() -> None:
-    mask = cu_seqlens_mask(torch.tensor([0, 3, 9], dtype=torch.int32), 6)
-    assert mask.shape == (1, 1, 6, 3)
-    assert mask.untyped_storage().nbytes() == 3 * 4
-
-
-def test_packed_attention_hands_bounds_to_the_varlen_kernel(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from tasks.core.models import packed_attention
-
-    def varlen(*arguments: Any, scale: float, window_size: tuple[int, int]) -> torch.Tensor:
-        q, k, v, bounds, _, longest, _ = arguments
-        assert window_size == (-1, 0)
-        assert longest == 12
-        pieces = []
-        for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            cut = [x[start:stop].transpose(0, 1)[None] for x in (q, k, v)]
-            out = torch.nn.functional.scaled_dot_product_attention(
-                *cut, is_causal=True, scale=scale
-            )
-            pieces.append(out[0].transpose(0, 1))
-        return torch.cat(pieces)
-
-    model, whole = make("stablelm"), window(7, 1, 12)
-    tensors = loading.window_tensors(whole, CPU)
-    expected = loading.forward_hidden(model, tensors)
-    packed_attention.register_packed_attention()
-    monkeypatch.setattr(packed_attention, "_varlen", lambda: varlen)
-    monkeypatch.setattr(packed_attention, "_causal_arguments", lambda: {"window_size": (-1, 0)})
-    model.set_attn_implementation(PACKED)
-    got = loading.forward_hidden(model, tensors)
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_generation_is_the_same_with_packed_attention() -> None:
-    from tasks.core.models.packed_attention import register_packed_attention
-
-    register_packed_attention()
-    model = make("llama")
-    ids = torch.tensor([[0, 0, 5, 6, 7], [1, 2, 3, 4, 5]])
-    arguments = {
-        "attention_mask": torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]),
-        "max_new_tokens": 6,
-        "do_sample": False,
-        "pad_token_id": 0,
-    }
-    expected = model.generate(ids, **arguments)
-    model.set_attn_implementation(PACKED)
-    assert torch.equal(model.generate(ids, **arguments), expected)
+from tests.unit.core.models.test_packed_forward import make
 
 
 def test_no_linear_layer_is_upcast_or_left_trainable(tmp_path: Path) -> None:
@@ -173,23 +29,6 @@ def test_linear_names_are_the_same_in_4_and_16_bit(kind: str, tmp_path: Path) ->
     assert loading.linear_names(small) == loading.linear_names(plain) == names
 
 
-def test_a_folder_without_a_model_is_the_users_error(tmp_path: Path) -> None:
+def test_folder_without_a_model_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="no model can be loaded"):
         loading.load_model(tmp_path, device="cpu")
-    with pytest.raises(PipelineError, match="no tokenizer can be loaded"):
-        loading.load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        ({"n_positions": 7, "max_position_embeddings": 9}, 7),
-        ({"max_position_embeddings": 9, "seq_length": 5}, 9),
-        ({"seq_length": 5}, 5),
-        ({}, 1024),
-    ],
-)
-def test_max_length_takes_the_first_name_that_is_there(
-    names: dict[str, int], expected: int
-) -> None:
-    assert loading.max_length(type("Config", (), names)()) == expected

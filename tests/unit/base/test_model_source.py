@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.base.locate import locate
+from tasks.base.model_source import locate
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
 
@@ -23,11 +23,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_file_in_a_package_is_found_without_importing_the_package(package: Path) -> None:
-    origin = locate("a/b", None, None, "package:tiny_model/tiny.gguf")
-    assert origin.gguf == package / "tiny.gguf"
-    assert origin.name == "package tiny_model: tiny.gguf"
-    assert [note.name for note in origin.notes] == ["LICENSE", "METADATA"]
+def test_file_in_a_package_is_found_without_importing_the_package(package: Path) -> None:
+    source = locate("a/b", None, None, "package:tiny_model/tiny.gguf")
+    assert source.gguf == package / "tiny.gguf"
+    assert source.name == "package tiny_model: tiny.gguf"
+    assert [note.name for note in source.notes] == ["LICENSE", "METADATA"]
 
 
 @pytest.mark.parametrize(
@@ -42,36 +42,36 @@ def test_a_file_in_a_package_is_found_without_importing_the_package(package: Pat
         ("/nowhere/x.gguf", "no file at /nowhere/x.gguf"),
     ],
 )
-def test_a_gguf_file_that_is_not_there_is_an_error(package: Path, gguf: str, problem: str) -> None:
+def test_missing_gguf_file_is_an_error(package: Path, gguf: str, problem: str) -> None:
     with pytest.raises(PipelineError, match=problem):
         locate("a/b", None, None, gguf)
 
 
-def test_a_hub_model_without_a_commit_says_why_and_where_to_find_one() -> None:
+def test_hub_model_without_a_commit_is_an_error_with_the_place_to_find_one() -> None:
     with pytest.raises(
         PipelineError, match=r"no commit of a/b is pinned[^\n]*\n.*huggingface\.co/a/b/commits"
     ):
         locate("a/b", None, None, None)
 
 
-def test_a_hub_model_is_called_by_its_commit() -> None:
+def test_hub_model_is_named_by_its_commit() -> None:
     assert locate("a/b", COMMIT, None, None).name == f"a/b@{COMMIT}"
 
 
-def test_a_branch_is_no_commit() -> None:
+def test_branch_is_rejected_as_a_commit() -> None:
     with pytest.raises(PipelineError, match=r"base\.revision"):
         check({"base": {"revision": "main"}})
 
 
-def test_a_local_model_takes_the_place_of_the_hubs(tmp_path: Path) -> None:
+def test_local_model_overrides_the_hub_model(tmp_path: Path) -> None:
     assert locate("a/b", COMMIT, str(tmp_path), None).folder == tmp_path
 
 
-def test_two_local_models_are_refused() -> None:
-    with pytest.raises(PipelineError, match="both name a base model"):
+def test_two_local_models_are_rejected() -> None:
+    with pytest.raises(PipelineError, match="both select a base model"):
         check({"base": {"path": "x", "gguf": "y.gguf"}})
 
 
-def test_a_missing_folder_is_an_error() -> None:
+def test_missing_folder_is_an_error() -> None:
     with pytest.raises(PipelineError, match="no folder at /nowhere"):
         locate("a/b", None, "/nowhere", None)

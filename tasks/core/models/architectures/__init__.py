@@ -1,0 +1,1 @@
+"""The table of model architectures: one file per family, listed in registry.py."""

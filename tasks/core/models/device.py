@@ -1,0 +1,76 @@
+"""Device, compute type and GPU memory of this process."""
+
+import gc
+import os
+from typing import Literal
+
+import torch
+
+from tasks.core.errors import PipelineError
+
+Quantization = Literal["nf4", "none"]
+Device = Literal["auto", "cpu", "cuda"]
+DType = Literal["auto", "bfloat16", "float32"]
+
+GIB = 2**30
+
+
+def pick_device(setting: Device = "auto") -> torch.device:
+    """The device that a setting selects on this machine.
+
+    Raises:
+        PipelineError: The setting is cuda and PyTorch sees no CUDA device.
+    """
+    available = torch.cuda.is_available()
+    if setting == "cuda" and not available:
+        raise PipelineError(
+            "hardware.device is cuda and PyTorch sees no CUDA device",
+            "Install PyTorch for CUDA and a driver, or set hardware.device to auto or cpu.",
+        )
+    return torch.device("cuda" if available and setting != "cpu" else "cpu")
+
+
+def pick_dtype(setting: DType, device: torch.device, quantization: Quantization) -> torch.dtype:
+    """The compute type; auto is bfloat16, except for an unquantized model on a CPU."""
+    if setting != "auto":
+        return torch.float32 if setting == "float32" else torch.bfloat16
+    plain_cpu = device.type == "cpu" and quantization == "none"
+    return torch.float32 if plain_cpu else torch.bfloat16
+
+
+def limit_memory(device: torch.device, vram_gib: float | None, expandable: bool = True) -> None:
+    """Cap PyTorch's allocator on the GPU, and let its segments grow to avoid fragmentation.
+
+    Args:
+        device: On a CPU nothing happens.
+        vram_gib: GiB that PyTorch may reserve at most; None: all of the GPU's memory.
+        expandable: Use expandable segments; takes effect only before the first allocation of the
+            process.
+    """
+    if device.type != "cuda":
+        return
+    if expandable:
+        for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):  # newer and older name
+            os.environ.setdefault(name, "expandable_segments:True")
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = 1.0 if vram_gib is None else min(1.0, vram_gib * GIB / total)
+    torch.cuda.set_per_process_memory_fraction(share)
+
+
+def free_gpu() -> None:
+    """Return unreferenced memory to the GPU; call it once nothing refers to the model."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+
+
+def reset_peak() -> None:
+    """Restart the measurement of peak memory."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_vram_gib() -> float:
+    """Most GiB that PyTorch has reserved on the GPU since `reset_peak`; 0 without a GPU."""
+    return torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else 0.0

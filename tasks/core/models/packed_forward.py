@@ -1,0 +1,93 @@
+"""The packed forward pass: a window's samples through a model, isolated from each other.
+
+Training, evaluation and merging use this one implementation, so that their losses are comparable.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.core.models.chunked_loss import targets_of
+from tasks.core.models.packed_attention import PACKED, cu_seqlens_mask
+from tasks.core.models.packed_dataset import Window
+
+
+@dataclass(frozen=True)
+class WindowTensors:
+    """One packed window on the model's device; n tokens, k samples, m of the tokens trained.
+
+    Attributes:
+        input_ids: int64[1, n].
+        position_ids: int64[1, n], starting at 0 in every sample.
+        cu_seqlens: int32[k + 1], the start of each sample, then n.
+        max_tokens: Length of the longest sample.
+        predictors: int64[m], the positions whose next token is trained.
+        targets: int64[m], that next token.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    cu_seqlens: Tensor
+    max_tokens: int
+    predictors: Tensor
+    targets: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the window."""
+        return self.input_ids.shape[1]
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens with a loss."""
+        return self.targets.shape[0]
+
+
+def base_model(model: Any) -> Any:
+    """The transformers model inside, with or without LoRA layers in it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def head_of(model: Any) -> Any:
+    """The layer that maps hidden states to logits."""
+    return base_model(model).get_output_embeddings()
+
+
+def window_tensors(window: Window, device: torch.device) -> WindowTensors:
+    """Copy a window to a device; to a GPU asynchronously, from pinned memory."""
+    predictors, targets = targets_of(window.labels, window.cu_seqlens)
+    lengths = window.cu_seqlens[1:] - window.cu_seqlens[:-1]
+
+    def move(array: Any) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return (
+            tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+        )
+
+    return WindowTensors(
+        input_ids=move(window.input_ids)[None],
+        position_ids=move(window.position_ids)[None],
+        cu_seqlens=move(window.cu_seqlens),
+        max_tokens=int(lengths.max()),
+        predictors=move(predictors),
+        targets=move(targets),
+    )
+
+
+def forward_hidden(model: Any, window: WindowTensors) -> Tensor:
+    """Last hidden states [n, hidden] of a window.
+
+    With varlen attention the kernel gets the sample bounds. Otherwise transformers derives a block
+    mask from the restarting positions, which it does only if no attention mask is passed.
+    """
+    decoder = base_model(model).base_model
+    packed = decoder.config._attn_implementation == PACKED
+    output = decoder(
+        input_ids=window.input_ids,
+        position_ids=window.position_ids,
+        attention_mask=cu_seqlens_mask(window.cu_seqlens, window.max_tokens) if packed else None,
+        use_cache=False,
+    )
+    return output.last_hidden_state[0]  # type: ignore[no-any-return]

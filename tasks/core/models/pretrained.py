@@ -1,0 +1,68 @@
+"""Configs and tokenizers from a local folder, by transformers' Auto classes; without PyTorch.
+
+Apart from `loading`, so that a stage that needs a tokenizer alone does not depend on the code that
+loads models.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from tasks.core.errors import PipelineError
+
+DEFAULT_MAX_LENGTH = 1024  # of a model whose config names no limit
+_LENGTH_NAMES = ("n_positions", "max_position_embeddings", "seq_length")
+
+
+def read_config(folder: Path, trust_remote_code: bool = False) -> Any:
+    """A model's config.
+
+    Raises:
+        PipelineError: The folder holds no config of a type that transformers knows.
+    """
+    remedy = "Point base at a causal language model that transformers knows, saved as safetensors."
+    return _read(AutoConfig, folder, "model", remedy, trust_remote_code)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder, as it was saved.
+
+    Raises:
+        PipelineError: The folder holds no tokenizer, or a damaged one.
+    """
+    remedy = "Point base at a model with a valid tokenizer.json and tokenizer_config.json."
+    return _read(AutoTokenizer, folder, "tokenizer", remedy, trust_remote_code=False)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder, padding on the left for batched generation.
+
+    Padding reuses EOS where the tokenizer has no padding token. Nothing identifies padding by its
+    id: labels come from lengths and generation gets an attention mask, so a trained EOS is never
+    masked.
+
+    Raises:
+        PipelineError: As by `read_tokenizer`.
+    """
+    tokenizer = read_tokenizer(folder)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def max_length(config: Any) -> int:
+    """Tokens of the longest text that a model takes, from its config's attributes."""
+    values = (getattr(config, name, None) for name in _LENGTH_NAMES)
+    known = (int(value) for value in values if isinstance(value, (int, float)) and value > 0)
+    return next(known, DEFAULT_MAX_LENGTH)
+
+
+def _read(auto: Any, folder: Path, kind: str, remedy: str, trust_remote_code: bool) -> Any:
+    """`from_pretrained` of an Auto class, with its errors as the user's."""
+    try:
+        return auto.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        first = str(error).partition("\n")[0]
+        raise PipelineError(f"no {kind} can be loaded from {folder}: {first}", remedy) from error

@@ -1,0 +1,174 @@
+"""Merge candidates: the merged weights of each strategy, compared with base + adapter.
+
+Everything is in the stage's scratch folder, which a later run with the same key finds after a kill:
+finished shards are not written again, and finished measurements are not repeated.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from tasks.core.models.device import Quantization, free_gpu
+from tasks.core.models.loading import load_model
+from tasks.core.models.packed_dataset import Window
+from tasks.core.models.trusted_code import is_trusted, trust
+from tasks.core.progress import say
+from tasks.core.settings.merge import MergeSettings
+from tasks.core.system.atomic_write import write_text
+from tasks.merging.adapter import Adapter
+from tasks.merging.safetensors_io import TensorInfo, write_shards
+from tasks.merging.strategies.protocol import MergeStrategy
+from tasks.merging.verify import Measured, MergeCheck, compare, measure
+
+WEIGHT_SUFFIX = ".weight"
+MEASURED_FILE = "measured.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Measurements of all candidates.
+
+    Attributes:
+        evaluated_loss: Of base + adapter as it was evaluated.
+        sample_tokens: Trained tokens of the sample.
+        checks: One for each strategy.
+    """
+
+    evaluated_loss: float
+    sample_tokens: int
+    checks: tuple[MergeCheck, ...]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What all candidates share.
+
+    Attributes:
+        settings: Of the merge.
+        base: Folder of the base's weights.
+        adapter_folder: Folder of the adapter.
+        adapter: Its content.
+        shards: Tensors of each output file.
+        strategies: To try.
+        sample: Held-out samples.
+        scratch: Folder for the weights and the measurements.
+    """
+
+    settings: MergeSettings
+    base: Path
+    adapter_folder: Path
+    adapter: Adapter
+    shards: Sequence[Sequence[TensorInfo]]
+    strategies: Sequence[MergeStrategy]
+    sample: Sequence[Window]
+    scratch: Path
+
+    def folder(self, strategy: str) -> Path:
+        """Folder of a candidate's weights."""
+        return self.scratch / f"model-{strategy}"
+
+    def write_and_measure(self) -> Trial:
+        """Write the merged weights of every strategy and measure them."""
+        file = self.scratch / MEASURED_FILE
+        if file.is_file():
+            say("reusing the measurements of an interrupted merge")
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            checks = tuple(MergeCheck(**check) for check in stored.pop("checks"))
+            return Trial(**stored, checks=checks)
+        evaluated = self._write()
+        free_gpu()
+        checks = tuple(self._check(strategy, evaluated) for strategy in self.strategies)
+        trial = Trial(evaluated.loss, len(evaluated.tokens), checks)
+        write_text(file, json.dumps(asdict(trial)))
+        return trial
+
+    def _write(self) -> Measured:
+        """Write the merged weights of every strategy; measure base + adapter as evaluated."""
+        base = self._load(self.base, self.settings.quantization)
+        # Dequantize before the first forward pass: on a CPU with AVX512-BF16 it repacks the 4-bit
+        # layers in place, and they no longer dequantize to themselves.
+        quantized = {name: module for name, module in base.named_modules() if _is_4bit(module)}
+        for strategy in self.strategies:
+            folder = self.folder(strategy.name)
+            folder.mkdir(parents=True, exist_ok=True)
+            change = partial(
+                merged_tensor, strategy=strategy, adapter=self.adapter, quantized=quantized
+            )
+            dtype = getattr(torch, self.settings.dtype)
+            write_shards(self.shards, folder, dtype, change, f"merging, {strategy.name}")
+            shutil.copyfile(self.base / "config.json", folder / "config.json")
+            if is_trusted(self.base):
+                for file in sorted(self.base.glob("*.py")):
+                    shutil.copyfile(file, folder / file.name)
+                trust(folder)
+        return self._measure_with_adapter(base, "base + adapter")
+
+    def _check(self, strategy: MergeStrategy, evaluated: Measured) -> MergeCheck:
+        """Load a candidate and compare it with the same base and the adapter beside it."""
+        unmerged = evaluated
+        if self.settings.quantization != "none" and not strategy.uses_quantized_base:
+            base = self._load(self.base, "none")
+            unmerged = self._measure_with_adapter(base, "16-bit base + adapter")
+            del base
+            free_gpu()
+        model = self._load(self.folder(strategy.name), "none")
+        merged = measure(model, self.sample, f"merged, {strategy.name}")
+        del model
+        free_gpu()
+        return compare(
+            strategy.name,
+            merged,
+            unmerged,
+            evaluated.loss,
+            tolerance_percent=self.settings.tolerance_percent,
+            min_agreement=self.settings.min_agreement,
+        )
+
+    def _load(self, folder: Path, quantization: Quantization) -> Any:
+        return load_model(
+            folder,
+            quantization=quantization,
+            device=self.settings.check_device,
+            dtype="bfloat16",
+            trust_remote_code=is_trusted(folder),
+        )
+
+    def _measure_with_adapter(self, base: Any, label: str) -> Measured:
+        tuned = PeftModel.from_pretrained(base, self.adapter_folder).eval()
+        return measure(tuned, self.sample, label)
+
+
+def merged_tensor(
+    name: str,
+    tensor: Tensor,
+    strategy: MergeStrategy,
+    adapter: Adapter,
+    quantized: Mapping[str, Any],
+) -> Tensor:
+    """A tensor of the merged model, before rounding.
+
+    Args:
+        name: In the base's safetensors.
+        tensor: Its value there.
+        strategy: Selects the weight that the adapter is added to.
+        adapter: The updates.
+        quantized: The base's 4-bit layers by name.
+    """
+    if not name.endswith(WEIGHT_SUFFIX):
+        return tensor
+    module = name.removesuffix(WEIGHT_SUFFIX)
+    weight = strategy.base_weight(tensor, quantized.get(module))
+    update = adapter.updates.get(module)
+    return weight if update is None else update.apply(weight)
+
+
+def _is_4bit(module: Any) -> bool:
+    return getattr(getattr(module, "weight", None), "quant_state", None) is not None

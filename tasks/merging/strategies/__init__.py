@@ -1,0 +1,1 @@
+"""Merge strategies: one file per strategy, listed in registry.py."""

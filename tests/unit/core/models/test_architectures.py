@@ -1,0 +1,60 @@
+"""The table of architectures against transformers' own modules."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tasks.core.models.architectures import registry
+from tasks.core.models.architectures.protocol import Architecture
+from tasks.core.models.architectures.registry import ARCHITECTURES, architecture_of
+from tasks.core.models.memory_estimate import DecoderShape
+
+SHAPE = {
+    "vocab_size": 96,
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+FAMILIES = pytest.mark.parametrize("known", ARCHITECTURES, ids=lambda known: known.model_type)
+
+
+@FAMILIES
+def test_layer_has_the_class_and_the_linear_layers_of_the_table(
+    known: Architecture, tmp_path: Path
+) -> None:
+    config = AutoConfig.for_model(known.model_type, **SHAPE)
+    config.save_pretrained(tmp_path)
+    shape = DecoderShape.read(tmp_path)
+    assert shape is not None
+    layer = AutoModelForCausalLM.from_config(config).model.layers[0]
+    assert type(layer).__name__ == known.layer.class_name
+    found = {
+        name.rpartition(".")[2]: (module.in_features, module.out_features)
+        for name, module in layer.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    linears = known.layer.linear_layers
+    assert {linear.name: shape.features(linear) for linear in linears} == found
+
+
+def test_every_file_of_the_table_is_listed() -> None:
+    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    listed = {known.model_type for known in ARCHITECTURES}
+    assert files - {"__init__", "protocol", "registry"} == listed
+    assert len(listed) == len(ARCHITECTURES)
+
+
+def test_type_that_is_not_in_the_table_has_no_architecture() -> None:
+    assert architecture_of("mamba") is None
+
+
+def test_table_is_imported_without_heavy_packages() -> None:
+    script = "import sys, tasks.core.models.architectures.registry; print(*sys.modules)"
+    modules = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert not {"torch", "transformers", "pydantic", "pyarrow", "numpy"}.intersection(modules)
