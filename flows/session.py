@@ -1,6 +1,7 @@
-"""One run of the pipeline: settings, store and planner together, with or without Prefect around it.
+"""Session of a command or flow run: settings, artifact store and planner.
 
-`open_session` is what the plan and the flow share; it imports neither Prefect nor torch.
+Shared by `finetune plan` and the flow, so that both plan in the same way; it imports neither
+Prefect nor torch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,10 @@ from tasks.pipeline import PIPELINE
 
 @dataclass
 class Session:
-    """What a run works with.
+    """Settings, store and planner of one request.
 
     Attributes:
-        plans: The verdicts when the session was opened, in pipeline order.
+        plans: The decisions at the time the session was opened, in pipeline order.
     """
 
     config: Config
@@ -33,12 +34,12 @@ class Session:
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for: the options of `plan` and `run`, the parameters of the flow.
+    """Profile, overrides and stage selection: options of the commands, parameters of the flow.
 
     Attributes:
         profile: Name or file of a profile.
         overrides: "section.field=value" each.
-        selection: Which stages, and which of them by force.
+        selection: Stages to consider, and stages to run even if nothing changed.
     """
 
     profile: str
@@ -48,14 +49,14 @@ class Request:
 
 @contextmanager
 def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
-    """Read the settings and plan.
+    """Load the settings and plan all stages.
 
     Args:
-        request: What is asked for.
-        to_write: The store is tidied up first, and nothing in it is collected meanwhile.
+        request: Profile, overrides and selection.
+        to_write: Remove leftovers from the store first, and keep `gc` out while this is open.
 
     Raises:
-        PipelineError: Wrong settings, sources that are not there, a selection that cannot be run.
+        PipelineError: Invalid settings, missing sources, or a selection that cannot run.
     """
     config = configs.load(profiles.locate(request.profile), request.overrides)
     root = home() / "artifacts"

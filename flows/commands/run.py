@@ -1,6 +1,6 @@
-"""`finetune run` and `finetune rerun`: the flow in this process.
+"""`finetune run` and `finetune rerun`: run the flow in this process.
 
-Prefect's embedded server keeps the books unless PREFECT_API_URL names another.
+The run is recorded by Prefect's embedded server, or by the server that PREFECT_API_URL names.
 """
 
 import json
@@ -25,12 +25,12 @@ from tasks.core.errors import PipelineError
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s can be too short
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command says everything itself
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command prints everything itself
 }
 
 
 def run_here(request: Request, as_json: bool) -> int:
-    """Show the plan, run the flow, and tell what came out.
+    """Print the plan, run the flow, and print the results.
 
     Raises:
         PipelineError, StageError: from planning or from a stage.
@@ -39,7 +39,7 @@ def run_here(request: Request, as_json: bool) -> int:
     with open_session(request) as session:
         plans, expected = session.plans, forecast(session)
     nothing = all(plan.verdict == HIT for plan in plans)
-    if not nothing:  # hits are shown one by one as the flow passes them
+    if not nothing:  # the flow prints each hit as it passes it
         shown = [*map(messages.plan_line, plans), messages.total(plans)]
         shown += [str(expected), ""] if expected else [""]
         console.print("\n".join(shown), highlight=False, markup=False)
@@ -55,13 +55,13 @@ def run_here(request: Request, as_json: bool) -> int:
 
 
 def _run_flow(console: Console, request: Request) -> dict[str, str]:
-    """Call the flow with a terminal's progress."""
+    """Call the flow with progress bars in the terminal."""
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     with console.status("starting Prefect"), _out_of_ctrl_c():
         from prefect.client.orchestration import get_client
 
-        get_client(sync_client=True)  # starts the embedded server where no other is named
+        get_client(sync_client=True)  # starts the embedded server if no other is configured
         from flows.finetune import finetune
         from flows.orchestration.progress_sinks import TerminalSink
     with progress.sink(TerminalSink(console)):
@@ -74,24 +74,24 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             "force": list(wanted.force),
         }
         try:
-            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow validates the names
         except RuntimeError as error:
             if not str(error).startswith("Failed to reach API"):
                 raise
             raise PipelineError(
                 f"no Prefect server answers at {os.environ.get('PREFECT_API_URL', 'its address')}",
-                "Start it (`finetune serve`), or unset PREFECT_API_URL: a run here needs none.",
+                "Start it with `finetune serve`, or unset PREFECT_API_URL to run without a server.",
             ) from error
-        assert isinstance(folders, dict), "only a deployment's run ends with a state"
+        assert isinstance(folders, dict), "only a deployment run ends with a state"
         return folders
 
 
 @contextmanager
 def _out_of_ctrl_c() -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started inside.
+    """Start child processes with Ctrl-C (SIGINT) blocked.
 
-    A terminal sends it to all of them at once: the embedded server would be gone before the run has
-    told it how it ended, and the run would ask it again for minutes.
+    A terminal sends SIGINT to the whole process group. Without this, the embedded server would exit
+    before the run has reported its final state, and the run would retry the report for minutes.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -122,7 +122,7 @@ def _conclude(
     seconds: float,
     nothing: bool,
 ) -> None:
-    """The last lines: what it cost, before and after, where the results are."""
+    """Print the last lines: duration, metrics before and after, paths of the results."""
     lines = [
         "",
         "Nothing to do: all artifacts are up to date."

@@ -1,4 +1,4 @@
-"""What the flow does for each stage: decide, run as a Prefect task (or show it as cached), tell."""
+"""Runs the stages of a flow run: decides, runs the stage as a Prefect task, reports the result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +25,11 @@ from tasks.core.errors import PipelineError
 from tasks.core.system.disk_space import is_full, no_space
 from tasks.core.system.home import home
 
-PROMOTES = "promotes"  # tag of a deployment whose runs may replace the champion
+PROMOTES = "promotes"  # tag of a deployment whose runs may promote a model
 
 
 class Runner:
-    """Runs the stages of one session, one call a stage, in pipeline order."""
+    """Runs the stages of one session, one call per stage, in pipeline order."""
 
     def __init__(self, session: Session, request: Request) -> None:
         self._session = session
@@ -48,8 +48,7 @@ class Runner:
         self._nothing = all(plan.verdict == HIT for plan in session.plans)
 
     def __call__(self, name: str) -> None:
-        """Run a stage, or take its artifact from the store; one that is not selected is passed
-        over.
+        """Run a stage or reuse its artifact; a stage that is not selected is skipped.
 
         Raises:
             PipelineError, StageError: see `tasks.core.cache.execute.execute`.
@@ -72,14 +71,14 @@ class Runner:
         run_page.publish(name, session.store.folder(name, manifest.key))
 
     def folders(self) -> dict[str, str]:
-        """Folder of each artifact that this run made or found."""
+        """Folder of each artifact that this run created or reused."""
         made = self._session.planner.artifacts
         return {name: str(self._session.store.folder(name, m.key)) for name, m in made.items()}
 
     def promote_improvement(self) -> None:
-        """Make the merged model the champion if it is shown to be better and this run is to.
+        """Promote the merged model if it passes the gate and the deployment has the tag `PROMOTES`.
 
-        A model that a person took back is not handed over again by a schedule.
+        A model that the user rolled back is not promoted again by a schedule.
         """
         made = self._session.planner.artifacts
         if PROMOTES not in flow_run.tags or "merge" not in made:
@@ -98,10 +97,10 @@ class Runner:
             progress.say(f"not promoted: {refused.problem}")
 
     def ending(self) -> dict[str, str] | State[dict[str, str]]:
-        """What the flow returns: the folders; see `flows.orchestration.superseded.ending`.
+        """Return value of the flow: the folders; see `flows.orchestration.superseded.ending`.
 
-        The plan on the run's page is followed by what came of it: behind a stage that ran, the
-        reasons are known only now.
+        The plan on the run's page is replaced by the results: downstream of a stage that ran, the
+        reasons are known only at the end.
         """
         if not self._nothing:
             run_page.publish_plan(messages.ran_markdown(self._ran, self._record.flow_run))
@@ -112,13 +111,13 @@ class Runner:
         self._keep(self._record.with_key(name, manifest.key))
 
     def _keep(self, record: RunRecord) -> None:
-        """Keep the record of this run up to date on the disk."""
+        """Update the record of this run on disk."""
         self._record = record
         record.write(self._session.store.root)
 
     def _execute(self, plan: StagePlan) -> Manifest:
         session = self._session
-        assert plan.key is not None, "the bridge runs no stage without a key"
+        assert plan.key is not None, "only a stage with a key is run"
         self._keep(replace(self._record, making=f"{plan.stage.name}-{plan.key[:KEY_DIGITS]}"))
         return execute(
             plan,
@@ -132,17 +131,17 @@ class Runner:
 
 @contextmanager
 def opened(request: Request) -> Iterator[Runner]:
-    """A `Runner` for a request; the plan with its reasons is published on the run's page."""
+    """Yield a `Runner` for a request and publish the plan with its reasons on the run's page."""
     with watched(), _room_or_words(), open_session(request, to_write=True) as session:
         run_page.publish_plan(messages.plan_markdown(session.plans))
-        if deployment.id:  # a terminal has shown the plan already
+        if deployment.id:  # in a terminal, the command has printed the plan already
             progress.say(messages.total(session.plans))
         yield Runner(session, request)
 
 
 @contextmanager
 def _room_or_words() -> Iterator[None]:
-    """A disk that is full between the stages is told like one that is full in a stage."""
+    """Report a full disk between two stages as the same error as within a stage."""
     try:
         yield
     except OSError as error:

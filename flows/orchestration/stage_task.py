@@ -1,10 +1,10 @@
-"""Stage -> Prefect task. The only module below tasks/ that imports Prefect.
+"""Prefect task of a pipeline stage, with the artifact store as Prefect's result cache.
 
-Prefect asks our store whether a stage is a hit: the cache policy's key is the stage's key, and its
-key storage answers from the manifest. The manifest is the only truth: an artifact that was deleted
-or edited is a miss, one that was made outside Prefect is a hit, and Prefect's own results folder
-may be wiped. The form of the answer (`ResultRecordMetadata`) is semi-public; a contract test pins
-it.
+The cache policy's key is the stage's cache key, and its key storage reads the artifact's manifest,
+so that Prefect and the plan cannot disagree about a hit. The manifest is the single source of
+truth: a deleted or edited artifact is a miss, an artifact created outside of Prefect is a hit, and
+Prefect's own results folder may be deleted at any time. The stored format
+(`ResultRecordMetadata`) is semi-public API; a contract test pins it.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ RESULTS = ".prefect"
 
 
 class ManifestStorage(WritableFileSystem):
-    """Key storage of the cache: reads manifests, writes nothing."""
+    """Key storage of the cache policy: reads manifests and writes nothing."""
 
     _store: Store = PrivateAttr()
 
     @classmethod
     def over(cls, store: Store) -> "ManifestStorage":
-        """A key storage that answers from `store`."""
+        """A key storage that reads from `store`."""
         storage = cls()
         storage._store = store
         return storage
@@ -45,14 +45,14 @@ class ManifestStorage(WritableFileSystem):
         return self  # the policy is copied for every call; the store holds a database connection
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
-        """Metadata of a whole artifact; raises `FileNotFoundError`, which Prefect takes as a miss.
+        """Metadata of a complete artifact; raises `FileNotFoundError`, a cache miss for Prefect.
 
         Args:
             path: A key from `result_key`.
         """
         stage, key = parse_result_key(path)
         if self._store.find(stage, key).manifest is None:
-            raise FileNotFoundError(f"no whole artifact of stage {stage} under {key}")
+            raise FileNotFoundError(f"no complete artifact of stage {stage} for key {key}")
         metadata = ResultRecordMetadata(
             storage_key=str(self._store.folder(stage, key) / manifests.NAME),
             serializer=JSONSerializer(),
@@ -60,16 +60,16 @@ class ManifestStorage(WritableFileSystem):
         return metadata.dump_bytes()
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
-        """Nothing: the stage has published its manifest by then."""
+        """Do nothing: the stage has already published its manifest."""
 
 
 def result_key(stage: str, key: str) -> str:
-    """Prefect's name for an artifact; also where Prefect writes its own copy of the result."""
+    """Prefect's cache key of an artifact, and the path of Prefect's own copy of the result."""
     return f"{RESULTS}/{stage}-{key}.json"
 
 
 def parse_result_key(path: str) -> tuple[str, str]:
-    """(stage, key) of a `result_key`."""
+    """Split a `result_key` into (stage, key)."""
     stage, _, key = Path(path).stem.rpartition("-")
     return stage, key
 
@@ -80,13 +80,13 @@ Execute = Callable[[StagePlan], Manifest]
 def run_stage(
     plan: StagePlan, store: Store, execute: Execute, inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Run one planned stage as a Prefect task; its manifest as a plain dict.
+    """Run one planned stage as a Prefect task and return its manifest as a plain dict.
 
     Args:
-        plan: A verdict whose key is known.
-        store: Where Prefect looks for the artifact.
-        execute: Makes the artifact.
-        inputs: Results of the stages before it, for the graph on Prefect's page.
+        plan: A decision whose key is known.
+        store: Where Prefect looks up the artifact.
+        execute: Creates the artifact.
+        inputs: Results of the upstream stages, from which Prefect draws the graph of the run.
 
     Raises:
         PipelineError, StageError: see `tasks.core.cache.execute.execute`.
@@ -103,21 +103,21 @@ def run_stage(
     try:
         return prefect_task(plan, store, noting)(inputs)
     finally:
-        if refused:  # not what Prefect makes of a failed state
+        if refused:  # the original error; Prefect wraps that of a failed state
             raise refused[0] from None
 
 
 def prefect_task(plan: StagePlan, store: Store, execute: Execute) -> Task[..., dict[str, Any]]:
     """The Prefect task of one planned stage.
 
-    It returns the manifest as a plain dict and is shown as `Cached` for a hit. What the user can
-    mend ends it as `Failed` with its two lines: raised, Prefect would log a traceback that says
-    nothing to them.
+    It returns the manifest as a plain dict and ends as `Cached` for a hit. A user error ends it as
+    `Failed` with the problem and the remedy as the message; if it were raised, Prefect would log a
+    traceback that is of no use to the user.
 
     Args:
-        plan: A verdict whose key is known.
-        store: Where Prefect looks for the artifact.
-        execute: Makes the artifact.
+        plan: A decision whose key is known.
+        store: Where Prefect looks up the artifact.
+        execute: Creates the artifact.
     """
     stage, key = plan.stage, plan.key
     if key is None:
@@ -127,11 +127,11 @@ def prefect_task(plan: StagePlan, store: Store, execute: Execute) -> Task[..., d
         try:
             return dataclasses.asdict(execute(plan))
         except PipelineError as error:
-            return Failed(message=str(error))  # type: ignore[return-value]  # a state is one, too
+            return Failed(message=str(error))  # type: ignore[return-value]  # Prefect accepts a state
 
     policy = CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: result_key(stage.name, key))
     forced = any(cause.kind == "forced" for cause in plan.causes)
-    uses_gpu = stage.gpu and plan.verdict != HIT  # a tag costs Prefect a second
+    uses_gpu = stage.gpu and plan.verdict != HIT  # each tag adds about a second to a task run
     return Task(
         run,
         name=stage.name,
