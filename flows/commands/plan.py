@@ -2,7 +2,10 @@
 
 import json
 
+import click
+
 from flows import messages
+from flows.commands import options
 from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core.cache.plan import HIT, StagePlan
@@ -58,3 +61,19 @@ def _print_parts(plan: StagePlan) -> None:
             print(f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}")
     for module in parts.get("code", {}):
         print(f"{'code':<11}{module.replace('.', '/')}.py")
+
+
+@click.command
+@options.as_json
+@options.takes_selection
+def plan(request: Request, as_json: bool) -> int:
+    """Show which stages would run, why, and what that costs."""
+    return print_plan(request, as_json)
+
+
+@click.command
+@options.stage_argument()
+@options.takes_settings
+def explain(request: Request, stage: str) -> int:
+    """Explain the decision for one stage in full."""
+    return print_explanation(request, stage)

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 from rich.console import Console
 
 from flows import messages
+from flows.commands import options
 from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core import progress
 from tasks.core.cache.manifest import Manifest, read
-from tasks.core.cache.plan import HIT
+from tasks.core.cache.plan import HIT, Selection
 from tasks.core.errors import PipelineError
 
 PREFECT_SETTINGS = {
@@ -59,9 +61,9 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     with console.status("starting Prefect"), _out_of_ctrl_c():
-        from prefect.client.orchestration import get_client
+        from flows.orchestration.local_server import start_local_server
 
-        get_client(sync_client=True)  # starts the embedded server if no other is configured
+        start_local_server()
         from flows.finetune import finetune
         from flows.orchestration.progress_sinks import TerminalSink
     with progress.sink(TerminalSink(console)):
@@ -139,3 +141,20 @@ def _conclude(
         highlight=False,
         markup=False,
     )
+
+
+@click.command
+@options.as_json
+@options.takes_selection
+def run(request: Request, as_json: bool) -> int:
+    """Run the stages that changed."""
+    return run_here(request, as_json)
+
+
+@click.command
+@options.stage_argument(name="stages", nargs=-1, required=True, metavar="STAGE...")
+@options.takes_settings
+def rerun(request: Request, stages: tuple[str, ...]) -> int:
+    """Run these stages again, even if nothing changed."""
+    selection = Selection(only=stages, force=stages)
+    return run_here(Request(request.profile, request.overrides, selection), as_json=False)

@@ -83,7 +83,7 @@ class Runner:
         made = self._session.planner.artifacts
         if PROMOTES not in flow_run.tags or "merge" not in made:
             return
-        from flows.commands.champion import promote
+        from flows.commands.champion import promote_model
 
         key = made["merge"].key
         try:
@@ -91,7 +91,7 @@ class Runner:
                 why = f' ("{back.why}")' if back.why else ""
                 progress.say(f"not promoted: the model was rolled back on {back.when}{why}")
                 return
-            promote(self._request, force=False, because="")
+            promote_model(self._request, force=False, because="")
             progress.say(f"promoted: merge/{key[:KEY_DIGITS]} is the champion")
         except PipelineError as refused:
             progress.say(f"not promoted: {refused.problem}")

@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flows.cli import main
-from tasks.core.models import stream_answer
 from tasks.core.text import prompt_templates
+from tasks.evaluation.generation import stream_answer
 from tasks.evaluation.generation.stream_answer import Decoding, picker, until
 from tests.unit.flows.test_champion import make, promote
 
