@@ -1,7 +1,7 @@
-"""A message to a webhook when a run fails or crashes: python deploy/notify.py URL
+"""Webhook notification for failed and crashed runs: python deploy/notify.py URL
 
-Prefect's own block and automation, on the server that PREFECT_API_URL names. Run again with another
-address, it replaces both.
+Creates a Prefect block and an automation on the server that PREFECT_API_URL names. Run again with
+another address, it replaces both.
 """
 
 import sys
@@ -16,7 +16,7 @@ NAME = "finetune-failures"
 
 
 def main(url: str) -> None:
-    """Make the block, and the automation that uses it."""
+    """Create the block, and the automation that uses it."""
     block = CustomWebhookNotificationBlock(
         name=NAME, url=url, json_data={"text": "{{subject}}: {{body}}"}
     )
@@ -41,7 +41,7 @@ def main(url: str) -> None:
             )
         ],
     ).create()
-    print(f"failures and crashes of finetune are told to {url}")
+    print(f"failures and crashes of finetune are posted to {url}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class Section(BaseModel):
 
 
 def unkeyed(default: Any, *, description: str, **bounds: Any) -> Any:
-    """A setting that cannot change the output of a stage (log interval, workers); in no cache key."""
+    """A setting that cannot change a stage's output (log interval, workers); in no cache key."""
     return Field(default, description=description, json_schema_extra={"keyed": False}, **bounds)
 
 

@@ -9,15 +9,15 @@ from tasks.core.system.quiet_hours import PATTERN
 
 
 class HardwareSettings(Section):
-    """Resources of this machine that a run may use. No value here changes the output of a stage."""
+    """Resources that a run may use. No value here changes the output of a stage."""
 
     vram_gib: float | None = Field(
         None,
         gt=0,
-        description="GPU memory budget in GiB; the allocator is limited to it. null: no limit.",
+        description="GPU memory budget in GiB; the allocator is limited to it. null: all.",
     )
     expandable_segments: bool = Field(
-        True, description="Use expandable segments in the GPU allocator, which reduces fragmentation."
+        True, description="Use expandable segments in the GPU allocator: less fragmentation."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device of the models; auto uses the GPU if there is one."
@@ -25,8 +25,8 @@ class HardwareSettings(Section):
     quiet_hours: str | None = Field(
         None,
         pattern=PATTERN,
-        description='Local time in which no training runs, such as "08:00-18:00": it does not start, '
-        "and a running one pauses at a checkpoint. null: none.",
+        description='Local time without training, such as "08:00-18:00": none starts, a running '
+        "one pauses at a checkpoint. null: none.",
     )
     wait_minutes: float = Field(
         720, ge=0, description="Minutes to wait for a GPU in use, and until vram_gib are free."
@@ -34,8 +34,8 @@ class HardwareSettings(Section):
     stage_minutes: float | None = Field(
         None,
         gt=0,
-        description="Time limit of one stage in minutes, without waiting; training writes a checkpoint "
-        "before it stops. null: no limit.",
+        description="Time limit of one stage in minutes, without waiting; training writes a "
+        "checkpoint before it stops. null: no limit.",
     )
     gpus: int = Field(
         1,
