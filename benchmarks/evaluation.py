@@ -48,6 +48,7 @@ def measure(rows: int) -> dict[str, float]:
 
     from benchmarks import random_model
     from tasks.core.models.packed_dataset import Windows
+    from tasks.core.models.pretrained import load_tokenizer
     from tasks.evaluation.model_pair import ModelPair
     from tasks.evaluation.timing import Clock
     from tasks.training.lora import add_lora

@@ -1,7 +1,7 @@
-"""Sets up a webhook message for failed and crashed runs: python deploy/notify.py URL
+"""Webhook notification for failed and crashed runs: python deploy/notify.py URL
 
-Creates a Prefect block and an automation on the server at PREFECT_API_URL. Running it again with
-another URL replaces both.
+Creates a Prefect block and an automation on the server that PREFECT_API_URL names. Run again with
+another address, it replaces both.
 """
 
 import sys
@@ -41,7 +41,7 @@ def main(url: str) -> None:
             )
         ],
     ).create()
-    print(f"failed and crashed runs of finetune are sent to {url}")
+    print(f"failures and crashes of finetune are posted to {url}")
 
 
 if __name__ == "__main__":

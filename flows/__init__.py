@@ -1,1 +1,1 @@
-"""What a person starts: the flow, the command line, the profiles."""
+"""The flow, the command line and the profiles."""

@@ -1,7 +1,7 @@
-"""What the training in a plan will take of the GPU and of the day, before anything runs.
+"""Forecast of GPU memory and duration of the training in a plan.
 
-Measured where this GPU was probed with this shape before, else an estimate; it says which. Read
-from small files, without PyTorch.
+Based on a measurement if this GPU was probed with this model shape before, else on formulas; the
+text says which. It reads small files only and does not import PyTorch.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,20 +14,20 @@ from tasks.core.cache.manifest import Manifest
 from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.settings.config import Config
 
-CONTEXT_GIB = 0.5  # what CUDA itself takes of a GPU beside PyTorch's memory
+CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of the training.
+    """Forecast of one training.
 
     Attributes:
         measured: By a probe on this GPU; else by formulas.
-        gpu: Its name; None: there is none here.
-        limit_gib: Memory that the training may use; None: not known.
-        reserved_gib: What it is expected to take.
-        tokens: That it will see; None: not known before tokenize has run.
-        seconds: None: no speed or number of tokens is known.
+        gpu: Name of the GPU; None: this machine has none.
+        limit_gib: GPU memory that the training may use; None: unknown.
+        reserved_gib: GPU memory that it is expected to use.
+        tokens: Training tokens; None: unknown until tokenize has run.
+        seconds: Duration; None: speed or number of tokens are unknown.
     """
 
     measured: bool
@@ -40,7 +40,7 @@ class Forecast:
     seconds: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """As `finetune plan --json` prints it."""
+        """Fields for `finetune plan --json`."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -62,10 +62,9 @@ class Forecast:
 
 
 def forecast(session: Session) -> Forecast | None:
-    """The forecast for a session's plan.
+    """The forecast for the plan of a session.
 
-    None where no training is due, no base is there yet, or the training is to run on a CPU: there
-    is no GPU here, and no setting speaks of one.
+    None if no training is planned, the base does not exist yet, or the training runs on a CPU.
     """
     plans = {plan.stage.name: plan for plan in session.plans}
     base, train = plans.get("base"), plans.get("train")
@@ -111,7 +110,7 @@ def forecast(session: Session) -> Forecast | None:
 def _probe(
     gpu: memory_probes.Gpu | None, weights: Any, config: Config, bound: int
 ) -> memory_probes.Probe | None:
-    """The probe of the longest window up to `bound` that was made with this GPU and shape."""
+    """The stored probe of this GPU and shape with the longest window up to `bound`."""
     if gpu is None:
         return None
     known = memory_probes.read_all(memory_probes.facts(gpu, weights, config.train))
@@ -120,12 +119,12 @@ def _probe(
 
 
 def _tokenized(session: Session, plan: StagePlan | None) -> Manifest | None:
-    """The tokenized data, or what it was before the changes that the plan names."""
+    """The tokenized data, or the last one if the plan creates it anew."""
     return session.planner.artifacts.get("tokenize") or (plan.manifest if plan else None)
 
 
 def tokens_to_see(config: Config, tokenized: Manifest | None) -> int | None:
-    """Tokens of all steps; None where they follow from data that is not there."""
+    """Tokens of all steps; None if they depend on data that does not exist yet."""
     train = config.train
     metrics = tokenized.summary.get("metrics", {}) if tokenized else {}
     there = metrics.get("train_tokens")

@@ -1,4 +1,4 @@
-"""What a person reads about a plan and a run, the same in the terminal and on Prefect's pages."""
+"""Messages about a plan and a run, the same in the terminal and on Prefect's pages."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def duration(seconds: float | None) -> str:
 
 
 def reason(plan: StagePlan) -> str:
-    """Why a stage has its verdict; for a HIT what it kept."""
+    """The reason for a decision; for a HIT, the summary of the artifact."""
     if plan.decision == HIT:
         return summary_line(plan.manifest)
     if plan.decision == MAYBE:
@@ -29,7 +29,7 @@ def reason(plan: StagePlan) -> str:
 
 
 def cause_line(cause: Cause) -> str:
-    """A cause in full: all functions that changed, digests of data by their first digits."""
+    """A cause in full: all changed functions, and the first digits of data digests."""
     if cause.kind == "code":
         return f"code {cause.what} ({cause.detail})"
     if cause.kind == "data" and (cause.old or cause.new):
@@ -39,7 +39,7 @@ def cause_line(cause: Cause) -> str:
 
 
 def summary_line(manifest: Manifest | None) -> str:
-    """What a stage said about its run."""
+    """The summary that a stage wrote about its run."""
     return str(manifest.summary.get("line", "")) if manifest else ""
 
 
@@ -50,12 +50,12 @@ def plan_line(plan: StagePlan) -> str:
 
 
 def total(plans: Sequence[StagePlan]) -> str:
-    """The plan's last line: how much there is to do and what is known of its cost."""
+    """The last line of a plan: number of stages to run and the expected duration."""
     open_plans = [p for p in plans if p.decision != HIT]
     if not open_plans:
         return "Nothing to do: every stage's artifact is up to date."
     known = [p.expected_seconds for p in open_plans if p.expected_seconds is not None]
-    cost = f"; about {duration(sum(known))} going by past runs" if known else ""
+    cost = f"; about {duration(sum(known))} based on past runs" if known else ""
     unknown = len(open_plans) - len(known)
     more = f" ({unknown} never ran here)" if unknown and known else ""
     return f"{len(open_plans)} of {len(plans)} stages to run or check{cost}{more}."
@@ -68,13 +68,13 @@ def plan_markdown(plans: Sequence[StagePlan]) -> str:
         f"| {_cell(reason(p))} | {f'`{p.key[:12]}`' if p.key else ''} |"
         for p in plans
     ]
-    # what is long stands behind: the page does not break lines
+    # long cells last: the page does not wrap lines
     head = "| stage | verdict | expected | why | key |\n|---|---|---|---|---|\n"
     return f"{total(plans)}\n\n{head}" + "\n".join(rows) + "\n"
 
 
 def ran_markdown(ran: Sequence[tuple[StagePlan, Manifest]], flow_run: str) -> str:
-    """What ran and why, and what did not, as a table for Prefect's page."""
+    """The stages that ran, with reason, duration and result, as a table for Prefect's page."""
     rows = []
     for plan, manifest in ran:
         why = "" if plan.decision == HIT else reason(plan)
@@ -91,30 +91,30 @@ def _cell(text: str) -> str:
 
 
 def starting(plan: StagePlan) -> str:
-    """Said when a stage begins."""
-    return f"{plan.stage.name}: runs because: {reason(plan)}"
+    """Line printed when a stage begins."""
+    return f"{plan.stage.name}: runs, reason: {reason(plan)}"
 
 
 def finished(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
-    """Said when a stage is done: what it kept and how long it took."""
+    """Line printed when a stage is done: duration and summary."""
     return f"{plan.stage.name:<10}{how_made(plan, manifest, flow_run):<13} {summary_line(manifest)}"
 
 
 def how_made(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:
-    """How long a stage took in this run; "cached", or "by another run" if that made it while this
-    one waited."""
+    """Duration of a stage in this run; "cached", or "by another run" if that created the artifact
+    while this run waited for its lock."""
     if plan.decision == HIT:
         return "cached"
     return duration(manifest.seconds) if is_own(manifest, flow_run) else "by another run"
 
 
 def is_own(manifest: Manifest, flow_run: str) -> bool:
-    """Whether a flow run made an artifact itself."""
+    """Whether a flow run created an artifact itself."""
     return manifest.made.get("flow_run") == flow_run
 
 
 def before_after(evaluate: Manifest | None) -> str:
-    """Base -> tuned in one line; "" without an evaluation."""
+    """Loss and token accuracy of base and tuned in one line; "" without an evaluation."""
     if evaluate is None:
         return ""
     m = evaluate.summary.get("metrics", {})

@@ -1,4 +1,4 @@
-"""Profiles by name: the YAML files of flows/profiles/, or a file of the user's own."""
+"""Profiles by name: the YAML files in flows/profiles/, or a file of the user."""
 
 import difflib
 from pathlib import Path
@@ -18,7 +18,7 @@ def locate(profile: str) -> Path:
     """The file of a profile given by name or by path.
 
     Raises:
-        PipelineError: There is no such profile; the nearest name is offered.
+        PipelineError: There is no such profile; the remedy suggests the closest name.
     """
     if profile in names():
         return FOLDER / f"{profile}.yaml"
@@ -33,12 +33,12 @@ def locate(profile: str) -> Path:
     near = difflib.get_close_matches(profile, names(), n=1, cutoff=0.4)
     hint = f"Did you mean {near[0]}? " if near else ""
     raise PipelineError(
-        f"no profile is called {profile!r}",
+        f"there is no profile {profile!r}",
         f"{hint}Profiles: {', '.join(names())}; or give a .yaml file.",
     )
 
 
 def headline(name: str) -> str:
-    """The first comment line of a profile: what it is for."""
+    """The first comment line of a profile: its purpose."""
     with locate(name).open(encoding="utf-8") as file:
         return file.readline().lstrip("# ").strip()

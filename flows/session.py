@@ -41,7 +41,7 @@ class Request:
     Attributes:
         profile: Name or file of a profile.
         overrides: "section.field=value" each.
-        selection: Which stages, and which of them by force.
+        selection: Stages to consider, and stages to run even if nothing changed.
     """
 
     profile: str
@@ -70,14 +70,14 @@ def planned_session(request: Request) -> Session | None:
 
 @contextmanager
 def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
-    """Read the settings and plan.
+    """Load the settings and plan all stages.
 
     Args:
-        request: What is asked for.
-        to_write: The store is tidied up first, and nothing in it is collected meanwhile.
+        request: Profile, overrides and selection.
+        to_write: Remove leftovers from the store first, and keep `gc` out while this is open.
 
     Raises:
-        PipelineError: Wrong settings, sources that are not there, a selection that cannot be run.
+        PipelineError: Invalid settings, missing sources, or a selection that cannot run.
     """
     config = configs.load(profiles.locate(request.profile), request.overrides)
     root = home() / "artifacts"

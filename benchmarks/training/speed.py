@@ -25,6 +25,7 @@ from benchmarks.training.peers import Meter, run_recipe
 from tasks.core.models.device import GIB, free_gpu, limit_memory
 from tasks.core.models.memory_probes import TARGET_SHARE
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packed_forward import window_tensors
 from tasks.core.settings.train import TrainSettings
 from tasks.training.fast.model import parameter_order
 from tasks.training.fast.step import FastStepper, fixed_bytes

@@ -1,1 +1,1 @@
-"""The commands of `finetune`, one module each."""
+"""Commands of `finetune`, one module per command or group of commands."""

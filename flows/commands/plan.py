@@ -1,8 +1,11 @@
-"""`finetune plan` and `finetune explain`: read-only, without Prefect and without torch."""
+"""`finetune plan` and `finetune explain`: read-only; they import neither Prefect nor torch."""
 
 import json
 
+import click
+
 from flows import messages
+from flows.commands import options
 from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core.cache.decision import HIT, StagePlan
@@ -11,7 +14,7 @@ WORK_TO_DO = 10
 
 
 def print_plan(request: Request, as_json: bool) -> int:
-    """Print the plan; 0 if there is nothing to do, else 10."""
+    """Print the plan and return 0 if there is nothing to do, else 10."""
     with open_session(request) as session:
         plans, expected = session.plans, forecast(session)
     if as_json:
@@ -29,13 +32,13 @@ def print_plan(request: Request, as_json: bool) -> int:
 
 
 def print_explanation(request: Request, stage: str) -> int:
-    """Print everything that is known about one stage's verdict."""
+    """Print everything that is known about the decision for one stage."""
     with open_session(request) as session:
         plan = next(p for p in session.plans if p.stage.name == stage)
         folder = session.store.folder(stage, plan.manifest.key) if plan.manifest else None
     print(f"{messages.plan_line(plan)}\n")
-    print(f"key        {plan.key or 'not known before its inputs are made'}")
-    print(f"reads      {', '.join(plan.stage.inputs) or 'outside sources'}")
+    print(f"key        {plan.key or 'unknown until its inputs exist'}")
+    print(f"reads      {', '.join(plan.stage.inputs) or 'external sources'}")
     print(f"settings   {', '.join(plan.stage.reads)}")
     if plan.decision != HIT:
         for cause in plan.causes:
@@ -44,13 +47,13 @@ def print_explanation(request: Request, stage: str) -> int:
         kind = "artifact" if plan.decision == HIT else "nearest"
         print(f"{kind:<11}{folder}")
         seconds = messages.duration(plan.manifest.seconds)
-        print(f"{'made':<11}{plan.manifest.made.get('created')} in {seconds}")
+        print(f"{'created':<11}{plan.manifest.made.get('created')} in {seconds}")
     _print_parts(plan)
     return 0
 
 
 def _print_parts(plan: StagePlan) -> None:
-    """The parts of the key, so that two of them can be compared by eye."""
+    """Print the parts of the cache key, one per line, so that two keys can be compared."""
     parts = plan.parts or (plan.manifest.parts if plan.manifest else {})
     for group in ("config", "inputs", "sources", "env"):
         for name, value in parts.get(group, {}).items():
@@ -58,3 +61,19 @@ def _print_parts(plan: StagePlan) -> None:
             print(f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}")
     for module in parts.get("code", {}):
         print(f"{'code':<11}{module.replace('.', '/')}.py")
+
+
+@click.command
+@options.as_json
+@options.takes_selection
+def plan(request: Request, as_json: bool) -> int:
+    """Show which stages would run, why, and what that costs."""
+    return print_plan(request, as_json)
+
+
+@click.command
+@options.stage_argument()
+@options.takes_settings
+def explain(request: Request, stage: str) -> int:
+    """Explain the decision for one stage in full."""
+    return print_explanation(request, stage)

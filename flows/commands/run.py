@@ -1,6 +1,6 @@
-"""`finetune run` and `finetune rerun`: the flow in this process.
+"""`finetune run` and `finetune rerun`: run the flow in this process.
 
-Prefect's embedded server keeps the books unless PREFECT_API_URL names another.
+The run is recorded by Prefect's embedded server, or by the server that PREFECT_API_URL names.
 """
 
 import json
@@ -12,25 +12,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 from rich.console import Console
 
 from flows import messages
+from flows.commands import options
 from flows.forecast import forecast
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
 from tasks.core.cache.decision import HIT
 from tasks.core.cache.manifest import Manifest, read
+from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s can be too short
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command says everything itself
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command prints everything itself
 }
 
 
 def run_here(request: Request, as_json: bool) -> int:
-    """Show the plan, run the flow, and tell what came out.
+    """Print the plan, run the flow, and print the results.
 
     Raises:
         PipelineError, StageError: from planning or from a stage.
@@ -56,13 +59,13 @@ def run_here(request: Request, as_json: bool) -> int:
 
 
 def _run_flow(console: Console, request: Request) -> dict[str, str]:
-    """Call the flow with a terminal's progress."""
+    """Call the flow with progress bars in the terminal."""
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     with console.status("starting Prefect"), _out_of_ctrl_c():
-        from prefect.client.orchestration import get_client
+        from flows.orchestration.local_server import start_local_server
 
-        get_client(sync_client=True)  # starts the embedded server where no other is named
+        start_local_server()
         from flows.finetune import finetune
         from flows.orchestration.progress_sinks import TerminalSink
     with progress.sink(TerminalSink(console)):
@@ -75,24 +78,24 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             "force": list(wanted.force),
         }
         try:
-            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow checks the names
+            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow validates the names
         except RuntimeError as error:
             if not str(error).startswith("Failed to reach API"):
                 raise
             raise PipelineError(
                 f"no Prefect server answers at {os.environ.get('PREFECT_API_URL', 'its address')}",
-                "Start it (`finetune serve`), or unset PREFECT_API_URL: a run here needs none.",
+                "Start it with `finetune serve`, or unset PREFECT_API_URL to run without a server.",
             ) from error
-        assert isinstance(folders, dict), "only a deployment's run ends with a state"
+        assert isinstance(folders, dict), "only a deployment run ends with a state"
         return folders
 
 
 @contextmanager
 def _out_of_ctrl_c() -> Iterator[None]:
-    """Keep Ctrl-C from the processes that are started inside.
+    """Start child processes with Ctrl-C (SIGINT) blocked.
 
-    A terminal sends it to all of them at once: the embedded server would be gone before the run has
-    told it how it ended, and the run would ask it again for minutes.
+    A terminal sends SIGINT to the whole process group. Without this, the embedded server would exit
+    before the run has reported its final state, and the run would retry the report for minutes.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -123,7 +126,7 @@ def _conclude(
     seconds: float,
     nothing: bool,
 ) -> None:
-    """The last lines: what it cost, before and after, where the results are."""
+    """Print the last lines: duration, metrics before and after, paths of the results."""
     lines = [
         "",
         "Nothing to do: all artifacts are up to date."
@@ -140,3 +143,20 @@ def _conclude(
         highlight=False,
         markup=False,
     )
+
+
+@click.command
+@options.as_json
+@options.takes_selection
+def run(request: Request, as_json: bool) -> int:
+    """Run the stages that changed."""
+    return run_here(request, as_json)
+
+
+@click.command
+@options.stage_argument(name="stages", nargs=-1, required=True, metavar="STAGE...")
+@options.takes_settings
+def rerun(request: Request, stages: tuple[str, ...]) -> int:
+    """Run these stages again, even if nothing changed."""
+    selection = Selection(only=stages, force=stages)
+    return run_here(Request(request.profile, request.overrides, selection), as_json=False)

@@ -1,8 +1,9 @@
-"""`finetune try "..."`: one answer, streamed to the terminal, greedy unless a temperature is given.
+"""`finetune try "..."`: stream one answer of a model to the terminal.
 
-The model is the champion, the adapter that the settings at hand made, or one in a folder; an
-adapter runs on its 4-bit base, as it was trained and measured. The prompt is the template's. Only
-the answer goes to standard output; what answers, and how fast, goes to standard error.
+The model is the champion, the adapter of the settings, or a model or adapter in a folder. An
+adapter runs on its 4-bit base, as it was trained and measured. The prompt is built from the
+template of the training. Only the answer goes to standard output; the name of the model and the
+speed go to standard error.
 """
 
 import sys
@@ -12,20 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flows import messages, profiles
+import click
+
+from flows import profiles
+from flows.commands.options import takes_settings
 from flows.session import Request, open_session
+from flows.store_access import current_artifact, open_store, plan_of, root
 from tasks.core import progress
 from tasks.core.artifacts import champion as champions
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.decision import HIT
-from tasks.core.cache.digest_cache import DigestCache
-from tasks.core.cache.store import KEY_DIGITS, Store
+from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
 from tasks.core.system.gpu_lock import gpu_turn
-from tasks.core.system.home import home
 from tasks.core.text import prompt_templates
 from tasks.evaluation.generation.sampling import Sampling
 from tasks.evaluation.generation.stream_answer import answer
@@ -36,15 +38,15 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Chosen:
-    """What answers.
+    """The model that answers.
 
     Attributes:
-        name: For people.
-        weights: Of the whole model, or of the adapter's base.
-        tokenizer: Its folder.
-        adapter: Its folder; None for a whole model.
-        template: That it was trained with.
-        is_ours: The pipeline made its folder.
+        name: Shown to the user.
+        weights: Folder of the full model, or of the base of the adapter.
+        tokenizer: Folder of the tokenizer.
+        adapter: Folder of the adapter; None for a full model.
+        template: Prompt template of its training.
+        is_ours: The pipeline created its folder.
     """
 
     name: str
@@ -64,26 +66,26 @@ def try_out(
     max_new_tokens: int,
     sampling: Sampling,
 ) -> int:
-    """Print what a model answers.
+    """Print the answer of a model.
 
     Args:
         request: Settings.
         source: `CHAMPION`, `ADAPTER` or a folder; None: the champion if there is one, else the
             adapter.
         text: The instruction; "-" reads it from standard input.
-        given: Input that the instruction is about; "" none.
-        raw: `text` is the prompt itself, to be continued.
+        given: Input of the instruction; "" for none.
+        raw: `text` is the prompt itself.
         max_new_tokens: Limit of the answer.
         sampling: How tokens are picked.
     """
     if max_new_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
         raise PipelineError(
             f"max_new_tokens {max_new_tokens}, temperature {sampling.temperature}, top_p "
-            f"{sampling.top_p}: wanted are at least 1, at least 0, and a share of 1",
+            f"{sampling.top_p}; allowed are at least 1, at least 0, and above 0 up to 1",
             "Leave these options out for a greedy answer.",
         )
     text = sys.stdin.read() if text == "-" else text
-    with ExitStack() as held, progress.sink(_Told()):
+    with ExitStack() as held, progress.sink(_StandardError()):
         chosen = choose(request, source, held)
         prompt = text if raw else prompt_templates.render(chosen.template, text, given)
         marker = "" if raw else prompt_templates.end_of(chosen.template)
@@ -102,32 +104,31 @@ def try_out(
             return INTERRUPTED
         print()
         seconds = time.perf_counter() - start
-        limit = ", cut at the limit" if tokens >= max_new_tokens else ""
+        limit = ", cut at --max-new-tokens" if tokens >= max_new_tokens else ""
         progress.say(f"{tokens} tokens, {tokens / max(seconds, 1e-9):.1f} tokens/s{limit}")
     return 0
 
 
 def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
-    """Find what is to answer.
+    """Find the model that answers.
 
     Args:
         request: Settings; an adapter runs on their base model.
         source: As in `try_out`.
-        held: Keeps what is found from being collected.
+        held: Keeps `gc` from removing the model while it is open.
 
     Raises:
-        PipelineError: It isn't there.
+        PipelineError: The model does not exist.
     """
-    root = home() / "artifacts"
-    store = Store(root, held.enter_context(DigestCache(root / ".digests.sqlite")))
+    store = held.enter_context(open_store())
     held.enter_context(store.in_use())
     template = _settings(request).prompt.template
     if source in (None, CHAMPION):
         standing = champions.current(store)
         if standing is not None:
-            folder = root / champions.LINK / "model"
+            folder = root() / champions.LINK / "model"
             name = f"champion {standing.name}"
-            own = manifests.read(root / "prompt" / standing.chain.get("prompt", "")[:KEY_DIGITS])
+            own = manifests.read(root() / "prompt" / standing.chain.get("prompt", "")[:KEY_DIGITS])
             if own is not None:
                 template = own.parts["config"].get("prompt.template", template)
             return _whole(name, folder, template)
@@ -155,34 +156,26 @@ def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
 
 def _whole(name: str, folder: Path, template: str) -> Chosen:
     if not (folder / "config.json").is_file():
-        raise PipelineError(f"{name} has no model in {folder}", "Make it again: finetune run.")
+        raise PipelineError(f"{name} has no model in {folder}", "Recreate it with: finetune run.")
     return Chosen(name, folder, folder, None, template)
 
 
 def _on_base(request: Request, adapter: Path | None) -> Chosen:
     """An adapter, by default the one of these settings, on the base of these settings."""
     with open_session(request) as session:
-        plans = {plan.stage.name: plan for plan in session.plans}
-        for stage in ("base",) if adapter else ("base", "train"):
-            if plans[stage].decision != HIT:
-                raise PipelineError(
-                    f"stage {stage} has no artifact for these settings "
-                    f"({messages.reason(plans[stage])})",
-                    "Run `finetune run` first, with the same --profile and --set.",
-                )
-        base, train = plans["base"].manifest, plans["train"].manifest
+        base = current_artifact(plan_of(session, "base"))
         name = f"adapter {adapter}"
-        if adapter is None and train is not None:
+        if adapter is None:
+            train = current_artifact(plan_of(session, "train"))
             adapter = session.store.entry(train, "adapter")
             name = f"adapter train/{train.key[:KEY_DIGITS]}"
-        assert base is not None  # a HIT has one
         weights, tokenizer = (session.store.entry(base, n) for n in ("weights", "tokenizer"))
         assert weights is not None and tokenizer is not None  # declared outputs
         return Chosen(name, weights, tokenizer, adapter, session.config.prompt.template)
 
 
 def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
-    """The model and its tokenizer.
+    """Load the model and its tokenizer.
 
     Raises:
         PipelineError: The adapter does not fit the base.
@@ -218,7 +211,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
 
 
 def _dtype(weights: Path, device: str) -> Literal["bfloat16", "float32"]:
-    """16 bit on a GPU; on a CPU 32 bit, which is faster there, if half of the memory holds it."""
+    """16 bit on a GPU; 32 bit on a CPU, faster there, if it fits in half of the free RAM."""
     import psutil  # type: ignore[import-untyped]  # ships no types
 
     if device != "cpu":
@@ -232,22 +225,55 @@ def _settings(request: Request) -> Config:
 
 
 def _device_lock(config: Config) -> AbstractContextManager[None]:
-    """The GPU's lock, so that a training there does not run out of memory; none for a CPU."""
+    """The GPU lock, so that a training does not run out of memory; none for a CPU."""
     from tasks.core.models.device import pick_device
 
     if pick_device(config.hardware.device).type == "cpu":
         return nullcontext()
-    hardware = config.hardware.model_copy(update={"quiet_hours": None})  # somebody waits here
+    hardware = config.hardware.model_copy(
+        update={"quiet_hours": None}
+    )  # the user waits for the answer
     return gpu_turn(hardware)
 
 
-class _Told:
-    """Sentences go to standard error; progress is not shown."""
+class _StandardError:
+    """Progress sink that prints messages to standard error and shows no bars."""
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
-        """Nothing: loading is quick, and the answer shows its own progress."""
+        """Do nothing: loading is quick, and the answer shows its own progress."""
 
     def message(self, text: str) -> None:
-        """Print a sentence."""
-        hint = " (on the CPU it need not: --set hardware.device=cpu)" if "GPU" in text else ""
+        """Print a message."""
+        hint = " (to run on the CPU: --set hardware.device=cpu)" if "GPU" in text else ""
         print(f"{text}{hint}", file=sys.stderr, flush=True)
+
+
+@click.command("try")
+@click.argument("text", help="The instruction; - reads it from standard input.")
+@click.option("--input", "given", default="", metavar="TEXT", help="Input of the instruction.")
+@click.option(
+    "--from",
+    "source",
+    metavar="champion|adapter|FOLDER",
+    help="Model that answers; default: the champion, else the adapter of these settings.",
+)
+@click.option("--raw", is_flag=True, help="TEXT is the prompt itself.")
+@click.option("--max-new-tokens", default=512, metavar="N", show_default=True)
+@click.option("--temperature", default=0.0, metavar="N", show_default=True, help="0: greedy.")
+@click.option("--top-p", default=1.0, metavar="N", show_default=True, help="Nucleus sampling.")
+@click.option("--seed", default=0, metavar="N", show_default=True, help="Seed of the sampling.")
+@takes_settings
+def try_model(
+    request: Request,
+    source: str | None,
+    text: str,
+    given: str,
+    raw: bool,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> int:
+    """Print one answer of the champion, the newest adapter or a model in a folder."""
+    sampling = Sampling(temperature, top_p, seed)
+    return try_out(request, source, text, given, raw, max_new_tokens, sampling)

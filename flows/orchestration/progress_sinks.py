@@ -1,6 +1,6 @@
-"""Where progress goes: bars in a terminal, lines in a log, a progress artifact on a Prefect server.
+"""Progress sinks: bars in a terminal, lines in a log, progress artifacts on a Prefect server.
 
-The command line sets its sink before it calls the flow; a flow started by a worker gets `LogSink`.
+The command line sets its sink before it calls the flow; a flow started by a worker uses `LogSink`.
 """
 
 import re
@@ -25,11 +25,11 @@ from rich.progress import (
 from tasks.core import progress
 
 LOG_EVERY_S = 15.0
-BAR_EVERY_S = 3.0  # work that is done by then gets no bar
+BAR_EVERY_S = 3.0  # shorter work gets no bar
 
 
 class TerminalSink:
-    """A bar for the running work; finished lines stay above it."""
+    """A progress bar for the running work; printed lines stay above it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -47,11 +47,11 @@ class TerminalSink:
         self._slow = _Throttle(LOG_EVERY_S)
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
-        """Move the bar; without a terminal, a line now and then."""
+        """Move the bar; without a terminal, print a line every `LOG_EVERY_S` seconds."""
         if not self._console.is_terminal:
             if self._slow.due(label):
                 self._console.print(
-                    f"  {words(label, done, total, note)}", highlight=False, markup=False
+                    f"  {progress_text(label, done, total, note)}", highlight=False, markup=False
                 )
             return
         if label not in self._bars:
@@ -69,7 +69,7 @@ class TerminalSink:
 
 
 class LogSink:
-    """Lines in the run's log, and one progress artifact a label on the run's page."""
+    """Lines in the log of the run, and one progress artifact per label on its page."""
 
     def __init__(self) -> None:
         try:
@@ -84,15 +84,16 @@ class LogSink:
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
         """Log every `LOG_EVERY_S`, and move the progress artifact every `BAR_EVERY_S` seconds."""
         if self._lines.due(label):
-            self._logger.info(words(label, done, total, note))
+            self._logger.info(progress_text(label, done, total, note))
         if not total:
             return
-        self._latest[label] = (min(100.0, 100 * done / total), words(label, done, total, note))
+        text = progress_text(label, done, total, note)
+        self._latest[label] = (min(100.0, 100 * done / total), text)
         if self._bars.due(label):
             self._show(label)
 
     def message(self, text: str) -> None:
-        """Log one line; bars that are shown come to where the work is."""
+        """Log one line and bring the progress artifacts up to date."""
         for label in self._latest.keys() & self._artifacts.keys():
             self._show(label)
         self._latest.clear()
@@ -104,12 +105,12 @@ class LogSink:
             update_progress_artifact(self._artifacts[label], percent, description=text)
             return
         key = "-".join(re.findall("[a-z0-9]+", label.lower()))
-        made = create_progress_artifact(percent, key=f"progress-{key}", description=text)
-        self._artifacts[label] = made  # type: ignore[assignment]
+        created = create_progress_artifact(percent, key=f"progress-{key}", description=text)
+        self._artifacts[label] = created  # type: ignore[assignment]
 
 
 class _Throttle:
-    """Lets a label through every so many seconds, counted from its first mention."""
+    """Limits each label to one update per interval, counted from its first one."""
 
     def __init__(self, every: float) -> None:
         self._every = every
@@ -123,7 +124,7 @@ class _Throttle:
         return True
 
 
-def words(label: str, done: float, total: float | None, note: str) -> str:
+def progress_text(label: str, done: float, total: float | None, note: str) -> str:
     """Progress as text: "train 120/2000 · loss 1.23"."""
     of = f"/{total:,.0f}" if total else ""
     return f"{label} {done:,.0f}{of}" + (f" · {note}" if note else "")
@@ -131,7 +132,7 @@ def words(label: str, done: float, total: float | None, note: str) -> str:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Send progress to the log unless somebody is watching already."""
+    """Send progress to the log, unless a sink is already set."""
     if progress.is_watched():
         yield
     else:

@@ -1,6 +1,7 @@
-"""What a run leaves on its page in Prefect: plan, funnel, loss, measured values, verdict, report.
+"""Prefect page of a run: plan, filter funnel, loss, metrics, verdict and report as artifacts.
 
-Made from the files of the artifacts alone, so a cached stage tells the same story as one that ran.
+Created from the files of the stages' artifacts only, so that the page of a cached stage is the same
+as that of a stage that ran.
 """
 
 import base64
@@ -15,19 +16,23 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-MAX_PICTURE_BYTES = 1_000_000  # it travels inside the artifact
+MAX_PICTURE_BYTES = 1_000_000  # a picture is stored inside the Prefect artifact
 
 
 def publish(stage: str, folder: Path) -> None:
-    """Show what the artifact in `folder` has to tell; most stages have nothing.
+    """Publish the results of one stage; most stages have none.
 
     Args:
         stage: Name of the stage.
         folder: Its artifact.
     """
     if stage == "filter" and (funnel := _read(folder / "funnel.json")):
-        create_table_artifact(funnel_rows(funnel), key="funnel", description="Why rows were left")
-        _publish_picture(folder / "picture.svg", "funnel-picture", "Rows kept, and left by rule")
+        create_table_artifact(
+            funnel_rows(funnel), key="funnel", description="Rows rejected, by rule"
+        )
+        _publish_picture(
+            folder / "picture.svg", "funnel-picture", "Rows kept, and rejected by rule"
+        )
     if stage == "train":
         _publish_picture(folder / "loss.png", "loss", "Loss over the steps")
     if stage == "evaluate":
@@ -35,17 +40,17 @@ def publish(stage: str, folder: Path) -> None:
 
 
 def publish_plan(markdown: str) -> None:
-    """Show what runs, and why; in the end what ran."""
+    """Publish the plan, and at the end of the run what ran."""
     create_markdown_artifact(markdown, key="plan", description="What runs, and why")
 
 
 def _publish_picture(picture: Path, key: str, description: str) -> None:
-    """Show a PNG or SVG file, if it is there and not too large."""
+    """Publish a PNG or SVG file, if it exists and is not too large."""
     if not picture.is_file() or picture.stat().st_size > MAX_PICTURE_BYTES:
         return
     content = base64.b64encode(picture.read_bytes()).decode("ascii")
     kind = {".svg": "svg+xml"}.get(picture.suffix, "png")
-    # in markdown: an image artifact shows its address, too, which is the whole picture here
+    # as Markdown: an image artifact also prints its URL, which contains the whole picture here
     create_markdown_artifact(
         f"![{description}](data:image/{kind};base64,{content})\n", key=key, description=description
     )
@@ -75,7 +80,7 @@ def funnel_rows(funnel: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def metric_rows(gate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons that the verdict rests on, as a table."""
+    """The comparisons that decide the verdict, as a table."""
     return [
         {
             "measured": f"{c['name']}, {c['on']}",
@@ -99,7 +104,7 @@ def _number(value: float) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; {} where there is none."""
+    """A JSON object; {} if the file is missing or invalid."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What the flow does for each stage: decide, run as a Prefect task (or show it as cached), tell."""
+"""Runs the stages of a flow run: decides, runs the stage as a Prefect task, reports the result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -25,11 +25,11 @@ from tasks.core.errors import PipelineError
 from tasks.core.system.disk_space import is_full, no_space
 from tasks.core.system.home import home
 
-PROMOTES = "promotes"  # tag of a deployment whose runs may replace the champion
+PROMOTES = "promotes"  # tag of a deployment whose runs may promote a model
 
 
 class Runner:
-    """Runs the stages of one session, one call a stage, in pipeline order."""
+    """Runs the stages of one session, one call per stage, in pipeline order."""
 
     def __init__(self, session: Session, request: Request) -> None:
         self._session = session
@@ -78,19 +78,19 @@ class Runner:
         run_page.publish(name, session.store.folder(name, manifest.key))
 
     def folders(self) -> dict[str, str]:
-        """Folder of each artifact that this run made or found."""
+        """Folder of each artifact that this run created or reused."""
         made = self._session.planner.artifacts
         return {name: str(self._session.store.folder(name, m.key)) for name, m in made.items()}
 
     def promote_improvement(self) -> None:
-        """Make the merged model the champion if it is shown to be better and this run is to.
+        """Promote the merged model if it passes the gate and the deployment has the tag `PROMOTES`.
 
-        A model that a person took back is not handed over again by a schedule.
+        A model that the user rolled back is not promoted again by a schedule.
         """
         made = self._session.planner.artifacts
         if PROMOTES not in flow_run.tags or "merge" not in made:
             return
-        from flows.commands.champion import promote
+        from flows.commands.champion import promote_model
 
         key = made["merge"].key
         try:
@@ -98,16 +98,16 @@ class Runner:
                 why = f' ("{back.why}")' if back.why else ""
                 progress.say(f"not promoted: the model was rolled back on {back.when}{why}")
                 return
-            promote(self._request, force=False, because="")
+            promote_model(self._request, force=False, because="")
             progress.say(f"promoted: merge/{key[:KEY_DIGITS]} is the champion")
         except PipelineError as refused:
             progress.say(f"not promoted: {refused.problem}")
 
     def ending(self) -> dict[str, str] | State[dict[str, str]]:
-        """What the flow returns: the folders; see `flows.orchestration.superseded.ending`.
+        """Return value of the flow: the folders; see `flows.orchestration.superseded.ending`.
 
-        The plan on the run's page is followed by what came of it: behind a stage that ran, the
-        reasons are known only now.
+        The plan on the run's page is replaced by the results: downstream of a stage that ran, the
+        reasons are known only at the end.
         """
         if not self._nothing:
             run_page.publish_plan(messages.ran_markdown(self._ran, self._record.flow_run))
@@ -118,7 +118,7 @@ class Runner:
         self._keep(self._record.with_key(name, manifest.key))
 
     def _keep(self, record: RunRecord) -> None:
-        """Keep the record of this run up to date on the disk."""
+        """Update the record of this run on disk."""
         self._record = record
         record.write(self._session.store.root)
 
@@ -130,14 +130,14 @@ def opened(request: Request) -> Iterator[Runner]:
     session_of = nullcontext(planned) if planned else open_session(request, to_write=True)
     with watched(), _room_or_words(), session_of as session:
         run_page.publish_plan(messages.plan_markdown(session.plans))
-        if deployment.id:  # a terminal has shown the plan already
+        if deployment.id:  # in a terminal, the command has printed the plan already
             progress.say(messages.total(session.plans))
         yield Runner(session, request)
 
 
 @contextmanager
 def _room_or_words() -> Iterator[None]:
-    """A disk that is full between the stages is told like one that is full in a stage."""
+    """Report a full disk between two stages as the same error as within a stage."""
     try:
         yield
     except OSError as error:

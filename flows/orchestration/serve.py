@@ -1,8 +1,9 @@
 """`finetune serve`: Prefect server, work pool with one slot, deployments and worker together.
 
-In the foreground, until Ctrl-C, SIGTERM or the end of its terminal. What it started it ends by its
-id: the running flow first, which writes a checkpoint and tells the server its state, then worker
-and server. A server that answers on the port already is used and left alone.
+Runs in the foreground until Ctrl-C, SIGTERM or the end of its terminal. It then ends the processes
+that it started, by their ids: the running flow first, which writes a checkpoint and reports its
+state to the server, then the worker and the server. A server that already answers on the port is
+used and not stopped.
 """
 
 import contextlib
@@ -26,23 +27,23 @@ from tasks.core.system.home import REPOSITORY
 
 POOL = "local-gpu"
 HOST = "127.0.0.1"
-START_S = 180.0  # a first start makes the database
-CHECKPOINT_S = 90.0  # that a running flow gets to write one
+START_S = 180.0  # the first start creates the database
+CHECKPOINT_S = 90.0  # time for a running flow to write a checkpoint
 END_S = 15.0
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last: its terminal was closed
-# what a child needs to see; a server or worker of its own is told by its command line
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
+# environment of the child processes
 SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 class _StopError(Exception):
-    """Ctrl-C, SIGTERM or SIGHUP came."""
+    """Ctrl-C, SIGTERM or SIGHUP was received."""
 
 
 def serve(port: int) -> int:
-    """Start everything, wait for a stop, end everything.
+    """Start all processes, wait for a signal, end all processes.
 
     Raises:
-        PipelineError: A part does not start.
+        PipelineError: A process does not start, or ends unexpectedly.
     """
     url = f"http://{HOST}:{port}/api"
     env = dict(os.environ) | SETTINGS | {"PREFECT_API_URL": url}
@@ -50,7 +51,7 @@ def serve(port: int) -> int:
     with _stoppable():
         try:
             if answers(url):
-                say(f"server    already at {url}; it is used and left alone")
+                say(f"server    uses the one that runs at {url}")
             else:
                 command = ("server", "start", "--host", HOST, "--port", str(port))
                 started = parts.start("server", *command)
@@ -60,7 +61,7 @@ def serve(port: int) -> int:
             parts.start("worker", "worker", "start", "--pool", POOL)
             say(f"pages     http://{HOST}:{port}\n")
             say(f"In another terminal:\n  export PREFECT_API_URL={url}")
-            say("  prefect deployment run finetune/local-gpu --watch\nCtrl-C ends all of it.")
+            say("  prefect deployment run finetune/local-gpu --watch\nCtrl-C stops everything.")
             parts.wait()
         except _StopError:
             say("stopping; a running flow writes a checkpoint first")
@@ -70,10 +71,10 @@ def serve(port: int) -> int:
 
 
 def set_up(env: Mapping[str, str], pool: str) -> None:
-    """Pool, its limit, deployments: in the order that works; a pool that is there stays as it is.
+    """Create the work pool if it is missing, set its limit, and create the deployments.
 
     Raises:
-        PipelineError: One of them fails.
+        PipelineError: One of these steps fails.
     """
     if _run(env, "work-pool", "inspect", pool).returncode:
         _call(env, "work-pool", "create", pool, "--type", "process")
@@ -82,28 +83,25 @@ def set_up(env: Mapping[str, str], pool: str) -> None:
 
 
 def set_limit(env: Mapping[str, str], pool: str) -> None:
-    """One run at a time.
+    """Limit a work pool to one run at a time.
 
     Raises:
-        PipelineError: It can't be set.
+        PipelineError: The limit cannot be set.
     """
     _call(env, "work-pool", "set-concurrency-limit", pool, "1")
 
 
 class Parts:
-    """The processes that were started here, each in a session of its own.
-
-    A session of its own keeps a Ctrl-C in the terminal from reaching them all at once.
-    """
+    """The child processes, each in its own session, so that Ctrl-C does not reach them directly."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        """Start `prefect COMMAND...`; it writes where this process writes."""
+        """Start `prefect COMMAND...` with the output of this process."""
         running = subprocess.Popen(
-            # in a terminal Prefect would ask which profile to use, and wait
+            # otherwise Prefect asks for a profile in a terminal, and waits
             [prefect_command(), "--no-prompt", *command],
             env=self._env,
             cwd=REPOSITORY,
@@ -115,22 +113,22 @@ class Parts:
         return running
 
     def wait(self) -> None:
-        """Until one of them ends.
+        """Wait until a signal arrives.
 
         Raises:
-            PipelineError: One of them ended by itself.
+            PipelineError: One of the processes ended.
         """
         while True:
             for name, running in self._running.items():
                 if (code := running.poll()) is not None:
                     raise PipelineError(
-                        f"the {name} ended by itself with code {code}",
-                        "Its last lines above say why; then start again.",
+                        f"the {name} ended unexpectedly with code {code}",
+                        "Its last lines above give the reason; solve it and start again.",
                     )
             time.sleep(0.5)
 
     def end(self) -> None:
-        """End the flow, the worker and the server, in this order, by their ids."""
+        """End the flow, the worker and the server, in this order."""
         if worker := self._running.pop("worker", None):
             end_flows(worker.pid)
             _end(worker)
@@ -140,7 +138,7 @@ class Parts:
 
 
 def end_flows(worker: int) -> None:
-    """Ask the flow runs below a worker to stop, and wait until they have.
+    """Stop the flow runs of a worker, and wait until they have ended.
 
     Args:
         worker: Process id.
@@ -159,7 +157,7 @@ def end_flows(worker: int) -> None:
 
 
 def _is_flow(process: psutil.Process) -> bool:
-    """Whether a process runs a flow: the one that Prefect's engine is the program of."""
+    """Whether a process is Prefect's engine, which runs a flow."""
     try:
         return any("prefect" in a and "engine" in a for a in process.cmdline()[1:4])
     except psutil.Error:
@@ -167,7 +165,7 @@ def _is_flow(process: psutil.Process) -> bool:
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, and after a while SIGKILL, to a process and all below it."""
+    """Send SIGTERM, and after `END_S` SIGKILL, to a process; then kill its descendants."""
     if running.poll() is not None:
         return
     try:
@@ -187,7 +185,7 @@ def _end(running: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn the first of `STOPS` into `_StopError`; the ones after it are passed over."""
+    """Turn the first signal of `STOPS` into `_StopError`; later ones are ignored."""
     seen = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -210,7 +208,7 @@ def answers(url: str) -> bool:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
             return bool(answer.status == 200)
     except urllib.error.HTTPError as error:
-        return error.code in (401, 403)  # it wants the password: a server it is
+        return error.code in (401, 403)  # a server that requires a password
     except OSError:
         return False
 
@@ -221,7 +219,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
         if server.poll() is not None or time.monotonic() > deadline:
             raise PipelineError(
                 f"no Prefect server came up at {url} within {START_S:.0f} s",
-                "Its lines above say why; another program on the port is common: --port 4201.",
+                "See its lines above. If another program uses the port, choose one: --port 4201.",
             )
         time.sleep(0.3)
 
@@ -236,7 +234,8 @@ def _call(env: Mapping[str, str], *command: str) -> None:
     if done.returncode:
         last = " ".join((done.stdout + done.stderr).split())[-300:]
         raise PipelineError(
-            f"prefect {' '.join(command)} failed: {last}", "`finetune doctor` says what is wrong."
+            f"prefect {' '.join(command)} failed: {last}",
+            "Run `finetune doctor` to find the cause.",
         )
 
 
@@ -254,12 +253,12 @@ def _run(env: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[s
 
 
 def prefect_command() -> str:
-    """The `prefect` beside this interpreter, else the one on the path."""
+    """The `prefect` next to this interpreter, else the one on the path."""
     beside = Path(sys.executable).with_name("prefect")
     return str(beside) if beside.exists() else shutil.which("prefect") or "prefect"
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal, as long as it is there."""
+    """Print a line; a closed terminal is no error."""
     with contextlib.suppress(OSError):
         print(text, flush=True)

@@ -1,7 +1,8 @@
-"""Server, work pool, worker, deployments, and runs that are alive on paper only.
+"""Checks of the Prefect server: version, work pool, worker, deployments, runs marked as running
+whose process is gone.
 
-Which processes are gone can be told only where they ran, so that runs are looked at only when the
-server is on this machine.
+Whether a process exists is known only on its own machine, so that runs are checked only if the
+server runs on this machine.
 """
 
 import json
@@ -20,31 +21,31 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # ships no types
 
-from flows.commands.doctor.command import Finding
+from flows.commands.doctor.finding import Finding
 from flows.orchestration import serve
+from flows.store_access import root
 from tasks.core.artifacts import runs
 from tasks.core.errors import PipelineError
-from tasks.core.system.home import home
 
 SERVE = "Run `finetune serve` (or your prefect-server unit)"
-HELD = ("RUNNING", "PENDING", "CANCELLING")
+UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
 BUSY_WAITS_S = (0.5, 1.0, 2.0)
-UNCLAIMED_S = 120.0  # that a claimed run may take to get a process
+UNCLAIMED_S = 120.0  # time from the claim of a run to the start of its process
 
 
-def prefect_side() -> list[Finding]:
-    """Everything about Prefect; without a server only that there is none."""
+def check_server() -> list[Finding]:
+    """All checks of Prefect; without a server, the only finding is that there is none."""
     import prefect
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     url = PREFECT_API_URL.value()
     if not url:
         default = f"http://{serve.HOST}:4200/api"
-        where = f"; one answers at {default}" if serve.answers(default) else ""
+        where = f"; one runs at {default}" if serve.answers(default) else ""
         return [
             Finding(
                 "server",
-                f"PREFECT_API_URL names no server{where} (`finetune run` needs none)",
+                f"PREFECT_API_URL is not set{where} (`finetune run` needs no server)",
                 f"{SERVE}, then: export PREFECT_API_URL={default}",
             )
         ]
@@ -56,13 +57,17 @@ def prefect_side() -> list[Finding]:
     except urllib.error.HTTPError as error:
         return [*found, _refused(url, error.code)]
     except ValueError:
-        return [Finding("server", f"what answers at {url} is no Prefect server", f"{SERVE}.")]
+        return [
+            Finding(
+                "server", f"the program that answers at {url} is not a Prefect server", f"{SERVE}."
+            )
+        ]
     except OSError as error:
         return [Finding("server", f"no server answers at {url}: {error}", f"{SERVE}.")]
 
 
 def _refused(url: str, code: int) -> Finding:
-    """A server that wants a password, or knows a question of this version not."""
+    """A server that requires a password, or does not know a request of this version."""
     remedy = "Start a server from this environment (`finetune serve`)."
     if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         remedy = "Set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING."
@@ -70,7 +75,7 @@ def _refused(url: str, code: int) -> Finding:
 
 
 def version_differs(server: str, here: str) -> list[Finding]:
-    """A server of another version than this environment's Prefect."""
+    """A server whose version differs from that of this environment."""
     if server == here:
         return []
     return [
@@ -99,7 +104,7 @@ class Api:
     def call(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """GET, or POST with a body; raises OSError.
 
-        A server whose database is locked answers 503 and is asked again.
+        A server whose database is locked answers 503; such a request is repeated.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers)
@@ -115,7 +120,7 @@ class Api:
 
 
 def _pool(api: Api) -> list[Finding]:
-    """The work pool, its limit, its worker, the deployments."""
+    """Work pool, its limit, its worker, and the deployments."""
     name = serve.POOL
     env = dict(os.environ) | serve.SETTINGS | {"PREFECT_API_URL": api.url}
     set_up = partial(serve.set_up, env, name)
@@ -136,7 +141,7 @@ def _pool(api: Api) -> list[Finding]:
         found.append(
             Finding(
                 "pool",
-                f"work pool {name} has the limit {limit}, one GPU takes 1",
+                f"work pool {name} has the limit {limit}; one GPU needs the limit 1",
                 f"prefect work-pool set-concurrency-limit {name} 1",
                 partial(serve.set_limit, env, name),
             )
@@ -169,12 +174,12 @@ def _pool(api: Api) -> list[Finding]:
 
 
 def _runs(api: Api, url: str) -> list[Finding]:
-    """Runs that the server takes for alive and whose process is gone."""
+    """Runs that the server marks as running and whose process is gone."""
     if urllib.parse.urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"):
         return []
     wanted = {
         "flows": {"name": {"any_": ["finetune"]}},
-        "flow_runs": {"state": {"type": {"any_": list(HELD)}}},
+        "flow_runs": {"state": {"type": {"any_": list(UNFINISHED)}}},
     }
     known = _processes()
     found = []
@@ -182,13 +187,15 @@ def _runs(api: Api, url: str) -> list[Finding]:
         process = known.get(run["id"]) or _number(run.get("infrastructure_pid"))
         if _is_alive(process, run):
             continue
-        slot = f" and holds a slot of pool {run['work_pool_name']}" if run["work_pool_name"] else ""
+        slot = (
+            f" and occupies a slot of pool {run['work_pool_name']}" if run["work_pool_name"] else ""
+        )
         found.append(
             Finding(
                 "run",
                 f"run {run['name']} ({run['id'][:8]}) is {run['state_name']}{slot}, "
                 f"but its process {process or ''} is gone".replace("  ", " "),
-                "Mark it as crashed and run again: finished stages are kept.",
+                "Mark it as crashed and run again; finished stages are kept.",
                 partial(_close, api, run, process),
             )
         )
@@ -196,28 +203,27 @@ def _runs(api: Api, url: str) -> list[Finding]:
 
 
 def _processes() -> dict[str, int]:
-    """Process of each flow run that has worked on these artifacts, by our own records."""
-    root = home() / "artifacts"
+    """Process id of each flow run on these artifacts, from the run records."""
     found = {}
-    for name in runs.ids(root):
+    for name in runs.ids(root()):
         process = _number(name.rpartition("-")[2])
-        with suppress(PipelineError):  # a torn record
-            flow_run = runs.load(root, name).flow_run
+        with suppress(PipelineError):  # an incomplete record
+            flow_run = runs.load(root(), name).flow_run
             if process and flow_run:
                 found[flow_run] = process
     return found
 
 
 def _number(text: str | None) -> int | None:
-    """A process id, also out of "host:4711"."""
+    """A process id, from "4711" or "host:4711"."""
     digits = (text or "").rpartition(":")[2]
     return int(digits) if digits.isdigit() else None
 
 
 def _is_alive(process: int | None, run: Mapping[str, Any]) -> bool:
-    """Whether a run's process is there; a later process with the same id does not count.
+    """Whether the process of a run exists; a later process with the same id does not count.
 
-    A run without a known process is given the time to get one.
+    A run without a known process counts as alive for `UNCLAIMED_S`.
     """
     since = datetime.fromisoformat(run["state"]["timestamp"])
     if process is None:
@@ -235,14 +241,14 @@ def _is_alive(process: int | None, run: Mapping[str, Any]) -> bool:
 
 
 def _close(api: Api, run: Mapping[str, Any], process: int | None) -> None:
-    """Give a run and its tasks the end that they had."""
+    """Set a run and its tasks to crashed, or to cancelled if they were being cancelled."""
     kind = "CANCELLED" if run["state_type"] == "CANCELLING" else "CRASHED"
     message = f"process {process or ''} is gone; found by finetune doctor".replace("  ", " ")
     state = {"type": kind, "name": kind.capitalize(), "message": message}
     body = {"state": state, "force": True}
     wanted = {
         "flow_runs": {"id": {"any_": [run["id"]]}},
-        "task_runs": {"state": {"type": {"any_": list(HELD)}}},
+        "task_runs": {"state": {"type": {"any_": list(UNFINISHED)}}},
     }
     for task in api.call("/task_runs/filter", wanted):
         api.call(f"/task_runs/{task['id']}/set_state", body)

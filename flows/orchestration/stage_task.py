@@ -57,7 +57,7 @@ class PlannedHits(WritableFileSystem):
 
 
 def result_key(stage: str, key: str) -> str:
-    """Prefect's name for an artifact; also where Prefect writes its own copy of the result."""
+    """Prefect's cache key of an artifact, and the path of Prefect's own copy of the result."""
     return f"{RESULTS}/{stage}-{key}.json"
 
 

@@ -1,7 +1,7 @@
-"""When a run of a deployment gives way, and what its end is called.
+"""Final states of deployment runs: superseded, nothing to do, failed by a user error.
 
-After a downtime every missed run of a schedule is started, one after the other. Each of them looks
-whether a newer one of the same schedule waits, and leaves the work to that one.
+After a downtime, Prefect starts every missed run of a schedule, one after the other. Each of them
+skips its work if a newer run of the same schedule is waiting.
 """
 
 import logging
@@ -24,10 +24,10 @@ NOTHING_TO_DO = "Nothing to do: every stage's artifact is up to date."
 
 
 def superseded() -> State[dict[str, str]] | None:
-    """How this run ends if a newer scheduled run of its deployment waits; None: it goes on.
+    """Final state of this run if a newer scheduled run of its deployment waits; None: it continues.
 
-    Only runs that the schedule made give way, and only to such: whoever starts a run by hand
-    gets it.
+    Only scheduled runs are skipped, and only in favor of scheduled runs: a run that the user starts
+    always runs.
     """
     run = _this_run()
     if run is None or not run.auto_scheduled or run.deployment_id is None:
@@ -40,7 +40,7 @@ def superseded() -> State[dict[str, str]] | None:
 
 
 def ending(folders: Mapping[str, str], nothing: bool) -> dict[str, str] | State[dict[str, str]]:
-    """What the flow returns: the folders; for a deployment's run with nothing to do, a state that
+    """Return value of the flow: the folders; for a deployment run with nothing to do, a state that
     says so."""
     run = _this_run()
     if nothing and run is not None and run.deployment_id is not None:
@@ -49,18 +49,18 @@ def ending(folders: Mapping[str, str], nothing: bool) -> dict[str, str] | State[
 
 
 def refused(error: PipelineError) -> State[dict[str, str]]:
-    """How a deployment's run ends that the user has to mend: two lines, no traceback.
+    """Final state of a deployment run with a user error: problem and remedy, no traceback.
 
     A training that stopped at its checkpoint because the run was cancelled ends as cancelled.
 
     Raises:
-        PipelineError: The same one, where no deployment started the run.
+        PipelineError: The same error, if the run belongs to no deployment.
     """
     run = _this_run()
     if run is None or run.deployment_id is None:
         raise error
     get_run_logger().error(str(error))
-    for name in ENGINE_LOGGERS:  # Prefect would add two tracebacks of its own for a failed state
+    for name in ENGINE_LOGGERS:  # Prefect logs two tracebacks for a failed state
         logging.getLogger(name).addFilter(lambda record: not record.exc_info)
     if isinstance(error, StopError):
         with get_client(sync_client=True) as client:

@@ -1,9 +1,9 @@
-"""Batches of the data stages on Ray or Dask, through Prefect's own task runners.
+"""Task runners for batches of the data stages: Ray or Dask, through Prefect's own integrations.
 
-The functions are those that the process pool runs, and results come back in the order of the
-batches, so a stage makes the same bytes wherever its batches ran. Each batch is a task run of
-Prefect. Batches and results travel as bytes: Prefect would otherwise look through every row of them
-for futures.
+The functions are those that the process pool runs, and results are returned in the order of the
+batches, so that a stage writes the same bytes wherever its batches run. Each batch is a Prefect
+task run. Batches and results are passed as pickled bytes, because Prefect would otherwise search
+every row of them for futures.
 """
 
 import importlib.util
@@ -24,10 +24,10 @@ PACKAGES = {"ray": "prefect_ray", "dask": "prefect_dask"}
 
 
 def run_batches(hardware: HardwareSettings) -> RunBatches:
-    """How batches are run with these settings.
+    """The function that runs batches with these settings.
 
     Raises:
-        PipelineError: The package for it is not installed.
+        PipelineError: The package of the task runner is not installed.
     """
     name = hardware.task_runner
     if name == "processes":
@@ -49,7 +49,7 @@ def _spread(
     workers: int,
 ) -> Iterator[Any]:
     """Yield `function(batch)` for each batch, in order; as `system.parallel.ordered_map` does."""
-    if workers <= 1:  # few rows, done sooner than a cluster starts
+    if workers <= 1:  # few rows: faster than starting a cluster
         yield from map(function, batches)
         return
     from prefect import Task
@@ -77,13 +77,13 @@ def _spread(
 
 
 def _work(packed: bytes) -> bytes:
-    """Run one batch where it was sent."""
+    """Run one batch in a worker."""
     function, batch = pickle.loads(packed)
     return pickle.dumps(function(batch))
 
 
 def _runner(name: str, cluster: str | None, workers: int) -> AbstractContextManager[Any]:
-    """Prefect's task runner: on a running cluster, or on a local one of so many processes."""
+    """Prefect's task runner, on a running cluster or on a local one with this many processes."""
     if name == "ray":
         from prefect_ray import RayTaskRunner
 
@@ -98,7 +98,7 @@ def _runner(name: str, cluster: str | None, workers: int) -> AbstractContextMana
 
 
 def _known_server() -> AbstractContextManager[Any]:
-    """Let the workers report to the server of this run, instead of each starting its own."""
+    """Make workers report to the server of this run, instead of each starting its own."""
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

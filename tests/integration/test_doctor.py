@@ -1,4 +1,4 @@
-"""`finetune doctor` against a real Prefect server: each fault is made, found and mended."""
+"""`finetune doctor` against a real Prefect server: each fault is created, found and fixed."""
 
 import http.server
 import json
@@ -36,7 +36,7 @@ def look(running, monkeypatch):
         monkeypatch.setenv(name, running[name])
     url = {PREFECT_API_URL: running["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: PASSWORD}
     with temporary_settings(url):
-        yield lambda: {finding.name: finding for finding in server_checks.prefect_side()}
+        yield lambda: {finding.name: finding for finding in server_checks.check_server()}
 
 
 def dead_process():
@@ -65,10 +65,10 @@ def test_missing_pool_and_deployments_are_found_and_set_up(running, look):
     look()["pool"].fix()
     (pool,) = servers.api(running, "/work_pools/filter", {})
     assert (pool["name"], pool["concurrency_limit"]) == ("local-gpu", 1)
-    assert set(look()) == {"worker"}  # deployments are there; a worker is for a person to start
+    assert set(look()) == {"worker"}  # deployments exist; the user starts a worker
 
 
-def test_a_pool_that_lets_two_runs_onto_the_gpu_is_found_and_mended(running, look):
+def test_a_pool_that_lets_two_runs_onto_the_gpu_is_found_and_fixed(running, look):
     body = {"concurrency_limit": 2}
     servers.api(running, "/work_pools/local-gpu", body, method="PATCH")
     assert "limit 2" in look()["pool"].problem
@@ -76,7 +76,7 @@ def test_a_pool_that_lets_two_runs_onto_the_gpu_is_found_and_mended(running, loo
     assert "pool" not in look()
 
 
-def test_a_paused_pool_is_found_and_left_to_its_owner(running, look):
+def test_a_paused_pool_is_found_and_left_to_the_user(running, look):
     servers.api(running, "/work_pools/local-gpu", {"is_paused": True}, method="PATCH")
     finding = look()["pool"]
     assert "paused" in finding.problem
@@ -98,7 +98,7 @@ def test_a_run_whose_process_is_gone_is_found_and_gets_its_end(running, look, st
     assert "run" not in look()
 
 
-def test_a_dead_run_blocks_the_pool_until_it_is_mended(running, look):
+def test_a_dead_run_blocks_the_pool_until_it_is_fixed(running, look):
     """As a reboot leaves it: the worker is handed nothing, however much waits."""
     run = claimed_run(running, "RUNNING", dead_process())
     deployment = servers.api(running, "/deployments/name/finetune/local-gpu")["id"]
@@ -126,7 +126,7 @@ def test_a_run_whose_process_lives_is_left_alone(running, look):
     assert state_of(running, run)["type"] == "CRASHED"
 
 
-def test_a_worker_that_is_not_there_is_found_until_it_is(running, look, tmp_path):
+def test_a_missing_worker_is_found_until_it_runs(running, look, tmp_path):
     finding = look()["worker"]
     assert "prefect worker start --pool local-gpu" in finding.remedy
     worker = ["prefect", "worker", "start", "--pool", "local-gpu"]
@@ -168,21 +168,21 @@ def test_a_server_of_another_version_is_found_until_it_is_the_same(
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
     url, version = old_server
     with temporary_settings({PREFECT_API_URL: url}):
-        found = {finding.name: finding for finding in server_checks.prefect_side()}
+        found = {finding.name: finding for finding in server_checks.check_server()}
         assert "3.1.0" in found["version"].problem
         version[0] = json.dumps(prefect.__version__)
-        assert "version" not in {finding.name for finding in server_checks.prefect_side()}
+        assert "version" not in {finding.name for finding in server_checks.check_server()}
 
 
-def test_another_program_on_the_servers_port_is_told_apart(old_server, tmp_path, monkeypatch):
+def test_another_program_on_the_port_of_the_server_is_recognized(old_server, tmp_path, monkeypatch):
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
     url, told = old_server
     told[0] = "<html>Hello.</html>"
     with temporary_settings({PREFECT_API_URL: url}):
-        (finding,) = server_checks.prefect_side()
-    assert f"what answers at {url} is no Prefect server" in finding.problem
+        (finding,) = server_checks.check_server()
+    assert f"the program that answers at {url} is not a Prefect server" in finding.problem
 
 
 def test_no_server_is_found_with_the_command_that_starts_one():
@@ -190,12 +190,12 @@ def test_no_server_is_found_with_the_command_that_starts_one():
 
     url = f"http://127.0.0.1:{servers.free_port()}/api"
     with temporary_settings({PREFECT_API_URL: url}):
-        (finding,) = server_checks.prefect_side()
+        (finding,) = server_checks.check_server()
     assert url in finding.problem
     assert "finetune serve" in finding.remedy
 
 
-def test_a_server_with_a_password_lets_in_who_has_it_and_doctor_tells_who_has_not(
+def test_a_server_with_a_password_refuses_clients_without_it_and_doctor_reports_that(
     running, look, monkeypatch
 ):
     from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings

@@ -33,7 +33,7 @@ class Served:
         return servers.process(command, self.env, self.log)
 
     def ready(self, process):
-        text = "Ctrl-C ends all of it"
+        text = "Ctrl-C stops everything"
         servers.wait_until(lambda: text in self.log.read_text(), self.log, process)
 
     def submit(self):

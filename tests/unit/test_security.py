@@ -62,7 +62,7 @@ def test_a_profile_cannot_run_code(tmp_path, text):
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "a/../cpu_demo"])
 def test_a_profile_by_name_cannot_leave_the_folder_of_profiles(name):
-    with pytest.raises(PipelineError, match="no profile is called"):
+    with pytest.raises(PipelineError, match="there is no profile"):
         profiles.locate(name)
 
 

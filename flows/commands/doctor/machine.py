@@ -1,19 +1,17 @@
-"""Disk, leftovers of dead runs, the sandbox, 4-bit arithmetic on the GPU."""
+"""Checks of the machine: disk space, leftovers of dead runs, sandbox, 4-bit quantization."""
 
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
-from flows.commands.doctor.command import Finding
+from flows.commands.doctor.finding import Finding
+from flows.store_access import open_store, root
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.digest_cache import DigestCache
-from tasks.core.cache.store import TRASH, Store
+from tasks.core.cache.store import TRASH
 from tasks.core.sandbox import BUBBLEWRAP
 from tasks.core.sandbox import levels as sandbox_levels
 from tasks.core.system.file_lock import is_locked
-from tasks.core.system.home import home
 
 GIB = 2**30
 FREE_GIB = 20.0  # a 3B model: 16-bit copy, merged model, checkpoints
@@ -28,55 +26,54 @@ print(device, torch.version.cuda)
 
 
 def disk() -> list[Finding]:
-    """Room for the artifacts."""
-    folder = _existing(home() / "artifacts")
+    """Free disk space for the artifacts."""
+    folder = _existing(root())
     free = shutil.disk_usage(folder).free / GIB
     if free >= FREE_GIB:
         return []
     return [
         Finding(
             "disk",
-            f"{free:.1f} GiB free at {folder}, a 3B model takes {FREE_GIB:.0f}",
-            "Look at `finetune gc --dry-run`, or set FINETUNE_HOME to a folder with more room.",
+            f"{free:.1f} GiB free at {folder}, a 3B model needs {FREE_GIB:.0f}",
+            "Run `finetune gc --dry-run`, or set FINETUNE_HOME to a folder on a larger disk.",
         )
     ]
 
 
 def leftovers() -> list[Finding]:
     """Work folders of dead runs without a checkpoint, and half-removed artifacts."""
-    root = home() / "artifacts"
-    stale = [folder for folder in (root / ".work").glob("*") if _is_stale(root, folder)]
-    stale += list((root / TRASH).glob("*"))
+    stale = [folder for folder in (root() / ".work").glob("*") if _is_stale(folder)]
+    stale += list((root() / TRASH).glob("*"))
     if not stale:
         return []
-    shown = ", ".join(str(path.relative_to(root)) for path in stale[:3])
+    shown = ", ".join(str(path.relative_to(root())) for path in stale[:3])
     return [
         Finding(
             "leftovers",
-            f"{len(stale)} folders of dead runs below {root}: {shown}",
-            "Remove them; checkpoints are not among them.",
-            partial(_sweep, root),
+            f"{len(stale)} folders of dead runs in {root()}: {shown}",
+            "Remove them; none of them contains a checkpoint.",
+            _sweep,
         )
     ]
 
 
-def _is_stale(root: Path, folder: Path) -> bool:
-    """As `Store.sweep` decides it."""
-    if is_locked(root / ".locks" / folder.name):
+def _is_stale(folder: Path) -> bool:
+    """Whether `Store.sweep` would remove a work folder."""
+    if is_locked(root() / ".locks" / folder.name):
         return False
     finished = manifests.read(folder / "out") is not None
     return not finished and not any((folder / "scratch").glob("*"))
 
 
-def _sweep(root: Path) -> None:
-    with DigestCache(None) as digests:
-        Store(root, digests).sweep()
-    for path in (root / TRASH).glob("*"):
+def _sweep() -> None:
+    with open_store() as store:
+        store.sweep()
+    for path in (root() / TRASH).glob("*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def sandbox() -> list[Finding]:
-    """Bubblewrap, in which generated code runs: there, and able to start a program."""
+    """Bubblewrap, which isolates generated code: installed, and able to start a program."""
     install = "Install it: sudo apt-get install bubblewrap."
     if tool := sandbox_levels.missing_tool(BUBBLEWRAP):
         return [Finding("sandbox", f"{tool} is not installed; generated code is not run", install)]
@@ -96,7 +93,7 @@ def sandbox() -> list[Finding]:
     return [
         Finding(
             "sandbox",
-            f"bubblewrap starts nothing here: {_last_line(done.stderr)}",
+            f"bubblewrap cannot start a program: {_last_line(done.stderr)}",
             "Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 "
             "kernel.apparmor_restrict_unprivileged_userns=0).",
         )
@@ -104,24 +101,26 @@ def sandbox() -> list[Finding]:
 
 
 def quantization(python: str = sys.executable) -> list[Finding]:
-    """4-bit arithmetic by bitsandbytes, on the GPU where there is one; in a process of its own.
+    """4-bit quantization by bitsandbytes, on the GPU if there is one.
+
+    Runs in a process of its own, because a broken CUDA library can abort the process.
 
     Args:
-        python: Interpreter to try.
+        python: Interpreter to test.
     """
     try:
         done = subprocess.run(
             [python, "-c", PROBE], capture_output=True, text=True, timeout=180, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return [Finding("4-bit", f"the trial did not run: {error}", "Run `make setup` again.")]
+        return [Finding("4-bit", f"the test did not run: {error}", "Run `make setup` again.")]
     if done.returncode:
         return [
             Finding(
                 "4-bit",
-                f"bitsandbytes can't quantize here: {_last_line(done.stderr)}",
-                "Ask `python -m bitsandbytes`; install the CUDA libraries or the bitsandbytes "
-                "that it names. `--set hardware.device=cpu` goes without the GPU.",
+                f"bitsandbytes cannot quantize: {_last_line(done.stderr)}",
+                "Run `python -m bitsandbytes`, and install the CUDA libraries or the bitsandbytes "
+                "version that it names. `--set hardware.device=cpu` runs without the GPU.",
             )
         ]
     if DRIVER.exists() and done.stdout.startswith("cpu"):
@@ -130,14 +129,14 @@ def quantization(python: str = sys.executable) -> list[Finding]:
             Finding(
                 "GPU",
                 f"there is an NVIDIA driver, but torch (built for CUDA {built}) sees no GPU",
-                "Install a torch built for the driver's CUDA, and look at `nvidia-smi`.",
+                "Install a torch build for the CUDA version that `nvidia-smi` shows.",
             )
         ]
     return []
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder above that is there."""
+    """The nearest existing folder above a path."""
     while not path.exists():
         path = path.parent
     return path

@@ -1,4 +1,4 @@
-"""`finetune show filter`: the funnel in a terminal, and the history of one row."""
+"""`finetune show filter`: the funnel as text, and the full history of one row."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
         )
     silent = [reason["rule"] for reason in reasons if not reason["rows"]]
     if silent:
-        lines += ["", f"no row rejected by {', '.join(silent)}"]
+        lines += ["", f"rejected no row: {', '.join(silent)}"]
     return (
         lines + _sources(funnel) + _redacted(funnel) + _contamination(funnel) + _examples(reasons)
     )
@@ -64,11 +64,11 @@ def _redacted(funnel: Mapping[str, Any]) -> list[str]:
 def _contamination(funnel: Mapping[str, Any]) -> list[str]:
     lines = [""]
     for benchmark in funnel.get("benchmarks", ()):
-        status = benchmark["missing"] or f"{benchmark['tasks']:,} problems searched for"
-        lines.append(f"benchmark {benchmark['name']}: {status}")
+        searched = benchmark["missing"] or f"searched for {benchmark['tasks']:,} problems"
+        lines.append(f"benchmark {benchmark['name']}: {searched}")
     found = funnel.get("contamination", {"rows": 0, "hits": []})
     if found["rows"]:
-        lines.append(f"{found['rows']:,} rows hold {found['tasks']:,} of the problems:")
+        lines.append(f"{found['rows']:,} rows contain {found['tasks']:,} of the problems:")
     for hit in found["hits"][:MAX_HITS]:
         lines.append(
             f"  {hit['row_id']}  {hit['task_id']:<16}{hit['layer']:<10} {hit['evidence'][:80]}"
@@ -85,7 +85,7 @@ def _contamination(funnel: Mapping[str, Any]) -> list[str]:
 
 
 def _examples(reasons: list[dict[str, Any]]) -> list[str]:
-    lines = ["", "examples (details: finetune show filter --row ID)"]
+    lines = ["", "examples (full history of a row: finetune show filter --row ID)"]
     for reason in (r for r in reasons if r["rows"]):
         lines += [f"  {reason['rule']:<26}{row_id}" for row_id in reason["examples"]]
     return lines if len(lines) > 2 else []
@@ -104,15 +104,15 @@ def _kept(moved: Mapping[str, Any] | None, kept: int) -> str:
     return NO_ROWS if moved is None else f"{moved['kept'] - kept:+,}"
 
 
-def story_lines(
-    record: Mapping[str, Any], measured: Mapping[str, Any] | None, fate: Sequence[str]
+def history_lines(
+    record: Mapping[str, Any], measured: Mapping[str, Any] | None, use: Sequence[str]
 ) -> list[str]:
-    """The history of a row: its origin, measured values, reasons against it, duplicates and split.
+    """Everything that is known about a row: origin, rules with values, duplicates, split.
 
     Args:
         record: The row of kept or rejected.
         measured: Its row of measurements; None if they were deleted.
-        fate: Its state in later stages, from `fate`.
+        use: How later stages used it, from `downstream`.
     """
     reasons = record.get("reasons") or []
     state = f"rejected for {len(reasons)} reason(s)" if reasons else "kept"
@@ -121,10 +121,10 @@ def story_lines(
         f"  {name:<18}{record[name]}" for name in ORIGIN if record.get(name) not in ("", None)
     ]
     for reason in reasons:
-        label = f"  reason: {reason['rule']:<28}value {reason['value']:g}, "
-        lines += [f"{label}threshold {reason['threshold']:g}  {reason['note']}".rstrip()]
+        rule = f"  rejected by: {reason['rule']:<28}value {reason['value']:g}, "
+        lines += [f"{rule}threshold {reason['threshold']:g}  {reason['note']}".rstrip()]
     lines += _duplicates(record, measured) + _spans(record)
-    lines += [f"  {'split':<18}{line}" for line in fate]
+    lines += [f"  {'split':<18}{line}" for line in use]
     if measured:
         lines += ["", "measured"]
         names = [n for n in measured if n not in ("row_id", "near_twin")]
@@ -151,16 +151,16 @@ def _spans(record: Mapping[str, Any]) -> list[str]:
     return [f"  {'redacted':<18}{kind} in {name}, characters {a}-{b}" for name, kind, a, b in spans]
 
 
-def fate(row_id: str, prompt: Path | None, tokenize: Path | None) -> list[str]:
-    """The state of a kept row in the stages prompt and tokenize.
+def downstream(row_id: str, prompt: Path | None, tokenize: Path | None) -> list[str]:
+    """How the stages after filter used a kept row.
 
     Args:
         row_id: The row.
-        prompt: Artifact of the stage prompt; None: not run yet.
-        tokenize: Artifact of the stage tokenize; None: not run yet.
+        prompt: Artifact of the stage prompt; None: it does not exist yet.
+        tokenize: Artifact of the stage tokenize; None: it does not exist yet.
     """
     if prompt is None:
-        return ["unknown: run the stage prompt first"]
+        return ["unknown: the stage prompt has not run yet"]
     split = next((n for n in SPLITS if has_row(prompt / f"{n}.parquet", row_id)), None)
     if split is None:
         return _left_out(row_id, prompt)
@@ -168,14 +168,14 @@ def fate(row_id: str, prompt: Path | None, tokenize: Path | None) -> list[str]:
 
 
 def _left_out(row_id: str, prompt: Path) -> list[str]:
-    """Why a kept row is in no split."""
+    """The reason why a kept row is in no split."""
     for entry in _entries(prompt / "problems.jsonl"):
         if entry["task_id"].endswith(f"/{row_id}"):
-            return ["none: held out as a problem for the evaluation"]
+            return ["none: held out as an evaluation problem"]
     for hit in _entries(prompt / "contaminated.jsonl"):
         if hit["row_id"] == row_id:
-            return [f"none: holds {hit['task_id']} ({hit['layer']}: {hit['evidence']})"]
-    return ["none: over a cap, or in a cluster with rows of another split or with a problem"]
+            return [f"none: contains {hit['task_id']} ({hit['layer']}: {hit['evidence']})"]
+    return ["none: over a cap, or similar to rows of another split or to a problem"]
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 
 
 def _dropped(row_id: str, ledger: Path) -> list[str]:
-    """Why a row of a split has no tokens."""
+    """The reasons why a row of a split has no tokens."""
     import pyarrow.parquet as pq
 
     if not ledger.is_file():
@@ -198,7 +198,7 @@ def _dropped(row_id: str, ledger: Path) -> list[str]:
 
 
 def has_row(table: Path, row_id: str) -> bool:
-    """Whether a Parquet file has a row with this id."""
+    """Whether a Parquet file contains a row with this id."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

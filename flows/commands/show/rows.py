@@ -1,4 +1,4 @@
-"""`finetune show`: one row of a table, its tokens, and what could not be read."""
+"""`finetune show`: one row of a table, its tokens, and unreadable records."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,8 +11,10 @@ DIM, GREEN, PLAIN = "\x1b[2m", "\x1b[32m", "\x1b[0m"
 
 
 def find_row(table: Path, wanted: str, is_number: bool = False) -> dict[str, Any] | None:
-    """The row with this number or row id; None if there is none. Reads one row group whole, and of
-    the others no more than the ids."""
+    """The row with this number or row id; None if there is none.
+
+    Reads one row group in full, and only the ids of the others.
+    """
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(table) as file:
@@ -26,7 +28,7 @@ def find_row(table: Path, wanted: str, is_number: bool = False) -> dict[str, Any
 
 
 def numbers(tables: Mapping[str, Path]) -> str:
-    """Which numbers of rows there are, for a person who gave another one."""
+    """Remedy for an unknown row: the range of row numbers."""
     import pyarrow.parquet as pq
 
     for entry, table in tables.items():
@@ -36,7 +38,7 @@ def numbers(tables: Mapping[str, Path]) -> str:
 
 
 def _place(file: Any, row_id: str) -> int | None:
-    """Number of the row with an id."""
+    """Number of the row with this id."""
     import pyarrow.compute as pc
 
     if "row_id" not in file.schema_arrow.names:
@@ -50,26 +52,26 @@ def _place(file: Any, row_id: str) -> int | None:
 
 
 def token_lines(
-    record: Mapping[str, Any], decode: Callable[[list[int]], str], colour: bool
+    record: Mapping[str, Any], decode: Callable[[list[int]], str], color: bool
 ) -> list[str]:
-    """A tokenized row as text, its masked and its trained part apart.
+    """A tokenized row as text, with its masked and its trained part separated.
 
     Args:
         record: A row of `schemas.TOKENS`.
         decode: Token ids -> text.
-        colour: Masked dim and trained green; otherwise each between words in brackets.
+        color: Masked dim and trained green; otherwise each part between tags in brackets.
     """
     ids, masked = record["input_ids"], record["prompt_tokens"]
     trained = len(ids) - masked
     lines = [f"row {record['row_id']}: {len(ids)} tokens, {masked} masked, {trained} trained"]
     before, after = (escape_controls(decode(part)) for part in (ids[:masked], ids[masked:]))
-    if colour:
+    if color:
         return [*lines, f"{DIM}{before}{PLAIN}{GREEN}{after}{PLAIN}"]
     return [*lines, "[masked]", before, "[/masked]", "[trained]", after, "[/trained]"]
 
 
 def unreadable_lines(ledger: Path) -> list[str]:
-    """The first entries of what could not be read, by source, file and line."""
+    """The first unreadable records, by source, file and line."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(ledger) as file:

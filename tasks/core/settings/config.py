@@ -1,8 +1,8 @@
-"""Profiles and overrides -> one checked, frozen `Config`; and the view of it that a stage gets.
+"""Loads profiles and overrides into one validated, frozen `Config`; gives each stage a view of it.
 
-A profile is a YAML file that says only what differs from the defaults of `tasks.core.settings`. All
-errors are collected and shown at once, each with the name of the field and, for an unknown one, the
-nearest valid name.
+A profile is a YAML file with the fields that differ from the defaults in `tasks.core.settings`. All
+errors are reported at once, each with the name of the field and, for an unknown field, the closest
+valid name.
 """
 
 import difflib
@@ -28,38 +28,38 @@ SCRATCH_SECTION = "hardware"
 
 
 class Config(Section):
-    """All settings of a run, one section a stage, and the machine."""
+    """All settings of a run: one section per stage, and the machine."""
 
     base: BaseSettings = Field(default_factory=BaseSettings, description="The base model.")
     ingest: IngestSettings = Field(
-        default_factory=IngestSettings, description="Where rows come from."
+        default_factory=IngestSettings, description="The sources of the rows."
     )
     filter: FilterSettings = Field(
-        default_factory=FilterSettings, description="Which rows are kept."
+        default_factory=FilterSettings, description="The rules that rows must pass."
     )
     prompt: PromptSettings = Field(
-        default_factory=PromptSettings, description="How a row becomes text."
+        default_factory=PromptSettings, description="The conversion of rows to prompts."
     )
     tokenize: TokenizeSettings = Field(
-        default_factory=TokenizeSettings, description="How text becomes windows."
+        default_factory=TokenizeSettings, description="The conversion of text to packed windows."
     )
     train: TrainSettings = Field(
         default_factory=TrainSettings, description="The 4-bit LoRA training."
     )
     evaluate: EvaluateSettings = Field(
-        default_factory=EvaluateSettings, description="What is measured."
+        default_factory=EvaluateSettings, description="The evaluation."
     )
     merge: MergeSettings = Field(default_factory=MergeSettings, description="The merged model.")
     hardware: HardwareSettings = Field(
-        default_factory=HardwareSettings, description="The machine; in no key."
+        default_factory=HardwareSettings, description="The machine; in no cache key."
     )
 
 
 class View:
     """The part of a `Config` that one stage declares in `reads`, and `hardware`.
 
-    Reading anything else raises: an undeclared setting would be a hidden input, and the cache would
-    go stale.
+    Reading anything else raises: an undeclared setting would be missing from the cache key, and the
+    cache would return stale artifacts.
     """
 
     if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class View:
         raise AttributeError(_hidden_input(self._stage, section))
 
     def slice(self) -> dict[str, Any]:
-        """The keyed values of everything declared, as flat JSON-ready {"section.field": value}."""
+        """Values of the declared fields that enter the cache key: {"section.field": JSON value}."""
         flat: dict[str, Any] = {}
         for name in sorted(self._reads):
             section, _, field = name.partition(".")
@@ -101,7 +101,7 @@ class View:
 
 
 class _FieldView:
-    """Single fields of a section, for a stage that reads only those."""
+    """A view of single fields of a section, for a stage that reads only those."""
 
     def __init__(self, model: BaseModel, section: str, fields: set[str], stage: str) -> None:
         self._model, self._section, self._fields, self._stage = model, section, fields, stage
@@ -119,7 +119,7 @@ def _hidden_input(stage: str, name: str) -> str:
 
 
 def _keyed_values(model: BaseModel) -> dict[str, Any]:
-    """JSON-ready values of the keyed fields, nested models included."""
+    """JSON values of the keyed fields, including those of nested models."""
     dumped = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
@@ -139,11 +139,11 @@ def load(profile: Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         profile: A YAML file with sections as in `Config`.
-        overrides: "section.field=value" each; the value is read as YAML, so numbers, lists and null
-            work.
+        overrides: "section.field=value" each; the value is parsed as YAML, so that numbers, lists
+            and null work.
 
     Raises:
-        PipelineError: naming every wrong field at once.
+        PipelineError: Names every invalid field.
     """
     import yaml
 
@@ -152,18 +152,18 @@ def load(profile: Path, overrides: Sequence[str] = ()) -> Config:
         raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     except OSError as error:
         raise PipelineError(
-            f"profile {profile} can't be read: {error.strerror}", "Check the path."
+            f"profile {profile} cannot be read: {error.strerror}", "Check the path."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise PipelineError(
             f"profile {profile} is not YAML{line}",
-            "Mend the file, or start from one that `finetune profiles` lists.",
+            "Correct the file, or start from one that `finetune profiles` lists.",
         ) from error
     if not isinstance(raw, dict):
         raise PipelineError(
-            f"profile {profile} holds a {type(raw).__name__}, not sections",
+            f"profile {profile} contains a {type(raw).__name__} instead of sections",
             "Write `section:` and indented `field: value` lines.",
         )
     for override in overrides:
@@ -172,7 +172,7 @@ def load(profile: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
-    """Set "section.field=value" in a raw profile, making the sections on the way."""
+    """Set "section.field=value" in a raw profile, and create missing sections."""
     import yaml
 
     path, equals, text = override.partition("=")
@@ -212,7 +212,7 @@ def check(raw: Mapping[str, Any]) -> Config:
 
 
 def _describe(error: dict[str, Any]) -> tuple[str, str]:
-    """One pydantic error -> (problem, remedy) in our words."""
+    """Translate one pydantic error to (problem, remedy)."""
     location: tuple[Any, ...] = error["loc"]
     name = ".".join(str(part) for part in location)
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -225,7 +225,7 @@ def _describe(error: dict[str, Any]) -> tuple[str, str]:
         hint = (
             f"Did you mean {'.'.join([*map(str, location[:-1]), near[0]])}?"
             if near
-            else f"Known there: {', '.join(known)}."
+            else f"Valid names: {', '.join(known)}."
         )
         return f"{name}: unknown {what}", hint
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -240,9 +240,9 @@ def _describe(error: dict[str, Any]) -> tuple[str, str]:
 
 
 def _known_names(location: tuple[Any, ...]) -> list[str]:
-    """Field names valid at a place in the config; [] where that place is not a section.
+    """Valid field names at a location of the config; [] if the location is not a section.
 
-    A place inside a union of sections holds the tag of the one that was chosen ("sources.0.files").
+    A location inside a union of sections contains the tag of the chosen one ("sources.0.files").
     """
     models: list[type[BaseModel]] = [Config]
     for part in location:
@@ -255,7 +255,7 @@ def _known_names(location: tuple[Any, ...]) -> list[str]:
 
 
 def _annotation(location: tuple[Any, ...]) -> Any:
-    """The annotation of the field that a place "section.field..." lies in."""
+    """The annotation of the field that contains the location "section.field..."."""
     section: Any = Config.model_fields[location[0]].annotation
     return section.model_fields[location[1]].annotation
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flows.cli import main
+from flows.cli import COMMANDS, main
 
 STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
 
@@ -36,12 +36,15 @@ def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
     [
         (
             ["plan", "--profile", "cpu_dmo"],
-            "no profile is called 'cpu_dmo'",
+            "there is no profile 'cpu_dmo'",
             "Did you mean cpu_demo?",
         ),
         (["plan", "--profile", "gone.yaml"], "gone.yaml does not exist", "finetune profiles"),
         (["plan", "--set", "train.lora_rnk=4"], "train.lora_rnk: unknown field", "train.lora_rank"),
         (["plan", "--set", "train.lora_rank=0"], "train.lora_rank", "Change train.lora_rank"),
+        (["plna"], "No such command 'plna'", "finetune --help"),
+        (["explain", "trian"], "'trian' is not one of", "finetune explain --help"),
+        (["gc", "--keep-last", "x"], "'x' is not a valid integer", "finetune gc --help"),
         (["plan", "--set", "lora_rank"], "is not section.field=value", "--set train.lora_rank=16"),
     ],
 )
@@ -73,7 +76,7 @@ def test_explain_names_the_key_parts(small_profile, capsys):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_not_there_is_told_in_two_lines(small_profile):
+def test_a_missing_server_is_reported_in_two_lines(small_profile):
     command = [sys.executable, "-m", "flows.cli", "run", "--profile", str(small_profile)]
     env = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -89,4 +92,18 @@ def test_ctrl_c_ends_a_command_in_one_line(small_profile, monkeypatch, capsys):
 
     monkeypatch.setattr("flows.commands.plan.print_plan", interrupted)
     assert main(["plan", "--profile", str(small_profile)]) == 130
-    assert capsys.readouterr().err == "stopped; what was finished is kept, run again to go on\n"
+    assert capsys.readouterr().err == "stopped; finished stages are kept, run again to continue\n"
+
+
+def test_every_command_has_a_help_page(capsys):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"  {name} " in overview
+        assert main([name, "--help"]) == 0
+        assert f"Usage: finetune {name}" in capsys.readouterr().out
+
+
+def test_a_negative_number_names_a_run(small_profile, capsys):
+    assert main(["pin", "-1"]) == 2
+    assert "run" in capsys.readouterr().err.splitlines()[0]

@@ -1,4 +1,4 @@
-"""`finetune doctor` on the machine: each fault is made here, seen found, and mended."""
+"""`finetune doctor` on the machine: each fault is created here, found and fixed."""
 
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_missing_bubblewrap_is_found_with_the_command_that_installs_it(tmp_path,
         assert "not installed" not in "".join(found.problem for found in machine.sandbox())
 
 
-def test_bubblewrap_that_starts_nothing_is_found_with_its_own_words(monkeypatch):
+def test_bubblewrap_that_cannot_start_is_found_with_its_message(monkeypatch):
     monkeypatch.setattr(levels, "missing_tool", lambda level: None)
     monkeypatch.setattr(
         levels, "command", lambda *_: ["sh", "-c", "echo 'no user namespace' >&2; exit 1"]
@@ -133,33 +133,33 @@ def one_fault(monkeypatch, tmp_path):
     fault.touch()
 
     def look():
-        return [doctors.Finding("f", "is bad", "Mend it.", fault.unlink)] if fault.exists() else []
+        return [doctors.Finding("f", "is bad", "Fix it.", fault.unlink)] if fault.exists() else []
 
     monkeypatch.setattr(doctors, "checks", lambda: (look,))
     return fault
 
 
-def test_doctor_tells_and_mends_only_when_asked(one_fault, capsys):
-    assert doctors.doctor(fix=False, as_json=False) == 1
-    assert "Mend it.  (--fix does it)" in capsys.readouterr().out
+def test_doctor_reports_faults_and_fixes_them_only_when_asked(one_fault, capsys):
+    assert doctors.examine(fix=False, as_json=False) == 1
+    assert "Fix it.  (or run with --fix)" in capsys.readouterr().out
     assert one_fault.exists()
-    assert doctors.doctor(fix=True, as_json=False) == 0
+    assert doctors.examine(fix=True, as_json=False) == 0
     assert not one_fault.exists()
-    assert doctors.doctor(fix=False, as_json=False) == 0
-    assert capsys.readouterr().out.endswith("All is well.\n")
+    assert doctors.examine(fix=False, as_json=False) == 0
+    assert capsys.readouterr().out.endswith("No problems found.\n")
 
 
-def test_a_remedy_that_fails_is_told_and_the_others_are_applied(one_fault, monkeypatch, capsys):
+def test_a_failing_remedy_is_reported_and_the_others_are_applied(one_fault, monkeypatch, capsys):
     def fails():
         raise PipelineError("prefect deploy failed", "Look at the server.")
 
     hopeless = doctors.Finding("deployments", "are not there", "Deploy.", fails)
     (look,) = doctors.checks()
     monkeypatch.setattr(doctors, "checks", lambda: (lambda: [hopeless], look))
-    assert doctors.doctor(fix=True, as_json=False) == 1
+    assert doctors.examine(fix=True, as_json=False) == 1
     told = capsys.readouterr()
-    assert "deployments: could not be mended: prefect deploy failed" in told.err
-    assert "2 found, 1 mended." in told.out
+    assert "deployments: not fixed: prefect deploy failed" in told.err
+    assert "2 found, 1 fixed." in told.out
     assert not one_fault.exists()
 
 

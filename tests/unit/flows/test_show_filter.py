@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.commands.show.filtered import fate, funnel_lines, story_lines
+from flows.commands.show.filtered import downstream, funnel_lines, history_lines
 
 FUNNEL: dict[str, Any] = {
     "rows": 1000,
@@ -39,7 +39,7 @@ def test_funnel_tells_counts_what_if_and_missing_benchmarks() -> None:
         "not installed",
     ):
         assert part in text
-    assert "no row rejected by lines" in text and "abc" in text
+    assert "rejected no row: lines" in text and "abc" in text
 
 
 def test_funnel_fits_a_terminal_without_long_lines_of_numbers() -> None:
@@ -58,9 +58,9 @@ ROW = {
 REASON = {"rule": "near_duplicate", "value": 0.81, "threshold": 0.7, "note": "Jaccard 0.810 with a"}
 
 
-def test_story_tells_origin_reasons_twin_redactions_and_values() -> None:
+def test_history_shows_origin_reasons_twin_redactions_and_values() -> None:
     measured = {"row_id": "b", "lines": 1.0, "near_duplicate": 0.81, "near_twin": "a"}
-    text = "\n".join(story_lines(ROW | {"reasons": [REASON]}, measured, []))
+    text = "\n".join(history_lines(ROW | {"reasons": [REASON]}, measured, []))
     for part in (
         "rejected",
         "a.jsonl",
@@ -73,8 +73,8 @@ def test_story_tells_origin_reasons_twin_redactions_and_values() -> None:
     assert "split" not in text
 
 
-def test_story_of_a_kept_row_tells_its_split() -> None:
-    assert "  split             test" in story_lines(ROW, None, ["test"])
+def test_history_of_a_kept_row_shows_its_split() -> None:
+    assert "  split             test" in history_lines(ROW, None, ["test"])
 
 
 @pytest.fixture
@@ -102,15 +102,15 @@ def made(tmp_path: Path) -> tuple[Path, Path]:
         ("t", ["train"]),
         ("v", ["validation"]),
         ("long", ["train", "dropped by tokenize: too_long, value 900, threshold 512"]),
-        ("p", ["none: held out as a problem for the evaluation"]),
-        ("c", ["none: holds held-out/p (syntax: function f)"]),
-        ("x", ["none: over a cap, or in a cluster with rows of another split or with a problem"]),
+        ("p", ["none: held out as an evaluation problem"]),
+        ("c", ["none: contains held-out/p (syntax: function f)"]),
+        ("x", ["none: over a cap, or similar to rows of another split or to a problem"]),
     ],
 )
-def test_a_kept_row_has_an_end_in_the_stages_behind(made, row_id, told) -> None:
-    assert fate(row_id, *made) == told
+def test_use_of_a_kept_row_in_later_stages(made, row_id, told) -> None:
+    assert downstream(row_id, *made) == told
 
 
-def test_before_those_stages_ran_the_story_says_so(made) -> None:
-    assert fate("t", None, None) == ["unknown: run the stage prompt first"]
-    assert fate("t", made[0], None) == ["train"]
+def test_before_those_stages_ran_the_split_is_unknown(made) -> None:
+    assert downstream("t", None, None) == ["unknown: the stage prompt has not run yet"]
+    assert downstream("t", made[0], None) == ["train"]

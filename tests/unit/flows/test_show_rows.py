@@ -24,8 +24,8 @@ def decode(ids: list[int]) -> str:
     return "".join(WORDS[i] for i in ids)
 
 
-def test_trained_tokens_are_told_from_masked_ones_without_colour() -> None:
-    assert token_lines(ROW, decode, colour=False) == [
+def test_trained_tokens_are_told_from_masked_ones_without_color() -> None:
+    assert token_lines(ROW, decode, color=False) == [
         "row r: 5 tokens, 2 masked, 3 trained",
         "[masked]",
         "Say it.\n",
@@ -36,15 +36,15 @@ def test_trained_tokens_are_told_from_masked_ones_without_colour() -> None:
     ]
 
 
-def test_with_colour_each_token_is_dim_or_green() -> None:
-    _, text = token_lines(ROW, decode, colour=True)
+def test_with_color_each_token_is_dim_or_green() -> None:
+    _, text = token_lines(ROW, decode, color=True)
     assert text == f"{DIM}Say it.\n{PLAIN}{GREEN}x = 1<|endoftext|>{PLAIN}"
 
 
-@pytest.mark.parametrize("colour", [True, False])
-def test_what_stands_in_a_row_cannot_steer_the_terminal(colour: bool) -> None:
+@pytest.mark.parametrize("color", [True, False])
+def test_what_stands_in_a_row_cannot_steer_the_terminal(color: bool) -> None:
     shown = token_lines(
-        ROW, lambda ids: "\x1b]0;title\x07\u202eabc" if ids == [1, 2] else "", colour
+        ROW, lambda ids: "\x1b]0;title\x07\u202eabc" if ids == [1, 2] else "", color
     )
     text = "\n".join(shown)
     assert "⟨U+001B⟩]0;title⟨U+0007⟩⟨U+202E⟩abc" in text

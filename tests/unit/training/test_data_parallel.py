@@ -99,7 +99,7 @@ def test_processes_in_lockstep_run_equally_many_windows() -> None:
 
 
 def test_a_base_is_not_split_over_one_gpu() -> None:
-    with pytest.raises(PipelineError, match="nobody to share the base with"):
+    with pytest.raises(PipelineError, match="sharding needs several GPUs"):
         check({"hardware": {"shard_base": True}})
 
 

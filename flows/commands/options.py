@@ -1,0 +1,85 @@
+"""Arguments and options that several commands share, as click decorators.
+
+`takes_settings` and `takes_selection` collect their options into one `Request`, which the command
+receives as its first argument.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from flows import profiles
+from flows.session import Request
+from tasks.core.cache.plan import Selection
+from tasks.pipeline import PIPELINE
+
+STAGES = tuple(stage.name for stage in PIPELINE)
+RUN_ID = "id, its beginning, or -1 for the last"
+# -1 and -2 name runs; click takes them for options unless unknown options count as arguments
+RUN_IDS = {"ignore_unknown_options": True}
+Function = Callable[..., int]
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+because = click.option(
+    "--because", default="", metavar="TEXT", help="Reason; recorded in the history."
+)
+
+
+def stage_argument(
+    name: str = "stage", metavar: str = "STAGE", **parameters: Any
+) -> Callable[[Function], Function]:
+    """An argument that takes the name of a stage."""
+    names = f"One of {', '.join(STAGES)}."
+    return click.argument(
+        name, type=click.Choice(STAGES), metavar=metavar, help=names, **parameters
+    )
+
+
+def takes_settings(function: Function) -> Function:
+    """Add --profile and --set."""
+
+    @click.option(
+        "--profile",
+        default=profiles.DEFAULT,
+        show_default=True,
+        metavar="NAME|FILE",
+        help="Name or YAML file of a profile.",
+    )
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="section.field=value",
+        help="Override one setting (repeatable).",
+    )
+    @functools.wraps(function)
+    def command(profile: str, overrides: tuple[str, ...], **others: Any) -> int:
+        return function(Request(profile, overrides), **others)
+
+    return command
+
+
+def takes_selection(function: Function) -> Function:
+    """Add --profile, --set, --only, --from and --force."""
+    stage: dict[str, Any] = {"type": click.Choice(STAGES), "metavar": "STAGE"}
+
+    @click.option("--only", multiple=True, help="Consider only this stage (repeatable).", **stage)
+    @click.option("--from", "start_from", help="Consider this stage and all later ones.", **stage)
+    @click.option(
+        "--force", multiple=True, help="Run it even if nothing changed (repeatable).", **stage
+    )
+    @takes_settings
+    @functools.wraps(function)
+    def command(
+        request: Request,
+        only: tuple[str, ...],
+        start_from: str | None,
+        force: tuple[str, ...],
+        **others: Any,
+    ) -> int:
+        selection = Selection(only, start_from, force)
+        return function(Request(request.profile, request.overrides, selection), **others)
+
+    return command

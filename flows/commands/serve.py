@@ -1,0 +1,12 @@
+"""`finetune serve`: Prefect server, work pool, deployments and worker in the foreground."""
+
+import click
+
+
+@click.command
+@click.option("--port", default=4200, show_default=True, help="Port of the server.")
+def serve(port: int) -> int:
+    """Start the Prefect server, work pool, deployments and worker, until Ctrl-C."""
+    from flows.orchestration.serve import serve as start
+
+    return start(port)
