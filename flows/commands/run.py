@@ -20,9 +20,8 @@ from flows.commands import options
 from flows.forecast import forecast
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
-from tasks.core.cache.decision import HIT
+from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.manifest import Manifest, read
-from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError
 
 PREFECT_SETTINGS = {

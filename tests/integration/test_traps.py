@@ -16,9 +16,8 @@ from tokenizers import Tokenizer
 from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core.cache import code_digest
-from tasks.core.cache.decision import HIT
+from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.execute import RunContext, execute
-from tasks.core.cache.plan import Selection
 from tasks.core.models import memory_probes
 from tasks.core.models.packed_dataset import Windows
 from tasks.evaluation.gate import verdict as gate

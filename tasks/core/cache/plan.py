@@ -6,7 +6,6 @@ a run plans each stage again when the artifacts before it are there, from the sa
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from tasks.core.artifacts import runs
 from tasks.core.cache import cost_estimate, source_changes
@@ -21,7 +20,7 @@ from tasks.core.cache.causes import (
     is_opinion,
     nearest,
 )
-from tasks.core.cache.decision import HIT, MAYBE, StagePlan, decide
+from tasks.core.cache.decision import HIT, MAYBE, Selection, StagePlan, decide
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import Recorder
@@ -32,38 +31,6 @@ from tasks.core.settings.config import Config
 from tasks.core.stage import Stage
 
 LAST_RUNS = 20  # an artifact that they used and that is gone was deleted, not superseded
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The stages that the user selects.
-
-    Attributes:
-        only: These stages and no others.
-        start_from: This stage and all after it.
-        force: Stages that run even if their artifact is there.
-    """
-
-    only: tuple[str, ...] = ()
-    start_from: str | None = None
-    force: tuple[str, ...] = ()
-
-    def names(self, pipeline: Sequence[Stage]) -> list[str]:
-        """Selected stages in pipeline order.
-
-        Raises:
-            PipelineError: A name is no stage.
-        """
-        known = [stage.name for stage in pipeline]
-        for name in (*self.only, *self.force, *([self.start_from] if self.start_from else [])):
-            if name not in known:
-                raise PipelineError(f"no stage is called {name!r}", f"Stages: {', '.join(known)}.")
-        start = known.index(self.start_from) if self.start_from else 0
-        return [
-            name
-            for i, name in enumerate(known)
-            if i >= start and (not self.only or name in self.only)
-        ]
 
 
 class Planner:

@@ -10,9 +10,8 @@ from flows.session import Request, open_session
 from tasks.core.artifacts import runs
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import code_digest
-from tasks.core.cache.decision import HIT
+from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.execute import RunContext, execute
-from tasks.core.cache.plan import Selection
 
 STAGES = ("ingest", "filter")
 ROWS = [

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from tasks.core.cache.plan import Selection
+from tasks.core.cache.decision import Selection
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
 

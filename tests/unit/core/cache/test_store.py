@@ -9,8 +9,8 @@ import pytest
 
 from tasks.core.cache import digest_cache
 from tasks.core.cache import manifest as manifests
+from tasks.core.cache.decision import Selection
 from tasks.core.cache.execute import RunContext, execute
-from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.settings.config import check
 
