@@ -62,7 +62,7 @@ class Selection:
     Attributes:
         only: These stages and no others.
         start_from: This stage and all after it.
-        force: Stages that run even if their artifact is there.
+        force: Stages that run even if their artifact exists.
     """
 
     only: tuple[str, ...] = ()
@@ -76,15 +76,11 @@ class Selection:
             PipelineError: A name is no stage.
         """
         known = [stage.name for stage in pipeline]
-        for name in (*self.only, *self.force, *([self.start_from] if self.start_from else [])):
-            if name not in known:
+        for name in (*self.only, *self.force, self.start_from):
+            if name not in (None, *known):
                 raise PipelineError(f"no stage is called {name!r}", f"Stages: {', '.join(known)}.")
         start = known.index(self.start_from) if self.start_from else 0
-        return [
-            name
-            for i, name in enumerate(known)
-            if i >= start and (not self.only or name in self.only)
-        ]
+        return [name for name in known[start:] if not self.only or name in self.only]
 
 
 def decide(key: str | None, cached: Manifest | None, forced: bool, changed: bool) -> Decision:
