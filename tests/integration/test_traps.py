@@ -131,7 +131,7 @@ def test_changed_code_of_a_rule_judges_every_row_again(home, looked_at, monkeypa
     home.run()
     real = code_digest.closure
 
-    def changed(reference, digests):
+    def changed(reference, digests, **_):
         found = real(reference, digests)
         return found | (
             {"tasks.filtering.rules.line_length": {"x": "x"}}

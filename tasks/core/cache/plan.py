@@ -20,6 +20,7 @@ from tasks.core.cache.causes import (
     is_opinion,
     nearest,
 )
+from tasks.core.cache.code_digest import Modules
 from tasks.core.cache.decision import HIT, MAYBE, Selection, StagePlan, decide
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
@@ -65,8 +66,9 @@ class Planner:
             if stage.name in selected.union(*map(self._ancestors, self.selected))
         ]
         self._files = {stage.name: Recorder(digests.digest) for stage in self._needed}
+        modules: Modules = {}
         self._own = {
-            stage.name: own_parts(stage, config, digests, self._files[stage.name])
+            stage.name: own_parts(stage, config, digests, self._files[stage.name], modules)
             for stage in self._needed
         }
         self._past: dict[str, list[Manifest]] = {}

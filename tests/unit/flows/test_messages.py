@@ -95,7 +95,7 @@ def test_changed_code_is_told_by_module_and_all_functions(home, capsys, monkeypa
     home.run()
     real = code_digest.closure
 
-    def changed(reference, digests):
+    def changed(reference, digests, **_):
         found = real(reference, digests)
         rules = dict(found.get("tasks.filtering.rules.line_length", {}))
         return found | (

@@ -200,7 +200,7 @@ def test_accepted_artifact_that_no_run_has_used_yet_stays(pipeline, monkeypatch)
     pipeline.run()
     RunRecord("20260102T000000-1", "p", (), keys(pipeline)).write(pipeline.store.root)
     changed = {"toy:join": {"tasks.joining": {"join": "edited"}}}
-    monkeypatch.setattr(cache_key, "closure", lambda run, digests: changed.get(run, {}))
+    monkeypatch.setattr(cache_key, "closure", lambda run, digests, **_: changed.get(run, {}))
     accepted = maintenance.accept(pipeline.store, pipeline.plan()[2])
     garbage = find_garbage(pipeline.store, 1, 0, frozenset())
     collect(pipeline.store.root, garbage)

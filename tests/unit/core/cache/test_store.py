@@ -210,7 +210,9 @@ def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
     with monkeypatch.context() as edit:
         if moved == "closure":
             edit.setattr(
-                cache_key, "closure", lambda run, digests: {"tasks.reading": {"read": "edited"}}
+                cache_key,
+                "closure",
+                lambda run, digests, **_: {"tasks.reading": {"read": "edited"}},
             )
         else:
             edit.setattr(cache_key.metadata, "version", lambda name: "99")
