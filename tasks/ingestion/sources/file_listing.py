@@ -39,7 +39,8 @@ def list_data(path: str) -> Listing:
     Raises:
         PipelineError: Nothing is there, or nothing of a known format.
     """
-    from tasks.ingestion.formats.files.registry import EXTENSIONS
+    from tasks.ingestion.formats.files.compression import ENDINGS
+    from tasks.ingestion.formats.files.registry import EXTENSIONS, PACKED_EXTENSIONS, is_data
 
     full = resolve_path(path)
     if full.is_dir():
@@ -48,13 +49,15 @@ def list_data(path: str) -> Listing:
         root, found = full.parent, [full.name]
     else:
         root, found = _expand(path)
-    files = tuple(p for p in found if p.lower().endswith(EXTENSIONS))
+    files = tuple(p for p in found if p.lower().endswith((*EXTENSIONS, *PACKED_EXTENSIONS)))
+    if not files and full.is_file() and is_data(full):
+        files = (full.name,)
     if not files:
-        reason = "holds no instruction file" if found or full.exists() else "is not there"
+        reason = "holds no data file" if found or full.exists() else "is not there"
         raise PipelineError(
             f"ingest source {path!r} {reason} (looked at {full})",
-            f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}; "
-            f"a relative path starts at {home()}.",
+            f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}, "
+            f"also compressed ({', '.join(ENDINGS)}); a relative path starts at {home()}.",
         )
     return Listing(root, files, len(found) - len(files))
 

@@ -61,7 +61,7 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
     if source.kind == "files":
         return _from_files(source, name, context.counts)
     if source.kind == "huggingface":
-        return _from_data_set(source, name)
+        return _from_data_set(source, name, context.counts)
     if source.kind == "git":
         return _from_git(source, name, context)
     if source.kind == "packages":
@@ -75,8 +75,16 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
 
 
 def _reader(source: "RecordSource", name: str) -> SourceReader:
-    columns = source.columns.model_dump(exclude_none=True)
-    return SourceReader(ColumnMapping(name, columns, frozenset(source.required), source.licence))
+    return SourceReader(
+        ColumnMapping(
+            source=name,
+            columns=source.columns.model_dump(exclude_none=True),
+            required=frozenset(source.required),
+            licence=source.licence,
+            format=source.format,
+            take=source.take,
+        )
+    )
 
 
 def _from_files(source: "FilesSource", name: str, counts: Counter[str]) -> Items:
@@ -86,20 +94,21 @@ def _from_files(source: "FilesSource", name: str, counts: Counter[str]) -> Items
     rows_of_files = (reader.rows_of_file(listing.root, path) for path in listing.files)
     yield from _reported(rows_of_files, len(listing.files), name)
     reader.check_columns()
+    counts.update(reader.counts)
 
 
-def _from_data_set(source: "HuggingFaceSource", name: str) -> Items:
+def _from_data_set(source: "HuggingFaceSource", name: str, counts: Counter[str]) -> Items:
     from tasks.ingestion.sources.hugging_face import hub_table, local_files
 
     reader = _reader(source, name)
-    subset, split, columns = source.subset, source.split, tuple(reader.mapping.columns.values())
+    subset, split = source.subset, source.split
     if source.path is None:
-        commit = hub_commit(source)
-        files = iter([hub_table(source.hub_id or "", commit, subset, split, columns)])
+        files = iter([hub_table(source.hub_id or "", hub_commit(source), subset, split)])
     else:
-        files = local_files(existing_folder(source.path, DATA_SET), subset, split, columns)
+        files = local_files(existing_folder(source.path, DATA_SET), subset, split)
     yield from _reported((reader.rows_of_records(f.records, f.path) for f in files), None, name)
     reader.check_columns()
+    counts.update(reader.counts)
 
 
 def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:

@@ -7,12 +7,10 @@ from tasks.ingestion.formats.read_rows import SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
 from tasks.ingestion.rows import Row, Unreadable
 
-COLUMNS = {"instruction": "instruction", "input": "input", "output": "output"}
-
 
 def read(path: Path, **columns: str) -> list[Row | Unreadable]:
     required = frozenset({"instruction", "output"})
-    reader = SourceReader(ColumnMapping("s", {**COLUMNS, **columns}, required, ""))
+    reader = SourceReader(ColumnMapping("s", columns, required, ""))
     rows = list(reader.rows_of_file(path.parent, path.name))
     reader.check_columns()
     return rows
@@ -84,7 +82,7 @@ def test_project_is_the_rows_own_id_unless_a_column_names_it(tmp_path, write_jso
 
 def test_license_column_overrides_the_stated_license(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(license="MIT"), row(1, license=None))
-    columns = {**COLUMNS, "licence": "license"}
+    columns = {"licence": "license"}
     reader = SourceReader(ColumnMapping("s", columns, frozenset({"output"}), "CC0-1.0"))
     first, second = reader.rows_of_file(path.parent, path.name)
     assert (first.licence, first.licence_evidence) == ("MIT", "column license")
