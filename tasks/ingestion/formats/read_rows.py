@@ -11,7 +11,7 @@ from tasks.ingestion.formats.files.protocol import Record, UnreadableRecord
 from tasks.ingestion.formats.files.registry import file_format, read_records
 from tasks.ingestion.formats.rows.protocol import ColumnMapping, RowFormat
 from tasks.ingestion.formats.rows.registry import ROW_FORMATS
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable
+from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id
 
 SHOWN_COLUMNS = 20
 
@@ -49,13 +49,12 @@ class SourceReader:
         """
         path, source = printable(path), self.mapping.source
         self._first_path = self._first_path or path
-        ids = RowIds(source, path)
         for item in records:
             if isinstance(item, UnreadableRecord):
                 yield Unreadable(source, path, item.line, item.problem, excerpt(item.excerpt))
                 continue
             self._count_columns(item.values)
-            yield self._row(item, path, ids)
+            yield self._row(item, path)
 
     def _count_columns(self, values: Mapping[str, Any]) -> None:
         self._records += 1
@@ -65,12 +64,12 @@ class SourceReader:
         if len(self._columns) < SHOWN_COLUMNS:
             self._columns.update(dict.fromkeys(excerpt(str(name)) for name in values))
 
-    def _row(self, record: Record, path: str, ids: RowIds) -> Row | Unreadable:
+    def _row(self, record: Record, path: str) -> Row | Unreadable:
         mapping, values = self.mapping, record.values
         texts = self._format.texts(values, mapping)
         if isinstance(texts, str):
             return Unreadable(mapping.source, path, record.line, texts, excerpt(dict(values)))
-        row_id = ids.next_id(*texts)
+        row_id = text_id(*texts)
         licence = _label(values, mapping.columns.get("licence"))
         evidence = f"column {mapping.columns['licence']}" if licence else "stated in the settings"
         licence = licence or mapping.licence

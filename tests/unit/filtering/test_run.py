@@ -32,6 +32,11 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
         "version": "",
         "licence": "MIT",
         "licence_evidence": "",
+        "conversation": "",
+        "language": "",
+        "symbol": "",
+        "date": "",
+        "repeats": 1,
         **fields,
     }
 
