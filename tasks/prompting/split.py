@@ -1,15 +1,16 @@
 """Train, validation and test: the split of every row, and the rows that are in none.
 
 The unit of the split is the first of `LEVELS` that is fine enough: it has at least three units, and
-their split leaves no split empty and train a fair part of the rows (`MIN_TRAIN`). A data set of
+their split leaves no split empty and train at least half of its share of the rows. A data set of
 many projects is split by project; a single repository by folder or, most often, by file.
 
 A unit goes to a split by a hash: of the project's name where the project has given itself one, else
 of the least row id in the unit. So another name of a file, folder or source moves nothing, and a
 new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
 hash's range and validation from the other, so that changing one share moves no unit between the
-two. An end without a unit gets the nearest one, which returns to train once another unit falls
-there. If new rows change the level itself, rows move; `prompt.split` fixes it.
+two. An end with less than half of its share of the rows gets the next units until it has that, at
+least one; the last of them return to train once there are more rows below the share. If new rows
+change the level itself, rows move; `prompt.split` fixes it.
 
 The filter removes duplicates, so no two rows here are equal; but two rows may both be near
 duplicates of a removed one. Such a cluster may span units and so splits: only its rows in the
@@ -31,7 +32,7 @@ SPLITS = ("train", "validation", "test")
 LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
 COLUMNS = ["row_id", "project", "source", "path", "cluster", "date"]
 DROPPED = -1
-MIN_TRAIN = 0.5  # least part of the rows in train, of the part that the shares leave for it
+LEAST = 0.5  # part of its share of the rows that a split has at least
 
 Numbers = NDArray[np.int8]
 
@@ -71,7 +72,7 @@ class RowSplits:
             PipelineError: There are fewer than three units, or duplicates link all of them.
         """
         clusters = cluster_codes(rows)
-        least_train = MIN_TRAIN * (1 - validation_share - test_share) * len(rows)
+        least_train = LEAST * (1 - validation_share - test_share) * len(rows)
         counts: dict[str, int] = {}
         for level in LEVELS if unit == "auto" else (unit,):
             codes, names, ranked = _units(rows, level)
@@ -79,7 +80,7 @@ class RowSplits:
             if len(names) < len(SPLITS):
                 continue
             places = np.array([place_of(name, seed) for name in ranked])
-            per_unit = fill(places, validation_share, test_share)
+            per_unit = fill(places, np.bincount(codes), validation_share, test_share)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
             splits = cls(per_unit[codes], level, number_of, names.take(pa.array(codes)))
             splits.separate(clusters)
@@ -131,27 +132,41 @@ def cluster_codes(rows: pa.Table) -> NDArray[np.int64]:
     return np.asarray(codes).astype(np.int64)
 
 
-def fill(places: NDArray[np.float64], validation_share: float, test_share: float) -> Numbers:
+def fill(
+    places: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    validation_share: float,
+    test_share: float,
+) -> Numbers:
     """The split of each unit: test is the low end of the range 0..1, validation the high one.
 
     Args:
         places: Of at least three units.
+        sizes: Rows of each.
         validation_share: Part of the range.
         test_share: Part of the range.
     """
     total = len(places)
-    test = max(1, int((places < test_share).sum()))
-    validation = max(1, int((places >= 1 - validation_share).sum()))
+    order = np.argsort(places, kind="stable")
+    test = _count(sizes[order], int((places < test_share).sum()), test_share)
+    at_end = int((places >= 1 - validation_share).sum())
+    validation = _count(sizes[order[::-1]], at_end, validation_share)
     while test + validation >= total:
         if test > validation:
             test -= 1
         else:
             validation -= 1
-    order = np.argsort(places, kind="stable")
     numbers = np.full(total, SPLITS.index("train"), dtype=np.int8)
     numbers[order[:test]] = SPLITS.index("test")
     numbers[order[total - validation :]] = SPLITS.index("validation")
     return numbers
+
+
+def _count(sizes: NDArray[np.int64], below: int, share: float) -> int:
+    """How many of the units, in their order, make up a split: those `below` the share, and more
+    until they have half of that share of the rows."""
+    rows = sizes.cumsum()
+    return max(below, int(np.searchsorted(rows, LEAST * share * rows[-1])) + 1)
 
 
 def place_of(name: str, seed: int) -> float:

@@ -15,9 +15,8 @@ shares = st.floats(0.01, 0.4)
 
 
 def split_of(name: str, validation: float, test: float, seed: int) -> str:
-    others = [0.5 for _ in range(50)] + [0.0, 1 - 1e-12]
-    places = np.array([place_of(name, seed), *others])
-    return SPLITS[fill(places, validation, test)[0]]
+    places = np.array([place_of(name, seed), *np.linspace(0, 1 - 1e-12, 999)])
+    return SPLITS[fill(places, np.ones(1000, np.int64), validation, test)[0]]
 
 
 @given(st.text(), shares, shares, shares, st.integers(0, 99))
@@ -39,7 +38,7 @@ def test_a_larger_share_keeps_what_the_smaller_one_held_out(
 
 def test_shares_are_met_over_many_projects() -> None:
     places = np.array([place_of(f"project{i}", 3) for i in range(10_000)])
-    counts = np.bincount(fill(places, 0.05, 0.1), minlength=3)
+    counts = np.bincount(fill(places, np.ones(10_000, np.int64), 0.05, 0.1), minlength=3)
     for count, wanted in zip(counts, (8500, 500, 1000), strict=True):
         assert abs(count - wanted) < 150
 
@@ -55,7 +54,13 @@ def test_another_seed_holds_out_other_projects() -> None:
 def test_three_units_fill_three_splits_wherever_they_fall(
     places: list[float], validation: float, test: float
 ) -> None:
-    assert set(fill(np.array(places), validation, test)) == {0, 1, 2}
+    assert set(fill(np.array(places), np.arange(len(places)), validation, test)) == {0, 1, 2}
+
+
+def test_a_split_of_small_units_is_filled_to_half_of_its_share() -> None:
+    sizes = np.array([1, 1, 1, 1, 1, 95])
+    numbers = fill(np.array([0.01, 0.1, 0.2, 0.3, 0.4, 0.5]), sizes, 0.0, 0.06)
+    assert sizes[numbers == SPLITS.index("test")].sum() == 3
 
 
 def text_id(number: int) -> str:
