@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tasks.ingestion.languages.protocol import DocumentedFunction, NotParsableError
 from tasks.ingestion.languages.registry import language_of
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id, text_problem
 
 MISSING = -1
 MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
@@ -25,6 +25,7 @@ class CodeFile:
         license: SPDX license, unless the file's own header names another one.
         content: Its bytes; its size if that is over `MAX_FILE_BYTES`; `MISSING`; or None: read it
             from `root`/`path`.
+        date: When it last changed, ISO 8601; "" unknown.
     """
 
     root: str
@@ -35,6 +36,7 @@ class CodeFile:
     license: str
     evidence: str
     content: bytes | int | None = None
+    date: str = ""
 
 
 class CodeOptions(NamedTuple):
@@ -115,7 +117,6 @@ def _add_rows(
     extracted: ExtractedCode, file: CodeFile, text: str, functions: Iterable[DocumentedFunction]
 ) -> None:
     """Turn a file's functions into rows; one whose text can't be stored is a ledger entry."""
-    ids = RowIds(file.source, printable(file.path))
     origin = license_of_header(text)
     for function in functions:
         problem = text_problem("docstring", function.instruction, True)
@@ -124,12 +125,11 @@ def _add_rows(
             extracted.unreadable.append(entry)
             continue
         texts = (function.instruction, "", function.output)
-        extracted.rows.append(code_row(file, ids, "function", texts, function.line, origin))
+        extracted.rows.append(code_row(file, "function", texts, function.line, origin))
 
 
 def code_row(
     file: CodeFile,
-    ids: RowIds,
     kind: str,
     texts: tuple[str, str, str],
     line: int,
@@ -139,7 +139,6 @@ def code_row(
 
     Args:
         file: Gives source, project, version and license.
-        ids: Of the file's rows.
         kind: Of the row.
         texts: Instruction, input, output.
         line: Where they are in the file.
@@ -148,7 +147,7 @@ def code_row(
     """
     license_id, evidence = header if header[0] else (file.license, file.evidence)
     return Row(
-        ids.next_id(*texts),
+        text_id(*texts),
         *texts,
         kind=kind,
         source=file.source,
@@ -158,6 +157,7 @@ def code_row(
         version=file.version,
         licence=license_id,
         licence_evidence=printable(evidence),
+        date=file.date,
     )
 
 

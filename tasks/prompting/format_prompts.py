@@ -17,7 +17,7 @@ from tasks.prompting.fill_in_middle import hole
 from tasks.prompting.split import SPLITS
 
 BATCH_ROWS = 1024
-COLUMNS = ["row_id", "project", "instruction", "input", "output", "kind"]
+COLUMNS = ["row_id", "instruction", "input", "output", "kind", "repeats"]
 TRAIN = SPLITS.index("train")
 
 
@@ -27,15 +27,18 @@ class PromptFormatter:
 
     Attributes:
         infilled: Rows that became infilling so far.
+        repeated: Repetitions of rows so far.
     """
 
     template: str
     fim_rate: float
     seed: int
     infilled: int = 0
+    repeated: int = 0
 
-    def write(self, kept: Path, splits: NDArray[np.int8], out: Path) -> None:
-        """Format every row into the file of its split, in the order of `kept`."""
+    def write(self, kept: Path, splits: NDArray[np.int8], units: pa.Array, out: Path) -> None:
+        """Format every row into the file of its split, in the order of `kept`; `units` are the
+        units of the split, which the evaluation resamples."""
         done = 0
         with ExitStack() as stack:
             writers = [
@@ -44,21 +47,24 @@ class PromptFormatter:
             ]
             for batch in read_batches(kept, BATCH_ROWS, COLUMNS):
                 own = splits[done : done + len(batch)]
-                prompts = self.format(batch, own == TRAIN)
+                prompts = self.format(batch, units.slice(done, len(batch)), own == TRAIN)
                 for number, writer in enumerate(writers):
-                    writer.add_table(prompts.filter(pa.array(own == number)))
+                    part = prompts.filter(pa.array(own == number))
+                    if number == TRAIN:
+                        part = self._repeated(part, batch.filter(pa.array(own == number)))
+                    writer.add_table(part)
                 done += len(batch)
                 report("prompts", done, len(splits))
             for writer in writers:
                 writer.finish()
 
-    def format(self, batch: pa.Table, train: NDArray[np.bool_]) -> pa.Table:
+    def format(self, batch: pa.Table, units: pa.Array, train: NDArray[np.bool_]) -> pa.Table:
         """Rows (`COLUMNS`) -> prompts (`row_schema.PROMPTS`).
 
         Only functions in the training split become infilling: validation and test measure what the
         user asks for.
         """
-        row_ids, projects, *texts, kinds = (batch.column(name).to_pylist() for name in COLUMNS)
+        row_ids, *texts, kinds, _ = (batch.column(name).to_pylist() for name in COLUMNS)
         instructions, inputs, outputs = texts
         prompts = [
             render(self.template, instruction, given or "")
@@ -69,7 +75,24 @@ class PromptFormatter:
             if place := hole(outputs[i], row_ids[i], self.fim_rate, self.seed):
                 prompts[i], completions[i] = fill_in(outputs[i], *place)
                 self.infilled += 1
-        return pa.table([row_ids, projects, prompts, completions], schema=row_schema.PROMPTS)
+        return pa.table(
+            [pa.array(row_ids, pa.string()), units, prompts, completions], schema=row_schema.PROMPTS
+        )
+
+    def _repeated(self, prompts: pa.Table, rows: pa.Table) -> pa.Table:
+        """Training rows as often as their source's weight asks for; repetitions get ids of their
+        own, so that they are shuffled apart."""
+        repeats = rows.column("repeats").to_numpy()
+        if not (repeats > 1).any():
+            return prompts
+        self.repeated += int((repeats - 1).sum())
+        places = np.repeat(np.arange(len(repeats)), repeats)
+        first = np.repeat(np.cumsum(repeats) - repeats, repeats)
+        numbers = np.arange(len(places)) - first
+        table = prompts.take(pa.array(places))
+        named = zip(table.column("row_id").to_pylist(), numbers.tolist(), strict=True)
+        ids = [f"{row_id}r{number}" if number else row_id for row_id, number in named]
+        return table.set_column(0, row_schema.PROMPTS.field("row_id"), pa.array(ids, pa.string()))
 
     def _candidates(self, kinds: list[str], train: NDArray[np.bool_]) -> Iterator[int]:
         """Rows that may become infilling."""

@@ -30,9 +30,10 @@ class AnySource(Section):
     weight: float = Field(
         1.0,
         gt=0,
-        le=1,
-        description="Share of the rows to keep, 0..1: a uniform sample by row id. A row that is "
-        "kept at one weight is kept at every higher one.",
+        le=100,
+        description="Up to 1, the share of the rows to keep: a uniform sample by row id; a row "
+        "that is kept at one weight is kept at every higher one. Above 1, how often the rows of "
+        "a small source are repeated in training; validation and test repeat none.",
     )
     max_rows: int | None = Field(
         None,
@@ -155,8 +156,21 @@ class HuggingFaceSource(RecordSource):
         return self
 
 
+class CodeColumns(Section):
+    """What the columns of a code source hold."""
+
+    project: Literal["source", "top", "folder", "file"] | None = Field(
+        None,
+        description="What one project is: the whole source, a top folder, a folder, or a file. "
+        "null: a package; a git repository; a folder that holds code or a project's files; "
+        "otherwise each top folder of it.",
+    )
+
+
 class CodeSource(AnySource):
     """Fields of sources of Python code."""
+
+    columns: CodeColumns = Field(default_factory=CodeColumns, description="Columns of the rows.")
 
     docstring: Literal["drop", "keep"] = Field(
         "drop",

@@ -1,5 +1,7 @@
 """Settings of the stage `prompt`."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section
@@ -23,11 +25,32 @@ class PromptSettings(Section):
         description="Share of the training rows with a function that become infilling, 0..1: the "
         "code with a hole to fill. The base model's tokenizer must have tokens for infilling.",
     )
+    split: Literal["auto", "project", "folder", "file", "cluster", "time"] = Field(
+        "auto",
+        description="What is never in two of train, validation and test. auto: the project; where "
+        "there are fewer than three, or train would keep less than half of its share of the rows, "
+        "the folder, then the file, then the cluster of near duplicates. time: train on what git "
+        "had before split_date (or on all but the newest rows), test on what came after.",
+    )
+    split_date: str | None = Field(
+        None,
+        pattern=r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?$",
+        description="With split: time, the date from which rows are tested on, such as 2026-01-31 "
+        "(UTC). null: the newest rows, by test_share.",
+    )
     validation_share: float = Field(
-        0.05, gt=0, lt=1, description="Share of projects held out to watch training, 0..1."
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share of projects (or other units of the split) held out to watch training, "
+        "0..1; at least one.",
     )
     test_share: float = Field(
-        0.05, gt=0, lt=1, description="Share of projects held out for the evaluation, 0..1."
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share of projects (or other units of the split) held out for the evaluation, "
+        "0..1; at least one.",
     )
     seed: int = Field(0, ge=0, description="Decides which projects are held out.")
     max_problems: int = Field(
@@ -51,6 +74,15 @@ class PromptSettings(Section):
                 "'Task: {instruction}\\n\\n{input}\\n\\nAnswer: {output}'."
             )
         return template
+
+    @model_validator(mode="after")
+    def _date_has_a_use(self) -> "PromptSettings":
+        if self.split_date is not None and self.split != "time":
+            raise ValueError(
+                f"split_date is {self.split_date}, and split is {self.split}\n"
+                "Set prompt.split to time, or remove prompt.split_date."
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> "PromptSettings":

@@ -14,7 +14,7 @@ from tasks.ingestion.formats.detect import bind, other_format, used_names
 from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable
+from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id
 
 FIRST_RECORDS = 64  # a file's format is detected from them
 MAX_NAMES = 1000  # columns that are remembered; records may have a key of their own each
@@ -80,7 +80,6 @@ class SourceReader:
         self._want(bound)
         used = used_names(bound.columns)
         known = {name for values in first for name in values}.union(names)
-        ids = RowIds(source, path)
         before = self._records
         for item in records(used):
             if isinstance(item, UnreadableRecord):
@@ -92,19 +91,17 @@ class SourceReader:
                 self._look_for_columns(values)
             if not values.keys() <= known and len(known) < MAX_NAMES:
                 known.update(values)
-            yield self._row(bound, line, values, path, ids)
+            yield self._row(bound, line, values, path)
         self._count(bound, known - used, self._records - before)
 
-    def _row(
-        self, bound: BoundFormat, line: int, values: Values, path: str, ids: RowIds
-    ) -> Row | Unreadable:
+    def _row(self, bound: BoundFormat, line: int, values: Values, path: str) -> Row | Unreadable:
         mapping = self.mapping
         try:
             kind, instruction, input_text, output, conversation = bound.form.texts(bound, values)
         except RowProblemError as error:
             return Unreadable(mapping.source, path, line, str(error), excerpt(dict(values)))
         texts = (instruction, input_text, output)
-        row_id = ids.next_id(*texts, conversation) if conversation else ids.next_id(*texts)
+        row_id = text_id(*texts, conversation) if conversation else text_id(*texts)
         project, licence_column = self._labels
         licence, evidence = mapping.licence, "stated in the settings"
         if licence_column and (stated := _label(values, licence_column)):

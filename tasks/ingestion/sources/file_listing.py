@@ -6,7 +6,7 @@ functions: a plan with data files alone needs no language, one with code alone n
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
@@ -17,6 +17,15 @@ from tasks.core.progress import say
 from tasks.core.system.home import home, resolve_path
 
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+
+# in the root folder of a project, and not in a folder of projects
+PROJECT_FILES = frozenset(
+    {
+        *(".git", "pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO", "package.json"),
+        *("Cargo.toml", "go.mod", "pom.xml", "build.gradle", "CMakeLists.txt", "composer.json"),
+        *("Gemfile", "tsconfig.json", "requirements.txt"),
+    }
+)
 
 
 class Listing(NamedTuple):
@@ -109,6 +118,20 @@ def list_code(path: str, include_tests: bool) -> Listing:
             "Point its `path` to another folder, or set `include_tests: true`.",
         )
     return Listing(root, files, len(found) - len(files))
+
+
+def is_repository(root: Path, files: Iterable[str]) -> bool:
+    """Whether a folder is one project: it holds code itself, or a file that only the root of a
+    project has. Any other folder holds projects, one in each of its top folders."""
+    if any("/" not in path for path in files):
+        return True
+    from tasks.ingestion.licenses import is_license_file
+
+    names = [entry.name for entry in root.iterdir()]
+    return any(
+        name in PROJECT_FILES or name.endswith(".dist-info") or is_license_file(name)
+        for name in names
+    )
 
 
 def walk(

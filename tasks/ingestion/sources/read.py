@@ -13,7 +13,7 @@ from tasks.ingestion.code_rows import CodeFile, CodeOptions
 from tasks.ingestion.extract_code import extract
 from tasks.ingestion.formats.read_rows import SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
-from tasks.ingestion.rows import Row, Unreadable
+from tasks.ingestion.rows import CopyNumbers, Row, Unreadable
 from tasks.ingestion.sources.digests import DATA_SET, hub_commit
 from tasks.ingestion.sources.file_listing import existing_folder, list_code, list_data
 from tasks.ingestion.sources.git import plumbing
@@ -42,12 +42,14 @@ class ReadContext:
     Attributes:
         counts: Everything that was skipped, by reason.
         candidates: Where functions with doctests are written; None: they are not looked for.
+        copies: Numbers equal rows of all sources.
         workers: Processes that read code.
         work: Of the stage: how the processes run, and where the row cache is.
     """
 
     counts: Counter[str]
     candidates: TableWriter | None
+    copies: CopyNumbers
     workers: int
     work: Work
 
@@ -59,19 +61,26 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
         PipelineError: The source does not exist, or a required column is missing from all records.
     """
     if source.kind == "files":
-        return _from_files(source, name, context.counts)
+        return _numbered(_from_files(source, name, context.counts), context.copies)
     if source.kind == "huggingface":
-        return _from_data_set(source, name, context.counts)
+        return _numbered(_from_data_set(source, name, context.counts), context.copies)
     if source.kind == "git":
         return _from_git(source, name, context)
     if source.kind == "packages":
         packages = [find_package(package, source.include_tests) for package in source.names]
-        files = list(chain.from_iterable(package_files(package, name) for package in packages))
+        group = source.columns.project
+        per_package = (package_files(package, name, group) for package in packages)
+        files = list(chain.from_iterable(per_package))
     else:
         listing = list_code(source.path, source.include_tests)
         context.counts["test files"] += listing.other_files
-        files = list(folder_files(listing, name, source.licence))
+        files = list(folder_files(listing, name, source.licence, source.columns.project))
     return _from_code(files, len(files), source, name, context)
+
+
+def _numbered(items: Items, copies: CopyNumbers) -> Items:
+    for item in items:
+        yield copies.numbered(item) if isinstance(item, Row) else item
 
 
 def _reader(source: "RecordSource", name: str) -> SourceReader:
@@ -126,12 +135,15 @@ def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:
 
 def _from_git(source: "GitSource", name: str, context: ReadContext) -> Items:
     folder, commit = plumbing.resolve(source.path, source.revision)
-    repository = Repository(folder, commit, name, source.licence, source.include_tests)
+    repository = Repository(
+        folder, commit, name, source.licence, source.include_tests, source.columns.project
+    )
     if source.functions:
         context.counts["test files"] += repository.test_files
         yield from _from_code(repository.files(), len(repository.blobs), source, name, context)
     if source.commits:
-        yield from repository.edits(context.counts, source.min_edit_tokens, source.max_edit_tokens)
+        limits = source.min_edit_tokens, source.max_edit_tokens
+        yield from _numbered(repository.edits(context.counts, *limits), context.copies)
 
 
 def _from_code(
@@ -142,7 +154,9 @@ def _from_code(
     for extracted in extract(files, total, name, options, context.work, context.workers):
         context.counts.update(extracted.skipped)
         context.counts["bytes"] += extracted.source_bytes
+        rows = [context.copies.numbered(row) for row in extracted.rows]
         if context.candidates is not None:
-            context.candidates.extend(extracted.candidates)
-        yield from extracted.rows
+            ids: dict[str | int, str] = {row.line: row.row_id for row in rows}
+            context.candidates.extend((ids[c[1]], *c[1:]) for c in extracted.candidates)
+        yield from rows
         yield from extracted.unreadable

@@ -69,11 +69,6 @@ def test_row_put_in_at_the_top_leaves_all_other_ids(tmp_path, write_jsonl, row) 
     assert after[1:] == before
 
 
-def test_equal_rows_of_a_file_have_different_ids(tmp_path, write_jsonl, row) -> None:
-    ids = [r.row_id for r in read(write_jsonl(tmp_path / "a.jsonl", row(), row(), row()))]
-    assert len(set(ids)) == 3
-
-
 def test_project_is_the_rows_own_id_unless_a_column_names_it(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(repo="x/y"))
     assert read(path)[0].project == read(path)[0].row_id
