@@ -25,6 +25,9 @@ class Row(NamedTuple):
     version: str
     licence: str
     licence_evidence: str
+    conversation: str = ""
+    language: str = ""
+    symbol: str = ""
 
 
 class Unreadable(NamedTuple):
@@ -44,11 +47,14 @@ class RowIds:
         self._origin = f"{source}\0{path}"
         self._seen: dict[bytes, int] = {}
 
-    def next_id(self, instruction: str, input_text: str, output: str) -> str:
-        """Id of the next row, hex of 128 bits; texts contain no NUL, which separates them here."""
-        content = "\0".join((self._origin, instruction, input_text, output)).encode(
-            "utf-8", "replace"
-        )
+    def next_id(self, *texts: str) -> str:
+        """Id of the next row, hex of 128 bits.
+
+        Args:
+            texts: Instruction, input and output, and the conversation of a row that has one. They
+                contain no NUL, which separates them here.
+        """
+        content = "\0".join((self._origin, *texts)).encode("utf-8", "replace")
         digest = blake2b(content, digest_size=16).digest()
         count = self._seen.get(digest, 0)
         self._seen[digest] = count + 1

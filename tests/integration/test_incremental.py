@@ -41,6 +41,9 @@ def row(number: int, text: str = "") -> dict[str, Any]:
         "version": "",
         "licence": "MIT",
         "licence_evidence": "",
+        "conversation": "",
+        "language": "",
+        "symbol": "",
     }
 
 

@@ -35,6 +35,9 @@ def row(number: int) -> dict[str, Any]:
         "version": "",
         "licence": "MIT",
         "licence_evidence": "",
+        "conversation": "",
+        "language": "",
+        "symbol": "",
     }
 
 

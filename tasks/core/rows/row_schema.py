@@ -12,7 +12,8 @@ ROWS = pa.schema(
         ("instruction", pa.string()),
         ("input", pa.string()),  # "" where there is none
         ("output", pa.string()),
-        # "instruction" (of a file), "function" (documented) or "edit" (of a commit)
+        # of a data file: "instruction", "conversation", "segments" or "text"; of code: "function"
+        # (documented), "edit" (of a commit), "file" or "fill"
         ("kind", pa.string()),
         ("source", pa.string()),  # name of the source in the settings
         # all rows of a project go to one split: package, stdlib module, or a file row's own id
@@ -22,6 +23,12 @@ ROWS = pa.schema(
         ("version", pa.string()),  # package version or commit; "" unknown
         ("licence", pa.string()),  # SPDX expression; "" unknown
         ("licence_evidence", pa.string()),  # where the licence was found
+        # JSON with sorted keys, "" for rows that are instruction, input and output alone:
+        # {"messages": [...], "tools"?: [...]}, {"segments": [...]} or {"fill": {...}}.
+        # instruction and output are then plain views: all text that is not trained, and all that is
+        ("conversation", pa.string()),
+        ("language", pa.string()),  # name in the registry of languages; "" unknown
+        ("symbol", pa.string()),  # qualified name of the function; "" none
     ]
 )
 

@@ -32,6 +32,9 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
         "version": "",
         "licence": "MIT",
         "licence_evidence": "",
+        "conversation": "",
+        "language": "",
+        "symbol": "",
         **fields,
     }
 
