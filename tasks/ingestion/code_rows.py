@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.ingestion.languages.protocol import DocumentedFunction, NotParsableError
-from tasks.ingestion.languages.registry import language_of
+from tasks.core.languages.protocol import DocumentedFunction, NotParsableError
+from tasks.core.languages.registry import language_of
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
 

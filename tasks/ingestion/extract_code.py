@@ -26,8 +26,8 @@ from tasks.ingestion.code_rows import (
     content_of,
     extract_file,
 )
-from tasks.ingestion.languages.protocol import NotParsableError
-from tasks.ingestion.languages.registry import LANGUAGES
+from tasks.core.languages.protocol import NotParsableError
+from tasks.core.languages.registry import LANGUAGES
 from tasks.ingestion.rows import Row, Unreadable
 
 BATCH_FILES = 16

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tasks.core.languages.protocol import ParsedFunction, ParsedSource
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def source_digests(config: "View", digest_of: Digest) -> dict[str, str]:
         for name, source in zip(source_names(settings), settings, strict=True)
     }
     if any(source.kind in CODE_KINDS for source in settings):
-        from tasks.ingestion.languages.registry import LANGUAGES
+        from tasks.core.languages.registry import LANGUAGES
 
         digests |= {f"{language.name} grammar": language.parser_version for language in LANGUAGES}
     if any(source.kind == "huggingface" for source in settings):

@@ -95,7 +95,7 @@ def list_code(path: str, include_tests: bool) -> Listing:
     Raises:
         PipelineError: The folder is not there or holds no source file.
     """
-    from tasks.ingestion.languages.registry import EXTENSIONS, TITLES, is_test
+    from tasks.core.languages.registry import EXTENSIONS, TITLES, is_test
 
     root = existing_folder(path, f"a folder of {TITLES} files")
     found = walk(root, EXTENSIONS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.languages.registry import EXTENSIONS, TITLES, is_test
+from tasks.core.languages.registry import EXTENSIONS, TITLES, is_test
 from tasks.ingestion.licenses import is_license_file
 from tasks.ingestion.sources.file_listing import walk
 

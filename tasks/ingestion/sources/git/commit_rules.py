@@ -7,7 +7,7 @@ stage has no tokenizer, and the limits are coarse.
 
 import re
 
-from tasks.ingestion.languages.protocol import Language, NotParsableError
+from tasks.core.languages.protocol import Language, NotParsableError
 
 MIN_SUBJECT, MAX_SUBJECT = 10, 1000
 MIN_WORDS = 5

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
-from tasks.ingestion.languages.protocol import NotParsableError
-from tasks.ingestion.languages.registry import EXTENSIONS, is_test, language_of
+from tasks.core.languages.protocol import NotParsableError
+from tasks.core.languages.registry import EXTENSIONS, is_test, language_of
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
 from tasks.ingestion.sources.file_listing import NOT_SOURCE

@@ -8,7 +8,7 @@ import pytest
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View, check
-from tasks.ingestion.languages.registry import language_of
+from tasks.core.languages.registry import language_of
 from tasks.ingestion.sources.digests import source_digests
 from tasks.ingestion.sources.git.commit_rules import clean_subject, edit_problem, subject_problem
 

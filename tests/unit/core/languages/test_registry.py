@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import tasks.ingestion
-from tasks.ingestion.languages.registry import (
+from tasks.core.languages.registry import (
     EXTENSIONS,
     LANGUAGES,
     is_test,

@@ -3,8 +3,8 @@ import textwrap
 
 import pytest
 
-from tasks.ingestion.languages.protocol import NotParsableError
-from tasks.ingestion.languages.python import decode, documented_functions, first_paragraph
+from tasks.core.languages.protocol import NotParsableError
+from tasks.core.languages.python.documented import decode, documented_functions, first_paragraph
 
 
 def extract(text: str, keep_docstring: bool = False, methods: bool = True):
