@@ -45,13 +45,11 @@ def language_of(path: str, content: bytes = b"") -> Language | None:
     return next((language for language in LANGUAGES if name in language.shebangs), None)
 
 
-def is_test(path: str) -> bool:
+def is_test(path: str, language: Language) -> bool:
     """Whether the relative path of a source file is a test or in a folder of tests."""
     *folders, name = path.split("/")
-    language = language_of(path)
-    return language is not None and (
-        _matches(name, language.test_names)
-        or any(_matches(folder, language.test_folders) for folder in folders)
+    return _matches(name, language.test_names) or any(
+        _matches(folder, language.test_folders) for folder in folders
     )
 
 
@@ -70,6 +68,12 @@ def parse(text: str, language: str) -> tuple[ParsedSource | None, str]:
         return BY_NAME.get(language, PYTHON).parse_fragment(text), ""
     except NotParsableError as error:
         return None, str(error)
+
+
+def titles(names: Collection[str] = ()) -> str:
+    """Languages as they are written in prose; of no names, all."""
+    known = [one for one in LANGUAGES if not names or one.name in names]
+    return ", ".join(dict.fromkeys(one.title for one in known))
 
 
 def without_extension(name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tasks.core.progress import report
+from tasks.core.progress import report, say
 from tasks.core.rows.parquet import TableWriter
 from tasks.core.stage import Work
 from tasks.ingestion.code_rows import CodeFile, CodeOptions
@@ -68,8 +68,8 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
         packages = [find_package(package, source.include_tests) for package in source.names]
         files = list(chain.from_iterable(package_files(package, name) for package in packages))
     else:
-        listing = list_code(source.path, source.include_tests)
-        context.counts["test files"] += listing.other_files
+        listing = list_code(source.path, source.include_tests, source.languages)
+        context.counts.update(listing.left_out)
         files = list(folder_files(listing, name, source.licence))
     return _from_code(files, len(files), source, name, context)
 
@@ -117,11 +117,13 @@ def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:
 
 def _from_git(source: "GitSource", name: str, context: ReadContext) -> Items:
     folder, commit = plumbing.resolve(source.path, source.revision)
-    repository = Repository(folder, commit, name, source.licence, source.include_tests)
-    if source.functions:
-        context.counts["test files"] += repository.test_files
+    repository = Repository(
+        folder, commit, name, source.licence, source.include_tests, source.languages
+    )
+    if set(source.rows) != {"commits"}:
+        context.counts.update(repository.left_out)
         yield from _from_code(repository.files(), len(repository.blobs), source, name, context)
-    if source.commits:
+    if "commits" in source.rows:
         yield from repository.edits(context.counts, source.min_edit_tokens, source.max_edit_tokens)
 
 
@@ -129,11 +131,28 @@ def _from_code(
     files: Iterable[CodeFile], total: int, source: "CodeSource", name: str, context: ReadContext
 ) -> Items:
     has_doctests = context.candidates is not None
-    options = CodeOptions(source.docstring == "keep", source.methods, has_doctests)
+    options = CodeOptions(
+        source.docstring == "keep",
+        source.methods,
+        has_doctests,
+        tuple(source.rows),
+        source.window_characters,
+        source.path_line,
+        source.holes,
+        source.character_holes,
+    )
+    files_read, rows_read = Counter[str](), Counter[str]()
     for extracted in extract(files, total, name, options, context.work, context.workers):
         context.counts.update(extracted.skipped)
         context.counts["bytes"] += extracted.source_bytes
         if context.candidates is not None:
             context.candidates.extend(extracted.candidates)
+        files_read[extracted.language] += 1
+        rows_read[extracted.language] += len(extracted.rows)
         yield from extracted.rows
         yield from extracted.unreadable
+    files_read.pop("", None)
+    if set(files_read) - {"Python"}:
+        read = [f"{t} {n:,} files, {rows_read[t]:,} rows" for t, n in files_read.most_common()]
+        say(f"source {name}: {'; '.join(read)}")
+        context.counts.update({f"files read in {t}": n for t, n in files_read.items()})

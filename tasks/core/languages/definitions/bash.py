@@ -3,12 +3,20 @@
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
+
+def _load() -> object:
+    import tree_sitter_bash
+
+    return tree_sitter_bash.language()
+
+
 BASH = tree_sitter_language(
     name="bash",
     title="Bash",
     extensions=(".sh", ".bash"),
     grammar=Grammar(
         package="tree-sitter-bash",
+        load=_load,
         functions=frozenset({"function_definition"}),
         items=frozenset(),
         wrappers=frozenset(),

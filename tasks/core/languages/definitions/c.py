@@ -13,12 +13,20 @@ TEST_NAMES = ("test_*.*", "*_test.*", "*_tests.*", "*_unittest.*", "test.*", "te
 # macros are not expanded, so a few lines of a valid file may not parse
 MAX_ERROR_SHARE = 0.05
 
+
+def _load() -> object:
+    import tree_sitter_c
+
+    return tree_sitter_c.language()
+
+
 C = tree_sitter_language(
     name="c",
     title="C",
     extensions=(".c", ".h"),
     grammar=Grammar(
         package="tree-sitter-c",
+        load=_load,
         functions=frozenset({"function_definition"}),
         items=PREPROCESSOR,
         wrappers=frozenset(),

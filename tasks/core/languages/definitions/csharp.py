@@ -3,12 +3,20 @@
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
+
+def _load() -> object:
+    import tree_sitter_c_sharp
+
+    return tree_sitter_c_sharp.language()
+
+
 CSHARP = tree_sitter_language(
     name="csharp",
     title="C#",
     extensions=(".cs",),
     grammar=Grammar(
         package="tree-sitter-c-sharp",
+        load=_load,
         functions=frozenset(
             {"method_declaration", "constructor_declaration", "operator_declaration"}
         ),

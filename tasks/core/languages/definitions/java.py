@@ -3,12 +3,20 @@
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
+
+def _load() -> object:
+    import tree_sitter_java
+
+    return tree_sitter_java.language()
+
+
 JAVA = tree_sitter_language(
     name="java",
     title="Java",
     extensions=(".java",),
     grammar=Grammar(
         package="tree-sitter-java",
+        load=_load,
         functions=frozenset({"method_declaration", "constructor_declaration"}),
         items=frozenset(
             {

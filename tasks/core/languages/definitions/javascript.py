@@ -19,12 +19,20 @@ WRAPPERS = frozenset(
 TEST_NAMES = ("*.test.*", "*.spec.*", "*.cy.*", "*-test.*", "*_test.*")
 TEST_FOLDERS = frozenset({"__tests__", "__mocks__", "spec", "specs", "e2e", "cypress"})
 
+
+def _load() -> object:
+    import tree_sitter_javascript
+
+    return tree_sitter_javascript.language()
+
+
 JAVASCRIPT = tree_sitter_language(
     name="javascript",
     title="JavaScript",
     extensions=(".js", ".mjs", ".cjs", ".jsx"),
     grammar=Grammar(
         package="tree-sitter-javascript",
+        load=_load,
         functions=FUNCTIONS,
         items=frozenset({"class_body", "object"}),
         wrappers=WRAPPERS,

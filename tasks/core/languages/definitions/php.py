@@ -3,13 +3,20 @@
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
+
+def _load() -> object:
+    import tree_sitter_php
+
+    return tree_sitter_php.language_php()
+
+
 PHP = tree_sitter_language(
     name="php",
     title="PHP",
     extensions=(".php",),
     grammar=Grammar(
         package="tree-sitter-php",
-        loader="language_php",
+        load=_load,
         functions=frozenset({"function_definition", "method_declaration"}),
         items=frozenset({"declaration_list", "enum_declaration_list", "compound_statement"}),
         wrappers=frozenset({"namespace_definition"}),

@@ -3,12 +3,20 @@
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
+
+def _load() -> object:
+    import tree_sitter_rust
+
+    return tree_sitter_rust.language()
+
+
 RUST = tree_sitter_language(
     name="rust",
     title="Rust",
     extensions=(".rs",),
     grammar=Grammar(
         package="tree-sitter-rust",
+        load=_load,
         functions=frozenset({"function_item"}),
         items=frozenset({"declaration_list"}),
         wrappers=frozenset({"mod_item"}),

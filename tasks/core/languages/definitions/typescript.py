@@ -6,9 +6,22 @@ from tasks.core.languages.definitions import javascript
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
+
+def _load() -> object:
+    import tree_sitter_typescript
+
+    return tree_sitter_typescript.language_typescript()
+
+
+def _load_tsx() -> object:
+    import tree_sitter_typescript
+
+    return tree_sitter_typescript.language_tsx()
+
+
 GRAMMAR = Grammar(
     package="tree-sitter-typescript",
-    loader="language_typescript",
+    load=_load,
     functions=javascript.FUNCTIONS,
     items=frozenset({"class_body", "object", "statement_block"}),  # the last of a namespace
     wrappers=javascript.WRAPPERS | {"internal_module", "ambient_declaration"},
@@ -35,7 +48,7 @@ TSX = tree_sitter_language(
     name="tsx",
     title="TSX",
     extensions=(".tsx",),
-    grammar=replace(GRAMMAR, loader="language_tsx"),
+    grammar=replace(GRAMMAR, load=_load_tsx),
     test_names=javascript.TEST_NAMES,
     test_folders=javascript.TEST_FOLDERS,
 )

@@ -156,9 +156,7 @@ def parse(text: str) -> ast.Module:
             raise NotParsableError(f"{NOT_VALID}{error.msg}", error.lineno or 0) from error
         # the parser raises the last two for deeply nested text
         except (ValueError, RecursionError, MemoryError) as error:
-            raise NotParsableError(
-                f"{NOT_VALID}{error or type(error).__name__}", 0
-            ) from error
+            raise NotParsableError(f"{NOT_VALID}{error or type(error).__name__}", 0) from error
 
 
 def parse_source(text: str) -> PythonSource:

@@ -1,12 +1,11 @@
 """Description of a language that tree-sitter parses, and its parser.
 
-Names are node types and fields of the language's grammar. The parser is loaded on first use: a plan
-needs the description only.
+Names are node types and fields of the language's grammar.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ class Grammar:
 
     Attributes:
         package: Distribution with the grammar.
+        load: Imports it and returns the grammar; a plan needs the description only.
         functions: Functions and methods.
         items: Nodes whose children are definitions or statements, each with the comments above it.
         wrappers: Nodes between an item and its function, such as `export`.
@@ -30,7 +30,6 @@ class Grammar:
         names: Fields of a function, or of a wrapper around it, that hold its name.
         owners: Fields of a function that hold what it is a method of.
         receivers: Parameters that a caller does not give.
-        loader: Function of the package that returns the grammar.
         line_comment: What begins a comment that ends with its line.
         fragments: How a text is completed that does not parse by itself, in the order of trial.
         max_error_share: Share of the bytes that may be in nodes that the grammar does not know. Not
@@ -38,6 +37,7 @@ class Grammar:
     """
 
     package: str
+    load: Callable[[], object]
     functions: frozenset[str]
     items: frozenset[str]
     wrappers: frozenset[str]
@@ -49,16 +49,14 @@ class Grammar:
     names: tuple[str, ...] = ("name", "left", "key")
     owners: tuple[str, ...] = ()
     receivers: frozenset[str] = frozenset()
-    loader: str = "language"
     line_comment: str = "//"
     fragments: tuple[str, ...] = ("{}",)
     max_error_share: float = 0.0
 
 
 @cache
-def parser_of(package: str, loader: str) -> "Parser":
+def parser_of(load: Callable[[], object]) -> "Parser":
     """The parser of a grammar, one per process."""
     from tree_sitter import Language, Parser
 
-    module = import_module(package.replace("-", "_"))
-    return Parser(Language(getattr(module, loader)()))
+    return Parser(Language(load()))

@@ -276,7 +276,7 @@ def parse_tree(grammar: Grammar, title: str, text: str, max_error_share: float) 
         NotParsableError: More than `max_error_share` of it is not valid.
     """
     data = text.encode()
-    root = parser_of(grammar.package, grammar.loader).parse(data).root_node
+    root = parser_of(grammar.load).parse(data).root_node
     if root.has_error:
         line, size = _errors(root)
         if size > max_error_share * len(data):

@@ -83,7 +83,7 @@ def edit_problem(
     if max(sizes) > max_tokens:
         return "edit of a long file"
     try:
-        language.check_syntax(after)
+        language.parse(after)
     except NotParsableError:
         return f"edit that leaves no valid {language.title}"
     return ""
