@@ -28,7 +28,9 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     settings = config.prompt
     kept = inputs["filter.kept"]
     splits, problems = _split(config, kept, inputs["ingest.executable"], work)
-    formatter = PromptFormatter(settings.template, settings.fim_rate, settings.seed)
+    formatter = PromptFormatter(
+        settings.template, settings.fim_rate, settings.seed, settings.spm_share
+    )
     formatter.write(kept, splits.numbers, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
@@ -41,7 +43,11 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         metrics={f"{name}_rows": rows[name] for name in SPLITS}
         | {f"{name}_projects": splits.projects[name] for name in SPLITS}
         | {"problems": problems}
-        | ({"infilling_rows": formatter.infilled} if settings.fim_rate else {}),
+        | (
+            {"infilling_rows": formatter.infilled}
+            if formatter.infilled or settings.fim_rate
+            else {}
+        ),
     )
 
 

@@ -23,6 +23,13 @@ class PromptSettings(Section):
         description="Share of the training rows with a function that become infilling, 0..1: the "
         "code with a hole to fill. The base model's tokenizer must have tokens for infilling.",
     )
+    spm_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the training rows of kind fill that show the suffix before the "
+        "prefix (SPM), 0..1; the others, and held-out rows, show the prefix first (PSM).",
+    )
     validation_share: float = Field(
         0.05, gt=0, lt=1, description="Share of projects held out to watch training, 0..1."
     )
