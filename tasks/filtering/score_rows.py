@@ -7,6 +7,7 @@ Texts are redacted first: rules, keys and n-grams are those of the text that wou
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import shake_128
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tasks.core.settings.filter import FilterSettings
 
 TEXTS = ("instruction", "input", "output")
-COLUMNS = ["row_id", *TEXTS, "kind", "licence"]
+COLUMNS = ["row_id", *TEXTS, "kind", "licence", "language"]
 SCORES = pa.schema(
     [
         ("reasons", pa.list_(REASON)),
@@ -44,6 +45,7 @@ SCORES = pa.schema(
         ("bands", pa.large_binary()),  # band keys, 8 bytes each; empty without near deduplication
     ]
 )
+WHOLE = ("file", "fill", "text")  # kinds that are compared as a whole
 NOTHING = np.empty(0, dtype=np.uint64)
 
 Spans = list[list[Any]]  # [column, type, start, end] of each redacted span of a row
@@ -102,6 +104,10 @@ def score_rows(batch: RowsToScore) -> Values:
     if settings.minhash:
         grams = ngram_sets(words, settings.minhash.ngram_words)
         bands = [row.tobytes() for row in band_keys(grams, settings.minhash)]
+        for i, row in enumerate(rows):
+            if row["kind"] == "fill":
+                # holes of a file share what is around them, so only equal rows are duplicates
+                bands[i] = shake_128(texts[i].encode()).digest(len(bands[i]))
     columns: dict[str, list[Any]] = {name: [] for name in SCORES.names}
     with without_gc():
         for row, spans, found, keys in zip(rows, redactions, hits, bands, strict=True):
@@ -137,14 +143,16 @@ def _score(
         hits = hits + find_shape((row.instruction, row.input, row.output), row.source, index)
     least = settings.limits.max_containment
     reasons += [contamination(hit, least) for hit in hits if hit.counts(least)]
-    asked = f"{row.instruction}\0{row.input}"
+    asked, answer = f"{row.instruction}\0{row.input}", row.output
+    if row.kind in WHOLE:  # they have no task of their own, and short texts recur in other places
+        asked = answer = f"{asked}\0{answer}"
     return {
         "reasons": reasons,
         "values": values,
         "containment": max((hit.value for hit in hits if hit.layer == "ngrams"), default=0.0),
         "redactions": json.dumps(spans) if spans else "",
         "instruction": text_key(asked, is_python=False),
-        "output": text_key(row.output, is_python=row.source is not None),
+        "output": text_key(answer, is_python=row.source is not None),
     }
 
 
@@ -154,7 +162,8 @@ def measure(row: RowView, rules: Sequence[RuleValues]) -> tuple[list[float | Non
     values: list[float | None] = []
     reasons = []
     for rule, given in zip(RULES, rules, strict=True):
-        if given.kinds is not None and row.kind not in given.kinds:
+        is_other = rule.python_only and not row.is_python
+        if is_other or (given.kinds is not None and row.kind not in given.kinds):
             values.append(None)
             continue
         value = float(rule.measure(row, *given.parameters))

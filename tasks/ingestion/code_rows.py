@@ -1,5 +1,5 @@
-"""Code files -> rows of their documented functions; pure except for reading a file, so that worker
-processes can share the work."""
+"""Code files -> rows: documented functions, whole files, text to fill in. Pure except for reading a
+file, so that worker processes can share the work."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,8 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.ingestion.languages.protocol import DocumentedFunction, NotParsableError
-from tasks.ingestion.languages.registry import language_of
+from tasks.core.languages.authorship import reason_of_content
+from tasks.core.languages.protocol import (
+    DocumentedFunction,
+    Language,
+    NotParsableError,
+    ParsedSource,
+)
+from tasks.core.languages.registry import language_of
+from tasks.ingestion.code_windows import cut, holes
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id, text_problem
 
@@ -40,11 +47,16 @@ class CodeFile:
 
 
 class CodeOptions(NamedTuple):
-    """What is taken from code files."""
+    """What is taken from code files; see `CodeSource`."""
 
     keep_docstring: bool
     methods: bool
     doctests: bool = False
+    rows: tuple[str, ...] = ("functions",)
+    window_characters: int = 3000
+    path_line: bool = False
+    holes: int = 2
+    character_holes: float = 0.1
 
 
 @dataclass
@@ -52,8 +64,9 @@ class ExtractedCode:
     """What was taken from one file.
 
     Attributes:
-        skipped: Functions that gave no row, by reason.
+        skipped: Functions that gave no row, or the file itself, by reason.
         candidates: (row id, *fields of a `DoctestCandidate`).
+        language: Title of the file's language; "" if nothing was read.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -61,21 +74,24 @@ class ExtractedCode:
     skipped: Counter[str] = field(default_factory=Counter)
     candidates: list[tuple[str | int, ...]] = field(default_factory=list)
     source_bytes: int = 0
+    language: str = ""
 
 
 def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
-    """Rows of a file's documented functions, in order; a file that can't be read is one ledger
-    entry."""
+    """Rows of a file, in order; a file that can't be read is one ledger entry."""
     extracted = ExtractedCode()
-    language = language_of(file.path)
     raw = b""
     try:
         raw = content_of(file)
         extracted.source_bytes = len(raw)
+        language = language_of(file.path, raw)
+        if language is None:  # of git, which has no size limit for a first look at a file
+            raise NotParsableError("in no known language", 0)
+        if reason := reason_of_content(raw):
+            extracted.skipped[reason] += 1
+            return extracted
         text = language.decode(raw)
-        functions, extracted.skipped = language.documented_functions(
-            text, options.keep_docstring, options.methods
-        )
+        source = language.parse(text)
     except NotParsableError as error:
         shown = b"".join(raw.split(b"\n")[error.line - 1 : error.line])
         extracted.unreadable.append(_unreadable(file, error.line, str(error), shown))
@@ -84,7 +100,12 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
         problem = f"the file can't be read: {error.strerror}"
         extracted.unreadable.append(_unreadable(file, 0, problem, ""))
         return extracted
-    _add_rows(extracted, file, text, functions)
+    extracted.language = language.title
+    rows = _FileRows(file, language, license_of_header(text), extracted)
+    if "functions" in options.rows:
+        found, skipped = source.documented_functions(options.keep_docstring, options.methods)
+        extracted.skipped.update(skipped)
+        rows.add_functions(found)
     if options.doctests:
         row_ids = {row.line: row.row_id for row in extracted.rows}
         for candidate in language.doctest_candidates(text):
@@ -92,6 +113,8 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
                 extracted.skipped["doctests: function needs more than the standard library"] += 1
             elif candidate.line in row_ids:
                 extracted.candidates.append((row_ids[candidate.line], *candidate))
+    if {"files", "fill"} & set(options.rows):
+        rows.add_windows(source, text, options)
     return extracted
 
 
@@ -113,19 +136,58 @@ def content_of(file: CodeFile) -> bytes:
     return path.read_bytes()
 
 
-def _add_rows(
-    extracted: ExtractedCode, file: CodeFile, text: str, functions: Iterable[DocumentedFunction]
-) -> None:
-    """Turn a file's functions into rows; one whose text can't be stored is a ledger entry."""
-    origin = license_of_header(text)
-    for function in functions:
-        problem = text_problem("docstring", function.instruction, True)
-        if problem := problem or text_problem("code", function.output, True):
-            entry = _unreadable(file, function.line, problem, function.instruction)
-            extracted.unreadable.append(entry)
-            continue
-        texts = (function.instruction, "", function.output)
-        extracted.rows.append(code_row(file, "function", texts, function.line, origin))
+@dataclass
+class _FileRows:
+    """Turns what was found in a file into rows; a text that can't be stored is a ledger entry."""
+
+    file: CodeFile
+    language: Language
+    header: tuple[str, str]
+    extracted: ExtractedCode
+
+    def add_functions(self, functions: Iterable[DocumentedFunction]) -> None:
+        """A row for each function."""
+        for function in functions:
+            texts = (function.instruction, "", function.output)
+            self._add("function", texts, function.line, symbol=function.symbol)
+
+    def add_windows(self, source: ParsedSource, text: str, options: CodeOptions) -> None:
+        """The whole file in windows, and holes in it."""
+        if problem := text_problem("the file", text, False):
+            self.extracted.unreadable.append(_unreadable(self.file, 0, problem, text))
+            return
+        data, most = text.encode(), options.window_characters
+        path = printable(self.file.path)
+        head = f"{self.language.line_comment} {path}\n" if options.path_line else ""
+        windows = list(cut(data, source.boundaries(), most))
+        for start, end in windows if "files" in options.rows else ():
+            if shown := data[start:end].decode().strip("\n"):
+                self._add("file", (head, "", f"{shown}\n"), data.count(b"\n", 0, start) + 1)
+        if "fill" not in options.rows:
+            return
+        for hole in holes(
+            source, data, windows, path, options.holes, options.character_holes, most
+        ):
+            hole = hole._replace(prefix=head + hole.prefix)  # noqa: PLW2901  # as it is trained on
+            texts = (f"{hole.prefix}\n\n{hole.suffix}", "", hole.middle)
+            line = data.count(b"\n", 0, hole.position) + 1
+            self._add("fill", texts, line, conversation=hole.packed())
+
+    def _add(
+        self,
+        kind: str,
+        texts: tuple[str, str, str],
+        line: int,
+        conversation: str = "",
+        symbol: str = "",
+    ) -> None:
+        problem = text_problem("docstring", texts[0], kind == "function")
+        if problem := problem or text_problem("code", texts[2], True):
+            self.extracted.unreadable.append(_unreadable(self.file, line, problem, texts[0]))
+            return
+        name = self.language.name
+        row = code_row(self.file, kind, texts, line, self.header, name, conversation, symbol)
+        self.extracted.rows.append(row)
 
 
 def code_row(
@@ -134,6 +196,9 @@ def code_row(
     texts: tuple[str, str, str],
     line: int,
     header: tuple[str, str],
+    language: str,
+    conversation: str = "",
+    symbol: str = "",
 ) -> Row:
     """A row of a code file.
 
@@ -144,10 +209,13 @@ def code_row(
         line: Where they are in the file.
         header: (license, evidence) of the file's own header, which goes before the license of its
             package or folder; ("", "") where it has none.
+        language: Its name.
+        conversation: See `row_schema.ROWS`.
+        symbol: Of a function.
     """
     license_id, evidence = header if header[0] else (file.license, file.evidence)
     return Row(
-        text_id(*texts),
+        text_id(*texts, *([conversation] if conversation else [])),
         *texts,
         kind=kind,
         source=file.source,
@@ -158,6 +226,9 @@ def code_row(
         licence=license_id,
         licence_evidence=printable(evidence),
         date=file.date,
+        conversation=conversation,
+        language=language,
+        symbol=symbol,
     )
 
 

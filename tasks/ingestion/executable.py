@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.core.languages.protocol import RUNNER
 from tasks.core.rows.parquet import read_batches
 from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.sandbox import PASS, Job, Sandbox
 from tasks.core.stage import Work
-from tasks.ingestion.languages.protocol import RUNNER
 
 BATCH = 64
 PROBLEM = ["prompt", "entry_point", "canonical_solution", "test"]

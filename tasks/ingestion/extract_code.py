@@ -15,6 +15,9 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
+from tasks.core.cache.cache_key import version
+from tasks.core.languages.protocol import NotParsableError
+from tasks.core.languages.registry import PARSERS
 from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.stage import Work
@@ -26,8 +29,6 @@ from tasks.ingestion.code_rows import (
     content_of,
     extract_file,
 )
-from tasks.ingestion.languages.protocol import NotParsableError
-from tasks.ingestion.languages.registry import LANGUAGES
 from tasks.ingestion.rows import Row, Unreadable
 
 BATCH_FILES = 16
@@ -54,7 +55,7 @@ def extract(
         work: Of the stage.
         workers: Processes.
     """
-    parsers = [(language.name, language.parser_version) for language in LANGUAGES]
+    parsers = [(name, version(name)) for name in PARSERS]
     with opened(work, (tuple(options), parsers), SIZES, np.uint8, part=name) as shards:
         digests = fill(
             shards,
@@ -118,4 +119,5 @@ def _unpacked(content: bytes) -> ExtractedCode:
         skipped=Counter(values["skipped"]),
         candidates=list(map(tuple, values["candidates"])),
         source_bytes=values["source_bytes"],
+        language=values["language"],
     )

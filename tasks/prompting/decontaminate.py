@@ -19,7 +19,7 @@ from tasks.core.decontamination.problem_index import Hit, MatchLimits, build_ind
 from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems, make_problem
 from tasks.core.decontamination.syntax_match import find_shape
 from tasks.core.decontamination.text_match import find_texts
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 from tasks.core.rows.parquet import read_batches
 from tasks.core.stage import Work
 from tasks.core.system.parallel import without_gc, worker_count

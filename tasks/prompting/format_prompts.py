@@ -1,5 +1,7 @@
-"""Rows -> prompt and completion, one for one, by the template; some functions become infilling."""
+"""Rows -> prompt and completion, one for one, by the template; some functions become infilling.
+Whole files and rows of infilling have no template."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,13 +13,14 @@ from numpy.typing import NDArray
 
 from tasks.core.progress import report
 from tasks.core.rows import row_schema
+from tasks.core.rows.hash_rank import RANKS, hash_rank
 from tasks.core.rows.parquet import TableWriter, read_batches
-from tasks.core.text.prompt_templates import complete, fill_in, render
+from tasks.core.text.prompt_templates import complete, fill_in, fill_prompt, render
 from tasks.prompting.fill_in_middle import hole
 from tasks.prompting.split import SPLITS
 
 BATCH_ROWS = 1024
-COLUMNS = ["row_id", "instruction", "input", "output", "kind", "repeats"]
+COLUMNS = ["row_id", "instruction", "input", "output", "kind", "conversation", "repeats"]
 TRAIN = SPLITS.index("train")
 
 
@@ -33,6 +36,7 @@ class PromptFormatter:
     template: str
     fim_rate: float
     seed: int
+    spm_share: float = 0.0
     infilled: int = 0
     repeated: int = 0
 
@@ -64,13 +68,24 @@ class PromptFormatter:
         Only functions in the training split become infilling: validation and test measure what the
         user asks for.
         """
-        row_ids, *texts, kinds, _ = (batch.column(name).to_pylist() for name in COLUMNS)
+        columns = (batch.column(name).to_pylist() for name in COLUMNS)
+        row_ids, *texts, kinds, conversations, _ = columns
         instructions, inputs, outputs = texts
         prompts = [
             render(self.template, instruction, given or "")
             for instruction, given in zip(instructions, inputs, strict=True)
         ]
         completions = [complete(self.template, output) for output in outputs]
+        for i, kind in enumerate(kinds):
+            if kind == "file":  # text to continue, without a template
+                prompts[i], completions[i] = instructions[i], outputs[i]
+            elif kind == "fill":
+                fill = json.loads(conversations[i])["fill"]
+                draw = int.from_bytes(hash_rank(self.seed, "spm", row_ids[i]), "big")
+                suffix_first = bool(train[i]) and draw < self.spm_share * RANKS
+                prompts[i] = fill_prompt(fill["prefix"], fill["suffix"], suffix_first)
+                completions[i] = fill["middle"]
+                self.infilled += 1
         for i in self._candidates(kinds, train):
             if place := hole(outputs[i], row_ids[i], self.fim_rate, self.seed):
                 prompts[i], completions[i] = fill_in(outputs[i], *place)

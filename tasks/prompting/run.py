@@ -38,7 +38,9 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     unit, projects = splits.unit, _projects(names, splits)
     content = {"unit": unit, "units": splits.units, "projects": projects}
     (work.out / "split.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    formatter = PromptFormatter(settings.template, settings.fim_rate, settings.seed)
+    formatter = PromptFormatter(
+        settings.template, settings.fim_rate, settings.seed, settings.spm_share
+    )
     formatter.write(kept, splits.numbers, splits.names, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
@@ -53,7 +55,11 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         | {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if unit != "project"}
         | {"problems": problems}
         | ({"repeated_rows": formatter.repeated} if formatter.repeated else {})
-        | ({"infilling_rows": formatter.infilled} if settings.fim_rate else {}),
+        | (
+            {"infilling_rows": formatter.infilled}
+            if formatter.infilled or settings.fim_rate
+            else {}
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.core.decontamination.problem_index import Hit
 from tasks.core.decontamination.problems import BenchmarkProblem
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 from tasks.core.progress import report
 from tasks.core.rows.hash_rank import hash_rank
 from tasks.core.sandbox import Job, Limits, Sandbox

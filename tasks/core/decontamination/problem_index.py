@@ -12,7 +12,7 @@ import numpy as np
 
 from tasks.core.decontamination.ngrams import Counts, Hashes, hash_words, ngrams
 from tasks.core.decontamination.problems import PackedProblems
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 
 if TYPE_CHECKING:
     from tasks.core.settings.filter import DecontaminationSettings

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 
 EXAMPLES_BEGIN = (">>>", "for example", "example", "examples", "e.g.", "note")
 

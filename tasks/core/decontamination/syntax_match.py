@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tasks.core.decontamination.problem_index import Hit, ProblemIndex
 from tasks.core.languages.protocol import ParsedSource
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 
 FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 MAX_BLOCKS = 8  # fenced code blocks that are parsed per text

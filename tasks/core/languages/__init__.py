@@ -1,6 +1,9 @@
-"""Syntax trees of source code, one parser per language behind one protocol.
+"""Programming languages: what is known about each, and syntax trees of source text.
 
-protocol.py       what the filter rules and the decontamination read from a tree
-python.py         Python, by the standard library's `ast`
-python_shape.py   digest of a Python function that renaming and reformatting do not change
+protocol.py    what the rest of the project reads of a language and of a tree
+registry.py    all languages; from a path to its language
+authorship.py  files that nobody wrote by hand: generated, minified, vendored, lock and binary files
+definitions/   one file per language that tree-sitter parses: its grammar, described as data
+tree_sitter/   everything that those languages share
+python/        Python, by the standard library's `ast`, and notebooks
 """

@@ -156,6 +156,24 @@ class HuggingFaceSource(RecordSource):
         return self
 
 
+RowType = Literal["functions", "files", "fill"]
+LanguageName = Literal[
+    "python",
+    "javascript",
+    "typescript",
+    "tsx",
+    "go",
+    "rust",
+    "java",
+    "c",
+    "cpp",
+    "csharp",
+    "ruby",
+    "php",
+    "bash",
+]
+
+
 class CodeColumns(Section):
     """What the columns of a code source hold."""
 
@@ -168,10 +186,39 @@ class CodeColumns(Section):
 
 
 class CodeSource(AnySource):
-    """Fields of sources of Python code."""
+    """Fields of sources of code."""
 
     columns: CodeColumns = Field(default_factory=CodeColumns, description="Columns of the rows.")
-
+    rows: tuple[RowType, ...] = Field(
+        ("functions",),
+        min_length=1,
+        description="What becomes rows. functions: documentation -> function; files: whole files, "
+        "cut into windows; fill: parts of files to fill in between what is around them, for base "
+        "models with infilling tokens.",
+    )
+    window_characters: int = Field(
+        3000,
+        ge=200,
+        le=1_000_000,
+        description="Most characters of a row of files or fill; about three are a token, and "
+        "`tokenize.max_tokens` must hold them.",
+    )
+    path_line: bool = Field(
+        False,
+        description="Begin rows of files and fill with a comment that names the path of the file; "
+        "write the same line when you use the model.",
+    )
+    holes: int = Field(
+        2, ge=1, le=100, description="Rows of fill that are drawn for each window of a file."
+    )
+    character_holes: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the rows of fill whose hole begins and ends at any character, as an "
+        "editor sends them; the others are expressions, statements, blocks, function bodies and "
+        "rests of lines.",
+    )
     docstring: Literal["drop", "keep"] = Field(
         "drop",
         description="Keep the docstring, whose first paragraph is the instruction, in the output, "
@@ -181,8 +228,21 @@ class CodeSource(AnySource):
     include_tests: bool = Field(False, description="Include test files and folders.")
 
 
+class FileTreeSource(CodeSource):
+    """Fields of sources that are a tree of files in any language."""
+
+    languages: tuple[LanguageName, ...] = Field(
+        (), description="Languages that are read. Empty: all that are known."
+    )
+    licence: str = Field(
+        "",
+        pattern=SPDX_PATTERN,
+        description="SPDX license where neither a file's header nor a LICENSE file states one.",
+    )
+
+
 class PackagesSource(CodeSource):
-    """Documented functions of installed packages; nothing is imported or executed."""
+    """Python code of installed packages; nothing is imported or executed."""
 
     kind: Literal["packages"] = Field("packages", description="Kind of the source.")
     names: tuple[str, ...] = Field(
@@ -191,20 +251,15 @@ class PackagesSource(CodeSource):
     )
 
 
-class FolderSource(CodeSource):
-    """Documented functions of the files in a folder."""
+class FolderSource(FileTreeSource):
+    """Code of the files in a folder."""
 
     kind: Literal["folder"] = Field("folder", description="Kind of the source.")
     path: str = Field("data/raw", min_length=1, description="Folder; relative to FINETUNE_HOME.")
-    licence: str = Field(
-        "",
-        pattern=SPDX_PATTERN,
-        description="SPDX license where neither a file's header nor a LICENSE file states one.",
-    )
 
 
-class GitSource(CodeSource):
-    """Documented functions of a git repository at a commit, and its commits as edits."""
+class GitSource(FileTreeSource):
+    """Code of a git repository at a commit, and its commits as edits."""
 
     kind: Literal["git"] = Field("git", description="Kind of the source.")
     path: str = Field(
@@ -218,11 +273,11 @@ class GitSource(CodeSource):
         min_length=1,
         description="Commit, tag or branch; resolved to a commit whenever a run is planned.",
     )
-    functions: bool = Field(True, description="Include documented functions of the tree.")
-    commits: bool = Field(
-        False,
-        description="Include commits that change one Python file, as edits: subject, file before, "
-        "file after.",
+    rows: tuple[RowType | Literal["commits"], ...] = Field(  # type: ignore[assignment]
+        ("functions",),
+        min_length=1,
+        description="As for a folder, and commits: those that change one source file, as edits "
+        "with subject, file before and file after.",
     )
     min_edit_tokens: int = Field(
         50,
@@ -236,20 +291,6 @@ class GitSource(CodeSource):
         description="Maximum number of words and punctuation marks of an edited file, before and "
         "after.",
     )
-    licence: str = Field(
-        "",
-        pattern=SPDX_PATTERN,
-        description="SPDX license where neither a file's header nor a LICENSE file states one.",
-    )
-
-    @model_validator(mode="after")
-    def _takes_something(self) -> "GitSource":
-        if not (self.functions or self.commits):
-            raise ValueError(
-                "functions and commits are both false, so the source has no rows\n"
-                "Set `functions` or `commits` to true."
-            )
-        return self
 
 
 Source = Annotated[

@@ -38,6 +38,13 @@ class PromptSettings(Section):
         description="With split: time, the date from which rows are tested on, such as 2026-01-31 "
         "(UTC). null: the newest rows, by test_share.",
     )
+    spm_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the training rows of kind fill that show the suffix before the "
+        "prefix (SPM), 0..1; the others, and held-out rows, show the prefix first (PSM).",
+    )
     validation_share: float = Field(
         0.05,
         gt=0,

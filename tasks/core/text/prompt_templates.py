@@ -78,8 +78,22 @@ def end_of(template: str) -> str:
 def fill_in(text: str, start: int, end: int) -> tuple[str, str]:
     """A text with a hole from `start` to `end` as prompt and completion, in the order prefix,
     suffix, middle (Bavarian et al. 2022)."""
-    given = placeholder("fim_prefix") + text[:start] + placeholder("fim_suffix") + text[end:]
-    return given + placeholder("fim_middle"), text[start:end]
+    return fill_prompt(text[:start], text[end:]), text[start:end]
+
+
+def fill_prompt(prefix: str, suffix: str, suffix_first: bool = False) -> str:
+    """The prompt for what stands between two texts.
+
+    Args:
+        prefix: Text before the hole.
+        suffix: Text after it.
+        suffix_first: Let the model continue the prefix itself (SPM, in the form of StarCoder and
+            Code Llama) instead of writing the middle after both (PSM).
+    """
+    begin, between, end = map(placeholder, ("fim_prefix", "fim_suffix", "fim_middle"))
+    if suffix_first:
+        return begin + between + suffix + end + prefix
+    return begin + prefix + between + suffix + end
 
 
 def problem_of(template: str) -> str:

@@ -114,7 +114,8 @@ class SpecialTokenEncoder:
         raise MissingTokenError(
             f"the base model's tokenizer has no tokens for infilling, such as "
             f"{', '.join(FIM_TOKENS[0])} ({len(vocabulary):,} tokens looked at)",
-            "Set prompt.fim_rate to 0, or use a base model that was trained to fill in.",
+            "Set prompt.fim_rate to 0 and leave fill out of the `rows` of ingest.sources, or use a "
+            "base model that was trained to fill in.",
         )
 
     def _chat(self) -> dict[str, list[Part]]:

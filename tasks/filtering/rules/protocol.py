@@ -40,6 +40,7 @@ class Rule:
         threshold: The last value that passes.
         direction: Whether the threshold is the highest ("max") or lowest ("min") value allowed.
         kinds: Kinds of rows that are measured; None: all.
+        python_only: Only rows in Python, or of unknown language, are measured.
         parameters: More values of the settings that the measure needs.
         note: What a reason says about a row besides the value; called like `measure`.
     """
@@ -51,6 +52,7 @@ class Rule:
     threshold: Callable[["FilterSettings"], float] = lambda _: 0.0
     direction: Literal["max", "min"] = "max"
     kinds: Callable[["FilterSettings"], Sequence[str]] | None = None
+    python_only: bool = False
     parameters: Callable[["FilterSettings"], tuple[Any, ...]] = lambda _: ()
     note: Callable[..., str] | None = None
 

@@ -13,6 +13,7 @@ PYTHON_SYNTAX = Rule(
     name="python_syntax",
     setting="require_python",
     unit="",
+    python_only=True,
     measure=has_syntax_error,
     kinds=lambda settings: settings.require_python,
     note=lambda row: row.syntax_error,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tasks.core.languages.protocol import ParsedFunction, ParsedSource
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,12 @@ class RowView:
     output: str
     kind: str
     licence: str
+    language: str = ""
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the output is read as Python: rows of unknown language are."""
+        return self.language in ("", "python")
 
     @cached_property
     def lines(self) -> list[str]:
@@ -24,7 +30,7 @@ class RowView:
 
     @property
     def source(self) -> ParsedSource | None:
-        """The output as a syntax tree; None if it does not parse."""
+        """The output as a syntax tree of Python; None if it does not parse."""
         return self._parsed[0]
 
     @property
@@ -34,7 +40,7 @@ class RowView:
 
     @cached_property
     def _parsed(self) -> tuple[ParsedSource | None, str]:
-        return parse_python(self.output)
+        return parse_python(self.output) if self.is_python else (None, "")
 
     @cached_property
     def function(self) -> ParsedFunction | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.cache.cache_key import version
+from tasks.core.cache.cache_key import PYTHON, version
 from tasks.core.system.hub_pins import pinned_commit
 from tasks.ingestion.sources.file_listing import (
     existing_folder,
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tasks.core.settings.ingest import HuggingFaceSource, Source
 
 DATA_SET = "a data set's folder"
-CODE_KINDS = ("packages", "folder", "git")
+TREE_KINDS = {"folder", "git"}
+CODE_KINDS = TREE_KINDS | {"packages"}
 
 Digest = Callable[[Path], str]
 
@@ -41,10 +42,13 @@ def source_digests(config: "View", digest_of: Digest) -> dict[str, str]:
         name: _digest(source, digest_of)
         for name, source in zip(source_names(settings), settings, strict=True)
     }
-    if any(source.kind in CODE_KINDS for source in settings):
-        from tasks.ingestion.languages.registry import LANGUAGES
+    kinds = {source.kind for source in settings}
+    if kinds & CODE_KINDS:
+        from tasks.core.languages.registry import PARSERS
 
-        digests |= {f"{language.name} grammar": language.parser_version for language in LANGUAGES}
+        # installed packages are read as Python alone
+        parsers = PARSERS if kinds & TREE_KINDS else (PYTHON,)
+        digests |= {f"parser {name}": version(name) for name in parsers}
     if any(source.kind == "huggingface" for source in settings):
         digests["library datasets"] = version("datasets")
     return digests
@@ -99,7 +103,7 @@ def _digest(source: "Source", digest_of: Digest) -> str:
     elif source.kind == "folder":
         from tasks.ingestion.licenses import is_license_file
 
-        listing = list_code(source.path, source.include_tests)
+        listing = list_code(source.path, source.include_tests, source.languages)
         licenses = [f for f in walk(listing.root, "") if is_license_file(f)]
         total.update(f"{is_repository(listing.root, listing.files)}\n".encode())
         _add(total, listing.root, (*listing.files, *licenses), digest_of)

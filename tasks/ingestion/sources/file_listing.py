@@ -6,7 +6,7 @@ functions: a plan with data files alone needs no language, one with code alone n
 """
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
@@ -16,6 +16,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.system.home import home, resolve_path
 
+HEAD_BYTES = 2000
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
 # in the root folder of a project, and not in a folder of projects
@@ -34,12 +35,14 @@ class Listing(NamedTuple):
     Attributes:
         root: Folder that `files` are relative to.
         files: Relative paths with forward slashes, sorted.
-        other_files: Number of files that are left out: of another format, or tests.
+        other_files: Number of files of another format.
+        left_out: Of code: number of files that are not read, by reason.
     """
 
     root: Path
     files: tuple[str, ...]
     other_files: int = 0
+    left_out: Mapping[str, int] = {}
 
 
 def list_data(path: str) -> Listing:
@@ -101,23 +104,39 @@ def existing_folder(path: str, wanted: str) -> Path:
     return folder
 
 
-def list_code(path: str, include_tests: bool) -> Listing:
+def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> Listing:
     """Source files of a folder.
 
     Raises:
         PipelineError: The folder is not there or holds no source file.
     """
-    from tasks.ingestion.languages.registry import EXTENSIONS, TITLES, is_test
+    from tasks.core.languages.registry import titles
+    from tasks.ingestion.sources.code_selection import CodeSelection
 
-    root = existing_folder(path, f"a folder of {TITLES} files")
-    found = walk(root, EXTENSIONS)
-    files = tuple(p for p in found if include_tests or not is_test(p))
+    root = existing_folder(path, "a folder of source code")
+    selection = CodeSelection(include_tests, languages)
+    skipped: list[str] = []
+    found = walk(root, "", skipped=skipped)
+    files = tuple(selection.chosen(found, lambda name: _head(root / name)))
+    if skipped:
+        selection.left_out["folders of installed packages"] = len(skipped)
     if not files:
+        reasons = ", ".join(f"{count:,} {name}" for name, count in selection.left_out.items())
         raise PipelineError(
-            f"ingest source {path!r} holds no {TITLES} file outside tests ({len(found)} in tests)",
+            f"ingest source {path!r} holds no source code outside tests "
+            f"({reasons or 'it is empty'}; known: {titles(languages)})",
             "Point its `path` to another folder, or set `include_tests: true`.",
         )
-    return Listing(root, files, len(found) - len(files))
+    return Listing(root, files, left_out=selection.left_out)
+
+
+def _head(path: Path) -> bytes:
+    """The beginning of a file; empty if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def is_repository(root: Path, files: Iterable[str]) -> bool:
@@ -135,12 +154,17 @@ def is_repository(root: Path, files: Iterable[str]) -> bool:
 
 
 def walk(
-    root: Path, extensions: str | tuple[str, ...], skip: Collection[str] = NOT_SOURCE
+    root: Path,
+    extensions: str | tuple[str, ...],
+    skip: Collection[str] = NOT_SOURCE,
+    skipped: list[str] | None = None,
 ) -> list[str]:
     """Relative paths of the files below `root` with one of the extensions ("": all), sorted.
 
-    Hidden files and folders, virtual environments and folders named in `skip` are left out.
+    Hidden files and folders, virtual environments and folders named in `skip` are left out; the
+    last two are added to `skipped`.
     """
+    skipped = [] if skipped is None else skipped
     found: list[str] = []
     waiting = [""]
     while waiting:
@@ -151,14 +175,14 @@ def walk(
             say(f"folder {folder or root} can't be listed and is left out: {error.strerror}")
             continue
         if folder and any(entry.name == "pyvenv.cfg" for entry in entries):
-            continue  # a virtual environment
+            skipped.append(folder)  # a virtual environment
+            continue
         for entry in entries:
             name = entry.name
             if name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if name not in skip:
-                    waiting.append(f"{folder}{name}/")
+                (skipped if name in skip else waiting).append(f"{folder}{name}/")
             elif name.endswith(extensions) and _is_file(entry):
                 found.append(folder + name)
     return sorted(found)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.languages.registry import EXTENSIONS, TITLES, is_test
+from tasks.core.languages.python.definition import PYTHON
+from tasks.core.languages.registry import is_test
 from tasks.ingestion.licenses import is_license_file
 from tasks.ingestion.sources.file_listing import walk
 
@@ -52,12 +53,16 @@ def find_package(name: str, include_tests: bool) -> Package:
         raise _unknown(name) from None
     text = found.read_text("METADATA") or found.read_text("PKG-INFO") or ""
     root, files = _recorded(found)
-    if not any(f.endswith(EXTENSIONS) for f in files):
+    if not any(f.endswith(PYTHON.extensions) for f in files):
         root, files = _located(name, found)
-    code = sorted(f for f in files if f.endswith(EXTENSIONS) and (include_tests or not is_test(f)))
+    code = sorted(
+        f
+        for f in files
+        if f.endswith(PYTHON.extensions) and (include_tests or not is_test(f, PYTHON))
+    )
     if not code:
         raise PipelineError(
-            f"package {name!r} is installed, but has no {TITLES} file ({len(files)} files listed)",
+            f"package {name!r} is installed, but has no Python file ({len(files)} files listed)",
             "If it is an editable install, add its source tree as a source of kind `folder`.",
         )
     licenses = sorted(f for f in files if ".dist-info/" in f and is_license_file(f))
@@ -66,7 +71,7 @@ def find_package(name: str, include_tests: bool) -> Package:
 
 def _standard_library(include_tests: bool) -> Package:
     root = Path(sysconfig.get_path("stdlib"))
-    files = [f for f in walk(root, EXTENSIONS) if include_tests or not is_test(f)]
+    files = [f for f in walk(root, PYTHON.extensions) if include_tests or not is_test(f, PYTHON)]
     files = [f for f in files if not f.startswith(BROKEN_ON_PURPOSE)]
     return Package(STANDARD_LIBRARY, platform.python_version(), root, tuple(files))
 
@@ -86,8 +91,8 @@ def _located(name: str, found: metadata.Distribution) -> tuple[Path, list[str]]:
         spec = find_spec(top)
         if spec and spec.submodule_search_locations:
             package = Path(next(iter(spec.submodule_search_locations)))
-            return package.parent, [f"{package.name}/{f}" for f in walk(package, EXTENSIONS)]
-        if spec and spec.origin and spec.origin.endswith(EXTENSIONS):
+            return package.parent, [f"{package.name}/{f}" for f in walk(package, PYTHON.extensions)]
+        if spec and spec.origin and spec.origin.endswith(PYTHON.extensions):
             return Path(spec.origin).parent, [Path(spec.origin).name]
     return Path(), []
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tasks.core.progress import report
+from tasks.core.progress import report, say
 from tasks.core.rows.parquet import TableWriter
 from tasks.core.stage import Work
 from tasks.ingestion.code_rows import CodeFile, CodeOptions
@@ -72,8 +72,8 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
         per_package = (package_files(package, name, group) for package in packages)
         files = list(chain.from_iterable(per_package))
     else:
-        listing = list_code(source.path, source.include_tests)
-        context.counts["test files"] += listing.other_files
+        listing = list_code(source.path, source.include_tests, source.languages)
+        context.counts.update(listing.left_out)
         files = list(folder_files(listing, name, source.licence, source.columns.project))
     return _from_code(files, len(files), source, name, context)
 
@@ -136,12 +136,18 @@ def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:
 def _from_git(source: "GitSource", name: str, context: ReadContext) -> Items:
     folder, commit = plumbing.resolve(source.path, source.revision)
     repository = Repository(
-        folder, commit, name, source.licence, source.include_tests, source.columns.project
+        folder,
+        commit,
+        name,
+        source.licence,
+        source.include_tests,
+        source.columns.project,
+        source.languages,
     )
-    if source.functions:
-        context.counts["test files"] += repository.test_files
+    if set(source.rows) != {"commits"}:
+        context.counts.update(repository.left_out)
         yield from _from_code(repository.files(), len(repository.blobs), source, name, context)
-    if source.commits:
+    if "commits" in source.rows:
         limits = source.min_edit_tokens, source.max_edit_tokens
         yield from _numbered(repository.edits(context.counts, *limits), context.copies)
 
@@ -150,7 +156,17 @@ def _from_code(
     files: Iterable[CodeFile], total: int, source: "CodeSource", name: str, context: ReadContext
 ) -> Items:
     has_doctests = context.candidates is not None
-    options = CodeOptions(source.docstring == "keep", source.methods, has_doctests)
+    options = CodeOptions(
+        source.docstring == "keep",
+        source.methods,
+        has_doctests,
+        tuple(source.rows),
+        source.window_characters,
+        source.path_line,
+        source.holes,
+        source.character_holes,
+    )
+    files_read, rows_read = Counter[str](), Counter[str]()
     for extracted in extract(files, total, name, options, context.work, context.workers):
         context.counts.update(extracted.skipped)
         context.counts["bytes"] += extracted.source_bytes
@@ -158,5 +174,12 @@ def _from_code(
         if context.candidates is not None:
             ids: dict[str | int, str] = {row.line: row.row_id for row in rows}
             context.candidates.extend((ids[c[1]], *c[1:]) for c in extracted.candidates)
+        files_read[extracted.language] += 1
+        rows_read[extracted.language] += len(rows)
         yield from rows
         yield from extracted.unreadable
+    files_read.pop("", None)
+    if set(files_read) - {"Python"}:
+        read = [f"{t} {n:,} files, {rows_read[t]:,} rows" for t, n in files_read.most_common()]
+        say(f"source {name}: {'; '.join(read)}")
+        context.counts.update({f"files read in {t}": n for t, n in files_read.items()})

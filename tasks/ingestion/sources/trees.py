@@ -4,8 +4,8 @@ its rows inherit."""
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tasks.core.languages.registry import EXTENSIONS, without_extension
 from tasks.ingestion.code_rows import CodeFile
-from tasks.ingestion.languages.registry import EXTENSIONS, without_extension
 from tasks.ingestion.licenses import is_license_file, license_of_package, license_of_texts
 from tasks.ingestion.sources.file_listing import Listing, is_repository, walk
 from tasks.ingestion.sources.packages import STANDARD_LIBRARY, Package

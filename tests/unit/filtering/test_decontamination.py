@@ -12,7 +12,7 @@ from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems
 from tasks.core.decontamination.syntax_match import find_shape
 from tasks.core.decontamination.text_match import find_texts
 from tasks.core.errors import PipelineError
-from tasks.core.languages.python import parse_python
+from tasks.core.languages.python.source import parse_python
 from tasks.core.settings.filter import BenchmarkFile, DecontaminationSettings
 from tasks.filtering import benchmarks
 from tasks.filtering.benchmarks import load

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.languages.protocol import DoctestCandidate
 from tasks.core.stage import Work
 from tasks.ingestion import extract_code
 from tasks.ingestion.code_rows import CodeFile, CodeOptions, ExtractedCode, extract_file
 from tasks.ingestion.extract_code import extract
-from tasks.ingestion.languages.protocol import DoctestCandidate
 
 CODE = '''def f{n}(x):
     """Say what {n} is, in words.

@@ -7,7 +7,7 @@ stage has no tokenizer, and the limits are coarse.
 
 import re
 
-from tasks.ingestion.languages.protocol import Language, NotParsableError
+from tasks.core.languages.protocol import Language, NotParsableError
 
 MIN_SUBJECT, MAX_SUBJECT = 10, 1000
 MIN_WORDS = 5
@@ -83,7 +83,7 @@ def edit_problem(
     if max(sizes) > max_tokens:
         return "edit of a long file"
     try:
-        language.check_syntax(after)
+        language.parse(after)
     except NotParsableError:
         return f"edit that leaves no valid {language.title}"
     return ""

@@ -1,15 +1,16 @@
 """A git repository at a commit -> code files of its tree, and its history as edits."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from tasks.core.languages.protocol import NotParsableError
+from tasks.core.languages.registry import language_of
 from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
-from tasks.ingestion.languages.protocol import NotParsableError
-from tasks.ingestion.languages.registry import EXTENSIONS, is_test, language_of
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_problem
-from tasks.ingestion.sources.file_listing import NOT_SOURCE
+from tasks.ingestion.sources.code_selection import CodeSelection
+from tasks.ingestion.sources.file_listing import HEAD_BYTES, NOT_SOURCE
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.git.commit_rules import clean_subject, edit_problem, subject_problem
 from tasks.ingestion.sources.trees import TreeLicenses, is_license_text, project_of
@@ -17,11 +18,11 @@ from tasks.ingestion.sources.trees import TreeLicenses, is_license_text, project
 MAX_LICENSE_BYTES = 1 << 20
 
 
-def is_code(path: str) -> bool:
-    """Whether a path of a tree is source code of the project itself, by the rules of a folder."""
+def is_listed(path: str) -> bool:
+    """Whether a path of a tree is looked at, by the rules of a folder: it is not hidden."""
     *folders, name = path.split("/")
     is_hidden = any(part.startswith(".") for part in (*folders, name))
-    return name.endswith(EXTENSIONS) and not is_hidden and NOT_SOURCE.isdisjoint(folders)
+    return not is_hidden and NOT_SOURCE.isdisjoint(folders)
 
 
 class Repository:
@@ -29,7 +30,7 @@ class Repository:
 
     Attributes:
         blobs: Code files of the tree that are read.
-        test_files: Number of test files that are left out.
+        left_out: Number of other files of the tree, by reason.
     """
 
     def __init__(
@@ -40,16 +41,24 @@ class Repository:
         stated: str,
         include_tests: bool,
         group: str | None = None,
+        languages: Collection[str] = (),
     ) -> None:
         self._folder, self._commit, self._source = folder, commit, source
-        self._include_tests, self._group = include_tests, group or "source"
+        self._include_tests, self._languages = include_tests, languages
+        self._group = group or "source"
         self._changed, self._committed = plumbing.dates(folder, commit)
         tree = plumbing.files(folder, commit)
-        code = [blob for blob in tree if is_code(blob.path)]
-        self.blobs = [blob for blob in code if self._is_read(blob.path)]
-        self.test_files = len(code) - len(self.blobs)
+        listed = {blob.path: blob for blob in tree if is_listed(blob.path)}
+        selection = CodeSelection(include_tests, languages)
         texts = {}
         with plumbing.objects(folder) as objects:
+
+            def head(path: str) -> bytes:
+                content = objects.read(listed[path].object_id, MAX_FILE_BYTES)
+                return content[:HEAD_BYTES] if isinstance(content, bytes) else b""
+
+            self.blobs = [listed[path] for path in selection.chosen(listed, head)]
+            self.left_out = selection.left_out
             for blob in tree:
                 if is_license_text(blob.path):
                     raw = objects.read(blob.object_id, MAX_LICENSE_BYTES)
@@ -58,7 +67,9 @@ class Repository:
         self._licenses = TreeLicenses(texts, stated)
 
     def _is_read(self, path: str) -> bool:
-        return is_code(path) and (self._include_tests or not is_test(path))
+        """Whether the changes of a file are read; a file without an extension is not looked at."""
+        selection = CodeSelection(self._include_tests, self._languages)
+        return is_listed(path) and selection.takes(path, lambda _: b"")
 
     def _file(
         self, path: str, version: str, content: bytes | int | None, date: str | None
@@ -96,14 +107,15 @@ class Repository:
                     path = printable(change.path)
                     yield Unreadable(self._source, path, error.line, problem, excerpt(subject))
                     continue
-                language = language_of(change.path)
+                language = language_of(change.path, after.encode())
+                assert language is not None  # it is read
                 if problem := edit_problem(before, after, min_tokens, max_tokens, language):
                     counts[f"commits: {problem}"] += 1
                 else:
                     date = self._committed.get(change.commit)
                     file = self._file(change.path, change.commit, None, date)
                     texts, header = (subject, before, after), license_of_header(after)
-                    yield code_row(file, "edit", texts, 1, header)
+                    yield code_row(file, "edit", texts, 1, header, language.name)
 
 
 def _text(objects: plumbing.Objects, path: str, object_id: str) -> str:
@@ -117,7 +129,9 @@ def _text(objects: plumbing.Objects, path: str, object_id: str) -> str:
         raise NotParsableError(f"object {object_id} is missing", 0)
     if isinstance(raw, int):
         raise NotParsableError(f"holds {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
-    text = language_of(path).decode(raw)
+    language = language_of(path, raw)
+    assert language is not None  # it is read
+    text = language.decode(raw)
     if problem := text_problem("the file", text, False):
         raise NotParsableError(problem, 0)
     return text

@@ -7,8 +7,8 @@ import pytest
 
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
+from tasks.core.languages.registry import language_of
 from tasks.core.settings.config import View, check
-from tasks.ingestion.languages.registry import language_of
 from tasks.ingestion.sources.digests import source_digests
 from tasks.ingestion.sources.git.commit_rules import clean_subject, edit_problem, subject_problem
 
@@ -106,7 +106,7 @@ def test_a_branch_is_keyed_by_the_commit_it_names_now(repository) -> None:
 def test_one_file_commits_become_edits_of_the_file_before_and_after(ingest, repository) -> None:
     repository.commit("Start it", a_py=LONG)
     commit = repository.commit("Add one more value to it", a_py=LONG + "last = 1\n")
-    _, rows, _ = ingest(repository.source(functions=False, commits=True))
+    _, rows, _ = ingest(repository.source(rows=["commits"]))
     assert [(r["instruction"], r["input"], r["output"], r["kind"]) for r in rows] == [
         ("Add one more value to it", LONG, LONG + "last = 1\n", "edit")
     ]
@@ -122,7 +122,7 @@ def test_commits_that_teach_no_edit_are_counted_by_reason(ingest, repository) ->
     repository.commit("Change the value of a variable", short_py="x = 2\n")
     repository.commit("Break the syntax of the file", a_py=LONG + "def (:\n")
     repository.commit("Make the file right again now", a_py=LONG + "z = 1\n")
-    summary, rows, _ = ingest(repository.source(functions=False, commits=True))
+    summary, rows, _ = ingest(repository.source(rows=["commits"]))
     assert [r["instruction"] for r in rows] == ["Make the file right again now"]
     counts = {k: n for k, n in summary.counts.items() if k.startswith("commits")}
     assert counts == {
@@ -139,7 +139,7 @@ def test_merges_are_no_edits(ingest, repository) -> None:
     repository.git("checkout", "-q", "main")
     repository.commit("Start b", b_py=LONG)
     repository.git("merge", "-q", "--no-ff", "-m", "Add all of the other branch", "side")
-    _, rows, _ = ingest(repository.source(functions=False, commits=True))
+    _, rows, _ = ingest(repository.source(rows=["commits"]))
     assert [r["instruction"] for r in rows] == ["Add a line at the end"]
 
 

@@ -3,12 +3,13 @@ import textwrap
 
 import pytest
 
-from tasks.ingestion.languages.protocol import NotParsableError
-from tasks.ingestion.languages.python import decode, documented_functions, first_paragraph
+from tasks.core.languages.protocol import NotParsableError
+from tasks.core.languages.python.documented import first_paragraph
+from tasks.core.languages.python.source import decode, parse_source
 
 
 def extract(text: str, keep_docstring: bool = False, methods: bool = True):
-    return documented_functions(textwrap.dedent(text), keep_docstring, methods)
+    return parse_source(textwrap.dedent(text)).documented_functions(keep_docstring, methods)
 
 
 def test_instruction_is_first_paragraph_and_signature() -> None:

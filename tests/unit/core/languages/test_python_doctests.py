@@ -3,10 +3,10 @@ import textwrap
 
 import pytest
 
+from tasks.core.languages.protocol import RUNNER, DoctestCandidate
+from tasks.core.languages.python.doctests import candidates
+from tasks.core.languages.python.standalone import Module
 from tasks.core.sandbox import PASS, Job, Sandbox
-from tasks.ingestion.languages.protocol import RUNNER, DoctestCandidate
-from tasks.ingestion.languages.python_doctests import candidates
-from tasks.ingestion.languages.python_standalone import Module
 
 
 def text(source: str) -> str:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.languages.python import PythonFunction, parse_python
+from tasks.core.languages.python.source import PythonFunction, parse_python
 
 
 def function(text: str) -> PythonFunction:

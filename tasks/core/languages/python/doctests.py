@@ -16,10 +16,10 @@ import re
 import textwrap
 from collections.abc import Iterator
 
+from tasks.core.languages.protocol import RUNNER, DoctestCandidate, NotParsableError
+from tasks.core.languages.python.source import parse
+from tasks.core.languages.python.standalone import Module, Standalone
 from tasks.core.system.parallel import without_gc
-from tasks.ingestion.languages.protocol import RUNNER, DoctestCandidate, NotParsableError
-from tasks.ingestion.languages.python import parse
-from tasks.ingestion.languages.python_standalone import Module, Standalone
 
 MIN_ASSERTS = 2  # of a problem: a single one says too little about a solution
 _Example = tuple[doctest.Example, ast.Module]

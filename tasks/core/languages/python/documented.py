@@ -12,85 +12,29 @@ and layout stay as written.
 
 import ast
 import inspect
-import io
-import sys
-import tokenize
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 
-from tasks.ingestion.languages.protocol import (
-    DoctestCandidate,
-    DocumentedFunction,
-    Language,
-    NotParsableError,
-)
+from tasks.core.languages.protocol import DocumentedFunction
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def decode(raw: bytes) -> str:
-    """Text of a Python file by its own declaration (PEP 263), UTF-8 otherwise, with "\\n" line
-    ends.
-
-    Raises:
-        NotParsableError: It holds a NUL byte, or is not in the encoding that it declares.
-    """
-    if b"\0" in raw:
-        raise NotParsableError("holds a NUL byte", raw[: raw.index(b"\0")].count(b"\n") + 1)
-    try:
-        encoding = tokenize.detect_encoding(io.BytesIO(raw).readline)[0]
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise NotParsableError(
-            f"byte {raw[error.start]:#04x} is not {error.encoding}", line
-        ) from error
-    except (SyntaxError, LookupError, UnicodeError) as error:
-        raise NotParsableError(f"wrong encoding: {error}", 1) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-def parse(text: str) -> ast.Module:
-    """Parse Python text, silently.
-
-    Raises:
-        NotParsableError: It is not valid for the running Python.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in the user's files
-        try:
-            return ast.parse(text)
-        except SyntaxError as error:
-            raise NotParsableError(f"not valid Python: {error.msg}", error.lineno or 0) from error
-        # the parser raises the last two for deeply nested text
-        except (ValueError, RecursionError, MemoryError) as error:
-            raise NotParsableError(
-                f"not valid Python: {error or type(error).__name__}", 0
-            ) from error
-
-
 def documented_functions(
-    text: str, keep_docstring: bool, methods: bool
+    module: ast.Module, text: str, keep_docstring: bool, methods: bool
 ) -> tuple[list[DocumentedFunction], Counter[str]]:
     """Documented functions of a module, in the order of the file, and how many others were skipped,
     by reason.
 
     Args:
-        text: A module, with "\\n" line ends.
+        module: The tree of `text`.
+        text: A module, with "\n" line ends.
         keep_docstring: Leave the docstring in the output.
         methods: Take methods of classes too.
-
-    Raises:
-        NotParsableError: The text does not parse.
     """
-    # a text without any quote and `def` has no functions: skip the walk over its tree
-    if '"""' not in text and "'''" not in text and "def " not in text:
-        parse(text)
-        return [], Counter()
     lines = text.split("\n")
     found, skipped = [], Counter[str]()
-    for node, owner in _functions(parse(text).body, "", methods):
+    for node, owner in _functions(module.body, "", methods):
         docstring = _docstring(node)
         if docstring is None:
             skipped["functions without docstring"] += 1
@@ -161,33 +105,11 @@ def _cut(
             del rest[0]
         output = f"{signature}\n{_dedent(rest, indent)}"
     head = f"# a method of class {owner}\n" if owner else ""
-    return DocumentedFunction(f"{paragraph}\n\n{head}{signature}", output.rstrip(), first)
+    symbol = f"{owner}.{node.name}" if owner else node.name
+    instruction = f"{paragraph}\n\n{head}{signature}"
+    return DocumentedFunction(instruction, output.rstrip(), first, symbol)
 
 
 def _dedent(lines: list[str], indent: str) -> str:
     """Remove `indent` from every line that has it; a line of a string may have less and stays."""
     return "\n".join(line.removeprefix(indent) for line in lines) if indent else "\n".join(lines)
-
-
-def _doctest_candidates(text: str) -> Iterator[DoctestCandidate | int]:
-    # imported here: `doctest` takes longer to import than the rest of what a plan needs from here
-    from tasks.ingestion.languages.python_doctests import candidates
-
-    return candidates(text)
-
-
-def _is_test_name(name: str) -> bool:
-    return name.startswith("test_") or name.endswith("_test.py") or name == "conftest.py"
-
-
-PYTHON = Language(
-    name="python",
-    title="Python",
-    extensions=(".py",),
-    parser_version=f"{sys.version_info.major}.{sys.version_info.minor}",
-    decode=decode,
-    check_syntax=parse,
-    documented_functions=documented_functions,
-    doctest_candidates=_doctest_candidates,
-    is_test_name=_is_test_name,
-)

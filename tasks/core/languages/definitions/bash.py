@@ -1,0 +1,29 @@
+"""Shell scripts, by the grammar of Bash."""
+
+from tasks.core.languages.tree_sitter.grammar import Grammar
+from tasks.core.languages.tree_sitter.language import tree_sitter_language
+
+
+def _load() -> object:
+    import tree_sitter_bash
+
+    return tree_sitter_bash.language()
+
+
+BASH = tree_sitter_language(
+    name="bash",
+    title="Bash",
+    extensions=(".sh", ".bash"),
+    grammar=Grammar(
+        package="tree-sitter-bash",
+        load=_load,
+        functions=frozenset({"function_definition"}),
+        items=frozenset(),
+        wrappers=frozenset(),
+        blocks=frozenset({"compound_statement", "do_group"}),
+        documentation=("#",),
+        line_comment="#",
+    ),
+    test_names=("*_test.sh", "test_*.sh", "*.test.sh", "test.sh"),
+    shebangs=("sh", "bash", "dash", "ksh", "zsh"),
+)

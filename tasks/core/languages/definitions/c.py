@@ -1,0 +1,38 @@
+"""C."""
+
+from tasks.core.languages.tree_sitter.grammar import Grammar
+from tasks.core.languages.tree_sitter.language import tree_sitter_language
+
+PREPROCESSOR = frozenset(
+    {
+        *("preproc_if", "preproc_ifdef", "preproc_else", "preproc_elif", "preproc_elifdef"),
+        *("linkage_specification", "declaration_list"),
+    }
+)
+TEST_NAMES = ("test_*.*", "*_test.*", "*_tests.*", "*_unittest.*", "test.*", "tests.*", "*Test.*")
+# macros are not expanded, so a few lines of a valid file may not parse
+MAX_ERROR_SHARE = 0.05
+
+
+def _load() -> object:
+    import tree_sitter_c
+
+    return tree_sitter_c.language()
+
+
+C = tree_sitter_language(
+    name="c",
+    title="C",
+    extensions=(".c", ".h"),
+    grammar=Grammar(
+        package="tree-sitter-c",
+        load=_load,
+        functions=frozenset({"function_definition"}),
+        items=PREPROCESSOR,
+        wrappers=frozenset(),
+        blocks=frozenset({"compound_statement"}),
+        documentation=("/*", "//"),
+        max_error_share=MAX_ERROR_SHARE,
+    ),
+    test_names=TEST_NAMES,
+)

@@ -1,0 +1,39 @@
+"""Java."""
+
+from tasks.core.languages.tree_sitter.grammar import Grammar
+from tasks.core.languages.tree_sitter.language import tree_sitter_language
+
+
+def _load() -> object:
+    import tree_sitter_java
+
+    return tree_sitter_java.language()
+
+
+JAVA = tree_sitter_language(
+    name="java",
+    title="Java",
+    extensions=(".java",),
+    grammar=Grammar(
+        package="tree-sitter-java",
+        load=_load,
+        functions=frozenset({"method_declaration", "constructor_declaration"}),
+        items=frozenset(
+            {
+                *("class_body", "interface_body", "enum_body", "enum_body_declarations"),
+                "annotation_type_body",
+            }
+        ),
+        wrappers=frozenset(),
+        containers=(
+            *(("class_declaration", "name"), ("interface_declaration", "name")),
+            *(("enum_declaration", "name"), ("record_declaration", "name")),
+        ),
+        blocks=frozenset({"block", "constructor_body"}),
+        documentation=("/**",),
+        comments=frozenset({"line_comment", "block_comment"}),
+        fragments=("{}", "class _X {\n{}\n}"),
+    ),
+    test_names=("*Test.java", "*Tests.java", "Test*.java", "*IT.java", "*TestCase.java"),
+    test_folders=frozenset({"androidTest", "testFixtures"}),
+)

@@ -1,0 +1,34 @@
+"""PHP."""
+
+from tasks.core.languages.tree_sitter.grammar import Grammar
+from tasks.core.languages.tree_sitter.language import tree_sitter_language
+
+
+def _load() -> object:
+    import tree_sitter_php
+
+    return tree_sitter_php.language_php()
+
+
+PHP = tree_sitter_language(
+    name="php",
+    title="PHP",
+    extensions=(".php",),
+    grammar=Grammar(
+        package="tree-sitter-php",
+        load=_load,
+        functions=frozenset({"function_definition", "method_declaration"}),
+        items=frozenset({"declaration_list", "enum_declaration_list", "compound_statement"}),
+        wrappers=frozenset({"namespace_definition"}),
+        containers=(
+            *(("class_declaration", "name"), ("interface_declaration", "name")),
+            *(("trait_declaration", "name"), ("enum_declaration", "name")),
+        ),
+        blocks=frozenset({"compound_statement"}),
+        documentation=("/*", "//", "#"),
+        fragments=("<?php\n{}", "<?php\nclass _X {\n{}\n}"),
+    ),
+    test_names=("*Test.php", "*Tests.php", "*TestCase.php"),
+    test_folders=frozenset({"Tests", "Test", "spec"}),
+    shebangs=("php",),
+)

@@ -1,0 +1,1 @@
+"""Python and notebooks, by the standard library's `ast`."""

@@ -1,0 +1,82 @@
+"""All programming languages. A new one is one module that defines a `Language` and one entry in
+`LANGUAGES`."""
+
+import re
+from collections.abc import Collection
+from fnmatch import fnmatch
+
+from tasks.core.languages.definitions.bash import BASH
+from tasks.core.languages.definitions.c import C
+from tasks.core.languages.definitions.cpp import CPP
+from tasks.core.languages.definitions.csharp import CSHARP
+from tasks.core.languages.definitions.go import GO
+from tasks.core.languages.definitions.java import JAVA
+from tasks.core.languages.definitions.javascript import JAVASCRIPT
+from tasks.core.languages.definitions.php import PHP
+from tasks.core.languages.definitions.ruby import RUBY
+from tasks.core.languages.definitions.rust import RUST
+from tasks.core.languages.definitions.typescript import TSX, TYPESCRIPT
+from tasks.core.languages.protocol import Language, NotParsableError, ParsedSource
+from tasks.core.languages.python.definition import NOTEBOOK, PYTHON
+
+LANGUAGES = (
+    *(PYTHON, NOTEBOOK, JAVASCRIPT, TYPESCRIPT, TSX, GO, RUST, JAVA, C, CPP, CSHARP, RUBY, PHP),
+    BASH,
+)
+BY_NAME = {language.name: language for language in reversed(LANGUAGES)}
+BY_EXTENSION = {ending: language for language in LANGUAGES for ending in language.extensions}
+EXTENSIONS = tuple(BY_EXTENSION)
+PARSERS = tuple(dict.fromkeys(name for language in LANGUAGES for name in language.parser))
+SHEBANG = re.compile(rb"#!\s*\S*?/?(?:env\s+(?:-S\s+)?)?([\w.+-]+)(?:\s|$)")
+SHEBANG_BYTES = 100
+# a header has the same extension in both languages
+CPP_HEADER = re.compile(rb"^\s*(?:class|namespace|template|using|public:|private:)\b|::", re.M)
+
+
+def language_of(path: str, content: bytes = b"") -> Language | None:
+    """The language of a file, by its name; by its content where the name does not tell."""
+    name = path.rpartition("/")[2]
+    stem, dot, ending = name.rpartition(".")
+    if stem and dot:
+        found = BY_EXTENSION.get(f".{ending.lower()}")
+        return CPP if found is C and ending == "h" and CPP_HEADER.search(content) else found
+    program = SHEBANG.match(content[:SHEBANG_BYTES])
+    name = program[1].decode().rpartition("/")[2] if program else ""
+    return next((language for language in LANGUAGES if name in language.shebangs), None)
+
+
+def is_test(path: str, language: Language) -> bool:
+    """Whether the relative path of a source file is a test or in a folder of tests."""
+    *folders, name = path.split("/")
+    return _matches(name, language.test_names) or any(
+        _matches(folder, language.test_folders) for folder in folders
+    )
+
+
+def _matches(name: str, patterns: Collection[str]) -> bool:
+    return name in patterns or any("*" in p and fnmatch(name, p) for p in patterns)
+
+
+def parse(text: str, language: str) -> tuple[ParsedSource | None, str]:
+    """A text, which may be a part of a file, as a tree and ""; else None and the reason.
+
+    Args:
+        text: The text.
+        language: Its name; "" and unknown names are tried as Python.
+    """
+    try:
+        return BY_NAME.get(language, PYTHON).parse_fragment(text), ""
+    except NotParsableError as error:
+        return None, str(error)
+
+
+def titles(names: Collection[str] = ()) -> str:
+    """Languages as they are written in prose; of no names, all."""
+    known = [one for one in LANGUAGES if not names or one.name in names]
+    return ", ".join(dict.fromkeys(one.title for one in known))
+
+
+def without_extension(name: str) -> str:
+    """A file's name without the extension of its language; any other name as it is."""
+    ending = next((ending for ending in EXTENSIONS if name.endswith(ending)), "")
+    return name.removesuffix(ending)

@@ -1,0 +1,1 @@
+"""Languages that tree-sitter parses, each described by a `Grammar`."""

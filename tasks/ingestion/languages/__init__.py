@@ -1,1 +1,0 @@
-"""Programming languages: source text -> documented functions, one registry entry per language."""

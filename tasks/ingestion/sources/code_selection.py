@@ -1,0 +1,51 @@
+"""Which files of a source tree are read as code; all others are counted by reason."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+
+from tasks.core.languages.authorship import reason_of_name
+from tasks.core.languages.registry import EXTENSIONS, is_test, language_of
+from tasks.ingestion.licenses import is_license_file
+
+
+class CodeSelection:
+    """The choice of a source's files.
+
+    Attributes:
+        left_out: Number of files that are not read, by reason.
+    """
+
+    def __init__(self, include_tests: bool, languages: Collection[str]) -> None:
+        """Choose by the settings of the source; no languages are all languages."""
+        self._include_tests, self._languages = include_tests, frozenset(languages)
+        self.left_out: Counter[str] = Counter()
+
+    def chosen(self, paths: Iterable[str], head: Callable[[str], bytes]) -> list[str]:
+        """The paths that are read.
+
+        Args:
+            paths: Relative to the root of the tree.
+            head: Gives the beginning of a file, whose language its name does not tell.
+        """
+        return [path for path in paths if self.takes(path, head)]
+
+    def takes(self, path: str, head: Callable[[str], bytes]) -> bool:
+        """Whether a file is read; if not, it is counted."""
+        reason = reason_of_name(path) or self._reason(path, head)
+        if reason:
+            self.left_out[reason] += 1
+        return not reason
+
+    def _reason(self, path: str, head: Callable[[str], bytes]) -> str:
+        name = path.rpartition("/")[2]
+        is_named = name.lower().endswith(EXTENSIONS)
+        if not is_named and ("." in name or is_license_file(path)):
+            return "files that are no code"
+        content = b"" if is_named else head(path)
+        language = language_of(path, content)
+        if language is None:
+            return "files that are no code"
+        if self._languages and language.name not in self._languages:
+            return "files in other languages"
+        is_left_out = not self._include_tests and is_test(path, language)
+        return "test files" if is_left_out else ""
