@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
+from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
@@ -28,7 +29,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     settings = config.prompt
     kept = inputs["filter.kept"]
     splits, problems = _split(config, kept, inputs["ingest.executable"], work)
-    formatter = PromptFormatter(settings.template, settings.fim_rate, settings.seed)
+    template = PromptTemplate(settings.template, settings.system, settings.date)
+    formatter = PromptFormatter(template, settings.fim_rate, settings.seed)
     formatter.write(kept, splits.numbers, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
