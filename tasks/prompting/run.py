@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
+from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
@@ -38,9 +39,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     unit, projects = splits.unit, _projects(names, splits)
     content = {"unit": unit, "units": splits.units, "projects": projects}
     (work.out / "split.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    formatter = PromptFormatter(
-        settings.template, settings.fim_rate, settings.seed, settings.spm_share
-    )
+    template = PromptTemplate(settings.template, settings.system, settings.date)
+    formatter = PromptFormatter(template, settings.fim_rate, settings.seed, settings.spm_share)
     formatter.write(kept, splits.numbers, splits.names, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""

@@ -73,8 +73,14 @@ PROMPTS = pa.schema(
         ("project", pa.string()),
         ("prompt", pa.string()),  # ends where the model starts to write
         ("completion", pa.string()),  # what the model should write; tokenization adds EOS
+        # JSON of what is tokenized instead of both: messages or segments; "" for neither
+        ("conversation", pa.string()),
+        ("kind", pa.string()),  # "text": may be split into several samples; else ""
     ]
 )
+
+# between the id of a row and the number of its sample, for the second and further parts of a text
+PART = "/"
 
 # tokenize.<split>/rows.parquet: tokens of one sample, in training order
 TOKENS = pa.schema(
@@ -86,6 +92,10 @@ TOKENS = pa.schema(
             pa.int32(),
         ),  # first tokens, without labels; 0: loss on everything
     ]
+)
+# of a split with rows in which several runs of tokens are trained, or not all up to the end
+SPANNED_TOKENS = TOKENS.append(
+    pa.field("spans", pa.list_(pa.int32()))  # start and end of each run of trained tokens
 )
 
 # tokenize.<split>/windows.parquet: the packing plan

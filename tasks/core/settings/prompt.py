@@ -1,11 +1,15 @@
 """Settings of the stage `prompt`."""
 
+import datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section
-from tasks.core.text.prompt_templates import problem_of
+from tasks.core.text.prompt_templates import DATE, is_jinja, problem_of
+
+CHAT_TEMPLATE_FILES = (".jinja", ".jinja2", ".j2")
 
 
 class PromptSettings(Section):
@@ -14,9 +18,18 @@ class PromptSettings(Section):
     template: str = Field(
         "instruction",
         description="instruction: sections under ### headings; completion: instruction, input and "
-        "output unchanged; chat: the base model's own chat template; or your own text with "
-        "{instruction} and optionally {input} and {output} (a paragraph with {input} is left out "
-        "of rows without one; the text after {output} ends the answer).",
+        "output unchanged; chat: the base model's own chat template; the path of a Jinja chat "
+        "template (*.jinja); or your own text with {instruction} and optionally {system}, {input} "
+        "and {output} (a paragraph with {input} or {system} is left out of rows without one; the "
+        "text after {output} ends the answer; control tokens in the text become their ids).",
+    )
+    system: str = Field(
+        "", description="System text of rows that have none of their own; empty: none."
+    )
+    date: str = Field(
+        DATE,
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="Today, for chat templates that write it, as YYYY-MM-DD.",
     )
     fim_rate: float = Field(
         0.0,
@@ -71,13 +84,31 @@ class PromptSettings(Section):
         None, ge=1, description="Most rows to hold out in each of validation and test; null: all."
     )
 
+    @field_validator("date")
+    @classmethod
+    def _is_date(cls, day: str) -> str:
+        try:
+            datetime.date.fromisoformat(day)
+        except ValueError as error:
+            raise ValueError(f"{day!r}: {error}\nGive a date such as {DATE}.") from error
+        return day
+
+    @field_validator("system")
+    @classmethod
+    def _is_text(cls, text: str) -> str:
+        if "\0" in text:
+            raise ValueError("the system text holds a NUL byte\nRemove it from prompt.system.")
+        return text
+
     @field_validator("template")
     @classmethod
     def _is_template(cls, template: str) -> str:
+        if template.endswith(CHAT_TEMPLATE_FILES) and "\n" not in template:
+            template = _read(template)
         if problem := problem_of(template):
             raise ValueError(
                 f"{template!r} {problem}\n"
-                "Write instruction, completion, chat, or a text such as "
+                "Write instruction, completion, chat, the path of a .jinja file, or a text such as "
                 "'Task: {instruction}\\n\\n{input}\\n\\nAnswer: {output}'."
             )
         return template
@@ -100,3 +131,23 @@ class PromptSettings(Section):
                 "Lower prompt.validation_share or prompt.test_share."
             )
         return self
+
+
+def _read(path: str) -> str:
+    """The chat template in a file: its text, not its path, is the value of the setting, so it is in
+    the key, too."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "no UTF-8 text"
+        raise ValueError(
+            f"the chat template {path} can't be read: {why}\n"
+            "Give the path of a file, relative to the current folder."
+        ) from error
+    if not is_jinja(text):
+        raise ValueError(
+            f"{path} is no chat template: it doesn't write messages\n"
+            "Write a Jinja template that loops over messages, such as the chat_template.jinja of a "
+            "model."
+        )
+    return text

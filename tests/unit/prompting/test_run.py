@@ -36,6 +36,7 @@ def write_kept(file: Path, rows: int, projects: int, **columns: list[Any]) -> Pa
         "project": [f"p{i % projects}" for i in range(rows)] if projects else [],
         "kind": ["function"] * rows,
         "cluster": [f"{i:04d}" for i in range(rows)],
+        "conversation": [""] * rows,
         **columns,
     }
     blank, ones = ["x"] * rows, [1] * rows
