@@ -9,40 +9,49 @@ text, lists, dicts ...). An object whose `__eq__` is always true, a patched buil
 of results or a guessed outcome therefore cannot pass: the comparison happens in the checker, which
 runs nothing that the program wrote. Exiting early (`sys.exit(0)`) is no answer.
 
-This is one file of more than 250 lines because `runner` sends it as one compiled text: inside there
-is a bare interpreter, without this project and without a path to it. It imports only the standard
-library, and of that only what is needed, because most of a run's time is the interpreter's start.
+A job that is run `together` gives that up: its checks run in the program's process, which reports
+whether they passed. They can use whatever the program defines, prints or changes.
+
+`runner` sends this file and the two that it imports as one compiled text, because inside there is
+a bare interpreter, without this project and without a path to it. All three import only the
+standard library, and of that only what is needed, because most of a run's time is the
+interpreter's start.
 """
 
 import json
 import os
-import resource
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NoReturn
 
+from tasks.core.sandbox.confinement import (
+    bound_files,
+    die_with_parent,
+    filter_system_calls,
+    hide_memory,
+    limit,
+    new_keyring,
+    switch_user,
+)
+from tasks.core.sandbox.plain_data import (
+    MAX_DETAIL,
+    UNREADABLE,
+    HandedOver,
+    containers,
+    contents,
+    pack,
+    replace,
+    unpack,
+)
+
 PASS, WRONG, EXCEPTION, SYNTAX = "pass", "wrong", "exception", "syntax"
-TIMEOUT, OOM, INFRA = "timeout", "oom", "infra"
+TIMEOUT, OOM, INFRA, NOT_JUDGED = "timeout", "oom", "infra", "not judged"
 STARTED = "started"
 
 MAX_MESSAGE = 4 << 20  # bytes of one returned value: an endless answer must not fill the checker
-MAX_DETAIL = 300  # characters of an error's text
-_SCALARS = (type(None), bool, str, float)
-_SAFE_INT = 1 << 53  # larger ones travel as hex: Python refuses to parse decimals of 4,300 digits
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # of <sys/prctl.h>
-
-
-class Opaque:
-    """Replaces a returned object that is not plain data; equal only to itself."""
-
-    def __init__(self, shown: str) -> None:
-        self.shown = shown
-
-    def __repr__(self) -> str:
-        return self.shown
 
 
 class ProgramFailed(BaseException):
@@ -51,69 +60,6 @@ class ProgramFailed(BaseException):
     def __init__(self, status: str, detail: str) -> None:
         super().__init__(detail)
         self.status, self.detail = status, detail
-
-
-def pack(value: Any) -> Any:
-    """Convert plain data to JSON types; anything else becomes its repr, marked as opaque.
-
-    JSON has no tuples, sets, bytes or keys other than text: each such value becomes a dict with one
-    key, the name of its type. pickle would run code of the program in the checker.
-    """
-    if type(value) in _SCALARS:
-        return value
-    for kind, packed in _PACKED:
-        if isinstance(value, kind):
-            return packed(value)
-    return {"opaque": repr(value)[:MAX_DETAIL]}
-
-
-def _number(value: int) -> Any:
-    number = int(value)
-    return number if abs(number) < _SAFE_INT else {"int": hex(number)}
-
-
-def _items(name: str) -> Callable[[Any], Any]:
-    return lambda values: {name: [pack(v) for v in values]}
-
-
-# subclasses become their base class (a Counter is a dict), without the methods they override
-_PACKED: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-    (int, _number),
-    (float, float),
-    (str, "".join),
-    (list, lambda values: [pack(v) for v in values]),
-    (tuple, _items("tuple")),
-    (set, _items("set")),
-    (frozenset, _items("frozenset")),
-    (dict, lambda values: {"dict": [[pack(k), pack(v)] for k, v in values.items()]}),
-    (complex, lambda value: {"complex": [value.real, value.imag]}),
-    (bytes, lambda value: {"bytes": value.hex()}),
-    (bytearray, lambda value: {"bytes": value.hex()}),
-    (range, lambda value: {"range": [value.start, value.stop, value.step]}),
-)
-
-
-def unpack(value: Any) -> Any:
-    """Invert `pack`; raises ValueError, TypeError or KeyError for anything else."""
-    if isinstance(value, list):
-        return [unpack(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, inner),) = value.items()
-    return _UNPACKED[kind](inner)
-
-
-_UNPACKED: dict[str, Callable[[Any], Any]] = {
-    "tuple": lambda values: tuple(unpack(v) for v in values),
-    "set": lambda values: {unpack(v) for v in values},
-    "frozenset": lambda values: frozenset(unpack(v) for v in values),
-    "dict": lambda items: {unpack(k): unpack(v) for k, v in items},
-    "int": lambda text: int(text, 16),
-    "bytes": bytes.fromhex,
-    "complex": lambda pair: complex(*pair),
-    "range": lambda bounds: range(*bounds),
-    "opaque": lambda shown: Opaque(str(shown)),
-}
 
 
 def send(pipe: int, message: Any) -> None:
@@ -155,6 +101,9 @@ def _read(pipe: int, size: int, deadline: float | None) -> bytes:
     return data
 
 
+_PROGRAM, _CHECKS = "<program>", "<checks>"  # file names in tracebacks
+
+
 class ChecksTooLong(BaseException):
     """The checks themselves did not finish in time."""
 
@@ -168,26 +117,54 @@ def serve(calls: int, answers: int) -> NoReturn:
     spare = bytearray(2 << 20)  # freed after a MemoryError, so that reporting it has memory
     try:
         job = receive(calls)
-        _seed(job["program"])
-        code = compile(job["program"], "<program>", "exec")
-        space: dict[str, Any] = {"__name__": "program"}
-        exec(code, space)
-        entry = space.get(job["entry"])
-        send(answers, {"ready": callable(entry)})
+        _seed(job["program"] + job["checks"])
+        code = compile(job["program"], _PROGRAM, "exec")
+        # a real module: dataclasses and pickle look theirs up by name
+        module = sys.modules["program"] = ModuleType("program")
+        exec(code, vars(module))
+        entry = vars(module).get(job["entry"])
+        ready = callable(entry)
+        if job["checks"] and ready:
+            send(answers, {"checked": _checked(vars(module), job["checks"])})
+        send(answers, {"ready": ready})
         while (call := receive(calls)) is not None:
-            arguments, named = unpack(call)
-            send(answers, _answer(entry, arguments, named))
+            send(answers, _answer(entry, unpack(call)))
     except BaseException as error:  # SystemExit, too: exiting is a failure
         del spare
         send(answers, {"status": _status(error, code is None), "detail": describe(error)})
     os._exit(0)  # skips exit handlers, which the program may have registered
 
 
-def _answer(entry: Any, arguments: Any, named: Any) -> dict[str, Any]:
+def _answer(entry: Any, call: Any) -> dict[str, Any]:
+    """What a call returned or raised, and the arguments that it changed."""
+    given = containers(call)
+    known = {id(container): at for at, container in enumerate(given)}
+    before = [contents(container, known) for container in given]
+    arguments, named = call
     try:
-        return {"value": pack(entry(*arguments, **named))}
+        answer = {"value": pack(entry(*arguments, **named), known)}
     except Exception as error:
-        return {"raised": type(error).__name__, "detail": _text(error)}
+        answer = {"raised": type(error).__name__, "detail": _text(error)}
+    after = ((at, contents(container, known)) for at, container in enumerate(given))
+    changed = [[at, content] for at, content in after if content != before[at]]
+    return {**answer, "changed": changed} if changed else answer
+
+
+def _checked(space: dict[str, Any], checks: str) -> list[str]:
+    """Status and detail of checks that run together with the program."""
+    try:
+        exec(compile(checks, _CHECKS, "exec"), space)
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        by_program = trace is not None and trace.tb_frame.f_code.co_filename == _PROGRAM
+        if isinstance(error, MemoryError):
+            return [OOM, describe(error)]
+        if by_program:
+            return [EXCEPTION, describe(error)]
+        return [WRONG, _failed_line(error, checks) or describe(error)]
+    return [PASS, ""]
 
 
 def _status(error: BaseException, compiling: bool) -> str:
@@ -261,17 +238,21 @@ class Program:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Return what the program's function returns; raise the built-in exception it raises."""
-        answer = self.ask(pack((arguments, named)))
-        if "raised" in answer:
-            name, detail = (str(answer.get(part))[:MAX_DETAIL] for part in ("raised", "detail"))
-            if name == "MemoryError":
-                self._fail(OOM, detail)
-            self.raised, self.shown = _make(name, detail), f"{name}: {detail}".removesuffix(": ")
-            raise self.raised
+        call = (arguments, named)
+        answer = self.ask(pack(call, strict=True))
+        given = containers(call)
         try:
-            return unpack(answer["value"])
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            for at, content in answer.get("changed", ()):
+                replace(given[at], unpack(content, given))
+            if "raised" not in answer:
+                return unpack(answer["value"], given)
+        except UNREADABLE as error:
             self._fail(EXCEPTION, f"unreadable answer: {describe(error)}")
+        name, detail = (str(answer.get(part))[:MAX_DETAIL] for part in ("raised", "detail"))
+        if name == "MemoryError":
+            self._fail(OOM, detail)
+        self.raised, self.shown = _make(name, detail), f"{name}: {detail}".removesuffix(": ")
+        raise self.raised
 
     def _death(self) -> tuple[str, str]:
         """Status and detail of a process that ended without an answer."""
@@ -289,9 +270,14 @@ class Program:
 
 
 def _make(name: str, text: str) -> Exception:
-    """The program's exception, if it is a built-in one, for checks that expect it."""
+    """The program's exception, if it is a built-in one, for checks that expect it.
+
+    StopIteration becomes a RuntimeError, as in a generator (PEP 479): it would end the loop of the
+    checks that called the program, and `all(f(x) == x for x in values)` would hold.
+    """
     kind = getattr(sys.modules["builtins"], name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    ends_loops = name in ("StopIteration", "StopAsyncIteration")
+    if isinstance(kind, type) and issubclass(kind, Exception) and not ends_loops:
         try:
             return kind(text)
         except TypeError:  # UnicodeDecodeError and a few others need more arguments
@@ -302,19 +288,27 @@ def _make(name: str, text: str) -> Exception:
 def check(program: Program, job: dict[str, Any]) -> tuple[str, str]:
     """Run the job's checks against the program; returns status and detail."""
     name = job["entry"]
+    together = job["checks"] if job["together"] else ""
     try:
-        ready = program.ask({"program": job["program"], "entry": name})
-        if not ready.get("ready"):
+        answer = program.ask({"program": job["program"], "entry": name, "checks": together})
+        if "checked" in answer:
+            status, detail = answer["checked"]
+            return (status if status in (PASS, WRONG, OOM) else EXCEPTION), str(detail)[:MAX_DETAIL]
+        if not answer.get("ready"):
             return EXCEPTION, f"there is no function {name}"
         _seed(job["setup"] + job["checks"])
         space: dict[str, Any] = {"__name__": "checks"}
         exec(compile(job["setup"], "<setup>", "exec"), space)
         space[name] = program
-        exec(compile(job["checks"], "<checks>", "exec"), space)
+        exec(compile(job["checks"], _CHECKS, "exec"), space)
     except ProgramFailed as failed:
         return failed.status, failed.detail
     except ChecksTooLong:
         return TIMEOUT, "the checks ran out of time"
+    except HandedOver as error:
+        return NOT_JUDGED, f"the test hands over a {error}"
+    except MemoryError:
+        return OOM, "the checks ran out of memory"
     except Exception as error:
         if error is program.raised:
             return EXCEPTION, program.shown
@@ -329,47 +323,21 @@ def _failed_line(error: Exception, checks: str) -> str:
         return ""
     number, trace = 0, error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == "<checks>":
+        if trace.tb_frame.f_code.co_filename == _CHECKS:
             number = trace.tb_lineno
         trace = trace.tb_next
     return checks.splitlines()[number - 1].strip()[:MAX_DETAIL] if number else ""
 
 
-def limit(memory_mib: int, cpu_s: int, processes: int, file_mib: int) -> None:
-    """Lower this process's limits for good (hard limits, too); its children inherit them."""
-    wanted = {
-        resource.RLIMIT_AS: memory_mib << 20,
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_NPROC: processes,  # fork bombs; counts all processes of the user id
-        resource.RLIMIT_FSIZE: file_mib << 20,
-        resource.RLIMIT_NOFILE: 64,
-        resource.RLIMIT_CORE: 0,
-    }
-    for name, value in wanted.items():
-        hard = resource.getrlimit(name)[1]
-        free = hard == resource.RLIM_INFINITY
-        soft = value if free else min(value, hard)
-        # the soft CPU limit sends SIGXCPU, the hard one a second later SIGKILL: with both equal, a
-        # timeout would look like a kill for memory
-        top = soft + 1 if name == resource.RLIMIT_CPU and free else soft
-        resource.setrlimit(name, (soft, top))
-
-
-def switch_user(uid: int) -> None:
-    """Change to user and group `uid` for good; 0: keep the present user."""
-    if uid:
-        os.setgroups([])  # first, as all three need root's rights
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-
-
 def main(argument: str) -> None:
     """Entry point; `argument` is JSON: user ids and limits, nothing secret."""
-    import ctypes
-
     options = json.loads(argument)
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # no ptrace, no /proc/<pid>/mem by the program's process
+    sys.path += options["paths"]
+    hide_memory()
+    if options["tmp_files"]:
+        bound_files("/tmp", options["tmp_files"])
+    new_keyring(options["keyctl"])
+    filter_system_calls(options["filter"])
     calls, answers = os.pipe(), os.pipe()
     pid = os.fork()  # before the job is read: the program's memory is a copy of this one
     if pid == 0:
@@ -377,8 +345,9 @@ def main(argument: str) -> None:
     os.close(calls[0])  # with the program's ends open here, its death would close no pipe
     os.close(answers[1])
     switch_user(options["checker_uid"])
+    limit(**options["limits"])  # what the program returns can make the checks take any amount
     # bubblewrap and unshare set this, but a change of user clears it: die with the sandbox
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     print(STARTED, flush=True)  # from here on, an early end is the program's fault
     job = json.load(sys.stdin)
     begin = time.monotonic()
@@ -395,6 +364,7 @@ def main(argument: str) -> None:
 
 def _run_program(calls: int, answers: int, options: dict[str, Any]) -> NoReturn:
     """Close the checker's files, drop its rights, set limits, then serve."""
+    os.setsid()  # a signal to its own process group must not reach the checker
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # 0 carries the job, 1 the outcome
         os.dup2(nothing, standard)
