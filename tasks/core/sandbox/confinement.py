@@ -110,7 +110,7 @@ def filter_system_calls(instructions: Sequence[Sequence[Any]]) -> None:
     """
     operands = {"pid": os.getpid(), "group": -os.getpgid(0) & 0xFFFFFFFF}
     listed = (_Instruction * len(instructions))(
-        *((code, jt, jf, operands.get(k, k)) for code, jt, jf, k in instructions)
+        *(_Instruction(code, jt, jf, operands.get(k, k)) for code, jt, jf, k in instructions)
     )
     program = _Filter(len(instructions), listed)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -18,7 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
-from tasks.core.sandbox import confinement, inside, levels, packages, plain_data, syscalls
+from tasks.core.sandbox import (
+    called_program,
+    confinement,
+    inside,
+    levels,
+    messages,
+    packages,
+    plain_data,
+    program,
+    syscalls,
+)
 from tasks.core.sandbox.process import Ended, run_process
 
 _GRACE_S = 5.0  # for starting and ending a sandbox, besides the time of the program
@@ -119,13 +129,13 @@ class Sandbox:
         if self.level == levels.RLIMITS and os.geteuid() == 0:
             return "as root, a program could write its own outcome"
         outcome = self._once(Job("def f():\n    return 1\n", "f", "assert f() == 1"), 0)
-        return None if outcome.status == inside.PASS else outcome.detail or outcome.status
+        return None if outcome.status == messages.PASS else outcome.detail or outcome.status
 
     def run(self, job: Job, slot: int = 0, tries: int = 3) -> Outcome:
         """Run one job; `infra` only after `tries` failures of the sandbox."""
         for _ in range(tries):
             outcome = self._once(job, slot)
-            if outcome.status != inside.INFRA:
+            if outcome.status != messages.INFRA:
                 break
         return outcome
 
@@ -189,7 +199,7 @@ class Sandbox:
 def _bootstrap() -> str:
     """Python text that runs `inside`, compiled here once: compiling is a tenth of a run's time."""
     modules = []
-    for module in (plain_data, confinement, inside):
+    for module in (plain_data, confinement, messages, program, called_program, inside):
         source = Path(str(module.__file__)).read_text(encoding="utf-8")
         modules.append((module.__name__, compile(source, f"<{module.__name__}>", "exec")))
     code = base64.b64encode(marshal.dumps(modules)).decode("ascii")
@@ -209,18 +219,23 @@ def _read_outcome(ended: Ended, nonce: str, cpu_s: int) -> Outcome:
         status, detail, seconds = json.loads(lines[-1][len(nonce) :])
         return Outcome(status, detail, seconds)
     if ended.memory_mib:
-        return Outcome(inside.OOM, f"its processes held {ended.memory_mib} MiB together")
+        return Outcome(messages.OOM, f"its processes held {ended.memory_mib} MiB together")
     if not lines or lines[0] != inside.STARTED:
         errors = ended.err.decode("utf-8", "replace").strip().splitlines()
         why = errors[-1][: plain_data.MAX_DETAIL] if errors else "it gave no reason"
-        return Outcome(inside.INFRA, f"the sandbox did not start: {why}")
+        return Outcome(messages.INFRA, f"the sandbox did not start: {why}")
+    return _end_of_checker(ended, cpu_s)
+
+
+def _end_of_checker(ended: Ended, cpu_s: int) -> Outcome:
+    """Whose fault it is that a checker ended early."""
     if ended.code is None:
-        return Outcome(inside.TIMEOUT, "the sandbox was stopped from outside")
+        return Outcome(messages.TIMEOUT, "the sandbox was stopped from outside")
     killed = ended.ended_by(signal.SIGKILL)
     # as the first process of a pid namespace the checker ignores SIGXCPU; SIGKILL follows then
     if ended.ended_by(signal.SIGXCPU) or (killed and ended.seconds >= cpu_s):
-        return Outcome(inside.TIMEOUT, "the checks used up their CPU time")
+        return Outcome(messages.TIMEOUT, "the checks used up their CPU time")
     if killed:
         # the program can't signal its checker: the kernel had no memory, or the user stopped it
-        return Outcome(inside.INFRA, "the checker was killed")
-    return Outcome(inside.EXCEPTION, "ended its checker")
+        return Outcome(messages.INFRA, "the checker was killed")
+    return Outcome(messages.EXCEPTION, "ended its checker")

@@ -111,9 +111,7 @@ _CHECKED = {
     "kill": _on_argument((62, 129), 0, _EQUAL, (0xFFFFFFFF, PID, GROUP), errno.EPERM),
     "tgkill": _on_argument((234, 131), 0, _EQUAL, (PID,), errno.EPERM),
     "prlimit64": _on_argument((302, 261), 0, _EQUAL, (0,), 0, errno.EPERM),
-    "fcntl": _on_argument(
-        (72, 25), 1, _EQUAL, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX), errno.EPERM
-    ),
+    "fcntl": _on_argument((72, 25), 1, _EQUAL, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX), errno.EPERM),
     "ioctl": _on_argument((16, 29), 1, _EQUAL, (_FIOSETOWN, _SIOCSPGRP, _TIOCSTI), errno.EPERM),
     "socket": _on_argument((41, 198), 0, _EQUAL, _FAMILIES, 0, errno.EAFNOSUPPORT),
     "socketpair": _on_argument((53, 199), 0, _EQUAL, _FAMILIES, 0, errno.EAFNOSUPPORT),
