@@ -102,8 +102,8 @@ def execute(plan: StagePlan, context: RunContext) -> Manifest:
 def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Manifest:
     """Run a stage in its work folder; its manifest is the last file that is written there."""
     stage, store = plan.stage, context.store
-    # read when PyTorch is imported; threads that spin at a barrier take the CPU from the thread that
-    # they wait for as soon as another program runs (20 times slower at a load of 12 on two cores)
+    # read when PyTorch is imported; threads that spin at a barrier take the CPU from the thread
+    # that they wait for as soon as another program runs (20 times slower at a load of 12)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     log = store.root / LOGS / f"{stage.name}-{key[:KEY_DIGITS]}.log"
     view = View(context.config, stage.reads, stage.name)
