@@ -12,16 +12,16 @@ STAGE = Stage(
         "tokenize.test",
         "prompt.test",
         "prompt.problems",
+        "tokenize.data_card",
     ),
     shows=(
         "train.metrics",
         "train.training",
         "train.loss",
         "filter.funnel",
-        # the data card and the lineage
+        # the lineage
         "filter.kept",
         "ingest.rows",
-        "prompt.split",
         "prompt.train",
         "prompt.validation",
         "tokenize.train",

@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import Windows
 from tasks.core.progress import say
-from tasks.core.rows.data_card import Split, read_splits
+from tasks.core.rows.data_card import DataCard, Split
 from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.text import prompt_templates
@@ -94,7 +94,7 @@ def measured(
         samples=answers.read(generator, prompts, template, greedy),
         problems=tuple(problems),
         splits=(
-            *read_splits(inputs),
+            *DataCard.read(inputs["tokenize.data_card"]).splits,
             Split("test, measured", len(choice.row_ids), choice.tokens, len(named)),
         ),
         not_measured=missing,

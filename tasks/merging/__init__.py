@@ -25,18 +25,9 @@ STAGE = Stage(
         "evaluate.gate",
         "evaluate.metrics",
         "tokenize.test",
+        "tokenize.data_card",
     ),
-    # for the model card
-    shows=(
-        "filter.kept",
-        "prompt.split",
-        "prompt.test",
-        "prompt.train",
-        "prompt.validation",
-        "tokenize.train",
-        "tokenize.validation",
-        "train.training",
-    ),
+    shows=("train.training",),  # for the model card
     reads=("merge",),
     env=(
         "bitsandbytes",

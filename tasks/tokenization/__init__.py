@@ -14,8 +14,16 @@ from tasks.core.stage import Stage
 STAGE = Stage(
     name="tokenize",
     run="tasks.tokenization.run:run",
-    inputs=("prompt.train", "prompt.validation", "prompt.test", "base.tokenizer"),
-    outputs=("train", "validation", "test"),
+    inputs=(
+        "prompt.train",
+        "prompt.validation",
+        "prompt.test",
+        "base.tokenizer",
+        # for the data card
+        "prompt.split",
+        "filter.kept",
+    ),
+    outputs=("train", "validation", "test", "data_card"),
     reads=("tokenize",),
     env=("numpy", "pyarrow", "tokenizers", "transformers"),
 )

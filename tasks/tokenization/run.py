@@ -24,7 +24,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Windows
 from tasks.core.models.packing import consecutive, pack_best_fit
 from tasks.core.progress import say
-from tasks.core.rows import row_schema
+from tasks.core.rows import data_card, row_schema
 from tasks.core.rows.hash_rank import shuffled
 from tasks.core.rows.parquet import TableWriter, read_batches
 from tasks.core.rows.row_cache import fill, opened
@@ -86,6 +86,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             counts.update({f"{rows.split}_{why}": n for why, n in rows.counts.items()})
             for line in notes(rows, limits, model_tokens, settings.window_tokens):
                 say(line)
+    written = {f"tokenize.{split}": work.out / split for split in SPLITS}
+    data_card.count({**inputs, **written}).write(work.out / "data_card.json")
     rows_in = sum(pq.read_metadata(file).num_rows for file in files.values())
     numbers = estimate_epoch(audits["train"], counts["train_too_long"], limit)
     for line in lines(numbers):

@@ -1,13 +1,14 @@
 """Data card: rows, tokens, projects (or other units of the split) and licences of the training,
 validation and test data.
 
-Counted from the tables, one column at a time, so memory stays small. A missing table leaves out its
-line.
+The stage tokenize counts it from the tables, one column at a time, and writes it as an output:
+report and model card depend on what they show by a small file. A corrected license of a source
+changes the card and reruns no training.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,52 @@ class Split:
     unit: str = "project"
 
 
-def read_splits(paths: Mapping[str, Path]) -> tuple[Split, ...]:
-    """The splits of which both outputs exist: "tokenize.NAME" and "prompt.NAME"."""
-    found = []
-    unit = _read_split(paths.get("prompt.split")).get("unit", "project")
-    for name in SPLITS:
-        tokens, prompts = paths.get(f"tokenize.{name}"), paths.get(f"prompt.{name}")
-        if tokens is None or prompts is None:
-            continue
-        used = _column(tokens / "rows.parquet", "row_id")
-        table = pq.read_table(prompts, columns=["row_id", "project"])
-        projects = table["project"].filter(pc.is_in(table["row_id"], used))
-        total = pc.sum(_column(tokens / "windows.parquet", "tokens")).as_py() or 0
-        found.append(Split(name, len(used), total, pc.count_distinct(projects).as_py(), unit))
-    return tuple(found)
+@dataclass(frozen=True)
+class DataCard:
+    """What a model was trained, validated and tested on.
+
+    Attributes:
+        splits: Train, validation and test.
+        split: How the rows were split, in one sentence; "" if unknown.
+        licences: (License, rows) of the training rows, the most frequent first; "" if unknown.
+    """
+
+    splits: tuple[Split, ...] = ()
+    split: str = ""
+    licences: tuple[tuple[str, int], ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Write the card as JSON."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "DataCard":
+        """The card that `write` wrote."""
+        raw = json.loads(path.read_bytes())
+        licences = tuple((str(name), int(rows)) for name, rows in raw["licences"])
+        return cls(tuple(Split(**split) for split in raw["splits"]), raw["split"], licences)
+
+
+def count(paths: Mapping[str, Path]) -> DataCard:
+    """Count the card.
+
+    Args:
+        paths: "filter.kept", "prompt.split", and "prompt.NAME" and "tokenize.NAME" of each split.
+    """
+    unit = _read_split(paths["prompt.split"]).get("unit", "project")
+    splits = tuple(_count_split(name, paths, unit) for name in SPLITS)
+    licences = _count_licences(paths["filter.kept"], paths["tokenize.train"])
+    return DataCard(splits, split_line(paths["prompt.split"]), licences)
+
+
+def _count_split(name: str, paths: Mapping[str, Path], unit: str) -> Split:
+    tokens = paths[f"tokenize.{name}"]
+    used = _column(tokens / "rows.parquet", "row_id")
+    table = pq.read_table(paths[f"prompt.{name}"], columns=["row_id", "project"])
+    projects = table["project"].filter(pc.is_in(table["row_id"], used))
+    total = pc.sum(_column(tokens / "windows.parquet", "tokens")).as_py() or 0
+    return Split(name, len(used), total, pc.count_distinct(projects).as_py(), unit)
 
 
 def split_line(path: Path | None) -> str:
@@ -66,15 +99,7 @@ def _read_split(path: Path | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_licences(kept: Path | None, train: Path | None) -> tuple[tuple[str, int], ...]:
-    """(Licence, rows) of the training rows, the most frequent first; "" if unknown.
-
-    Args:
-        kept: The output `filter.kept`.
-        train: The output `tokenize.train`.
-    """
-    if kept is None or train is None:
-        return ()
+def _count_licences(kept: Path, train: Path) -> tuple[tuple[str, int], ...]:
     table = pq.read_table(kept, columns=["row_id", "licence"])
     used = _column(train / "rows.parquet", "row_id")
     counts = pc.value_counts(table["licence"].filter(pc.is_in(table["row_id"], used))).to_pylist()

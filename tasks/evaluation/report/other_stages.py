@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.core.rows.data_card import read_licences, split_line
+from tasks.core.rows.data_card import DataCard
 from tasks.evaluation.report import lineage
 from tasks.evaluation.report.lineage import LineageEntry
 
@@ -98,13 +98,16 @@ def read_other_stages(paths: Mapping[str, Path]) -> OtherStages:
     records = [record for line in lines if isinstance(record := _parsed(line), dict)]
     training = _parsed(_text(paths.get("train.training")))
     funnel = _parsed(_text(paths.get("filter.funnel")))
+    card = (
+        DataCard.read(paths["tokenize.data_card"]) if "tokenize.data_card" in paths else DataCard()
+    )
     return OtherStages(
         curve=records,
         training=training if isinstance(training, dict) else {},
         funnel=funnel if isinstance(funnel, dict) else {},
-        licences=read_licences(paths.get("filter.kept"), paths.get("tokenize.train")),
+        licences=card.licences,
         lineage=lineage.trace(paths.values()),
-        split=split_line(paths.get("prompt.split")),
+        split=card.split,
     )
 
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tasks.core.rows import row_schema
+from tasks.core.rows.data_card import DataCard
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.core.text import prompt_templates
@@ -114,10 +115,12 @@ def write_split(folder: Path, tokenizer_folder: Path, count: int) -> dict[str, P
     windows = [[i, [i], len(row[1])] for i, row in enumerate(tokens)]
     _write(folder / "test" / "windows.parquet", windows, row_schema.WINDOWS)
     (folder / "problems.jsonl").write_text("")
+    DataCard().write(folder / "data_card.json")
     return {
         "prompt.test": folder / "prompts.parquet",
         "prompt.problems": folder / "problems.jsonl",
         "tokenize.test": folder / "test",
+        "tokenize.data_card": folder / "data_card.json",
     }
 
 

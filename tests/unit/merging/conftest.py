@@ -13,6 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, StableLmConfig
 
 from tasks.core.rows import row_schema
+from tasks.core.rows.data_card import DataCard
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.merging import STAGE
@@ -113,6 +114,7 @@ class Stage:
 
     root: Path
     shown: dict[str, Path] = field(default_factory=dict)
+    data: DataCard = field(default_factory=DataCard)
 
     @property
     def inputs(self) -> dict[str, Path]:
@@ -124,7 +126,13 @@ class Stage:
             "evaluate.gate": self.root / "gate.json",
             "evaluate.metrics": self.root / "metrics.json",
             "tokenize.test": self.root / "test",
+            "tokenize.data_card": self._data_card(),
         }
+
+    def _data_card(self) -> Path:
+        path = self.root / "data_card.json"
+        self.data.write(path)
+        return path
 
     @property
     def model(self) -> Path:

@@ -49,6 +49,11 @@ def go(tmp_path: Path, tokenizer_folder: Path) -> Go:
             for split in SPLITS
         }
         inputs["base.tokenizer"] = tokenizer_folder
+        inputs["filter.kept"] = tmp_path / "kept.parquet"
+        pq.write_table(pa.table({"row_id": ["a"], "licence": ["MIT"]}), inputs["filter.kept"])
+        inputs["prompt.split"] = tmp_path / "split.json"
+        split = {"unit": "project", "units": {"train": 1}, "projects": {"all": 1}}
+        inputs["prompt.split"].write_text(json.dumps(split))
         view = View(
             check({"tokenize": {"window_tokens": 128, "min_characters_per_token": 0} | settings}),
             STAGE.reads,
