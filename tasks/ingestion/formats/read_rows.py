@@ -14,7 +14,15 @@ from tasks.ingestion.formats.detect import bind, other_format, used_names
 from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable
+from tasks.ingestion.rows import (
+    ADDRESS,
+    Row,
+    RowIds,
+    Unfit,
+    Unreadable,
+    excerpt,
+    printable,
+)
 
 FIRST_RECORDS = 64  # a file's format is detected from them
 MAX_NAMES = 1000  # columns that are remembered; records may have a key of their own each
@@ -192,5 +200,6 @@ def unused_with_meaning(counts: Mapping[str, int]) -> list[str]:
 def _label(values: Values, label: Column) -> str:
     """A short value of a record as text; "" where there is none."""
     value: Any = label.get(values)
-    text = "" if value is None or value is MISSING else str(value).replace("\0", "")
+    is_none = value is None or value is MISSING or isinstance(value, Unfit)
+    text = "" if is_none else ADDRESS.sub("", str(value)).replace("\0", "")
     return text.encode("utf-8", "replace").decode().strip()
