@@ -14,6 +14,7 @@ RowFormatName = Literal[
     "sharegpt",
     "prompt_completion",
     "preference",
+    "rated",
     "segments",
     "text",
 ]
@@ -49,6 +50,9 @@ class Columns(Section):
     )
     rejected: str | None = Field(
         None, min_length=1, description="Column of the other answer of a pair; never trained on."
+    )
+    label: str | None = Field(
+        None, min_length=1, description="Column that says whether a completion is a wanted one."
     )
     text: str | None = Field(None, min_length=1, description="Column of text to learn as a whole.")
     segments: str | None = Field(

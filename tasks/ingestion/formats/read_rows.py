@@ -50,6 +50,7 @@ class SourceReader:
         self.mapping = mapping
         self._records = 0
         self._first_path = ""
+        self._has_choice = False
         self._sample: list[Values] = []
         self._used: set[str] = set()
         self._wanted: dict[tuple[str, str], Column] = {}  # not seen in any record so far
@@ -85,6 +86,7 @@ class SourceReader:
         bound = bind(self.mapping, first, path)
         if not self._first_path:
             self._first_path, self._sample = path, first or [dict.fromkeys(names)]
+        self._has_choice |= bool(bound.form.choice)
         self._want(bound)
         used = used_names(bound.columns)
         known = {name for values in first for name in values}.union(names)
@@ -176,11 +178,10 @@ class SourceReader:
                 self._sample,
                 other_format(self.mapping, self._sample),
             )
-        formats = {name.removeprefix(READ_AS).split(" ")[0] for name in self.counts}
-        if self._records and self.mapping.take and "preference" not in formats:
+        if self._records and self.mapping.take and not self._has_choice:
             raise PipelineError(
-                f"{where}: `take: {self.mapping.take}` is set, and no file has preference pairs, "
-                "columns chosen and rejected",
+                f"{where}: `take: {self.mapping.take}` is set, and no file has preference pairs "
+                "(columns chosen and rejected) or labels",
                 "Remove `take` from the source's settings.",
             )
         for name in unused_with_meaning(self.counts):

@@ -49,6 +49,7 @@ FORMATS: dict[str, Callable[[int], dict[str, Any]]] = {
     "sharegpt": lambda n: {"conversations": turns(n)},
     "prompt_completion": lambda n: {"prompt": f"do {n}", "completion": f"x = {n}"},
     "preference": lambda n: {"prompt": f"do {n}", "chosen": f"x = {n}", "rejected": "no"},
+    "rated": lambda n: {"prompt": f"do {n}", "completion": f"x = {n}", "label": True},
     "segments": lambda n: {
         "segments": [{"text": f"do {n}", "label": False}, {"text": f"x = {n}", "label": True}]
     },
@@ -115,12 +116,15 @@ FILES: dict[str, Write] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("name", FILES)
+# a CSV file has no true and false
+PAIRS = [(f, n) for f in FORMATS for n in FILES if f != "rated" or not re.search("sv", n)]
+
+
+@pytest.mark.parametrize(("form", "name"), PAIRS)
 def test_every_format_is_read_from_every_kind_of_file(ingest, tmp_path, form, name) -> None:
     path = tmp_path / name
     path.write_bytes(FILES[name]([FORMATS[form](n) for n in NUMBERS]))
-    take = {"take": "chosen"} if form == "preference" else {}
+    take = {"take": "chosen"} if form in ("preference", "rated") else {}
     summary, rows, unreadable = ingest({"kind": "files", "path": str(path), **take})
     assert [row["output"] for row in rows] == [f"x = {n}" for n in NUMBERS] and not unreadable
     question = "" if form == "text" else "do {}"
@@ -131,7 +135,7 @@ def test_every_format_is_read_from_every_kind_of_file(ingest, tmp_path, form, na
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_can_be_forced(ingest, tmp_path, form) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines([FORMATS[form](n) for n in NUMBERS]))
-    take = {"take": "chosen"} if form == "preference" else {}
+    take = {"take": "chosen"} if form in ("preference", "rated") else {}
     _, rows, _ = ingest({"kind": "files", "path": str(tmp_path), "format": form, **take})
     assert len(rows) == len(NUMBERS)
 
@@ -149,7 +153,7 @@ def test_example_of_a_format_in_the_documentation_is_read_as_that_format(
     text = (REPOSITORY / "docs" / "your-data.md").read_text()
     (example,) = re.findall(rf"^\| `{name}` \| `(.+?)` \|", text, re.MULTILINE)
     (tmp_path / "a.jsonl").write_text(f"{example}\n{example}\n")
-    take = {"take": "chosen"} if name == "preference" else {}
+    take = {"take": "chosen"} if name in ("preference", "rated") else {}
     summary, rows, _ = ingest({"kind": "files", "path": str(tmp_path), **take})
     assert len(rows) == 2 and summary.counts[f"read as {name}"] == 2
 
@@ -182,6 +186,13 @@ def test_only_the_output_can_be_required(ingest, tmp_path, write_jsonl) -> None:
     given = {"columns": {"output": "text"}, "required": ["output"]}
     _, rows, _ = ingest({"kind": "files", "path": str(path), **given})
     assert (rows[0]["kind"], rows[0]["output"]) == ("instruction", "x = 1")
+
+
+@pytest.mark.parametrize("write", [lines, lambda records: json.dumps(records).encode()])
+def test_bare_lists_of_messages_are_conversations(ingest, tmp_path, write) -> None:
+    (tmp_path / "a.jsonl").write_bytes(write([chat(n) for n in NUMBERS]))
+    _, rows, _ = ingest({"kind": "files", "path": str(tmp_path)})
+    assert [row["output"] for row in rows] == ["x = 0", "x = 1", "x = 2"]
 
 
 def test_null_fields_of_parquet_structs_are_absent_as_in_json(ingest, tmp_path) -> None:

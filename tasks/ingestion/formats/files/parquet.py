@@ -43,7 +43,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
             rows = file.metadata.row_group(group).num_rows
             number = before
             try:
-                batch_rows = _batch_rows(file, group, wanted)
+                batch_rows = _batch_rows(file, group)
                 for batch in file.iter_batches(batch_rows, [group], wanted, use_threads=False):
                     yield from records_of_table(batch, number)
                     number += batch.num_rows
@@ -54,15 +54,12 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
             before += rows
 
 
-def _batch_rows(file: Any, group: int, columns: Collection[str]) -> int:
-    """Rows of a batch of about `BATCH_BYTES`, by the mean size of the row group's rows."""
+def _batch_rows(file: Any, group: int) -> int:
+    """Rows of a batch of about `BATCH_BYTES`, by the mean size of the row group's rows with all
+    columns. The sizes of single columns are not read: pyarrow aborts the process where the
+    metadata of a column is damaged."""
     about = file.metadata.row_group(group)
-    parts = [about.column(i) for i in range(about.num_columns)]
-    row_bytes = sum(
-        part.total_uncompressed_size
-        for part in parts
-        if part.path_in_schema.split(".")[0] in columns or part.path_in_schema in columns
-    ) // max(about.num_rows, 1)
+    row_bytes = about.total_byte_size // max(about.num_rows, 1)
     return int(max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1))))
 
 
@@ -100,7 +97,7 @@ def _value(convert: Callable[[], Any]) -> Any:
     except UnicodeDecodeError:
         return Unfit("holds text that is not valid UTF-8")
     except (pa.ArrowException, ValueError, OverflowError):
-        return Unfit("holds a value that can't be represented")
+        return Unfit("can't be represented, wanted text")
 
 
 def _without_nulls(value: Any) -> Any:

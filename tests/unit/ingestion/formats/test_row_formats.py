@@ -230,6 +230,17 @@ def test_preference_pairs_are_an_error_whose_remedy_takes_the_chosen_answers(
     assert (row["instruction"], row["output"]) == ("q", "a")
 
 
+def test_answers_that_are_labelled_as_not_wanted_are_not_trained_on(ingest, tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    rated = [{"prompt": "q", "completion": c, "label": c == "good"} for c in ("good", "bad")]
+    path.write_text("".join(json.dumps(record) + "\n" for record in rated))
+    with pytest.raises(PipelineError, match="answers with a label") as error:
+        ingest({"kind": "files", "path": str(path)})
+    assert "`take: chosen`" in error.value.remedy
+    _, rows, (entry,) = ingest({"kind": "files", "path": str(path), "take": "chosen"})
+    assert [row["output"] for row in rows] == ["good"] and "label is False" in entry["problem"]
+
+
 def test_take_without_preference_pairs_is_an_error_whose_remedy_works(read: Read, row) -> None:
     with pytest.raises(PipelineError, match="no file has preference pairs") as error:
         read(row(), take="chosen")
