@@ -6,11 +6,13 @@ gets the id of the first one with "-1" appended, the third one "-2": ids sort so
 precedes the others, and an appended copy changes no other id.
 """
 
+import re
 from collections import Counter
 from hashlib import blake2b
 from typing import NamedTuple
 
 EXCERPT_CHARACTERS = 200
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in the text of objects, another one in every run
 
 
 class Row(NamedTuple):
@@ -51,6 +53,20 @@ def text_id(*texts: str) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
+class Unfit:
+    """A value that Python can't represent, such as a date in the year 40000.
+
+    Attributes:
+        problem: Why, as part of a ledger entry.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+    def __repr__(self) -> str:
+        return "<not representable>"
+
+
 class CopyNumbers:
     """Numbers the copies of a text among all rows of a run, in their order.
 
@@ -74,8 +90,8 @@ class CopyNumbers:
 
 
 def excerpt(value: object) -> str:
-    """The beginning of a value, as valid UTF-8 without NUL bytes."""
-    text = value if isinstance(value, str) else repr(value)
+    """The beginning of a value, as valid UTF-8 without NUL bytes, the same in every run."""
+    text = value if isinstance(value, str) else ADDRESS.sub("", repr(value))
     if isinstance(value, bytes):
         text = value.decode("utf-8", "replace")
     return text[:EXCERPT_CHARACTERS].replace("\0", "\\0").encode("utf-8", "replace").decode()
@@ -90,6 +106,8 @@ def text_problem(name: str, value: object, is_required: bool) -> str:
     """Why a value can't be the text `name` of a row; "" if it can. None counts as empty."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return f"{name} is empty" if is_required else ""
+    if isinstance(value, Unfit):
+        return f"{name} {value.problem}"
     if not isinstance(value, str):
         return f"{name} is of type {type(value).__name__}, wanted text"
     if "\0" in value:

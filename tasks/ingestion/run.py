@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.rows import row_schema
 from tasks.core.rows.parquet import TableWriter
@@ -19,6 +18,8 @@ from tasks.core.sandbox import Sandbox
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.ingestion.executable import CANDIDATES, EXECUTABLE, run_doctests
+from tasks.ingestion.formats.read_rows import READ_AS, unused_with_meaning
+from tasks.ingestion.remedies import no_rows
 from tasks.ingestion.rows import CopyNumbers, Row
 from tasks.ingestion.sampling import repeat, sample, thin
 from tasks.ingestion.sources.digests import source_names
@@ -63,7 +64,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
                 say(f"source {name} gave no rows")
         total, bad = rows.rows, unreadable.rows
     if not total:
-        raise _no_rows(work.out / "unreadable.parquet", len(settings), bad)
+        raise no_rows(work.out / "unreadable.parquet", _sources(len(settings)), bad)
     executable = _write_executable(config, candidates_path, work, counts)
     seconds = time.monotonic() - started
     source_bytes = counts.pop("bytes", 0)
@@ -73,7 +74,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     if config.ingest.doctests:
         metrics["executable_rows"] = executable
     return Summary(
-        line=f"{total:,} rows from {_sources(len(settings))}, {bad:,} unreadable",
+        line=f"{total:,} rows from {_sources(len(settings))}, {bad:,} unreadable{_notes(counts)}",
         rows_in=total + bad,
         rows_out=total,
         counts={"unreadable": bad, **{name: n for name, n in sorted(counts.items()) if n}},
@@ -116,19 +117,14 @@ def _sources(number: int) -> str:
     return f"{number} source" if number == 1 else f"{number} sources"
 
 
-def _no_rows(ledger: Path, sources: int, bad: int) -> PipelineError:
-    """The error of a run without a single row, with the first problem."""
-    import pyarrow.parquet as pq
-
-    if not bad:
-        return PipelineError(
-            f"ingest read {_sources(sources)} and found no rows in them",
-            "Point `ingest.sources` to files with rows, or to code with documented functions.",
-        )
-    first = pq.read_table(ledger).slice(0, 1).to_pylist()[0]
-    where = f"{first['path']} line {first['line']}" if first["line"] else first["path"]
-    return PipelineError(
-        f"ingest read 0 rows from {_sources(sources)}, {bad:,} unreadable; "
-        f"the first, {where}: {first['problem']}",
-        "Correct the input, or map its columns with `columns` of the source.",
-    )
+def _notes(counts: Counter[str]) -> str:
+    """Formats other than the plain one, and unused columns that matter, for the summary line."""
+    formats = [
+        name.removeprefix(READ_AS).split(" ")[0]
+        for name in sorted(counts)
+        if name.startswith(READ_AS)
+    ]
+    others = [name for name in dict.fromkeys(formats) if name != "instruction"]
+    unused = unused_with_meaning(counts)
+    notes = f"; read as {', '.join(dict.fromkeys(formats))}" if others else ""
+    return notes + (f"; not used: {', '.join(unused)}" if unused else "")

@@ -12,7 +12,7 @@ from tasks.core.rows.hash_rank import RANKS, id_rank
 from tasks.core.rows.parquet import read_batches
 from tasks.ingestion.rows import Row, Unreadable
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 512
 
 
 def thin(

@@ -4,21 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from tasks.core.settings.columns import Columns, RowFormatName, Text
 from tasks.core.settings.fields import Section
 
 SPDX_PATTERN = r"^[A-Za-z0-9.+() -]*$"
 COMMIT = "^[0-9a-f]{40}$"
-Text = Literal["instruction", "input", "output"]
-RowFormatName = Literal[
-    "instruction",
-    "alpaca",
-    "messages",
-    "sharegpt",
-    "prompt_completion",
-    "preference",
-    "segments",
-    "text",
-]
 
 
 class AnySource(Section):
@@ -39,53 +29,6 @@ class AnySource(Section):
         None,
         ge=1,
         description="Maximum number of those rows: a uniform sample by row id. null: all.",
-    )
-
-
-class Columns(Section):
-    """Columns (JSON keys) of a file, each by name, by path or as a template: `answer`,
-    `answers.0.body`, `"{title}\\n\\n{body}"`. null: found by its usual names."""
-
-    instruction: str | None = Field(None, min_length=1, description="Column of the task.")
-    input: str | None = Field(
-        None, min_length=1, description="Column of the text that the task needs."
-    )
-    output: str | None = Field(None, min_length=1, description="Column of the answer to learn.")
-    system: str | None = Field(None, min_length=1, description="Column of the system text.")
-    history: str | None = Field(
-        None, min_length=1, description="Column of earlier turns: [question, answer] pairs."
-    )
-    messages: str | None = Field(
-        None, min_length=1, description="Column of a conversation: a list of messages."
-    )
-    tools: str | None = Field(
-        None, min_length=1, description="Column of the tools that a conversation may call."
-    )
-    prompt: str | None = Field(
-        None, min_length=1, description="Column of a prompt: text, or a list of messages."
-    )
-    completion: str | None = Field(
-        None, min_length=1, description="Column of its completion: text, or a list of messages."
-    )
-    chosen: str | None = Field(
-        None, min_length=1, description="Column of the preferred answer of a pair."
-    )
-    rejected: str | None = Field(
-        None, min_length=1, description="Column of the other answer of a pair; never trained on."
-    )
-    text: str | None = Field(None, min_length=1, description="Column of text to learn as a whole.")
-    segments: str | None = Field(
-        None, min_length=1, description="Column of a list of texts, each with its own mask."
-    )
-    project: str | None = Field(
-        None,
-        min_length=1,
-        description="Column of a group that train and test must not share. null: each row is one.",
-    )
-    licence: str | None = Field(
-        None,
-        min_length=1,
-        description="Column of an SPDX expression. null: `licence` of the source.",
     )
 
 

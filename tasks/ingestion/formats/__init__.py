@@ -1,1 +1,1 @@
-"""Data formats of instruction files and data sets: bytes -> records (`files`) -> rows (`rows`)."""
+"""Data formats of files and data sets: bytes -> records (`files`) -> rows (`rows`)."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
+from tasks.ingestion.rows import Unfit
+
 MISSING: Final[Any] = object()  # a column that a record does not have
 MAX_DEPTH = 5  # of the paths that are listed
 FIELD = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
@@ -59,6 +61,8 @@ def value_at(values: Values, path: str) -> Any:
         return values[path]
     node: Any = values
     for part in path.split("."):
+        if isinstance(node, Unfit):
+            return node
         if isinstance(node, Mapping):
             node = node.get(part, MISSING)
         elif isinstance(node, list) and part.removeprefix("-").isdecimal():

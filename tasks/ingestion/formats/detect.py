@@ -35,11 +35,10 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
     bound = choices[fitting.index(most)]
     for role, names in bound.ambiguous.items():
         raise _ambiguous(mapping.source, path, role, names)
-    if bound.form.name == "preference" and mapping.take is None:
+    if bound.form.choice and mapping.take is None:
         raise PipelineError(
-            f"source {mapping.source} ({path}): its rows are preference pairs, "
-            f"{bound.columns['chosen'].spec} and {bound.columns['rejected'].spec}; training is on "
-            "answers, not on pairs",
+            f"source {mapping.source} ({path}): its rows are {bound.form.choice}; training is on "
+            "good answers alone",
             "To train on the chosen answers, set `take: chosen` in the source's settings.",
         )
     return bound

@@ -14,7 +14,15 @@ from tasks.ingestion.formats.detect import bind, other_format, used_names
 from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
-from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id
+from tasks.ingestion.rows import (
+    ADDRESS,
+    Row,
+    Unfit,
+    Unreadable,
+    excerpt,
+    printable,
+    text_id,
+)
 
 FIRST_RECORDS = 64  # a file's format is detected from them
 MAX_NAMES = 1000  # columns that are remembered; records may have a key of their own each
@@ -42,6 +50,7 @@ class SourceReader:
         self.mapping = mapping
         self._records = 0
         self._first_path = ""
+        self._has_choice = False
         self._sample: list[Values] = []
         self._used: set[str] = set()
         self._wanted: dict[tuple[str, str], Column] = {}  # not seen in any record so far
@@ -77,6 +86,7 @@ class SourceReader:
         bound = bind(self.mapping, first, path)
         if not self._first_path:
             self._first_path, self._sample = path, first or [dict.fromkeys(names)]
+        self._has_choice |= bool(bound.form.choice)
         self._want(bound)
         used = used_names(bound.columns)
         known = {name for values in first for name in values}.union(names)
@@ -165,11 +175,10 @@ class SourceReader:
                 self._sample,
                 other_format(self.mapping, self._sample),
             )
-        formats = {name.removeprefix(READ_AS).split(" ")[0] for name in self.counts}
-        if self._records and self.mapping.take and "preference" not in formats:
+        if self._records and self.mapping.take and not self._has_choice:
             raise PipelineError(
-                f"{where}: `take: {self.mapping.take}` is set, and no file has preference pairs, "
-                "columns chosen and rejected",
+                f"{where}: `take: {self.mapping.take}` is set, and no file has preference pairs "
+                "(columns chosen and rejected) or labels",
                 "Remove `take` from the source's settings.",
             )
         for name in unused_with_meaning(self.counts):
@@ -189,5 +198,6 @@ def unused_with_meaning(counts: Mapping[str, int]) -> list[str]:
 def _label(values: Values, label: Column) -> str:
     """A short value of a record as text; "" where there is none."""
     value: Any = label.get(values)
-    text = "" if value is None or value is MISSING else str(value).replace("\0", "")
+    is_none = value is None or value is MISSING or isinstance(value, Unfit)
+    text = "" if is_none else ADDRESS.sub("", str(value)).replace("\0", "")
     return text.encode("utf-8", "replace").decode().strip()

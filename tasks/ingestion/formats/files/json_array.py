@@ -82,8 +82,14 @@ def _items(window: "_JsonWindow", depth: int, is_enclosed: bool) -> Records:
                 return
             continue
         is_object = isinstance(values, dict)
-        yield Record(window.line, values) if is_object else not_an_object(window.line, values)
-        if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        item = Record(window.line, values) if is_object else not_an_object(window.line, values)
+        yield item
+        is_problem = isinstance(item, UnreadableRecord)
+        if (
+            is_problem
+            and isinstance(values, list)
+            and any(isinstance(value, dict) for value in values)
+        ):
             # a stray bracket encloses good objects: enter it and read them one by one
             depth += 1
             end = window.at + 1

@@ -19,11 +19,13 @@ LIST_NAMES = frozenset(
     }
 )  # fmt: skip
 # lists of objects that are part of one record
-PARTS = frozenset({"answers", "choices", "functions", "history", "options", "tool_calls", "tools"})
-PART_FIELDS = frozenset({"role", "from", "label"})  # of messages, turns and segments
+PARTS = frozenset(
+    {"answers", "choices", "functions", "history", "options", "segments", "tool_calls", "tools"}
+)
+PART_FIELDS = frozenset({"role", "from"})  # of messages and turns
 BLANK = re.compile(r"\s*")
 BLANK_OR_COMMA = re.compile(r"[\s,]*")
-ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
+ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\[\s*)?\{")  # or of lists of them
 LIST_OF_OBJECTS = re.compile(r"\[\s*(?=\{)")
 DECODER = json.JSONDecoder()
 

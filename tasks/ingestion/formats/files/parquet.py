@@ -4,7 +4,7 @@ pyarrow is imported where it is used: `finetune plan` imports the registry for t
 must not import pyarrow.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,11 @@ from tasks.ingestion.formats.files.protocol import (
     UnreadableRecord,
     duplicate_column,
 )
+from tasks.ingestion.rows import Unfit
 
-BATCH_ROWS = 1024
-
-
-class Unfit:
-    """Replaces a value that Python can't represent, such as a date in the year 40000; its name is
-    part of the ledger's message."""
-
-    def __repr__(self) -> str:
-        return "<not representable>"  # stored in the ledger; the default has a memory address
+# whichever is less; repeated values, which are stored once, count once in the sizes of a file
+BATCH_ROWS, BATCH_BYTES = 256, 16 << 20
+READ_BYTES = 1 << 20  # of a column that are read at once, instead of its whole part of a row group
 
 
 def _read(path: Path, columns: Collection[str] | None) -> Records:
@@ -33,13 +28,13 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False)
     except (pa.ArrowException, ValueError) as error:
         yield UnreadableRecord(0, f"not a Parquet file: {_first_line(error)}", "")
         return
     with file:
         names = file.schema_arrow.names
-        if problem := duplicate_column(names, columns):
+        if problem := duplicate_column(names, names if columns is None else columns):
             yield UnreadableRecord(0, problem, "")
             return
         wanted = [name for name in names if columns is None or name in columns]
@@ -48,7 +43,8 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
             rows = file.metadata.row_group(group).num_rows
             number = before
             try:
-                for batch in file.iter_batches(BATCH_ROWS, [group], wanted):
+                batch_rows = _batch_rows(file, group)
+                for batch in file.iter_batches(batch_rows, [group], wanted, use_threads=False):
                     yield from records_of_table(batch, number)
                     number += batch.num_rows
             except (pa.ArrowException, ValueError, OSError) as error:
@@ -56,6 +52,15 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
                 problem = f"damaged Parquet: {_first_line(error)}; {lost}"
                 yield UnreadableRecord(number + 1, problem, "")
             before += rows
+
+
+def _batch_rows(file: Any, group: int) -> int:
+    """Rows of a batch of about `BATCH_BYTES`, by the mean size of the row group's rows with all
+    columns. The sizes of single columns are not read: pyarrow aborts the process where the
+    metadata of a column is damaged."""
+    about = file.metadata.row_group(group)
+    row_bytes = about.total_byte_size // max(about.num_rows, 1)
+    return int(max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes, 1))))
 
 
 def records_of_table(table: Any, before: int) -> Iterator[Record]:
@@ -69,17 +74,36 @@ def records_of_table(table: Any, before: int) -> Iterator[Record]:
 def _values(column: Any) -> list[Any]:
     """Values of an Arrow column. Text that is not UTF-8 is decoded with surrogates, and a value
     that Python can't represent becomes an `Unfit`: both are reported, by row, where they are
-    used as text."""
+    used as text. A field without a value is left out of a struct, where JSON would not have it."""
     import pyarrow as pa
 
     try:
         values: list[Any] = column.to_pylist()
-        return values
     except UnicodeDecodeError:
-        raw = column.cast(pa.large_binary()).to_pylist()
-        return [v if v is None else v.decode("utf-8", "surrogateescape") for v in raw]
+        if not pa.types.is_nested(column.type):
+            raw = column.cast(pa.large_binary()).to_pylist()
+            return [v if v is None else v.decode("utf-8", "surrogateescape") for v in raw]
+        values = [_value(one.as_py) for one in column]
     except (pa.ArrowException, ValueError, OverflowError):
-        return [Unfit()] * len(column)
+        values = [_value(one.as_py) for one in column]
+    return list(map(_without_nulls, values)) if pa.types.is_nested(column.type) else values
+
+
+def _value(convert: Callable[[], Any]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return convert()
+    except UnicodeDecodeError:
+        return Unfit("holds text that is not valid UTF-8")
+    except (pa.ArrowException, ValueError, OverflowError):
+        return Unfit("can't be represented, wanted text")
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_nulls(inner) for k, inner in value.items() if inner is not None}
+    return list(map(_without_nulls, value)) if isinstance(value, list) else value
 
 
 def _column_names(path: Path) -> list[str] | None:

@@ -53,8 +53,12 @@ class FileFormat:
     column_names: Callable[[Path], list[str] | None] = lambda _path: None
 
 
-def not_an_object(line: int, values: Any) -> UnreadableRecord:
-    """The problem of a JSON value that is no object."""
+def not_an_object(line: int, values: Any) -> Record | UnreadableRecord:
+    """A JSON value that is no object: a bare list of messages is a record of it, anything else a
+    problem."""
+    first = values[0] if isinstance(values, list) and values else None
+    if isinstance(first, dict) and first.keys() & {"role", "from"}:
+        return Record(line, {"messages": values})
     return UnreadableRecord(line, f"holds a JSON {type(values).__name__}, wanted an object", values)
 
 

@@ -47,7 +47,10 @@ def file_format(path: Path) -> FileFormat:
     """
     ending = Path(plain_name(path.name)).suffix
     forms = [form for form in FILE_FORMATS if ending in form.extensions]
-    *shared, last = forms or [form for form in FILE_FORMATS if form is not CSV]
+    if not forms:
+        with path.open("rb") as file:
+            forms = [PARQUET] if file.read(4) == b"PAR1" else [JSONL, JSON_ARRAY]
+    *shared, last = forms
     return next((form for form in shared if form.recognizes and form.recognizes(path)), last)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.ingestion.formats.columns import MISSING
 from tasks.ingestion.formats.rows.protocol import RowProblemError, RowTexts
-from tasks.ingestion.rows import text_problem
+from tasks.ingestion.rows import Unfit, text_problem
 
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
@@ -113,6 +113,8 @@ def as_list(name: str, value: Any) -> list[dict[str, Any]]:
     value = decoded(value)
     if value is None or value is MISSING or value == "":
         return []
+    if isinstance(value, Unfit):
+        raise RowProblemError(f"{name} {value.problem}")
     if isinstance(value, Mapping):
         value = [value]
     items = [decoded(item) for item in value] if isinstance(value, list) else [value]

@@ -57,4 +57,11 @@ def _transcript(text: str) -> list[Message]:
     ]
 
 
-PREFERENCE = RowFormat("preference", ROLES, _fits, _texts, lambda _mapping: ("chosen",))
+PREFERENCE = RowFormat(
+    "preference",
+    ROLES,
+    _fits,
+    _texts,
+    lambda _mapping: ("chosen",),
+    choice="preference pairs, chosen and rejected",
+)

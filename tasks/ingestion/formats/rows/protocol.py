@@ -59,6 +59,8 @@ class RowFormat:
         texts: (bound, values) -> the texts of the row. They hold no NUL byte and are valid UTF-8.
             Raises RowProblemError.
         needs: (mapping) -> roles that every file must have a column for.
+        choice: What its rows are, if not all answers are good ones: the settings must then say
+            which to take.
     """
 
     name: str
@@ -66,6 +68,7 @@ class RowFormat:
     fits: Callable[["BoundFormat", Values], bool]
     texts: Callable[["BoundFormat", Values], RowTexts]
     needs: Callable[[ColumnMapping], tuple[str, ...]]
+    choice: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.ingestion.formats.files import text_lines
+from tasks.ingestion.formats.files import json_layout, parquet, text_lines
 from tasks.ingestion.formats.files.protocol import Record, UnreadableRecord
 from tasks.ingestion.formats.files.registry import read_records
+from tasks.ingestion.rows import excerpt
 
 COLUMNS = ("instruction", "output")
 
@@ -121,3 +122,77 @@ def test_file_that_is_no_parquet_is_one_problem(tmp_path: Path) -> None:
 
 def test_file_that_vanished_is_one_problem(tmp_path: Path) -> None:
     assert "can't be read" in read(tmp_path / "gone.jsonl")[1][0][1]
+
+
+def invalid_list() -> pa.Array:
+    """Three lists of one text, of which the second is not UTF-8."""
+    texts = pa.array([b"a", b"\xff", b"c"])
+    broken = pa.Array.from_buffers(pa.string(), 3, texts.buffers())
+    return pa.ListArray.from_arrays([0, 1, 2, 3], broken)
+
+
+def test_invalid_utf8_in_a_list_of_a_parquet_file_costs_one_row(ingest, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"instruction": ["x", "y", "z"], "output": invalid_list()}), path)
+    columns = {"output": "output.0"}
+    _, rows, unreadable = ingest({"kind": "files", "path": str(path), "columns": columns})
+    assert [row["output"] for row in rows] == ["a", "c"]
+    assert [(entry["line"], entry["problem"]) for entry in unreadable] == [
+        (2, "output.0 holds text that is not valid UTF-8")
+    ]
+
+
+def test_value_that_python_can_not_represent_costs_one_row(ingest, tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    dates = pa.array([[0], [2**55], [0]], pa.list_(pa.timestamp("ms")))
+    pq.write_table(pa.table({"instruction": ["x", "y", "z"], "output": dates}), path)
+    given = {"kind": "files", "path": str(path), "columns": {"output": "instruction"}}
+    given["columns"] |= {"project": "output"}
+    _, rows, _ = ingest({**given, "required": ["output"]})
+    assert [row["project"] == row["row_id"] for row in rows] == [False, True, False]
+
+
+def test_batches_of_a_parquet_file_are_bounded_in_bytes(tmp_path, monkeypatch) -> None:
+    path, sizes = tmp_path / "a.parquet", []
+    text = "".join(map(chr, range(33, 127))) * 100
+    pq.write_table(pa.table({"output": [f"{n}{text}" for n in range(200)]}), path)
+    monkeypatch.setattr(parquet, "BATCH_BYTES", 20 * len(text))
+    read_table = parquet.records_of_table
+
+    def counted(table, before):
+        sizes.append(table.num_rows)
+        return read_table(table, before)
+
+    monkeypatch.setattr(parquet, "records_of_table", counted)
+    assert len(read(path)[0]) == 200 and max(sizes) <= 20
+
+
+def test_excerpt_of_an_object_has_no_memory_address() -> None:
+    assert excerpt({"a": object()}) == "{'a': <object object>}"
+
+
+def test_list_inside_a_single_record_is_not_taken_for_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"output": "x", "answers": [{"body": "a"}, {"body": "b"}]}\n')
+    assert [values["output"] for _, values in read(path)[0]] == ["x"]
+
+
+def test_lines_of_an_enclosed_list_are_counted_from_the_beginning_of_the_file(tmp_path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"version": 1,\n "data": [\n{"output": 1},\n{"output": 2}\n], "more": [1]}')
+    assert read(path) == ([(3, {"output": 1}), (4, {"output": 2})], [])
+
+
+def test_enclosed_list_larger_than_the_window_is_read(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.json"
+    rows = [{"output": "x" * 100, "n": n} for n in range(100)]
+    path.write_text(json.dumps({"version": 1, "rows": rows}))
+    monkeypatch.setattr(json_layout, "HEAD_CHARACTERS", 64)
+    monkeypatch.setattr(text_lines, "READ_CHARACTERS", 50)
+    assert [values["n"] for _, values in read(path)[0]] == list(range(100))
+
+
+def test_separator_is_that_of_most_rows_not_one_inside_texts(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("instruction;output\n" + "do, now, that;x, y\n" * 5)
+    assert {tuple(values.values()) for _, values in read(path)[0]} == {("do, now, that", "x, y")}

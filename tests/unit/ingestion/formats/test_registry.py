@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from tasks.core.settings.ingest import RowFormatName
+from tasks.core.settings.columns import RowFormatName
 from tasks.ingestion.formats.files.json_array import JSON_ARRAY
 from tasks.ingestion.formats.files.jsonl import JSONL
 from tasks.ingestion.formats.files.registry import EXTENSIONS, FILE_FORMATS, file_format

@@ -1,0 +1,79 @@
+"""The error of a run without a single row: the most frequent problem of the ledger, and what to do
+about it. Each kind of problem has its own remedy."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from tasks.core.errors import PipelineError
+
+# (problem, remedy), the first that matches; \1 is the column or the name in the problem
+REMEDIES = (
+    (r"UTF-16|UTF-32", "Convert the file: `iconv -f UTF-16 -t UTF-8 FILE > NEW`."),
+    (r"(?s)not (?:valid )?UTF-8", "Convert the file, if it is in the encoding of Western Europe: "
+     "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."),
+    (r"is a (zip|7z|tar) archive", "Unpack the archive and point `path` to the files in it."),
+    (r"compressed data is damaged", "Copy or download the file again."),
+    (r"Permission denied", "Let your user read the file: `chmod u+r FILE`."),
+    (r"malformed JSON|holds a JSON|holds no JSON", "Write one JSON object per line, or one array "
+     "of objects."),
+    (r"malformed CSV|fields, the header has", "Put fields that contain a separator, a quote or a "
+     'line end in quotes, and write a quote inside as "".'),
+    (r"^(\S+) is of type (?:int|float|bool)", 'Turn it into text with a template: `columns: {\\1: '
+     '"{\\1}"}` of the source.'),
+    (r"^(\S+) is of type list", "Name an item of it: `columns: {\\1: \\1.0}` of the source."),
+    (r"^(\S+) is of type dict", "Name a field inside it by its path, such as `columns: {\\1: "
+     "\\1.text}` of the source."),
+    (r"^(?:instruction) is empty$", "Allow rows without it: `required: [output]` of the source."),
+    (r"^(\S+) is empty", "Fill in column \\1: a row without it has nothing to learn from."),
+    (r"NUL byte", "Remove these bytes: `tr -d '\\\\000' < FILE > NEW`."),
+    (r"no answer of an assistant", "Add answers with the role assistant: only these are trained."),
+    (r"has the role|is from", "Rename the roles to system, user, assistant and tool."),
+    (r"only text is read", "Remove images, audio and files from the messages."),
+    (r"no label is true", "Set `label` to true for the segments to learn."),
+    (r"not a Parquet file", "Give the file the ending of its format."),
+    (r"not valid Python", "Point `path` to code of Python 3."),
+    (r"longer than", "Split the file into smaller records."),
+)  # fmt: skip
+OTHERWISE = "Correct the input, or point `ingest.sources` to other files."
+
+
+def no_rows(ledger: Path, sources: str, bad: int) -> PipelineError:
+    """The error of a run without a single row.
+
+    Args:
+        ledger: unreadable.parquet.
+        sources: Number of sources, as text.
+        bad: Number of its entries.
+    """
+    import pyarrow.parquet as pq
+
+    if not bad:
+        return PipelineError(
+            f"ingest read {sources} and found no rows in them",
+            "Point `ingest.sources` to files with rows, or to code with documented functions.",
+        )
+    entries = pq.read_table(ledger, columns=["path", "line", "problem"]).to_pylist()
+    kinds = Counter(_kind(entry["problem"]) for entry in entries)
+    kind, count = kinds.most_common(1)[0]
+    first = next(entry for entry in entries if _kind(entry["problem"]) == kind)
+    where = f"{first['path']} line {first['line']}" if first["line"] else first["path"]
+    share = "the first" if count == bad else f"{count:,} of them as the first such one"
+    return PipelineError(
+        f"ingest read 0 rows from {sources}, {bad:,} unreadable; "
+        f"{share}, {where}: {first['problem']}",
+        remedy_for(first["problem"]),
+    )
+
+
+def _kind(problem: str) -> int:
+    found = (n for n, (pattern, _) in enumerate(REMEDIES) if re.search(pattern, problem))
+    return next(found, len(REMEDIES))
+
+
+def remedy_for(problem: str) -> str:
+    """What to do about a problem of the ledger."""
+    for pattern, remedy in REMEDIES:
+        if match := re.search(pattern, problem):
+            return match.expand(remedy)
+    return OTHERWISE

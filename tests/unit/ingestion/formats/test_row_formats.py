@@ -1,0 +1,293 @@
+"""Every row format on records as they are published, without a mapping."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.core.errors import PipelineError
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "stock", "parameters": {"type": "object", "properties": {}}},
+}
+CALL = {"id": "c1", "type": "function", "function": {"name": "stock", "arguments": '{"b": 1}'}}
+
+Read = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def read(ingest, tmp_path: Path) -> Read:
+    """Rows of records written as JSONL; none of them may be unreadable."""
+
+    def run_on(*records: dict[str, Any], **settings: Any) -> list[dict[str, Any]]:
+        path = tmp_path / "data.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        _, rows, unreadable = ingest({"kind": "files", "path": str(path), **settings})
+        assert unreadable == []
+        return rows
+
+    return run_on
+
+
+@pytest.fixture
+def problem(ingest, tmp_path: Path) -> Callable[[dict[str, Any]], str]:
+    """Why a record has no row, next to a good one of the same format."""
+
+    def run_on(good: dict[str, Any], bad: dict[str, Any]) -> str:
+        path = tmp_path / "data.jsonl"
+        path.write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
+        _, rows, (entry,) = ingest({"kind": "files", "path": str(path)})
+        assert len(rows) == 1 and entry["line"] == 2
+        return str(entry["problem"])
+
+    return run_on
+
+
+def said(role: str, content: Any, **fields: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **fields}
+
+
+def conversation(row: dict[str, Any]) -> Any:
+    return json.loads(row["conversation"])
+
+
+@pytest.mark.parametrize(
+    ("record", "texts"),
+    [
+        ({"question": "q", "answer": "a"}, ("q", "", "a")),
+        ({"question": "q", "context": "c", "response": "a"}, ("q", "c", "a")),
+        ({"Instruction": "q", "Input": "i", "Output": "a"}, ("q", "i", "a")),
+        ({"problem": "q", "solution": "a"}, ("q", "", "a")),
+        ({"instruction": "q", "output": "a", "text": "all of it"}, ("q", "", "a")),
+        ({"prompt": "q", "completion": "a"}, ("q", "", "a")),
+        ({"prompt": "q", "response": "a"}, ("q", "", "a")),
+    ],
+)
+def test_texts_under_usual_names_are_read_without_a_mapping(read: Read, record, texts) -> None:
+    (row,) = read(record)
+    assert (row["instruction"], row["input"], row["output"]) == texts
+    assert (row["kind"], row["conversation"]) == ("instruction", "")
+
+
+def test_two_columns_that_could_be_the_answer_are_an_error_and_its_remedy_works(read: Read) -> None:
+    record = {"question": "q", "answer": "a", "solution": "s"}
+    with pytest.raises(PipelineError, match="the output could be") as error:
+        read(record)
+    assert "`columns: {output: solution}`" in error.value.remedy
+    assert read(record, columns={"output": "solution"})[0]["output"] == "s"
+
+
+def test_alpaca_history_and_system_are_context_and_the_output_is_trained(read: Read) -> None:
+    (row,) = read(
+        {"instruction": "q2", "input": "i", "output": "a2", "system": "s", "history": [["q", "a"]]}
+    )
+    assert conversation(row)["messages"] == [
+        said("system", "s"),
+        said("user", "q"),
+        said("assistant", "a", train=False),
+        said("user", "q2\n\ni"),
+        said("assistant", "a2"),
+    ]
+    assert (row["kind"], row["instruction"], row["input"], row["output"]) == (
+        "conversation",
+        "s\n\nq\n\na\n\nq2\n\ni",
+        "",
+        "a2",
+    )
+
+
+def test_alpaca_record_without_system_and_history_is_a_plain_instruction(read: Read) -> None:
+    rows = read(
+        {"instruction": "q", "output": "a", "system": "s", "history": []},
+        {"instruction": "q2", "input": "i", "output": "a", "system": "", "history": None},
+    )
+    assert [row["kind"] for row in rows] == ["conversation", "instruction"]
+    assert rows[1]["input"] == "i"
+
+
+def test_messages_with_tools_keep_calls_results_and_tools(read: Read) -> None:
+    messages = [
+        said("developer", "s"),
+        said("user", [{"type": "text", "text": "How "}, {"type": "text", "text": "many?"}]),
+        said("assistant", None, tool_calls=[CALL]),
+        said("tool", "3", tool_call_id="c1"),
+        said("assistant", "Three."),
+    ]
+    (row,) = read({"messages": messages, "tools": [TOOL]})
+    assert conversation(row) == {
+        "messages": [said("system", "s"), said("user", "How many?"), *messages[2:]],
+        "tools": [TOOL],
+    }
+    assert row["instruction"] == "s\n\nHow many?\n\n3"
+    assert row["output"] == f"{json.dumps([CALL])}\n\nThree."
+
+
+def test_tools_and_arguments_keep_the_order_of_their_fields(read: Read) -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "a": 1}}
+    call = {"type": "function", "function": {"name": "f", "arguments": {"z": 1, "b": 2}}}
+    messages = [said("user", "q"), said("assistant", "", tool_calls=[call])]
+    (row,) = read({"messages": messages, "tools": [tool]})
+    assert json.dumps(tool, separators=(",", ":")) in row["conversation"]
+    assert '{"z":1,"b":2}' in row["conversation"]
+
+
+@pytest.mark.parametrize("mask", [{"weight": 0}, {"train": False}])
+def test_answer_that_is_masked_in_the_data_is_not_trained(read: Read, mask) -> None:
+    first = said("assistant", "no", **mask)
+    (row,) = read({"messages": [said("user", "q"), first, said("assistant", "yes")]})
+    assert row["output"] == "yes"
+    assert conversation(row)["messages"][1] == said("assistant", "no", train=False)
+
+
+def test_sharegpt_turns_become_messages(read: Read) -> None:
+    turns = [
+        {"from": "human", "value": "How many?"},
+        {"from": "function_call", "value": '{"name": "stock", "arguments": {"b": 1}}'},
+        {"from": "observation", "value": "3"},
+        {"from": "gpt", "value": "Three."},
+    ]
+    tools = json.dumps([TOOL["function"]])
+    (row,) = read({"conversations": turns, "system": "s", "tools": tools})
+    call = {"type": "function", "function": {"name": "stock", "arguments": {"b": 1}}}
+    assert conversation(row) == {
+        "messages": [
+            said("system", "s"),
+            said("user", "How many?"),
+            said("assistant", None, tool_calls=[call]),
+            said("tool", "3"),
+            said("assistant", "Three."),
+        ],
+        "tools": [TOOL],
+    }
+
+
+@pytest.mark.parametrize(
+    ("bad", "wanted"),
+    [
+        ([], "messages is empty"),
+        ("text", "wanted a list of objects"),
+        ([said("user", "q")], "no answer of an assistant"),
+        ([said("judge", "q"), said("assistant", "a")], "message 1 has the role 'judge'"),
+        ([said("user", " "), said("assistant", "a")], "message 1 (user) is empty"),
+        ([said("user", "q"), said("assistant", "a\0")], "message 2 (assistant) holds a NUL byte"),
+        ([said("user", [{"type": "image_url"}]), said("assistant", "a")], "only text is read"),
+        ([said("user", "\ud800"), said("assistant", "a")], "message 1 (user) is not valid UTF-8"),
+        ([said("user", 3), said("assistant", "a")], "message 1 (user) is of type int"),
+    ],
+)
+def test_conversation_that_can_not_be_read_is_one_ledger_entry(problem, bad, wanted) -> None:
+    good = [said("user", "q"), said("assistant", "a")]
+    assert wanted in problem({"messages": good}, {"messages": bad})
+
+
+def test_prompt_and_completion_as_messages_train_the_completion_only(read: Read) -> None:
+    prompt = [said("user", "q"), said("assistant", "a"), said("user", "q2")]
+    (row,) = read({"prompt": prompt, "completion": [said("assistant", "a2")]})
+    assert row["output"] == "a2" and row["instruction"] == "q\n\na\n\nq2"
+
+
+def test_text_is_one_row_without_instruction(read: Read) -> None:
+    (row,) = read({"text": "def f(): ...", "url": "x"})
+    assert (row["kind"], row["instruction"], row["output"]) == ("text", "", "def f(): ...")
+
+
+def test_segments_keep_their_masks(read: Read) -> None:
+    segments = [{"text": "# f\n", "label": False}, {"text": "f()", "label": True}]
+    (row,) = read({"segments": segments})
+    assert (row["kind"], row["instruction"], row["output"]) == ("segments", "# f\n", "f()")
+    assert conversation(row) == {
+        "segments": [{"text": "# f\n", "train": False}, {"text": "f()", "train": True}]
+    }
+
+
+PAIRS: dict[str, dict[str, Any]] = {
+    "texts": {"prompt": "q", "chosen": "a", "rejected": "b"},
+    "messages": {"chosen": [said("user", "q"), said("assistant", "a")], "rejected": "b"},
+    "answers as messages": {
+        "prompt": "q",
+        "chosen": [said("assistant", "a")],
+        "rejected": [said("assistant", "b")],
+    },
+    "transcripts": {
+        "chosen": "\n\nHuman: q\n\nAssistant: a",
+        "rejected": "\n\nHuman: q\n\nAssistant: b",
+    },
+    "question and system": {"system": "", "question": "q", "chosen": "a", "rejected": "b"},
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_preference_pairs_are_an_error_whose_remedy_takes_the_chosen_answers(
+    read: Read, pair
+) -> None:
+    with pytest.raises(PipelineError, match="preference pairs, chosen and rejected") as error:
+        read(pair)
+    assert "`take: chosen`" in error.value.remedy
+    (row,) = read(pair, take="chosen")
+    assert (row["instruction"], row["output"]) == ("q", "a")
+
+
+def test_answers_that_are_labelled_as_not_wanted_are_not_trained_on(ingest, tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    rated = [{"prompt": "q", "completion": c, "label": c == "good"} for c in ("good", "bad")]
+    path.write_text("".join(json.dumps(record) + "\n" for record in rated))
+    with pytest.raises(PipelineError, match="answers with a label") as error:
+        ingest({"kind": "files", "path": str(path)})
+    assert "`take: chosen`" in error.value.remedy
+    _, rows, (entry,) = ingest({"kind": "files", "path": str(path), "take": "chosen"})
+    assert [row["output"] for row in rows] == ["good"] and "label is False" in entry["problem"]
+
+
+def test_take_without_preference_pairs_is_an_error_whose_remedy_works(read: Read, row) -> None:
+    with pytest.raises(PipelineError, match="no file has preference pairs") as error:
+        read(row(), take="chosen")
+    assert "Remove `take`" in error.value.remedy
+    assert read(row())
+
+
+def test_format_of_the_settings_overrides_detection(read: Read) -> None:
+    record = {"instruction": "q", "output": "a", "text": "t"}
+    assert [read(record, format=f)[0]["output"] for f in ("instruction", "text")] == ["a", "t"]
+
+
+def test_format_that_does_not_fit_names_the_one_that_does(read: Read) -> None:
+    record = {"messages": [said("user", "q"), said("assistant", "a")]}
+    with pytest.raises(PipelineError, match="a chat format") as error:
+        read(record, format="instruction")
+    assert "`format: messages`" in error.value.remedy
+    assert read(record, format="messages")
+
+
+def test_unknown_chat_names_its_fields(read: Read) -> None:
+    turns = [{"speaker": "a", "said": "q"}, {"speaker": "b", "said": "a"}]
+    with pytest.raises(PipelineError, match=r"chat format that is not known.*speaker, said"):
+        read({"turns": turns}, {"turns": turns})
+
+
+def test_each_file_has_a_format_of_its_own(ingest, tmp_path, write_jsonl, row) -> None:
+    write_jsonl(tmp_path / "a.jsonl", row())
+    write_jsonl(tmp_path / "b.jsonl", {"text": "t", "id": 1}, {"text": "u", "id": 2})
+    summary, rows, _ = ingest({"kind": "files", "path": str(tmp_path)})
+    assert [r["kind"] for r in rows] == ["instruction", "text", "text"]
+    assert summary.counts["read as instruction"] == 1 and summary.counts["read as text"] == 2
+    assert summary.counts["column not used: id"] == 2
+    assert summary.line.endswith("; read as instruction, text")
+
+
+def test_unused_column_that_carries_meaning_is_in_the_summary_line(
+    ingest, tmp_path, write_jsonl, row
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", row(input="i", context="c", score=1))
+    summary, _, _ = ingest({"kind": "files", "path": str(tmp_path)})
+    assert summary.line.endswith("; not used: context")
+
+
+def test_row_id_of_a_conversation_depends_on_its_masks(read: Read) -> None:
+    messages = [said("user", "q"), said("assistant", "a"), said("assistant", "b")]
+    (first,) = read({"messages": messages})
+    messages[0]["role"] = "system"
+    (second,) = read({"messages": messages})
+    assert first["row_id"] != second["row_id"] and first["output"] == second["output"]

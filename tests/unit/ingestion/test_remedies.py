@@ -1,0 +1,119 @@
+"""Every remedy is followed to the letter, and the stage then gives rows."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.core.errors import PipelineError
+from tasks.ingestion.remedies import OTHERWISE, REMEDIES, remedy_for
+
+
+def settings_in(remedy: str) -> dict[str, Any]:
+    """The settings of the source that a remedy shows."""
+    found: dict[str, Any] = {}
+    for text in re.findall(r"`([a-z_]+: [^`]+)`", remedy):
+        found |= yaml.safe_load(text)
+    return found
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"task": {"text": "do"}, "answers": [{"body": "x"}]},
+        {"instruction": "do", "outputs": "x"},
+        {"the task: all": "do", "yes": "x", "id": 3},
+        {"the question": "do", "the answer": "x"},
+        {"a.b": "do", "c": ["x", "y"]},
+        {"from": "do", "to": "x"},
+        {"messages": [{"role": "user", "content": "do"}, {"role": "assistant", "content": "x"}]},
+        {"text": "x", "n": 1},
+    ],
+)
+@pytest.mark.parametrize("given", [{}, {"columns": {"output": "wrong"}}, {"format": "instruction"}])
+def test_remedy_for_missing_columns_works(ingest, tmp_path, record, given) -> None:
+    (tmp_path / "a.jsonl").write_text((json.dumps(record) + "\n") * 2)
+    source = {"kind": "files", "path": str(tmp_path / "a.jsonl")}
+    try:
+        rows = ingest({**source, **given})[1]
+    except PipelineError as error:
+        changed = {**source, **given} | settings_in(error.remedy)
+        if "remove `columns`" in error.remedy:
+            changed.pop("columns")
+        rows = ingest(changed)[1]
+    assert [row["output"].strip() for row in rows] == ["x", "x"]
+
+
+def test_remedy_names_no_column_that_has_a_role(ingest, tmp_path, write_jsonl) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", {"instruction": "do", "input": "x"})
+    with pytest.raises(PipelineError) as error:
+        ingest({"kind": "files", "path": str(path)})
+    assert error.value.remedy == (
+        "Add a column 'output' to the file, or point `path` to a file that has it."
+    )
+
+
+def test_remedy_for_a_path_names_the_paths_there_are(ingest, tmp_path, write_jsonl) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", {"instruction": "do", "answers": [{"body": "x"}]})
+    with pytest.raises(PipelineError, match=r"'answers\.0\.text'; its columns are .*answers\.0\.b"):
+        ingest({"kind": "files", "path": str(path), "columns": {"output": "answers.0.text"}})
+
+
+FILES: dict[str, bytes] = {
+    "list": b'{"instruction": "do", "output": ["x"]}\n',
+    "number": b'{"instruction": "do", "output": 7}\n',
+    "dict": b'{"instruction": "do", "output": {"text": "x"}}\n',
+    "no instruction": b'{"instruction": "", "output": "x"}\n',
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_remedy_that_names_settings_works(ingest, tmp_path, content) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    source = {"kind": "files", "path": str(tmp_path / "a.jsonl")}
+    with pytest.raises(PipelineError, match="0 rows") as error:
+        ingest(source)
+    assert ingest(source | settings_in(error.value.remedy))[1]
+
+
+COMMANDS: dict[str, bytes] = {
+    "utf-16": '{"instruction": "do", "output": "x"}\n'.encode("utf-16"),
+    "latin-1": '{"instruction": "caf\xe9", "output": "x"}\n'.encode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("content", COMMANDS.values(), ids=COMMANDS)
+def test_remedy_that_names_a_command_works(ingest, tmp_path, content) -> None:
+    file, new = tmp_path / "a.jsonl", tmp_path / "new.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(PipelineError, match="0 rows") as error:
+        ingest({"kind": "files", "path": str(file)})
+    (command,) = re.findall(r"`(.+?)`", error.value.remedy)
+    command = command.replace("FILE", str(file)).replace("NEW", str(new))
+    subprocess.run(command, shell=True, check=True)  # as the user would
+    assert ingest({"kind": "files", "path": str(new)})[1]
+
+
+def test_nul_bytes_are_removed_by_the_command_of_the_remedy(tmp_path: Path) -> None:
+    file, new = tmp_path / "a", tmp_path / "b"
+    file.write_bytes(b"a\0b")
+    (command,) = re.findall(r"`(.+?)`", remedy_for("output holds a NUL byte"))
+    command = command.replace("FILE", str(file)).replace("NEW", str(new))
+    subprocess.run(command, shell=True, check=True)  # as the user would
+    assert new.read_bytes() == b"ab"
+
+
+def test_every_kind_of_problem_has_a_remedy_of_its_own() -> None:
+    remedies = [remedy for _, remedy in REMEDIES]
+    assert len(set(remedies)) == len(remedies) and OTHERWISE not in remedies
+
+
+def test_the_most_frequent_problem_is_reported_not_the_first(ingest, tmp_path) -> None:
+    (tmp_path / "a.jsonl").write_text("{oops\n" + '{"instruction": "do", "output": ""}\n' * 3)
+    with pytest.raises(PipelineError, match="output is empty") as error:
+        ingest({"kind": "files", "path": str(tmp_path)})
+    assert "Fill in column output" in error.value.remedy
