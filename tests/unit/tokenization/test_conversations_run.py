@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import IGNORED, Windows
@@ -69,7 +70,7 @@ def chats(count: int = 9, **flags: Any) -> list[dict[str, Any]]:
 
 def labels_of(out: Path, folder: Path) -> dict[str, str]:
     """Trained text of each row."""
-    decode = load(str(folder))._tokenizer.decode
+    decode = PreTrainedTokenizerFast.from_pretrained(folder).decode
     return {
         window.row_ids[0]: decode(window.labels[window.labels != IGNORED].tolist())
         for window in Windows.open(out / "train").rows()
@@ -128,7 +129,7 @@ def test_a_text_longer_than_a_window_is_trained_in_full(go: Go, folder: Path) ->
     parts = [rows["r0"], *(rows[f"r0/{n}"] for n in range(2, len(rows) - 2))]
     assert len(parts) > 9 and max(len(part.input_ids) for part in parts) <= 128
     trained = np.concatenate([part.labels[part.labels != IGNORED] for part in parts])
-    decode = load(str(folder))._tokenizer.decode
+    decode = PreTrainedTokenizerFast.from_pretrained(folder).decode
     assert text.endswith(decode(trained).removesuffix("<|endoftext|>"))
     first = load(str(folder)).encode([text])[0][0]
     assert [first, *trained] == [*load(str(folder)).encode([text])[0], load(str(folder)).eos]
