@@ -29,6 +29,7 @@ from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
 from tasks.core.system.gpu_lock import gpu_turn
 from tasks.core.text import prompt_templates
+from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.evaluation.generation.sampling import Sampling
 from tasks.evaluation.generation.stream_answer import answer
 
@@ -53,7 +54,7 @@ class Chosen:
     weights: Path
     tokenizer: Path
     adapter: Path | None
-    template: str
+    template: PromptTemplate
     is_ours: bool = True
 
 
@@ -88,7 +89,7 @@ def try_out(
     with ExitStack() as held, progress.sink(_StandardError()):
         chosen = choose(request, source, held)
         prompt = text if raw else prompt_templates.render(chosen.template, text, given)
-        marker = "" if raw else prompt_templates.end_of(chosen.template)
+        marker = "" if raw else prompt_templates.stop_of(chosen.template)
         config = _settings(request)
         held.enter_context(_device_lock(config))
         progress.say(f"{chosen.name} answers")
@@ -122,7 +123,7 @@ def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
     """
     store = held.enter_context(open_store())
     held.enter_context(store.in_use())
-    template = _settings(request).prompt.template
+    template = _template(_settings(request))
     if source in (None, CHAMPION):
         standing = champions.current(store)
         if standing is not None:
@@ -130,7 +131,13 @@ def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
             name = f"champion {standing.name}"
             own = manifests.read(root() / "prompt" / standing.chain.get("prompt", "")[:KEY_DIGITS])
             if own is not None:
-                template = own.parts["config"].get("prompt.template", template)
+                made = own.parts["config"]
+                values = {
+                    "text": made.get("prompt.template", template.text),
+                    "system": made.get("prompt.system", ""),
+                    "date": made.get("prompt.date", template.date),
+                }
+                template = PromptTemplate(**values)
             return _whole(name, folder, template)
         if source == CHAMPION:
             raise PipelineError("no model is promoted", "Promote one: finetune promote.")
@@ -154,7 +161,7 @@ def choose(request: Request, source: str | None, held: ExitStack) -> Chosen:
     )
 
 
-def _whole(name: str, folder: Path, template: str) -> Chosen:
+def _whole(name: str, folder: Path, template: PromptTemplate) -> Chosen:
     if not (folder / "config.json").is_file():
         raise PipelineError(f"{name} has no model in {folder}", "Recreate it with: finetune run.")
     return Chosen(name, folder, folder, None, template)
@@ -171,7 +178,7 @@ def _on_base(request: Request, adapter: Path | None) -> Chosen:
             name = f"adapter train/{train.key[:KEY_DIGITS]}"
         weights, tokenizer = (session.store.entry(base, n) for n in ("weights", "tokenizer"))
         assert weights is not None and tokenizer is not None  # declared outputs
-        return Chosen(name, weights, tokenizer, adapter, session.config.prompt.template)
+        return Chosen(name, weights, tokenizer, adapter, _template(session.config))
 
 
 def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
@@ -218,6 +225,11 @@ def _dtype(weights: Path, device: str) -> Literal["bfloat16", "float32"]:
         return "bfloat16"
     needed = 2 * sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     return "float32" if needed < psutil.virtual_memory().available / 2 else "bfloat16"
+
+
+def _template(config: Config) -> PromptTemplate:
+    prompt = config.prompt
+    return PromptTemplate(prompt.template, prompt.system, prompt.date)
 
 
 def _settings(request: Request) -> Config:

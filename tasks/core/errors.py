@@ -12,6 +12,7 @@ which prints it.
 """
 
 from pathlib import Path
+from typing import Any
 
 
 class PipelineError(Exception):
@@ -26,6 +27,10 @@ class PipelineError(Exception):
         super().__init__(f"{problem}\n{remedy}")
         self.problem = problem
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a worker process sends the error by pickle, which would pass the joined text alone
+        return type(self), (self.problem, self.remedy)
 
 
 class StopError(PipelineError):

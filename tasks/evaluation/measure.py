@@ -9,9 +9,11 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import Windows
 from tasks.core.progress import say
 from tasks.core.rows.data_card import DataCard, Split
+from tasks.core.rows.row_schema import PART
 from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.text import prompt_templates
+from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation import answers
 from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding
@@ -58,7 +60,9 @@ def measured(
         )
     pair = _loaded(config, inputs, clock)
     clusters = answers.projects(inputs["prompt.test"])
-    template = str(config.prompt.template)
+    # the further samples of a text are in its project
+    clusters |= {row: clusters.get(row.partition(PART)[0], row) for row in choice.row_ids}
+    template = PromptTemplate(config.prompt.template, config.prompt.system, config.prompt.date)
     losses = partial(pair.losses, window_tokens=settings.window_tokens, clock=clock)
     chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
     rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
@@ -106,7 +110,7 @@ def _answered(
     settings: EvaluateSettings,
     generator: CachedGenerator,
     prepared: Prepared,
-    template: str,
+    template: PromptTemplate,
     greedy: Decoding,
 ) -> tuple[list[ProblemResult], tuple[str, ...]]:
     """Answers to all problems, and a sentence for each kind that can't be measured."""

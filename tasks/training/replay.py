@@ -86,11 +86,13 @@ def _copy_rows(source: Path, selected: NDArray[np.bool_], target: Path) -> list[
     """Copy the selected rows; returns their lengths in tokens."""
     lengths: list[int] = []
     done = 0
-    with pq.ParquetWriter(target, row_schema.TOKENS, compression="zstd") as writer:
+    is_spanned = "spans" in pq.read_schema(source).names
+    schema = row_schema.SPANNED_TOKENS if is_spanned else row_schema.TOKENS
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for batch in pq.ParquetFile(source).iter_batches(GROUP_ROWS):
             kept = batch.filter(pa.array(selected[done : done + len(batch)]))
             done += len(batch)
             if len(kept):
-                writer.write_batch(kept.cast(row_schema.TOKENS))
+                writer.write_batch(kept.cast(schema))
                 lengths += pc.list_value_length(kept.column("input_ids")).to_pylist()
     return lengths

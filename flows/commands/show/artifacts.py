@@ -13,6 +13,7 @@ import click
 from flows import messages
 from flows.commands.options import stage_argument, takes_settings
 from flows.commands.show import filtered, rows
+from flows.commands.show.tokens import TokenView, token_lines
 from flows.session import Request, Session, open_session
 from flows.store_access import current_artifact, plan_of
 from tasks.core.cache.decision import HIT, Selection
@@ -42,8 +43,9 @@ MAX_DIGITS = 12  # of a row number; a row id is longer
 @click.command
 @stage_argument(required=False)
 @click.option("--row", metavar="N", help="Row number (or row id) of the stage's main table.")
+@click.option("--ids", is_flag=True, help="With tokenize --row: one line per token, with its id.")
 @takes_settings
-def show(request: Request, stage: str | None, row: str | None) -> int:
+def show(request: Request, stage: str | None, row: str | None, ids: bool) -> int:
     """Show the artifacts: one line each, one in full, or one row of it."""
     if stage is not None and row is None:  # a row is followed through the later stages
         request = replace(request, selection=Selection(only=(stage,)))
@@ -58,7 +60,7 @@ def show(request: Request, stage: str | None, row: str | None) -> int:
         if row is None:
             _print_artifact(session, manifest)
         else:
-            _print_row(session, manifest, row)
+            _print_row(session, manifest, row, ids)
     return 0
 
 
@@ -86,7 +88,7 @@ def _print_artifact(session: Session, manifest: Manifest) -> None:
             print(f"\n{path.name}\n{text[:4000]}")
 
 
-def _print_row(session: Session, manifest: Manifest, wanted: str) -> None:
+def _print_row(session: Session, manifest: Manifest, wanted: str, ids: bool) -> None:
     """Print one row, found by its number in the main table or by its id."""
     stage = manifest.stage
     if stage not in MAIN_TABLE:
@@ -101,7 +103,7 @@ def _print_row(session: Session, manifest: Manifest, wanted: str) -> None:
         if record is None:
             continue
         if stage == "tokenize":
-            _print_tokens(session, record)
+            _print_tokens(session, record, ids)
         elif stage == "filter":
             _print_history(session, manifest, record)
         else:
@@ -143,16 +145,10 @@ def _downstream(session: Session, row_id: str) -> list[str]:
     return filtered.downstream(row_id, folders["prompt"], folders["tokenize"])
 
 
-def _print_tokens(session: Session, record: dict[str, Any]) -> None:
-    """Print decoded tokens: masked ones dim, trained ones green; in brackets without colors."""
-    from tokenizers import Tokenizer
-
+def _print_tokens(session: Session, record: dict[str, Any], ids: bool) -> None:
+    """Print masked tokens dim and trained ones green; in brackets without colors."""
     manifest = session.planner.artifacts.get("base") or current_artifact(plan_of(session, "base"))
     folder = session.store.entry(manifest, "tokenizer")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json")) if folder else None
-
-    def decode(ids: list[int]) -> str:
-        return tokenizer.decode(ids, skip_special_tokens=False) if tokenizer else str(ids)
-
+    assert folder is not None  # a declared output
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print("\n".join(rows.token_lines(record, decode, color)))
+    print("\n".join(token_lines(record, TokenView.of(folder), color, ids)))

@@ -1,13 +1,12 @@
-"""`finetune show`: one row of a table, its tokens, and unreadable records."""
+"""`finetune show`: one row of a table, and unreadable records."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.core.system.escape_text import escape_controls
 
 MAX_UNREADABLE = 20  # entries of the ledger that are shown
-DIM, GREEN, PLAIN = "\x1b[2m", "\x1b[32m", "\x1b[0m"
 
 
 def find_row(table: Path, wanted: str, is_number: bool = False) -> dict[str, Any] | None:
@@ -49,25 +48,6 @@ def _place(file: Any, row_id: str) -> int | None:
             return before + int(place)
         before += batch.num_rows
     return None
-
-
-def token_lines(
-    record: Mapping[str, Any], decode: Callable[[list[int]], str], color: bool
-) -> list[str]:
-    """A tokenized row as text, with its masked and its trained part separated.
-
-    Args:
-        record: A row of `schemas.TOKENS`.
-        decode: Token ids -> text.
-        color: Masked dim and trained green; otherwise each part between tags in brackets.
-    """
-    ids, masked = record["input_ids"], record["prompt_tokens"]
-    trained = len(ids) - masked
-    lines = [f"row {record['row_id']}: {len(ids)} tokens, {masked} masked, {trained} trained"]
-    before, after = (escape_controls(decode(part)) for part in (ids[:masked], ids[masked:]))
-    if color:
-        return [*lines, f"{DIM}{before}{PLAIN}{GREEN}{after}{PLAIN}"]
-    return [*lines, "[masked]", before, "[/masked]", "[trained]", after, "[/trained]"]
 
 
 def unreadable_lines(ledger: Path) -> list[str]:

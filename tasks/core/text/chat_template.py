@@ -12,38 +12,27 @@ answer, because a template may write a turn in another way once others follow.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import jinja2
-
-from tasks.core.text.chat_environment import CLOSE, OPEN, ChatTemplateError, compiled
+from tasks.core.text.chat_environment import (
+    CLOSE,
+    OPEN,
+    ChatTemplateError,
+    ConversationError,
+    Messages,
+    Rendered,
+    Renderer,
+    compiled,
+    marked_spans,
+)
 from tasks.core.text.special_tokens import ControlTokens, Pieces
 
 # Unicode noncharacters: not in text that is exchanged, and kept by JSON and by str.strip
 _BREAK, _PROBE = "\ufdd2", "\ufdd3"
 _MARKS = (OPEN, CLOSE, _BREAK, _PROBE)
-Messages = Sequence[Mapping[str, Any]]
-
-
-class ConversationError(ValueError):
-    """The chat template refuses one conversation."""
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """The text of a conversation; names of control tokens in the data are still broken.
-
-    Attributes:
-        text: The text.
-        spans: Start and end of each trained message.
-    """
-
-    text: str
-    spans: tuple[tuple[int, int], ...] = ()
 
 
 class ChatTemplate:
@@ -101,7 +90,7 @@ class ChatTemplate:
             return {key: self._broken(item) for key, item in value.items()}
         return [self._broken(item) for item in value] if isinstance(value, list) else value
 
-    def _renderer(self, chat: Mapping[str, Any]) -> "_Renderer":
+    def _renderer(self, chat: Mapping[str, Any]) -> "Renderer":
         tools = self._broken(chat.get("tools") or None)
         source = chat.get("template")
         if source is None:
@@ -112,7 +101,7 @@ class ChatTemplate:
                 )
             source = self._tokenizer.get_chat_template(None, tools)
         names = self._tokenizer.special_tokens_map
-        return _Renderer(compiled(source, chat["date"]), tools, names)
+        return Renderer(compiled(source, chat["date"]), tools, names)
 
     def _whole(self, chat: Mapping[str, Any], trained: Collection[int]) -> Rendered:
         render, messages = self._renderer(chat), self._data(chat)
@@ -128,7 +117,7 @@ class ChatTemplate:
         self._check_tools(render, messages, text)
         if OPEN in text:
             answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-            marked = _marked(text)
+            marked = marked_spans(text)
             if len(marked.spans) == len(answers) and set(trained) <= set(answers):
                 spans = zip(answers, marked.spans, strict=True)
                 return Rendered(marked.text, tuple(s for i, s in spans if i in trained))
@@ -136,10 +125,10 @@ class ChatTemplate:
         found = (self._span(render, messages, index, text) for index in sorted(trained))
         return Rendered(text, tuple(found))
 
-    def _check_tools(self, render: "_Renderer", messages: list[dict[str, Any]], text: str) -> None:
+    def _check_tools(self, render: "Renderer", messages: list[dict[str, Any]], text: str) -> None:
         """Refuse a template that leaves out tools, calls or results."""
         ignored = ""
-        if render.tools and _Renderer(render.template, None, render.names)(messages) == text:
+        if render.tools and Renderer(render.template, None, render.names)(messages) == text:
             ignored = "the list of tools"
         for index, message in enumerate(messages):
             if message.get("tool_calls"):
@@ -159,7 +148,7 @@ class ChatTemplate:
             )
 
     def _span(
-        self, render: "_Renderer", messages: list[dict[str, Any]], index: int, text: str
+        self, render: "Renderer", messages: list[dict[str, Any]], index: int, text: str
     ) -> tuple[int, int]:
         """Start and end of a message in the text."""
         message = messages[index]
@@ -194,37 +183,13 @@ class ChatTemplate:
 
     def _pieces(self, rendered: Rendered) -> Pieces:
         """Control tokens and texts, cut where training begins and ends."""
-        text = _marked(rendered.text).text if OPEN in rendered.text else rendered.text
+        text = marked_spans(rendered.text).text if OPEN in rendered.text else rendered.text
         cuts = [0, *(at for span in rendered.spans for at in span), len(text)]
         return [
             (part.replace(_BREAK, "") if isinstance(part, str) else part, number % 2 == 1)
             for number, (start, end) in enumerate(pairwise(cuts))
             for part, _, _ in self._control.split(text[start:end])
         ]
-
-
-@dataclass(frozen=True)
-class _Renderer:
-    """A template with the tools of a conversation and the names of the tokenizer's tokens."""
-
-    template: jinja2.Template
-    tools: list[Any] | None
-    names: Mapping[str, Any]
-
-    def __call__(self, messages: Messages, generation: bool = False) -> str:
-        try:
-            names = {"messages": messages, "tools": self.tools, "documents": None}
-            text = self.template.render(names, add_generation_prompt=generation, **self.names)
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
-            raise ConversationError(str(error) or type(error).__name__) from error
-        return str(text)
-
-    def attempt(self, messages: Messages, generation: bool = False) -> str | None:
-        """The text without marks; None where the template refuses the messages."""
-        try:
-            return _marked(self(messages, generation)).text
-        except ConversationError:
-            return None
 
 
 def _message(message: Mapping[str, Any], broken: Callable[[Any], Any]) -> dict[str, Any]:
@@ -256,13 +221,3 @@ def _without_system(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]
         return messages, False
     text = f"{messages[0]['content']}\n\n{messages[1]['content']}"
     return [{**messages[1], "content": text}, *messages[2:]], True
-
-
-def _marked(text: str) -> Rendered:
-    """A text without the marks of {% generation %}, and the spans between them."""
-    parts = text.replace(CLOSE, OPEN).split(OPEN)
-    ends, at = [], 0
-    for part in parts[:-1]:
-        at += len(part)
-        ends.append(at)
-    return Rendered("".join(parts), tuple(zip(ends[::2], ends[1::2], strict=False)))

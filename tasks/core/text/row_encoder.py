@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.core.text.bpe_cache import BpeCache
-from tasks.core.text.chat_template import ChatTemplate, ConversationError
+from tasks.core.text.chat_environment import ConversationError
+from tasks.core.text.chat_template import ChatTemplate
 from tasks.core.text.conversation import is_closed, trained_messages, trained_segments
-from tasks.core.text.offset_encoder import OffsetEncoder, Tokens
+from tasks.core.text.offset_encoder import Tokens
 from tasks.core.text.special_tokens import (
     FIM,
     PLACEHOLDER,
@@ -27,6 +27,7 @@ from tasks.core.text.special_tokens import (
     Pieces,
     joined,
 )
+from tasks.core.text.text_encoder import TextEncoder
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -72,17 +73,9 @@ class RowEncoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self.eos: int = tokenizer.eos_token_id
-        self._tokenizer = tokenizer
-        self._backend = tokenizer.backend_tokenizer
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._backend.encode_special_tokens = True
+        self._texts = TextEncoder(tokenizer)
         self.control = ControlTokens(tokenizer)
         self._chat = ChatTemplate(tokenizer, self.control)
-        self._cache = BpeCache.of(self._backend)
-        self._is_byte_level = _is_byte_level(self._backend)
-        self._prefix = _prefix(self._backend)
-        self._by_offsets: OffsetEncoder | None = None
 
     @property
     def ends(self) -> frozenset[int]:
@@ -96,33 +89,39 @@ class RowEncoder:
             NotSupportedError: The tokenizer has no tokens for a placeholder, or no chat template
                 for a conversation.
         """
-        return [tokens.ids for tokens in self._tokens([self._plain(text) for text in texts])]
+        return [tokens.ids for tokens in self._texts.encode([self._plain(text) for text in texts])]
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts; raises as `encode`."""
         rows = [self._plain(text) for text in texts]
         before = [self._before(text, row) for text, row in zip(texts, rows, strict=True)]
-        tokens = self._tokens(rows)
+        tokens = self._texts.encode(rows)
         return [[*start, *found.ids] for start, found in zip(before, tokens, strict=True)]
 
     def pairs(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Encoded]:
         """Rows of a prompt and a completion, which is trained; raises as `encode`."""
         before, after = ([self._plain(text) for text in texts] for texts in (prompts, completions))
+        found = []
+        if self._texts.is_byte_level:  # then the ids of two texts are those of both as one
+            halves = zip(self._texts.encode(before), self._texts.encode(after), strict=True)
+            for (given, answer), prompt, first, own, completion in zip(
+                halves, prompts, before, after, completions, strict=True
+            ):
+                ids = [*self._before(prompt, first), *given.ids]
+                start = len(ids)
+                ids += answer.ids if _is_ended(completion, own) else [*answer.ids, self.eos]
+                exact = given.exact and answer.exact
+                found.append(Encoded(ids, ((start, len(ids)),), exact, *_size(own, answer.ids)))
+            return found
         rows = [
             [*given, *((part, True) for part, _ in own)]
             for given, own in zip(before, after, strict=True)
         ]
-        if self._is_byte_level:  # then the ids of two texts are those of both as one
-            halves = (self._tokens(before), self._tokens(after))
-            encoded = [_with(one, other) for one, other in zip(*halves, strict=True)]
-        else:
-            encoded = self._offsets.encode(rows)
-        found = []
         for prompt, completion, own, tokens in zip(
-            prompts, completions, rows, encoded, strict=True
+            prompts, completions, rows, self._texts.offsets.encode(rows), strict=True
         ):
-            is_ended = completion.endswith("\0") and _ends_turn(own)
-            found.append(self._encoded(own, tokens, self._before(prompt, own), not is_ended))
+            add_eos = not _is_ended(completion, own)
+            found.append(self._encoded(own, tokens, self._before(prompt, own), add_eos))
         return found
 
     def conversations(self, chats: Sequence[Mapping[str, Any]], loss_on: str) -> list[Encoded]:
@@ -138,7 +137,7 @@ class RowEncoder:
                 rows.append([])
         found = []
         for number, (chat, own, tokens) in enumerate(
-            zip(chats, rows, self._tokens(rows), strict=True)
+            zip(chats, rows, self._texts.encode(rows), strict=True)
         ):
             if number in problems:
                 found.append(Encoded([self.eos], (), problem=problems[number]))
@@ -168,24 +167,17 @@ class RowEncoder:
         ids = [*prefix, *tokens.ids, *([self.eos] if add_eos else [])]
         trained = np.zeros(len(ids), dtype=bool)
         trained[len(prefix) : len(prefix) + len(tokens.ids)] = tokens.trained
-        text = [part for part, is_trained in pieces if is_trained and isinstance(part, str)]
-        controls = sum(1 for part, on in pieces if on and not isinstance(part, str))
+        on = [piece for piece in pieces if piece[1]]
         trained[len(ids) - 1 :] |= add_eos and closed
-        return Encoded(
-            ids,
-            _runs(trained),
-            tokens.exact,
-            sum(len(part.encode("utf-8", "replace")) for part in text),
-            int(tokens.trained.sum()) - controls,
-            closed,
-        )
+        size = _size(on, np.flatnonzero(tokens.trained).tolist())
+        return Encoded(ids, _runs(trained), tokens.exact, *size, closed)
 
     def _before(self, text: str, pieces: Pieces) -> list[int]:
         """What the tokenizer puts before a text."""
         first = pieces[0][0] if pieces else ""
-        if text.startswith("\0{") or (self._prefix and first == self._prefix[0]):
+        if text.startswith("\0{") or (self._texts.prefix and first == self._texts.prefix[0]):
             return []
-        return self._prefix
+        return self._texts.prefix
 
     def _plain(self, text: str) -> Pieces:
         """A text with placeholders as parts, none of them trained."""
@@ -210,58 +202,17 @@ class RowEncoder:
         at = [i for i, part in enumerate(end) if isinstance(part, int)]
         return end[: end.index(self.eos) + 1 if self.eos in end else at[0] + 1 if at else len(end)]
 
-    def _tokens(self, rows: Sequence[Pieces]) -> list[Tokens]:
-        """Token ids of rows of parts; the cache encodes those that are one text."""
-        is_text = [self._is_byte_level and _is_text(row) for row in rows]
-        texts = [
-            str(row[0][0]) if row else "" for row, yes in zip(rows, is_text, strict=True) if yes
-        ]
-        others = [row for row, yes in zip(rows, is_text, strict=True) if not yes]
-        by_cache = iter(self._of_texts(texts))
-        by_offsets = iter(self._offsets.encode(others) if others else [])
-        return [next(by_cache if yes else by_offsets) for yes in is_text]
 
-    def _of_texts(self, texts: Sequence[str]) -> list[Tokens]:
-        """Token ids of texts without control tokens."""
-        cache = self._cache
-        cached = [text.isascii() and cache is not None for text in texts]
-        rest = [text for text, yes in zip(texts, cached, strict=True) if not yes]
-        by_tokenizer = iter(self._backend.encode_batch_fast(rest, add_special_tokens=False))
-        ids = [
-            cache.encode(text) if yes and cache else next(by_tokenizer).ids
-            for text, yes in zip(texts, cached, strict=True)
-        ]
-        # what the BPE cache has checked pre-token by pre-token needs no decoding
-        doubtful = [i for i, yes in enumerate(cached) if not (yes and cache and cache.exact)]
-        decoded = self._backend.decode_batch([ids[i] for i in doubtful], skip_special_tokens=False)
-        wrong = {
-            i
-            for i, text in zip(doubtful, decoded, strict=True)
-            if text != texts[i] and text != self._normalized(texts[i])
-        }
-        return [Tokens(own, np.zeros(len(own), bool), i not in wrong) for i, own in enumerate(ids)]
-
-    def _normalized(self, text: str) -> str:
-        """A text in the tokenizer's Unicode normal form (NFC for models of the GPT-NeoX family),
-        which is no loss."""
-        normalizer = self._backend.normalizer
-        return str(normalizer.normalize_str(text)) if normalizer else text
-
-    @property
-    def _offsets(self) -> OffsetEncoder:
-        if self._by_offsets is None:
-            self._by_offsets = OffsetEncoder(self._tokenizer)
-        return self._by_offsets
+def _size(pieces: Pieces, ids: Sequence[int]) -> tuple[int, int]:
+    """Bytes of the text of parts, and the tokens of it."""
+    texts = [part for part, _ in pieces if isinstance(part, str)]
+    size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    return size, len(ids) - (len(pieces) - len(texts))
 
 
-def _with(prompt: Tokens, completion: Tokens) -> Tokens:
-    """The tokens of a prompt and, trained, those of its completion."""
-    trained = np.repeat([False, True], [len(prompt.ids), len(completion.ids)])
-    return Tokens(prompt.ids + completion.ids, trained, prompt.exact and completion.exact)
-
-
-def _is_text(pieces: Pieces) -> bool:
-    return not pieces or (len(pieces) == 1 and isinstance(pieces[0][0], str))
+def _is_ended(completion: str, pieces: Pieces) -> bool:
+    """Whether a completion ends in a control token of its template."""
+    return completion.endswith("\0") and bool(pieces) and isinstance(pieces[-1][0], int)
 
 
 def _ends_turn(pieces: Pieces) -> bool:
@@ -274,21 +225,3 @@ def _runs(trained: NDArray[np.bool_]) -> Spans:
     """Start and end of each run of trained tokens."""
     edges = np.flatnonzero(np.diff(trained, prepend=False, append=False)).tolist()
     return tuple(zip(edges[::2], edges[1::2], strict=True))
-
-
-def _is_byte_level(backend: Any) -> bool:
-    """Whether a text's ids don't depend on what text stands before it, nor on where it starts."""
-    pre_tokenizer = backend.pre_tokenizer
-    spec = json.loads(pre_tokenizer.__getstate__()) if pre_tokenizer else {}
-    steps = spec.get("pretokenizers") or [spec]
-    return any(s.get("type") == "ByteLevel" and not s["add_prefix_space"] for s in steps)
-
-
-def _prefix(backend: Any) -> list[int]:
-    """Ids that the tokenizer itself puts before a text."""
-    bare = backend.encode("a", add_special_tokens=False).ids
-    whole: list[int] = backend.encode("a", add_special_tokens=True).ids
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start]
-    return []

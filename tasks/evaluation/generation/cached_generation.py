@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.core.progress import report
 from tasks.core.text import prompt_templates
-from tasks.core.text.special_tokens import placeholder
+from tasks.core.text.prompt_templates import Template
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.completion_cache import (
     GENERATION,
@@ -45,12 +45,11 @@ class Decoding:
 
     @classmethod
     def of(
-        cls, tokenizer: Any, template: str, max_new_tokens: int, batch: int | None
+        cls, tokenizer: Any, template: Template, max_new_tokens: int, batch: int | None
     ) -> "Decoding":
         """One greedy answer, which ends at EOS and at the template's end marker."""
-        end = placeholder("end") if template == "chat" else prompt_templates.end_of(template)
-        stops = generate.stop_sequences(tokenizer, end)
-        return cls(max_new_tokens, batch, stops, "" if template == "chat" else end)
+        stops = generate.stop_sequences(tokenizer, prompt_templates.stop_of(template))
+        return cls(max_new_tokens, batch, stops, prompt_templates.end_of(template))
 
 
 @dataclass(frozen=True)

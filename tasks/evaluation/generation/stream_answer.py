@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tasks.core.errors import PipelineError
+from tasks.core.text.special_tokens import literal
 from tasks.evaluation.generation.sampling import Sampler, Sampling
 
 
@@ -20,7 +21,8 @@ def answer(
         model: In eval mode.
         tokenizer: Its own.
         prompt: Text.
-        marker: Text that ends the answer and is not shown; "" none.
+        marker: Text that ends the answer and is not shown, or the placeholder of a control token;
+            "" none.
         max_new_tokens: Limit of the answer.
         sampling: How tokens are picked.
 
@@ -28,6 +30,7 @@ def answer(
         PipelineError: The prompt is longer than the model allows.
     """
     from tasks.core.models.pretrained import max_length
+    from tasks.core.text.row_encoder import RowEncoder
     from tasks.evaluation.generation.generate import encode
 
     ids = encode(tokenizer, [prompt])[0]
@@ -40,6 +43,10 @@ def answer(
         )
     ends = model.generation_config.eos_token_id
     stops = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+    if "\0" in marker:
+        encoder = RowEncoder(tokenizer)
+        stops |= {*encoder.encode([marker])[0][:1]} & encoder.ends
+        marker = "" if marker.startswith("\0{") else literal(marker)
     tokens = generated(model, ids, min(max_new_tokens, room), stops, sampling)
     return before_marker(marker, decoded(tokenizer, tokens))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tasks.core.errors import PipelineError
 from tasks.core.text import prompt_templates
+from tasks.core.text.prompt_templates import Template
 from tasks.evaluation.generation.stop_rules import parsed
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import COMPLETION, PROMPT
@@ -16,7 +17,7 @@ def styles_of(problem: Problem, styles: Sequence[str]) -> tuple[str, ...]:
     return (PROMPT,) if problem.in_words else tuple(styles)
 
 
-def pose(problem: Problem, style: str, template: str) -> str:
+def pose(problem: Problem, style: str, template: Template) -> str:
     """The text that a model continues.
 
     Args:

@@ -5,50 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.commands.show.rows import (
-    DIM,
-    GREEN,
-    PLAIN,
-    find_row,
-    numbers,
-    token_lines,
-    unreadable_lines,
-)
+from flows.commands.show.rows import find_row, numbers, unreadable_lines
 from tasks.core.rows import row_schema
-
-WORDS = {1: "Say ", 2: "it.\n", 3: "x = ", 4: "1", 0: "<|endoftext|>"}
-ROW = {"row_id": "r", "input_ids": [1, 2, 3, 4, 0], "prompt_tokens": 2}
-
-
-def decode(ids: list[int]) -> str:
-    return "".join(WORDS[i] for i in ids)
-
-
-def test_trained_tokens_are_told_from_masked_ones_without_color() -> None:
-    assert token_lines(ROW, decode, color=False) == [
-        "row r: 5 tokens, 2 masked, 3 trained",
-        "[masked]",
-        "Say it.\n",
-        "[/masked]",
-        "[trained]",
-        "x = 1<|endoftext|>",
-        "[/trained]",
-    ]
-
-
-def test_with_color_each_token_is_dim_or_green() -> None:
-    _, text = token_lines(ROW, decode, color=True)
-    assert text == f"{DIM}Say it.\n{PLAIN}{GREEN}x = 1<|endoftext|>{PLAIN}"
-
-
-@pytest.mark.parametrize("color", [True, False])
-def test_what_stands_in_a_row_cannot_steer_the_terminal(color: bool) -> None:
-    shown = token_lines(
-        ROW, lambda ids: "\x1b]0;title\x07\u202eabc" if ids == [1, 2] else "", color
-    )
-    text = "\n".join(shown)
-    assert "⟨U+001B⟩]0;title⟨U+0007⟩⟨U+202E⟩abc" in text
-    assert "\x1b]" not in text and "\u202e" not in text
 
 
 @pytest.fixture

@@ -94,3 +94,16 @@ def test_a_folder_without_a_plan_names_the_missing_file(tmp_path: Path) -> None:
     (write(tmp_path, [[0]]) / "windows.parquet").unlink()
     with pytest.raises(PipelineError, match=r"windows\.parquet is missing"):
         Windows.open(tmp_path)
+
+
+def test_labels_of_several_spans_are_those_of_the_spans_wherever_the_sample_lies(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, [[0, 2, 1]])
+    ids, tokens, prompts = zip(*SAMPLES, strict=True)
+    spans = [[1, 2, 3, 4], [], [0, 2]]
+    rows = pa.table([ids, tokens, prompts, spans], schema=row_schema.SPANNED_TOKENS)
+    pq.write_table(rows, tmp_path / "rows.parquet", row_group_size=2)
+    window = Windows.open(tmp_path).window(0)
+    no = IGNORED
+    assert window.labels.tolist() == [no, 6, no, 0, no, 0, no, no, no, no, no]

@@ -1,11 +1,13 @@
 """Conversations by chat templates: the ids of transformers, with the answers as mask."""
 
+import pickle
 from datetime import date
 from typing import Any
 
 import pytest
 
 from tasks.core.errors import PipelineError
+from tasks.core.text.chat_environment import ChatTemplateError
 from tasks.core.text.prompt_templates import PromptTemplate, chat_prompt
 from tasks.core.text.row_encoder import Encoded, RowEncoder
 from tests.unit.core.text.chat_templates import (
@@ -180,3 +182,12 @@ def test_a_tokenizer_without_a_template_is_an_error() -> None:
 def test_a_broken_template_is_an_error_with_its_line() -> None:
     with pytest.raises(PipelineError, match="no valid Jinja: line 2"):
         encoded(model("ChatML"), FIRST, template="{% for m in messages %}\n{{ m")
+
+
+def test_an_error_of_a_worker_process_arrives_with_its_remedy() -> None:
+    error = pickle.loads(pickle.dumps(ChatTemplateError("no tools", "Use another.")))
+    assert (type(error), error.problem, error.remedy) == (
+        ChatTemplateError,
+        "no tools",
+        "Use another.",
+    )
