@@ -72,11 +72,20 @@ def _publish_evaluation(folder: Path) -> None:
 
 
 def funnel_rows(funnel: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The filter's counts as a table: kept first, then each rule that rejected a row."""
+    """The filter's counts as a table: kept first, then each rule that rejected a row, then those
+    that rejected most of a source."""
     rows = [{"what": "rows", "rows": funnel["rows"]}, {"what": "kept", "rows": funnel["kept"]}]
     reasons = [r for r in funnel.get("reasons", ()) if r["rows"]]
     reasons.sort(key=lambda reason: -reason["rows"])
-    return rows + [{"what": f"rejected: {r['rule']}", "rows": r["rows"]} for r in reasons]
+    rows += [{"what": f"rejected: {r['rule']}", "rows": r["rows"]} for r in reasons]
+    return rows + [
+        {
+            "what": f"{h['rule']} removes more than half of {h['source']} ({h['of']:,} rows): "
+            f"{h['setting']}, without it {h['kept_without']:,} are kept",
+            "rows": h["rows"],
+        }
+        for h in funnel.get("heavy", ())
+    ]
 
 
 def metric_rows(gate: Mapping[str, Any]) -> list[dict[str, Any]]:

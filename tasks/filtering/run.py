@@ -7,9 +7,9 @@ writes the rows in their order.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +29,9 @@ from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.filtering import benchmarks
 from tasks.filtering.dedup.find_duplicates import Duplicates, find_duplicates
+from tasks.filtering.dedup.minhash import MinHash
 from tasks.filtering.reasons import settings_by_reason, thresholds
-from tasks.filtering.report.funnel import Funnel
+from tasks.filtering.report.funnel import Funnel, heavy_line
 from tasks.filtering.report.funnel_plot import funnel_svg
 from tasks.filtering.report.what_if import WhatIf
 from tasks.filtering.rules.registry import RULES
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tasks.core.settings.filter import FilterSettings
 
 BATCH_ROWS = 1024
+SHOWN_HEAVY = 3  # rules that remove most of a source, in the summary
 ROWS_FOR_PROCESSES = 5_000  # fewer rows are scored sooner than worker processes start
 
 
@@ -78,6 +80,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     if not funnel.kept:
         raise _nothing_kept(funnel, total, settings)
     content = funnel.to_json(settings_by_reason(settings)) | {
+        "contents": scores.contents(),
         "duplicates": _clusters(found),
         "benchmarks": [
             {"name": b.name, "tasks": len(b.problems), "missing": b.missing} for b in known
@@ -88,7 +91,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     # a lone surrogate of the data cannot be written as UTF-8
     (work.out / "funnel.json").write_text(text + "\n", encoding="utf-8", errors="replace")
     (work.out / "picture.svg").write_text(funnel_svg(content), encoding="utf-8")
-    return _summary(funnel, total)
+    return _summary(funnel, total, content["heavy"])
 
 
 def not_executable(rows: Path, executable: Path, required: bool) -> NDArray[np.bool_]:
@@ -158,19 +161,28 @@ def _write(
     batches = read_batches(rows, BATCH_ROWS, COLUMNS)
     executed = execution_match.find(batches, passes, problems, settings.decontamination, workers)
     passes[list(executed)] = False
-    jaccard = settings.near_duplicates.jaccard
-    exact = [scores.exact_groups(text) for text in settings.deduplicate]
-    found = find_duplicates(scores.order(), passes, exact, scores.near_candidates(jaccard))
+    near = settings.near_duplicates
+    exact = scores.exact_groups("row") if settings.exact_duplicates else None
+    candidates = scores.near_candidates(near.jaccard, MinHash.of(near), _sources(rows))
+    found = find_duplicates(
+        scores.order(), passes, exact, candidates, scores.exact_groups("question")
+    )
     writer = RowWriter(
         scores,
         found,
-        settings.deduplicate,
         executed,
         idle,
         redact=settings.privacy.redact,
-        jaccard=jaccard,
+        jaccard=near.jaccard,
+        max_answers=settings.max_answers,
     )
     return writer.write(rows, out, what_if), found
+
+
+def _sources(rows: Path) -> NDArray[np.int64]:
+    """A number for the source of each row."""
+    column = pq.read_table(rows, columns=["source"]).column("source").combine_chunks()
+    return np.asarray(column.dictionary_encode().indices).astype(np.int64)
 
 
 def _clusters(found: Duplicates) -> dict[str, int]:
@@ -182,11 +194,12 @@ def _clusters(found: Duplicates) -> dict[str, int]:
     }
 
 
-def _summary(funnel: Funnel, total: int) -> Summary:
+def _summary(funnel: Funnel, total: int, heavy: Sequence[Mapping[str, Any]]) -> Summary:
     line = f"{funnel.kept:,} of {total:,} rows kept"
     if funnel.counts:
         rule, count = next(iter(funnel.counts.items()))
         line += f"; most removed by {rule} ({count:,})"
+    line += "".join(f"; {heavy_line(found)}" for found in heavy[:SHOWN_HEAVY])
     redacted = {f"redacted_{kind}": spans for kind, spans in funnel.redacted.items()}
     return Summary(line=line, rows_in=total, rows_out=funnel.kept, counts=funnel.counts | redacted)
 
