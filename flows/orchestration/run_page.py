@@ -78,14 +78,17 @@ def funnel_rows(funnel: Mapping[str, Any]) -> list[dict[str, Any]]:
     reasons = [r for r in funnel.get("reasons", ()) if r["rows"]]
     reasons.sort(key=lambda reason: -reason["rows"])
     rows += [{"what": f"rejected: {r['rule']}", "rows": r["rows"]} for r in reasons]
-    return rows + [
-        {
-            "what": f"{h['rule']} removes more than half of {h['source']} ({h['of']:,} rows): "
-            f"{h['setting']}, without it {h['kept_without']:,} are kept",
-            "rows": h["rows"],
-        }
-        for h in funnel.get("heavy", ())
-    ]
+    return rows + [{"what": _heavy(h), "rows": h["rows"]} for h in funnel.get("heavy", ())]
+
+
+def _heavy(found: Mapping[str, Any]) -> str:
+    """A rule that removes most of a source, with its setting and what is kept without it."""
+    named = ", ".join(found["licences"])
+    return (
+        f"{found['rule']} removes more than half of {found['source']} ({found['of']:,} rows"
+        f"{'; ' + named if named else ''}): {found['setting']}, without it "
+        f"{found['kept_without']:,} are kept"
+    )
 
 
 def metric_rows(gate: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -32,6 +32,13 @@ PERMISSIVE = (
     "Unlicense",
     "Zlib",
 )
+# of data sets; those of OpenRAIL restrict what a model may be used for
+DATA_LICENCES = (
+    *("CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-1.0", "CDLA-Permissive-2.0"),
+    *("ODC-By-1.0", "PDDL-1.0"),
+    *("OpenRAIL", "OpenRAIL-M", "BigScience-OpenRAIL-M", "BigCode-OpenRAIL-M"),
+    *("BigScience-BLOOM-RAIL-1.0", "CreativeML-OpenRAIL-M"),
+)
 
 
 class NearDuplicateSettings(Section):
@@ -187,7 +194,12 @@ class FilterSettings(Section):
         "kinds stay.",
     )
     max_function_lines: int = Field(150, ge=1, description="Lines of a function.")
-    licences: tuple[str, ...] = Field(PERMISSIVE, description="SPDX licenses that are allowed.")
+    licences: tuple[str, ...] = Field(
+        (*PERMISSIVE, *DATA_LICENCES), description="SPDX licenses that are allowed."
+    )
+    more_licences: tuple[str, ...] = Field(
+        (), description="More licenses that are allowed, besides those of `licences`."
+    )
     keep_unknown_licence: tuple[Kind, ...] = Field(
         ("instruction", "conversation", "segments", "text"),
         description="Kinds of rows that need no known license: data files are your own.",

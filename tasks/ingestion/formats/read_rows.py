@@ -11,6 +11,7 @@ from tasks.ingestion.formats.files.protocol import Record, UnreadableRecord
 from tasks.ingestion.formats.files.registry import file_format, read_records
 from tasks.ingestion.formats.rows.protocol import ColumnMapping, RowFormat
 from tasks.ingestion.formats.rows.registry import ROW_FORMATS
+from tasks.ingestion.licenses import license_of_value
 from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id
 
 SHOWN_COLUMNS = 20
@@ -70,7 +71,8 @@ class SourceReader:
         if isinstance(texts, str):
             return Unreadable(mapping.source, path, record.line, texts, excerpt(dict(values)))
         row_id = text_id(*texts)
-        licence = _label(values, mapping.columns.get("licence"))
+        column = mapping.columns.get("licence")
+        licence = license_of_value(values.get(column)) if column else ""
         evidence = f"column {mapping.columns['licence']}" if licence else "stated in the settings"
         licence = licence or mapping.licence
         return Row(

@@ -354,9 +354,13 @@ def test_a_rule_that_removes_most_of_a_source_is_told_with_what_it_would_keep(fi
         "setting": "filter.licences",
         "rows": 3,
         "of": 4,
+        "licences": {"GPL-3.0-only": 3},
         "kept_without": 4,
     }
-    assert "licence removes 3 of 4 rows of small: filter.licences" in summary.line
+    assert (
+        "licence removes 3 of 4 rows of small: GPL-3.0-only (3); filter.more_licences"
+        in summary.line
+    )
 
 
 def test_texts_inside_a_conversation_are_redacted_too(filtered) -> None:
@@ -369,3 +373,14 @@ def test_texts_inside_a_conversation_are_redacted_too(filtered) -> None:
     assert "ann@" not in kept["conversation"] + kept["instruction"]
     found = json.loads(kept["conversation"])["messages"][0]["content"]
     assert found == kept["instruction"] == "Write to REDACTED_EMAIL today"
+
+
+def test_rows_that_all_have_no_allowed_license_name_it_and_what_helps(filtered) -> None:
+    rows = [row(1, licence="GPL-3.0-only"), row(2, licence="")]
+    with pytest.raises(PipelineError) as error:
+        filtered(*rows)
+    text = str(error.value)
+    assert "licence GPL-3.0-only 1, unknown 1" in text
+    assert "set filter.more_licences to [GPL-3.0-only]" in text
+    assert "tate the licence of a source with its `licence`" in text
+    assert len(filtered(*rows, more_licences=["GPL-3.0-only"])[1]) == 1
