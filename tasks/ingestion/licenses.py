@@ -95,6 +95,7 @@ OPENING_CHARACTERS = 300  # of a GNU license: its name; further down it names th
 # licenses of one page: where the text begins and ends, and its length in between, without copyright
 BODIES = {
     "MIT": (_MIT, "dealings in the software", 960),
+    "BSL-1.0": (_MIT, "dealings in the software", 1_300),
     "MIT-0": (_MIT, "dealings in the software", 830),
     "BSD-3-Clause": (_BSD, "possibility of such damage", 1_350),
     "BSD-2-Clause": (_BSD, "possibility of such damage", 1_180),
@@ -103,6 +104,8 @@ BODIES = {
 }
 MAX_EXCESS = 1.15  # of the length: names of holders in the disclaimer
 MAX_REST = 40  # characters after the end
+# of Apache-2.0, whose appendix repeats the name
+APPENDIX_END = "limitations under the license."
 LONG_END = "end of terms and conditions"
 RESTRICTIONS = (
     *("may not be used", "commercial", "must not", "gpl", "general public license"),
@@ -160,11 +163,12 @@ def license_of_text(text: str) -> str:
 def _holds_more(plain: str, spdx: str) -> bool:
     """Whether a text says more than the license that it was recognized as."""
     if spdx not in BODIES:
-        # long texts vary too much to be compared; another license in them is found
-        if any(begins in plain for begins, _, _ in BODIES.values()):
-            return True
+        # long texts vary too much to be compared; another license in them, or after them, is found
+        has_other = any(begins in plain for begins, _, _ in BODIES.values())
         rest = plain[plain.rfind(LONG_END) :] if LONG_END in plain else ""
-        return any(word in rest for word in RESTRICTIONS) or bool(_named_license(rest))
+        rest = rest[rest.rfind(APPENDIX_END) :] if APPENDIX_END in rest else rest
+        after = any(word in rest for word in RESTRICTIONS if APPENDIX_END in rest)
+        return (has_other and spdx != "PSF-2.0") or after or _named_license(rest) not in ("", spdx)
     begins, ends, characters = BODIES[spdx]
     start, end = plain.find(begins), plain.rfind(ends)
     if start < 0 or end < start:

@@ -203,12 +203,12 @@ WITH_TEXT = ("as it is", "instruction line around it")
 
 
 def short_shapes(problems: tuple[BenchmarkProblem, ...]) -> set[str]:
-    """Problems whose solution is one short statement, which anyone might write."""
+    """Problems with a function of one short statement, which anyone might write."""
     parsed = {p.problem_id: parse_python(p.programs[0])[0] for p in problems}
     return {
         name
         for name, source in parsed.items()
-        if source and not any(f.is_distinctive for f in source.functions_and_methods())
+        if source and not all(f.is_distinctive for f in source.functions_and_methods())
     }
 
 

@@ -7,6 +7,7 @@ from tasks.ingestion.licenses import (
     license_of_texts,
     license_of_value,
 )
+from tasks.ingestion.sources.trees import TreeLicenses
 
 MIT = (
     "Permission is hereby granted, free of charge ... "
@@ -74,8 +75,8 @@ HOLDER = "Copyright (c) 2026 Example\n\n"
 WHOLE_MIT = f"""MIT License
 
 {HOLDER}Permission is hereby granted, free of charge, to any person obtaining a copy of this
-software and associated documentation files (the "Software"), to deal in the Software without restriction,
-including without limitation the rights to use, copy, modify, merge, publish, distribute,
+software and associated documentation files (the "Software"), to deal in the Software without
+restriction, including without limitation the rights to use, copy, modify, merge, publish, distribute,
 sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
 furnished to do so, subject to the following conditions:
 
@@ -148,3 +149,8 @@ def test_a_header_that_is_no_expression_is_unknown_with_its_text() -> None:
     found, evidence = license_of_header("# SPDX-License-Identifier: MIT OR\n")
     assert found == "" and "MIT OR" in evidence
     assert license_of_header("# SPDX-License-Identifier: " + "(" * 4000 + "\n")[0] == ""
+
+
+def test_the_license_in_a_wheels_metadata_holds_for_its_code() -> None:
+    licenses = TreeLicenses({"tool-1.0.dist-info/licenses/LICENSE": WHOLE_MIT}, "")
+    assert licenses.of("tool/a.py")[0] == "MIT"
