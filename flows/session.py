@@ -10,14 +10,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from flows import profiles
-from tasks.core.cache.decision import Selection, StagePlan
+from tasks.core.cache.decision import HIT, Selection, StagePlan
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.plan import Planner
 from tasks.core.cache.store import Store
+from tasks.core.errors import PipelineError
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
 from tasks.core.system.home import home
 from tasks.pipeline import PIPELINE
+
+MIN_ROWS = 3  # one each to train on, to validate and to test
 
 
 @dataclass
@@ -77,7 +80,8 @@ def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
         to_write: Remove leftovers from the store first, and keep `gc` out while this is open.
 
     Raises:
-        PipelineError: Invalid settings, missing sources, or a selection that cannot run.
+        PipelineError: Invalid settings, missing sources, too little data, or a selection that
+            cannot run.
     """
     config = configs.load(profiles.locate(request.profile), request.overrides)
     root = home() / "artifacts"
@@ -89,4 +93,20 @@ def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
             planner = Planner(PIPELINE, config, store, digests, request.selection)
             plans = planner.plan()
             digests.save()
+            _check_enough(plans)
             yield Session(config, store, planner, plans)
+
+
+def _check_enough(plans: list[StagePlan]) -> None:
+    """Report that the filter has kept too few rows for the stages after it."""
+    by_name = {plan.stage.name: plan for plan in plans}
+    kept, prompt = by_name.get("filter"), by_name.get("prompt")
+    if not (kept and prompt and kept.manifest) or kept.decision != HIT or prompt.decision == HIT:
+        return
+    rows = kept.manifest.summary.get("rows_out")
+    if isinstance(rows, int) and rows < MIN_ROWS:
+        raise PipelineError(
+            f"too little data: the filter keeps {rows} of {kept.manifest.summary.get('rows_in')} "
+            f"rows; train, validation and test need {MIN_ROWS} or more",
+            "Add rows to `ingest.sources`, or loosen the rules that `finetune show filter` lists.",
+        )

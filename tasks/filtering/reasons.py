@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from tasks.core.settings.filter import FilterSettings
 
 NOTE_CHARACTERS = 200
-NEAR, NGRAMS = "near_duplicate", "contamination_ngrams"
+EXACT, NEAR, NGRAMS = "duplicate", "near_duplicate", "contamination_ngrams"
+MORE_ANSWERS = "more_answers"
 NOT_EXECUTABLE, PRIVATE_KEY = "not_executable", "private_key"
 # the setting of each layer of decontamination, below filter.decontamination
 LAYER_SETTINGS = ("min_substring_characters", "max_containment", "syntax_trees", "execution")
@@ -43,7 +44,10 @@ def settings_by_reason(settings: "FilterSettings") -> dict[str, str]:
     fields[PRIVATE_KEY] = "privacy.drop_private_keys"
     for layer, field in zip(LAYERS, LAYER_SETTINGS, strict=True):
         fields[f"contamination_{layer}"] = f"decontamination.{field}"
-    fields |= {f"duplicate_{text}": "deduplicate" for text in settings.deduplicate}
+    if settings.exact_duplicates:
+        fields[EXACT] = "exact_duplicates"
+    if settings.max_answers is not None:
+        fields[MORE_ANSWERS] = "max_answers"
     if settings.near_duplicates.enabled:
         fields[NEAR] = "near_duplicates.jaccard"
     return fields

@@ -7,9 +7,9 @@ writes the rows in their order.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +29,12 @@ from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.filtering import benchmarks
 from tasks.filtering.dedup.find_duplicates import Duplicates, find_duplicates
+from tasks.filtering.dedup.minhash import MinHash
 from tasks.filtering.reasons import settings_by_reason, thresholds
-from tasks.filtering.report.funnel import Funnel
+from tasks.filtering.report.funnel import Funnel, heavy_line
 from tasks.filtering.report.funnel_plot import funnel_svg
 from tasks.filtering.report.what_if import WhatIf
+from tasks.filtering.rules.licenses import LICENCE
 from tasks.filtering.rules.registry import RULES
 from tasks.filtering.score_rows import COLUMNS, SCORES, RowSettings, RowsToScore, score_rows
 from tasks.filtering.scores import RowScores
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from tasks.core.settings.filter import FilterSettings
 
 BATCH_ROWS = 1024
+SHOWN_HEAVY = 3  # rules that remove most of a source, in the summary
 ROWS_FOR_PROCESSES = 5_000  # fewer rows are scored sooner than worker processes start
 
 
@@ -78,6 +81,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     if not funnel.kept:
         raise _nothing_kept(funnel, total, settings)
     content = funnel.to_json(settings_by_reason(settings)) | {
+        "contents": scores.contents(),
         "duplicates": _clusters(found),
         "benchmarks": [
             {"name": b.name, "tasks": len(b.problems), "missing": b.missing} for b in known
@@ -88,7 +92,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     # a lone surrogate of the data cannot be written as UTF-8
     (work.out / "funnel.json").write_text(text + "\n", encoding="utf-8", errors="replace")
     (work.out / "picture.svg").write_text(funnel_svg(content), encoding="utf-8")
-    return _summary(funnel, total)
+    return _summary(funnel, total, content["heavy"])
 
 
 def not_executable(rows: Path, executable: Path, required: bool) -> NDArray[np.bool_]:
@@ -158,19 +162,28 @@ def _write(
     batches = read_batches(rows, BATCH_ROWS, COLUMNS)
     executed = execution_match.find(batches, passes, problems, settings.decontamination, workers)
     passes[list(executed)] = False
-    jaccard = settings.near_duplicates.jaccard
-    exact = [scores.exact_groups(text) for text in settings.deduplicate]
-    found = find_duplicates(scores.order(), passes, exact, scores.near_candidates(jaccard))
+    near = settings.near_duplicates
+    exact = scores.exact_groups("row") if settings.exact_duplicates else None
+    candidates = scores.near_candidates(near.jaccard, MinHash.of(near), _sources(rows))
+    found = find_duplicates(
+        scores.order(), passes, exact, candidates, scores.exact_groups("question")
+    )
     writer = RowWriter(
         scores,
         found,
-        settings.deduplicate,
         executed,
         idle,
         redact=settings.privacy.redact,
-        jaccard=jaccard,
+        jaccard=near.jaccard,
+        max_answers=settings.max_answers,
     )
     return writer.write(rows, out, what_if), found
+
+
+def _sources(rows: Path) -> NDArray[np.int64]:
+    """A number for the source of each row."""
+    column = pq.read_table(rows, columns=["source"]).column("source").combine_chunks()
+    return np.asarray(column.dictionary_encode().indices).astype(np.int64)
 
 
 def _clusters(found: Duplicates) -> dict[str, int]:
@@ -182,11 +195,12 @@ def _clusters(found: Duplicates) -> dict[str, int]:
     }
 
 
-def _summary(funnel: Funnel, total: int) -> Summary:
+def _summary(funnel: Funnel, total: int, heavy: Sequence[Mapping[str, Any]]) -> Summary:
     line = f"{funnel.kept:,} of {total:,} rows kept"
     if funnel.counts:
         rule, count = next(iter(funnel.counts.items()))
         line += f"; most removed by {rule} ({count:,})"
+    line += "".join(f"; {heavy_line(found)}" for found in heavy[:SHOWN_HEAVY])
     redacted = {f"redacted_{kind}": spans for kind, spans in funnel.redacted.items()}
     return Summary(line=line, rows_in=total, rows_out=funnel.kept, counts=funnel.counts | redacted)
 
@@ -197,13 +211,26 @@ def _nothing_kept(funnel: Funnel, total: int, settings: "FilterSettings") -> Pip
         return PipelineError("filter got 0 rows", "Give `ingest.sources` some rows.")
     fields = settings_by_reason(settings)
     units = {rule.name: f" {rule.unit}" for rule in RULES if rule.unit}
-    rejected, remedies = [], []
+    rejected, remedies, other = [], [], list[str]()
     for rule, count in list(funnel.counts.items())[:5]:
         value, threshold = funnel.nearest(rule)
         values = f"nearest value {value:.4g}, threshold {threshold:.4g}{units.get(rule, '')}"
+        if rule == LICENCE.name:
+            licences = funnel.licences()
+            named = ", ".join(f"{name} {number:,}" for name, number in list(licences.items())[:5])
+            values = f"of rows with licence {named}"
+            known = [name for name in licences if name != "unknown"][:5]
+            if "unknown" in licences:
+                other.append("state the licence of a source with its `licence`")
+            if known:
+                other.append(f"set filter.more_licences to [{', '.join(known)}]")
+        else:
+            remedies.append(f"filter.{fields[rule]}")
         rejected.append(f"{rule} {count:,} ({values})")
-        remedies.append(f"filter.{fields[rule]}")
+    loosen = [f"loosen {', '.join(dict.fromkeys(remedies))}"] if remedies else []
+    ways = [*other, *loosen]
+    ways[0] = ways[0][0].upper() + ways[0][1:]
     return PipelineError(
         f"all {total:,} rows are filtered out, by {', '.join(rejected)}",
-        f"Loosen {', '.join(dict.fromkeys(remedies))}, or give ingest other rows.",
+        f"{', '.join(ways)}, or give ingest other rows.",
     )

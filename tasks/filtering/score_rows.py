@@ -8,12 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import shake_128
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.decontamination.ngrams import hash_words, ngram_sets
+from tasks.core.decontamination.ngrams import Hashes, hash_words, ngram_sets
 from tasks.core.decontamination.problem_index import Hit, MatchLimits, ProblemIndex, build_index
 from tasks.core.decontamination.problems import PackedProblems
 from tasks.core.decontamination.syntax_match import find_shape
@@ -40,12 +41,15 @@ SCORES = pa.schema(
         ("values", pa.list_(pa.float64())),  # one per rule; null if it does not measure such rows
         ("containment", pa.float64()),  # largest share of a problem's text in the row
         ("redactions", pa.string()),
-        ("instruction", pa.binary(KEY_BYTES)),
-        ("output", pa.binary(KEY_BYTES)),
+        ("content", pa.string()),  # class of the output, see rules/content.py
+        ("question", pa.binary(KEY_BYTES)),  # null: blank
+        ("row", pa.binary(KEY_BYTES)),  # of question and answer; null: the answer is blank
+        ("question_grams", pa.int32()),  # how many of the row's n-grams are those of its question
         ("bands", pa.large_binary()),  # band keys, 8 bytes each; empty without near deduplication
     ]
 )
 WHOLE = ("file", "fill", "text")  # kinds that are compared as a whole
+ANSWER = np.uint64(0xA5A5A5A5A5A5A5A5)
 NOTHING = np.empty(0, dtype=np.uint64)
 
 Spans = list[list[Any]]  # [column, type, start, end] of each redacted span of a row
@@ -68,13 +72,11 @@ class RowSettings:
     @classmethod
     def of(cls, settings: "FilterSettings") -> "RowSettings":
         """The values of one run; `minhash` is None if near duplicates are allowed."""
-        near = settings.near_duplicates
-        minhash = MinHash(near.ngram_words, near.permutations, near.bands, near.rows_per_band)
         return cls(
             tuple(rule.values(settings) for rule in RULES),
             settings.privacy.redact,
             settings.privacy.drop_private_keys,
-            minhash if near.enabled else None,
+            MinHash.of(settings.near_duplicates),
             MatchLimits.of(settings.decontamination),
         )
 
@@ -92,32 +94,43 @@ def score_rows(batch: RowsToScore) -> Values:
     """Score each row of a batch by itself.
 
     Returns:
-        `SCORES`, and the n-grams of each row.
+        `SCORES`, and the n-grams of each row: those of its question, then those of its answer.
     """
     settings = batch.settings
     rows, redactions = _redacted(batch.rows, settings.redact)
     texts = [f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows]
-    words = hash_words(texts)
     index = build_index(batch.problems, settings.limits) if batch.problems else None
-    hits = find_texts(texts, words, index) if index else [[] for _ in rows]
-    grams, bands = [NOTHING] * len(rows), [b""] * len(rows)
+    hits = find_texts(texts, hash_words(texts), index) if index else [[] for _ in rows]
+    asked = answered = [NOTHING] * len(rows)
+    bands = [b""] * len(rows)
     if settings.minhash:
-        grams = ngram_sets(words, settings.minhash.ngram_words)
-        bands = [row.tobytes() for row in band_keys(grams, settings.minhash)]
+        asked, answered = _grams(rows, settings.minhash.ngram_words)
+        both = [np.concatenate(pair) for pair in zip(asked, answered, strict=True)]
+        bands = [row.tobytes() for row in band_keys(both, settings.minhash)]
         for i, row in enumerate(rows):
             if row["kind"] == "fill":
                 # holes of a file share what is around them, so only equal rows are duplicates
                 bands[i] = shake_128(texts[i].encode()).digest(len(bands[i]))
     columns: dict[str, list[Any]] = {name: [] for name in SCORES.names}
     with without_gc():
-        for row, spans, found, keys in zip(rows, redactions, hits, bands, strict=True):
+        for i, row in enumerate(rows):
             # one row at a time: a syntax tree takes far more memory than its text
-            scores = _score(RowView(**row), spans, found, index, settings) | {"bands": keys}
+            scores = _score(RowView(**row), redactions[i], hits[i], index, settings)
+            scores |= {"bands": bands[i], "question_grams": len(asked[i])}
             for name, value in scores.items():
                 columns[name].append(value)
     table = pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in SCORES], schema=SCORES)
-    counts = np.array([len(row) for row in grams], dtype=np.int64)
+    counts = np.array([len(a) + len(b) for a, b in zip(asked, answered, strict=True)], np.int64)
+    grams = chain.from_iterable(zip(asked, answered, strict=True))
     return Values(table, np.concatenate([NOTHING, *grams]), counts)
+
+
+def _grams(rows: Sequence[dict[str, Any]], size: int) -> tuple[list[Hashes], list[Hashes]]:
+    """N-grams of each question and of each answer; no n-gram is in both."""
+    asked = ngram_sets(hash_words([f"{row['instruction']}\n{row['input']}" for row in rows]), size)
+    answered = ngram_sets(hash_words([row["output"] for row in rows]), size)
+    # another value for the same words, so that text that moves between the two is another text
+    return asked, [np.sort(grams ^ ANSWER) for grams in answered]
 
 
 def _redacted(table: pa.Table, kinds: Sequence[str]) -> tuple[list[dict[str, Any]], list[Spans]]:
@@ -134,7 +147,7 @@ def _redacted(table: pa.Table, kinds: Sequence[str]) -> tuple[list[dict[str, Any
 def _score(
     row: RowView, spans: Spans, hits: list[Hit], index: ProblemIndex | None, settings: RowSettings
 ) -> dict[str, Any]:
-    """One redacted row's `SCORES`, all but the band keys."""
+    """One redacted row's `SCORES`, all but those of n-grams."""
     values, reasons = measure(row, settings.rules)
     keys = sum(kind == PRIVATE_KEY for _, kind, _, _ in spans)
     if keys and settings.drop_private_keys:
@@ -143,16 +156,16 @@ def _score(
         hits = hits + find_shape((row.instruction, row.input, row.output), row.source, index)
     least = settings.limits.max_containment
     reasons += [contamination(hit, least) for hit in hits if hit.counts(least)]
-    asked, answer = f"{row.instruction}\0{row.input}", row.output
-    if row.kind in WHOLE:  # they have no task of their own, and short texts recur in other places
-        asked = answer = f"{asked}\0{answer}"
+    is_blank = not row.output.strip()
     return {
         "reasons": reasons,
         "values": values,
         "containment": max((hit.value for hit in hits if hit.layer == "ngrams"), default=0.0),
         "redactions": json.dumps(spans) if spans else "",
-        "instruction": text_key(asked, is_python=False),
-        "output": text_key(answer, is_python=row.source is not None),
+        "content": row.content,
+        # rows of whole texts have no question that other rows could answer
+        "question": None if row.kind in WHOLE else text_key(row.instruction, row.input),
+        "row": None if is_blank else text_key(row.instruction, row.input, row.output),
     }
 
 
@@ -166,9 +179,9 @@ def measure(row: RowView, rules: Sequence[RuleValues]) -> tuple[list[float | Non
         if is_other or (given.kinds is not None and row.kind not in given.kinds):
             values.append(None)
             continue
-        value = float(rule.measure(row, *given.parameters))
-        values.append(value)
-        if rule.fails(value, given.threshold):
+        value = rule.measure(row, *given.parameters)
+        values.append(None if value is None else float(value))
+        if value is not None and rule.fails(value, given.threshold):
             note = rule.note(row, *given.parameters) if rule.note else ""
             reasons.append(reason(rule.name, value, given.threshold, note))
     return values, reasons

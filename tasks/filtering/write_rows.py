@@ -15,6 +15,8 @@ from tasks.core.rows.parquet import TableWriter, read_batches
 from tasks.filtering.dedup.exact_dedup import NO_TWIN, Numbers
 from tasks.filtering.dedup.find_duplicates import Duplicates
 from tasks.filtering.reasons import (
+    EXACT,
+    MORE_ANSWERS,
     NEAR,
     NGRAMS,
     NOT_EXECUTABLE,
@@ -22,7 +24,7 @@ from tasks.filtering.reasons import (
     contamination,
     reason,
 )
-from tasks.filtering.redaction.redact import redact
+from tasks.filtering.redaction.redact import redact, redact_json
 from tasks.filtering.report.funnel import Funnel
 from tasks.filtering.report.what_if import WhatIf
 from tasks.filtering.rules.registry import RULES
@@ -50,26 +52,26 @@ class RowWriter:
         self,
         scores: RowScores,
         found: Duplicates,
-        texts: Sequence[str],
         executed: Mapping[int, Hit],
         not_executable: NDArray[np.bool_],
         *,
         redact: Sequence[str],
         jaccard: float,
+        max_answers: int | None,
     ) -> None:
         """Combine the results.
 
         Args:
             scores: Results of the first pass.
             found: Duplicates.
-            texts: Kinds of text, one for each of `found.exact`.
             executed: Rows with a function that passes a problem's tests.
             not_executable: Functions whose doctests did not pass.
             redact: Kinds of spans that are redacted.
             jaccard: Threshold of near duplicates.
+            max_answers: Most rows with the same question; None: all.
         """
         self._scores, self._found = scores, found
-        self._exact = dict(zip(texts, found.exact, strict=True))
+        self._most = np.iinfo(np.int64).max if max_answers is None else max_answers
         self._executed, self._not_executable = executed, not_executable
         self._redact, self._jaccard = redact, jaccard
         self._row_ids = scores.row_ids
@@ -122,8 +124,8 @@ class RowWriter:
         """Rows of a batch that `_more` has reasons against."""
         part = slice(start, start + count)
         more = self._found.is_near[part] | self._not_executable[part]
-        for twins in self._exact.values():
-            more |= twins[part] != NO_TWIN
+        more |= self._found.exact[part] != NO_TWIN
+        more |= self._found.answer_number[part] >= self._most
         more[[row - start for row in self._executed if start <= row < start + count]] = True
         return np.flatnonzero(more).tolist()
 
@@ -132,9 +134,10 @@ class RowWriter:
             yield reason(NOT_EXECUTABLE, 0.0, 1.0, "its doctests did not pass, or it has none")
         if row in self._executed:
             yield contamination(self._executed[row], 0.0)
-        for text, twins in self._exact.items():
-            if twins[row] != NO_TWIN:
-                yield reason(f"duplicate_{text}", 1.0, 0.0, f"same as {self._id(twins[row])}")
+        if (twin := self._found.exact[row]) != NO_TWIN:
+            yield reason(EXACT, 1.0, 0.0, f"same as {self._id(twin)}")
+        if (number := int(self._found.answer_number[row])) >= self._most:
+            yield reason(MORE_ANSWERS, number + 1, self._most, "answers to the same question")
         if self._found.is_near[row]:
             similarity = float(self._found.similarity[row])
             note = f"Jaccard {similarity:.3f} with {self._id(self._found.near[row])}"
@@ -152,6 +155,13 @@ class RowWriter:
                 texts[i], _ = redact(texts[i], self._redact)
             place = table.schema.get_field_index(name)
             field = row_schema.ROWS.field(name)
+            table = table.set_column(place, field, pa.array(texts, pa.string()))
+        if redacted:
+            texts = table.column("conversation").to_pylist()
+            for i in redacted:
+                texts[i] = redact_json(texts[i], self._redact)
+            place = table.schema.get_field_index("conversation")
+            field = row_schema.ROWS.field("conversation")
             table = table.set_column(place, field, pa.array(texts, pa.string()))
         clusters = self._row_ids.take(pa.array(self._clusters[start : start + len(table)]))
         table = table.append_column(row_schema.KEPT.field("cluster"), clusters)

@@ -208,12 +208,12 @@ def code_row(
         texts: Instruction, input, output.
         line: Where they are in the file.
         header: (license, evidence) of the file's own header, which goes before the license of its
-            package or folder; ("", "") where it has none.
+            package or folder; ("", reason) for one that is not understood, ("", "") for none.
         language: Its name.
         conversation: See `row_schema.ROWS`.
         symbol: Of a function.
     """
-    license_id, evidence = header if header[0] else (file.license, file.evidence)
+    license_id, evidence = header if header[1] else (file.license, file.evidence)
     return Row(
         text_id(*texts, *([conversation] if conversation else [])),
         *texts,

@@ -1,12 +1,15 @@
 """SPDX license of code, with the evidence: package metadata, a file's header, or the text of a
 LICENSE file.
 
-Only unambiguous statements are recognized. Any other text gives "" and leaves the decision to the
-filter's rule for unknown licenses.
+Only unambiguous statements are recognized: a text that holds more than a known license, such as a
+restriction at its end, is unknown. Any such text gives "" and leaves the decision to the filter's
+rule for unknown licenses.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+
+from tasks.core.rows.spdx import canonical
 
 HEADER = re.compile(
     r"SPDX-License-Identifier:\s*([A-Za-z0-9.+() -]+?)\s*(?:\*/|-->|$)", re.MULTILINE
@@ -89,6 +92,28 @@ TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 OPENING_CHARACTERS = 300  # of a GNU license: its name; further down it names the other ones
+# licenses of one page: where the text begins and ends, and its length in between, without copyright
+BODIES = {
+    "MIT": (_MIT, "dealings in the software", 960),
+    "BSL-1.0": (_MIT, "dealings in the software", 1_300),
+    "MIT-0": (_MIT, "dealings in the software", 830),
+    "BSD-3-Clause": (_BSD, "possibility of such damage", 1_350),
+    "BSD-2-Clause": (_BSD, "possibility of such damage", 1_180),
+    "ISC": ("permission to use, copy, modify", "performance of this software", 690),
+    "0BSD": ("permission to use, copy, modify", "performance of this software", 600),
+}
+MAX_EXCESS = 1.15  # of the length: names of holders in the disclaimer
+MAX_REST = 40  # characters after the end
+# of Apache-2.0, whose appendix repeats the name
+APPENDIX_END = "limitations under the license."
+LONG_END = "end of terms and conditions"
+RESTRICTIONS = (
+    *("may not be used", "commercial", "must not", "gpl", "general public license"),
+    *("apache license", "mozilla public", "creative commons", "commons clause"),
+    *("files below", "following files", "third party", "third-party", "except"),
+)
+CHOICE = re.compile(r"(?i)\beither\b|\bdual[- ]licen|\bat your (?:choice|option)\b")
+CHOICE_CHARACTERS = 1_500  # of a file that only names the licenses
 FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
 
 
@@ -100,12 +125,61 @@ def is_license_file(path: str) -> bool:
 def license_of_header(text: str) -> tuple[str, str]:
     """(license, evidence) of a source file's SPDX header; ("", "") where there is none."""
     match = HEADER.search(text, 0, HEADER_CHARACTERS)
-    return (match[1].strip(), "SPDX header of the file") if match else ("", "")
+    if not match:
+        # an expression that reaches beyond the part that is searched
+        is_cut = "SPDX-License-Identifier:" in text[:HEADER_CHARACTERS]
+        return ("", "SPDX header that is no SPDX expression") if is_cut else ("", "")
+    if expression := canonical(match[1]):
+        return expression, "SPDX header of the file"
+    return "", f"SPDX header {match[1][:60]}, which is no SPDX expression"
+
+
+def license_of_value(value: object) -> str:
+    """SPDX expression of a value in a column of licenses; "" if there is none.
+
+    A list, in a list or as text (`["MIT", "ISC"]`, `MIT, ISC`), names licenses that all apply. A
+    value that is no license is returned as it stands, so that the filter names it.
+    """
+    if isinstance(value, list | tuple):
+        names = [license_of_value(item) for item in value]
+        return _conjunction(f"({n})" if " OR " in n else n for n in names if n)
+    text = "" if value is None else " ".join(str(value).replace("\0", "").split())
+    text = text.encode("utf-8", "replace").decode()
+    if known := canonical(text) or FIELD_VALUES.get(text.lower().removeprefix("the "), ""):
+        return known
+    parts = [part.strip(" '\"") for part in re.split("[,;|]", text.strip("[]()"))]
+    if len(parts) > 1 or text != parts[0]:
+        return license_of_value([part for part in parts if part])
+    return text
 
 
 def license_of_text(text: str) -> str:
-    """SPDX id of a license text, "" if it is not one of the common ones."""
+    """SPDX id of a license text, "" if it is not one of the common ones, or holds more."""
     plain = " ".join(text.lower().split())
+    spdx = _named_license(plain)
+    return spdx if spdx and not _holds_more(plain, spdx) else ""
+
+
+def _holds_more(plain: str, spdx: str) -> bool:
+    """Whether a text says more than the license that it was recognized as."""
+    if spdx not in BODIES:
+        # long texts vary too much to be compared; another license in them, or after them, is found
+        has_other = any(begins in plain for begins, _, _ in BODIES.values())
+        rest = plain[plain.rfind(LONG_END) :] if LONG_END in plain else ""
+        rest = rest[rest.rfind(APPENDIX_END) :] if APPENDIX_END in rest else rest
+        after = any(word in rest for word in RESTRICTIONS if APPENDIX_END in rest)
+        return (has_other and spdx != "PSF-2.0") or after or _named_license(rest) not in ("", spdx)
+    begins, ends, characters = BODIES[spdx]
+    start, end = plain.find(begins), plain.rfind(ends)
+    if start < 0 or end < start:
+        return False  # a short form of the license; its phrases have been found
+    head, rest = plain[:start], plain[end + len(ends) :].strip(" .*/#-=\"'")
+    has_more = end + len(ends) - start > MAX_EXCESS * characters or len(rest) > MAX_REST
+    return has_more or any(word in f"{head} {rest}" for word in RESTRICTIONS)
+
+
+def _named_license(plain: str) -> str:
+    """SPDX id of the first license whose phrases a text holds."""
     opening = plain[:OPENING_CHARACTERS]
     for spdx, phrases in TEXTS:
         is_gnu = phrases[0].startswith("gnu ")
@@ -123,9 +197,40 @@ def license_of_texts(texts: Mapping[str, str]) -> tuple[str, str]:
     """
     found = {name: license_of_text(text) for name, text in texts.items()}
     names = ", ".join(found)
+    if choice := _choice(texts, found):
+        return choice
     if all(found.values()):
         return _conjunction(found.values()), f"text of {names}"
-    return "", f"{names}: not a licence text that is known"
+    unknown = {name: _named_license(" ".join(texts[name].lower().split())) for name in found}
+    told = [
+        f"{name}: more than the text of {unknown[name]}"
+        if unknown[name]
+        else f"{name}: not a licence text that is known"
+        for name, spdx in found.items()
+        if not spdx
+    ]
+    return "", "; ".join(told)
+
+
+def _choice(texts: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, str] | None:
+    """(license, evidence) of files of which one says that either of the others applies; None
+    without such a file."""
+    for name, text in texts.items():
+        plain = " ".join(text.split())
+        if found[name] or len(plain) > CHOICE_CHARACTERS or not CHOICE.search(plain):
+            continue
+        others = [other for other in found if other != name and other.rpartition("/")[2] in plain]
+        if len(others) > 1 and all(found[other] for other in others):
+            licenses = dict.fromkeys(found[other] for other in others)
+            rest = [n for n in found if n != name and n not in others]
+            if all(found[n] for n in rest):
+                choice = " OR ".join(licenses)
+                choice = f"({choice})" if rest and len(licenses) > 1 else choice
+                return (
+                    _conjunction([choice, *(found[n] for n in rest)]),
+                    f"{name}: either of {', '.join(others)}",
+                )
+    return None
 
 
 def license_of_package(metadata: str, texts: Mapping[str, str]) -> tuple[str, str]:
@@ -142,7 +247,7 @@ def license_of_package(metadata: str, texts: Mapping[str, str]) -> tuple[str, st
 
     headers = HeaderParser().parsestr(metadata)
     if expression := headers.get("License-Expression"):
-        return expression.strip(), "METADATA License-Expression"
+        return canonical(expression) or expression.strip(), "METADATA License-Expression"
     classifiers = [
         c.rpartition(" :: ")[2]
         for c in headers.get_all("Classifier", [])

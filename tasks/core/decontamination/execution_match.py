@@ -20,7 +20,7 @@ from tasks.core.decontamination.problems import BenchmarkProblem
 from tasks.core.languages.python.source import parse_python
 from tasks.core.progress import report
 from tasks.core.rows.hash_rank import hash_rank
-from tasks.core.sandbox import Job, Limits, Sandbox
+from tasks.core.sandbox import TIMEOUT, Job, Limits, Outcome, Sandbox
 
 if TYPE_CHECKING:
     from tasks.core.settings.filter import DecontaminationSettings
@@ -78,11 +78,28 @@ def find(
     ]
     outcomes = sandbox.run_all(jobs, lambda done: report("run functions", done, len(jobs)))
     hits = {}
-    for (row, _, entry, _), outcome in zip(chosen, outcomes, strict=True):
+    for (row, program, entry, arity), first in zip(chosen, outcomes, strict=True):
+        outcome = first
+        if first.status == TIMEOUT:
+            outcome = _one_by_one(sandbox, program, entry, by_arity[arity], timeout_s)
         _, passed, problem_id = outcome.detail.partition(PASSED)
         if outcome.status == "wrong" and passed:
             hits[row] = Hit("execution", problem_id, 1.0, f"function {entry} passes its tests")
     return hits
+
+
+def _one_by_one(
+    sandbox: Sandbox,
+    program: str,
+    entry: str,
+    problems: Sequence[BenchmarkProblem],
+    timeout_s: float,
+) -> Outcome:
+    """The outcome of the first problem that a function passes, each in a run of its own: the tests
+    of one problem took all the time, and those after it were never tried."""
+    jobs = [make_job(program, entry, [problem], timeout_s) for problem in problems]
+    outcomes = sandbox.run_all(jobs)
+    return next((found for found in outcomes if PASSED in found.detail), outcomes[0])
 
 
 def make_job(

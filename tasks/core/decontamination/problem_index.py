@@ -119,10 +119,11 @@ class ProblemIndex:
             self.texts.append((problem_id, name, len(grams)))
 
     def add_program(self, problem_id: str, program: str) -> None:
-        """Index the functions of a program for the layer "syntax"; the first problem wins."""
+        """Index the distinctive functions of a program for the layer "syntax"; the first problem
+        wins."""
         source, _ = parse_python(program)
         for function in source.functions_and_methods() if source else ():
-            if (shape := function.shape()) is not None:
+            if function.is_distinctive and (shape := function.shape()) is not None:
                 self.shapes.setdefault(shape, problem_id)
                 self.outlines.add(function.outline())
 

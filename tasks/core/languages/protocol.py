@@ -94,6 +94,12 @@ class ParsedFunction(Protocol):
         """Return statements with a value, those of nested functions excluded."""
         ...
 
+    @property
+    def is_distinctive(self) -> bool:
+        """Whether its shape says what it does: it has several statements, or a long one. Anyone
+        writes `return a + b`."""
+        ...
+
     def outline(self) -> Hashable:
         """A cheap summary; functions with equal shapes have equal outlines."""
         ...

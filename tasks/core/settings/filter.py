@@ -7,7 +7,9 @@ from pydantic import Field, model_validator
 
 from tasks.core.settings.fields import Section
 
-Kind = Literal["function", "instruction", "edit"]
+Kind = Literal[
+    "instruction", "conversation", "segments", "text", "function", "edit", "file", "fill"
+]
 
 PERMISSIVE = (
     "0BSD",
@@ -30,10 +32,18 @@ PERMISSIVE = (
     "Unlicense",
     "Zlib",
 )
+# of data sets; those of OpenRAIL restrict what a model may be used for
+DATA_LICENCES = (
+    *("CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-1.0", "CDLA-Permissive-2.0"),
+    *("ODC-By-1.0", "PDDL-1.0"),
+    *("OpenRAIL", "OpenRAIL-M", "BigScience-OpenRAIL-M", "BigCode-OpenRAIL-M"),
+    *("BigScience-BLOOM-RAIL-1.0", "CreativeML-OpenRAIL-M"),
+)
 
 
 class NearDuplicateSettings(Section):
-    """Rows that are almost the same, by instruction, input and output together.
+    """Rows whose question (instruction and input) and whose answer are both almost the same. Text
+    that many rows of a source share, such as a preamble or a schema, does not count.
 
     MinHash finds candidate pairs; the true Jaccard similarity J of their word n-grams decides. The
     probability that a pair becomes a candidate is 1 - (1 - J^rows_per_band)^bands: with 42 bands of
@@ -133,17 +143,16 @@ class DecontaminationSettings(Section):
 
 
 class FilterSettings(Section):
-    """Which rows are kept. Rules about code look at the output of a row."""
+    """Which rows are kept. Thresholds for code apply to code from files and to fenced code blocks
+    of an answer, not to prose, data or code outside of a block."""
 
     max_lines: int = Field(100_000, ge=1, description="Lines of the output.")
     max_mean_line: float = Field(
-        100.0, gt=0, description="Mean length of the output's lines in characters."
+        100.0, gt=0, description="Mean length of the lines of code in characters."
     )
-    max_longest_line: int = Field(
-        1_000, ge=1, description="Longest line of the output in characters."
-    )
+    max_longest_line: int = Field(1_000, ge=1, description="Longest line of code in characters.")
     min_alphabetic_share: float = Field(
-        0.25, ge=0, le=1, description="Share of the output's characters that are letters."
+        0.25, ge=0, le=1, description="Share of the code's characters that are letters."
     )
     generated_markers: tuple[str, ...] = Field(
         (
@@ -156,7 +165,7 @@ class FilterSettings(Section):
         description="Markers of generated code, in upper or lower case.",
     )
     generated_marker_lines: int = Field(
-        5, ge=0, description="First lines of the output that are searched for the markers."
+        5, ge=0, description="First lines of the code that are searched for the markers."
     )
     max_encoded_characters: int = Field(
         1_024,
@@ -164,7 +173,7 @@ class FilterSettings(Section):
         description="Longest run of encoded data (base64, hex, \\u escapes) in characters.",
     )
     max_encoded_share: float = Field(
-        0.5, ge=0, le=1, description="Share of the output that is encoded data."
+        0.5, ge=0, le=1, description="Share of the code that is encoded data."
     )
     require_python: tuple[Kind, ...] = Field(
         ("function",), description="Kinds of rows whose output must parse as Python."
@@ -185,15 +194,26 @@ class FilterSettings(Section):
         "kinds stay.",
     )
     max_function_lines: int = Field(150, ge=1, description="Lines of a function.")
-    licences: tuple[str, ...] = Field(PERMISSIVE, description="SPDX licenses that are allowed.")
-    keep_unknown_licence: tuple[Kind, ...] = Field(
-        ("instruction",),
-        description="Kinds of rows that need no known license: instruction files are your own.",
+    licences: tuple[str, ...] = Field(
+        (*PERMISSIVE, *DATA_LICENCES), description="SPDX licenses that are allowed."
     )
-    deduplicate: tuple[Literal["instruction", "output"], ...] = Field(
-        ("instruction", "output"),
-        description="Texts that no two kept rows share, without regard to whitespace and comments; "
-        "an instruction is compared together with its input.",
+    more_licences: tuple[str, ...] = Field(
+        (), description="More licenses that are allowed, besides those of `licences`."
+    )
+    keep_unknown_licence: tuple[Kind, ...] = Field(
+        ("instruction", "conversation", "segments", "text"),
+        description="Kinds of rows that need no known license: data files are your own.",
+    )
+    exact_duplicates: bool = Field(
+        True,
+        description="Whether a row with the same question (instruction and input) and the same "
+        "answer as another one is removed. Whitespace at the ends of lines does not count.",
+    )
+    max_answers: int | None = Field(
+        10,
+        ge=1,
+        description="Most rows with the same question and different answers, such as several "
+        "solutions of one task; the best ones are kept. null: all.",
     )
     near_duplicates: NearDuplicateSettings = Field(
         default_factory=NearDuplicateSettings, description="Rows that are almost the same."

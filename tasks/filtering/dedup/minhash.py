@@ -8,11 +8,15 @@ library rensa including the conversion of its results to arrays.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.decontamination.ngrams import Hashes, mix
+
+if TYPE_CHECKING:
+    from tasks.core.settings.filter import NearDuplicateSettings
 
 CHUNK = 512  # n-grams that are hashed together: 512 x 256 x 4 bytes stay in the processor's cache
 NO_KEY = np.uint64(0)  # band key of a row without words; equals no other key
@@ -26,6 +30,12 @@ class MinHash:
     permutations: int
     bands: int
     rows_per_band: int
+
+    @classmethod
+    def of(cls, near: "NearDuplicateSettings") -> "MinHash | None":
+        """The settings as plain values; None if near duplicates are allowed."""
+        values = (near.ngram_words, near.permutations, near.bands, near.rows_per_band)
+        return cls(*values) if near.enabled else None
 
 
 @lru_cache(maxsize=4)

@@ -5,11 +5,13 @@ and is valid inside a string, in a comment and as a name, so Python that parsed 
 """
 
 import ipaddress
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from tasks.filtering.redaction.secret_patterns import FORMATS, PRIVATE_KEY_BLOCK
 
@@ -23,10 +25,12 @@ GENERIC_DOMAIN = re.compile(
 )
 NO_COUNTRIES = frozenset({"mt", "re", "py"})  # also attributes and suffixes: a@b.mt, x@y.py
 PLACEHOLDER_DOMAIN = re.compile(
-    r"(?:^|\.)(?:example\.[a-z]+|(?:test|invalid|example|localhost|local))$|"
+    r"(?:^|\.)(?:test|invalid|localhost|local)$|"
     r"^(?:domain|foo|bar|host|server|company|email|mail|somewhere|nowhere|yourdomain|mydomain)\.[a-z]+$"
 )
-IPV4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?!\w|\.\w)")
+REMOTE_PATH = re.compile(r":(?!//)[\w~.{}$<>-]*/|:[\w.-]+\.git\b")
+REMOTE_USERS = ("git@", "hg@")  # users of code hosts, not people
+IPV4 = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?!\w|\.\w|[-+][A-Za-z])")
 IPV6 = re.compile(
     r"(?:(?<![\w:.])|(?<=\\[nrt]))(?:[0-9A-Fa-f]{0,4}:){4,7}[0-9A-Fa-f]{0,4}(?![\w:])"
 )
@@ -39,7 +43,8 @@ QUICK = (
 LITERALS = sorted({literal for form in (*FORMATS, PRIVATE_KEY_BLOCK) for literal in form.literals})
 JOINED = re.compile(r"(?<!\\[nrt])(?<=[\w.])")  # no address begins directly after these
 VERSION_BEFORE = re.compile(
-    r"(?i)(?:version|release|rev|v|==|[<>~]=|\boid\b|section|sec\.|§)[\s\"':=(]{0,4}$"
+    r"(?i)(?:(?:version|release|build|rev|ver|\bv|\boid|section|sec\.|§)s?[\s\"':=(]{0,4}"
+    r"|(?:[<>~!=]=)\s{0,2}|(?:upgrade|update|bump)[ds]?(?: \w+)? (?:to|from) |[a-z][/_-])$"
 )
 PUBLIC_RESOLVERS = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9"})
 ESCAPE = re.compile(r"[abfnrtv0]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}")
@@ -92,6 +97,26 @@ def redact(text: str, kinds: Collection[str]) -> tuple[str, list[Redaction]]:
     return ("".join([*parts, text[end:]]) if spans else text), spans
 
 
+def redact_json(text: str, kinds: Collection[str]) -> str:
+    """JSON with every string in it redacted, but no key; "" stays "".
+
+    Conversations are redacted so, whose texts are also in the columns that `redact` changes.
+    """
+    if not text:
+        return ""
+
+    def redacted(value: Any) -> Any:
+        if isinstance(value, str):
+            return redact(value, kinds)[0]
+        if isinstance(value, list):
+            return [redacted(item) for item in value]
+        if isinstance(value, dict):
+            return {key: redacted(item) for key, item in value.items()}
+        return value
+
+    return json.dumps(redacted(json.loads(text)), sort_keys=True, ensure_ascii=False)
+
+
 def placeholder(kind: str) -> str:
     """The word that replaces a span."""
     return f"REDACTED_{kind.upper()}"
@@ -109,7 +134,7 @@ def _find(text: str, kinds: Collection[str]) -> Iterator[Redaction]:
                     yield Redaction(form.name, match.start(part), match.end(part))
     if "email" in kinds and "@" in text:
         for match in EMAIL.finditer(text):
-            if not _is_address(match["domain"], match["top"]):
+            if not _is_address(match["domain"], match["top"]) or _is_remote(text, match):
                 continue
             start = _past_escape(text, match.start())
             if text[start] != "@":
@@ -125,6 +150,11 @@ def _is_address(domain: str, top: str) -> bool:
     return bool(GENERIC_DOMAIN.fullmatch(top)) or (len(top) == 2 and top not in NO_COUNTRIES)
 
 
+def _is_remote(text: str, match: re.Match[str]) -> bool:
+    """Whether an address is the host of a repository or of a file, as in `git@host:path`."""
+    return match[0].startswith(REMOTE_USERS) or bool(REMOTE_PATH.match(text, match.end()))
+
+
 def _past_escape(text: str, start: int) -> int:
     r"""Start of an address whose match includes an escape before it: `\nme@home.org`."""
     slashes = start - len(text[:start].rstrip("\\"))
@@ -135,7 +165,7 @@ def _past_escape(text: str, start: int) -> int:
 def _addresses(text: str) -> Iterator[Redaction]:
     for match in IPV4.finditer(text):
         start = match.start()
-        before = VERSION_BEFORE.search(text, max(0, start - 16), start)
+        before = VERSION_BEFORE.search(text, max(0, start - 24), start)
         if _is_public_v4(match[0]) and not before and not JOINED.match(text, start):
             yield Redaction("ip", start, match.end())
     if COLONS.search(text):

@@ -13,8 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.rows.hash_rank import hash_rank
+from tasks.filtering.rules.licenses import LICENCE
 
 EXAMPLES = 5
+SHOWN_LICENCES = 4
+HEAVY = 0.5  # share of a source from which a rule that rejects it is reported
 MAX_HITS = 1_000  # hits listed one by one
 CONTAMINATION = "contamination_"
 
@@ -33,6 +36,7 @@ class _Against:
         rows: Index of the row in the batch.
         values: Measured values.
         thresholds: Thresholds of the rules.
+        notes: What the reasons say besides the values.
     """
 
     rules: list[str]
@@ -40,6 +44,7 @@ class _Against:
     rows: Rows
     values: Floats
     thresholds: Floats
+    notes: pa.Array
 
     @classmethod
     def of(cls, reasons: pa.ListArray, counts: Rows) -> "_Against":
@@ -52,7 +57,29 @@ class _Against:
             np.repeat(np.arange(len(counts)), counts),
             flat.field("value").to_numpy(),
             flat.field("threshold").to_numpy(),
+            flat.field("note"),
         )
+
+
+def licences_line(licences: Mapping[str, int]) -> str:
+    """Rejected licenses, and the settings that allow them."""
+    shown = list(licences)[:SHOWN_LICENCES]
+    named = ", ".join(f"{name} ({licences[name]:,})" for name in shown)
+    more = f" and {len(licences) - len(shown)} more" if len(licences) > len(shown) else ""
+    known = [name for name in shown if name != "unknown"]
+    ways = [f"filter.more_licences: [{', '.join(known)}] allows them"] if known else []
+    if "unknown" in licences:
+        ways.append("`licence` of the source states an unknown one")
+    return f"{named}{more}; {', '.join(ways)}"
+
+
+def heavy_line(found: Mapping[str, Any]) -> str:
+    """One entry of `Funnel.heavy` as a phrase."""
+    named = licences_line(found["licences"]) if found["licences"] else found["setting"]
+    return (
+        f"{found['rule']} removes {found['rows']:,} of {found['of']:,} rows of "
+        f"{found['source']}: {named}, without it {found['kept_without']:,} are kept"
+    )
 
 
 class Funnel:
@@ -68,6 +95,9 @@ class Funnel:
         self._nearest: dict[str, tuple[float, float, float]] = {}
         self._examples: dict[str, list[tuple[int, str]]] = {}
         self._sources: dict[str, Counter[str]] = {}
+        self._by_source: Counter[tuple[str, str]] = Counter()  # (source, rule) -> rows
+        self._alone_by_source: Counter[tuple[str, str]] = Counter()
+        self._licences: Counter[tuple[str, str]] = Counter()  # (source, rejected license) -> rows
         self._spans: Counter[str] = Counter()
         self._redacted_rows: Counter[str] = Counter()
         self._hits: list[dict[str, Any]] = []
@@ -94,11 +124,22 @@ class Funnel:
         self._count_sources(table.column("source"), counts == 0)
         against = _Against.of(reasons, counts)
         row_ids = table.column("row_id")
+        sources = table.column("source").combine_chunks().dictionary_encode()
+        names, source_of = sources.dictionary.to_pylist(), np.asarray(sources.indices)
         for code, rule in enumerate(against.rules):
             own = against.codes == code
             rows = np.unique(against.rows[own])
             self._rows[rule] += len(rows)
-            self._alone[rule] += int(np.count_nonzero(counts[rows] == 1))
+            alone = rows[counts[rows] == 1]
+            self._alone[rule] += len(alone)
+            for counter, which in ((self._by_source, rows), (self._alone_by_source, alone)):
+                for source, number in enumerate(np.bincount(source_of[which]).tolist()):
+                    counter[names[source], rule] += number
+            if rule == LICENCE.name:
+                own_notes = against.notes.filter(pa.array(own)).to_pylist()
+                places = source_of[against.rows[own]].tolist()
+                for source, note in zip(places, own_notes, strict=True):
+                    self._licences[names[source], note] += 1
             self._draw(rule, row_ids, rows, draws[rows])
             self._note_nearest(rule, against.values[own], against.thresholds[own])
         self._note_hits(row_ids, reasons, against)
@@ -160,6 +201,36 @@ class Funnel:
         """Redacted spans of each type, most first."""
         return dict(sorted(self._spans.items(), key=lambda item: (-item[1], item[0])))
 
+    def heavy(self, rules: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Rules that reject more than half of a source, the heaviest first, each with its setting
+        and the rows of the source that would be kept without it.
+
+        Args:
+            rules: {reason: setting that moves it}.
+        """
+        found = [
+            {
+                "source": source,
+                "rule": rule,
+                "setting": f"filter.{rules[rule]}",
+                "rows": number,
+                "of": self._sources[source]["rows"],
+                "licences": self.licences(source) if rule == LICENCE.name else {},
+                "kept_without": self._sources[source]["kept"] + self._alone_by_source[source, rule],
+            }
+            for (source, rule), number in self._by_source.items()
+            if number > HEAVY * self._sources[source]["rows"]
+        ]
+        return sorted(found, key=lambda f: (-f["rows"] / f["of"], f["source"], f["rule"]))
+
+    def licences(self, source: str | None = None) -> dict[str, int]:
+        """Rows rejected for their license, by license, most first; of one source or of all."""
+        found: Counter[str] = Counter()
+        for (name, licence), number in self._licences.items():
+            if source in (None, name):
+                found[licence] += number
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
     def nearest(self, rule: str) -> tuple[float, float]:
         """(value, threshold) of the rejected row that was closest to passing a rule."""
         _, value, threshold = self._nearest[rule]
@@ -182,6 +253,7 @@ class Funnel:
                 name: {"rows": c["rows"], "kept": c["kept"], "rejected": c["rows"] - c["kept"]}
                 for name, c in self._sources.items()
             },
+            "heavy": self.heavy(rules),
             "redacted": {
                 kind: {"spans": spans, "rows": self._redacted_rows[kind]}
                 for kind, spans in self.redacted.items()

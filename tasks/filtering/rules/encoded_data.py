@@ -22,12 +22,12 @@ def longest_encoded(row: RowView) -> float:
     return max((length for runs in encoded_runs(row.output) for length in runs), default=0)
 
 
-def encoded_share(row: RowView) -> float:
-    """Share of the output inside runs of encoded data, for the pattern that covers most."""
-    return max(map(sum, encoded_runs(row.output))) / max(1, len(row.output))
+def encoded_share(row: RowView) -> float | None:
+    """Share of the code inside runs of encoded data, for the pattern that covers most."""
+    return max(map(sum, encoded_runs(row.code))) / len(row.code) if row.code else None
 
 
-@lru_cache(maxsize=1)  # both rules measure the same row in turn
+@lru_cache(maxsize=1)  # both rules measure the same text of most rows in turn
 def encoded_runs(text: str) -> tuple[tuple[int, ...], ...]:
     """Lengths of the runs of encoded data, one tuple per pattern."""
     runs = [tuple(len(m[0]) for m in BASE64.finditer(text))]

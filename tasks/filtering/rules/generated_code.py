@@ -7,13 +7,15 @@ from tasks.filtering.rules.row_view import RowView
 
 
 def generated_marker(row: RowView, markers: Sequence[str], first_lines: int) -> str:
-    """The first of the markers in the first lines of the output, "" if there is none."""
-    head = "\n".join(row.lines[:first_lines]).lower()
+    """The first of the markers in the first lines of the code, "" if there is none."""
+    head = "\n".join(row.code_lines[:first_lines]).lower()
     return next((marker for marker in markers if marker.lower() in head), "")
 
 
-def has_marker(row: RowView, markers: Sequence[str], first_lines: int) -> float:
+def has_marker(row: RowView, markers: Sequence[str], first_lines: int) -> float | None:
     """1 if a marker is found, else 0."""
+    if not row.code:
+        return None
     return float(bool(generated_marker(row, markers, first_lines)))
 
 

@@ -9,14 +9,14 @@ def line_count(row: RowView) -> float:
     return len(row.lines)
 
 
-def mean_line(row: RowView) -> float:
-    """Mean length of the output's lines."""
-    return sum(map(len, row.lines)) / len(row.lines)
+def mean_line(row: RowView) -> float | None:
+    """Mean length of the code's lines."""
+    return sum(map(len, row.code_lines)) / len(row.code_lines) if row.code_lines else None
 
 
-def longest_line(row: RowView) -> float:
-    """Length of the output's longest line."""
-    return max(map(len, row.lines))
+def longest_line(row: RowView) -> float | None:
+    """Length of the code's longest line."""
+    return max(map(len, row.code_lines), default=None)
 
 
 LINES = Rule(

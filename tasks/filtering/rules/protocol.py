@@ -36,7 +36,7 @@ class Rule:
         name: Column of the measurements, and the rule's name in reasons and reports.
         setting: Field of `FilterSettings` that the user changes to move the threshold.
         unit: Unit of the measured value, for messages; "" for a rule that measures 1 or 0.
-        measure: Value of a row; called with the row and `parameters`.
+        measure: Value of a row, None if it has none; called with the row and `parameters`.
         threshold: The last value that passes.
         direction: Whether the threshold is the highest ("max") or lowest ("min") value allowed.
         kinds: Kinds of rows that are measured; None: all.
@@ -48,7 +48,7 @@ class Rule:
     name: str
     setting: str
     unit: str
-    measure: Callable[..., float]
+    measure: Callable[..., float | None]
     threshold: Callable[["FilterSettings"], float] = lambda _: 0.0
     direction: Literal["max", "min"] = "max"
     kinds: Callable[["FilterSettings"], Sequence[str]] | None = None

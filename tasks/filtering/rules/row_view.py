@@ -5,11 +5,12 @@ from functools import cached_property
 
 from tasks.core.languages.protocol import ParsedFunction, ParsedSource
 from tasks.core.languages.python.source import parse_python
+from tasks.filtering.rules.content import content_of, measured_code
 
 
 @dataclass(frozen=True)
 class RowView:
-    """One row. Rules about code measure `output`."""
+    """One row. Rules about code measure `code`."""
 
     instruction: str
     input: str
@@ -27,6 +28,21 @@ class RowView:
     def lines(self) -> list[str]:
         """Lines of the output."""
         return self.output.splitlines() or [""]
+
+    @cached_property
+    def code(self) -> str:
+        """The code of the output that the thresholds for code apply to; "" if there is none."""
+        return measured_code(self.kind, self.output)
+
+    @cached_property
+    def code_lines(self) -> list[str]:
+        """Lines of `code`."""
+        return self.code.splitlines()
+
+    @property
+    def content(self) -> str:
+        """Class of the output; see `content_of`."""
+        return content_of(self.kind, self.output, self.source)
 
     @property
     def source(self) -> ParsedSource | None:

@@ -14,6 +14,7 @@ from tasks.ingestion.formats.detect import bind, other_format, used_names
 from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
+from tasks.ingestion.licenses import license_of_value
 from tasks.ingestion.rows import (
     ADDRESS,
     Row,
@@ -114,7 +115,7 @@ class SourceReader:
         row_id = text_id(*texts, conversation) if conversation else text_id(*texts)
         project, licence_column = self._labels
         licence, evidence = mapping.licence, "stated in the settings"
-        if licence_column and (stated := _label(values, licence_column)):
+        if licence_column and (stated := license_of_value(_known(licence_column.get(values)))):
             licence, evidence = stated, f"column {licence_column.spec}"
         return Row(
             row_id,
@@ -195,9 +196,13 @@ def unused_with_meaning(counts: Mapping[str, int]) -> list[str]:
     return [name for name in names if name.lower() in MEANINGFUL]
 
 
+def _known(value: Any) -> Any:
+    """A value of a record; None where it is missing or can't be represented."""
+    return None if value is MISSING or isinstance(value, Unfit) else value
+
+
 def _label(values: Values, label: Column) -> str:
     """A short value of a record as text; "" where there is none."""
-    value: Any = label.get(values)
-    is_none = value is None or value is MISSING or isinstance(value, Unfit)
-    text = "" if is_none else ADDRESS.sub("", str(value)).replace("\0", "")
+    value = _known(label.get(values))
+    text = "" if value is None else ADDRESS.sub("", str(value)).replace("\0", "")
     return text.encode("utf-8", "replace").decode().strip()

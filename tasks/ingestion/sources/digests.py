@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.cache.cache_key import PYTHON, version
+from tasks.core.errors import PipelineError
 from tasks.core.system.hub_pins import pinned_commit
 from tasks.ingestion.sources.file_listing import (
     existing_folder,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 DATA_SET = "a data set's folder"
 TREE_KINDS = {"folder", "git"}
 CODE_KINDS = TREE_KINDS | {"packages"}
+MIN_ROWS = 3  # one each to train on, to validate and to test
+SMALL_BYTES = 1 << 20  # larger files are not counted
 
 Digest = Callable[[Path], str]
 
@@ -35,9 +38,10 @@ def source_digests(config: "View", digest_of: Digest) -> dict[str, str]:
     its commit), and the versions of the libraries and parsers that read them.
 
     Raises:
-        PipelineError: A source is not there.
+        PipelineError: A source is not there, or all of them together have fewer than three rows.
     """
     settings = config.ingest.sources
+    _check_enough(settings)
     digests = {
         name: _digest(source, digest_of)
         for name, source in zip(source_names(settings), settings, strict=True)
@@ -52,6 +56,39 @@ def source_digests(config: "View", digest_of: Digest) -> dict[str, str]:
     if any(source.kind == "huggingface" for source in settings):
         digests["library datasets"] = version("datasets")
     return digests
+
+
+def _check_enough(settings: "Iterable[Source]") -> None:
+    """Report too little data where it is known without reading all of it: in JSONL files alone."""
+    total = 0
+    for source in settings:
+        if source.kind != "files":
+            return
+        listing = list_data(source.path)
+        for file in listing.files:
+            lines = _few_lines(listing.root / file) if file.lower().endswith(".jsonl") else None
+            if lines is None or total + lines >= MIN_ROWS:
+                return
+            total += lines
+    if total:
+        rows = "row" if total == 1 else "rows"
+        raise PipelineError(
+            f"too little data: {total} {rows} in all of `ingest.sources`; train, validation and "
+            f"test need {MIN_ROWS} or more",
+            f"Add at least {MIN_ROWS - total} to the files, or another source.",
+        )
+
+
+def _few_lines(path: Path) -> int | None:
+    """Lines of a small JSONL file that are not blank; None if it is large or something else."""
+    try:
+        if path.stat().st_size > SMALL_BYTES:
+            return None
+        content = path.read_bytes().lstrip(b"\xef\xbb\xbf \r\n\t")
+    except OSError:
+        return None
+    is_lines = content.startswith(b"{") and content.count(b"\n}") == 0
+    return sum(bool(line.strip()) for line in content.split(b"\n")) if is_lines else None
 
 
 def source_names(settings: "Iterable[Source]") -> list[str]:

@@ -23,7 +23,7 @@ class TreeLicenses:
         """
         by_folder: dict[str, dict[str, str]] = {}
         for path, text in texts.items():
-            by_folder.setdefault(path.rpartition("/")[0], {})[path] = text
+            by_folder.setdefault(_licensed_folder(path), {})[path] = text
         self._found = {folder: license_of_texts(files) for folder, files in by_folder.items()}
         self._stated = stated
 
@@ -33,6 +33,16 @@ class TreeLicenses:
         if self._stated and not (found and found[0]):
             return self._stated, "stated in the settings"
         return found or ("", "no LICENSE file above it")
+
+
+def _licensed_folder(path: str) -> str:
+    """The folder that a LICENSE file holds for: its own; for one in the metadata of an unpacked
+    wheel, the folder of the wheel."""
+    folders = path.split("/")[:-1]
+    for depth, name in enumerate(folders):
+        if name.endswith((".dist-info", ".egg-info")):
+            return "/".join(folders[:depth])
+    return "/".join(folders)
 
 
 def _parents(path: str) -> Iterator[str]:

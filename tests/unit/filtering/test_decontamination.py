@@ -103,14 +103,31 @@ def test_renamed_and_reformatted_function_is_found_by_its_tree() -> None:
     assert layers(f"Here it is:\n```python\n{RENAMED}```") == {"syntax"}
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["return first + second", "return first ** second", "return first < second", "print(first)"],
+)
+def test_a_function_of_one_short_statement_is_no_evidence(body: str) -> None:
+    task = make_problem("Own/2", "def f(a, b):\n", f"    {body}\n".replace("first", "a"), "", "f")
+    row = f"def combine(first, second):\n    {body}"
+    assert hits(row, problems=(task,)) == []
+
+
+def test_a_function_of_one_long_statement_is_evidence() -> None:
+    body = "return [{a}[i] for i in range(len({a})) if {a}[i] > 0 and sum({a}[:i]) < {a}[-1] * 2]"
+    task = make_problem("Own/3", "def f(a):\n", f"    {body.format(a='a')}\n", "", "f")
+    row = f"def pick(values):\n    {body.format(a='values')}"
+    assert [hit.layer for hit in hits(row, problems=(task,))] == ["syntax"]
+
+
 def test_other_logic_has_another_tree() -> None:
     assert not hits(RENAMED.replace("max", "min")) and not hits(RENAMED.replace("is None", "== 0"))
 
 
 def test_names_swapped_are_no_renaming() -> None:
-    one = make_problem("T/1", "def f(a, b):\n", "    return a - b\n", entry="f")
-    assert layers_of("def g(x, y):\n    return x - y", one) == {"syntax"}
-    assert not layers_of("def g(x, y):\n    return y - x", one)
+    one = make_problem("T/1", "def f(a, b):\n", "    c = a - b\n    return c\n", entry="f")
+    assert layers_of("def g(x, y):\n    z = x - y\n    return z", one) == {"syntax"}
+    assert not layers_of("def g(x, y):\n    z = y - x\n    return z", one)
 
 
 def layers_of(output: str, problem: BenchmarkProblem) -> set[str]:
@@ -182,9 +199,22 @@ COPIES = {
 }
 
 
+WITH_TEXT = ("as it is", "instruction line around it")
+
+
+def short_shapes(problems: tuple[BenchmarkProblem, ...]) -> set[str]:
+    """Problems with a function of one short statement, which anyone might write."""
+    parsed = {p.problem_id: parse_python(p.programs[0])[0] for p in problems}
+    return {
+        name
+        for name, source in parsed.items()
+        if source and not all(f.is_distinctive for f in source.functions_and_methods())
+    }
+
+
 @needs_humaneval
 @pytest.mark.parametrize("copy", COPIES)
-def test_every_copy_of_all_164_problems_is_caught(
+def test_every_copy_of_all_164_problems_is_caught_but_short_ones_without_their_text(
     copy: str, humaneval: tuple[BenchmarkProblem, ...]
 ) -> None:
     assert len(humaneval) == 164
@@ -193,7 +223,9 @@ def test_every_copy_of_all_164_problems_is_caught(
         instruction, output = COPIES[copy](problem)
         if not hits(output, instruction, humaneval):
             missed.append(problem.problem_id)
-    assert not missed
+    short = short_shapes(humaneval)
+    assert len(short) < 25
+    assert set(missed) <= (set() if copy in WITH_TEXT else short)
 
 
 @needs_humaneval

@@ -56,6 +56,9 @@ def test_every_format_has_an_example() -> None:
     assert {form.name for form in FORMATS} == set(SECRETS)
 
 
+KINDS = ("secret", "email", "ip")
+
+
 @pytest.mark.parametrize("kind", SECRETS)
 def test_secret_of_each_format_is_replaced(kind: str) -> None:
     text = f'x = "{SECRETS[kind]}"' if '"' not in SECRETS[kind] else SECRETS[kind]
@@ -80,7 +83,6 @@ def test_email_is_replaced(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "user@example.com",
         "a@b.T",
         "y = a@b.conj()",
         "x@w.dot(z)",
@@ -203,3 +205,42 @@ BATCH = st.lists(st.lists(PIECES, max_size=3).map("".join), max_size=6)
 def test_text_that_is_no_suspect_has_nothing_to_redact(texts: list[str]) -> None:
     found = suspects(texts)
     assert all(not redact(text, ALL)[1] for i, text in enumerate(texts) if i not in found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "git clone git@example.org:team/tool.git",
+        "git clone git@github.com:team/tool",
+        "url = ssh://git@gitlab.com/team/tool.git",
+        "scp ann@build.example.org:/srv/out/a.txt .",
+        "rsync -a deploy@web.mycompany.com:site/ .",
+    ],
+)
+def test_repositories_and_remote_files_stay(text: str) -> None:
+    assert redact(text, KINDS)[0] == text
+
+
+def test_an_address_before_a_colon_goes() -> None:
+    assert redact("Ask ann@example.org: she knows", KINDS)[0] == "Ask REDACTED_EMAIL: she knows"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assembly version 4.8.12.100",
+        'AssemblyVersion("4.8.12.100")',
+        "pip install tool==4.8.12.100",
+        "tool-4.8.12.100",
+        "User-Agent: tool/4.8.12.100",
+        "upgrade to 4.8.12.100",
+        "4.8.12.100-rc1",
+        "192.0.2.17 and 198.51.100.8 and 203.0.113.9 and 2001:db8:0:0:1::5",
+    ],
+)
+def test_four_part_versions_and_documentation_addresses_stay(text: str) -> None:
+    assert redact(text, KINDS)[0] == text
+
+
+def test_a_public_address_in_a_url_goes() -> None:
+    assert redact("http://93.184.216.34/a", KINDS)[0] == "http://REDACTED_IP/a"

@@ -49,8 +49,8 @@ def test_threshold_is_the_last_value_that_passes(
     rule, setting, threshold, passing, failing
 ) -> None:
     loose = {"max_encoded_share": 1, setting: threshold}
-    assert rule not in reasons(passing, "instruction", settings=loose)
-    assert rule in reasons(failing, "instruction", settings=loose)
+    assert rule not in reasons(passing, "file", settings=loose)
+    assert rule in reasons(failing, "file", settings=loose)
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def test_threshold_is_the_last_value_that_passes(
     ["QUJD+/" * 300, "0x1f, 0x2e, " * 200, "1f 2e 3d " * 200, "\\x1f\\x2e" * 300, "\\u00e9" * 300],
 )
 def test_encoded_data_of_each_kind_is_found(encoded: str) -> None:
-    assert "encoded_share" in reasons(f"data = '{encoded}'", "instruction")
+    assert "encoded_share" in reasons(f"data = '{encoded}'", "file")
 
 
 def test_long_line_of_plain_words_is_no_encoded_data() -> None:
-    assert not {"encoded_run", "encoded_share"} & set(reasons("word " * 150, "instruction"))
+    assert not {"encoded_run", "encoded_share"} & set(reasons("word " * 150, "file"))
 
 
 def test_marker_counts_in_the_first_lines_only() -> None:
     head = "# This file is Auto-Generated\nx = 1"
-    assert reasons(head, "instruction")["generated_code"]["note"] == "auto-generated"
-    assert "generated_code" not in reasons("x = 1\n" * 5 + head, "instruction")
+    assert reasons(head, "file")["generated_code"]["note"] == "auto-generated"
+    assert "generated_code" not in reasons("x = 1\n" * 5 + head, "file")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_output_that_does_not_parse_tells_where() -> None:
 
 
 def test_python_is_required_of_the_kinds_in_the_settings() -> None:
-    assert "python_syntax" not in reasons("SELECT a FROM b", "instruction")
+    assert "python_syntax" not in reasons("SELECT a FROM b", "file")
     both = {"require_python": ["function", "instruction"]}
     assert "python_syntax" in reasons("SELECT a FROM b", "instruction", settings=both)
 
@@ -150,7 +150,45 @@ def test_unknown_licence_rejects_code_but_not_instruction_rows() -> None:
 
 
 def test_empty_output_measures_without_failing() -> None:
-    assert reasons("", "instruction")["alphabetic_share"]["value"] == 0
+    assert reasons("", "file") == {}
+
+
+LONG_PROSE = "A paragraph of prose stands on one line, whatever its length. " * 30
+DIGITS = "\n".join("1, 2, 3, 4, 5, 6, 7, 8, 9" for _ in range(10))
+
+
+@pytest.mark.parametrize("kind", ["instruction", "conversation", "text"])
+@pytest.mark.parametrize("output", [LONG_PROSE, DIGITS, "[83, 83, 72]", "7", "下面的函数返回" * 50])
+def test_thresholds_for_code_do_not_apply_to_prose_and_data(output: str, kind: str) -> None:
+    assert reasons(output, kind) == {}
+
+
+def test_thresholds_for_code_apply_to_fenced_code() -> None:
+    fenced = f"Here it is:\n\n```python\n{DIGITS}\n```\n"
+    assert set(reasons(fenced, "instruction")) == {"alphabetic_share"}
+    for tag in ("", "text", "json"):
+        assert reasons(fenced.replace("python", tag), "instruction") == {}
+
+
+@pytest.mark.parametrize(
+    ("output", "content"),
+    [
+        ("def f(x):\n    return x", "code"),
+        ("int main() {\n  int x = 1;\n  return x;\n}", "code"),
+        ("SELECT name FROM users;", "code"),
+        ("Do it so:\n\n```python\nf(1)\n```\n", "prose with code"),
+        (LONG_PROSE, "prose"),
+        ("下面的函数返回列表中的数", "prose"),
+        ('{"tool": "look_up", "day": 3}', "data"),
+        ("[83, 83, 72]", "data"),
+    ],
+)
+def test_outputs_are_code_prose_or_data(output: str, content: str) -> None:
+    assert RowView("Do.", "", output, "instruction", "").content == content
+
+
+def test_outputs_of_files_are_code() -> None:
+    assert RowView("Do.", "", "7", "function", "").content == "code"
 
 
 def test_rule_names_are_unique() -> None:

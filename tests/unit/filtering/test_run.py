@@ -24,7 +24,7 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
         "instruction": f"Task number {number}",
         "input": "",
         "output": f"answer_number({number})",
-        "kind": "instruction",
+        "kind": "file",
         "source": "s",
         "project": "p",
         "path": "a.jsonl",
@@ -89,10 +89,12 @@ def test_rejected_row_tells_rule_value_and_threshold(filtered) -> None:
 
 
 def test_duplicate_tells_the_row_that_is_kept(filtered) -> None:
-    _, kept, (rejected,), _ = filtered(row(2, output="same(x)"), row(1, output="same( x )"))
+    _, kept, (rejected,), _ = filtered(
+        row(2, instruction="Do.", output="same(x)"), row(1, instruction="Do.", output="same(x)  ")
+    )
     assert [r["row_id"][-1] for r in kept] == ["1"]
     (reason,) = rejected["reasons"]
-    assert reason["rule"] == "duplicate_output" and reason["note"] == f"same as {kept[0]['row_id']}"
+    assert reason["rule"] == "duplicate" and reason["note"] == f"same as {kept[0]['row_id']}"
 
 
 def test_same_instruction_on_another_input_is_no_duplicate(filtered) -> None:
@@ -102,15 +104,20 @@ def test_same_instruction_on_another_input_is_no_duplicate(filtered) -> None:
 
 
 def test_duplicates_stay_when_the_settings_say_so(filtered) -> None:
-    _, kept, _, _ = filtered(row(1, output="same"), row(2, output="same"), deduplicate=[])
+    _, kept, _, _ = filtered(row(1, output="same"), row(2, output="same"), exact_duplicates=False)
     assert len(kept) == 2
 
 
 def test_rejected_rows_of_a_kept_text_are_told_to_be_duplicates_too(filtered) -> None:
     _, _, (rejected,), _ = filtered(
-        row(1, output="same"), row(2, output="same", licence="GPL-2.0-only")
+        row(1, instruction="Do.", output="same"),
+        row(2, instruction="Do.", output="same", licence="GPL-2.0-only"),
     )
-    assert {reason["rule"] for reason in rejected["reasons"]} == {"licence", "duplicate_output"}
+    assert {reason["rule"] for reason in rejected["reasons"]} == {
+        "licence",
+        "duplicate",
+        "near_duplicate",
+    }
 
 
 def test_funnel_and_summary_count_the_same(filtered) -> None:
@@ -118,7 +125,10 @@ def test_funnel_and_summary_count_the_same(filtered) -> None:
         row(1), row(2, output="1" * 80), row(3, output="2 3")
     )
     assert (funnel["rows"], funnel["kept"], funnel["rejected"]) == (3, len(kept), len(rejected))
-    assert summary.line == "1 of 3 rows kept; most removed by alphabetic_share (2)"
+    assert summary.line == (
+        "1 of 3 rows kept; most removed by alphabetic_share (2); alphabetic_share removes 2 of 3 "
+        "rows of s: filter.min_alphabetic_share, without it 2 are kept"
+    )
     assert funnel["sources"] == {"s": {"rows": 3, "kept": 1, "rejected": 2}}
 
 
@@ -161,7 +171,7 @@ def test_near_duplicate_names_the_kept_twin_and_the_similarity(filtered) -> None
     long = f"{WORDS}\n{WORDS.replace(' ', '_x ')}\n{WORDS.replace(' ', '_y ')}"
     same = {"instruction": "Say it."}
     rows = [row(1, output=f"{long}\nend", **same), row(2, output=long, **same), row(3)]
-    _, kept, rejected, funnel = filtered(*rows, max_mean_line=200, deduplicate=["output"])
+    _, kept, rejected, funnel = filtered(*rows, max_mean_line=200)
     assert [r["row_id"][-1] for r in kept] == ["1", "3"]
     (near,) = rejected[0]["reasons"]
     assert near["rule"] == "near_duplicate" and 0.7 <= near["value"] < 1
@@ -172,7 +182,7 @@ def test_near_duplicate_names_the_kept_twin_and_the_similarity(filtered) -> None
 
 def test_near_duplicates_stay_when_the_settings_say_so(filtered) -> None:
     texts = [f"{WORDS} x {WORDS} y {WORDS}\n{end}" for end in ("one", "two")]
-    rows = [row(n, instruction=f"Say {n}", output=text) for n, text in enumerate(texts)]
+    rows = [row(n, instruction="Say it.", output=text) for n, text in enumerate(texts)]
     given = {"max_mean_line": 1000}
     assert len(filtered(*rows, near_duplicates={"enabled": False}, **given)[1]) == 2
     loose = {"jaccard": 0.5, "bands": 64, "rows_per_band": 1}
@@ -270,7 +280,11 @@ def test_absent_benchmark_is_told_in_the_funnel_and_on_the_way(filtered, monkeyp
 
 def test_what_if_is_what_another_threshold_really_keeps(filtered) -> None:
     rows = [row(n, output="a" * n + "1" * (20 - n)) for n in range(1, 20)]
-    plain = {"deduplicate": [], "near_duplicates": {"enabled": False}, "min_alphabetic_share": 0.5}
+    plain = {
+        "exact_duplicates": False,
+        "near_duplicates": {"enabled": False},
+        "min_alphabetic_share": 0.5,
+    }
     *_, funnel = filtered(*rows, **plain)
     for moved in funnel["what_if"]["alphabetic_share"].values():
         _, kept, _, _ = filtered(*rows, **{**plain, "min_alphabetic_share": moved["threshold"]})
@@ -292,7 +306,7 @@ FUNCTION = {
 
 
 def test_functions_that_did_not_run_are_rejected_where_that_is_asked_for(filtered) -> None:
-    given = {"deduplicate": [], "near_duplicates": {"enabled": False}}
+    given = {"exact_duplicates": False, "near_duplicates": {"enabled": False}}
     rows = [row(1, **FUNCTION), row(2, **FUNCTION), row(3)]
     ran = (rows[0]["row_id"],)
     assert len(filtered(*rows, ran=ran, **given)[1]) == 3
@@ -308,3 +322,65 @@ def test_functions_that_did_not_run_are_rejected_where_that_is_asked_for(filtere
 def test_asking_for_functions_that_ran_where_none_ran_is_an_error(filtered) -> None:
     with pytest.raises(PipelineError, match="no function's doctests have passed"):
         filtered(row(1, **FUNCTION), require_executable=True)
+
+
+def test_several_answers_to_a_question_are_kept_up_to_a_number(filtered) -> None:
+    rows = [row(n, instruction="Add them.", output=f"add_{n}(all_of_{n})") for n in range(5)]
+    _, kept, _, _ = filtered(*rows)
+    assert len(kept) == 5 and len({r["cluster"] for r in kept}) == 1
+    _, kept, rejected, _ = filtered(*rows, max_answers=3)
+    assert len(kept) == 3
+    assert {r["reasons"][0]["rule"] for r in rejected} == {"more_answers"}
+    assert len(filtered(*rows, max_answers=None)[1]) == 5
+
+
+def test_answers_that_many_questions_share_are_all_kept(filtered) -> None:
+    rows = [row(n, kind="instruction", output="yes" if n % 2 else "no") for n in range(100)]
+    assert len(filtered(*rows)[1]) == 100
+
+
+def test_plain_text_is_compared_by_itself(filtered) -> None:
+    rows = [row(n, kind="text", instruction="", output=f"text_{n % 3}()") for n in range(9)]
+    assert len(filtered(*rows)[1]) == 3
+
+
+def test_a_rule_that_removes_most_of_a_source_is_told_with_what_it_would_keep(filtered) -> None:
+    rows = [row(n, source="small", licence="GPL-3.0-only" if n else "MIT") for n in range(4)]
+    summary, _, _, funnel = filtered(*rows, *(row(n) for n in range(4, 40)))
+    (heavy,) = funnel["heavy"]
+    assert heavy == {
+        "source": "small",
+        "rule": "licence",
+        "setting": "filter.licences",
+        "rows": 3,
+        "of": 4,
+        "licences": {"GPL-3.0-only": 3},
+        "kept_without": 4,
+    }
+    assert (
+        "licence removes 3 of 4 rows of small: GPL-3.0-only (3); filter.more_licences"
+        in summary.line
+    )
+
+
+def test_texts_inside_a_conversation_are_redacted_too(filtered) -> None:
+    said = "Write to ann@somebody.dev today"
+    messages = [{"role": "user", "content": said}, {"role": "assistant", "content": "Done"}]
+    text = json.dumps({"messages": messages}, sort_keys=True)
+    _, (kept,), _, _ = filtered(
+        row(1, kind="conversation", instruction=said, output="Done", conversation=text)
+    )
+    assert "ann@" not in kept["conversation"] + kept["instruction"]
+    found = json.loads(kept["conversation"])["messages"][0]["content"]
+    assert found == kept["instruction"] == "Write to REDACTED_EMAIL today"
+
+
+def test_rows_that_all_have_no_allowed_license_name_it_and_what_helps(filtered) -> None:
+    rows = [row(1, licence="GPL-3.0-only"), row(2, licence="")]
+    with pytest.raises(PipelineError) as error:
+        filtered(*rows)
+    text = str(error.value)
+    assert "licence GPL-3.0-only 1, unknown 1" in text
+    assert "set filter.more_licences to [GPL-3.0-only]" in text
+    assert "tate the licence of a source with its `licence`" in text
+    assert len(filtered(*rows, more_licences=["GPL-3.0-only"])[1]) == 1

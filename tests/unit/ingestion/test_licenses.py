@@ -1,6 +1,13 @@
 import pytest
 
-from tasks.ingestion.licenses import license_of_header, license_of_package, license_of_text
+from tasks.ingestion.licenses import (
+    license_of_header,
+    license_of_package,
+    license_of_text,
+    license_of_texts,
+    license_of_value,
+)
+from tasks.ingestion.sources.trees import TreeLicenses
 
 MIT = (
     "Permission is hereby granted, free of charge ... "
@@ -62,3 +69,89 @@ def test_header_is_read_up_to_the_end_of_its_line() -> None:
     text = "# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception\n# more\n"
     assert license_of_header(text)[0] == "Apache-2.0 WITH LLVM-exception"
     assert license_of_header("x = 1\n") == ("", "")
+
+
+HOLDER = "Copyright (c) 2026 Example\n\n"
+WHOLE_MIT = f"""MIT License
+
+{HOLDER}Permission is hereby granted, free of charge, to any person obtaining a copy of this
+software and associated documentation files (the "Software"), to deal in the Software without
+restriction, including without limitation the rights to use, copy, modify, merge, publish,
+distribute,
+sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial
+portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES
+OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN
+CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+SHORT_APACHE = "Apache License\nVersion 2.0, January 2004\n"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "The files below vendor/ are under the GNU General Public License, version 3.",
+        "The Software may not be used for commercial purposes.",
+        "Military use is forbidden, and so is any use by competitors of the holder.",
+    ],
+)
+@pytest.mark.parametrize("place", ["{mit}\n{more}\n", "{more}\n\n{mit}"])
+def test_a_license_text_that_says_more_is_unknown_and_its_file_named(more, place) -> None:
+    if "Military" in more and place.startswith("{more}"):
+        pytest.skip("a preface is searched for restrictions only, as it holds names")
+    text = place.format(mit=WHOLE_MIT, more=more)
+    found, evidence = license_of_texts({"LICENSE": text})
+    assert found == "" and evidence.startswith("LICENSE: more than the text of ")
+
+
+def test_a_whole_license_text_with_its_holders_is_known() -> None:
+    many = WHOLE_MIT.replace(HOLDER, HOLDER * 20)
+    assert license_of_text(WHOLE_MIT) == license_of_text(many) == "MIT"
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "This may be used under the terms of either of the licences in LICENSE.MIT or "
+        "LICENSE.APACHE, at your choice.",
+        "Dual-licensed: see LICENSE.MIT and LICENSE.APACHE.",
+    ],
+)
+def test_either_license_is_a_choice(choice: str) -> None:
+    texts = {"LICENSE": choice, "LICENSE.APACHE": SHORT_APACHE, "LICENSE.MIT": WHOLE_MIT}
+    found, evidence = license_of_texts(texts)
+    assert found == "Apache-2.0 OR MIT" and evidence.startswith("LICENSE: either of")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (["MIT", "Apache-2.0"], "MIT AND Apache-2.0"),
+        ("['mit', 'apache-2.0']", "MIT AND Apache-2.0"),
+        ("MIT, ISC", "MIT AND ISC"),
+        (["MIT OR ISC", "BSD-3-Clause"], "(MIT OR ISC) AND BSD-3-Clause"),
+        ("apache 2.0", "Apache-2.0"),
+        ("Our own", "Our own"),
+        (None, ""),
+        ([], ""),
+    ],
+)
+def test_lists_of_licenses_in_a_column_are_read(value: object, found: str) -> None:
+    assert license_of_value(value) == found
+
+
+def test_a_header_that_is_no_expression_is_unknown_with_its_text() -> None:
+    found, evidence = license_of_header("# SPDX-License-Identifier: MIT OR\n")
+    assert found == "" and "MIT OR" in evidence
+    assert license_of_header("# SPDX-License-Identifier: " + "(" * 4000 + "\n")[0] == ""
+
+
+def test_the_license_in_a_wheels_metadata_holds_for_its_code() -> None:
+    licenses = TreeLicenses({"tool-1.0.dist-info/licenses/LICENSE": WHOLE_MIT}, "")
+    assert licenses.of("tool/a.py")[0] == "MIT"

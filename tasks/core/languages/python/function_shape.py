@@ -33,7 +33,7 @@ def outline(function: Function) -> Hashable:
                 type(getattr(n, "value", None) or getattr(n, "test", None)),
                 *map(_kind, getattr(n, "body", ())),
             )
-            for n in _body(function)
+            for n in body_of(function)
         ),
     )
 
@@ -50,7 +50,7 @@ def shape(function: Function) -> bytes | None:
         spec = function.args
         for extra in (spec.vararg, *spec.kwonlyargs, spec.kwarg, *spec.defaults, *spec.kw_defaults):
             _dump(extra, bound, numbers, parts)
-        for statement in _body(function):
+        for statement in body_of(function):
             _dump(statement, bound, numbers, parts)
     except RecursionError:
         return None
@@ -78,7 +78,7 @@ def _bound_names(function: Function) -> set[str]:
     return bound
 
 
-def _body(function: Function) -> list[ast.stmt]:
+def body_of(function: Function) -> list[ast.stmt]:
     """Statements without the docstring and other bare constants."""
     return [
         node

@@ -20,8 +20,16 @@ from tasks.core.languages.protocol import (
     SpanKind,
 )
 from tasks.core.languages.python.documented import documented_functions
-from tasks.core.languages.python.function_shape import Function, outline, plain_arguments, shape
+from tasks.core.languages.python.function_shape import (
+    Function,
+    body_of,
+    outline,
+    plain_arguments,
+    shape,
+)
 from tasks.core.languages.python.positions import boundaries, spans
+
+LONG_STATEMENT = 20  # nodes: more than a comprehension with a condition has
 
 NOT_VALID = "not valid Python: "
 _LOOP, _TRY = ("body", "orelse"), ("body", "orelse", "finalbody", "handlers")
@@ -74,6 +82,13 @@ class PythonFunction:
             for name in _BODIES.get(type(node), ()):
                 waiting.extend(getattr(node, name))
         return found
+
+    @property
+    def is_distinctive(self) -> bool:
+        """More than one statement without the docstring, or at least `LONG_STATEMENT` nodes."""
+        nodes = [inner for statement in body_of(self.node) for inner in ast.walk(statement)]
+        statements = sum(isinstance(node, ast.stmt) for node in nodes)
+        return statements > 1 or len(nodes) >= LONG_STATEMENT
 
     def outline(self) -> Hashable:
         """See `python_shape.outline`."""

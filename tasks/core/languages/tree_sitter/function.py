@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 MAX_NODES = 50_000
+DISTINCTIVE_LEAVES = 20
 BINDING_FIELDS = frozenset({"name", "left", "pattern", "declarator", "variable"})
 NAMES = frozenset({"identifier", "variable_name", "word", "shorthand_property_identifier_pattern"})
 TYPE_FIELDS = frozenset({"type", "return_type", "returns", "result", "type_parameters"})
@@ -53,6 +54,12 @@ class TreeFunction:
                 found += bool(node.named_child_count)
             waiting.extend(n for n in node.named_children if n.type not in self.grammar.functions)
         return found
+
+    @property
+    def is_distinctive(self) -> bool:
+        """More than one statement, or at least `DISTINCTIVE_LEAVES` words and signs."""
+        statements = [n for n in self.body.named_children if n.type not in self.grammar.comments]
+        return len(statements) > 1 or sum(1 for _ in self._leaves()) >= DISTINCTIVE_LEAVES
 
     def outline(self) -> Hashable:
         """The number of parameters and the kinds of the first two levels of nodes."""

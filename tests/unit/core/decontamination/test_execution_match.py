@@ -1,11 +1,14 @@
 import ast
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from tasks.core.decontamination.execution_match import PASSED, candidates, make_job
+from tasks.core.decontamination.execution_match import PASSED, candidates, find, make_job
 from tasks.core.decontamination.problems import make_problem
 from tasks.core.errors import PipelineError
 from tasks.core.sandbox import Sandbox
+from tasks.core.settings.config import check
 
 PROBLEMS = (
     make_problem(
@@ -74,3 +77,14 @@ def test_function_that_passes_a_problems_tests_is_reported_with_the_problem(
     outcome = sandbox.run(make_job(program, "f", PROBLEMS, 4.0))
     _, passed, found = outcome.detail.partition(PASSED)
     assert (found if passed else None) == problem
+
+
+def test_problems_after_one_that_never_ends_are_still_tried(sandbox: Sandbox) -> None:
+    program = "def f(x):\n    while isinstance(x, int):\n        pass\n    return list(x)[-1]"
+    # PROBLEMS[0] passes a number, on which the function never ends
+    rows = pa.table({"row_id": ["a"], "output": [program]})
+    settings = check(
+        {"filter": {"decontamination": {"execution": True, "execution_timeout_s": 1.0}}}
+    ).filter.decontamination
+    hits = find([rows], np.array([True]), PROBLEMS, settings, 1)
+    assert hits[0].problem_id == "T/2"
