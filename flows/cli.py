@@ -8,6 +8,7 @@ remedy); 1 a stage failed; 130 Ctrl-C.
 """
 
 import errno
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -63,9 +64,9 @@ class LazyCommands(click.Group):
             return _fail(2, error.problem, error.remedy)
         except StageError as failure:
             return _fail(1, str(failure))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             click.echo("stopped; finished stages are kept, run again to continue", err=True)
-            return 130
+            return 128 + getattr(stop, "number", signal.SIGINT)
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output is gone; nothing is left to report to
             return 0

@@ -10,7 +10,7 @@ from flows.orchestration.flow import FlowResult, pipeline_flow
 from flows.orchestration.run_stages import opened
 from flows.profiles import DEFAULT
 from flows.session import Request
-from tasks.core.cache.plan import Selection
+from tasks.core.cache.decision import Selection
 
 StageName = Literal["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
 

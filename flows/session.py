@@ -10,9 +10,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from flows import profiles
-from tasks.core.cache.decision import StagePlan
+from tasks.core.cache.decision import Selection, StagePlan
 from tasks.core.cache.digest_cache import DigestCache
-from tasks.core.cache.plan import Planner, Selection
+from tasks.core.cache.plan import Planner
 from tasks.core.cache.store import Store
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config

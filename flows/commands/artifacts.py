@@ -25,7 +25,7 @@ def verify(deep: bool) -> int:
             if problem is None:
                 good += 1
                 continue
-            bad += 1
+            bad += problem[0] != "set aside"
             print(f"{folder.parent.name}/{folder.name}: {' '.join(problem)}")
     how = "sha256 of every file" if deep else "size and time of every file"
     print(f"{good} of {good + bad} artifacts are complete ({how}).")
@@ -70,8 +70,22 @@ def accept(request: Request, stage: str, undo: bool) -> int:
 
 
 @click.command
-@click.option("--keep-last", default=3, metavar="N", show_default=True, help="Runs to keep.")
-@click.option("--keep-days", default=7.0, metavar="D", show_default=True, help="Days to keep.")
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=0),
+    default=3,
+    metavar="N",
+    show_default=True,
+    help="Runs to keep.",
+)
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    metavar="D",
+    show_default=True,
+    help="Days to keep.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
     """Remove artifacts that no recent run, pinned run or champion uses."""
@@ -91,12 +105,14 @@ def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
             print(f"  {folder.parent.name}/{folder.name}  recreating takes {cost}")
         for folder in garbage.unfinished:
             print(f"  {folder.name}  unfinished, of a run that is not kept")
+        print(
+            f"{'would free' if dry_run else 'freeing'} {garbage.freed_bytes / 2**20:,.1f} MiB: "
+            f"{len(garbage.folders)} artifacts, {len(garbage.unfinished)} unfinished, "
+            f"{len(garbage.leftovers)} leftovers; "
+            f"recreating them takes {messages.duration(garbage.remake_seconds)}",
+            flush=True,
+        )
         if not dry_run:
             garbage_collection.collect(root(), garbage)
-    print(
-        f"{'would free' if dry_run else 'freed'} {garbage.freed_bytes / 2**20:,.1f} MiB: "
-        f"{len(garbage.folders)} artifacts, {len(garbage.unfinished)} unfinished, "
-        f"{len(garbage.leftovers)} leftovers; "
-        f"recreating them takes {messages.duration(garbage.remake_seconds)}"
-    )
+            store.digests.prune()
     return 0

@@ -12,7 +12,7 @@ import click
 
 from flows import profiles
 from flows.session import Request
-from tasks.core.cache.plan import Selection
+from tasks.core.cache.decision import Selection
 from tasks.pipeline import PIPELINE
 
 STAGES = tuple(stage.name for stage in PIPELINE)

@@ -5,11 +5,8 @@ The run is recorded by Prefect's embedded server, or by the server that PREFECT_
 
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -20,10 +17,10 @@ from flows.commands import options
 from flows.forecast import forecast
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
-from tasks.core.cache.decision import HIT
+from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.manifest import Manifest, read
-from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError
+from tasks.core.system.interrupts import stop_signals_raise
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -47,7 +44,7 @@ def run_here(request: Request, as_json: bool) -> int:
             shown += [str(expected), ""] if expected else [""]
             console.print("\n".join(shown), highlight=False, markup=False)
         start = time.perf_counter()
-        with passed_on(request, session):
+        with passed_on(request, session), stop_signals_raise():
             folders = _run_flow(console, request)
     made = _manifests(folders)
     if as_json:
@@ -62,7 +59,7 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
     """Call the flow with progress bars in the terminal."""
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    with console.status("starting Prefect"), _out_of_ctrl_c():
+    with console.status("starting Prefect"):
         from flows.orchestration.local_server import start_local_server
 
         start_local_server()
@@ -88,20 +85,6 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             ) from error
         assert isinstance(folders, dict), "only a deployment run ends with a state"
         return folders
-
-
-@contextmanager
-def _out_of_ctrl_c() -> Iterator[None]:
-    """Start child processes with Ctrl-C (SIGINT) blocked.
-
-    A terminal sends SIGINT to the whole process group. Without this, the embedded server would exit
-    before the run has reported its final state, and the run would retry the report for minutes.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _manifests(folders: dict[str, str]) -> dict[str, Manifest]:

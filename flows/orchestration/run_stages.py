@@ -24,6 +24,7 @@ from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.errors import PipelineError
 from tasks.core.system.disk_space import is_full, no_space
 from tasks.core.system.home import home
+from tasks.core.system.interrupts import stop_signals_raise
 
 PROMOTES = "promotes"  # tag of a deployment whose runs may promote a model
 
@@ -90,7 +91,7 @@ class Runner:
         made = self._session.planner.artifacts
         if PROMOTES not in flow_run.tags or "merge" not in made:
             return
-        from flows.commands.champion import promote_model
+        from flows.promotion import promote_model
 
         key = made["merge"].key
         try:
@@ -128,7 +129,9 @@ def opened(request: Request) -> Iterator[Runner]:
     """A `Runner` for a request; the plan with its reasons is published on the run's page."""
     planned = planned_session(request)
     session_of = nullcontext(planned) if planned else open_session(request, to_write=True)
-    with watched(), _room_or_words(), session_of as session:
+    # Prefect handles SIGTERM for runs of deployments, which it cancels; not for runs in a terminal
+    stopping = nullcontext() if deployment.id else stop_signals_raise()
+    with watched(), _report_full_disk(), session_of as session, stopping:
         run_page.publish_plan(messages.plan_markdown(session.plans))
         if deployment.id:  # in a terminal, the command has printed the plan already
             progress.say(messages.total(session.plans))
@@ -136,7 +139,7 @@ def opened(request: Request) -> Iterator[Runner]:
 
 
 @contextmanager
-def _room_or_words() -> Iterator[None]:
+def _report_full_disk() -> Iterator[None]:
     """Report a full disk between two stages as the same error as within a stage."""
     try:
         yield

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # ships no types
 
-from flows.commands.doctor.finding import Finding
+from flows.finding import Finding
 from flows.orchestration import serve
 from flows.store_access import root
 from tasks.core.artifacts import runs

@@ -21,6 +21,7 @@ STAGE = Stage(
         # the data card and the lineage
         "filter.kept",
         "ingest.rows",
+        "prompt.split",
         "prompt.train",
         "prompt.validation",
         "tokenize.train",

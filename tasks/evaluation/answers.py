@@ -1,7 +1,7 @@
 """Answers of both models: to held-out prompts for reading, to problems, and to masked lines."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -59,7 +59,8 @@ def choose_prompts(
     wanted = set(chosen)
     found: dict[str, HeldOutPrompt] = {}
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
+        columns = [field.name for field in fields(HeldOutPrompt)]
+        for batch in file.iter_batches(columns=columns):
             for row in batch.to_pylist():
                 if row["row_id"] in wanted:
                     found[row["row_id"]] = HeldOutPrompt(**row)

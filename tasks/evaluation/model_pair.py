@@ -14,7 +14,7 @@ from tasks.core.models.packing import join_rows
 from tasks.core.models.pretrained import load_tokenizer
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import report
-from tasks.core.text.special_tokens import SpecialTokenEncoder
+from tasks.core.text.row_encoder import RowEncoder
 from tasks.evaluation import row_losses
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.continuous_batching import Generated
@@ -100,13 +100,11 @@ class ModelPair:
 
     def answer_rows(self, texts: Mapping[str, tuple[str, str]]) -> list[Window]:
         """Prompts and completions as rows in which the completion and EOS are predicted."""
-        prompts = generate.encode(self.tokenizer, [prompt for prompt, _ in texts.values()])
-        answers = SpecialTokenEncoder(self.tokenizer).encode(
-            [answer for _, answer in texts.values()]
-        )
+        prompts, answers = zip(*texts.values(), strict=True) if texts else ((), ())
+        rows = RowEncoder(self.tokenizer).pairs(prompts, answers)
         return [
-            row_losses.plain_row(name, [*before, *after, self.tokenizer.eos_token_id], len(before))
-            for name, before, after in zip(texts, prompts, answers, strict=True)
+            row_losses.plain_row(name, row.ids, row.prompt_tokens)
+            for name, row in zip(texts, rows, strict=True)
         ]
 
     def generate(

@@ -17,7 +17,7 @@ from tasks.core.languages.protocol import (
 from tasks.core.languages.registry import language_of
 from tasks.ingestion.code_windows import cut, holes
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id, text_problem
 
 MISSING = -1
 MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
@@ -32,6 +32,7 @@ class CodeFile:
         license: SPDX license, unless the file's own header names another one.
         content: Its bytes; its size if that is over `MAX_FILE_BYTES`; `MISSING`; or None: read it
             from `root`/`path`.
+        date: When it last changed, ISO 8601; "" unknown.
     """
 
     root: str
@@ -42,6 +43,7 @@ class CodeFile:
     license: str
     evidence: str
     content: bytes | int | None = None
+    date: str = ""
 
 
 class CodeOptions(NamedTuple):
@@ -142,9 +144,6 @@ class _FileRows:
     header: tuple[str, str]
     extracted: ExtractedCode
 
-    def __post_init__(self) -> None:
-        self._ids = RowIds(self.file.source, printable(self.file.path))
-
     def add_functions(self, functions: Iterable[DocumentedFunction]) -> None:
         """A row for each function."""
         for function in functions:
@@ -186,15 +185,12 @@ class _FileRows:
             self.extracted.unreadable.append(_unreadable(self.file, line, problem, texts[0]))
             return
         name = self.language.name
-        row = code_row(
-            self.file, self._ids, kind, texts, line, self.header, name, conversation, symbol
-        )
+        row = code_row(self.file, kind, texts, line, self.header, name, conversation, symbol)
         self.extracted.rows.append(row)
 
 
 def code_row(
     file: CodeFile,
-    ids: RowIds,
     kind: str,
     texts: tuple[str, str, str],
     line: int,
@@ -207,7 +203,6 @@ def code_row(
 
     Args:
         file: Gives source, project, version and license.
-        ids: Of the file's rows.
         kind: Of the row.
         texts: Instruction, input, output.
         line: Where they are in the file.
@@ -219,7 +214,7 @@ def code_row(
     """
     license_id, evidence = header if header[0] else (file.license, file.evidence)
     return Row(
-        ids.next_id(*texts, *([conversation] if conversation else [])),
+        text_id(*texts, *([conversation] if conversation else [])),
         *texts,
         kind=kind,
         source=file.source,
@@ -229,6 +224,7 @@ def code_row(
         version=file.version,
         licence=license_id,
         licence_evidence=printable(evidence),
+        date=file.date,
         conversation=conversation,
         language=language,
         symbol=symbol,

@@ -1,9 +1,12 @@
 """The row and its id, and the ledger entry for input that could not become a row.
 
-A row's id is a hash of its texts, its source and its file, not of its line: a row inserted at the
-top of a file changes no other id. Equal rows of one file are numbered.
+A row's id is a hash of its texts alone. Where it was read is in other columns, so a renamed file,
+folder or source changes no id, and no later stage computes anything anew. The second copy of a text
+gets the id of the first one with "-1" appended, the third one "-2": ids sort so that the first copy
+precedes the others, and an appended copy changes no other id.
 """
 
+from collections import Counter
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -28,6 +31,8 @@ class Row(NamedTuple):
     conversation: str = ""
     language: str = ""
     symbol: str = ""
+    date: str = ""
+    repeats: int = 1
 
 
 class Unreadable(NamedTuple):
@@ -40,27 +45,32 @@ class Unreadable(NamedTuple):
     excerpt: str
 
 
-class RowIds:
-    """Ids for the rows of one file."""
+def text_id(*texts: str) -> str:
+    """Hash of the texts of a row, 128 bits in hex; they contain no NUL, which separates them."""
+    content = "\0".join(texts).encode("utf-8", "replace")
+    return blake2b(content, digest_size=16).hexdigest()
 
-    def __init__(self, source: str, path: str) -> None:
-        self._origin = f"{source}\0{path}"
-        self._seen: dict[bytes, int] = {}
 
-    def next_id(self, *texts: str) -> str:
-        """Id of the next row, hex of 128 bits.
+class CopyNumbers:
+    """Numbers the copies of a text among all rows of a run, in their order.
 
-        Args:
-            texts: Instruction, input and output, and the conversation of a row that has one. They
-                contain no NUL, which separates them here.
-        """
-        content = "\0".join((self._origin, *texts)).encode("utf-8", "replace")
-        digest = blake2b(content, digest_size=16).digest()
-        count = self._seen.get(digest, 0)
-        self._seen[digest] = count + 1
-        if count:
-            digest = blake2b(digest + count.to_bytes(8, "big"), digest_size=16).digest()
-        return digest.hex()
+    Holds 64 bits of each id: a collision among them only numbers a row that is no copy.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._copies: Counter[int] = Counter()
+
+    def numbered(self, row: Row) -> Row:
+        """The row with its final id; a row that is its own project stays its own project."""
+        key = int(row.row_id[:16], 16)
+        if key not in self._seen:
+            self._seen.add(key)
+            return row
+        self._copies[key] += 1
+        row_id = f"{row.row_id}-{self._copies[key]}"
+        own = row.project == row.row_id
+        return row._replace(row_id=row_id, project=row_id if own else row.project)
 
 
 def excerpt(value: object) -> str:

@@ -19,8 +19,8 @@ from tasks.core.sandbox import Sandbox
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.ingestion.executable import CANDIDATES, EXECUTABLE, run_doctests
-from tasks.ingestion.rows import Row
-from tasks.ingestion.sampling import sample, thin
+from tasks.ingestion.rows import CopyNumbers, Row
+from tasks.ingestion.sampling import repeat, sample, thin
 from tasks.ingestion.sources.digests import source_names
 from tasks.ingestion.sources.read import Items, ReadContext, read_source
 
@@ -45,12 +45,14 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         TableWriter(work.out / "unreadable.parquet", row_schema.UNREADABLE) as unreadable,
     ):
         wanted = candidates if config.ingest.doctests else None
-        context = ReadContext(counts, wanted, workers, work)
+        context = ReadContext(counts, wanted, CopyNumbers(), workers, work)
         for name, source in zip(source_names(settings), settings, strict=True):
             before = rows.rows
             items = read_source(source, name, context)
             if source.weight < 1:
                 items = thin(items, source.weight, counts)
+            if source.weight > 1:
+                items = repeat(items, source.weight)
             if source.max_rows is None:
                 _write(items, rows, unreadable)
             else:

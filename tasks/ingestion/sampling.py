@@ -28,6 +28,18 @@ def thin(
             yield item
 
 
+def repeat(items: Iterable[Row | Unreadable], weight: float) -> Iterator[Row | Unreadable]:
+    """Mark how often each row is trained on: `weight` times on average, where the rows that are
+    repeated once more than others are chosen as in `thin`."""
+    whole = int(weight)
+    below = round((weight - whole) * RANKS)
+    for item in items:
+        if isinstance(item, Row):
+            yield item._replace(repeats=whole + (id_rank(item.row_id) < below))
+        else:
+            yield item
+
+
 def sample(path: Path, max_rows: int) -> Iterator[pa.Table]:
     """Yield the `max_rows` rows with the smallest ids of a Parquet file, in batches, in the file's
     order."""

@@ -29,6 +29,7 @@ STAGE = Stage(
     # for the model card
     shows=(
         "filter.kept",
+        "prompt.split",
         "prompt.test",
         "prompt.train",
         "prompt.validation",

@@ -23,6 +23,7 @@ def model_card(
     gate: Mapping[str, Any],
     metrics: Mapping[str, Any],
     splits: Sequence[Split],
+    split: str,
     licences: Sequence[tuple[str, int]],
     training: Mapping[str, Any],
     trial: Trial,
@@ -39,6 +40,7 @@ def model_card(
         gate: gate.json.
         metrics: metrics.json.
         splits: Rows, tokens and projects of train, validation and test, as far as known.
+        split: How the rows were split; "" unknown.
         licences: (License, rows) of the training rows.
         training: training.json; empty if unknown.
         trial: Measurements of all merge strategies.
@@ -50,7 +52,7 @@ def model_card(
         f"# {base or 'Model'}, fine-tuned with LoRA\n",
         _verdict(gate),
         _before_after(gate),
-        _data(splits, licences, metrics),
+        _data(splits, split, licences, metrics),
         _training(adapter, settings.dtype, training),
         _merge(trial, kept, settings.quantization),
         _usage(),
@@ -105,7 +107,10 @@ def _p(value: float) -> str:
 
 
 def _data(
-    splits: Sequence[Split], licences: Sequence[tuple[str, int]], metrics: Mapping[str, Any]
+    splits: Sequence[Split],
+    split: str,
+    licences: Sequence[tuple[str, int]],
+    metrics: Mapping[str, Any],
 ) -> str:
     rows = [f"| {s.name} | {s.rows:,} | {s.projects:,} | {s.tokens:,} |" for s in splits]
     rows += [
@@ -114,8 +119,11 @@ def _data(
     ]
     if not rows:
         return ""
-    head = ["| Split | Rows | Projects | Tokens |", "|---|--:|--:|--:|"]
+    unit = splits[0].unit if splits else "project"
+    head = [f"| Split | Rows | {unit.capitalize()}s | Tokens |", "|---|--:|--:|--:|"]
     text = "## Data\n\n" + "\n".join([*head, *rows]) + "\n"
+    if split:
+        text += f"\n{split}\n"
     if licences:
         named = ", ".join(f"{name or 'unknown'} ({count:,})" for name, count in licences)
         text += f"\nLicences of the training rows: {named}.\n"

@@ -15,7 +15,7 @@ from tasks.core.models.device import GIB, peak_vram_gib, reset_peak
 from tasks.core.models.model_folder import is_license, link_or_copy
 from tasks.core.models.packed_dataset import Window, Windows
 from tasks.core.progress import say
-from tasks.core.rows.data_card import read_licences, read_splits
+from tasks.core.rows.data_card import read_licences, read_splits, split_line
 from tasks.core.settings.config import View
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.stage import Summary, Work
@@ -57,6 +57,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         gate=gate,
         metrics=_json(inputs["evaluate.metrics"]),
         splits=read_splits(inputs),
+        split=split_line(inputs.get("prompt.split")),
         licences=read_licences(inputs.get("filter.kept"), inputs.get("tokenize.train")),
         training=_json(inputs["train.training"]) if "train.training" in inputs else {},
         trial=trial,

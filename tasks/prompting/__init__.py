@@ -4,7 +4,7 @@
     split.py           which split a row is in, and why a row is in none
     problems.py        executable rows held out as an evaluation set in HumanEval's form
     decontaminate.py   rows that hold one of these problems
-    format_prompts.py  rows -> prompt and completion
+    format_prompts.py  rows -> prompt and completion, conversations passed on
     fill_in_middle.py  which rows become infilling, and where their hole is
 
 The templates are in `tasks.core.text.prompt_templates`, which the evaluation uses too.
@@ -19,5 +19,5 @@ STAGE = Stage(
     outputs=("train", "validation", "test", "problems"),
     reads=("prompt", "filter.decontamination"),
     env=("numpy", "pyarrow"),
-    schema=2,
+    schema=3,
 )

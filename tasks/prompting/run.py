@@ -1,48 +1,60 @@
-"""Stage `prompt`: kept rows -> train.parquet, validation.parquet, test.parquet and problems.jsonl.
+"""Stage `prompt`: kept rows -> train.parquet, validation.parquet, test.parquet and problems.jsonl;
+split.json says how they were split.
 
 Ids and projects are read first and every row gets its split; then the texts are formatted a batch
 at a time, so memory does not grow with the length of the texts.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
+from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
-from tasks.prompting.split import SPLITS, RowSplits
+from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, cluster_codes, plural
+from tasks.prompting.split_by_time import split_by_time
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     """Split the rows, hold problems out and format the rest.
 
     Raises:
-        PipelineError: There are no rows, or a split has no project.
+        PipelineError: There are no rows, or too few for three splits.
     """
     settings = config.prompt
     kept = inputs["filter.kept"]
-    splits, problems = _split(config, kept, inputs["ingest.executable"], work)
-    formatter = PromptFormatter(
-        settings.template, settings.fim_rate, settings.seed, settings.spm_share
-    )
-    formatter.write(kept, splits.numbers, work.out)
+    splits, names, problems = _split(config, kept, inputs["ingest.executable"], work)
+    unit, projects = splits.unit, _projects(names, splits)
+    content = {"unit": unit, "units": splits.units, "projects": projects}
+    (work.out / "split.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    template = PromptTemplate(settings.template, settings.system, settings.date)
+    formatter = PromptFormatter(template, settings.fim_rate, settings.seed, settings.spm_share)
+    formatter.write(kept, splits.numbers, splits.names, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
-        + f" rows of {sum(splits.projects.values()):,} projects{held_out}",
+        + f" rows{_origin(content)}{held_out}",
         rows_in=len(splits.numbers),
         rows_out=sum(rows.values()),
         counts=splits.dropped,
         metrics={f"{name}_rows": rows[name] for name in SPLITS}
-        | {f"{name}_projects": splits.projects[name] for name in SPLITS}
+        | {f"{name}_projects": projects[name] for name in SPLITS}
+        | {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if unit != "project"}
         | {"problems": problems}
+        | ({"repeated_rows": formatter.repeated} if formatter.repeated else {})
         | (
             {"infilling_rows": formatter.infilled}
             if formatter.infilled or settings.fim_rate
@@ -51,26 +63,51 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     )
 
 
-def _split(config: View, kept: Path, executable: Path, work: Work) -> tuple[RowSplits, int]:
-    """The split of every row and the number of problems; writes the problems and the hits.
+def _origin(split: Mapping[str, Any]) -> str:
+    """How the rows were split, for the summary."""
+    units, projects = sum(split["units"].values()), split["projects"]["all"]
+    told = f"{projects:,} {plural('project', projects)}"
+    unit = split["unit"]
+    if unit == "project":
+        return f" of {told}"
+    return f", split by {unit}: {units:,} {plural(unit, units)} of {told}"
+
+
+def _projects(names: pa.Table, splits: RowSplits) -> dict[str, int]:
+    """Projects per split, and of all rows."""
+    column = names.column("project")
+    if splits.unit == "project":
+        return splits.units | {"all": sum(splits.units.values())}
+    own = {
+        name: pc.count_distinct(column.filter(pa.array(splits.numbers == number))).as_py()
+        for number, name in enumerate(SPLITS)
+    }
+    return own | {"all": pc.count_distinct(column).as_py()}
+
+
+def _split(
+    config: View, kept: Path, executable: Path, work: Work
+) -> tuple[RowSplits, pa.Table, int]:
+    """The split of every row, their names, and the number of problems; writes the problems and the
+    hits.
 
     The order matters: problems are chosen after clusters are separated, so that none of them has a
     near duplicate in another split, and caps count only rows that nothing else drops.
     """
     settings = config.prompt
-    names = pq.read_table(kept, columns=["row_id", "project", "cluster"])
+    names = pq.read_table(kept, columns=COLUMNS)
     if not names.num_rows:
         raise PipelineError(
             "there are no rows to make prompts of", "Check what the stages ingest and filter kept."
         )
-    splits = RowSplits.by_project(
-        names.column("project"), settings.validation_share, settings.test_share, settings.seed
-    )
-    clusters = names.column("cluster").combine_chunks().dictionary_encode().indices.to_numpy()
-    splits.separate(clusters)
+    shares = settings.validation_share, settings.test_share
+    if settings.split == "time":
+        splits = split_by_time(names, settings.split_date, *shares)
+    else:
+        splits = RowSplits.by_unit(names, settings.split, *shares, settings.seed)
+    clusters = cluster_codes(names)
     ids = names.column("row_id").to_pylist()
-    by_id = {i: SPLITS[n] for i, n in zip(ids, splits.numbers.tolist(), strict=True) if n >= 0}
-    problems = choose_problems(executable, by_id, settings.max_problems, settings.seed)
+    problems = _choose_problems(config, executable, splits, ids, clusters)
     splits.hold_out(ids, clusters, {problem["row_id"] for problem in problems})
     write_problems(work.out / "problems.jsonl", problems)
     limits = config.filter.decontamination
@@ -78,6 +115,37 @@ def _split(config: View, kept: Path, executable: Path, work: Work) -> tuple[RowS
     hits = rows_with_problems(kept, remaining, problems, limits, work, config.hardware.workers)
     splits.drop(np.isin(np.arange(len(ids)), list(hits)), "holds_a_problem")
     write_hits(work.out / "contaminated.jsonl", ids, hits)
+    if empty := [name for name, number in splits.rows().items() if not number]:
+        raise PipelineError(
+            f"all rows of {' and '.join(empty)} hold one of {len(problems):,} held-out problems",
+            "Set prompt.max_problems to 0.",
+        )
     caps = (settings.max_train_rows, settings.max_held_out_rows, settings.max_held_out_rows)
     splits.cap(ids, caps, settings.seed)
-    return splits, len(problems)
+    return splits, names, len(problems)
+
+
+def _choose_problems(
+    config: View,
+    executable: Path,
+    splits: RowSplits,
+    ids: Sequence[str],
+    clusters: NDArray[np.int64],
+) -> list[dict[str, Any]]:
+    """Executable rows to hold out; a split whose rows would all be held out keeps a cluster."""
+    settings = config.prompt
+    may_be_held_out = splits.numbers >= 0
+    while True:
+        by_id = {
+            ids[i]: SPLITS[splits.numbers[i]] for i in np.flatnonzero(may_be_held_out).tolist()
+        }
+        problems = choose_problems(executable, by_id, settings.max_problems, settings.seed)
+        chosen = {problem["row_id"] for problem in problems}
+        taken = np.unique(clusters[[i in chosen for i in ids]])
+        for number in range(len(SPLITS)):
+            left = clusters[splits.numbers == number]
+            if len(left) and np.isin(left, taken).all():
+                may_be_held_out &= clusters != left[0]
+                break
+        else:
+            return problems

@@ -1,12 +1,19 @@
 """Train, validation and test: the split of every row, and the rows that are in none.
 
-The unit of the split is the project. A project goes to a split by a hash of its name, so new rows
-and new projects never move old ones, and code that was trained on is never tested on. Validation is
-taken from one end of the hash's range and test from the other, so that changing one share moves no
-project between the two.
+The unit of the split is the first of `LEVELS` that is fine enough: it has at least three units, and
+their split leaves no split empty and train at least half of its share of the rows. A data set of
+many projects is split by project; a single repository by folder or, most often, by file.
+
+A unit goes to a split by a hash: of the project's name where the project has given itself one, else
+of the least row id in the unit. So another name of a file, folder or source moves nothing, and a
+new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
+hash's range and validation from the other, so that changing one share moves no unit between the
+two. An end with less than half of its share of the rows gets the next units until it has that, at
+least one; the last of them return to train once there are more rows below the share. If new rows
+change the level itself, rows move; `prompt.split` fixes it.
 
 The filter removes duplicates, so no two rows here are equal; but two rows may both be near
-duplicates of a removed one. Such a cluster may span projects and so splits: only its rows in the
+duplicates of a removed one. Such a cluster may span units and so splits: only its rows in the
 first of train, validation and test stay.
 """
 
@@ -15,13 +22,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.hash_rank import RANKS, choose, hash_rank
 
 SPLITS = ("train", "validation", "test")
+LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
+COLUMNS = ["row_id", "project", "source", "path", "cluster", "date"]
 DROPPED = -1
+LEAST = 0.5  # part of its share of the rows that a split has at least
+
+Numbers = NDArray[np.int8]
 
 
 @dataclass
@@ -30,37 +43,52 @@ class RowSplits:
 
     Attributes:
         numbers: Position of each row's split in `SPLITS`, or `DROPPED`.
-        projects: Projects per split.
+        unit: Unit of the split: one of `LEVELS`, or "commit" (by time).
+        units: Units per split.
+        names: Unit of every row: the project, else the least row id in the unit or a time.
         dropped: Dropped rows by reason.
     """
 
-    numbers: NDArray[np.int8]
-    projects: dict[str, int]
+    numbers: Numbers
+    unit: str
+    units: dict[str, int]
+    names: pa.Array
     dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def by_project(
-        cls, projects: pa.ChunkedArray, validation_share: float, test_share: float, seed: int
+    def by_unit(
+        cls, rows: pa.Table, unit: str, validation_share: float, test_share: float, seed: int
     ) -> "RowSplits":
-        """Assign rows by the hash of their project.
+        """Assign rows by the hash of their unit.
+
+        Args:
+            rows: With `COLUMNS`.
+            unit: One of `LEVELS`; "auto": the first one that is fine enough.
+            validation_share: Share of the units, 0..1.
+            test_share: Share of the units, 0..1.
+            seed: Another seed holds out other units.
 
         Raises:
-            PipelineError: A split has no project: training needs one split to be watched on, the
-                evaluation needs another.
+            PipelineError: There are fewer than three units, or duplicates link all of them.
         """
-        column = projects.combine_chunks().dictionary_encode()
-        names = column.dictionary.to_pylist()
-        found = [split_of(name or "", validation_share, test_share, seed) for name in names]
-        numbers = np.array([SPLITS.index(split) for split in found], dtype=np.int8)
-        counts = {split: found.count(split) for split in SPLITS}
-        if empty := [split for split in SPLITS if not counts[split]]:
-            raise PipelineError(
-                f"no project fell into {' and '.join(empty)}: {len(names)} projects, "
-                f"validation_share {validation_share:g}, test_share {test_share:g}, seed {seed}",
-                "Raise prompt.validation_share and prompt.test_share, try another prompt.seed, or "
-                "ingest more projects.",
-            )
-        return cls(numbers[column.indices.to_numpy()], counts)
+        clusters = cluster_codes(rows)
+        least_train = LEAST * (1 - validation_share - test_share) * len(rows)
+        counts: dict[str, int] = {}
+        for level in LEVELS if unit == "auto" else (unit,):
+            codes, names, ranked = _units(rows, level)
+            counts[level] = len(names)
+            if len(names) < len(SPLITS):
+                continue
+            places = np.array([place_of(name, seed) for name in ranked])
+            per_unit = fill(places, np.bincount(codes), validation_share, test_share)
+            number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
+            splits = cls(per_unit[codes], level, number_of, names.take(pa.array(codes)))
+            splits.separate(clusters)
+            found = splits.rows()
+            is_last = level == LEVELS[-1] or unit != "auto"
+            if all(found.values()) and (is_last or found["train"] >= least_train):
+                return splits
+        raise _too_little(counts, len(rows), unit)
 
     def drop(self, which: NDArray[np.bool_], reason: str) -> None:
         """Take rows out of their splits and count them."""
@@ -98,9 +126,100 @@ class RowSplits:
         return {name: int((self.numbers == number).sum()) for number, name in enumerate(SPLITS)}
 
 
-def split_of(project: str, validation_share: float, test_share: float, seed: int) -> str:
-    """The split of a project: "train", "validation" or "test"."""
-    place = int.from_bytes(hash_rank(seed, project), "big") / RANKS
-    if place < test_share:
-        return "test"
-    return "validation" if place >= 1 - validation_share else "train"
+def cluster_codes(rows: pa.Table) -> NDArray[np.int64]:
+    """A number for each cluster of duplicates, one entry per row."""
+    codes = rows.column("cluster").combine_chunks().dictionary_encode().indices
+    return np.asarray(codes).astype(np.int64)
+
+
+def fill(
+    places: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    validation_share: float,
+    test_share: float,
+) -> Numbers:
+    """The split of each unit: test is the low end of the range 0..1, validation the high one.
+
+    Args:
+        places: Of at least three units.
+        sizes: Rows of each.
+        validation_share: Part of the range.
+        test_share: Part of the range.
+    """
+    total = len(places)
+    order = np.argsort(places, kind="stable")
+    test = _count(sizes[order], int((places < test_share).sum()), test_share)
+    at_end = int((places >= 1 - validation_share).sum())
+    validation = _count(sizes[order[::-1]], at_end, validation_share)
+    while test + validation >= total:
+        if test > validation:
+            test -= 1
+        else:
+            validation -= 1
+    numbers = np.full(total, SPLITS.index("train"), dtype=np.int8)
+    numbers[order[:test]] = SPLITS.index("test")
+    numbers[order[total - validation :]] = SPLITS.index("validation")
+    return numbers
+
+
+def _count(sizes: NDArray[np.int64], below: int, share: float) -> int:
+    """How many of the units, in their order, make up a split: those `below` the share, and more
+    until they have half of that share of the rows."""
+    rows = sizes.cumsum()
+    return max(below, int(np.searchsorted(rows, LEAST * share * rows[-1])) + 1)
+
+
+def place_of(name: str, seed: int) -> float:
+    """The place of a unit's name in the range 0..1."""
+    return int.from_bytes(hash_rank(seed, name), "big") / RANKS
+
+
+def _units(rows: pa.Table, level: str) -> tuple[NDArray[np.int64], pa.Array, list[str]]:
+    """The unit of every row as a number; the name of each unit; what each unit is ranked by."""
+    places = _places(rows, level).dictionary_encode()
+    units = pa.array(np.arange(len(places.dictionary)))
+    table = pa.table({"unit": places.indices.cast(pa.int64()), "row_id": rows.column("row_id")})
+    least = table.group_by("unit").aggregate([("row_id", "min")]).combine_chunks()
+    order = pc.index_in(units, least.column("unit").combine_chunks())
+    by_text = least.column("row_id_min").combine_chunks().take(order)
+    names = places.dictionary if level == "project" else by_text
+    ranked = [
+        name if level == "project" and not name.endswith("/") else row_id
+        for name, row_id in zip(names.to_pylist(), by_text.to_pylist(), strict=True)
+    ]
+    return np.asarray(places.indices).astype(np.int64), names, ranked
+
+
+def _places(rows: pa.Table, level: str) -> pa.Array:
+    """The unit of every row as a text that no other unit of the level has.
+
+    A row that is its own project is its own unit on every level but that of clusters.
+    """
+    columns = {name: rows.column(name).combine_chunks() for name in COLUMNS}
+    if level in ("project", "cluster"):
+        return pc.fill_null(columns[level], "")
+    path = columns["path"]
+    if level == "folder":
+        path = pc.replace_substring_regex(path, r"(^|/)[^/]*$", "")
+    place = pc.binary_join_element_wise(columns["source"], columns["project"], path, "\0")
+    is_own = pc.equal(columns["project"], columns["row_id"])
+    return pc.if_else(is_own, columns["project"], place)
+
+
+def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:
+    found = ", ".join(f"{number:,} {plural(level, number)}" for level, number in counts.items())
+    remedy = (
+        "Give `ingest.sources` more rows, or let the filter keep more (`finetune show filter`)."
+    )
+    if unit != "auto":
+        remedy = "Set prompt.split to auto, which takes a smaller unit where it has to."
+    return PipelineError(
+        f"too little data: {rows:,} rows in {found}; train, validation and test need three that "
+        f"are no near duplicates",
+        remedy,
+    )
+
+
+def plural(unit: str, number: int) -> str:
+    """ "file" or "files"."""
+    return unit if number == 1 else f"{unit}s"

@@ -4,6 +4,7 @@ A mask that is off by one token raises no error: the model trains, only worse. S
 counted once, from the written files rather than from the values they were written from.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -26,7 +27,10 @@ class Audit:
     window_tokens: int = 0
     longest_row: int = 0
     longest_window: int = 0
-    rows_without_trained_eos: int = 0
+    rows_without_trained_eos: int = 0  # whose last trained token is no end token
+    rows_that_go_on: int = (
+        0  # of them, those that may: windows of a text, rows not trained to the end
+    )
     rows_without_labels: int = 0
     labels_that_are_not_their_token: int = 0
     inexact_rows: int = 0  # dropped: their tokens decode to another text
@@ -45,33 +49,42 @@ class Audit:
         return asdict(self) | self.shares()
 
 
-def audit(windows: Windows, window_tokens: int, eos: int, inexact_rows: int) -> Audit:
+def audit(
+    windows: Windows, window_tokens: int, ends: Collection[int], inexact_rows: int, going_on: int
+) -> Audit:
     """Count all windows of a split."""
-    found = Audit(windows=len(windows), window_tokens=window_tokens, inexact_rows=inexact_rows)
+    found = Audit(
+        windows=len(windows),
+        window_tokens=window_tokens,
+        inexact_rows=inexact_rows,
+        rows_that_go_on=going_on,
+    )
     for first in range(0, len(windows), WINDOWS_AT_ONCE):
-        count(found, *windows.several(first, first + WINDOWS_AT_ONCE), eos)
+        count(found, *windows.several(first, first + WINDOWS_AT_ONCE), ends)
     return found
 
 
-def count(found: Audit, samples: Window, sizes: Ints, eos: int) -> None:
+def count(found: Audit, samples: Window, sizes: Ints, ends: Collection[int]) -> None:
     """Add the samples of some windows to the counts.
 
     Args:
         found: The counts.
         samples: Samples of several windows, one after another.
         sizes: The number of samples of each window.
-        eos: Id of the end-of-text token.
+        ends: Ids of end tokens: EOS, and control tokens that end a turn.
     """
     labels, ids = samples.labels, samples.input_ids
     trained = labels != IGNORED
-    starts, ends = samples.cu_seqlens[:-1], samples.cu_seqlens[1:]
+    starts, stops = samples.cu_seqlens[:-1], samples.cu_seqlens[1:]
     found.rows += len(samples.row_ids)
     found.tokens += len(ids)
     found.trained_tokens += int(np.count_nonzero(trained))
-    windows = np.diff(ends[np.cumsum(sizes) - 1], prepend=0)
+    windows = np.diff(stops[np.cumsum(sizes) - 1], prepend=0)
     found.longest_window = max(found.longest_window, int(windows.max()))
-    found.longest_row = max(found.longest_row, int((ends - starts).max()))
-    found.rows_without_trained_eos += int(np.count_nonzero(labels[ends - 1] != eos))
+    found.longest_row = max(found.longest_row, int((stops - starts).max()))
+    last = np.maximum.reduceat(np.where(trained, np.arange(len(ids)), 0), starts)
+    is_end = np.isin(labels[last], list(ends))
+    found.rows_without_trained_eos += int(np.count_nonzero(~is_end))
     found.labels_that_are_not_their_token += int(np.count_nonzero(trained & (labels != ids)))
     found.rows_without_labels += int(np.count_nonzero(~np.logical_or.reduceat(trained, starts)))
 
@@ -86,12 +99,12 @@ def check(split: str, found: Audit) -> None:
     if found.rows_without_labels:
         raise PipelineError(
             f"{split}: {found.rows_without_labels:,} of {found.rows:,} rows have all labels masked",
-            "Check that these rows have an output, and tokenize again.",
+            "This is a bug of the stage tokenize: report it with its audit.json.",
         )
-    if found.rows_without_trained_eos:
+    unended = found.rows_without_trained_eos - found.rows_that_go_on
+    if unended > 0:
         raise PipelineError(
-            f"{split}: {found.rows_without_trained_eos:,} of {found.rows:,} rows don't end in a "
-            "trained end-of-text token",
+            f"{split}: {unended:,} of {found.rows:,} rows don't end in a trained end-of-text token",
             "Check eos_token in the base model's tokenizer_config.json.",
         )
     wrong = found.labels_that_are_not_their_token

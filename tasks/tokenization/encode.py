@@ -1,17 +1,13 @@
-"""Prompts and completions -> token ids.
+"""Prompts and completions, or conversations -> token ids and the spans that are trained.
 
-Prompt and completion are tokenized separately and then joined. So the boundary of the label mask is
-exact, and training sees the same prompt tokens as generation. Every row ends with the id of EOS.
 A "<|endoftext|>" in the data is tokenized as ordinary characters, so that data can't inject control
-tokens. Tokens that the tokenizer adds before a text (BOS) are kept as part of the prompt. Nothing
-else is added, except the tokenizer's special tokens for the placeholders of a prompt.
+tokens. Nothing is added to a row but what `tasks.core.text.row_encoder` describes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,96 +15,67 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from tasks.core.rows.row_cache_file import Values
-from tasks.core.text.special_tokens import SpecialTokenEncoder
+from tasks.core.text.conversation import parse
+from tasks.core.text.row_encoder import Encoded, RowEncoder
 
 ENCODED = pa.schema(
     [
-        ("prompt_tokens", pa.int32()),
-        ("completion_characters", pa.int32()),
+        ("spans", pa.list_(pa.int32())),  # start and end of each run of trained tokens
+        ("text_bytes", pa.int32()),  # of the trained text
+        ("text_tokens", pa.int32()),  # of the trained text, without control tokens
         ("exact", pa.bool_()),
+        ("closed", pa.bool_()),  # has to end in a trained end token
+        ("can_split", pa.bool_()),  # plain text
+        ("problem", pa.string()),  # why the chat template refuses the row; "" if it doesn't
     ]
 )
+COLUMNS = ["row_id", "prompt", "completion", "conversation", "kind"]
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Rows (row_id, prompt, completion) to encode, and the folder of the tokenizer."""
+    """Rows (`COLUMNS`) to encode, the folder of the tokenizer, and the setting `loss_on`."""
 
     tokenizer: str
+    loss_on: str
     rows: pa.Table
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of one row: prompt (the first `prompt_tokens`), completion, EOS."""
-
-    ids: list[int]
-    prompt_tokens: int
-    exact: bool  # decoding the ids gives back the text
-
-
-class Encoder:
-    """A fast tokenizer, configured for training text."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._backend = tokenizer.backend_tokenizer
-        self._special = SpecialTokenEncoder(tokenizer)
-        self.eos: int = tokenizer.eos_token_id
-
-    def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Encoded]:
-        """Token ids of a batch of rows, each checked by decoding the row or each of its pre-tokens.
-
-        Raises:
-            MissingTokenError: The tokenizer has no tokens for a placeholder in a text.
-        """
-        special = self._special
-        before, after = special.encode(prompts), special.encode(completions)
-        pairs = list(zip(prompts, completions, strict=True))
-        # what the BPE cache has checked pre-token by pre-token needs no decoding
-        doubtful = [i for i, pair in enumerate(pairs) if not all(map(special.is_exact, pair))]
-        texts = self._backend.decode_batch(
-            [before[i] + after[i] for i in doubtful], skip_special_tokens=False
-        )
-        wrong = {
-            i
-            for i, text in zip(doubtful, texts, strict=True)
-            if text != "".join(pairs[i]) and text != self._wanted(*pairs[i])
-        }
-        encoded = []
-        for i, (p, c) in enumerate(zip(before, after, strict=True)):
-            prefix = special.prefix_of(prompts[i])
-            ids = [*prefix, *p, *c, self.eos]
-            encoded.append(Encoded(ids, len(prefix) + len(p), i not in wrong))
-        return encoded
-
-    def _wanted(self, prompt: str, completion: str) -> str:
-        """The text with special tokens in place of placeholders, and with the tokenizer's Unicode
-        normalization (NFC for models of the GPT-NeoX family), which is no loss either."""
-        normalizer = self._backend.normalizer
-        texts = [self._special.rendered(text) for text in (prompt, completion)]
-        return "".join(normalizer.normalize_str(t) if normalizer else t for t in texts)
-
-
 @lru_cache(maxsize=1)  # loading takes seconds, and each process encodes many batches
-def load(folder: str) -> Encoder:
+def load(folder: str) -> RowEncoder:
     """The encoder for the tokenizer in a folder, an output of the stage `base`."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        return Encoder(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+        return RowEncoder(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
     finally:
         logging.set_verbosity(level)
 
 
 def encode_batch(batch: PromptBatch) -> Values:
     """`ENCODED` and the token ids of each row."""
-    prompts, completions = (batch.rows.column(n).to_pylist() for n in ("prompt", "completion"))
-    encoded = load(batch.tokenizer).encode(prompts, completions)
+    rows = batch.rows.to_pylist()
+    encoder = load(batch.tokenizer)
+    pairs = [row for row in rows if not row["conversation"]]
+    by_pair = iter(encoder.pairs([r["prompt"] for r in pairs], [r["completion"] for r in pairs]))
+    chats = [parse(row["conversation"]) for row in rows if row["conversation"]]
+    by_chat = iter(encoder.conversations(chats, batch.loss_on))
+    encoded = [next(by_chat if row["conversation"] else by_pair) for row in rows]
+    if batch.loss_on == "everything":
+        encoded = [row if row.problem else row.with_all_trained() for row in encoded]
+    return _values(encoded, [row["kind"] == "text" for row in rows])
+
+
+def _values(encoded: Sequence[Encoded], can_split: list[bool]) -> Values:
     table = pa.table(
         [
-            [row.prompt_tokens for row in encoded],
-            [len(text) for text in completions],
+            [list(chain.from_iterable(row.spans)) for row in encoded],
+            [row.text_bytes for row in encoded],
+            [row.text_tokens for row in encoded],
             [row.exact for row in encoded],
+            [row.is_closed for row in encoded],
+            can_split,
+            [row.problem for row in encoded],
         ],
         schema=ENCODED,
     )

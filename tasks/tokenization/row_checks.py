@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.core.errors import PipelineError
+from tasks.core.rows.row_schema import PART
+from tasks.tokenization.samples import Ints, Samples, Spans, split_samples
 
-Ints = NDArray[np.int64]
+REFUSED, INEXACT, MASKED = "refused_by_chat_template", "inexact", "all_masked"
+EMPTY, TOO_LONG, DENSITY = "empty_completion", "too_long", "characters_per_token"
 
 DROPPED = pa.schema(
     [
@@ -49,8 +52,10 @@ class CheckedRows:
         first: Index of its first row among the rows of all splits.
         row_ids: Ids of all its rows.
         tokens: Tokens of each row, end-of-text token included.
-        prompt_tokens: Tokens of each prompt.
+        encoded: Its rows in the schema `encode.ENCODED`.
         kept: Indexes of the rows that are trained on.
+        spans: Their trained spans.
+        samples: What is trained on.
         dropped: (index, reason, value, threshold) of the other rows.
     """
 
@@ -58,14 +63,36 @@ class CheckedRows:
     first: int
     row_ids: pa.Array
     tokens: Ints
-    prompt_tokens: Ints
+    encoded: pa.Table
     kept: Ints
+    spans: Spans
+    samples: Samples
     dropped: tuple[tuple[int, str, float, float], ...]
 
     @property
     def counts(self) -> Counter[str]:
         """Dropped rows by reason."""
         return Counter(reason for _, reason, _, _ in self.dropped)
+
+    def ids(self) -> list[str]:
+        """The id of each sample: that of its row, and for further parts of a text its number."""
+        ids = self.row_ids.take(pa.array(self.samples.rows)).to_pylist()
+        return [
+            f"{row}{PART}{part + 1}" if part else row
+            for row, part in zip(ids, self.samples.parts.tolist(), strict=True)
+        ]
+
+    def is_single(self) -> NDArray[np.bool_]:
+        """Whether each sample is trained from its first trained token to its end."""
+        rows = self.samples.rows
+        is_one = self.spans.counts[rows] == 1
+        return np.asarray(is_one & (self.spans.ends[rows] == self.tokens[rows]))
+
+    def going_on(self) -> int:
+        """Samples that need not end in a trained end token."""
+        is_last = self.samples.stops == self.tokens[self.samples.rows]
+        closed = np.array(self.encoded.column("closed"), dtype=bool)[self.samples.rows]
+        return int(np.count_nonzero(~(is_last & closed)))
 
     def dropped_table(self) -> pa.Table:
         """The dropped rows in the schema `DROPPED`."""
@@ -89,17 +116,21 @@ def check_rows(
         encoded: Its rows in the schema `encode.ENCODED`.
         limits: Limits of a row.
     """
-    prompt_tokens = encoded.column("prompt_tokens").to_numpy().astype(np.int64)
-    completion_tokens = tokens - prompt_tokens - 1  # without EOS
-    characters = encoded.column("completion_characters").to_numpy()
-    density = characters / np.maximum(1, completion_tokens)
-    exact = np.array(encoded.column("exact"), dtype=bool)
+    text_tokens = encoded.column("text_tokens").to_numpy().astype(np.int64)
+    density = encoded.column("text_bytes").to_numpy() / np.maximum(1, text_tokens)
+    none = np.zeros(len(tokens))
+    can_split = _flags(encoded, "can_split")
+    spans = Spans.of(encoded)
+    # a row's first token has no label
+    is_masked = (spans.counts == 0) | ((spans.ends <= 1) & (text_tokens > 0))
     checks: Sequence[tuple[str, NDArray[np.bool_], Any, float]] = (
-        ("inexact", ~exact, np.zeros(len(tokens)), 0.0),
-        ("empty_completion", completion_tokens == 0, completion_tokens, 1.0),
-        ("too_long", tokens > limits.max_tokens, tokens, limits.max_tokens),
+        (REFUSED, np.array(pc.not_equal(encoded.column("problem"), ""), dtype=bool), none, 0.0),
+        (INEXACT, ~_flags(encoded, "exact"), none, 0.0),
+        (MASKED, is_masked, none, 1.0),
+        (EMPTY, text_tokens == 0, text_tokens, 1.0),
+        (TOO_LONG, (tokens > limits.max_tokens) & ~can_split, tokens, limits.max_tokens),
         (
-            "characters_per_token",
+            DENSITY,
             density < limits.min_characters_per_token,
             density,
             limits.min_characters_per_token,
@@ -112,21 +143,11 @@ def check_rows(
             dropped.append((index, reason, float(values[index]), float(threshold)))
         left &= ~fails
     kept = np.flatnonzero(left)
-    return CheckedRows(split, first, row_ids, tokens, prompt_tokens, kept, tuple(sorted(dropped)))
+    samples = split_samples(kept, tokens, limits.max_tokens).with_labels(spans)
+    return CheckedRows(
+        split, first, row_ids, tokens, encoded, kept, spans, samples, tuple(sorted(dropped))
+    )
 
 
-def check_not_empty(rows: CheckedRows, max_tokens: int) -> None:
-    """Refuse a split without rows.
-
-    Raises:
-        PipelineError: All its rows were dropped, or it was empty before.
-    """
-    if not len(rows.kept):
-        reasons = ", ".join(f"{number:,} {why}" for why, number in sorted(rows.counts.items()))
-        lengths = rows.tokens.tolist() or [0]
-        raise PipelineError(
-            f"{rows.split}: none of {len(rows.tokens):,} rows is left "
-            f"({reasons or 'the split was empty'}); they have {min(lengths):,} to "
-            f"{max(lengths):,} tokens, max_tokens is {max_tokens:,}",
-            "Raise tokenize.max_tokens (and tokenize.window_tokens), or filter for shorter rows.",
-        )
+def _flags(encoded: pa.Table, name: str) -> NDArray[np.bool_]:
+    return np.array(encoded.column(name), dtype=bool)

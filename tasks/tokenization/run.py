@@ -1,8 +1,9 @@
 """Stage `tokenize`: prompts -> train/, validation/, test/, each rows.parquet and windows.parquet.
 
 Rows that are too long, and texts with too few characters per token, are dropped and listed in
-dropped.parquet, never cut. A row that an earlier run has tokenized is not tokenized again. Rows are
-stored in the order of the windows, so that training reads its file from front to back.
+dropped.parquet, never cut; only plain text becomes several samples. A row that an earlier run has
+tokenized is not tokenized again. Rows are stored in the order of the windows, so that training
+reads its file from front to back.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
@@ -31,15 +33,11 @@ from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.tokenization.audit import Audit, audit, check, check_exact
-from tasks.tokenization.encode import ENCODED, PromptBatch, encode_batch, load
+from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, load
 from tasks.tokenization.epoch_estimate import estimate_epoch, lines
-from tasks.tokenization.row_checks import (
-    DROPPED,
-    CheckedRows,
-    RowLimits,
-    check_not_empty,
-    check_rows,
-)
+from tasks.tokenization.remedies import check_not_empty, notes
+from tasks.tokenization.row_checks import DROPPED, INEXACT, CheckedRows, RowLimits, check_rows
+from tasks.tokenization.samples import Samples
 
 SPLITS = ("train", "validation", "test")
 BATCH_ROWS = 1000
@@ -54,31 +52,40 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     settings = config.tokenize
     folder = inputs["base.tokenizer"]
     model_limits = json.loads((folder / LIMITS_FILE).read_text(encoding="utf-8"))
-    limit = row_limit(settings.max_tokens, settings.window_tokens, int(model_limits["max_tokens"]))
+    model_tokens = int(model_limits["max_tokens"])
+    limit = row_limit(settings.max_tokens, settings.window_tokens, model_tokens)
     limits = RowLimits(limit, settings.min_characters_per_token)
     files = {split: inputs[f"prompt.{split}"] for split in SPLITS}
     audits: dict[str, Audit] = {}
     counts: Counter[str] = Counter()
+    arguments = [*_content_of(folder), ("loss_on", settings.loss_on)]
+    encoder = load(str(folder))
     with (
-        opened(work, _content_of(folder), ENCODED, np.int32) as shards,
+        opened(work, arguments, ENCODED, np.int32) as shards,
         TableWriter(work.out / "dropped.parquet", DROPPED) as dropped,
     ):
-        for rows in encode(files, folder, shards, limits, work, config.hardware.workers):
-            check_exact(rows.split, rows.counts["inexact"], len(rows.tokens))
-            check_not_empty(rows, limit)
-            ids = rows.row_ids.take(pa.array(rows.kept)).to_pylist()
+        encoded = encode(
+            files, folder, settings.loss_on, shards, limits, work, config.hardware.workers
+        )
+        for rows in encoded:
+            check_exact(rows.split, rows.counts[INEXACT], len(rows.tokens))
+            check_not_empty(rows, limits, model_tokens, settings.window_tokens)
+            ids = rows.ids()
             order = shuffled(ids, settings.seed) if settings.shuffle else np.arange(len(ids))
-            windows = pack_best_fit(rows.tokens[rows.kept], order, settings.window_tokens)
-            write(work.out / rows.split, windows, rows, ids, shards, settings.loss_on)
+            windows = pack_best_fit(rows.samples.tokens, order, settings.window_tokens)
+            write(work.out / rows.split, windows, rows, ids, shards)
             dropped.add_table(rows.dropped_table())
             audits[rows.split] = audit(
                 Windows.open(work.out / rows.split),
                 settings.window_tokens,
-                load(str(folder)).eos,
-                rows.counts["inexact"],
+                encoder.ends,
+                rows.counts[INEXACT],
+                rows.going_on(),
             )
             check(rows.split, audits[rows.split])
             counts.update({f"{rows.split}_{why}": n for why, n in rows.counts.items()})
+            for line in notes(rows, limits, model_tokens, settings.window_tokens):
+                say(line)
     rows_in = sum(pq.read_metadata(file).num_rows for file in files.values())
     numbers = estimate_epoch(audits["train"], counts["train_too_long"], limit)
     for line in lines(numbers):
@@ -108,6 +115,7 @@ def _content_of(tokenizer: Path) -> list[tuple[str, str]]:
 def encode(
     files: Mapping[str, Path],
     tokenizer: Path,
+    loss_on: str,
     shards: Shards,
     limits: RowLimits,
     work: Work,
@@ -115,11 +123,10 @@ def encode(
 ) -> Iterator[CheckedRows]:
     """Tokenize all splits, and yield each with its checks."""
     ids = {split: [pa.array([], pa.string())] for split in files}
-    columns = ["row_id", "prompt", "completion"]
 
     def batches() -> Iterator[pa.Table]:
         for split, file in files.items():
-            for table in read_batches(file, BATCH_ROWS, columns):
+            for table in read_batches(file, BATCH_ROWS, COLUMNS):
                 ids[split].extend(table.column("row_id").chunks)
                 yield table
 
@@ -127,7 +134,7 @@ def encode(
         shards,
         batches(),
         encode_batch,
-        partial(PromptBatch, str(tokenizer)),
+        partial(PromptBatch, str(tokenizer), loss_on),
         work,
         workers=worker_count(workers),
         batch_rows=BATCH_ROWS,
@@ -147,42 +154,51 @@ def write(
     folder: Path,
     windows: list[list[int]],
     rows: CheckedRows,
-    row_ids: Sequence[str],
+    ids: Sequence[str],
     shards: Shards,
-    loss_on: str,
 ) -> None:
-    """Write the rows of a split in the order of their windows, and the packing plan.
+    """Write the samples of a split in the order of their windows, and the packing plan.
 
     Args:
         folder: Folder of the split, which is created.
-        windows: Windows of indexes into the kept rows.
+        windows: Windows of indexes into the samples.
         rows: The split.
-        row_ids: Ids of its kept rows.
+        ids: Ids of its samples.
         shards: The row cache with the token ids.
-        loss_on: The setting: "output" or "everything".
     """
     folder.mkdir()
     stored = np.fromiter(chain.from_iterable(windows), dtype=np.int64)
-    ids = pa.array(row_ids, pa.string())
-    with TableWriter(folder / ROWS_FILE, row_schema.TOKENS, BATCH_ROWS, ENCODINGS) as writer:
+    names = pa.array(ids, pa.string())
+    is_single = rows.is_single()
+    schema = row_schema.TOKENS if is_single.all() else row_schema.SPANNED_TOKENS
+    with TableWriter(folder / ROWS_FILE, schema, BATCH_ROWS, ENCODINGS) as writer:
         for start in range(0, len(stored), BATCH_ROWS):
             chunk = stored[start : start + BATCH_ROWS]
-            kept = rows.kept[chunk]
-            masked = rows.prompt_tokens[kept] if loss_on == "output" else np.zeros(len(chunk))
-            token_ids = shards.numbers_of(rows.first + kept)
-            ends = np.concatenate([[0], np.cumsum(rows.tokens[kept])]).astype(np.int32)
+            own = rows.samples.take(chunk)
+            spans = [rows.spans.of_row(*place) for place in own.places()]
+            ends = np.concatenate([[0], np.cumsum(own.tokens)]).astype(np.int32)
             columns = [
-                ids.take(pa.array(chunk)),
-                pa.ListArray.from_arrays(pa.array(ends), pa.array(token_ids)),
-                pa.array(masked.astype(np.int32)),
+                names.take(pa.array(chunk)),
+                pa.ListArray.from_arrays(pa.array(ends), pa.array(_token_ids(rows, own, shards))),
+                pa.array([span[0] for span in spans], pa.int32()),
+                pa.array(spans, pa.list_(pa.int32())),
             ]
-            writer.add_table(pa.table(columns, schema=row_schema.TOKENS))
-    lengths = rows.tokens[rows.kept]
+            writer.add_table(pa.table(columns[: len(schema)], schema=schema))
+    lengths = rows.samples.tokens
     tokens = [int(lengths[window].sum()) for window in windows]
     plan = [list(range(len(windows))), consecutive(windows), tokens]
     pq.write_table(
         pa.table(plan, schema=row_schema.WINDOWS), folder / WINDOWS_FILE, compression="zstd"
     )
+
+
+def _token_ids(rows: CheckedRows, samples: Samples, shards: Shards) -> NDArray[np.int32]:
+    """The token ids of some samples, one after another."""
+    if (samples.tokens == rows.tokens[samples.rows]).all():
+        return shards.numbers_of(rows.first + samples.rows)
+    # a text may be much longer than its samples: one at a time
+    parts = (shards.numbers(rows.first + row)[a:b] for row, a, b in samples.places())
+    return np.concatenate(list(parts))
 
 
 def _summary(

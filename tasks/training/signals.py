@@ -1,4 +1,4 @@
-"""Turns Ctrl-C, SIGTERM, the time limit and quiet hours into a stop after the next checkpoint."""
+"""Turns Ctrl-C, SIGTERM, SIGHUP, the time limit and quiet hours into a stop with a checkpoint."""
 
 import signal
 import threading
@@ -8,7 +8,8 @@ from types import FrameType
 
 from tasks.core.system.quiet_hours import quiet_now
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)  # SIGALRM: the stage's time limit
+# SIGHUP: the terminal was closed; SIGALRM: the stage's time limit
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
 
 class StopRequest:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from flows.orchestration.stage_task import PlannedHits, StageTask, prefect_task, result_key
+from tasks.core.cache.decision import Selection
 from tasks.core.cache.execute import RunContext
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import Selection
 from tasks.core.settings.config import check
 
 pytestmark = pytest.mark.slow

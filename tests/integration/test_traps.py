@@ -16,9 +16,8 @@ from tokenizers import Tokenizer
 from flows.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core.cache import code_digest
-from tasks.core.cache.decision import HIT
+from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.execute import RunContext, execute
-from tasks.core.cache.plan import Selection
 from tasks.core.models import memory_probes
 from tasks.core.models.packed_dataset import Windows
 from tasks.evaluation.gate import verdict as gate
@@ -132,7 +131,7 @@ def test_changed_code_of_a_rule_judges_every_row_again(home, looked_at, monkeypa
     home.run()
     real = code_digest.closure
 
-    def changed(reference, digests):
+    def changed(reference, digests, **_):
         found = real(reference, digests)
         return found | (
             {"tasks.filtering.rules.line_length": {"x": "x"}}

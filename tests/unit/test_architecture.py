@@ -27,13 +27,26 @@ MAX_MODULES = 12
 MAX_LINES = 250
 # modules over MAX_LINES, each with the reason why it is one module
 LONG = {
+    "flows/commands/try_model.py": "one command: choosing, loading and streaming one model",
+    "flows/orchestration/serve.py": "one process tree, started and stopped in order",
+    "flows/orchestration/server_checks.py": "one check after another",
+    "tasks/core/artifacts/champion.py": "history, link and rule of promotion change together",
     "tasks/core/cache/code_digest.py": "one traversal of syntax trees; its rules are read together",
+    "tasks/core/sandbox/inside.py": "runs as one file inside the sandbox",
+    "tasks/core/settings/config.py": "Config and the view of it that a stage gets",
+    "tasks/training/fast/kernels.py": "one kernel after another, each a page",
+    "tasks/training/fast/layer.py": "forward and backward of one layer, read side by side",
+    "tasks/training/fast/model.py": "all that is extracted from a model, checked in one place",
+    "tasks/training/fast/step.py": "one optimizer step from windows to gradients",
+    "tasks/training/fast/torch_ops.py": "the reference of every kernel, in the kernels' order",
+    "tasks/training/loop.py": "one loop with its log, checkpoints and stops",
+    "tasks/training/process.py": "one training process from loading to results",
 }
 # names of modules that said nothing about their content; a new module may not be called so
 RETIRED = frozenset(
     """
     answering batching bridge card changes check choice closure clock continuing counters
-    dealing digests endings expected flat footprint garbage guarding health hours job judging
+    dealing endings expected flat footprint garbage guarding health hours job judging
     keys listing marks measuring memo memory network overlap own_sets pages pair picking
     picture pictures pieces plain planning preflight preparing privacy probes remembering
     running schemas sets shapes shards sizes slots space spool spreading starting stepping

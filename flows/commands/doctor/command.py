@@ -11,7 +11,7 @@ import sys
 import click
 
 from flows.commands import options
-from flows.commands.doctor.finding import Check, Finding
+from flows.finding import Check, Finding
 from tasks.core.errors import PipelineError
 
 

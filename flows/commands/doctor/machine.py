@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.commands.doctor.finding import Finding
+from flows.finding import Finding
 from flows.store_access import open_store, root
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.store import TRASH

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from flows.commands.options import stage_argument, takes_settings
 from flows.commands.show import filtered, rows
 from flows.session import Request, Session, open_session
 from flows.store_access import current_artifact, plan_of
-from tasks.core.cache.decision import HIT
+from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import SOURCES
 from tasks.core.errors import PipelineError
@@ -44,6 +45,8 @@ MAX_DIGITS = 12  # of a row number; a row id is longer
 @takes_settings
 def show(request: Request, stage: str | None, row: str | None) -> int:
     """Show the artifacts: one line each, one in full, or one row of it."""
+    if stage is not None and row is None:  # a row is followed through the later stages
+        request = replace(request, selection=Selection(only=(stage,)))
     with open_session(request) as session:
         if stage is None:
             for plan in session.plans:

@@ -13,6 +13,7 @@ from tasks.core.artifacts import runs
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.store import (
+    EDITED,
     KEY_DIGITS,
     LOCKS,
     LOGS,
@@ -23,16 +24,24 @@ from tasks.core.cache.store import (
 )
 from tasks.core.rows import row_cache_folders
 from tasks.core.stage import CHAMPION
+from tasks.core.system.atomic_write import move_folder
 from tasks.core.system.file_lock import is_locked
 
+CHAMPION_LINK = "champion"
 Name = tuple[str, str]  # stage and folder of an artifact
 
 
 def artifacts(root: Path) -> Iterator[Path]:
     """Folders of all artifacts below `root`, complete or not, by stage and key."""
-    folders = (p for p in root.glob("*") if p.is_dir() and not p.is_symlink())  # link: champion
+    # a stage folder may be a link to another disk; the champion is a link to an artifact
+    folders = (p for p in root.glob("*") if p.is_dir() and p.name != CHAMPION_LINK)
     for stage in sorted(p for p in folders if not p.name.startswith(".")):
         yield from sorted(p for p in stage.iterdir() if p.is_dir() and len(p.name) == KEY_DIGITS)
+
+
+def set_aside(root: Path) -> Iterator[Path]:
+    """Folders of edited artifacts that a run has replaced, `<key>.edited-N`."""
+    yield from sorted(root.glob(f"[!.]*/*{EDITED}*"))
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ def find_garbage(store: Store, keep_last: int, keep_days: float, pinned: frozens
     pinned_names = {key[:KEY_DIGITS] for key in pinned}
     found = {(folder.parent.name, folder.name): folder for folder in artifacts(root)}
     names |= {name for name in found if name[1] in pinned_names}
+    names |= _accepted_from(found, names)
     kept = names | _used_by(store, found, names)
     folders = [folder for name, folder in found.items() if name not in kept]
     costs = (manifests.read(folder) for folder in folders)
@@ -84,6 +94,7 @@ def find_garbage(store: Store, keep_last: int, keep_days: float, pinned: frozens
     for stage_shards in (root / row_cache_folders.ROOT).glob("*"):
         leftovers.extend(row_cache_folders.old_folders(stage_shards, keep=1))
     leftovers += _side_files(root, alive)
+    leftovers += [f for f in set_aside(root) if (f.parent.name, f.name[:KEY_DIGITS]) not in kept]
     leftovers += _orphaned_caches(
         root, {name: folder for name, folder in found.items() if name in kept}
     )
@@ -131,6 +142,24 @@ def _orphaned_caches(root: Path, kept: Mapping[Name, Path]) -> list[Path]:
     return [path for path in files if path.name[:KEY_DIGITS] not in held]
 
 
+def _accepted_from(found: Mapping[Name, Path], kept: Set[Name]) -> set[Name]:
+    """Accepted artifacts that stand for a kept one: no run has used them yet."""
+    sources: dict[Name, set[Name]] = {}
+    for (stage, folder), path in found.items():
+        manifest = manifests.read(path)
+        for record in manifest.made.get("accepted", ()) if manifest else ():
+            sources.setdefault((stage, str(record["from"])[:KEY_DIGITS]), set()).add(
+                (stage, folder)
+            )
+    more: set[Name] = set()
+    waiting = list(kept)
+    while waiting:
+        new = sources.get(waiting.pop(), set()) - more - kept
+        more |= new
+        waiting += new
+    return more
+
+
 def _used_by(store: Store, found: Mapping[Name, Path], kept: Set[Name]) -> set[Name]:
     """The artifacts from which the kept ones were produced, transitively.
 
@@ -172,7 +201,7 @@ def discard(root: Path, folder: Path) -> None:
     """Remove an artifact: one rename, then its files."""
     trash = root / TRASH / f"{folder.parent.name}-{folder.name}-{os.getpid()}"
     trash.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(trash)
+    move_folder(folder, trash)
     shutil.rmtree(trash, ignore_errors=True)  # the next run removes what is left
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.core.artifacts.garbage_collection import artifacts, discard
+from tasks.core.artifacts.garbage_collection import artifacts, discard, set_aside
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.causes import is_opinion
 from tasks.core.cache.decision import HIT, StagePlan
@@ -36,6 +36,11 @@ def verify(store: Store, deep: bool) -> Iterator[tuple[Path, tuple[str, str] | N
             with suppress(OSError):
                 os.utime(folder / problem[1])
         yield folder, problem
+    for folder in set_aside(store.root):
+        yield (
+            folder,
+            ("set aside", "edited by hand and replaced by a run; `finetune gc` removes it"),
+        )
 
 
 def adopt(store: Store, stage: str, key: str, outputs: tuple[str, ...]) -> Manifest:

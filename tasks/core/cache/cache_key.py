@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tasks.core.cache.code_digest import closure, code_digest
+from tasks.core.cache.code_digest import Modules, closure, code_digest
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.settings.config import Config, View
 from tasks.core.stage import Stage
@@ -31,6 +31,7 @@ def own_parts(
     config: Config,
     digests: DigestCache,
     digest_of: Callable[[Path], str] | None = None,
+    modules: Modules | None = None,
 ) -> Parts:
     """The parts of a stage's key that don't depend on other stages: config, sources, code, env.
 
@@ -39,6 +40,7 @@ def own_parts(
         config: All settings.
         digests: Caches digests of files.
         digest_of: Digests the files of the sources; by default `digests` does.
+        modules: Shared between the stages of a plan; see `closure`.
 
     Raises:
         PipelineError: From the stage's `sources`, if a path in the settings does not exist.
@@ -52,7 +54,7 @@ def own_parts(
         "sources": dict(sorted(sources(view, digest_of or digests.digest).items()))
         if sources
         else {},
-        "code": closure(stage.run, digests),
+        "code": closure(stage.run, digests, modules=modules),
         "env": {name: version(name) for name in sorted({*stage.env, PYTHON})},
     }
 

@@ -33,7 +33,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.system.home import REPOSITORY
@@ -72,8 +72,21 @@ ORDER = "<order>"  # names of the definitions in their order
 Definitions = Mapping[str, str]
 
 
+class ReadModule(NamedTuple):
+    """What a file defines, and the modules that it may import."""
+
+    definitions: dict[str, str]
+    imports: list[str]
+
+
+Modules = dict[str, ReadModule | None]  # None: not a module of this project
+
+
 def closure(
-    reference: str, digests: DigestCache, root: Path = REPOSITORY
+    reference: str,
+    digests: DigestCache,
+    root: Path = REPOSITORY,
+    modules: Modules | None = None,
 ) -> dict[str, Definitions]:
     """Digests of all definitions that "module:function" can reach.
 
@@ -81,27 +94,36 @@ def closure(
         reference: A stage's `run`.
         digests: Caches the digests of files that have not changed.
         root: Folder that holds the `tasks` package.
+        modules: Modules that were read for another stage; extended. Most stages share most modules.
 
     Returns: {module: {definition: short digest}}, sorted by module, with the pseudo-definitions
         above. `code_digest` makes one digest of it.
     """
+    modules = {} if modules is None else modules
     waiting = [reference.partition(":")[0]]
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, Definitions] = {}
     while waiting:
         module = waiting.pop()
         if module in found or _is_without_effect(module):
             continue
-        path = _file_of(module, root)
-        if path is None:
-            continue
-        parse = partial(_parse, module=module, root=root)
-        parsed = json.loads(digests.recall(f"code {FORM}:{module}", path, parse))
-        found[module] = parsed["definitions"]
-        if path.name == "__init__.py":
-            found[module] |= _data_files(path.parent, digests)
-        waiting.extend(parsed["imports"])
-        waiting.extend(_parents(module))
+        if module not in modules:
+            modules[module] = _read(module, digests, root)
+        if (read := modules[module]) is not None:
+            found[module] = read.definitions
+            waiting.extend(read.imports)
+            waiting.extend(_parents(module))
     return dict(sorted(found.items()))
+
+
+def _read(module: str, digests: DigestCache, root: Path) -> ReadModule | None:
+    path = _file_of(module, root)
+    if path is None:
+        return None
+    parse = partial(_parse, module=module, root=root)
+    parsed = json.loads(digests.recall(f"code {FORM}:{module}", path, parse))
+    if path.name == "__init__.py":
+        parsed["definitions"] |= _data_files(path.parent, digests)
+    return ReadModule(**parsed)
 
 
 def code_digest(code: Mapping[str, Definitions]) -> list[str]:

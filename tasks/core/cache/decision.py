@@ -5,6 +5,7 @@ differ, so a stage that reads that output is MAYBE, unless something of its own 
 has changed as well: then it is RUN.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from tasks.core.cache.cache_key import Parts
 from tasks.core.cache.causes import Cause
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
+from tasks.core.errors import PipelineError
 from tasks.core.stage import Stage
 
 Decision = Literal["HIT", "RUN", "MAYBE"]
@@ -51,6 +53,34 @@ class StagePlan:
             "key": self.key,
             "expected_seconds": self.expected_seconds,
         }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The stages that the user selects.
+
+    Attributes:
+        only: These stages and no others.
+        start_from: This stage and all after it.
+        force: Stages that run even if their artifact exists.
+    """
+
+    only: tuple[str, ...] = ()
+    start_from: str | None = None
+    force: tuple[str, ...] = ()
+
+    def names(self, pipeline: Sequence[Stage]) -> list[str]:
+        """Selected stages in pipeline order.
+
+        Raises:
+            PipelineError: A name is no stage.
+        """
+        known = [stage.name for stage in pipeline]
+        for name in (*self.only, *self.force, self.start_from):
+            if name not in (None, *known):
+                raise PipelineError(f"no stage is called {name!r}", f"Stages: {', '.join(known)}.")
+        start = known.index(self.start_from) if self.start_from else 0
+        return [name for name in known[start:] if not self.only or name in self.only]
 
 
 def decide(key: str | None, cached: Manifest | None, forced: bool, changed: bool) -> Decision:

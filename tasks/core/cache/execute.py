@@ -6,14 +6,14 @@ check that it is still the code of the key, run in a work folder, check that the
 change during the run, write the manifest, rename.
 """
 
-import logging
+import os
 import platform
 import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -21,7 +21,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tasks.core import progress
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache import warm_start
 from tasks.core.cache.cache_key import (
@@ -35,8 +34,8 @@ from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import Recorder
 from tasks.core.cache.store import KEY_DIGITS, LOGS, Store
-from tasks.core.errors import PipelineError, StageError, StopError
-from tasks.core.progress import Sink, say
+from tasks.core.errors import PipelineError, StopError
+from tasks.core.progress import say
 from tasks.core.rows import row_cache_folders
 from tasks.core.settings.config import Config, View
 from tasks.core.stage import (
@@ -46,7 +45,7 @@ from tasks.core.stage import (
     Summary,
     Work,
 )
-from tasks.core.system.disk_space import is_full, no_space
+from tasks.core.stage_log import logged
 from tasks.core.system.gpu_lock import gpu_turn, time_limit
 from tasks.core.system.home import REPOSITORY
 from tasks.core.system.parallel import ordered_map
@@ -103,9 +102,12 @@ def execute(plan: StagePlan, context: RunContext) -> Manifest:
 def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Manifest:
     """Run a stage in its work folder; its manifest is the last file that is written there."""
     stage, store = plan.stage, context.store
+    # read when PyTorch is imported; threads that spin at a barrier take the CPU from the thread
+    # that they wait for as soon as another program runs (20 times slower at a load of 12)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     log = store.root / LOGS / f"{stage.name}-{key[:KEY_DIGITS]}.log"
     view = View(context.config, stage.reads, stage.name)
-    with _logged(log, stage.name) as note:
+    with logged(log, stage.name) as note:
         given = _with_means(work, plan, context)
         function = _loaded(stage, plan.parts, store.digests)
         run = partial(function, view, _inputs(plan, context), given)
@@ -223,63 +225,6 @@ def _run_when_free(
                 if quiet_now(hardware.quiet_hours) is None:
                     raise
                 seconds += time.perf_counter() - start
-
-
-class _Log:
-    """A progress sink that also writes the messages of a stage to its log.
-
-    Args:
-        handler: Handler of the log file.
-        watcher: The sink that receives everything as well.
-    """
-
-    def __init__(self, handler: logging.Handler, watcher: Sink | None) -> None:
-        self._watcher = watcher
-        self._logger = logging.Logger(
-            "said"
-        )  # not in the hierarchy, so that nothing else prints it
-        self._logger.addHandler(handler)
-
-    def note(self, text: str) -> None:
-        self._logger.info(text)
-
-    def update(self, label: str, done: float, total: float | None, note: str) -> None:
-        if self._watcher is not None:
-            self._watcher.update(label, done, total, note)
-
-    def message(self, text: str) -> None:
-        self.note(text)
-        if self._watcher is not None:
-            self._watcher.message(text)
-
-
-@contextmanager
-def _logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
-    """Write messages and log records of a stage to its log; turn a failure into a `StageError`.
-
-    Yields: A function that writes a line to the log only.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    logging.captureWarnings(True)
-    try:
-        told = _Log(handler, progress.watcher())
-        with progress.sink(told):
-            yield told.note
-    except PipelineError:
-        raise
-    except Exception as error:
-        if is_full(error):
-            raise no_space(f"stage {stage}", log.parent, error) from error
-        logging.getLogger(stage).error("stage failed", exc_info=error)
-        raise StageError(stage, error, log) from error
-    finally:
-        logging.captureWarnings(False)
-        root.removeHandler(handler)
-        handler.close()
 
 
 def _summary_dict(summary: Summary) -> dict[str, Any]:

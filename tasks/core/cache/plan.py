@@ -6,7 +6,6 @@ a run plans each stage again when the artifacts before it are there, from the sa
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from tasks.core.artifacts import runs
 from tasks.core.cache import cost_estimate, source_changes
@@ -21,7 +20,8 @@ from tasks.core.cache.causes import (
     is_opinion,
     nearest,
 )
-from tasks.core.cache.decision import HIT, MAYBE, StagePlan, decide
+from tasks.core.cache.code_digest import Modules
+from tasks.core.cache.decision import HIT, MAYBE, Selection, StagePlan, decide
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import Recorder
@@ -34,43 +34,13 @@ from tasks.core.stage import Stage
 LAST_RUNS = 20  # an artifact that they used and that is gone was deleted, not superseded
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The stages that the user selects.
-
-    Attributes:
-        only: These stages and no others.
-        start_from: This stage and all after it.
-        force: Stages that run even if their artifact is there.
-    """
-
-    only: tuple[str, ...] = ()
-    start_from: str | None = None
-    force: tuple[str, ...] = ()
-
-    def names(self, pipeline: Sequence[Stage]) -> list[str]:
-        """Selected stages in pipeline order.
-
-        Raises:
-            PipelineError: A name is no stage.
-        """
-        known = [stage.name for stage in pipeline]
-        for name in (*self.only, *self.force, *([self.start_from] if self.start_from else [])):
-            if name not in known:
-                raise PipelineError(f"no stage is called {name!r}", f"Stages: {', '.join(known)}.")
-        start = known.index(self.start_from) if self.start_from else 0
-        return [
-            name
-            for i, name in enumerate(known)
-            if i >= start and (not self.only or name in self.only)
-        ]
-
-
 class Planner:
     """Plans stages; a run adds the artifacts that it produces.
 
-    The parts of the keys that come from settings, sources, code and environment are read once, when
-    the planner is created: an edit during a long run can't change a key that was computed before.
+    Only the selected stages and those that they depend on are planned: inspecting data needs no
+    base model. The parts of the keys that come from settings, sources, code and environment are
+    read once, when the planner is created: an edit during a long run can't change a key that was
+    computed before.
 
     Attributes:
         selected: Names of the selected stages, in order.
@@ -88,12 +58,19 @@ class Planner:
         self.selected = selection.names(pipeline)
         self._force = frozenset(selection.force)
         self._store = store
-        self._files = {stage.name: Recorder(digests.digest) for stage in pipeline}
-        self._own = {
-            stage.name: own_parts(stage, config, digests, self._files[stage.name])
-            for stage in pipeline
-        }
         self._pipeline = {stage.name: stage for stage in pipeline}
+        selected = set(self.selected)
+        self._needed = [
+            stage
+            for stage in pipeline
+            if stage.name in selected.union(*map(self._ancestors, self.selected))
+        ]
+        self._files = {stage.name: Recorder(digests.digest) for stage in self._needed}
+        modules: Modules = {}
+        self._own = {
+            stage.name: own_parts(stage, config, digests, self._files[stage.name], modules)
+            for stage in self._needed
+        }
         self._past: dict[str, list[Manifest]] = {}
         self._on_record: set[tuple[str, str]] | None = None
         self.artifacts: dict[str, Manifest] = {}
@@ -110,8 +87,8 @@ class Planner:
             PipelineError: A stage that was not selected would have to run first.
         """
         plans: dict[str, StagePlan] = {}
-        for name in self._pipeline:
-            plans[name] = self.plan_stage(name, plans)
+        for stage in self._needed:
+            plans[stage.name] = self.plan_stage(stage.name, plans)
         for name in self.selected:
             self._check_upstream(self._pipeline[name], plans)
         for name, plan in plans.items():
@@ -248,14 +225,25 @@ class Planner:
         """Reject a selection that needs an artifact which is missing or out of date."""
         for name in stage.inputs:
             upstream = name.partition(".")[0]
-            plan = plans[upstream]
-            if (
-                upstream not in self.selected
-                and plan.decision != HIT
-                and upstream not in self.artifacts
-            ):
-                why = "; ".join(map(str, plan.causes)) or plan.decision
-                raise PipelineError(
-                    f"stage {stage.name} needs {name}, which has to run first ({why})",
-                    f"Run `finetune run --from {upstream}`, or without --only and --from.",
-                )
+            if self._is_ready(upstream, plans):
+                continue
+            first = next(n for n in self._ancestors(stage.name) if not self._is_ready(n, plans))
+            why = "; ".join(map(str, plans[first].causes)) or plans[first].decision
+            raise PipelineError(
+                f"stage {stage.name} needs {name}, but stage {first} has to run first ({why})",
+                f"Run `finetune run --from {first}` first, or `finetune run` for all stages.",
+            )
+
+    def _is_ready(self, name: str, plans: Mapping[str, StagePlan]) -> bool:
+        selected = name in self.selected or name in self.artifacts
+        return selected or plans[name].decision == HIT
+
+    def _ancestors(self, name: str) -> list[str]:
+        """The stages that a stage depends on, in pipeline order."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            new = {n.partition(".")[0] for n in self._pipeline[waiting.pop()].inputs} - found
+            found |= new
+            waiting += new
+        return [name for name in self._pipeline if name in found]

@@ -19,12 +19,13 @@ from tasks.core.cache.manifest import Manifest
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.stage import Work
-from tasks.core.system.atomic_write import flush
+from tasks.core.system.atomic_write import flush, move_folder
 from tasks.core.system.file_lock import is_locked, locked
 
 KEY_DIGITS = 12
 MEMORY = ".memory"
 TRASH = ".trash"
+EDITED = ".edited-"  # before a number: the folder of an edited artifact that was replaced
 LOCKS, WHOLE = ".locks", "store"  # folder of the lock files; the lock of the whole store
 LOGS, WORK = ".logs", ".work"
 
@@ -180,10 +181,11 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         replaced = work.out.parent / "replaced"
         if target.exists():
-            problem = self.find(manifest.stage, manifest.key).problem
-            keep = problem is not None and problem[0] in ("edited", "unreadable")
-            target.rename(_free_name(target if keep else replaced))
-        work.out.rename(target)
+            found = self.find(manifest.stage, manifest.key)
+            adopted = found.manifest is not None and "adopted" in found.manifest.made
+            keep = adopted or (found.problem or ("",))[0] in ("edited", "unreadable")
+            move_folder(target, _free_name(target) if keep else replaced)
+        move_folder(work.out, target)
         flush(target.parent)
         shutil.rmtree(work.out.parent, ignore_errors=True)
 
@@ -191,6 +193,6 @@ class Store:
 def _free_name(path: Path) -> Path:
     """`path` with the first unused suffix ".edited-N"."""
     n = 1
-    while (candidate := path.with_name(f"{path.name}.edited-{n}")).exists():
+    while (candidate := path.with_name(f"{path.name}{EDITED}{n}")).exists():
         n += 1
     return candidate

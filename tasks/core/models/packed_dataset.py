@@ -1,9 +1,9 @@
 """Packed dataset: tokenized samples and their packing plan, read one window at a time.
 
-In: a folder `tokenize.<split>` with rows.parquet (`schemas.TOKENS`) and windows.parquet
-(`schemas.WINDOWS`). Out: NumPy arrays for one window. Rows are stored in the order of the windows,
-so a pass in order decodes each row group once; at most `_CACHED_GROUPS` row groups are in memory,
-whatever the size of the data.
+In: a folder `tokenize.<split>` with rows.parquet (`TOKENS`, or `SPANNED_TOKENS`, of
+`tasks.core.rows.row_schema`) and windows.parquet (`WINDOWS`). Out: arrays for one window. Rows
+are stored in the order of the windows, so a pass in order decodes each row group once; at most
+`_CACHED_GROUPS` row groups are in memory, whatever the size of the data.
 
 Samples of a window are isolated from each other: positions restart, `cu_seqlens` holds the start of
 each, and a sample's first token has no label, as the token before it belongs to another sample.
@@ -56,11 +56,18 @@ class Window:
 
 @dataclass(frozen=True)
 class _RowGroup:
-    """One decoded row group: the tokens of all its rows in one array, split by offsets."""
+    """One decoded row group: the tokens of all its rows in one array, split by offsets.
+
+    Attributes:
+        values: The tokens.
+        offsets: The start of each row, and the end.
+        trained: Which tokens are trained.
+        row_ids: Ids of the rows.
+    """
 
     values: NDArray[np.int32]
     offsets: NDArray[np.int64]
-    prompt_tokens: NDArray[np.int32]
+    trained: NDArray[np.bool_]
     row_ids: list[str]
 
 
@@ -124,21 +131,20 @@ class Windows:
 
     def assemble(self, rows: Sequence[int] | Ints) -> Window:
         """One window from samples by their index."""
-        parts, prompts, sizes, row_ids = [], [], [], []
+        parts, marks, sizes, row_ids = [], [], [], []
         for number, first, last in self._runs(np.asarray(rows)):
             group = self._group(number)
             offsets = group.offsets[first : last + 1]
             parts.append(group.values[offsets[0] : offsets[-1]])
-            prompts.append(group.prompt_tokens[first:last])
+            marks.append(group.trained[offsets[0] : offsets[-1]])
             sizes.append(np.diff(offsets))
             row_ids += group.row_ids[first:last]
         lengths = np.concatenate(sizes)
         ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         tokens = np.concatenate(parts).astype(np.int64)
         positions = np.arange(len(tokens)) - np.repeat(ends[:-1].astype(np.int64), lengths)
-        # at least 1: a sample's first token has no label, even without a prompt
-        masked = np.repeat(np.maximum(1, np.concatenate(prompts)), lengths)
-        labels = np.where(positions < masked, IGNORED, tokens)
+        # a sample's first token has no label, even without a prompt
+        labels = np.where(np.concatenate(marks) & (positions > 0), tokens, IGNORED)
         return Window(tokens, labels, positions, ends, tuple(row_ids))
 
     def _runs(self, rows: Ints) -> Iterator[tuple[int, int, int]]:
@@ -157,13 +163,30 @@ class Windows:
             return self._groups[number]
         table = self._rows.read_row_group(number)
         ids = table.column("input_ids").combine_chunks()
+        offsets = ids.offsets.to_numpy().astype(np.int64)
         group = _RowGroup(
             ids.values.to_numpy(),
-            ids.offsets.to_numpy().astype(np.int64),
-            table.column("prompt_tokens").to_numpy(),
+            offsets,
+            _trained(table, offsets),
             table.column("row_id").to_pylist(),
         )
         self._groups[number] = group
         if len(self._groups) > _CACHED_GROUPS:
             self._groups.popitem(last=False)
         return group
+
+
+def _trained(table: Any, offsets: Ints) -> NDArray[np.bool_]:
+    """Whether each token of the rows of a row group is trained, by their spans or prompts."""
+    lengths = np.diff(offsets)
+    if "spans" not in table.column_names:
+        positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return np.asarray(positions >= np.repeat(table.column("prompt_tokens").to_numpy(), lengths))
+    spans = table.column("spans").combine_chunks()
+    starts = np.repeat(offsets[:-1], spans.value_lengths().to_numpy())
+    # a span adds one at its start and takes it away at its end
+    edges = (spans.flatten().to_numpy() + starts).reshape(-1, 2)
+    steps = np.zeros(offsets[-1] + 1, dtype=np.int8)
+    np.add.at(steps, edges[:, 0], 1)
+    np.add.at(steps, edges[:, 1], -1)
+    return np.cumsum(steps[:-1]) > 0

@@ -1,12 +1,15 @@
-"""Data card: rows, tokens, projects and licences of the training, validation and test data.
+"""Data card: rows, tokens, projects (or other units of the split) and licences of the training,
+validation and test data.
 
 Counted from the tables, one column at a time, so memory stays small. A missing table leaves out its
 line.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,11 +26,13 @@ class Split:
     rows: int
     tokens: int
     projects: int = 0
+    unit: str = "project"
 
 
 def read_splits(paths: Mapping[str, Path]) -> tuple[Split, ...]:
     """The splits of which both outputs exist: "tokenize.NAME" and "prompt.NAME"."""
     found = []
+    unit = _read_split(paths.get("prompt.split")).get("unit", "project")
     for name in SPLITS:
         tokens, prompts = paths.get(f"tokenize.{name}"), paths.get(f"prompt.{name}")
         if tokens is None or prompts is None:
@@ -36,8 +41,29 @@ def read_splits(paths: Mapping[str, Path]) -> tuple[Split, ...]:
         table = pq.read_table(prompts, columns=["row_id", "project"])
         projects = table["project"].filter(pc.is_in(table["row_id"], used))
         total = pc.sum(_column(tokens / "windows.parquet", "tokens")).as_py() or 0
-        found.append(Split(name, len(used), total, pc.count_distinct(projects).as_py()))
+        found.append(Split(name, len(used), total, pc.count_distinct(projects).as_py(), unit))
     return tuple(found)
+
+
+def split_line(path: Path | None) -> str:
+    """How the rows were split, in one sentence; "" if unknown.
+
+    Args:
+        path: split.json of the stage prompt.
+    """
+    if not (split := _read_split(path)):
+        return ""
+    units, projects, unit = sum(split["units"].values()), split["projects"]["all"], split["unit"]
+    of = "" if unit == "project" else f" ({units:,} {unit}{'s' * (units != 1)})"
+    return f"Split by {unit}: {projects:,} project{'s' * (projects != 1)}{of}."
+
+
+def _read_split(path: Path | None) -> Mapping[str, Any]:
+    """split.json; {} where there is none."""
+    if path is None or not path.is_file():
+        return {}
+    found = json.loads(path.read_bytes())
+    return found if isinstance(found, dict) else {}
 
 
 def read_licences(kept: Path | None, train: Path | None) -> tuple[tuple[str, int], ...]:

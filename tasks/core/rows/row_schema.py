@@ -8,7 +8,7 @@ import pyarrow as pa
 # ingest.rows: one record of the user's data
 ROWS = pa.schema(
     [
-        ("row_id", pa.string()),  # blake2b-128 of the content and its origin, hex
+        ("row_id", pa.string()),  # blake2b-128 of the texts, hex; "-1" ... appended to copies
         ("instruction", pa.string()),
         ("input", pa.string()),  # "" where there is none
         ("output", pa.string()),
@@ -16,7 +16,7 @@ ROWS = pa.schema(
         # (documented), "edit" (of a commit), "file" or "fill"
         ("kind", pa.string()),
         ("source", pa.string()),  # name of the source in the settings
-        # all rows of a project go to one split: package, stdlib module, or a file row's own id
+        # package, stdlib module, a folder (ends in "/"), or a file row's own id
         ("project", pa.string()),
         ("path", pa.string()),  # file, relative to its source
         ("line", pa.int32()),  # 1-based
@@ -29,6 +29,8 @@ ROWS = pa.schema(
         ("conversation", pa.string()),
         ("language", pa.string()),  # name in the registry of languages; "" unknown
         ("symbol", pa.string()),  # qualified name of the function; "" none
+        ("date", pa.string()),  # UTC time of the last commit that changed it, ISO 8601; "" unknown
+        ("repeats", pa.int32()),  # how often the row is trained on in an epoch: `weight`
     ]
 )
 
@@ -67,11 +69,18 @@ REJECTED = KEPT.append(pa.field("reasons", pa.list_(REASON)))  # filter.rejected
 PROMPTS = pa.schema(
     [
         ("row_id", pa.string()),
+        # what the split never divides: the project; else, for a file or cluster, its least row id
         ("project", pa.string()),
         ("prompt", pa.string()),  # ends where the model starts to write
         ("completion", pa.string()),  # what the model should write; tokenization adds EOS
+        # JSON of what is tokenized instead of both: messages or segments; "" for neither
+        ("conversation", pa.string()),
+        ("kind", pa.string()),  # "text": may be split into several samples; else ""
     ]
 )
+
+# between the id of a row and the number of its sample, for the second and further parts of a text
+PART = "/"
 
 # tokenize.<split>/rows.parquet: tokens of one sample, in training order
 TOKENS = pa.schema(
@@ -83,6 +92,10 @@ TOKENS = pa.schema(
             pa.int32(),
         ),  # first tokens, without labels; 0: loss on everything
     ]
+)
+# of a split with rows in which several runs of tokens are trained, or not all up to the end
+SPANNED_TOKENS = TOKENS.append(
+    pa.field("spans", pa.list_(pa.int32()))  # start and end of each run of trained tokens
 )
 
 # tokenize.<split>/windows.parquet: the packing plan

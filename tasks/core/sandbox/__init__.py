@@ -1,28 +1,34 @@
 """Sandbox: runs untrusted programs (generated code, doctests) and decides whether they pass checks.
 
 `Sandbox.best("unshare")` returns the strongest level of isolation that works on this machine;
-`run_all(jobs)` returns one outcome per job. `levels` describes what each level isolates; `inside`
-describes how a program is kept from faking an outcome.
+`run_all(jobs)` returns one outcome per job.
 
-Out of scope, at every level:
-- The kernel: a vulnerability in it is an escape; there is no system-call filter and no virtual
-  machine.
-- Timing and load: programs see the clock, share the CPU's caches and can slow the machine down
-  within their limits.
-- Readable files: /usr and the interpreter's own files, including packages installed there.
-- The text of the checks, which is trusted: do not run benchmarks of strangers without reading them.
-- Total memory: the limit is per process, so a program can use the limit times its processes, and
-  the small /tmp in memory besides.
+levels.py       what each level isolates, and the command line that starts it
+syscalls.py     the system calls that no program can make
+runner.py       starts sandboxes from outside, in parallel; one outcome per job
+process.py      input, output, time and total memory of one sandbox
+packages.py     installed packages that a job makes importable
+inside.py       the checker: how a program is kept from faking an outcome
+program.py      the program's process; called_program.py: as the checks see it
+messages.py     what the two exchange, with values as plain_data.py
+confinement.py  limits of both processes
 
-At level "rlimits" also: files and network of the user, processes that leave their session and, as
-root, the number of processes and the checker itself. That level is used only if the settings name
-it.
+docs/security.md states what is promised, against whom, and what is not protected.
 """
 
-from tasks.core.sandbox.inside import EXCEPTION, INFRA, OOM, PASS, SYNTAX, TIMEOUT, WRONG
 from tasks.core.sandbox.levels import BUBBLEWRAP, LADDER, RLIMITS, UNSHARE
+from tasks.core.sandbox.messages import (
+    EXCEPTION,
+    INFRA,
+    NOT_JUDGED,
+    OOM,
+    PASS,
+    SYNTAX,
+    TIMEOUT,
+    WRONG,
+)
 from tasks.core.sandbox.runner import Job, Limits, Outcome, Sandbox
 
 __all__ = ["BUBBLEWRAP", "LADDER", "RLIMITS", "UNSHARE"]
-__all__ += ["EXCEPTION", "INFRA", "OOM", "PASS", "SYNTAX", "TIMEOUT", "WRONG"]
+__all__ += ["EXCEPTION", "INFRA", "NOT_JUDGED", "OOM", "PASS", "SYNTAX", "TIMEOUT", "WRONG"]
 __all__ += ["Job", "Limits", "Outcome", "Sandbox"]

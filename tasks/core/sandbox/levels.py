@@ -18,14 +18,15 @@ import shlex
 import shutil
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 BUBBLEWRAP, UNSHARE, RLIMITS = "bubblewrap", "unshare", "rlimits"
 LADDER = (BUBBLEWRAP, UNSHARE, RLIMITS)  # strongest first
 
-TMP_MIB = 32
+TMP_MIB, TMP_FILES = 32, 4096
+PACKAGES = Path("/packages")  # where the packages that a job names appear
 _FIRST_UID, _UIDS = 61184, 4336  # systemd's range for services without an account: no user's ids
 _DEVICES = ("null", "urandom")
 _TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -36,6 +37,9 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",  # else the order of a set could decide an outcome
     "PYTHONDONTWRITEBYTECODE": "1",
+    # numpy starts a thread with its own memory for each core
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -81,11 +85,24 @@ def _links() -> list[tuple[str, str]]:
     return [(str(p.readlink()), str(p)) for p in _TOP_FOLDERS if p.is_symlink()]
 
 
-def command(level: str, python: Sequence[str]) -> list[str]:
-    """The whole command line that starts `python` under a level."""
+def command(level: str, python: Sequence[str], packages: Mapping[str, Path] = {}) -> list[str]:
+    """The whole command line that starts `python` under a level.
+
+    Args:
+        level: Of `LADDER`.
+        python: The interpreter and its arguments.
+        packages: Files and folders of the host that appear in `PACKAGES` under these names.
+    """
     if level == BUBBLEWRAP:
-        return [*_bubblewrap(), *python]
-    return [*_unshare(), *python] if level == UNSHARE else list(python)
+        return [*_bubblewrap(packages), *python]
+    return [*_unshare(packages), *python] if level == UNSHARE else list(python)
+
+
+def package_paths(level: str, packages: Mapping[str, Path]) -> list[str]:
+    """What to add to the import path for the packages of `command`."""
+    if level == RLIMITS:
+        return sorted({str(path.parent) for path in packages.values()})
+    return [str(PACKAGES)]
 
 
 def missing_tool(level: str) -> str | None:
@@ -99,7 +116,7 @@ def _which(tool: str) -> str | None:
     return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{_TOOLS}")
 
 
-def _bubblewrap() -> list[str]:
+def _bubblewrap(packages: Mapping[str, Path]) -> list[str]:
     argv = [_which("bwrap") or "bwrap"]
     # --new-session: without it a program could type into the user's terminal (TIOCSTI)
     argv += ["--die-with-parent", "--new-session", "--clearenv"]
@@ -111,6 +128,8 @@ def _bubblewrap() -> list[str]:
         argv += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         argv += ["--unshare-all", "--cap-drop", "ALL"]
+    # `confinement` bounds the number of files in /tmp, and drops this one before it starts anything
+    argv += ["--cap-add", "CAP_SYS_ADMIN"]
     argv += ["--hostname", "sandbox"]
     for folder in _readable_folders():
         # bwrap creates missing parents closed to other users, such as the program's
@@ -119,6 +138,9 @@ def _bubblewrap() -> list[str]:
         argv += ["--ro-bind", str(folder), str(folder)]
     for target, path in _links():
         argv += ["--symlink", target, path]
+    argv += ["--perms", "0755", "--dir", str(PACKAGES)] if packages else []
+    for name, source in packages.items():
+        argv += ["--ro-bind", str(source), str(PACKAGES / name)]
     argv += ["--dir", "/dev"]
     for device in _DEVICES:
         argv += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -130,16 +152,17 @@ def _bubblewrap() -> list[str]:
     return [*argv, "--"]
 
 
-def _unshare() -> list[str]:
+def _unshare(packages: Mapping[str, Path]) -> list[str]:
     root = os.geteuid() == 0
     argv = [_which("unshare") or "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork"]
     # with the first process of a pid namespace, the kernel kills all others, detached ones too
     argv += ["--kill-child", "--propagation", "private"]
     argv += [] if root else ["--user", "--map-root-user"]
-    return [*argv, "/bin/sh", "-ec", _build_root(keep="+setuid,+setgid" if root else ""), "sh"]
+    script = _build_root(packages, keep="+setuid,+setgid" if root else "")
+    return [*argv, "/bin/sh", "-ec", script, "sh"]
 
 
-def _build_root(keep: str) -> str:
+def _build_root(packages: Mapping[str, Path], keep: str) -> str:
     """Shell script that builds the small root, enters it, drops privileges and runs its arguments.
 
     The new root is mounted over /sys of the private mount namespace: a folder that always exists
@@ -154,10 +177,17 @@ def _build_root(keep: str) -> str:
         lines += [f"mount --bind {q(str(folder))} {target}"]
         # the kernel ignores `ro` on the first bind; it takes a second call
         lines += [f"mount -o remount,bind,ro,nosuid,nodev {target}"]
+    lines += ["mkdir /sys/packages"] if packages else []
+    for name, source in packages.items():
+        target = q(f"/sys{PACKAGES / name}")
+        lines += [f"mkdir {target}" if source.is_dir() else f": > {target}"]
+        lines += [f"mount --bind {q(str(source))} {target}"]
+        lines += [f"mount -o remount,bind,ro,nosuid,nodev {target}"]
     lines += [f"ln -s {q(target)} {q('/sys' + path)}" for target, path in _links()]
     for device in _DEVICES:
         lines += [f": > /sys/dev/{device}", f"mount --bind /dev/{device} /sys/dev/{device}"]
-    lines += [f"mount -t tmpfs -o size={TMP_MIB}m,mode=1777,nosuid,nodev sandbox /sys/tmp"]
+    flags = "mode=1777,nosuid,nodev"
+    lines += [f"mount -t tmpfs -o size={TMP_MIB}m,nr_inodes={TMP_FILES},{flags} sandbox /sys/tmp"]
     # the old root is unmounted, so that no path leads back to it; umount looks up mounts in /proc,
     # so /proc goes last
     lines += ["mount --rbind /proc /sys/proc", "pivot_root /sys /sys/old", "cd /", "umount -l /old"]

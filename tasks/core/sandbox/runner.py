@@ -5,25 +5,33 @@ failure of the sandbox itself is `infra`: it is retried, and never counts agains
 """
 
 import base64
-import contextlib
 import json
 import marshal
 import os
+import platform
 import queue
 import secrets
 import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
-from tasks.core.sandbox import inside, levels
+from tasks.core.sandbox import (
+    called_program,
+    confinement,
+    inside,
+    levels,
+    messages,
+    packages,
+    plain_data,
+    program,
+    syscalls,
+)
+from tasks.core.sandbox.process import Ended, run_process
 
 _GRACE_S = 5.0  # for starting and ending a sandbox, besides the time of the program
-_MAX_OUTPUT = 64 << 10
 _INSTALL = (
     "Install bubblewrap (apt install bubblewrap; dnf install bubblewrap), or allow user namespaces "
     "(sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)."
@@ -32,7 +40,8 @@ _INSTALL = (
 
 @dataclass(frozen=True)
 class Limits:
-    """Resources of one program; memory and CPU time are for each of its processes."""
+    """Resources of one program and of its checks; memory and CPU time are for each process, and
+    all processes of a sandbox together get twice the memory."""
 
     memory_mib: int = 512
     processes: int = 16
@@ -49,6 +58,9 @@ class Job:
         checks: Trusted source text that raises if the function, a name in it, is wrong.
         setup: Trusted source text run before the checks, for names that they need beside `entry`.
         timeout_s: Wall time for the program and its checks together.
+        together: Run the checks in the program's process: they can use all that it defines, but a
+            program that knows of them can fake a pass. `setup` is not used.
+        packages: Installed distributions that the program may import, such as "numpy".
     """
 
     program: str
@@ -56,6 +68,8 @@ class Job:
     checks: str
     setup: str = ""
     timeout_s: float = 4.0
+    together: bool = False
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,10 @@ class Sandbox:
         # not -I, which ignores PYTHONHASHSEED: the environment is ours anyway, -P keeps /tmp off
         # the import path, and -S and -s keep out site-packages
         python = [str(levels.interpreter()), "-S", "-s", "-P", "-B", "-c", _bootstrap()]
+        self._python = python
         self._command = levels.command(level, python)
+        self._filter = syscalls.build_filter()
+        self._keyctl = syscalls.numbers()["keyctl"]
 
     @classmethod
     def best(cls, minimum: str, limits: Limits = Limits(), workers: int = 0) -> "Sandbox":
@@ -107,14 +124,18 @@ class Sandbox:
         """Why this level does not work on this machine; None if it does."""
         if (tool := levels.missing_tool(self.level)) is not None:
             return f"{tool} is not installed"
+        if self._filter is None:
+            return f"there is no system-call filter for {platform.machine()}"
+        if self.level == levels.RLIMITS and os.geteuid() == 0:
+            return "as root, a program could write its own outcome"
         outcome = self._once(Job("def f():\n    return 1\n", "f", "assert f() == 1"), 0)
-        return None if outcome.status == inside.PASS else outcome.detail or outcome.status
+        return None if outcome.status == messages.PASS else outcome.detail or outcome.status
 
     def run(self, job: Job, slot: int = 0, tries: int = 3) -> Outcome:
         """Run one job; `infra` only after `tries` failures of the sandbox."""
         for _ in range(tries):
             outcome = self._once(job, slot)
-            if outcome.status != inside.INFRA:
+            if outcome.status != messages.INFRA:
                 break
         return outcome
 
@@ -151,68 +172,70 @@ class Sandbox:
         # 128 random bits that only the checker reads: without them no output counts as a result
         nonce = secrets.token_hex(16)
         limits = asdict(self.limits) | {"cpu_s": int(job.timeout_s) + 2}
+        command, paths = self._command, list[str]()
+        if job.packages:
+            entries = packages.folders(job.packages)
+            command = levels.command(self.level, self._python, entries)
+            paths = levels.package_paths(self.level, entries)
         # the program's process sees its command line, so nothing in the options is secret; job and
         # nonce go through standard input, which the checker reads after the fork
-        options = asdict(levels.identity(self.level, slot)) | {"limits": limits}
-        out, err, code = _communicate(
-            [*self._command, json.dumps(options)],
+        options = asdict(levels.identity(self.level, slot)) | {
+            "limits": limits,
+            "tmp_files": levels.TMP_FILES if self.level == levels.BUBBLEWRAP else 0,
+            "keyctl": self._keyctl,
+            "filter": self._filter,
+            "paths": paths,
+        }
+        ended = run_process(
+            [*command, json.dumps(options)],
             json.dumps(asdict(job) | {"nonce": nonce}).encode("ascii"),
+            levels.ENVIRONMENT,
             job.timeout_s + _GRACE_S,
+            2 * self.limits.memory_mib,
         )
-        return _read_outcome(out, err, code, nonce)
+        return _read_outcome(ended, nonce, limits["cpu_s"])
 
 
 def _bootstrap() -> str:
     """Python text that runs `inside`, compiled here once: compiling is a tenth of a run's time."""
-    source = Path(inside.__file__).read_text(encoding="utf-8")
-    code = base64.b64encode(marshal.dumps(compile(source, "<inside>", "exec"))).decode("ascii")
-    return f"import binascii,marshal;exec(marshal.loads(binascii.a2b_base64('{code}')))"
+    modules = []
+    for module in (plain_data, confinement, messages, program, called_program, inside):
+        source = Path(str(module.__file__)).read_text(encoding="utf-8")
+        modules.append((module.__name__, compile(source, f"<{module.__name__}>", "exec")))
+    code = base64.b64encode(marshal.dumps(modules)).decode("ascii")
+    return (
+        "import binascii,marshal,sys\n"
+        f"*parts,(_,main)=marshal.loads(binascii.a2b_base64('{code}'))\n"
+        "for name,code in parts:\n"
+        " module=sys.modules[name]=type(sys)(name);exec(code,vars(module))\n"
+        "exec(main)"
+    )
 
 
-def _communicate(
-    argv: list[str], message: bytes, limit_s: float
-) -> tuple[bytes, bytes, int | None]:
-    """Run a command; its process group is dead on return. The code is None after a timeout."""
-    # standard error goes to a file: through a pipe, a flood of output would fill our memory
-    with tempfile.TemporaryFile() as err:
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,  # only the checker writes there: two short lines
-                stderr=err,
-                env=levels.ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,  # a process group of its own, to kill as a whole
-            )
-        except OSError as error:
-            return b"", str(error).encode(), 1
-        out = b""
-        code: int | None = None
-        try:
-            out, _ = process.communicate(message, timeout=limit_s)
-            code = process.returncode
-        except subprocess.TimeoutExpired as expired:
-            out = expired.stdout or b""
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # all of it has ended
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        err.seek(0)
-        return out, err.read(_MAX_OUTPUT), code
-
-
-def _read_outcome(out: bytes, err: bytes, code: int | None, nonce: str) -> Outcome:
-    """The outcome on the last line, if the line begins with the nonce."""
-    lines = out.decode("utf-8", "replace").splitlines()
+def _read_outcome(ended: Ended, nonce: str, cpu_s: int) -> Outcome:
+    """The outcome on the last line, if the line begins with the nonce; else why there is none."""
+    lines = ended.out.decode("utf-8", "replace").splitlines()
     if lines and lines[-1].startswith(nonce):
         status, detail, seconds = json.loads(lines[-1][len(nonce) :])
         return Outcome(status, detail, seconds)
+    if ended.memory_mib:
+        return Outcome(messages.OOM, f"its processes held {ended.memory_mib} MiB together")
     if not lines or lines[0] != inside.STARTED:
-        errors = err.decode("utf-8", "replace").strip().splitlines()
-        why = errors[-1][: inside.MAX_DETAIL] if errors else "it gave no reason"
-        return Outcome(inside.INFRA, f"the sandbox did not start: {why}")
-    if code is None:
-        return Outcome(inside.TIMEOUT, "the sandbox was stopped from outside")
-    # once started, only the program can have ended its checker: not `infra`, which is retried
-    return Outcome(inside.EXCEPTION, "ended its checker")
+        errors = ended.err.decode("utf-8", "replace").strip().splitlines()
+        why = errors[-1][: plain_data.MAX_DETAIL] if errors else "it gave no reason"
+        return Outcome(messages.INFRA, f"the sandbox did not start: {why}")
+    return _end_of_checker(ended, cpu_s)
+
+
+def _end_of_checker(ended: Ended, cpu_s: int) -> Outcome:
+    """Whose fault it is that a checker ended early."""
+    if ended.code is None:
+        return Outcome(messages.TIMEOUT, "the sandbox was stopped from outside")
+    killed = ended.ended_by(signal.SIGKILL)
+    # as the first process of a pid namespace the checker ignores SIGXCPU; SIGKILL follows then
+    if ended.ended_by(signal.SIGXCPU) or (killed and ended.seconds >= cpu_s):
+        return Outcome(messages.TIMEOUT, "the checks used up their CPU time")
+    if killed:
+        # the program can't signal its checker: the kernel had no memory, or the user stopped it
+        return Outcome(messages.INFRA, "the checker was killed")
+    return Outcome(messages.EXCEPTION, "ended its checker")

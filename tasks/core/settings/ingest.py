@@ -9,6 +9,16 @@ from tasks.core.settings.fields import Section
 SPDX_PATTERN = r"^[A-Za-z0-9.+() -]*$"
 COMMIT = "^[0-9a-f]{40}$"
 Text = Literal["instruction", "input", "output"]
+RowFormatName = Literal[
+    "instruction",
+    "alpaca",
+    "messages",
+    "sharegpt",
+    "prompt_completion",
+    "preference",
+    "segments",
+    "text",
+]
 
 
 class AnySource(Section):
@@ -20,9 +30,10 @@ class AnySource(Section):
     weight: float = Field(
         1.0,
         gt=0,
-        le=1,
-        description="Share of the rows to keep, 0..1: a uniform sample by row id. A row that is "
-        "kept at one weight is kept at every higher one.",
+        le=100,
+        description="Up to 1, the share of the rows to keep: a uniform sample by row id; a row "
+        "that is kept at one weight is kept at every higher one. Above 1, how often the rows of "
+        "a small source are repeated in training; validation and test repeat none.",
     )
     max_rows: int | None = Field(
         None,
@@ -32,31 +43,66 @@ class AnySource(Section):
 
 
 class Columns(Section):
-    """Names of the columns (JSON keys) of a file."""
+    """Columns (JSON keys) of a file, each by name, by path or as a template: `answer`,
+    `answers.0.body`, `"{title}\\n\\n{body}"`. null: found by its usual names."""
 
-    instruction: str = Field(
-        "instruction", min_length=1, description="Column of the task description."
+    instruction: str | None = Field(None, min_length=1, description="Column of the task.")
+    input: str | None = Field(
+        None, min_length=1, description="Column of the text that the task needs."
     )
-    input: str = Field(
-        "input", min_length=1, description="Column of the text that the task needs; may be absent."
+    output: str | None = Field(None, min_length=1, description="Column of the answer to learn.")
+    system: str | None = Field(None, min_length=1, description="Column of the system text.")
+    history: str | None = Field(
+        None, min_length=1, description="Column of earlier turns: [question, answer] pairs."
     )
-    output: str = Field("output", min_length=1, description="Column of the answer to learn.")
+    messages: str | None = Field(
+        None, min_length=1, description="Column of a conversation: a list of messages."
+    )
+    tools: str | None = Field(
+        None, min_length=1, description="Column of the tools that a conversation may call."
+    )
+    prompt: str | None = Field(
+        None, min_length=1, description="Column of a prompt: text, or a list of messages."
+    )
+    completion: str | None = Field(
+        None, min_length=1, description="Column of its completion: text, or a list of messages."
+    )
+    chosen: str | None = Field(
+        None, min_length=1, description="Column of the preferred answer of a pair."
+    )
+    rejected: str | None = Field(
+        None, min_length=1, description="Column of the other answer of a pair; never trained on."
+    )
+    text: str | None = Field(None, min_length=1, description="Column of text to learn as a whole.")
+    segments: str | None = Field(
+        None, min_length=1, description="Column of a list of texts, each with its own mask."
+    )
     project: str | None = Field(
         None,
+        min_length=1,
         description="Column of a group that train and test must not share. null: each row is one.",
     )
     licence: str | None = Field(
-        None, description="Column of an SPDX expression. null: `licence` of the source."
+        None,
+        min_length=1,
+        description="Column of an SPDX expression. null: `licence` of the source.",
     )
 
 
 class RecordSource(AnySource):
     """Fields of sources of records with columns."""
 
-    columns: Columns = Field(default_factory=Columns, description="Column names.")
+    format: RowFormatName | None = Field(
+        None, description="Format of the rows. null: detected from the first records of each file."
+    )
+    take: Literal["chosen"] | None = Field(
+        None,
+        description="Answers of preference pairs to train on. null: a file of pairs is an error.",
+    )
+    columns: Columns = Field(default_factory=Columns, description="Columns to read.")
     required: tuple[Text, ...] = Field(
         ("instruction", "output"),
-        description="Texts that every row must have and that must not be empty.",
+        description="Texts that every row of the format `instruction` must have.",
     )
     licence: str = Field(
         "", pattern=SPDX_PATTERN, description="SPDX license of the rows, as you state it."
@@ -64,7 +110,7 @@ class RecordSource(AnySource):
 
 
 class FilesSource(RecordSource):
-    """Instruction files: JSONL, JSON, CSV, TSV and Parquet."""
+    """Data files: JSONL, JSON, CSV, TSV and Parquet, also compressed."""
 
     kind: Literal["files"] = Field("files", description="Kind of the source.")
     path: str = Field(
@@ -128,9 +174,21 @@ LanguageName = Literal[
 ]
 
 
+class CodeColumns(Section):
+    """What the columns of a code source hold."""
+
+    project: Literal["source", "top", "folder", "file"] | None = Field(
+        None,
+        description="What one project is: the whole source, a top folder, a folder, or a file. "
+        "null: a package; a git repository; a folder that holds code or a project's files; "
+        "otherwise each top folder of it.",
+    )
+
+
 class CodeSource(AnySource):
     """Fields of sources of code."""
 
+    columns: CodeColumns = Field(default_factory=CodeColumns, description="Columns of the rows.")
     rows: tuple[RowType, ...] = Field(
         ("functions",),
         min_length=1,

@@ -13,22 +13,26 @@ class TokenizeSettings(Section):
     max_tokens: int | None = Field(
         None,
         ge=8,
-        description="Longest row in tokens, end-of-text token included; longer rows are dropped. "
-        "null: the model's own limit, or window_tokens if that is less.",
+        description="Longest row in tokens, end-of-text token included; longer rows are dropped, "
+        "except plain text, which is split. null: the model's own limit, or window_tokens if that "
+        "is less.",
     )
     window_tokens: int = Field(
         4096, ge=8, description="Tokens of a training window, into which several rows are packed."
     )
-    loss_on: Literal["output", "everything"] = Field(
+    loss_on: Literal["output", "last", "row", "everything"] = Field(
         "output",
-        description="output: learn what follows the prompt; everything: learn the prompt too.",
+        description="output: learn what follows the prompt, and all answers of a conversation "
+        "except those that a row excludes; last: only its last answer; row: only the messages and "
+        "segments that a row marks; everything: learn the prompt, too.",
     )
     min_characters_per_token: float = Field(
         1.5,
         ge=0,
-        description="Least mean length of the tokens of an output in characters; rows below "
-        "it are dropped, as they hold data rather than code. 2.5 is usual for whole files of code, "
-        "and would drop one function in eight. 0: no limit.",
+        description="Least mean length of the tokens of an output in bytes of UTF-8 (one for a "
+        "letter of English, three for a Chinese character); rows below it are dropped, as they "
+        "hold data rather than code. 2.5 is usual for whole files of code, and would drop one "
+        "function in eight. 0: no limit.",
     )
     shuffle: bool = Field(True, description="Shuffle the rows; false: keep their order.")
     seed: int = Field(0, ge=0, description="Seed of the order of rows and windows.")

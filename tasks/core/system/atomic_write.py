@@ -5,7 +5,9 @@ file system. The rename comes last. For a power cut, two flushes are needed: of 
 rename (or the new name could point to an empty file), and of the folder after it.
 """
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,3 +61,22 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a folder; between two disks, copy it and rename the complete copy.
+
+    A stage's folder may be a link to a disk with more space.
+    """
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = target.with_name(f".{target.name}.part")
+        shutil.rmtree(copy, ignore_errors=True)  # of a move that was killed
+        shutil.copytree(source, copy, symlinks=True)
+        for path in copy.rglob("*"):
+            flush(path)
+        copy.rename(target)
+        shutil.rmtree(source)

@@ -1,7 +1,7 @@
 """GPU lock, quiet hours, free-memory wait and time limit of a stage.
 
-Two stages on one GPU run out of its memory, so a file lock for each user and machine lets only one
-run at a time, whatever started them. Each wait is logged once and has a limit.
+Two stages on one GPU run out of its memory, so a file lock per GPU lets only one stage use it at a
+time, whatever and whoever started them. Each wait is logged once and has a limit.
 """
 
 import os
@@ -12,9 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from tasks.core.errors import PipelineError, TimeLimitError
 from tasks.core.progress import say
@@ -40,15 +42,38 @@ def gpu_turn(hardware: HardwareSettings) -> Iterator[None]:
     if hardware.device == "cpu":
         yield
         return
-    with (LOCK_FOLDER / f"finetune-gpu-{os.getuid()}.lock").open("a") as file:
-        _wait(
-            lambda: "" if try_lock(file) else "another run holds the GPU; waiting for it",
-            hardware.wait_minutes,
-        )
+    with ExitStack() as held:
+        for gpu in visible_gpus()[: hardware.gpus]:  # in one order, so that no two runs deadlock
+            file = held.enter_context(_lock_file(gpu))
+            _wait(partial(_holder_of, file), hardware.wait_minutes)
         if hardware.vram_gib is not None:
             wanted = hardware.vram_gib
             _wait(lambda: _lacking(wanted), hardware.wait_minutes)
         yield
+
+
+def visible_gpus() -> list[str]:
+    """Ids of the GPUs that this process may use, in CUDA's order: UUIDs, or indexes if unknown."""
+    indexes = [i for i in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if i.strip()]
+    query = ["--query-gpu=uuid", "--format=csv,noheader"]
+    lines = _nvidia_smi([*query, *(["-i", ",".join(indexes)] if indexes else [])])
+    return [line.strip() for line in lines] or indexes or ["0"]
+
+
+def _lock_file(gpu: str) -> IO[str]:
+    """The lock file of a GPU, shared by all users of the machine.
+
+    A file of another user is opened without the intention to create it: Linux refuses that in
+    world-writable folders. `flock` needs no write access.
+    """
+    path = LOCK_FOLDER / f"finetune-{gpu.replace('/', '-')}.lock"
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
+    return path.open()
+
+
+def _holder_of(file: IO[str]) -> str:
+    return "" if try_lock(file) else "another run holds the GPU; waiting for it"
 
 
 def await_quiet_end(hours: str | None) -> None:
@@ -100,27 +125,39 @@ def _lacking(wanted_gib: float) -> str:
 
 def gpu_memory() -> tuple[float, float] | None:
     """Free and total GiB of the first GPU that this process may use; None if unknown."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
     query = ["--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits", "-i", first]
     try:
-        out = subprocess.run(
-            [tool, *query], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
-        free, total = (float(part) / 1024 for part in out.splitlines()[0].split(","))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        free, total = (float(part) / 1024 for part in _nvidia_smi(query)[0].split(","))
+    except (ValueError, IndexError):
         return None
     return free, total
+
+
+def _nvidia_smi(query: list[str]) -> list[str]:
+    """Lines that `nvidia-smi` prints; none if it is missing or fails."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        done = subprocess.run(
+            [tool, *query], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()
+
+
+class _TimeIsUp(BaseException):
+    """Not an `Exception`: no library that the stage calls may catch it and go on."""
 
 
 @contextmanager
 def time_limit(stage: str, minutes: float | None) -> Iterator[None]:
     """Interrupt the block after some minutes; None: no limit.
 
-    The training catches the error and writes a checkpoint first. Signals arrive in the main thread
-    only, so there is no limit in other threads.
+    The training handles the signal itself and writes a checkpoint first. Signals arrive in the main
+    thread only, so there is no limit in other threads.
 
     Raises:
         TimeLimitError: The time is up.
@@ -130,15 +167,17 @@ def time_limit(stage: str, minutes: float | None) -> Iterator[None]:
         return
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        raise TimeLimitError(
-            f"stage {stage} took longer than hardware.stage_minutes, {minutes:g}",
-            "Raise it, or reduce the work of the stage; finished stages are kept.",
-        )
+        raise _TimeIsUp
 
     before = signal.signal(signal.SIGALRM, end)
     others = signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
     try:
         yield
+    except _TimeIsUp:
+        raise TimeLimitError(
+            f"stage {stage} took longer than hardware.stage_minutes, {minutes:g}",
+            "Raise it, or reduce the work of the stage; finished stages are kept.",
+        ) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, *others)
         signal.signal(signal.SIGALRM, before)

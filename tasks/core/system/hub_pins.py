@@ -50,6 +50,11 @@ def _read(file: Path) -> dict[str, str]:
         return {}
     except ValueError as error:
         raise PipelineError(f"{file} is not JSON", "Correct or delete it.") from error
+    if not isinstance(pins, dict):
+        raise PipelineError(
+            f"{file} is a JSON {type(pins).__name__}, not an object of names and commits",
+            "Correct or delete it.",
+        )
     return {str(name): str(commit) for name, commit in pins.items()}
 
 

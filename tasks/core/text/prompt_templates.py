@@ -7,14 +7,26 @@ Training and evaluation share both, so that a model is prompted as it was traine
   no input section. The text ends with `END`.
 - "completion": instruction, input and output, joined unchanged; for data that is text and its
   continuation.
-- "chat": one turn of the base model's chat template. The texts contain placeholders (see
-  `special_tokens`) for what the tokenizer's template writes, so no tokenizer is needed here.
-- any text with the field {instruction}, and optionally {input} and {output}: a user's template.
+- "chat": the base model's chat template. The text is a placeholder with the messages (see
+  `special_tokens`), which the tokenizer's template writes, so no tokenizer is needed here.
+- a chat template in Jinja: the same with a user's template.
+- any text with the field {instruction}, and optionally {system}, {input} and {output}: a user's
+  template. What may be control tokens in it is written as placeholders.
 """
 
+import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from tasks.core.text.special_tokens import placeholder
+from tasks.core.text.conversation import turns, with_system
+from tasks.core.text.special_tokens import (
+    chat_placeholder,
+    literal,
+    placeholder,
+    with_control_tokens,
+)
 
 INTRODUCTION = (
     "Below is an instruction that describes a task. "
@@ -23,56 +35,152 @@ INTRODUCTION = (
 INSTRUCTION = "### Instruction:"
 INPUT = "### Input:"
 OUTPUT = "### Output:"
+TOOL = "### Tool result:"
 END = "### End"
 TEMPLATES = ("instruction", "completion", "chat")
-FIELDS = ("instruction", "input", "output")
+FIELDS = ("system", "instruction", "input", "output")
 FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+DATE = "2024-07-26"  # that of Llama 3's chat template where it knows no date
 _BETWEEN = "\n\n"
 
 
-def render(template: str, instruction: str, input: str = "") -> str:
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A template with what it writes besides the row.
+
+    Attributes:
+        text: One of `TEMPLATES`, a chat template in Jinja, or a user's text.
+        system: System text of rows without one of their own; "" none.
+        date: Today, for a chat template that writes it; ISO.
+    """
+
+    text: str
+    system: str = ""
+    date: str = DATE
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether a chat template writes the rows."""
+        return self.text == "chat" or is_jinja(self.text)
+
+    def chat(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """A conversation with what its rendering needs."""
+        own = {"template": self.text} if self.text != "chat" else {}
+        return {**content, "date": self.date, **own}
+
+
+Template = str | PromptTemplate
+
+
+def is_jinja(template: str) -> bool:
+    """Whether a template is a chat template in Jinja."""
+    return "messages" in template and ("{%" in template or "{{" in template)
+
+
+def render(template: Template, instruction: str, input: str = "") -> str:
     """The prompt of a row.
 
     Args:
-        template: One of `TEMPLATES`, or a user's text.
+        template: A template, or its text.
         instruction: The instruction.
         input: Its input; "" for none.
 
     Raises:
         ValueError: There is no such template.
     """
-    if template == "completion":
-        return instruction + input
-    if template == "chat":
-        return placeholder("user") + _joined(instruction, input) + placeholder("assistant")
-    if template not in TEMPLATES:
-        return _render_own(template, instruction, input)
-    sections = [INTRODUCTION, f"{INSTRUCTION}\n{instruction}"]
-    if input:
-        sections.append(f"{INPUT}\n{input}")
-    return _BETWEEN.join([*sections, f"{OUTPUT}\n"])
+    own = _template(template)
+    if own.is_chat:
+        return chat_prompt(own, {"messages": request(own, instruction, input)})
+    if own.text == "instruction":
+        sections = [f"{INSTRUCTION}\n{instruction}", *([f"{INPUT}\n{input}"] if input else [])]
+        return _sections([INTRODUCTION, *sections], own.system)
+    if own.text == "completion":
+        return _joined(own.system, instruction + input)
+    return _render_own(own, instruction, input)
 
 
-def complete(template: str, output: str) -> str:
+def complete(template: Template, output: str) -> str:
     """What the model should write after the prompt; tokenization adds EOS.
 
     Raises:
         ValueError: There is no such template.
     """
-    if template == "completion":
+    own = _template(template)
+    if own.is_chat:
+        return output + chat_placeholder(own.chat({"end": True}))
+    if own.text == "completion":
         return output
-    if template == "chat":
-        return output + placeholder("end")
-    if template not in TEMPLATES:
-        return output + _parts(template)[1]
+    if own.text != "instruction":
+        return output + with_control_tokens(_parts(own.text)[1])
     return output + _BETWEEN + END
 
 
-def end_of(template: str) -> str:
-    """The text after every output that marks its end; "" if only EOS does."""
-    if template == "instruction":
+def end_of(template: Template) -> str:
+    """The text after every output that marks its end, without control tokens; "" if only EOS or a
+    control token does."""
+    own = _template(template)
+    if own.text == "instruction":
         return END
-    return "" if template in TEMPLATES else _parts(template)[1].strip()
+    return "" if own.is_chat or own.text == "completion" else literal(_parts(own.text)[1]).strip()
+
+
+def stop_of(template: Template) -> str:
+    """`end_of` with placeholders for control tokens."""
+    own = _template(template)
+    end = complete(own, "") if own.is_chat else with_control_tokens(end_of(own))
+    return end.strip()
+
+
+def request(template: PromptTemplate, instruction: str, input: str = "") -> list[dict[str, Any]]:
+    """The messages of a row without its answer."""
+    user = {"role": "user", "content": _joined(instruction, input)}
+    return with_system([user], template.system)
+
+
+def chat_prompt(template: PromptTemplate, content: Mapping[str, Any]) -> str:
+    """The prompt of a conversation, which a chat template writes."""
+    return chat_placeholder(template.chat(content))
+
+
+def as_segments(template: PromptTemplate, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A conversation as segments: its turns by a template of text, one after another.
+
+    What follows the last answer is left out. Tools and calls are written as JSON.
+    """
+    found: list[dict[str, Any]] = []
+    for turn in turns(content["messages"]):
+        if turn.answer is None:
+            break
+        system = [text for role, text in turn.given if role == "system"]
+        if not found:
+            system = system or [template.system]
+            system += [tools_text(content["tools"])] if content.get("tools") else []
+        own = PromptTemplate(template.text, _BETWEEN.join(filter(None, system)), template.date)
+        given = [(role, text) for role, text in turn.given if role != "system"]
+        if template.text == "instruction":
+            first = [] if found else [INTRODUCTION]
+            heads = {"tool": TOOL}
+            parts = [f"{heads.get(role, INSTRUCTION)}\n{text}" for role, text in given]
+            prompt = _sections([*first, *parts], own.system)
+        else:
+            prompt = render(own, _BETWEEN.join(text for _, text in given))
+        found.append({"text": _BETWEEN * bool(found) + prompt, "train": False})
+        found.append({"text": complete(own, turn.answer), "train": turn.train})
+    return found
+
+
+def tools_text(tools: list[Any]) -> str:
+    """Tools as JSON, one a line."""
+    lines = [json.dumps(tool, ensure_ascii=False, sort_keys=True) for tool in tools]
+    return "\n".join(["Tools:", *lines])
+
+
+def _template(template: Template) -> PromptTemplate:
+    return template if isinstance(template, PromptTemplate) else PromptTemplate(template)
+
+
+def _sections(sections: list[str], system: str) -> str:
+    return _BETWEEN.join([*filter(None, [system]), *sections, f"{OUTPUT}\n"])
 
 
 def fill_in(text: str, start: int, end: int) -> tuple[str, str]:
@@ -98,8 +206,8 @@ def fill_prompt(prefix: str, suffix: str, suffix_first: bool = False) -> str:
 
 def problem_of(template: str) -> str:
     """What is wrong with a template; "" if nothing is."""
-    if template in TEMPLATES:
-        return ""
+    if template in TEMPLATES or is_jinja(template):
+        return "holds a NUL byte" if "\0" in template else ""
     fields = FIELD.findall(template)
     unknown = [name for name in fields if name not in FIELDS]
     known = ", ".join(f"{{{name}}}" for name in FIELDS)
@@ -113,20 +221,24 @@ def problem_of(template: str) -> str:
     return next((problem for problem, is_there in problems.items() if is_there), "")
 
 
-def _render_own(template: str, instruction: str, input: str) -> str:
+def _render_own(template: PromptTemplate, instruction: str, input: str) -> str:
     """The prompt of a user's template.
 
-    Without an input, the paragraph with {input} is left out. In a template without {input}, the
-    input follows the instruction, so that it is never lost.
+    Without an input, the paragraph with {input} is left out, as that with {system} is without a
+    system text. In a template without {input}, the input follows the instruction, and without
+    {system} the system text comes first, so that neither is ever lost.
     """
-    before = _parts(template)[0]
+    before = with_control_tokens(_parts(template.text)[0])
+    system = template.system
     if "{input}" not in before:
         instruction, input = _joined(instruction, input), ""
-    elif not input:
-        whole = before.split(_BETWEEN)
-        kept = [paragraph for paragraph in whole if "{input}" not in paragraph]
-        before = _BETWEEN.join(kept) if "{instruction}" in "".join(kept) else before
-    values = {"instruction": instruction, "input": input}
+    if "{system}" not in before and system:
+        before = f"{{system}}{_BETWEEN}{before}"
+    for name, value in (("input", input), ("system", system)):
+        if not value and f"{{{name}}}" in before:
+            kept = [part for part in before.split(_BETWEEN) if f"{{{name}}}" not in part]
+            before = _BETWEEN.join(kept) if "{instruction}" in "".join(kept) else before
+    values = {"instruction": instruction, "input": input, "system": system}
     return FIELD.sub(lambda field: values[field[1]], before)
 
 
@@ -138,5 +250,5 @@ def _parts(template: str) -> tuple[str, str]:
     return before, after
 
 
-def _joined(instruction: str, input: str) -> str:
-    return f"{instruction}{_BETWEEN}{input}" if input else instruction
+def _joined(first: str, second: str) -> str:
+    return f"{first}{_BETWEEN}{second}" if first and second else first + second

@@ -13,7 +13,7 @@ import torch
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.device import free_gpu
-from tasks.core.text.special_tokens import SpecialTokenEncoder
+from tasks.core.text.row_encoder import RowEncoder
 from tasks.evaluation.generation.continuous_batching import (
     Answers,
     Capacity,
@@ -33,9 +33,7 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     Raises:
         MissingTokenError: The tokenizer has no token for a placeholder in a text.
     """
-    encoder = SpecialTokenEncoder(tokenizer)
-    starts = map(encoder.prefix_of, texts)
-    return [[*start, *ids] for start, ids in zip(starts, encoder.encode(texts), strict=True)]
+    return RowEncoder(tokenizer).prompts(texts)
 
 
 def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
@@ -49,7 +47,7 @@ def stop_sequences(tokenizer: Any, marker: str) -> tuple[tuple[int, ...], ...]:
     if tokenizer.eos_token_id is not None:
         found.append((tokenizer.eos_token_id,))
     if "\0" in marker:
-        found.append(tuple(SpecialTokenEncoder(tokenizer).encode([marker])[0]))
+        found.append(tuple(RowEncoder(tokenizer).encode([marker])[0]))
     elif marker:
         # the text before a marker can change how the marker is split into tokens
         for before in ("", "\n", "\n\n", "x\n\n"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.core.rows.data_card import read_licences
+from tasks.core.rows.data_card import read_licences, split_line
 from tasks.evaluation.report import lineage
 from tasks.evaluation.report.lineage import LineageEntry
 
@@ -35,6 +35,7 @@ class OtherStages:
         funnel: funnel.json.
         licences: (Licence, rows) of the training rows.
         lineage: The artifacts that the evaluation used.
+        split: How the rows were split, in one sentence.
     """
 
     curve: Sequence[Mapping[str, Any]] = ()
@@ -42,6 +43,7 @@ class OtherStages:
     funnel: Mapping[str, Any] = field(default_factory=dict)
     licences: Sequence[tuple[str, int]] = ()
     lineage: Sequence[LineageEntry] = ()
+    split: str = ""
 
     def training_facts(self) -> list[tuple[str, str]]:
         """Numbers and words of training.json with readable names, without nested values."""
@@ -102,6 +104,7 @@ def read_other_stages(paths: Mapping[str, Path]) -> OtherStages:
         funnel=funnel if isinstance(funnel, dict) else {},
         licences=read_licences(paths.get("filter.kept"), paths.get("tokenize.train")),
         lineage=lineage.trace(paths.values()),
+        split=split_line(paths.get("prompt.split")),
     )
 
 

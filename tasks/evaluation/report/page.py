@@ -91,6 +91,7 @@ def _view(evaluation: Evaluation, gate: Gate, others: OtherStages, title: str) -
         "training": others.training_facts(),
         "funnel": others.funnel_bars(),
         "splits": evaluation.splits,
+        "split": others.split,
         "licences": others.licence_shares(),
         "lineage": others.lineage,
         **side_by_side.answers(evaluation),

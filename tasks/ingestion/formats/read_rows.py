@@ -1,123 +1,193 @@
 """Records of a file -> rows, and ledger entries for records that could not become rows."""
 
-import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import PipelineError
-from tasks.ingestion.formats.files.protocol import Record, UnreadableRecord
-from tasks.ingestion.formats.files.registry import file_format, read_records
-from tasks.ingestion.formats.rows.protocol import ColumnMapping, RowFormat
-from tasks.ingestion.formats.rows.registry import ROW_FORMATS
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable
+from tasks.core.progress import say
+from tasks.ingestion.formats.column_errors import in_yaml, no_column
+from tasks.ingestion.formats.columns import MISSING, Column, Values, column
+from tasks.ingestion.formats.detect import bind, other_format, used_names
+from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
+from tasks.ingestion.formats.files.registry import column_names, read_records
+from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
+from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id
 
-SHOWN_COLUMNS = 20
+FIRST_RECORDS = 64  # a file's format is detected from them
+MAX_NAMES = 1000  # columns that are remembered; records may have a key of their own each
+READ_AS, UNUSED = "read as ", "column not used: "  # beginnings of the names of counts
+# unused columns that change what a model should answer, and the role that would use them
+MEANINGFUL = {
+    "context": "input",
+    "input": "input",
+    "system": "system",
+    "system_prompt": "system",
+    "history": "history",
+    "tools": "tools",
+    "functions": "tools",
+    "rejected": "rejected",
+}
+
+Open = Callable[[Collection[str] | None], Records]
 
 
 class SourceReader:
-    """Reads the files of one source, and counts its columns to report one that all records lack."""
+    """Reads the files of one source, and remembers its columns to report those that no record has
+    and those that are not used."""
 
-    def __init__(
-        self, mapping: ColumnMapping, row_format: RowFormat = ROW_FORMATS["instruction"]
-    ) -> None:
-        self.mapping, self._format = mapping, row_format
+    def __init__(self, mapping: ColumnMapping) -> None:
+        self.mapping = mapping
         self._records = 0
         self._first_path = ""
-        self._columns: dict[str, None] = {}  # an ordered set
-        self._missing: Counter[str] = Counter()
+        self._sample: list[Values] = []
+        self._used: set[str] = set()
+        self._wanted: dict[tuple[str, str], Column] = {}  # not seen in any record so far
+        self._seen: set[tuple[str, str]] = set()
+        self.counts: Counter[str] = Counter()
+        self._labels = [
+            column(mapping.columns[role]) if role in mapping.columns else None
+            for role in ("project", "licence")
+        ]
 
     def rows_of_file(self, root: Path, path: str) -> Iterator[Row | Unreadable]:
         """Yield a file's rows and what could not become one, in the order of the file."""
-        columns = tuple(self.mapping.columns.values())
-        try:
-            names = file_format(root / path).column_names(root / path)
-        except OSError:
-            names = None  # reported when the records are read
-        self._columns.update(dict.fromkeys(names or ()))
-        yield from self.rows_of_records(read_records(root / path, columns), path)
+        names = column_names(root / path)
+        yield from self.rows_of_records(
+            lambda columns: read_records(root / path, columns), path, names
+        )
 
     def rows_of_records(
-        self, records: Iterable[Record | UnreadableRecord], path: str
+        self, records: Open, path: str, names: Collection[str] = ()
     ) -> Iterator[Row | Unreadable]:
         """Yield the rows of a file's records and what could not become one, in their order.
 
         Args:
-            records: Of one file.
+            records: Opens a file: columns (None: all) -> its records.
             path: The file, relative to its source.
+            names: Its columns, where they are known without reading records.
+
+        Raises:
+            PipelineError: See `bind`.
         """
         path, source = printable(path), self.mapping.source
-        self._first_path = self._first_path or path
-        ids = RowIds(source, path)
-        for item in records:
+        first = [r.values for r in islice(records(None), FIRST_RECORDS) if isinstance(r, Record)]
+        bound = bind(self.mapping, first, path)
+        if not self._first_path:
+            self._first_path, self._sample = path, first or [dict.fromkeys(names)]
+        self._want(bound)
+        used = used_names(bound.columns)
+        known = {name for values in first for name in values}.union(names)
+        before = self._records
+        for item in records(used):
             if isinstance(item, UnreadableRecord):
                 yield Unreadable(source, path, item.line, item.problem, excerpt(item.excerpt))
                 continue
-            self._count_columns(item.values)
-            yield self._row(item, path, ids)
+            line, values = item
+            self._records += 1
+            if self._wanted:
+                self._look_for_columns(values)
+            if not values.keys() <= known and len(known) < MAX_NAMES:
+                known.update(values)
+            yield self._row(bound, line, values, path)
+        self._count(bound, known - used, self._records - before)
 
-    def _count_columns(self, values: Mapping[str, Any]) -> None:
-        self._records += 1
-        for column in self.mapping.columns.values():
-            if column not in values:
-                self._missing[column] += 1
-        if len(self._columns) < SHOWN_COLUMNS:
-            self._columns.update(dict.fromkeys(excerpt(str(name)) for name in values))
-
-    def _row(self, record: Record, path: str, ids: RowIds) -> Row | Unreadable:
-        mapping, values = self.mapping, record.values
-        texts = self._format.texts(values, mapping)
-        if isinstance(texts, str):
-            return Unreadable(mapping.source, path, record.line, texts, excerpt(dict(values)))
-        row_id = ids.next_id(*texts)
-        licence = _label(values, mapping.columns.get("licence"))
-        evidence = f"column {mapping.columns['licence']}" if licence else "stated in the settings"
-        licence = licence or mapping.licence
+    def _row(self, bound: BoundFormat, line: int, values: Values, path: str) -> Row | Unreadable:
+        mapping = self.mapping
+        try:
+            kind, instruction, input_text, output, conversation = bound.form.texts(bound, values)
+        except RowProblemError as error:
+            return Unreadable(mapping.source, path, line, str(error), excerpt(dict(values)))
+        texts = (instruction, input_text, output)
+        row_id = text_id(*texts, conversation) if conversation else text_id(*texts)
+        project, licence_column = self._labels
+        licence, evidence = mapping.licence, "stated in the settings"
+        if licence_column and (stated := _label(values, licence_column)):
+            licence, evidence = stated, f"column {licence_column.spec}"
         return Row(
             row_id,
-            *texts,
-            kind=self._format.name,
-            source=mapping.source,
-            project=_label(values, mapping.columns.get("project")) or row_id,
-            path=path,
-            line=record.line,
-            version="",
-            licence=licence,
-            licence_evidence=evidence if licence else "",
+            instruction,
+            input_text,
+            output,
+            kind,
+            mapping.source,
+            (project and _label(values, project)) or row_id,
+            path,
+            line,
+            "",
+            licence,
+            evidence if licence else "",
+            conversation,
         )
+
+    def _want(self, bound: BoundFormat) -> None:
+        """Look for the columns that a format needs or the settings name: of the settings, because
+        a column that is optional is then named on purpose."""
+        self._used |= used_names(bound.columns)
+        needed = bound.form.needs(self.mapping)
+        for role, one in bound.columns.items():
+            key = (role, one.spec)
+            if (role in needed or role in self.mapping.columns) and key not in self._seen:
+                self._wanted[key] = one
+
+    def _look_for_columns(self, values: Values) -> None:
+        found = [key for key, one in self._wanted.items() if one.get(values) is not MISSING]
+        self._seen.update(found)
+        for key in found:
+            del self._wanted[key]
+
+    def _count(self, bound: BoundFormat, unused: Collection[str], rows: int) -> None:
+        columns = {r: c.spec for r, c in bound.columns.items() if r not in ("project", "licence")}
+        usual = {role: names[0] for role, names in bound.form.roles.items()}
+        renamed = [f"{r}: {in_yaml(spec)}" for r, spec in columns.items() if usual[r] != spec]
+        label = f"{bound.form.name} ({', '.join(renamed)})" if renamed else bound.form.name
+        self.counts[READ_AS + label] += rows
+        for name in sorted(unused)[:MAX_NAMES]:
+            self.counts[f"{UNUSED}{excerpt(str(name))}"] += rows
 
     def check_columns(self) -> None:
         """Check the columns once all files are read.
 
         Raises:
-            PipelineError: Not one of the source's records has a column that is required.
+            PipelineError: Not one of the source's records has a column that is required, or
+                `take` is set and no file has preference pairs.
         """
-        absent = [
-            (role, column)
-            for role, column in self._format.required_columns(self.mapping)
-            if self._records and self._missing[column] == self._records
-        ]
-        if absent:
-            raise self._no_column(absent, list(self._columns))
+        where = f"source {self.mapping.source} ({self._first_path} first)"
+        if self._records and self._wanted:
+            raise no_column(
+                where,
+                self._records,
+                list(self._wanted),
+                self.mapping.columns,
+                self._used - {spec for _, spec in self._wanted},
+                self._sample,
+                other_format(self.mapping, self._sample),
+            )
+        formats = {name.removeprefix(READ_AS).split(" ")[0] for name in self.counts}
+        if self._records and self.mapping.take and "preference" not in formats:
+            raise PipelineError(
+                f"{where}: `take: {self.mapping.take}` is set, and no file has preference pairs, "
+                "columns chosen and rejected",
+                "Remove `take` from the source's settings.",
+            )
+        for name in unused_with_meaning(self.counts):
+            role = MEANINGFUL[name.lower()]
+            say(
+                f"source {self.mapping.source}: column {name!r} is not used; it may change what "
+                f"should be answered (a column of the role {role})"
+            )
 
-    def _no_column(self, absent: Sequence[tuple[str, str]], found: Sequence[str]) -> PipelineError:
-        hints = []
-        for role, column in absent:
-            near = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
-            hints.append(f"{role}: {near[0] if near else '<its name>'}")
-        names = ", ".join(repr(column) for _, column in absent)
-        shown = ", ".join(found[:SHOWN_COLUMNS]) + (", ..." if len(found) > SHOWN_COLUMNS else "")
-        example = f"columns: {{{', '.join(hints)}}}"
-        return PipelineError(
-            f"source {self.mapping.source} ({self._first_path} first): none of its "
-            f"{self._records:,} rows has column {names}; its columns are {shown}",
-            f"Name the columns in the source's settings, such as `{example}`.",
-        )
+
+def unused_with_meaning(counts: Mapping[str, int]) -> list[str]:
+    """Columns that are not used, and that change what a model should answer."""
+    names = [name.removeprefix(UNUSED) for name in counts if name.startswith(UNUSED)]
+    return [name for name in names if name.lower() in MEANINGFUL]
 
 
-def _label(values: Mapping[str, Any], column: str | None) -> str:
+def _label(values: Values, label: Column) -> str:
     """A short value of a record as text; "" where there is none."""
-    value = values.get(column) if column else None
-    text = "" if value is None else str(value).replace("\0", "")
+    value: Any = label.get(values)
+    text = "" if value is None or value is MISSING else str(value).replace("\0", "")
     return text.encode("utf-8", "replace").decode().strip()

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from tasks.core.cache.cache_key import PYTHON, version
 from tasks.core.system.hub_pins import pinned_commit
-from tasks.ingestion.sources.file_listing import existing_folder, list_code, list_data, walk
+from tasks.ingestion.sources.file_listing import (
+    existing_folder,
+    is_repository,
+    list_code,
+    list_data,
+    walk,
+)
 
 if TYPE_CHECKING:
     from tasks.core.settings.config import View
@@ -99,6 +105,7 @@ def _digest(source: "Source", digest_of: Digest) -> str:
 
         listing = list_code(source.path, source.include_tests, source.languages)
         licenses = [f for f in walk(listing.root, "") if is_license_file(f)]
+        total.update(f"{is_repository(listing.root, listing.files)}\n".encode())
         _add(total, listing.root, (*listing.files, *licenses), digest_of)
     else:
         from tasks.ingestion.sources.packages import find_package

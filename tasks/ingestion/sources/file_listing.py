@@ -6,7 +6,7 @@ functions: a plan with data files alone needs no language, one with code alone n
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
@@ -18,6 +18,15 @@ from tasks.core.system.home import home, resolve_path
 
 HEAD_BYTES = 2000
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+
+# in the root folder of a project, and not in a folder of projects
+PROJECT_FILES = frozenset(
+    {
+        *(".git", "pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO", "package.json"),
+        *("Cargo.toml", "go.mod", "pom.xml", "build.gradle", "CMakeLists.txt", "composer.json"),
+        *("Gemfile", "tsconfig.json", "requirements.txt"),
+    }
+)
 
 
 class Listing(NamedTuple):
@@ -42,7 +51,8 @@ def list_data(path: str) -> Listing:
     Raises:
         PipelineError: Nothing is there, or nothing of a known format.
     """
-    from tasks.ingestion.formats.files.registry import EXTENSIONS
+    from tasks.ingestion.formats.files.compression import ENDINGS
+    from tasks.ingestion.formats.files.registry import EXTENSIONS, PACKED_EXTENSIONS, is_data
 
     full = resolve_path(path)
     if full.is_dir():
@@ -51,13 +61,15 @@ def list_data(path: str) -> Listing:
         root, found = full.parent, [full.name]
     else:
         root, found = _expand(path)
-    files = tuple(p for p in found if p.lower().endswith(EXTENSIONS))
+    files = tuple(p for p in found if p.lower().endswith((*EXTENSIONS, *PACKED_EXTENSIONS)))
+    if not files and full.is_file() and is_data(full):
+        files = (full.name,)
     if not files:
-        reason = "holds no instruction file" if found or full.exists() else "is not there"
+        reason = "holds no data file" if found or full.exists() else "is not there"
         raise PipelineError(
             f"ingest source {path!r} {reason} (looked at {full})",
-            f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}; "
-            f"a relative path starts at {home()}.",
+            f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}, "
+            f"also compressed ({', '.join(ENDINGS)}); a relative path starts at {home()}.",
         )
     return Listing(root, files, len(found) - len(files))
 
@@ -125,6 +137,20 @@ def _head(path: Path) -> bytes:
             return file.read(HEAD_BYTES)
     except OSError:
         return b""
+
+
+def is_repository(root: Path, files: Iterable[str]) -> bool:
+    """Whether a folder is one project: it holds code itself, or a file that only the root of a
+    project has. Any other folder holds projects, one in each of its top folders."""
+    if any("/" not in path for path in files):
+        return True
+    from tasks.ingestion.licenses import is_license_file
+
+    names = [entry.name for entry in root.iterdir()]
+    return any(
+        name in PROJECT_FILES or name.endswith(".dist-info") or is_license_file(name)
+        for name in names
+    )
 
 
 def walk(

@@ -6,7 +6,7 @@ file formats, so that a bad row costs one row; the library's own readers drop th
 Data sets on the hub are streamed at a pinned commit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,20 +23,19 @@ from tasks.ingestion.formats.files.registry import FILE_FORMATS, read_records
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-BATCH_ROWS = 1000
+BATCH_ROWS = 256
 SPLITS_FILE, TABLE_FILE = "dataset_dict.json", "state.json"  # what save_to_disk writes
 
 
 class DataSetFile(NamedTuple):
-    """A file (or whole table) of a data set: its path relative to the data set, and its records."""
+    """A file (or whole table) of a data set: its path relative to the data set, and how it is read:
+    columns (None: all) -> records."""
 
     path: str
-    records: Records
+    records: Callable[[Collection[str] | None], Records]
 
 
-def local_files(
-    root: Path, subset: str | None, split: str, columns: Sequence[str]
-) -> Iterator[DataSetFile]:
+def local_files(root: Path, subset: str | None, split: str) -> Iterator[DataSetFile]:
     """The files of a split of a local folder, sorted.
 
     Raises:
@@ -44,9 +43,9 @@ def local_files(
     """
     import datasets
 
-    def on_disk(folder: Path) -> Records:
+    def on_disk(folder: Path) -> Callable[[Collection[str] | None], Records]:
         load = partial(datasets.load_from_disk, str(folder))
-        return _loaded(load, "not a data set on disk", columns)
+        return partial(_loaded, load, "not a data set on disk")
 
     if (root / SPLITS_FILE).is_file():
         known = sorted(path.parent.name for path in root.glob(f"*/{TABLE_FILE}"))
@@ -55,12 +54,10 @@ def local_files(
     elif (root / TABLE_FILE).is_file():
         yield DataSetFile(root.name, on_disk(root))
     else:
-        yield from _files(root, subset, split, columns)
+        yield from _files(root, subset, split)
 
 
-def hub_table(
-    hub_id: str, revision: str, subset: str | None, split: str, columns: Sequence[str]
-) -> DataSetFile:
+def hub_table(hub_id: str, revision: str, subset: str | None, split: str) -> DataSetFile:
     """A split of a data set on the hub, streamed at a commit. Opening it is retried here; once it
     streams, the library retries by itself.
 
@@ -79,12 +76,10 @@ def hub_table(
             "Check hub_id, revision, subset and split, and the network; for a private data set "
             "run `hf auth login`. Or download it and name its folder with `path`.",
         ) from error
-    return DataSetFile(hub_id, _streamed(found, columns))
+    return DataSetFile(hub_id, partial(_streamed, found))
 
 
-def _files(
-    root: Path, subset: str | None, split: str, columns: Sequence[str]
-) -> Iterator[DataSetFile]:
+def _files(root: Path, subset: str | None, split: str) -> Iterator[DataSetFile]:
     import datasets
 
     try:
@@ -102,11 +97,11 @@ def _files(
         path = Path(file)
         shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         if path.is_file() and _is_own(kind, path, builder.config):
-            yield DataSetFile(shown, read_records(path, columns))
+            yield DataSetFile(shown, partial(read_records, path))
         else:  # Arrow, text, XML, compressed files ...
             load = partial(datasets.load_dataset, kind, data_files={"train": [file]})
             stream = partial(load, split="train", streaming=True)
-            yield DataSetFile(shown, _loaded(stream, "the file can't be read", columns))
+            yield DataSetFile(shown, partial(_loaded, stream, "the file can't be read"))
 
 
 def _is_own(kind: str, path: Path, config: Any) -> bool:
@@ -119,7 +114,7 @@ def _is_own(kind: str, path: Path, config: Any) -> bool:
     return known and not has_options
 
 
-def _loaded(load: Callable[[], Any], wanted: str, columns: Sequence[str]) -> Records:
+def _loaded(load: Callable[[], Any], wanted: str, columns: Collection[str] | None) -> Records:
     """Rows of a table of the library; one that can't be loaded is a single ledger entry."""
     import datasets
 
@@ -137,14 +132,14 @@ def _loaded(load: Callable[[], Any], wanted: str, columns: Sequence[str]) -> Rec
     yield from _streamed(table, columns)
 
 
-def _streamed(table: "Dataset | IterableDataset", columns: Sequence[str]) -> Records:
+def _streamed(table: "Dataset | IterableDataset", columns: Collection[str] | None) -> Records:
     """Rows in batches; an error of the library is reported, and the rest is left out."""
     import datasets
 
     number = 0
     try:
         for batch in table.with_format("arrow").iter(batch_size=BATCH_ROWS):
-            wanted = [name for name in batch.column_names if name in columns]
+            wanted = [n for n in batch.column_names if columns is None or n in columns]
             yield from records_of_table(batch.select(wanted or batch.column_names[:1]), number)
             number += len(batch)
     except (pa.ArrowException, OSError, ValueError, datasets.exceptions.DatasetsError) as error:

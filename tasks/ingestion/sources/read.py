@@ -13,7 +13,7 @@ from tasks.ingestion.code_rows import CodeFile, CodeOptions
 from tasks.ingestion.extract_code import extract
 from tasks.ingestion.formats.read_rows import SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
-from tasks.ingestion.rows import Row, Unreadable
+from tasks.ingestion.rows import CopyNumbers, Row, Unreadable
 from tasks.ingestion.sources.digests import DATA_SET, hub_commit
 from tasks.ingestion.sources.file_listing import existing_folder, list_code, list_data
 from tasks.ingestion.sources.git import plumbing
@@ -42,12 +42,14 @@ class ReadContext:
     Attributes:
         counts: Everything that was skipped, by reason.
         candidates: Where functions with doctests are written; None: they are not looked for.
+        copies: Numbers equal rows of all sources.
         workers: Processes that read code.
         work: Of the stage: how the processes run, and where the row cache is.
     """
 
     counts: Counter[str]
     candidates: TableWriter | None
+    copies: CopyNumbers
     workers: int
     work: Work
 
@@ -59,24 +61,39 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
         PipelineError: The source does not exist, or a required column is missing from all records.
     """
     if source.kind == "files":
-        return _from_files(source, name, context.counts)
+        return _numbered(_from_files(source, name, context.counts), context.copies)
     if source.kind == "huggingface":
-        return _from_data_set(source, name)
+        return _numbered(_from_data_set(source, name, context.counts), context.copies)
     if source.kind == "git":
         return _from_git(source, name, context)
     if source.kind == "packages":
         packages = [find_package(package, source.include_tests) for package in source.names]
-        files = list(chain.from_iterable(package_files(package, name) for package in packages))
+        group = source.columns.project
+        per_package = (package_files(package, name, group) for package in packages)
+        files = list(chain.from_iterable(per_package))
     else:
         listing = list_code(source.path, source.include_tests, source.languages)
         context.counts.update(listing.left_out)
-        files = list(folder_files(listing, name, source.licence))
+        files = list(folder_files(listing, name, source.licence, source.columns.project))
     return _from_code(files, len(files), source, name, context)
 
 
+def _numbered(items: Items, copies: CopyNumbers) -> Items:
+    for item in items:
+        yield copies.numbered(item) if isinstance(item, Row) else item
+
+
 def _reader(source: "RecordSource", name: str) -> SourceReader:
-    columns = source.columns.model_dump(exclude_none=True)
-    return SourceReader(ColumnMapping(name, columns, frozenset(source.required), source.licence))
+    return SourceReader(
+        ColumnMapping(
+            source=name,
+            columns=source.columns.model_dump(exclude_none=True),
+            required=frozenset(source.required),
+            licence=source.licence,
+            format=source.format,
+            take=source.take,
+        )
+    )
 
 
 def _from_files(source: "FilesSource", name: str, counts: Counter[str]) -> Items:
@@ -86,20 +103,21 @@ def _from_files(source: "FilesSource", name: str, counts: Counter[str]) -> Items
     rows_of_files = (reader.rows_of_file(listing.root, path) for path in listing.files)
     yield from _reported(rows_of_files, len(listing.files), name)
     reader.check_columns()
+    counts.update(reader.counts)
 
 
-def _from_data_set(source: "HuggingFaceSource", name: str) -> Items:
+def _from_data_set(source: "HuggingFaceSource", name: str, counts: Counter[str]) -> Items:
     from tasks.ingestion.sources.hugging_face import hub_table, local_files
 
     reader = _reader(source, name)
-    subset, split, columns = source.subset, source.split, tuple(reader.mapping.columns.values())
+    subset, split = source.subset, source.split
     if source.path is None:
-        commit = hub_commit(source)
-        files = iter([hub_table(source.hub_id or "", commit, subset, split, columns)])
+        files = iter([hub_table(source.hub_id or "", hub_commit(source), subset, split)])
     else:
-        files = local_files(existing_folder(source.path, DATA_SET), subset, split, columns)
+        files = local_files(existing_folder(source.path, DATA_SET), subset, split)
     yield from _reported((reader.rows_of_records(f.records, f.path) for f in files), None, name)
     reader.check_columns()
+    counts.update(reader.counts)
 
 
 def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:
@@ -118,13 +136,20 @@ def _reported(files: Iterable[Items], total: int | None, name: str) -> Items:
 def _from_git(source: "GitSource", name: str, context: ReadContext) -> Items:
     folder, commit = plumbing.resolve(source.path, source.revision)
     repository = Repository(
-        folder, commit, name, source.licence, source.include_tests, source.languages
+        folder,
+        commit,
+        name,
+        source.licence,
+        source.include_tests,
+        source.columns.project,
+        source.languages,
     )
     if set(source.rows) != {"commits"}:
         context.counts.update(repository.left_out)
         yield from _from_code(repository.files(), len(repository.blobs), source, name, context)
     if "commits" in source.rows:
-        yield from repository.edits(context.counts, source.min_edit_tokens, source.max_edit_tokens)
+        limits = source.min_edit_tokens, source.max_edit_tokens
+        yield from _numbered(repository.edits(context.counts, *limits), context.copies)
 
 
 def _from_code(
@@ -145,11 +170,13 @@ def _from_code(
     for extracted in extract(files, total, name, options, context.work, context.workers):
         context.counts.update(extracted.skipped)
         context.counts["bytes"] += extracted.source_bytes
+        rows = [context.copies.numbered(row) for row in extracted.rows]
         if context.candidates is not None:
-            context.candidates.extend(extracted.candidates)
+            ids: dict[str | int, str] = {row.line: row.row_id for row in rows}
+            context.candidates.extend((ids[c[1]], *c[1:]) for c in extracted.candidates)
         files_read[extracted.language] += 1
-        rows_read[extracted.language] += len(extracted.rows)
-        yield from extracted.rows
+        rows_read[extracted.language] += len(rows)
+        yield from rows
         yield from extracted.unreadable
     files_read.pop("", None)
     if set(files_read) - {"Python"}:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.core.languages.registry import EXTENSIONS, without_extension
 from tasks.ingestion.code_rows import CodeFile
 from tasks.ingestion.licenses import is_license_file, license_of_package, license_of_texts
-from tasks.ingestion.sources.file_listing import Listing, walk
+from tasks.ingestion.sources.file_listing import Listing, is_repository, walk
 from tasks.ingestion.sources.packages import STANDARD_LIBRARY, Package
 
 
@@ -47,13 +47,34 @@ def is_license_text(path: str) -> bool:
     return is_license_file(path) and not path.endswith(EXTENSIONS)
 
 
-def project_of(source: str, path: str) -> str:
-    """Project of a file of a source tree: each top folder (or file) is one."""
-    return f"{source}/{without_extension(path.partition('/')[0])}"
+def project_of(source: str, path: str, group: str) -> str:
+    """Project of a file of a source tree. It ends in "/": it is a place, and no name that the
+    project has given itself.
+
+    Args:
+        source: Name of the source.
+        path: The file, relative to the source.
+        group: "source", "top", "folder" or "file": what one project is.
+    """
+    top = without_extension(path.partition("/")[0])
+    places = {"source": "", "top": top, "folder": path.rpartition("/")[0], "file": path}
+    return f"{source}/{places[group]}".rstrip("/") + "/"
 
 
-def package_files(package: Package, source: str) -> Iterator[CodeFile]:
-    """Files of a distribution; each top module of the standard library is a project of its own."""
+def project_of_module(path: str) -> str:
+    """Project of a file of the standard library: each top module is one."""
+    return f"{STANDARD_LIBRARY}/{without_extension(path.partition('/')[0])}"
+
+
+def package_files(package: Package, source: str, group: str | None = None) -> Iterator[CodeFile]:
+    """Files of a distribution.
+
+    Args:
+        package: The distribution.
+        source: Name of the source.
+        group: See `project_of`; None: the distribution is a project, and each top module of the
+            standard library.
+    """
     is_standard = package.name == STANDARD_LIBRARY
     if is_standard:
         found = ("PSF-2.0", f"standard library of Python {package.version}")
@@ -61,23 +82,29 @@ def package_files(package: Package, source: str) -> Iterator[CodeFile]:
         texts = {n.rpartition("/")[2]: _read(package.root / n) for n in package.license_files}
         found = license_of_package(package.metadata, texts)
     for path in package.files:
-        project = project_of(STANDARD_LIBRARY, path) if is_standard else package.name
+        project = project_of_module(path) if is_standard else package.name
+        if group:
+            project = project_of(source, path, group)
         yield CodeFile(str(package.root), path, source, project, package.version, *found)
 
 
-def folder_files(listing: Listing, source: str, stated: str) -> Iterator[CodeFile]:
+def folder_files(
+    listing: Listing, source: str, stated: str, group: str | None = None
+) -> Iterator[CodeFile]:
     """Files of a source folder.
 
     Args:
         listing: Of the folder.
         source: Its name.
         stated: SPDX license that the user states, for files without a known one.
+        group: See `project_of`; None: by `is_repository`.
     """
     root = listing.root
+    group = group or ("source" if is_repository(root, listing.files) else "top")
     texts = {path: _read(root / path) for path in walk(root, "") if is_license_text(path)}
     licenses = TreeLicenses(texts, stated)
     for path in listing.files:
-        project = project_of(source, path)
+        project = project_of(source, path, group)
         yield CodeFile(str(root), path, source, project, "", *licenses.of(path))
 
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tasks.core.cache.decision import HIT, StagePlan
+from tasks.core.cache.decision import HIT, Selection, StagePlan
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.manifest import Manifest
-from tasks.core.cache.plan import Planner, Selection
+from tasks.core.cache.plan import Planner
 from tasks.core.cache.store import Store
 from tasks.core.settings.config import Config, View, check
 from tasks.core.stage import (

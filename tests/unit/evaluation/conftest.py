@@ -105,7 +105,7 @@ def write_split(folder: Path, tokenizer_folder: Path, count: int) -> dict[str, P
         completion = prompt_templates.complete(
             "instruction", f"def add{i}(a):\n    return a + {i}\n"
         )
-        prompts.append([f"row{i}", f"project{i % 3}", prompt, completion])
+        prompts.append([f"row{i}", f"project{i % 3}", prompt, completion, "", ""])
         head, tail = tokenizer([prompt, completion])["input_ids"]
         tokens.append([f"row{i}", [*head, *tail, tokenizer.eos_token_id], len(head)])
     (folder / "test").mkdir()

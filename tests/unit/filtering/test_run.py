@@ -35,6 +35,8 @@ def row(number: int, **fields: Any) -> dict[str, Any]:
         "conversation": "",
         "language": "",
         "symbol": "",
+        "date": "",
+        "repeats": 1,
         **fields,
     }
 

@@ -184,13 +184,13 @@ def test_losses_are_not_compared_over_two_tokenizers(profile, capsys):
 
 
 def test_only_rows_that_both_measured_whole_are_compared():
-    from tasks.evaluation.challenger import paired_rows
+    from tasks.evaluation.gate.stored_evaluations import join_rows
 
     row = {"row_set": "held-out", "tokens": 3, "cluster": "c", "text_bytes": 1}
     row |= {"tuned_loss_sum": 1.0, "tuned_correct": 1}
     old = [row | {"row_id": name} for name in "ab"]
     new = [row | {"row_id": "b"}, row | {"row_id": "c"}, row | {"row_id": "a", "tokens": 4}]
-    assert [r.row_id for rows in paired_rows(old, new) for r in rows.rows] == ["b"]
+    assert [r.row_id for rows in join_rows(old, new) for r in rows.rows] == ["b"]
 
 
 def test_rollback_is_one_command(profile, capsys):
@@ -242,15 +242,15 @@ def test_champion_whose_artifact_is_damaged_is_told_so(profile, capsys):
 
 def test_tables_of_a_real_evaluation_are_read_whole():
     """What `evaluate` writes has the columns that promotion joins."""
-    from tasks.evaluation.challenger import paired_problems, paired_rows
+    from tasks.evaluation.gate.stored_evaluations import join_problems, join_rows
     from tasks.evaluation.report import files
     from tests.unit.evaluation import examples
 
     measured = examples.evaluation(tried=examples.problems(2, 1, 3, 4))
     rows, texts = files.row_records(measured), files.generation_records(measured)
-    joined = paired_rows(rows, rows)
+    joined = join_rows(rows, rows)
     assert [(s.name, len(s.rows), s.probe) for s in joined] == [
         (s.name, len(s.rows), s.probe) for s in measured.row_sets
     ]
     assert all(row.base_loss_sum == row.tuned_loss_sum for s in joined for row in s.rows)
-    assert len(paired_problems(texts, texts)) == len(measured.problems) > 0
+    assert len(join_problems(texts, texts)) == len(measured.problems) > 0

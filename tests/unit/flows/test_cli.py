@@ -65,7 +65,7 @@ def test_profiles_are_listed_with_their_first_line(capsys):
 
 def test_show_of_a_stage_that_never_ran_says_what_to_do(small_profile, capsys):
     assert main(["show", "train", "--profile", str(small_profile)]) == 2
-    assert "Run `finetune run` first" in capsys.readouterr().err
+    assert "Run `finetune run --from base` first" in capsys.readouterr().err
 
 
 def test_explain_names_the_key_parts(small_profile, capsys):

@@ -10,9 +10,8 @@ from flows.session import Request, open_session
 from tasks.core.artifacts import runs
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import code_digest
-from tasks.core.cache.decision import HIT
+from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.execute import RunContext, execute
-from tasks.core.cache.plan import Selection
 
 STAGES = ("ingest", "filter")
 ROWS = [
@@ -96,7 +95,7 @@ def test_changed_code_is_told_by_module_and_all_functions(home, capsys, monkeypa
     home.run()
     real = code_digest.closure
 
-    def changed(reference, digests):
+    def changed(reference, digests, **_):
         found = real(reference, digests)
         rules = dict(found.get("tasks.filtering.rules.line_length", {}))
         return found | (

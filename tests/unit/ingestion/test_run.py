@@ -48,9 +48,9 @@ def test_folder_source_gives_license_and_project(ingest, tmp_path) -> None:
     (tmp_path / "a" / "LICENSE").write_text("Apache License\nVersion 2.0")
     _, rows, _ = ingest({"kind": "folder", "path": str(tmp_path), "name": "s", "licence": "MIT"})
     assert [(r["project"], r["licence"], r["licence_evidence"]) for r in rows] == [
-        ("s/a", "Apache-2.0", "text of a/LICENSE"),
-        ("s/a", "Apache-2.0", "text of a/LICENSE"),
-        ("s/b", "MIT", "stated in the settings"),
+        ("s/a/", "Apache-2.0", "text of a/LICENSE"),
+        ("s/a/", "Apache-2.0", "text of a/LICENSE"),
+        ("s/b/", "MIT", "stated in the settings"),
     ]
 
 

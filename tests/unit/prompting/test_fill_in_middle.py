@@ -39,7 +39,14 @@ def test_holes_lie_everywhere() -> None:
 def kept(tmp_path: Path) -> Path:
     rows = [
         {field.name: "x" for field in row_schema.KEPT if field.type == pa.string()}
-        | {"row_id": f"{i}", "project": f"p{i}", "cluster": f"{i}", "output": CODE, "line": 1}
+        | {
+            "row_id": f"{i}",
+            "project": f"p{i}",
+            "cluster": f"{i}",
+            "output": CODE,
+            "line": 1,
+            "conversation": "",
+        }
         | {"kind": "function" if i % 2 else "instruction"}
         for i in range(200)
     ]

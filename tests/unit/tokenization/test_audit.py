@@ -22,7 +22,7 @@ def counted(labels: list[int], ids: list[int], starts: list[int], room: int = 8)
         np.array([*starts, len(ids)], dtype=np.int32),
         tuple("ab"[: len(starts)]),
     )
-    count(found, window, np.array([len(starts)]), EOS)
+    count(found, window, np.array([len(starts)]), {EOS})
     return found
 
 
@@ -57,9 +57,9 @@ def test_the_longest_of_several_windows_is_reported() -> None:
     found = Audit(windows=3, window_tokens=8)
     ids = np.array([5, EOS, 7, 8, EOS, 9, EOS])
     ends = np.array([0, 2, 5, 7], dtype=np.int32)
-    count(found, Window(ids, ids, ids, ends, ("a", "b", "c")), np.array([1, 1, 1]), EOS)
+    count(found, Window(ids, ids, ids, ends, ("a", "b", "c")), np.array([1, 1, 1]), {EOS})
     assert (found.longest_window, found.longest_row) == (3, 3)
-    count(found, Window(ids, ids, ids, ends, ("a", "b", "c")), np.array([1, 2]), EOS)
+    count(found, Window(ids, ids, ids, ends, ("a", "b", "c")), np.array([1, 2]), {EOS})
     assert (found.longest_window, found.longest_row) == (5, 3)
 
 

@@ -11,11 +11,18 @@ from tasks.tokenization.row_checks import (
 
 
 def checked(
-    *rows: tuple[int, int, int, bool], max_tokens: int = 100, least: float = 2.0
+    *rows: tuple[int, int, int, bool],
+    max_tokens: int = 100,
+    least: float = 2.0,
+    can_split: bool = False,
 ) -> CheckedRows:
-    """Rows of (tokens, prompt tokens, characters of the completion, exact)."""
-    tokens, prompts, characters, exact = zip(*rows, strict=True)
-    encoded = pa.table([prompts, characters, exact], schema=ENCODED)
+    """Rows of (tokens, prompt tokens, bytes of the completion, exact)."""
+    tokens, prompts, text_bytes, exact = zip(*rows, strict=True)
+    count = len(rows)
+    spans = [[prompt, total] for prompt, total in zip(prompts, tokens, strict=True)]
+    text_tokens = [total - prompt - 1 for prompt, total in zip(prompts, tokens, strict=True)]
+    flags = [[True] * count, [can_split] * count, [""] * count]
+    encoded = pa.table([spans, text_bytes, text_tokens, exact, *flags], schema=ENCODED)
     ids = pa.array([f"r{number}" for number in range(len(rows))])
     limits = RowLimits(max_tokens, least)
     return check_rows("train", 0, ids, np.array(tokens, dtype=np.int64), encoded, limits)

@@ -21,12 +21,14 @@ TEXTS: Texts = [(f"Write {i}.\n", "x = " + "1 + " * (i % 7) + f"{i}\n\n### End")
 Go = Callable[..., tuple[Summary, Path]]
 
 
-def write_prompts(file: Path, texts: Texts) -> Path:
+def write_prompts(file: Path, texts: Texts, kind: str = "") -> Path:
     columns = [
         [f"{file.stem}{i}" for i in range(len(texts))],
         ["p"] * len(texts),
         [prompt for prompt, _ in texts],
         [completion for _, completion in texts],
+        [""] * len(texts),
+        [kind] * len(texts),
     ]
     pq.write_table(pa.table(columns, schema=row_schema.PROMPTS), file)
     return file
@@ -62,7 +64,7 @@ def test_windows_reproduce_the_rows_with_prompt_masked_and_eos_trained(
     _, out = go()
     encoder = load(str(tokenizer_folder))
     wanted = {
-        f"train{i}": encoder.encode([prompt], [completion])[0]
+        f"train{i}": encoder.pairs([prompt], [completion])[0]
         for i, (prompt, completion) in enumerate(TEXTS)
     }
     seen = []
@@ -95,7 +97,7 @@ def test_too_long_rows_are_dropped_whole_and_counted(go: Go) -> None:
 def test_a_row_of_just_the_limit_is_kept(go: Go, tokenizer_folder: Path) -> None:
     longest = max(
         len(row.ids)
-        for row in load(str(tokenizer_folder)).encode(*zip(*TEXTS, strict=True))  # type: ignore[arg-type]
+        for row in load(str(tokenizer_folder)).pairs(*zip(*TEXTS, strict=True))  # type: ignore[arg-type]
     )
     assert go("at", max_tokens=longest)[0].counts == {}
     assert go("below", max_tokens=longest - 1)[0].counts["train_too_long"] > 0

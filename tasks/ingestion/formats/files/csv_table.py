@@ -1,4 +1,5 @@
-"""CSV and TSV: comma-separated (.tsv: tab-separated) values under a header, quoted as in RFC 4180.
+"""CSV: values under a header, separated by commas, semicolons, tabs or bars, which is detected from
+the first rows, and quoted as in RFC 4180. Blanks around the names of columns are left out.
 
 A stray quote swallows the lines up to the next quote. Therefore, where a record is malformed, only
 its first line is dropped, and the lines after it are read again.
@@ -6,11 +7,12 @@ its first line is dropped, and the lines after it are read again.
 
 import csv
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from tasks.ingestion.formats.files import text_lines
+from tasks.ingestion.formats.files.compression import open_text, plain_name
 from tasks.ingestion.formats.files.protocol import (
     FileFormat,
     Record,
@@ -19,15 +21,17 @@ from tasks.ingestion.formats.files.protocol import (
     duplicate_column,
 )
 
+DELIMITERS = (",", ";", "\t", "|")
+SAMPLE_CHARACTERS, SAMPLE_ROWS = 1 << 16, 20
+
 
 class _LongLineError(Exception):
     """A line that is too long to be a record."""
 
 
-def _read(path: Path, columns: Sequence[str]) -> Records:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    # surrogateescape: bytes that are not UTF-8 are reported where a text is checked, by row
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+def _read(path: Path, columns: Collection[str] | None) -> Records:
+    delimiter = _delimiter(path)
+    with open_text(path) as file:
         lines = _RereadableLines(file)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header: list[str] | None = None
@@ -47,7 +51,7 @@ def _read(path: Path, columns: Sequence[str]) -> Records:
             if not fields:
                 continue
             if header is None:
-                header = fields
+                header = [name.strip() for name in fields]
                 if problem := duplicate_column(header, columns):
                     yield UnreadableRecord(line, problem, delimiter.join(header))
                     return
@@ -56,6 +60,26 @@ def _read(path: Path, columns: Sequence[str]) -> Records:
                 yield UnreadableRecord(line, problem, delimiter.join(fields))
             else:
                 yield Record(line, dict(zip(header, fields, strict=True)))
+
+
+def _delimiter(path: Path) -> str:
+    """The character that splits the header and most of the first rows into the same number of
+    fields; the one of the file's name where several do."""
+    usual = "\t" if plain_name(path.name).endswith(".tsv") else ","
+    with open_text(path) as file:
+        lines = file.read(SAMPLE_CHARACTERS).splitlines(keepends=True)
+    best = (0.0, 0)
+    chosen = usual
+    for delimiter in (usual, *(one for one in DELIMITERS if one != usual)):
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row][:SAMPLE_ROWS]
+        except csv.Error:
+            continue
+        fields = len(rows[0]) if rows else 0
+        alike = sum(len(row) == fields for row in rows) / len(rows) if fields > 1 else 0.0
+        if (alike, fields) > best:
+            best, chosen = (alike, fields), delimiter
+    return chosen
 
 
 def _malformed(

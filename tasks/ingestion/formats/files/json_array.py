@@ -1,4 +1,5 @@
-"""JSON: an array of objects, or objects one after another, decoded piece by piece.
+"""JSON: an array of objects, the list of an enclosing object, or objects one after another, decoded
+piece by piece.
 
 A file is never held as a whole: a window of it is decoded and refilled. After a malformed object,
 reading goes on where the next one seems to begin.
@@ -6,29 +7,37 @@ reading goes on where the next one seems to begin.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
 from tasks.ingestion.formats.files import text_lines
+from tasks.ingestion.formats.files.compression import open_text
+from tasks.ingestion.formats.files.json_layout import BLANK_OR_COMMA, enclosed_list
 from tasks.ingestion.formats.files.protocol import (
     FileFormat,
+    Record,
     Records,
     UnreadableRecord,
-    record_of_json,
+    not_an_object,
 )
 
 # characters; longer than any token of JSON except texts and numbers, so an error that is this far
 # from the end of the window is not caused by the end
 MARGIN = 64
-BLANK_OR_COMMA = re.compile(r"[\s,]*")
 # an object after the end of another one, or at the beginning of a line
 NEXT_OBJECT = re.compile(r"(?:\}\s*,?\s*|\n[ \t]*)(?=\{)")
 
 
-def _read(path: Path, _columns: Sequence[str]) -> Records:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+def _read(path: Path, _columns: Collection[str] | None) -> Records:
+    enclosed = enclosed_list(path)
+    with open_text(path) as file:
         window = _JsonWindow(file)
+        if enclosed:
+            place, window.line = enclosed
+            file.read(place)
+            yield from _items(window, depth=1, is_enclosed=True)
+            return
         window.skip(BLANK_OR_COMMA)
         if window.peek(1) not in ("[", "{"):
             problem = "the file holds no JSON array of objects"
@@ -36,35 +45,49 @@ def _read(path: Path, _columns: Sequence[str]) -> Records:
             return
         depth = int(window.peek(1) == "[")  # brackets that are open
         window.advance(window.at + depth)
-        while True:
-            window.skip(BLANK_OR_COMMA)
-            if window.peek(1) == "]":
-                depth -= 1
-                window.advance(window.at + 1)
-                window.skip(BLANK_OR_COMMA)
-                if depth or not window.peek(1):
-                    continue
-                problem = "text behind the end of the JSON array"
-                yield UnreadableRecord(window.line, problem, window.peek())
-            if not window.peek(1) and depth <= 0:
+        yield from _items(window, depth, is_enclosed=False)
+
+
+def _items(window: "_JsonWindow", depth: int, is_enclosed: bool) -> Records:
+    """The objects of an array.
+
+    Args:
+        window: At its first item.
+        depth: Brackets that are open.
+        is_enclosed: Whether an object encloses the array: what follows the array is then left out.
+    """
+    while True:
+        window.skip(BLANK_OR_COMMA)
+        if window.peek(1) == "]":
+            depth -= 1
+            window.advance(window.at + 1)
+            if is_enclosed and not depth:
                 return
-            try:
-                values, end = window.decode()
-            except (ValueError, RecursionError) as error:
-                message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                line, shown = window.line, window.peek()
-                goes_on = window.skip_to_next_object()
-                rest = "" if goes_on else "; the rest of the file is left out"
-                yield UnreadableRecord(line, f"malformed JSON: {message}{rest}", shown)
-                if not goes_on:
-                    return
+            window.skip(BLANK_OR_COMMA)
+            if depth or not window.peek(1):
                 continue
-            yield record_of_json(window.line, values)
-            if isinstance(values, list) and any(isinstance(value, dict) for value in values):
-                # a stray bracket encloses good objects: enter it and read them one by one
-                depth += 1
-                end = window.at + 1
-            window.advance(end)
+            problem = "text behind the end of the JSON array"
+            yield UnreadableRecord(window.line, problem, window.peek())
+        if not window.peek(1) and depth <= 0:
+            return
+        try:
+            values, end = window.decode()
+        except (ValueError, RecursionError) as error:
+            message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            line, shown = window.line, window.peek()
+            goes_on = window.skip_to_next_object()
+            rest = "" if goes_on else "; the rest of the file is left out"
+            yield UnreadableRecord(line, f"malformed JSON: {message}{rest}", shown)
+            if not goes_on:
+                return
+            continue
+        is_object = isinstance(values, dict)
+        yield Record(window.line, values) if is_object else not_an_object(window.line, values)
+        if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+            # a stray bracket encloses good objects: enter it and read them one by one
+            depth += 1
+            end = window.at + 1
+        window.advance(end)
 
 
 class _JsonWindow:
@@ -142,4 +165,4 @@ class _JsonWindow:
         return bool(more)
 
 
-JSON_ARRAY = FileFormat(name="json", extensions=(".json",), read=_read)
+JSON_ARRAY = FileFormat(name="json", extensions=(".jsonl", ".ndjson", ".json"), read=_read)

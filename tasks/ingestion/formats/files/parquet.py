@@ -4,7 +4,7 @@ pyarrow is imported where it is used: `finetune plan` imports the registry for t
 must not import pyarrow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Unfit:
         return "<not representable>"  # stored in the ledger; the default has a memory address
 
 
-def _read(path: Path, columns: Sequence[str]) -> Records:
+def _read(path: Path, columns: Collection[str] | None) -> Records:
     """Rows, a batch at a time; of a damaged row group, the batches before the damage."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -42,7 +42,7 @@ def _read(path: Path, columns: Sequence[str]) -> Records:
         if problem := duplicate_column(names, columns):
             yield UnreadableRecord(0, problem, "")
             return
-        wanted = [name for name in names if name in columns]
+        wanted = [name for name in names if columns is None or name in columns]
         before = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows

@@ -5,7 +5,7 @@ by the row formats. A malformed record is yielded as an `UnreadableRecord` and t
 so that one bad line does not cost the rest of a file.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,8 +36,9 @@ class FileFormat:
     Attributes:
         name: The builder of the library `datasets` that reads the same format.
         extensions: Lower-case endings of its files.
-        read: (path, columns) -> records. `columns` are the names that will be used; a format that
-            can skip the others does not read them. Raises OSError where the file can't be read.
+        read: (path, columns) -> records. `columns` are the names that will be used, None: all; a
+            format that can skip the others does not read them. Raises OSError where the file can't
+            be read.
         recognizes: Whether a file is in this format, for an extension that several formats share.
         is_text: Whether files are UTF-8 text; other encodings and archives are then reported once
             instead of once per line.
@@ -46,20 +47,18 @@ class FileFormat:
 
     name: str
     extensions: tuple[str, ...]
-    read: Callable[[Path, Sequence[str]], Records]
+    read: Callable[[Path, Collection[str] | None], Records]
     recognizes: Callable[[Path], bool] | None = None
     is_text: bool = True
     column_names: Callable[[Path], list[str] | None] = lambda _path: None
 
 
-def record_of_json(line: int, values: Any) -> Record | UnreadableRecord:
-    """A decoded JSON value as a record."""
-    if isinstance(values, dict):
-        return Record(line, values)
+def not_an_object(line: int, values: Any) -> UnreadableRecord:
+    """The problem of a JSON value that is no object."""
     return UnreadableRecord(line, f"holds a JSON {type(values).__name__}, wanted an object", values)
 
 
-def duplicate_column(names: Sequence[str], columns: Sequence[str]) -> str:
+def duplicate_column(names: Sequence[str], columns: Collection[str] | None) -> str:
     """The problem of several columns with a name that will be used; "" if there is none."""
-    name = next((name for name in columns if names.count(name) > 1), None)
+    name = next((name for name in sorted(columns or ()) if names.count(name) > 1), None)
     return f"{names.count(name)} columns are called {name!r}" if name else ""

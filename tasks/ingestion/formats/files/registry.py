@@ -1,13 +1,21 @@
-"""All file formats, and the choice of the one that reads a file.
+"""All file formats, and the choice of the one that reads a file: by its name, whose ending may be
+followed by that of a compression; by its content where formats share it or the name says nothing.
 
 A new format is one module that defines a `FileFormat` and one entry in `FILE_FORMATS`. Formats that
 share an extension are tried in this order; the last one needs no `recognizes`.
 """
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 
+from tasks.ingestion.formats.files.compression import (
+    DAMAGED,
+    ENDINGS,
+    is_compressed,
+    open_bytes,
+    plain_name,
+)
 from tasks.ingestion.formats.files.csv_table import CSV
 from tasks.ingestion.formats.files.json_array import JSON_ARRAY
 from tasks.ingestion.formats.files.jsonl import JSONL
@@ -17,47 +25,73 @@ from tasks.ingestion.formats.files.protocol import FileFormat, Records, Unreadab
 FILE_FORMATS = (JSONL, JSON_ARRAY, CSV, PARQUET)
 EXTENSIONS = tuple(dict.fromkeys(ending for form in FILE_FORMATS for ending in form.extensions))
 
+PACKED_EXTENSIONS = tuple(f"{ending}{packed}" for ending in EXTENSIONS for packed in ENDINGS)
+
 # UTF-32 first: its little-endian mark begins with that of UTF-16
 NOT_UTF8_SIGNATURES = (
-    (codecs.BOM_UTF32_LE, "UTF-32 text"),
-    (codecs.BOM_UTF32_BE, "UTF-32 text"),
-    (codecs.BOM_UTF16_LE, "UTF-16 text"),
-    (codecs.BOM_UTF16_BE, "UTF-16 text"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ\x00", "an xz archive"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
-    (b"7z\xbc\xaf", "a 7z archive"),
+    (0, codecs.BOM_UTF32_LE, "UTF-32 text"),
+    (0, codecs.BOM_UTF32_BE, "UTF-32 text"),
+    (0, codecs.BOM_UTF16_LE, "UTF-16 text"),
+    (0, codecs.BOM_UTF16_BE, "UTF-16 text"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"7z\xbc\xaf", "a 7z archive"),
+    (257, b"ustar", "a tar archive"),
 )
 
 
 def file_format(path: Path) -> FileFormat:
-    """The format of a file with one of the `EXTENSIONS`: by its content where formats share it.
+    """The format of a file.
 
     Raises:
         OSError: The file can't be read.
     """
-    *shared, last = [form for form in FILE_FORMATS if path.suffix.lower() in form.extensions]
+    ending = Path(plain_name(path.name)).suffix
+    forms = [form for form in FILE_FORMATS if ending in form.extensions]
+    *shared, last = forms or [form for form in FILE_FORMATS if form is not CSV]
     return next((form for form in shared if form.recognizes and form.recognizes(path)), last)
 
 
-def read_records(path: Path, columns: Sequence[str]) -> Records:
+def is_data(path: Path) -> bool:
+    """Whether a file of any name has the content of JSON or Parquet."""
+    try:
+        with open_bytes(path) as file:
+            start = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()
+    except (OSError, *DAMAGED):
+        return False
+    return start.startswith((b"PAR1", b"{", b"["))
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of a file's columns where its format has a schema; [] where only records have them."""
+    try:
+        return file_format(path).column_names(path) or []
+    except (OSError, *DAMAGED):
+        return []  # reported when the records are read
+
+
+def read_records(path: Path, columns: Collection[str] | None) -> Records:
     """Yield the records of a file.
 
     Args:
-        path: File with one of the `EXTENSIONS`.
-        columns: Names that will be used.
+        path: The file.
+        columns: Names that will be used; None: all.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(64)
         form = file_format(path)
-        found = [name for mark, name in NOT_UTF8_SIGNATURES if start.startswith(mark)]
-        if found and form.is_text:
-            yield UnreadableRecord(0, f"the file is {found[0]}, wanted UTF-8 text", "")
+        if form.is_text:
+            with open_bytes(path) as file:
+                start = file.read(512)
+            for at, mark, name in NOT_UTF8_SIGNATURES:
+                if start.startswith(mark, at):
+                    yield UnreadableRecord(0, f"the file is {name}, wanted UTF-8 text", "")
+                    return
+        elif is_compressed(path):
+            problem = "the file is compressed, which is read for text only"
+            yield UnreadableRecord(0, problem, "")
             return
         yield from form.read(path, columns)
+    except DAMAGED as error:
+        yield UnreadableRecord(0, f"the compressed data is damaged: {error}", "")
     except OSError as error:
         reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
         yield UnreadableRecord(0, f"the file can't be read: {reason}", "")

@@ -1,35 +1,46 @@
-"""Instruction, input and output: three columns of text, under any names."""
+"""Instruction, input and output: three columns of text."""
 
-from collections.abc import Mapping
-from typing import Any
+from tasks.ingestion.formats.columns import Values
+from tasks.ingestion.formats.rows.protocol import (
+    BoundFormat,
+    ColumnMapping,
+    RowFormat,
+    RowProblemError,
+    RowTexts,
+)
 
-from tasks.ingestion.formats.rows.protocol import ColumnMapping, RowFormat, RowTexts
-from tasks.ingestion.rows import text_problem
+ROLES = {
+    "instruction": ("instruction", "question", "query", "problem"),
+    "input": ("input", "context"),
+    "output": ("output", "response", "answer", "solution"),
+}
 
-ROLES = RowTexts._fields
+
+def fits_instruction(bound: BoundFormat, values: Values) -> bool:
+    """Whether a record has all texts that are required."""
+    return all(bound.has_text(role, values) for role in needs_of_instruction(bound.mapping))
 
 
-def _texts(values: Mapping[str, Any], mapping: ColumnMapping) -> RowTexts | str:
-    columns, problems = mapping.columns, []
+def needs_of_instruction(mapping: ColumnMapping) -> tuple[str, ...]:
+    """The roles that are required, in their usual order."""
+    return tuple(role for role in ROLES if role in mapping.required)
+
+
+def plain_texts(bound: BoundFormat, values: Values) -> RowTexts:
+    """Instruction, input and output of a record, with all problems of it at once.
+
+    Raises:
+        RowProblemError: One of them can't be the text of a row.
+    """
+    texts, problems = [], []
     for role in ROLES:
-        column, is_required = columns[role], role in mapping.required
-        if is_required and column not in values:
-            problems.append(f"no column {column!r}")
-        elif problem := text_problem(column, values.get(column), is_required):
-            problems.append(problem)
+        try:
+            texts.append(bound.text(role, values, role in bound.mapping.required))
+        except RowProblemError as error:
+            problems.append(str(error))
     if problems:
-        return "; ".join(problems)
-    return RowTexts._make([values.get(columns[role]) or "" for role in ROLES])
+        raise RowProblemError("; ".join(problems))
+    return RowTexts("instruction", *texts)
 
 
-def _required_columns(mapping: ColumnMapping) -> list[tuple[str, str]]:
-    """Columns that are required, and those that the settings name: many data sets have no column
-    "input", but a column under any other name was chosen on purpose."""
-    return [
-        (role, column)
-        for role, column in mapping.columns.items()
-        if role in mapping.required or column != role or role not in ROLES
-    ]
-
-
-INSTRUCTION = RowFormat("instruction", _texts, _required_columns)
+INSTRUCTION = RowFormat("instruction", ROLES, fits_instruction, plain_texts, needs_of_instruction)

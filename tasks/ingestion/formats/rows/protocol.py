@@ -4,13 +4,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tasks.ingestion.formats.columns import MISSING, Column, Values
+from tasks.ingestion.rows import text_problem
+
+
+class RowProblemError(Exception):
+    """Why a record has no row; one ledger entry."""
+
 
 class RowTexts(NamedTuple):
-    """The texts of a row, in the order of the row schema."""
+    """The texts of a row, and its kind.
 
+    Attributes:
+        conversation: As in the row schema; instruction and output are then its plain views.
+    """
+
+    kind: str
     instruction: str
     input: str
     output: str
+    conversation: str = ""
 
 
 @dataclass(frozen=True)
@@ -19,16 +32,20 @@ class ColumnMapping:
 
     Attributes:
         source: Name of the source.
-        columns: {role: column}: the texts of the row format, and "project" and "licence", which may
-            be absent.
-        required: Roles whose texts may not be empty.
+        columns: {role: column}, as the settings name them; roles that they do not name are found by
+            the usual names of their columns.
+        required: Roles of the format `instruction` whose texts may not be empty.
         licence: SPDX expression that the user states, "" if none.
+        format: Name of the row format; None: detected by file.
+        take: Answers of preference pairs to train on; None: a file of pairs is an error.
     """
 
     source: str
     columns: Mapping[str, str]
     required: frozenset[str]
     licence: str
+    format: str | None = None
+    take: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,12 +53,60 @@ class RowFormat:
     """One row format.
 
     Attributes:
-        name: The `kind` of its rows.
-        texts: (values, mapping) -> the texts of the row, or why the record has none. Texts hold no
-            NUL byte and are valid UTF-8.
-        required_columns: (role, column) pairs that at least one record of a source must have.
+        name: Value of the setting `format`.
+        roles: {role: usual names of its column}, without regard to case, the first one preferred.
+        fits: (bound, values) -> whether a record is in this format.
+        texts: (bound, values) -> the texts of the row. They hold no NUL byte and are valid UTF-8.
+            Raises RowProblemError.
+        needs: (mapping) -> roles that every file must have a column for.
     """
 
     name: str
-    texts: Callable[[Mapping[str, Any], ColumnMapping], RowTexts | str]
-    required_columns: Callable[[ColumnMapping], list[tuple[str, str]]]
+    roles: Mapping[str, tuple[str, ...]]
+    fits: Callable[["BoundFormat", Values], bool]
+    texts: Callable[["BoundFormat", Values], RowTexts]
+    needs: Callable[[ColumnMapping], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class BoundFormat:
+    """A row format and the columns of one file.
+
+    Attributes:
+        columns: {role: column}. A role that is needed and has no column has its usual name.
+        ambiguous: {role: columns} of roles that several columns could have.
+    """
+
+    form: RowFormat
+    mapping: ColumnMapping
+    columns: Mapping[str, Column]
+    ambiguous: Mapping[str, tuple[str, ...]]
+
+    def value(self, role: str, values: Values) -> Any:
+        """The value of a role; None where the record has no such column."""
+        column = self.columns.get(role)
+        value = None if column is None else column.get(values)
+        return None if value is MISSING else value
+
+    def text(self, role: str, values: Values, is_required: bool = True) -> str:
+        """The text of a role; "" where it is empty.
+
+        Raises:
+            RowProblemError: It can't be stored, or is empty and required.
+        """
+        column = self.columns.get(role)
+        if column is None:
+            return ""
+        value = column.get(values)
+        if value is MISSING:
+            if is_required:
+                names = ", ".join(map(repr, column.missing(values)))
+                raise RowProblemError(f"no column {names}")
+            return ""
+        if problem := text_problem(column.spec, value, is_required):
+            raise RowProblemError(problem)
+        return value or ""
+
+    def has_text(self, role: str, values: Values) -> bool:
+        """Whether a role has a value that is text."""
+        return isinstance(self.value(role, values), str)

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -15,6 +16,7 @@ from tasks.core.errors import PipelineError
 from tasks.ingestion.sources.file_listing import existing_folder
 
 READ_BYTES = 1 << 20
+_COMMIT_MARK = "\x01"  # before each commit in the output of git log; no path begins with it
 COMMITS_PER_CALL = 1000  # bounds the output that is in memory at once
 REGULAR_FILES = {b"100644", b"100755"}  # not links, not submodules
 
@@ -74,6 +76,24 @@ def files(folder: Path, commit: str) -> list[Blob]:
         if mode in REGULAR_FILES:
             found.append(Blob(os.fsdecode(path), object_id.decode()))
     return sorted(found, key=lambda blob: blob.path)
+
+
+def dates(folder: Path, commit: str) -> tuple[dict[str, str], dict[str, str]]:
+    """{path: time of the last commit that changed it} and {commit: its time}, of a commit's
+    history, as ISO 8601 in UTC."""
+    words = ("log", "-z", "--no-renames", "--name-only", f"--format={_COMMIT_MARK}%H %ct", commit)
+    changed: dict[str, str] = {}
+    committed: dict[str, str] = {}
+    time = ""
+    for record in _git(folder, *words).split(b"\0"):
+        name = os.fsdecode(record.lstrip(b"\n"))
+        if name.startswith(_COMMIT_MARK):
+            commit, _, seconds = name.removeprefix(_COMMIT_MARK).partition(" ")
+            time = datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            committed[commit] = time
+        elif name:
+            changed.setdefault(name, time)  # the newest commits come first
+    return changed, committed
 
 
 def changes(folder: Path, commit: str) -> Iterator[Change]:

@@ -8,7 +8,7 @@ from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import language_of
 from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, RowIds, Unreadable, excerpt, printable, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_problem
 from tasks.ingestion.sources.code_selection import CodeSelection
 from tasks.ingestion.sources.file_listing import HEAD_BYTES, NOT_SOURCE
 from tasks.ingestion.sources.git import plumbing
@@ -40,10 +40,13 @@ class Repository:
         source: str,
         stated: str,
         include_tests: bool,
+        group: str | None = None,
         languages: Collection[str] = (),
     ) -> None:
         self._folder, self._commit, self._source = folder, commit, source
         self._include_tests, self._languages = include_tests, languages
+        self._group = group or "source"
+        self._changed, self._committed = plumbing.dates(folder, commit)
         tree = plumbing.files(folder, commit)
         listed = {blob.path: blob for blob in tree if is_listed(blob.path)}
         selection = CodeSelection(include_tests, languages)
@@ -68,9 +71,12 @@ class Repository:
         selection = CodeSelection(self._include_tests, self._languages)
         return is_listed(path) and selection.takes(path, lambda _: b"")
 
-    def _file(self, path: str, version: str, content: bytes | int | None) -> CodeFile:
-        project, license_of = project_of(self._source, path), self._licenses.of(path)
-        return CodeFile("", path, self._source, project, version, *license_of, content)
+    def _file(
+        self, path: str, version: str, content: bytes | int | None, date: str | None
+    ) -> CodeFile:
+        project = project_of(self._source, path, self._group)
+        origin = (self._source, project, version, *self._licenses.of(path))
+        return CodeFile("", path, *origin, content, date or "")
 
     def files(self) -> Iterator[CodeFile]:
         """Code files with their content."""
@@ -78,7 +84,7 @@ class Repository:
             for blob in self.blobs:
                 content = objects.read(blob.object_id, MAX_FILE_BYTES)
                 content = MISSING if content is None else content
-                yield self._file(blob.path, self._commit, content)
+                yield self._file(blob.path, self._commit, content, self._changed.get(blob.path))
 
     def edits(
         self, counts: Counter[str], min_tokens: int, max_tokens: int
@@ -106,11 +112,10 @@ class Repository:
                 if problem := edit_problem(before, after, min_tokens, max_tokens, language):
                     counts[f"commits: {problem}"] += 1
                 else:
-                    file = self._file(change.path, change.commit, None)
-                    # several commits may make the same edit of a file
-                    ids = RowIds(self._source, f"{printable(change.path)}\0{change.commit}")
+                    date = self._committed.get(change.commit)
+                    file = self._file(change.path, change.commit, None, date)
                     texts, header = (subject, before, after), license_of_header(after)
-                    yield code_row(file, ids, "edit", texts, 1, header, language.name)
+                    yield code_row(file, "edit", texts, 1, header, language.name)
 
 
 def _text(objects: plumbing.Objects, path: str, object_id: str) -> str:

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tasks.core.artifacts import runs
+from tasks.core.artifacts import maintenance, runs
 from tasks.core.artifacts.garbage_collection import collect, find_garbage
 from tasks.core.artifacts.runs import RunRecord
+from tasks.core.cache import cache_key
+from tasks.core.cache.decision import Selection
 from tasks.core.cache.store import MEMORY, TRASH
 from tasks.core.errors import PipelineError
 
@@ -190,3 +194,64 @@ def test_record_of_a_newer_version_is_read_for_what_is_known_of_it(pipeline):
     path = root / ".runs" / "20260101T000000-0001-1.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "unheard_of": 1}))
     assert runs.read(root, "-1").overrides == ("a.b=1",)
+
+
+def test_accepted_artifact_that_no_run_has_used_yet_stays(pipeline, monkeypatch):
+    pipeline.run()
+    RunRecord("20260102T000000-1", "p", (), keys(pipeline)).write(pipeline.store.root)
+    changed = {"toy:join": {"tasks.joining": {"join": "edited"}}}
+    monkeypatch.setattr(cache_key, "closure", lambda run, digests, **_: changed.get(run, {}))
+    accepted = maintenance.accept(pipeline.store, pipeline.plan()[2])
+    garbage = find_garbage(pipeline.store, 1, 0, frozenset())
+    collect(pipeline.store.root, garbage)
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
+    assert pipeline.plan()[2].key == accepted.key
+
+
+def edit_sort(pipeline):
+    folder = pipeline.store.folder("sort", keys(pipeline)["sort"])
+    (folder / "sorted.txt").write_text("mine")
+    return folder
+
+
+def test_adopted_edit_is_set_aside_when_the_stage_is_forced(pipeline):
+    pipeline.run()
+    folder = edit_sort(pipeline)
+    maintenance.adopt(pipeline.store, "sort", pipeline.plan()[1].key, ("sorted",))
+    pipeline.run(selection=Selection(force=("sort",)))
+    aside = folder.with_name(f"{folder.name}.edited-1")
+    assert (aside / "sorted.txt").read_text() == "mine"
+
+
+def test_edit_that_was_set_aside_is_listed_and_collected_with_its_artifact(pipeline):
+    pipeline.run()
+    aside = edit_sort(pipeline)
+    pipeline.run()
+    aside = aside.with_name(f"{aside.name}.edited-1")
+    problems = {f.name: p for f, p in maintenance.verify(pipeline.store, deep=False) if p}
+    assert problems[aside.name][0] == "set aside"
+    kept = find_garbage(pipeline.store, 0, 0, frozenset({keys(pipeline)["join"]}))
+    assert aside not in kept.leftovers
+    assert aside in find_garbage(pipeline.store, 0, 0, frozenset()).leftovers
+
+
+@pytest.fixture
+def other_disk(tmp_path):
+    """A folder on another file system."""
+    root = Path("/dev/shm")
+    if not root.is_dir() or root.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    folder = Path(tempfile.mkdtemp(dir=root))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_stage_folder_can_be_a_link_to_another_disk(pipeline, other_disk):
+    pipeline.store.root.mkdir(parents=True, exist_ok=True)
+    (pipeline.store.root / "sort").symlink_to(other_disk)
+    assert pipeline.run() == ["read", "sort", "join"]
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
+    assert pipeline.run(selection=Selection(force=("sort",))) == ["sort"]
+    garbage = find_garbage(pipeline.store, 0, 0, frozenset())
+    collect(pipeline.store.root, garbage)
+    assert list(other_disk.iterdir()) == []

@@ -222,7 +222,7 @@ class TestAccept:
 
         real = cache_key.closure
 
-        def closure(reference, digests):
+        def closure(reference, digests, **_):
             if reference == "toy:sort":
                 return {"tasks.sorting": {"order": "changed"}}
             return real(reference, digests)

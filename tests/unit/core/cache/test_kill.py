@@ -246,7 +246,7 @@ def test_acceptance_killed_at_any_step_is_whole_or_absent(toy, tmp_path, monkeyp
         monkeypatch.setattr(cache_key, "closure", real)
         pipeline.run()
         monkeypatch.setattr(
-            cache_key, "closure", lambda run, digests: changed.get(run) or real(run, digests)
+            cache_key, "closure", lambda run, digests, **_: changed.get(run) or real(run, digests)
         )
         plan = pipeline.plan()[1]
         killed = killed_at(step, lambda p=pipeline, plan=plan: maintenance.accept(p.store, plan))

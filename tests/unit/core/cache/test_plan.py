@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from tasks.core.cache.plan import Selection
+from tasks.core.cache.decision import Selection
+from tasks.core.cache.plan import Planner
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
 
@@ -117,3 +118,21 @@ def test_version_of_a_declared_package_is_a_cause(pipeline, toy, monkeypatch):
     pinned = dataclasses.replace(toy.STAGES[1], env=("pyarrow",))
     monkeypatch.setattr(toy, "STAGES", (toy.STAGES[0], pinned, toy.STAGES[2]))
     assert causes(pipeline.plan()[1]) == [("env", "pyarrow")]
+
+
+def test_remedy_of_only_names_the_first_stage_that_has_to_run(pipeline):
+    with pytest.raises(PipelineError, match="stage read has to run first") as error:
+        pipeline.plan(selection=Selection(only=("join",)))
+    assert "`finetune run --from read`" in error.value.remedy
+    assert pipeline.run(selection=Selection(start_from="read")) == ["read", "sort", "join"]
+
+
+def test_only_reads_the_sources_of_the_stages_that_it_needs(pipeline, toy):
+    pipeline.run()
+    toy.SOURCE.unlink()
+    other = toy.Stage("other", "toy:read", outputs=("words",), sources="toy:sources")
+    alone = toy.Stage("alone", "toy:sort", outputs=("sorted",))
+    settings = check({"hardware": {"device": "cpu"}})
+    selection = Selection(only=("alone",))
+    planner = Planner((other, alone), settings, pipeline.store, pipeline.digests, selection)
+    assert [plan.stage.name for plan in planner.plan()] == ["alone"]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.core.cache.plan import Selection
+from tasks.core.cache.decision import Selection
 from tasks.core.cache.source_changes import changed_files, inside
 from tasks.core.stage import Summary
 

@@ -9,8 +9,8 @@ import pytest
 
 from tasks.core.cache import digest_cache
 from tasks.core.cache import manifest as manifests
+from tasks.core.cache.decision import Selection
 from tasks.core.cache.execute import RunContext, execute
-from tasks.core.cache.plan import Selection
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.settings.config import check
 
@@ -210,7 +210,9 @@ def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
     with monkeypatch.context() as edit:
         if moved == "closure":
             edit.setattr(
-                cache_key, "closure", lambda run, digests: {"tasks.reading": {"read": "edited"}}
+                cache_key,
+                "closure",
+                lambda run, digests, **_: {"tasks.reading": {"read": "edited"}},
             )
         else:
             edit.setattr(cache_key.metadata, "version", lambda name: "99")

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.artifacts import champion as champions
 from tasks.core.artifacts.champion import PROMOTE, ChampionChange
-from tasks.core.cache.plan import Selection
+from tasks.core.cache.decision import Selection
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
 

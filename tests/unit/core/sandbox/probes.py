@@ -9,6 +9,8 @@ of the host. Escapes with `bites` succeed without a sandbox.
 import textwrap
 from typing import NamedTuple
 
+from tasks.core.sandbox import syscalls
+
 
 class Escape(NamedTuple):
     """A program and what it tries to reach."""
@@ -32,6 +34,8 @@ def joins(name):
     return works(socket.socket(socket.AF_UNIX).connect, name)
 def sent(text, address):
     return works(socket.socket(type=socket.SOCK_DGRAM).sendto, text, address)
+def called(number, *arguments):
+    return libc.syscall(SYSCALLS[number], *arguments) >= 0
 def c_getenv(name):
     libc.getenv.restype = ctypes.c_char_p
     return libc.getenv(name)
@@ -41,7 +45,9 @@ def c_getenv(name):
 def _escape(kind: str, name: str, text: str, bites: bool = False) -> Escape:
     """`text` is an expression, or the body of f."""
     body = text if "return" in text else f"return bool({text})"
-    return Escape(kind, name, f"{HELPERS}\ndef f():\n{textwrap.indent(body, '    ')}\n", bites)
+    helpers = HELPERS.replace("SYSCALLS", repr(syscalls.numbers()))
+    helpers = helpers.replace("{", "{{").replace("}", "}}")
+    return Escape(kind, name, f"{helpers}\ndef f():\n{textwrap.indent(body, '    ')}\n", bites)
 
 
 ESCAPES = [
@@ -162,7 +168,68 @@ return started > {processes}
     _escape(
         "memory bomb", "raise the limit", "works(resource.setrlimit, resource.RLIMIT_AS, (-1, -1))"
     ),
-    _escape("signal", "end the checker", "works(os.kill, os.getppid(), 0) and {by_root}"),
+    _escape("kernel", "read the session keyring", 'called("keyctl", 0, -3, 0)'),
+    _escape("kernel", "join a keyring", 'called("keyctl", 1, None)'),
+    _escape("kernel", "leave a key", 'called("add_key", b"user", b"probe", b"x", 1, -3)'),
+    _escape("kernel", "ask for a key", 'called("request_key", b"user", b"probe", None, -3)'),
+    _escape("kernel", "shared memory of System V", 'called("shmget", 0, 4096, 0o1600)'),
+    _escape("kernel", "a queue of System V", 'called("msgget", 0, 0o1600)'),
+    _escape("kernel", "a semaphore of System V", 'called("semget", 0, 1, 0o1600)'),
+    _escape("kernel", "a file that is only memory", 'works(os.memfd_create, "probe")'),
+    _escape("kernel", "a new user namespace", "libc.unshare(0x10000000) == 0"),
+    _escape(
+        "kernel",
+        "a process in a new user namespace",
+        """
+pid = libc.syscall(SYSCALLS_CLONE, 0x10000000 | 17, 0, 0, 0, 0)
+if pid == 0: os._exit(0)
+return pid > 0
+""".replace("SYSCALLS_CLONE", str(syscalls.numbers()["clone"])),
+    ),
+    _escape(
+        "kernel",
+        "io_uring",
+        'called("io_uring_setup", 8, ctypes.create_string_buffer(120))',
+    ),
+    _escape("kernel", "userfaultfd", 'called("userfaultfd", 1)'),
+    _escape("kernel", "bpf", 'called("bpf", 0, ctypes.create_string_buffer(128), 128)'),
+    _escape(
+        "kernel",
+        "perf",
+        """
+event = bytearray(128)
+event[0], event[4], event[8] = 1, 128, 0  # a software event: the CPU clock
+event[40] = 0b01100000  # of user space only
+room = (ctypes.c_char * 128).from_buffer(event)
+return called("perf_event_open", room, 0, -1, -1, 0)
+""",
+    ),
+    _escape("kernel", "VSOCK", "works(socket.socket, 40, socket.SOCK_STREAM)"),
+    _escape("kernel", "the kernel's ciphers", "works(socket.socket, 38, socket.SOCK_SEQPACKET)"),
+    _escape("kernel", "netlink", "works(socket.socket, 16, socket.SOCK_RAW)"),
+    _escape("kernel", "a handle of a process", 'called("pidfd_open", os.getppid(), 0)'),
+    _escape("kernel", "a limit of the checker", "works(resource.prlimit, os.getppid(), 0, (1, 1))"),
+    _escape(
+        "kernel",
+        "a file that signals the checker",
+        "import fcntl\nreturn works(fcntl.fcntl, socket.socketpair()[0], 8, os.getppid())",
+    ),
+    _escape("kernel", "signal the checker", "works(os.kill, os.getppid(), 0)"),
+    _escape("kernel", "signal all processes", "works(os.kill, -1, 0)"),
+    _escape(
+        "memory bomb",
+        "three million files",
+        """
+made = 0
+try:
+    while made < 20_000:
+        os.close(os.open(f"/tmp/{{made}}", os.O_CREAT))
+        made += 1
+except OSError: pass
+return made > {tmp_files}
+""",
+    ),
+    _escape("signal", "end the checker", "works(os.kill, os.getppid(), 0)"),
     _escape("signal", "type on the terminal", 'works(os.open, "/dev/tty", os.O_RDWR)'),
     _escape("user", "become root", "works(os.setuid, 0) and os.getuid() == 0 and {by_root}"),
     _escape("user", "become another group", "works(os.setgroups, [0])"),
@@ -266,6 +333,7 @@ CHEATS = {
             return 2
         """,
     "an endless error": "def f(): raise ValueError('x\\n' * 10**6)",
+    "StopIteration in a loop of the test": "def f(): raise StopIteration",
     "memory until none is left": """
         kept = []
         def f():
@@ -279,6 +347,7 @@ KINDS = {
     "environment",
     "/proc",
     "fork bomb",
+    "kernel",
     "memory bomb",
     "signal",
     "symlink",

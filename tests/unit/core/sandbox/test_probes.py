@@ -65,6 +65,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, 
             "name": name,
             "variable": VARIABLE,
             "tmp_bytes": levels.TMP_MIB << 20,
+            "tmp_files": levels.TMP_FILES,
             "processes": LIMITS.processes,
             # as any other user, program and checker are one user of their own namespace
             "by_root": os.geteuid() == 0,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import PipelineError, TimeLimitError
 from tasks.core.progress import sink
 from tasks.core.settings.hardware import HardwareSettings
 from tasks.core.system import gpu_lock, quiet_hours
@@ -66,8 +66,8 @@ def test_quiet_hours_are_waited_for_and_logged(said, monkeypatch):
     assert next(ends, "all asked") == "all asked"
 
 
-def lock_file():
-    return gpu_lock.LOCK_FOLDER / f"finetune-gpu-{os.getuid()}.lock"
+def lock_file(gpu="0"):
+    return gpu_lock.LOCK_FOLDER / f"finetune-{gpu}.lock"
 
 
 def test_waiting_for_a_locked_gpu_ends_at_the_limit(said):
@@ -124,3 +124,35 @@ def test_what_is_not_hours_is_refused():
     with pytest.raises(ValueError, match="quiet_hours"):
         HardwareSettings(quiet_hours="8-18")
     assert quiet_hours.quiet_now(None) is None
+
+
+def test_runs_on_different_gpus_do_not_wait_for_each_other(said, monkeypatch):
+    settings = HardwareSettings(device="cuda", wait_minutes=0)
+    monkeypatch.setattr(gpu_lock, "visible_gpus", lambda: ["GPU-a"])
+    with gpu_lock.gpu_turn(settings):
+        busy = pytest.raises(PipelineError, match="another run holds the GPU")
+        with busy, gpu_lock.gpu_turn(settings):
+            pass
+        monkeypatch.setattr(gpu_lock, "visible_gpus", lambda: ["GPU-b"])
+        with gpu_lock.gpu_turn(settings):
+            pass
+
+
+def test_lock_file_of_another_user_is_enough(said, monkeypatch):
+    monkeypatch.setattr(gpu_lock, "visible_gpus", lambda: ["GPU-a"])
+    lock_file("GPU-a").touch(mode=0o444)
+    with gpu_lock.gpu_turn(HardwareSettings(device="cuda")):
+        pass
+
+
+def test_time_limit_ends_code_that_catches_every_exception():
+    def stubborn():
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                continue
+
+    limit = gpu_lock.time_limit("filter", 0.1 / 60)
+    with pytest.raises(TimeLimitError, match=r"took longer than hardware\.stage_minutes"), limit:
+        stubborn()

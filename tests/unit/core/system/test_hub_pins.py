@@ -60,3 +60,14 @@ def test_a_data_set_of_a_models_name_has_its_own_pin(hub, tmp_path):
         "datasets/me/known",
         "me/known",
     ]
+
+
+def test_file_that_is_no_object_is_named_and_deleting_it_helps(hub, tmp_path):
+    file = tmp_path / "data/pins.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("[]")
+    with pytest.raises(PipelineError, match=r"pins\.json is a JSON list") as error:
+        pinned_commit("known/model", "models", "base.revision", "use base.path")
+    assert error.value.remedy == "Correct or delete it."
+    file.unlink()
+    assert pinned_commit("known/model", "models", "base.revision", "use base.path") == COMMIT

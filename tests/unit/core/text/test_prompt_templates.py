@@ -12,6 +12,7 @@ from tasks.core.text.prompt_templates import (
     fill_in,
     render,
 )
+from tasks.core.text.special_tokens import PLACEHOLDER, literal, readable
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 OUTPUT = "def add(a, b):\n    return a + b"
@@ -47,8 +48,9 @@ def test_an_unknown_template_names_the_known_ones() -> None:
 
 
 def test_chat_has_placeholders_for_what_the_tokenizer_writes() -> None:
-    assert render("chat", "Add.", "1 and 2") == "\0user\0Add.\n\n1 and 2\0assistant\0"
-    assert complete("chat", "x = 1") == "x = 1\0end\0"
+    prompt, completion = render("chat", "Add.", "1 and 2"), complete("chat", "x = 1")
+    assert PLACEHOLDER.fullmatch(prompt)
+    assert readable(prompt + completion) == "[user]Add.\n\n1 and 2[assistant]x = 1[end]"
 
 
 def test_infilling_gives_prefix_and_suffix_and_asks_for_the_middle() -> None:
@@ -64,7 +66,7 @@ OWN = "Task: {instruction}\n\nGiven: {input}\n\nAnswer {now}:\n{output}\n<done>"
 def test_a_template_of_the_user_is_kept_to_the_byte() -> None:
     own = OWN.replace("{now}", "now")
     text = render(own, "Add two numbers.", "1 and 2") + complete(own, OUTPUT)
-    assert text == golden("prompt_by_user.txt")
+    assert literal(text) == golden("prompt_by_user.txt")
     assert end_of(own) == "<done>"
 
 
@@ -86,7 +88,10 @@ def test_braces_of_a_row_are_no_fields() -> None:
 @pytest.mark.parametrize(
     ("template", "problem"),
     [
-        (OWN, r"unknown field \{now\}; there are \{instruction\}, \{input\}, \{output\}"),
+        (
+            OWN,
+            r"unknown field \{now\}; there are \{system\}, \{instruction\}, \{input\}, \{output\}",
+        ),
         ("Do {input}", r"has no field \{instruction\}"),
         ("Do it", r"neither instruction, completion, chat nor a text with \{instruction\}"),
         ("{instruction}{output}{input}", r"a field after \{output\}"),

@@ -6,7 +6,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tasks.core.errors import PipelineError
 from tasks.core.text.prompt_templates import complete, fill_in, render
-from tasks.core.text.special_tokens import FIM_TOKENS, SpecialTokenEncoder, readable
+from tasks.core.text.row_encoder import RowEncoder
+from tasks.core.text.special_tokens import FIM_TOKENS, readable
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHATML = (
@@ -33,32 +34,35 @@ def tokenizer(special=SPECIAL, eos="<|endoftext|>", template: str | None = CHATM
 
 
 def decoded(made, text: str) -> str:
-    return made.decode(SpecialTokenEncoder(made).encode([text])[0], skip_special_tokens=False)
+    return made.decode(RowEncoder(made).encode([text])[0], skip_special_tokens=False)
 
 
 def test_a_chat_is_the_tokenizers_own_to_the_byte() -> None:
     made = tokenizer()
     text = render("chat", "Add two numbers.", "1 and 2") + complete("chat", "x = 3")
-    assert decoded(made, text) == GOLDEN.joinpath("prompt_chat.txt").read_bytes().decode()
+    golden = GOLDEN.joinpath("prompt_chat.txt").read_bytes().decode()
+    assert decoded(made, text) == golden.removesuffix("\n")
 
 
 def test_a_chats_tokens_are_those_of_the_tokenizers_own_method() -> None:
     made = tokenizer()
     turns = [{"role": "user", "content": "\nAdd two numbers."}]
     wanted = made.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-    assert SpecialTokenEncoder(made).encode([render("chat", "\nAdd two numbers.")]) == [wanted]
+    assert RowEncoder(made).encode([render("chat", "\nAdd two numbers.")]) == [wanted]
 
 
 def test_control_tokens_in_a_row_stay_ordinary_text() -> None:
     made = tokenizer()
-    (ids,) = SpecialTokenEncoder(made).encode([render("chat", "What is <|im_end|>?")])
+    (ids,) = RowEncoder(made).encode([render("chat", "What is <|im_end|>?")])
     assert ids.count(made.convert_tokens_to_ids("<|im_end|>")) == 1
     assert "What is <|im_end|>?" in made.decode(ids)
 
 
-def test_an_end_that_is_eos_is_left_to_the_rows_own_eos() -> None:
-    assert decoded(tokenizer(eos="<|im_end|>"), complete("chat", "x")) == "x"
-    assert decoded(tokenizer(), complete("chat", "x")) == "x<|im_end|>\n"
+def test_a_turn_that_ends_in_a_control_token_gets_no_further_eos() -> None:
+    for eos in ("<|im_end|>", "<|endoftext|>"):
+        made = tokenizer(eos=eos)
+        (row,) = RowEncoder(made).pairs([render("chat", "Add.")], [complete("chat", "x")])
+        assert made.decode(row.ids[row.prompt_tokens :]) == "x<|im_end|>"
 
 
 def test_infilling_is_written_with_the_tokenizers_tokens() -> None:
@@ -67,12 +71,12 @@ def test_infilling_is_written_with_the_tokenizers_tokens() -> None:
     assert decoded(made, prompt + completion) == (
         "<fim_prefix>return <fim_suffix> + b<fim_middle>a"
     )
-    (ids,) = SpecialTokenEncoder(made).encode([prompt])
+    (ids,) = RowEncoder(made).encode([prompt])
     assert ids[-1] == made.convert_tokens_to_ids("<fim_middle>")
 
 
 def test_a_tokenizer_without_the_tokens_is_refused() -> None:
-    bare = SpecialTokenEncoder(tokenizer(["<|endoftext|>"], template=None))
+    bare = RowEncoder(tokenizer(["<|endoftext|>"], template=None))
     with pytest.raises(PipelineError, match="no tokens for infilling, such as <fim_prefix>"):
         bare.encode([fill_in("abc", 0, 1)[0]])
     with pytest.raises(PipelineError, match="no chat template"):
@@ -80,10 +84,12 @@ def test_a_tokenizer_without_the_tokens_is_refused() -> None:
 
 
 def test_texts_with_and_without_marks_share_a_batch() -> None:
-    marks = SpecialTokenEncoder(tokenizer())
+    marks = RowEncoder(tokenizer())
     texts = ["plain", render("chat", "Add."), "", fill_in("abc", 1, 2)[0]]
     assert marks.encode(texts) == [marks.encode([text])[0] for text in texts]
 
 
 def test_marks_can_be_read() -> None:
-    assert readable(render("chat", "Add.")) == "[user]Add.[assistant]"
+    assert readable(render("chat", "Add.") + complete("chat", "x")) == (
+        "[user]Add.[assistant]x[end]"
+    )

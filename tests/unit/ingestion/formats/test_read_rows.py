@@ -7,12 +7,10 @@ from tasks.ingestion.formats.read_rows import SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
 from tasks.ingestion.rows import Row, Unreadable
 
-COLUMNS = {"instruction": "instruction", "input": "input", "output": "output"}
-
 
 def read(path: Path, **columns: str) -> list[Row | Unreadable]:
     required = frozenset({"instruction", "output"})
-    reader = SourceReader(ColumnMapping("s", {**COLUMNS, **columns}, required, ""))
+    reader = SourceReader(ColumnMapping("s", columns, required, ""))
     rows = list(reader.rows_of_file(path.parent, path.name))
     reader.check_columns()
     return rows
@@ -71,11 +69,6 @@ def test_row_put_in_at_the_top_leaves_all_other_ids(tmp_path, write_jsonl, row) 
     assert after[1:] == before
 
 
-def test_equal_rows_of_a_file_have_different_ids(tmp_path, write_jsonl, row) -> None:
-    ids = [r.row_id for r in read(write_jsonl(tmp_path / "a.jsonl", row(), row(), row()))]
-    assert len(set(ids)) == 3
-
-
 def test_project_is_the_rows_own_id_unless_a_column_names_it(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(repo="x/y"))
     assert read(path)[0].project == read(path)[0].row_id
@@ -84,7 +77,7 @@ def test_project_is_the_rows_own_id_unless_a_column_names_it(tmp_path, write_jso
 
 def test_license_column_overrides_the_stated_license(tmp_path, write_jsonl, row) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", row(license="MIT"), row(1, license=None))
-    columns = {**COLUMNS, "licence": "license"}
+    columns = {"licence": "license"}
     reader = SourceReader(ColumnMapping("s", columns, frozenset({"output"}), "CC0-1.0"))
     first, second = reader.rows_of_file(path.parent, path.name)
     assert (first.licence, first.licence_evidence) == ("MIT", "column license")

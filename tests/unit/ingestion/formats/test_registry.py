@@ -1,7 +1,9 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from tasks.core.settings.ingest import RowFormatName
 from tasks.ingestion.formats.files.json_array import JSON_ARRAY
 from tasks.ingestion.formats.files.jsonl import JSONL
 from tasks.ingestion.formats.files.registry import EXTENSIONS, FILE_FORMATS, file_format
@@ -31,5 +33,5 @@ def test_formats_that_share_an_extension_recognize_their_files() -> None:
         assert all(form.recognizes for form in shared[:-1])
 
 
-def test_the_name_of_a_row_format_is_the_kind_of_its_rows() -> None:
-    assert list(ROW_FORMATS) == ["instruction"]
+def test_every_row_format_is_a_value_of_the_setting() -> None:
+    assert set(ROW_FORMATS) == set(get_args(RowFormatName))

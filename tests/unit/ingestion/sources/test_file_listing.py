@@ -38,7 +38,7 @@ def test_folder_called_like_a_glob_is_a_folder() -> None:
     [
         ("gone", "is not there"),
         ("gone/*.csv", "is not there"),
-        ("d/note.txt", "no instruction file"),
+        ("d/note.txt", "no data file"),
     ],
 )
 def test_nothing_to_read_names_the_place_and_the_formats(path: str, problem: str) -> None:

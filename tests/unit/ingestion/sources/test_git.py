@@ -24,8 +24,9 @@ class Repository:
         folder.mkdir()
         self.git("init", "-q", "-b", "main")
 
-    def git(self, *words: str) -> str:
+    def git(self, *words: str, at: str = "") -> str:
         who = {f"GIT_{r}_{f}": "x@y" for r in ("AUTHOR", "COMMITTER") for f in ("NAME", "EMAIL")}
+        who |= {"GIT_COMMITTER_DATE": at} if at else {}
         return subprocess.run(
             ["git", "-C", str(self.folder), *words],
             check=True,
@@ -34,13 +35,13 @@ class Repository:
             env=os.environ | who | {"GIT_CONFIG_GLOBAL": os.devnull},
         ).stdout.strip()
 
-    def commit(self, subject: str, **files: str) -> str:
+    def commit(self, subject: str, at: str = "", **files: str) -> str:
         for name, text in files.items():
             path = self.folder / name.replace("__", "/").replace("_py", ".py")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", subject)
+        self.git("commit", "-q", "--allow-empty", "-m", subject, at=at)
         return self.git("rev-parse", "HEAD")
 
     def source(self, **fields) -> dict:
@@ -80,7 +81,7 @@ def test_rows_of_a_repository_are_those_of_its_folder(ingest, repository) -> Non
     _, from_git, _ = ingest(repository.source())
     _, from_folder, _ = ingest({"kind": "folder", "path": str(repository.folder), "name": "r"})
     for row in (*from_git, *from_folder):
-        del row["version"]
+        del row["version"], row["date"]
     assert from_git == from_folder and len(from_git) == 2
     assert {r["licence"] for r in from_git} == {"Apache-2.0"}
 
@@ -109,7 +110,7 @@ def test_one_file_commits_become_edits_of_the_file_before_and_after(ingest, repo
     assert [(r["instruction"], r["input"], r["output"], r["kind"]) for r in rows] == [
         ("Add one more value to it", LONG, LONG + "last = 1\n", "edit")
     ]
-    assert rows[0]["version"] == commit and rows[0]["project"] == "r/a"
+    assert rows[0]["version"] == commit and rows[0]["project"] == "r/"
 
 
 def test_commits_that_teach_no_edit_are_counted_by_reason(ingest, repository) -> None:
@@ -217,3 +218,11 @@ def test_weight_keeps_an_even_share_that_grows_with_it(ingest, tmp_path, write_j
         assert summary.counts["rows over weight"] == 400 - len(rows)
         kept.append({r["row_id"] for r in rows})
     assert 60 < len(kept[0]) < 140 and kept[0] < kept[1] and 150 < len(kept[1]) < 250
+
+
+def test_rows_are_dated_by_the_last_commit_that_changed_their_file(ingest, repository) -> None:
+    times = ("2026-01-01T12:00:00Z", "2026-02-01T12:00:00Z")
+    repository.commit("one", at=times[0], a_py=FUNCTION.format(n=1), b_py=FUNCTION.format(n=2))
+    repository.commit("two", at=times[1], b_py=FUNCTION.format(n=3))
+    _, rows, _ = ingest(repository.source())
+    assert [(r["path"], r["date"]) for r in rows] == [("a.py", times[0]), ("b.py", times[1])]

@@ -1,0 +1,102 @@
+"""The process of one sandbox, seen from outside: input, output, time and total memory.
+
+Limits of the kernel on memory apply to each process of a sandbox. What all of them take together is
+measured every tenth of a second, so it can exceed the limit for a moment.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_MAX_OUTPUT = 64 << 10
+_MEASURE_EVERY_S = 0.1
+_SHELLS_ADD = 128  # to the number of the signal that ended a child
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        out: Standard output.
+        err: The beginning of standard error.
+        code: Exit status; None where it was killed from here for its time.
+        seconds: Wall time.
+        memory_mib: What all its processes held together when it was killed for that; 0: it was not.
+    """
+
+    out: bytes
+    err: bytes
+    code: int | None
+    seconds: float
+    memory_mib: int = 0
+
+    def ended_by(self, number: int) -> bool:
+        """Whether a signal ended it, or its child where a parent passed the status on."""
+        # unshare tries to end itself by the same signal, which fails for SIGKILL with status 1;
+        # a program can't write to standard error
+        failed = number == signal.SIGKILL and self.code == 1 and b"unshare: sigproc" in self.err
+        return self.code in (-number, _SHELLS_ADD + number) or failed
+
+
+def run_process(
+    argv: Sequence[str],
+    message: bytes,
+    environment: Mapping[str, str],
+    limit_s: float,
+    total_mib: int,
+) -> Ended:
+    """Run a command; its process group is dead on return."""
+    begin = time.monotonic()
+    # standard error goes to a file: through a pipe, a flood of output would fill our memory
+    with tempfile.TemporaryFile() as err:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,  # only the checker writes there: two short lines
+                stderr=err,
+                env=environment,
+                cwd="/",
+                start_new_session=True,  # a process group of its own, to kill as a whole
+            )
+        except OSError as error:
+            return Ended(b"", str(error).encode(), 1, 0.0)
+        out, code, held_mib = b"", None, 0
+        text: bytes | None = message
+        try:
+            while True:
+                try:
+                    out, _ = process.communicate(text, timeout=_MEASURE_EVERY_S)
+                    code = process.returncode
+                    break
+                except subprocess.TimeoutExpired as expired:
+                    out, text = expired.stdout or b"", None  # it keeps what it has not sent yet
+                held_mib = memory_mib(process.pid)
+                if held_mib > total_mib or time.monotonic() - begin > limit_s:
+                    break
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # all of it has ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        err.seek(0)
+        over = held_mib if code is None and held_mib > total_mib else 0
+        return Ended(out, err.read(_MAX_OUTPUT), code, time.monotonic() - begin, over)
+
+
+def memory_mib(pid: int) -> int:
+    """Resident memory of a process and all its descendants; what they share counts for each."""
+    pages, left = 0, [str(pid)]
+    while left:
+        folder = Path("/proc", left.pop())
+        with contextlib.suppress(OSError, IndexError):  # it has ended
+            pages += int((folder / "statm").read_text().split()[1])
+            for task in (folder / "task").iterdir():
+                left += (task / "children").read_text().split()
+    return pages * os.sysconf("SC_PAGE_SIZE") >> 20

@@ -1,0 +1,71 @@
+"""Log of a stage: its messages, log records and warnings, in a file that the artifact keeps."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.core import progress
+from tasks.core.errors import PipelineError, StageError
+from tasks.core.progress import Sink
+from tasks.core.system.disk_space import is_full, no_space
+
+
+class StageLog:
+    """A progress sink that also writes the messages of a stage to its log.
+
+    Args:
+        handler: Handler of the log file.
+        watcher: The sink that receives everything as well.
+    """
+
+    def __init__(self, handler: logging.Handler, watcher: Sink | None) -> None:
+        self._watcher = watcher
+        self._logger = logging.Logger(
+            "said"
+        )  # not in the hierarchy, so that nothing else prints it
+        self._logger.addHandler(handler)
+
+    def note(self, text: str) -> None:
+        """Write a line to the log only."""
+        self._logger.info(text)
+
+    def update(self, label: str, done: float, total: float | None, note: str) -> None:
+        """Pass progress on; it is not logged."""
+        if self._watcher is not None:
+            self._watcher.update(label, done, total, note)
+
+    def message(self, text: str) -> None:
+        """Log a message and pass it on."""
+        self.note(text)
+        if self._watcher is not None:
+            self._watcher.message(text)
+
+
+@contextmanager
+def logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
+    """Write messages and log records of a stage to its log; turn a failure into a `StageError`.
+
+    Yields: A function that writes a line to the log only.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        told = StageLog(handler, progress.watcher())
+        with progress.sink(told):
+            yield told.note
+    except PipelineError:
+        raise
+    except Exception as error:
+        if is_full(error):
+            raise no_space(f"stage {stage}", log.parent, error) from error
+        logging.getLogger(stage).error("stage failed", exc_info=error)
+        raise StageError(stage, error, log) from error
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()

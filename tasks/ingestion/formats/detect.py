@@ -1,0 +1,126 @@
+"""The row format of a file: the one that most of its first records fit, or the one of the settings,
+with the columns that its roles have in this file."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tasks.core.errors import PipelineError
+from tasks.ingestion.formats.column_errors import in_yaml
+from tasks.ingestion.formats.columns import Column, Values, column
+from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowFormat
+from tasks.ingestion.formats.rows.registry import ROW_FORMATS
+
+LABELS = ("project", "licence")  # roles of every format
+ALWAYS_READ = ("input",)  # may be absent from the first records and still come later
+
+
+def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundFormat:
+    """The format of a file and its columns.
+
+    Args:
+        mapping: Of the source.
+        records: The first records of the file.
+        path: The file, for errors.
+
+    Raises:
+        PipelineError: The settings name columns that no format has together, a role could be that
+            of several columns, or the file has preference pairs and the settings do not say what to
+            take.
+    """
+    forms = _possible_formats(mapping)
+    choices = [_resolved(form, mapping, records) for form in forms]
+    fitting = [sum(bound.form.fits(bound, values) for values in records) for bound in choices]
+    most = max(fitting)
+    if not most:
+        return next((b for b in choices if b.form.name == "instruction"), choices[0])
+    bound = choices[fitting.index(most)]
+    for role, names in bound.ambiguous.items():
+        raise _ambiguous(mapping.source, path, role, names)
+    if bound.form.name == "preference" and mapping.take is None:
+        raise PipelineError(
+            f"source {mapping.source} ({path}): its rows are preference pairs, "
+            f"{bound.columns['chosen'].spec} and {bound.columns['rejected'].spec}; training is on "
+            "answers, not on pairs",
+            "To train on the chosen answers, set `take: chosen` in the source's settings.",
+        )
+    return bound
+
+
+def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:
+    """The format that fits records better than that of the settings; "" if there is none."""
+    for form in ROW_FORMATS.values():
+        free = ColumnMapping(mapping.source, {}, mapping.required, "")
+        bound = _resolved(form, free, records)
+        if form.name != mapping.format and any(form.fits(bound, values) for values in records):
+            return form.name
+    return ""
+
+
+def _possible_formats(mapping: ColumnMapping) -> list[RowFormat]:
+    """The formats that have all roles which the settings name.
+
+    Raises:
+        PipelineError: There is none.
+    """
+    named = [role for role in mapping.columns if role not in LABELS]
+    forms = [form for form in ROW_FORMATS.values() if mapping.format in (None, form.name)]
+    possible = [form for form in forms if form.roles.keys() >= set(named)]
+    if possible:
+        return possible
+    if mapping.format:
+        wrong = [role for role in named if role not in forms[0].roles]
+        raise PipelineError(
+            f"source {mapping.source}: `columns` names {', '.join(wrong)}, which format "
+            f"{mapping.format} does not have; it has {', '.join(forms[0].roles)}",
+            f"Remove {', '.join(wrong)} from `columns`, or remove `format`.",
+        )
+    raise PipelineError(
+        f"source {mapping.source}: `columns` names {', '.join(named)}, which no format has "
+        "together",
+        "Keep the columns of one format: "
+        + "; ".join(f"{form.name} ({', '.join(form.roles)})" for form in forms)
+        + ".",
+    )
+
+
+def _resolved(form: RowFormat, mapping: ColumnMapping, records: Sequence[Values]) -> BoundFormat:
+    """A format with the columns that its roles have in some records."""
+    columns = {role: column(spec) for role, spec in mapping.columns.items()}
+    taken = {name for one in columns.values() for name in one.names}
+    ambiguous: dict[str, tuple[str, ...]] = {}
+    for role, usual in form.roles.items():
+        if role in columns:
+            continue
+        found = [name for name in _present(usual, records) if name not in taken]
+        if len(found) > 1 and found[0].lower() != usual[0]:
+            ambiguous[role] = tuple(found)
+        if found:
+            columns[role] = column(found[0])
+            taken.add(found[0])
+        elif role in form.needs(mapping) or role in ALWAYS_READ:
+            columns[role] = column(usual[0])
+    return BoundFormat(form, mapping, columns, ambiguous)
+
+
+def _present(usual: Sequence[str], records: Iterable[Values]) -> Iterator[str]:
+    """The columns of records with one of some names, in the order of these; of less usual names,
+    only those that hold anything."""
+    records = list(records)
+    names = dict.fromkeys(name for values in records for name in values)
+    for wanted in usual:
+        for name in names:
+            is_usual = wanted == usual[0]
+            if name.lower() == wanted and (is_usual or any(v.get(name) for v in records)):
+                yield name
+
+
+def _ambiguous(source: str, path: str, role: str, names: Sequence[str]) -> PipelineError:
+    choices = " or ".join(f"`columns: {{{role}: {in_yaml(name)}}}`" for name in names)
+    return PipelineError(
+        f"source {source} ({path}): the {role} could be column {' or '.join(map(repr, names))}",
+        f"Name one of them in the source's settings: {choices}.",
+    )
+
+
+def used_names(columns: Mapping[str, Column]) -> set[str]:
+    """Columns of a file that are read."""
+    return {name for one in columns.values() for name in one.names}

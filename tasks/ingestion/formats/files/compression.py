@@ -1,0 +1,71 @@
+"""Files as bytes, decompressed: gzip, bzip2, xz and zstd, recognized by their first bytes.
+
+pyarrow, which decompresses zstd, is imported where it is used: `finetune plan` must not import it.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+ENDINGS = (".gz", ".zst", ".bz2", ".xz")
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError)  # besides OSError: what damaged data raises
+
+
+def _zstd(path: Path) -> IO[bytes]:
+    import pyarrow as pa
+
+    file = io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+    return cast(IO[bytes], file)
+
+
+OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
+    b"\x1f\x8b": lambda path: cast(IO[bytes], gzip.GzipFile(path)),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """A file, or what is compressed in it.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    file = path.open("rb")
+    try:
+        start = file.read(8)
+        opener = next((OPENERS[mark] for mark in OPENERS if start.startswith(mark)), None)
+        if opener is None:
+            file.seek(0)
+            return file
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return opener(path)
+
+
+def open_text(path: Path) -> TextIO:
+    """A file as text in UTF-8. Bytes that are not UTF-8 become surrogates, so that they are
+    reported where a text is checked, by row."""
+    return io.TextIOWrapper(
+        open_bytes(path), encoding="utf-8-sig", errors="surrogateescape", newline=""
+    )
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is compressed, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(8).startswith(tuple(OPENERS))
+
+
+def plain_name(name: str) -> str:
+    """The name of a file without the ending of its compression, in lower case."""
+    name = name.lower()
+    return next((name.removesuffix(e) for e in ENDINGS if name.endswith(e)), name)
