@@ -44,6 +44,7 @@ def test_a_folder_is_read_in_all_languages_without_a_setting(ingest, tree: Path)
         ("javascript", "add", "src/a.js", 2),
         ("go", "Add", "src/b.go", 4),
     ]
+    assert rows[0]["instruction"] == "Runs it all.\n\nrun()"
     assert {r["licence"] for r in rows} == {"Apache-2.0"}
     assert [(b["path"], b["problem"]) for b in bad] == [("src/broken.go", "not valid Go")]
 
@@ -74,7 +75,8 @@ def test_rows_of_a_repository_are_those_of_its_folder(ingest, tree: Path) -> Non
     _, from_folder, _ = ingest(source(tree, **rows))
     assert len(from_git[0].pop("version")) == 40
     for row in (*from_git, *from_folder):
-        row.pop("version", None)
+        for name in ("version", "date"):
+            row.pop(name, None)
     assert from_git == from_folder and len({r["kind"] for r in from_git}) == 3
 
 
