@@ -308,3 +308,18 @@ def test_functions_that_did_not_run_are_rejected_where_that_is_asked_for(filtere
 def test_asking_for_functions_that_ran_where_none_ran_is_an_error(filtered) -> None:
     with pytest.raises(PipelineError, match="no function's doctests have passed"):
         filtered(row(1, **FUNCTION), require_executable=True)
+
+
+def test_files_and_fill_are_duplicates_only_as_a_whole(filtered) -> None:
+    words = " ".join(f"word{n}" for n in range(60))
+    file = {"kind": "file", "instruction": "", "language": "go"}
+    fill = {"kind": "fill", "language": "go", "output": "return x"}
+    _, kept, rejected, _ = filtered(
+        row(0, **file, output="package a\n"),
+        row(1, **file, output="package b\n"),
+        row(2, **fill, instruction=f"{words} one"),
+        row(3, **fill, instruction=f"{words} two"),  # a near duplicate, as holes of one file are
+        row(4, **fill, instruction=f"{words} two"),
+    )
+    assert [r["output"] for r in kept] == ["package a\n", "package b\n", "return x", "return x"]
+    assert [r["instruction"][-3:] for r in rejected] == ["two"]
