@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 NAME = re.compile(r"\w+")
+MAX_PATH = 500  # nodes around a position; deeper ones are data rather than code
 MAX_DEPTH = 200  # of definitions in each other, such as those behind a chain of #elif
 
 
@@ -176,15 +177,23 @@ class TreeSource:
 
     def span(self, kind: SpanKind, position: int) -> Span | None:
         """See `ParsedSource`."""
-        node = self._root.named_descendant_for_byte_range(position, position + 1)
-        while node is not None:
-            parent = node.parent
-            if parent is None:
-                return None
+        path = self._path(position)
+        for node, parent in zip(path[:0:-1], path[-2::-1], strict=True):
             if self._is(kind, node, parent):
                 return self._inside(node) if kind in ("block", "body") else _span(node)
-            node = parent
         return None
+
+    def _path(self, position: int) -> list["Node"]:
+        """The nodes around a position, the root first. Asking each for its parent would walk down
+        from the root again."""
+        cursor, path = self._root.walk(), [self._root]
+        while len(path) < MAX_PATH and cursor.goto_first_child_for_byte(position) is not None:
+            node = cursor.node
+            if node is None or node.start_byte > position:
+                break
+            if node.is_named:
+                path.append(node)
+        return path
 
     def _is(self, kind: SpanKind, node: "Node", parent: "Node") -> bool:
         blocks = self._grammar.blocks

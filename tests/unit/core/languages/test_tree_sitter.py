@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from tasks.core.languages.protocol import DocumentedFunction, NotParsableError
@@ -134,3 +136,12 @@ def test_boundaries_begin_with_the_comment_above() -> None:
         "// Adds two.",
         "// Takes.",
     ]
+
+
+def test_spans_in_deeply_nested_text_are_found_in_a_moment() -> None:
+    text = "x = " + "(" * 4000 + "1" + ")" * 4000 + ";\n"
+    source = BY_NAME["javascript"].parse(text)
+    begin = time.process_time()
+    for position in range(4, 4004, 40):
+        source.span("body", position)
+    assert time.process_time() - begin < 5  # a walk to each parent from the root takes minutes
