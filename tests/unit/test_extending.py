@@ -29,7 +29,7 @@ def blocks(text, introduction):
 
 def add_to_tuple(path, name, lines):
     """Insert an import before the others and an entry at the end of the tuple `name`."""
-    imported, entry = lines.strip().splitlines()
+    imported, entry = (line for line in lines.splitlines() if line.strip())
     text = path.read_text()
     first = re.search(r"^from tasks\.", text, re.MULTILINE).start()
     text = f"{text[:first]}{imported}\n{text[first:]}"
@@ -49,15 +49,15 @@ def add_to_class(path, name, line):
 
 
 def follow(text, root):
-    for path, content in blocks(text, r"Create `([^`]+)`:"):
+    for path, content in blocks(text, r"[Cc]reate `([^`]+)`:"):
         (root / path).write_text(content)
     for path, name, lines in blocks(text, r"In `([^`]+)`, add to `([^`]+)`:"):
         add = add_to_tuple if "\n" in lines.strip() else add_to_class
         add(root / path, name, lines)
     for path, old, new in re.findall(r"In `([^`]+)`, replace `(.+?)` by `(.+?)`\.", text):
         content = (root / path).read_text()
-        assert content.count(old) == 1
-        (root / path).write_text(content.replace(old, new))
+        assert old in content
+        (root / path).write_text(content.replace(old, new, 1))
 
 
 def digests(root):

@@ -123,8 +123,8 @@ class ControlTokens:
                 raise MissingTokenError(
                     f"the base model's tokenizer has no tokens for infilling, such as "
                     f"{', '.join(FIM_TOKENS[0])} ({len(vocabulary):,} tokens looked at)",
-                    "Set prompt.fim_rate to 0 and leave fill out of `rows` of ingest.sources, or "
-                    "use a base model that was trained to fill in.",
+                    "Set prompt.fim_rate to 0 and leave fill out of `rows` of sources, or use "
+                    "a base model that was trained to fill in.",
                 )
             self._infilling = [vocabulary[word] for word in words]
         return self._infilling[FIM.index(name)]

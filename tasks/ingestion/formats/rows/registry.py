@@ -10,16 +10,14 @@ from tasks.ingestion.formats.rows.prompt_completion import PROMPT_COMPLETION
 from tasks.ingestion.formats.rows.segments import SEGMENTS
 from tasks.ingestion.formats.rows.sharegpt import SHAREGPT
 
-ROW_FORMATS = {
-    form.name: form
-    for form in (
-        PREFERENCE,
-        MESSAGES,
-        SHAREGPT,
-        SEGMENTS,
-        ALPACA,
-        INSTRUCTION,
-        PROMPT_COMPLETION,
-        TEXT,
-    )
-}
+FORMATS = (
+    PREFERENCE,
+    MESSAGES,
+    SHAREGPT,
+    SEGMENTS,
+    ALPACA,
+    INSTRUCTION,
+    PROMPT_COMPLETION,
+    TEXT,
+)
+ROW_FORMATS = {form.name: form for form in FORMATS}
