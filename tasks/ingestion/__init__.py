@@ -3,7 +3,6 @@ the functions that pass their doctests.
 
 sources/    kinds of sources: listing, digests for the cache key, reading
 formats/    bytes of a data file -> records -> rows
-languages/  source text -> documented functions
 """
 
 from tasks.core.stage import Stage

@@ -85,9 +85,8 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
         raw = content_of(file)
         extracted.source_bytes = len(raw)
         language = language_of(file.path, raw)
-        if language is None:  # of git, which has no size limit for a first look at a file
-            raise NotParsableError("in no known language", 0)
-        if reason := reason_of_content(raw):
+        if language is None or (reason := reason_of_content(raw)):
+            reason = "files that are no code" if language is None else reason
             extracted.skipped[reason] += 1
             return extracted
         text = language.decode(raw)

@@ -29,8 +29,15 @@ EXTENSIONS = tuple(BY_EXTENSION)
 PARSERS = tuple(dict.fromkeys(name for language in LANGUAGES for name in language.parser))
 SHEBANG = re.compile(rb"#!\s*\S*?/?(?:env\s+(?:-S\s+)?)?([\w.+-]+)(?:\s|$)")
 SHEBANG_BYTES = 100
-# a header has the same extension in both languages
-CPP_HEADER = re.compile(rb"^\s*(?:class|namespace|template|using|public:|private:)\b|::", re.M)
+# a header has the same extension in C, C++ and Objective-C, which is not read
+CPP_HEADER = re.compile(
+    rb"^\s*(?:class\s+\w+[^;\n]*[{:]|namespace\b[^;\n]*\{|template\s*<|using namespace\b|"
+    rb"(?:public|private|protected):)",
+    re.MULTILINE,
+)
+OBJECTIVE_C_HEADER = re.compile(
+    rb"^\s*(?:@(?:interface|protocol|class|end)\b|#import\b)", re.MULTILINE
+)
 
 
 def language_of(path: str, content: bytes = b"") -> Language | None:
@@ -39,10 +46,16 @@ def language_of(path: str, content: bytes = b"") -> Language | None:
     stem, dot, ending = name.rpartition(".")
     if stem and dot:
         found = BY_EXTENSION.get(f".{ending.lower()}")
-        return CPP if found is C and ending == "h" and CPP_HEADER.search(content) else found
+        return _of_header(content) if found is C and ending == "h" else found
     program = SHEBANG.match(content[:SHEBANG_BYTES])
     name = program[1].decode().rpartition("/")[2] if program else ""
     return next((language for language in LANGUAGES if name in language.shebangs), None)
+
+
+def _of_header(content: bytes) -> Language | None:
+    if OBJECTIVE_C_HEADER.search(content):
+        return None
+    return CPP if CPP_HEADER.search(content) else C
 
 
 def is_test(path: str, language: Language) -> bool:

@@ -172,7 +172,7 @@ def _from_code(
         context.counts["bytes"] += extracted.source_bytes
         rows = [context.copies.numbered(row) for row in extracted.rows]
         if context.candidates is not None:
-            ids: dict[str | int, str] = {row.line: row.row_id for row in rows}
+            ids: dict[str | int, str] = {r.line: r.row_id for r in rows if r.kind == "function"}
             context.candidates.extend((ids[c[1]], *c[1:]) for c in extracted.candidates)
         files_read[extracted.language] += 1
         rows_read[extracted.language] += len(rows)

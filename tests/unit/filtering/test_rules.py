@@ -21,6 +21,17 @@ def test_good_function_passes_every_rule() -> None:
     assert reasons() == {}
 
 
+def test_rules_about_python_do_not_measure_other_languages() -> None:
+    javascript = "take(amount) {\n  this.rest -= amount;\n}"
+    assert reasons(javascript, language="javascript") == {}
+    assert set(reasons(javascript, language="python")) >= {"python_syntax", "function_returns"}
+
+
+def test_rules_about_documentation_and_length_measure_every_language() -> None:
+    found = reasons("reset();\n" * 200, language="java", instruction="Do.\n\nvoid f()")
+    assert set(found) == {"docstring_characters", "docstring_words", "function_lines"}
+
+
 def test_every_failing_rule_is_recorded_with_value_and_threshold() -> None:
     found = reasons("def f():\n    pass", instruction="Do.\n\ndef f():", licence="GPL-3.0-only")
     told = {name: (r["value"], r["threshold"]) for name, r in found.items()}

@@ -384,3 +384,18 @@ def test_rows_that_all_have_no_allowed_license_name_it_and_what_helps(filtered) 
     assert "set filter.more_licences to [GPL-3.0-only]" in text
     assert "tate the licence of a source with its `licence`" in text
     assert len(filtered(*rows, more_licences=["GPL-3.0-only"])[1]) == 1
+
+
+def test_files_and_fill_are_duplicates_only_as_a_whole(filtered) -> None:
+    words = " ".join(f"word{n}" for n in range(60))
+    file = {"kind": "file", "instruction": "", "language": "go"}
+    fill = {"kind": "fill", "language": "go", "output": "return x"}
+    _, kept, rejected, _ = filtered(
+        row(0, **file, output="package a\n"),
+        row(1, **file, output="package b\n"),
+        row(2, **fill, instruction=f"{words} one"),
+        row(3, **fill, instruction=f"{words} two"),  # a near duplicate, as holes of one file are
+        row(4, **fill, instruction=f"{words} two"),
+    )
+    assert [r["output"] for r in kept] == ["package a\n", "package b\n", "return x", "return x"]
+    assert [r["instruction"][-3:] for r in rejected] == ["two"]

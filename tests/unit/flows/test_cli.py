@@ -25,7 +25,8 @@ def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
     script = (
         "import sys; from flows.cli import main; "
         f"main(['plan', '--profile', {str(small_profile)!r}]); "
-        "print({'prefect', 'torch', 'pyarrow', 'transformers', 'numpy'} & set(sys.modules))"
+        "heavy = {'prefect', 'torch', 'pyarrow', 'transformers', 'numpy', 'tree_sitter'}; "
+        "print(heavy & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "set()"

@@ -18,16 +18,22 @@ CSHARP = tree_sitter_language(
         package="tree-sitter-c-sharp",
         load=_load,
         functions=frozenset(
-            {"method_declaration", "constructor_declaration", "operator_declaration"}
+            {
+                *("method_declaration", "constructor_declaration", "operator_declaration"),
+                "local_function_statement",  # a function outside of classes
+            }
         ),
         items=frozenset({"declaration_list"}),
-        wrappers=frozenset({"namespace_declaration", "file_scoped_namespace_declaration"}),
+        wrappers=frozenset(
+            {"namespace_declaration", "file_scoped_namespace_declaration", "global_statement"}
+        ),
         containers=(
             *(("class_declaration", "name"), ("struct_declaration", "name")),
             *(("interface_declaration", "name"), ("record_declaration", "name")),
         ),
         blocks=frozenset({"block"}),
         documentation=("///", "/**"),
+        max_error_share=0.02,  # the preprocessor may cut expressions and lists
         fragments=("{}", "class _X {\n{}\n}"),
     ),
     test_names=("*Test.cs", "*Tests.cs", "*Spec.cs", "*Specs.cs"),

@@ -14,7 +14,9 @@ from tasks.core.languages.protocol import NotParsableError
 
 # a cell of these is still Python
 PYTHON_MAGICS = frozenset({"%%time", "%%timeit", "%%capture", "%%prun", "%%python", "%%python3"})
-COMMAND = re.compile(r"^(\s*)((?:[\w., ]+=\s*)?(?:%|!)\s*[\w{/.~$].*|\?{1,2}\S+|[\w.]+\?{1,2})\s*$")
+COMMAND = re.compile(
+    r"^(\s*)((?:[\w., ]+=\s*)?(?:%%?|!)\s*[\w{/.~$].*|\?{1,2}\S+|[\w.]+\?{1,2})\s*$"
+)
 
 
 def decode(raw: bytes) -> str:

@@ -10,9 +10,10 @@ MARK = re.compile(r"^\s*(?:/\*+[!<]?|\*+/|//[/!]*<?|\*(?!\*)|#+)?[ \t]?")
 CLOSING = re.compile(r"\s*\*+/\s*$")
 # lines that address a tool, or the authors themselves
 DIRECTIVE = re.compile(
-    r"^(?:eslint|tslint|jshint|jscs|istanbul|prettier|c8 |v8 |@ts-|@flow|noqa|nolint|noinspection|"
-    r"clang-(?:format|tidy)|go:|\+build|region\b|endregion\b|rubocop|shellcheck|phpcs|pragma|"
-    r"frozen_string_literal|todo\b|fixme\b|xxx\b|hack\b|=begin|=end|:nodoc:|export \w+$)",
+    r"^(?:!/|eslint|tslint|jshint|jscs|istanbul|prettier|c8 |v8 |@ts-|@flow|noqa|nolint|"
+    r"noinspection|clang-(?:format|tidy)|go:|\+build|region\b|endregion\b|rubocop|shellcheck|phpcs|"
+    r"pragma|frozen_string_literal|\{?@inherit|todo\b|fixme\b|xxx\b|hack\b|"
+    r"=begin|=end|:nodoc:|export \w+$)",
     re.IGNORECASE,
 )
 RULER = re.compile(r"^[\W_]*$")
