@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.core.decontamination.set_fields import NAMES, value_of
 from tasks.core.errors import PipelineError
+from tasks.core.sandbox import packages
 from tasks.core.system.home import home, resolve_path
 
 if TYPE_CHECKING:
@@ -44,15 +45,18 @@ class SetLine:
 
 
 def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
-    """Digest of each set by its name.
+    """Digest of each set by its name, and versions of the packages that it names.
 
     Raises:
-        PipelineError: A set is missing, or a line of it is wrong.
+        PipelineError: A set or a package is missing, or a line of the set is wrong.
     """
     digests = {}
     for own in config.evaluate.sets:
         read(own)
         digests[own.name] = digest_of(resolve_path(own.path))
+        packages.folders(own.packages)
+        for package, version in packages.versions(own.packages).items():
+            digests[f"{own.name}: {package}"] = version
     return digests
 
 
