@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
+from tasks.core.progress import say
 from tasks.core.sandbox import (
     called_program,
     confinement,
@@ -36,6 +37,7 @@ _INSTALL = (
     "Install bubblewrap (apt install bubblewrap; dnf install bubblewrap), or allow user namespaces "
     "(sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)."
 )
+_WEAKNESS = {levels.RLIMITS: "; programs can use your files and the network"}
 
 
 @dataclass(frozen=True)
@@ -103,17 +105,28 @@ class Sandbox:
         self._keyctl = syscalls.numbers()["keyctl"]
 
     @classmethod
-    def best(cls, minimum: str, limits: Limits = Limits(), workers: int = 0) -> "Sandbox":
+    def best(
+        cls, minimum: str, limits: Limits = Limits(), workers: int = 0, purpose: str = ""
+    ) -> "Sandbox":
         """The strongest level that works here.
+
+        Args:
+            minimum: The weakest level to use.
+            limits: Of one program.
+            workers: Programs that run at the same time; 0: one per core.
+            purpose: What runs there; a message names it and the level. "": no message.
 
         Raises:
             PipelineError: No level from `minimum` up works; states the reason for each, and what
                 to install.
         """
-        reasons = []
+        reasons: list[str] = []
         for level in levels.LADDER[: levels.LADDER.index(minimum) + 1]:
             sandbox = cls(level, limits, workers)
             if (reason := sandbox.defect()) is None:
+                if purpose:
+                    why = f" ({'; '.join(reasons)})" if reasons else ""
+                    say(f"sandbox: {purpose} under {level}{why}{_WEAKNESS.get(level, '')}")
                 return sandbox
             reasons.append(f"{level}: {reason}")
         raise PipelineError(

@@ -172,3 +172,8 @@ def f():
     return done, subprocess.run(["/bin/echo", "x"], capture_output=True).stdout
 """
     assert run(sandbox, program, "assert f() == ([1], b'x\\n')").status == PASS
+
+
+def test_what_checks_print_is_no_result_and_fills_no_memory(sandbox: Sandbox) -> None:
+    checks = "for _ in range(3000): print('x' * 10**4)\nassert f() == 1"
+    assert run(sandbox, "def f(): return 1", checks, timeout_s=30).status == PASS
