@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.core.decontamination.set_fields import NAMES, value_of
 from tasks.core.errors import PipelineError
-from tasks.core.sandbox import packages
 from tasks.core.system.home import home, resolve_path
 
 if TYPE_CHECKING:
@@ -54,6 +53,10 @@ def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
     for own in config.evaluate.sets:
         read(own)
         digests[own.name] = digest_of(resolve_path(own.path))
+        if not own.packages:
+            continue
+        from tasks.core.sandbox import packages  # here, as few plans need it
+
         packages.folders(own.packages)
         for package, version in packages.versions(own.packages).items():
             digests[f"{own.name}: {package}"] = version

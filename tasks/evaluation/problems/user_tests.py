@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tasks.core.sandbox.crossing import why_together
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.generation.stop_rules import parsed
 from tasks.evaluation.problems import user_sets
-from tasks.evaluation.problems.crossing import why_together
 from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet
 from tasks.evaluation.problems.user_sets import SetLine
 

@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 import pytest
 
 from tasks.core.sandbox import BUBBLEWRAP, NOT_JUDGED, PASS, UNSHARE, WRONG, Sandbox
+from tasks.evaluation.metrics import summary
 from tasks.evaluation.problems import grading, humaneval, programs, user_tests
 from tasks.evaluation.problems.grading import TestedProblems
 from tasks.evaluation.problems.user_sets import SetLine
-from tasks.evaluation.results import COMPLETION, PROMPT, Attempt, ProblemResult
+from tasks.evaluation.results import COMPLETION, PROMPT, Attempt, Evaluation, ProblemResult
 
 
 class Ordinary(NamedTuple):
@@ -218,3 +219,22 @@ def test_humaneval_solutions_with_a_loop_or_try_at_top_level_pass(number: int) -
     (problem,) = (p for p in humaneval.load() if p.problem_id == f"HumanEval/{number}")
     program = programs.program_of(problem, COMPLETION, answers[number])
     assert Sandbox.best(UNSHARE).run(grading.job(problem, program, 30.0)).status == PASS
+
+
+def test_the_report_counts_where_the_tests_of_a_set_run() -> None:
+    chosen = [p for p in PROGRAMS if p.kind in ("sum", "Decimal", "function as argument")]
+    lines = [SetLine(f"own/{p.kind}", "Do.", entry=p.entry, tests=p.test) for p in chosen]
+    modes = {m: grading.modes(user_tests.from_lines("own", lines, m)) for m in ("auto", "isolated")}
+    assert modes["auto"] == {"tests of own": "2 isolated, 1 together"}
+    assert modes["isolated"] == {"tests of own": "2 isolated, 1 not judged"}
+
+
+def test_an_answer_that_is_not_judged_is_in_no_share_and_counted() -> None:
+    attempts = [(Attempt("x", 1, True, outcome),) for outcome in (NOT_JUDGED, WRONG, PASS)]
+    results = [
+        ProblemResult("own", f"own/{at}", PROMPT, "", tried, tried)
+        for at, tried in enumerate(attempts)
+    ]
+    found = summary.metrics(Evaluation((), tuple(results)))["problems"]["own (prompt)"]
+    assert (found["problems"], found["infra"], found["not_judged"]) == (3, 0, 1)
+    assert found["base"]["pass@1"] == 0.5
