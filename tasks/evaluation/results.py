@@ -13,6 +13,7 @@ HELD_OUT, UNTOUCHED = "held-out", "untouched code"  # names of row sets
 PASS = "pass"
 WRONG = "wrong"
 INFRA = "infra"  # the sandbox failed, not the model: counted, and left out of every share
+NOT_JUDGED = "not judged"  # the test can't be run on any answer: counted, and left out as well
 COMPLETION, PROMPT = "completion", "prompt"  # styles that are graded by tests
 INFILLING, ANSWER = "one line", "answer"
 MATCHED = (INFILLING, ANSWER)  # styles that are graded by exact match
@@ -67,7 +68,8 @@ class Attempt:
         text: As generated, without the prompt and without the end marker.
         tokens: Generated tokens.
         stopped: Ended by itself (end marker or EOS) and not at the limit.
-        outcome: pass, wrong, exception, syntax, timeout, oom, infra; "" where nothing was run.
+        outcome: pass, wrong, exception, syntax, timeout, oom, infra, not judged; ""
+            where nothing was run.
         detail: One line about the failure, such as the exception's text; written by untrusted code.
     """
 
@@ -178,4 +180,4 @@ def graded(problems: Iterable[ProblemResult]) -> list[ProblemResult]:
 
 def counted(attempts: Iterable[Attempt]) -> Attempts:
     """The attempts that count: those with an outcome that the model is responsible for."""
-    return tuple(a for a in attempts if a.outcome not in ("", INFRA))
+    return tuple(a for a in attempts if a.outcome not in ("", INFRA, NOT_JUDGED))

@@ -30,7 +30,7 @@ from tasks.evaluation.problems import grading
 from tasks.evaluation.problems.humaneval import SUITE
 from tasks.evaluation.problems.prepare import prepare
 from tasks.evaluation.report import files
-from tasks.evaluation.results import INFRA, Evaluation
+from tasks.evaluation.results import INFRA, NOT_JUDGED, Evaluation
 from tasks.evaluation.timing import Clock
 
 
@@ -58,7 +58,10 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     evaluation = replace(
         evaluation,
         not_measured=(*prepared.missing, *evaluation.not_measured),
-        settings=_settings(settings, str(config.prompt.template)),
+        settings={
+            **_settings(settings, str(config.prompt.template)),
+            **(grading.modes(prepared.tested.problems) if prepared.tested else {}),
+        },
         costs=clock.costs(),
     )
     gate = verdict.decide(evaluation, **settings.gate.model_dump())
@@ -134,6 +137,7 @@ def _summary(
         "rows over max_test_tokens": left_out,
         "rows without a labelled token": sum(row.tokens == 0 for row in rows),
         "programs that the sandbox failed": sum(a.outcome == INFRA for a in attempts),
+        "answers not judged": sum(a.outcome == NOT_JUDGED for a in attempts),
     }
     return Summary(
         line=f"{', '.join(parts)}: {gate.verdict}",

@@ -106,7 +106,9 @@ def _write_executable(config: "View", candidates: Path, work: Work, counts: Coun
     settings = config.ingest
     with TableWriter(work.out / "executable.parquet", EXECUTABLE) as executable:
         if settings.doctests:
-            sandbox = Sandbox.best(settings.min_sandbox, workers=config.hardware.workers)
+            sandbox = Sandbox.best(
+                settings.min_sandbox, workers=config.hardware.workers, purpose="doctests run"
+            )
             rows, timeout_s = work.out / "rows.parquet", settings.doctest_timeout_s
             executable.extend(run_doctests(candidates, rows, sandbox, timeout_s, counts, work))
     candidates.unlink()

@@ -45,6 +45,7 @@ def examine(fix: bool, as_json: bool) -> int:
     if as_json:
         print(json.dumps([_row(f, f in fixed) for f in findings], indent=2))
     else:
+        _print_sandbox()
         for finding in findings:
             print(f"{finding.name}: {finding.problem}")
             if finding in fixed:
@@ -55,6 +56,15 @@ def examine(fix: bool, as_json: bool) -> int:
         count = f"{len(findings)} found, {len(fixed)} fixed."
         print(count if findings else "No problems found.")
     return 1 if left else 0
+
+
+def _print_sandbox() -> None:
+    """Name the sandbox that generated code will run under; a missing one is a finding."""
+    from flows.commands.doctor import machine
+
+    level, reason = machine.sandbox_level()
+    if level:
+        print(f"Generated code runs under {level}{f' ({reason})' if reason else ''}.")
 
 
 def _is_fixed(finding: Finding) -> bool:

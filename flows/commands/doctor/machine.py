@@ -9,8 +9,7 @@ from flows.finding import Finding
 from flows.store_access import open_store, root
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.store import TRASH
-from tasks.core.sandbox import BUBBLEWRAP
-from tasks.core.sandbox import levels as sandbox_levels
+from tasks.core.errors import PipelineError
 from tasks.core.system.file_lock import is_locked
 
 GIB = 2**30
@@ -73,31 +72,31 @@ def _sweep() -> None:
 
 
 def sandbox() -> list[Finding]:
-    """Bubblewrap, which isolates generated code: installed, and able to start a program."""
-    install = "Install it: sudo apt-get install bubblewrap."
-    if tool := sandbox_levels.missing_tool(BUBBLEWRAP):
-        return [Finding("sandbox", f"{tool} is not installed; generated code is not run", install)]
-    trial = [str(sandbox_levels.interpreter()), "-I", "-c", "pass"]
-    try:
-        done = subprocess.run(
-            sandbox_levels.command(BUBBLEWRAP, trial),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return [Finding("sandbox", f"bubblewrap does not start: {error}", install)]
-    if done.returncode == 0:
+    """The sandbox of generated code: the level that runs would use is able to run a program."""
+    level, reason = sandbox_level()
+    if level:
         return []
     return [
         Finding(
             "sandbox",
-            f"bubblewrap cannot start a program: {_last_line(done.stderr)}",
-            "Allow user namespaces (sysctl kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 "
+            f"{reason}; generated code is not run",
+            "Install bubblewrap (sudo apt-get install bubblewrap), or allow user namespaces "
+            "(sysctl kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 "
             "kernel.apparmor_restrict_unprivileged_userns=0).",
         )
     ]
+
+
+def sandbox_level() -> tuple[str, str]:
+    """The strongest level that works here, of those that need no opt-in, and why it is not
+    bubblewrap; level "": none works."""
+    from tasks.core.sandbox import BUBBLEWRAP, UNSHARE, Sandbox
+
+    try:
+        level = Sandbox.best(UNSHARE).level
+    except PipelineError as error:
+        return "", error.problem
+    return level, "" if level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""
 
 
 def quantization(python: str = sys.executable) -> list[Finding]:

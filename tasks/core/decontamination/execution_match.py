@@ -71,7 +71,7 @@ def find(
     chosen = _choose(batches, passes, by_arity, settings.max_executions)
     if not chosen:
         return {}
-    sandbox = Sandbox.best("unshare", Limits(), workers)
+    sandbox = Sandbox.best("unshare", Limits(), workers, "functions of rows run")
     timeout_s = settings.execution_timeout_s
     jobs = [
         make_job(program, entry, by_arity[arity], timeout_s) for _, program, entry, arity in chosen

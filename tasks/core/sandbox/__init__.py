@@ -6,7 +6,8 @@
 levels.py       what each level isolates, and the command line that starts it
 syscalls.py     the system calls that no program can make
 runner.py       starts sandboxes from outside, in parallel; one outcome per job
-process.py      input, output, time and total memory of one sandbox
+process.py      input, output, time, total memory and outcome of one sandbox
+crossing.py     whether the text of a test can be checked from another process
 packages.py     installed packages that a job makes importable
 inside.py       the checker: how a program is kept from faking an outcome
 program.py      the program's process; called_program.py: as the checks see it
@@ -27,7 +28,8 @@ from tasks.core.sandbox.messages import (
     TIMEOUT,
     WRONG,
 )
-from tasks.core.sandbox.runner import Job, Limits, Outcome, Sandbox
+from tasks.core.sandbox.process import Outcome
+from tasks.core.sandbox.runner import Job, Limits, Sandbox
 
 __all__ = ["BUBBLEWRAP", "LADDER", "RLIMITS", "UNSHARE"]
 __all__ += ["EXCEPTION", "INFRA", "NOT_JUDGED", "OOM", "PASS", "SYNTAX", "TIMEOUT", "WRONG"]

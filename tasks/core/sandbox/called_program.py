@@ -96,7 +96,8 @@ class Program:
         name, detail = (str(answer.get(part))[:MAX_DETAIL] for part in ("raised", "detail"))
         if name == "MemoryError":
             self._fail(OOM, detail)
-        self.raised, self.shown = _make(name, detail), f"{name}: {detail}".removesuffix(": ")
+        base = str(answer.get("base"))
+        self.raised, self.shown = _make(name, base, detail), f"{name}: {detail}".removesuffix(": ")
         raise self.raised
 
     def _death(self) -> tuple[str, str]:
@@ -114,15 +115,20 @@ class Program:
         return EXCEPTION, "ended before the checks did"
 
 
-def _make(name: str, text: str) -> Exception:
-    """The program's exception, if it is a built-in one, for checks that expect it.
+def _make(name: str, base: str, text: str) -> Exception:
+    """The program's exception, or the built-in one that it extends, for checks that expect it.
 
     StopIteration becomes a RuntimeError, as in a generator (PEP 479): it would end the loop of the
     checks that called the program, and `all(f(x) == x for x in values)` would hold.
     """
-    kind = getattr(sys.modules["builtins"], name, None)
-    ends_loops = name in ("StopIteration", "StopAsyncIteration")
-    if isinstance(kind, type) and issubclass(kind, Exception) and not ends_loops:
+    kind = getattr(sys.modules["builtins"], base, None)
+    ends_loops = base in ("StopIteration", "StopAsyncIteration")
+    if (
+        isinstance(kind, type)
+        and issubclass(kind, Exception)
+        and not ends_loops
+        and base != "Exception"
+    ):
         try:
             return kind(text)
         except TypeError:  # UnicodeDecodeError and a few others need more arguments

@@ -121,6 +121,8 @@ def main(argument: str) -> None:
     # bubblewrap and unshare set this, but a change of user clears it: die with the sandbox
     die_with_parent()
     print(STARTED, flush=True)  # from here on, an early end is the program's fault
+    result = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what checks print is no result
     job = json.load(sys.stdin)
     begin = time.monotonic()
     program = Program(pid, calls[1], answers[0], begin + job["timeout_s"])
@@ -130,7 +132,7 @@ def main(argument: str) -> None:
     status, detail = check(program, job)
     signal.setitimer(signal.ITIMER_REAL, 0)
     seconds = time.monotonic() - begin
-    print(job["nonce"] + json.dumps([status, detail, seconds]), flush=True)
+    os.write(result, f"{job['nonce']}{json.dumps([status, detail, seconds])}\n".encode("ascii"))
     os._exit(0)
 
 

@@ -1,10 +1,11 @@
-"""The process of one sandbox, seen from outside: input, output, time and total memory.
+"""The process of one sandbox, seen from outside: input, output, time, total memory, outcome.
 
 Limits of the kernel on memory apply to each process of a sandbox. What all of them take together is
 measured every tenth of a second, so it can exceed the limit for a moment.
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,9 +15,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.sandbox.inside import STARTED
+from tasks.core.sandbox.messages import EXCEPTION, INFRA, OOM, TIMEOUT
+from tasks.core.sandbox.plain_data import MAX_DETAIL
+
 _MAX_OUTPUT = 64 << 10
 _MEASURE_EVERY_S = 0.1
 _SHELLS_ADD = 128  # to the number of the signal that ended a child
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        status: pass, wrong, exception, syntax, timeout, oom or infra.
+        detail: One line of bounded length; may hold text that the program chose.
+        seconds: Wall time of program and checks.
+    """
+
+    status: str
+    detail: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,3 +120,32 @@ def memory_mib(pid: int) -> int:
             for task in (folder / "task").iterdir():
                 left += (task / "children").read_text().split()
     return pages * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def read_outcome(ended: Ended, nonce: str, cpu_s: int) -> Outcome:
+    """The outcome on the last line, if the line begins with the nonce; else why there is none."""
+    lines = ended.out.decode("utf-8", "replace").splitlines()
+    if lines and lines[-1].startswith(nonce):
+        status, detail, seconds = json.loads(lines[-1][len(nonce) :])
+        return Outcome(status, detail, seconds)
+    if ended.memory_mib:
+        return Outcome(OOM, f"its processes held {ended.memory_mib} MiB together")
+    if not lines or lines[0] != STARTED:
+        errors = ended.err.decode("utf-8", "replace").strip().splitlines()
+        why = errors[-1][:MAX_DETAIL] if errors else "it gave no reason"
+        return Outcome(INFRA, f"the sandbox did not start: {why}")
+    return _end_of_checker(ended, cpu_s)
+
+
+def _end_of_checker(ended: Ended, cpu_s: int) -> Outcome:
+    """Whose fault it is that a checker ended early."""
+    if ended.code is None:
+        return Outcome(TIMEOUT, "the sandbox was stopped from outside")
+    killed = ended.ended_by(signal.SIGKILL)
+    # as the first process of a pid namespace the checker ignores SIGXCPU; SIGKILL follows then
+    if ended.ended_by(signal.SIGXCPU) or (killed and ended.seconds >= cpu_s):
+        return Outcome(TIMEOUT, "the checks used up their CPU time")
+    if killed:
+        # the program can't signal its checker: the kernel had no memory, or the user stopped it
+        return Outcome(INFRA, "the checker was killed")
+    return Outcome(EXCEPTION, "ended its checker")

@@ -59,7 +59,9 @@ def _answer(entry: Any, call: Any) -> dict[str, Any]:
     try:
         answer = {"value": pack(entry(*arguments, **named), known)}
     except Exception as error:
-        answer = {"raised": type(error).__name__, "detail": text_of(error)}
+        built_in = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
+        names = {"raised": type(error).__name__, "base": next(built_in)}
+        answer = {**names, "detail": text_of(error)}
     after = ((at, contents(container, known)) for at, container in enumerate(given))
     changed = [[at, content] for at, content in after if content != before[at]]
     return {**answer, "changed": changed} if changed else answer

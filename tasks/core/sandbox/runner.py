@@ -11,13 +11,13 @@ import os
 import platform
 import queue
 import secrets
-import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
+from tasks.core.progress import say
 from tasks.core.sandbox import (
     called_program,
     confinement,
@@ -29,13 +29,14 @@ from tasks.core.sandbox import (
     program,
     syscalls,
 )
-from tasks.core.sandbox.process import Ended, run_process
+from tasks.core.sandbox.process import Outcome, read_outcome, run_process
 
 _GRACE_S = 5.0  # for starting and ending a sandbox, besides the time of the program
 _INSTALL = (
     "Install bubblewrap (apt install bubblewrap; dnf install bubblewrap), or allow user namespaces "
     "(sysctl -w kernel.apparmor_restrict_unprivileged_userns=0)."
 )
+_WEAKNESS = {levels.RLIMITS: "; programs can use your files and the network"}
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,6 @@ class Job:
     packages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended.
-
-    Attributes:
-        status: pass, wrong, exception, syntax, timeout, oom or infra.
-        detail: One line of bounded length; may hold text that the program chose.
-        seconds: Wall time of program and checks.
-    """
-
-    status: str
-    detail: str = ""
-    seconds: float = 0.0
-
-
 class Sandbox:
     """One level of isolation, ready to run jobs; created by `Sandbox.best`."""
 
@@ -103,17 +89,28 @@ class Sandbox:
         self._keyctl = syscalls.numbers()["keyctl"]
 
     @classmethod
-    def best(cls, minimum: str, limits: Limits = Limits(), workers: int = 0) -> "Sandbox":
+    def best(
+        cls, minimum: str, limits: Limits = Limits(), workers: int = 0, purpose: str = ""
+    ) -> "Sandbox":
         """The strongest level that works here.
+
+        Args:
+            minimum: The weakest level to use.
+            limits: Of one program.
+            workers: Programs that run at the same time; 0: one per core.
+            purpose: What runs there; a message names it and the level. "": no message.
 
         Raises:
             PipelineError: No level from `minimum` up works; states the reason for each, and what
                 to install.
         """
-        reasons = []
+        reasons: list[str] = []
         for level in levels.LADDER[: levels.LADDER.index(minimum) + 1]:
             sandbox = cls(level, limits, workers)
             if (reason := sandbox.defect()) is None:
+                if purpose:
+                    why = f" ({'; '.join(reasons)})" if reasons else ""
+                    say(f"sandbox: {purpose} under {level}{why}{_WEAKNESS.get(level, '')}")
                 return sandbox
             reasons.append(f"{level}: {reason}")
         raise PipelineError(
@@ -193,7 +190,7 @@ class Sandbox:
             job.timeout_s + _GRACE_S,
             2 * self.limits.memory_mib,
         )
-        return _read_outcome(ended, nonce, limits["cpu_s"])
+        return read_outcome(ended, nonce, limits["cpu_s"])
 
 
 def _bootstrap() -> str:
@@ -210,32 +207,3 @@ def _bootstrap() -> str:
         " module=sys.modules[name]=type(sys)(name);exec(code,vars(module))\n"
         "exec(main)"
     )
-
-
-def _read_outcome(ended: Ended, nonce: str, cpu_s: int) -> Outcome:
-    """The outcome on the last line, if the line begins with the nonce; else why there is none."""
-    lines = ended.out.decode("utf-8", "replace").splitlines()
-    if lines and lines[-1].startswith(nonce):
-        status, detail, seconds = json.loads(lines[-1][len(nonce) :])
-        return Outcome(status, detail, seconds)
-    if ended.memory_mib:
-        return Outcome(messages.OOM, f"its processes held {ended.memory_mib} MiB together")
-    if not lines or lines[0] != inside.STARTED:
-        errors = ended.err.decode("utf-8", "replace").strip().splitlines()
-        why = errors[-1][: plain_data.MAX_DETAIL] if errors else "it gave no reason"
-        return Outcome(messages.INFRA, f"the sandbox did not start: {why}")
-    return _end_of_checker(ended, cpu_s)
-
-
-def _end_of_checker(ended: Ended, cpu_s: int) -> Outcome:
-    """Whose fault it is that a checker ended early."""
-    if ended.code is None:
-        return Outcome(messages.TIMEOUT, "the sandbox was stopped from outside")
-    killed = ended.ended_by(signal.SIGKILL)
-    # as the first process of a pid namespace the checker ignores SIGXCPU; SIGKILL follows then
-    if ended.ended_by(signal.SIGXCPU) or (killed and ended.seconds >= cpu_s):
-        return Outcome(messages.TIMEOUT, "the checks used up their CPU time")
-    if killed:
-        # the program can't signal its checker: the kernel had no memory, or the user stopped it
-        return Outcome(messages.INFRA, "the checker was killed")
-    return Outcome(messages.EXCEPTION, "ended its checker")

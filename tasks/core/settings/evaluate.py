@@ -48,6 +48,15 @@ class EvaluationSet(Section):
     max_problems: int | None = Field(
         None, ge=1, description="Use at most this many lines, from the top; null: all."
     )
+    mode: Literal["auto", "isolated", "together"] = Field(
+        "auto",
+        description="Where tests run: isolated (outside the answer's process: no answer can fake a "
+        "pass, but only plain data can be passed), together (in its process: any test works), auto "
+        "(isolated where the text of the test shows that it can be).",
+    )
+    packages: tuple[str, ...] = Field(
+        (), description="Installed packages that answers and tests may import, such as numpy."
+    )
 
 
 class EvaluateSettings(Section):

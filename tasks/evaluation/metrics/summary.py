@@ -7,6 +7,7 @@ from tasks.evaluation.metrics.ends_by_itself import ENDS_BY_ITSELF
 from tasks.evaluation.metrics.protocol import RowSums, row_sums
 from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics
 from tasks.evaluation.results import (
+    NOT_JUDGED,
     Attempts,
     Evaluation,
     ProblemResult,
@@ -58,9 +59,11 @@ def _row_values(sums: RowSums) -> dict[str, float]:
 
 def _problems(problems: Sequence[ProblemResult], style: str, ks: Iterable[int]) -> dict[str, Any]:
     found = graded(problems)
+    unjudged = sum(any(a.outcome == NOT_JUDGED for a in (*p.base, *p.tuned)) for p in problems)
     return {
         "problems": len(problems),
-        "infra": len(problems) - len(found),
+        "infra": len(problems) - len(found) - unjudged,
+        **({"not_judged": unjudged} if unjudged else {}),
         "base": _problem_values([counted(p.base) for p in found], style, ks),
         "tuned": _problem_values([counted(p.tuned) for p in found], style, ks),
     }

@@ -1,10 +1,11 @@
 """Grading: answers to problems with tests are run in the sandbox; outcomes are cached."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from tasks.core.sandbox import INFRA, TIMEOUT, Job, Outcome, Sandbox
+from tasks.core.sandbox import INFRA, NOT_JUDGED, TIMEOUT, Job, Outcome, Sandbox
 from tasks.evaluation.generation.completion_cache import (
     SANDBOX,
     CompletionCache,
@@ -17,6 +18,7 @@ from tasks.evaluation.results import MATCHED, Attempt, Attempts, ProblemResult
 
 _NOT_CACHED = (INFRA, TIMEOUT)  # they depend on the load of the machine
 _CHECK = re.compile(r"^def check\(", re.MULTILINE)
+_TEST = re.compile(r"^def (test_\w*)\(\)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,34 @@ class TestedProblems:
 
 def job(problem: Problem, program: str, timeout_s: float) -> Job:
     """The sandbox's job for a program that should solve a problem."""
-    call = f"\n\ncheck({problem.entry})\n" if _CHECK.search(problem.checks) else "\n"
+    if _CHECK.search(problem.checks):
+        calls = f"\n\ncheck({problem.entry})\n"
+    else:
+        calls = "\n" + "".join(f"{name}()\n" for name in _TEST.findall(problem.checks))
     return Job(
         program=program,
         entry=problem.entry,
         # some checks use helpers that the prompt defines
-        setup="" if problem.in_words else problem.prompt,
-        checks=f"{problem.checks}{call}",
+        setup=problem.prompt if problem.trusted_prompt and not problem.in_words else "",
+        checks=f"{problem.checks}{calls}",
         timeout_s=timeout_s,
+        together=problem.together,
+        packages=problem.packages,
     )
+
+
+def modes(problems: Sequence[Problem]) -> dict[str, str]:
+    """How many tests of each of the user's sets run where, for the report."""
+    found: dict[str, Counter[str]] = {}
+    for p in problems:
+        if not p.of_user:
+            continue
+        mode = "not judged" if p.not_judged else "together" if p.together else "isolated"
+        found.setdefault(p.suite, Counter())[mode] += 1
+    return {
+        f"tests of {suite}": ", ".join(f"{count} {mode}" for mode, count in sorted(counts.items()))
+        for suite, counts in found.items()
+    }
 
 
 def grade(
@@ -82,7 +103,7 @@ def grade(
         # the time limit depends on the load of the machine; outcomes that do are not cached
         return key_of(job={**asdict(job), "timeout_s": 0}, judges=graders, limits=limits)
 
-    run = [r for r in results if r.style not in MATCHED]
+    run = [r for r in results if r.style not in MATCHED and not problems[r.problem_id].not_judged]
     jobs = {
         who: list(dict.fromkeys(job_of(r, a) for r in run for a in getattr(r, who)))
         for who in ("base", "tuned")
@@ -105,7 +126,9 @@ def grade(
         )
 
     def graded(result: ProblemResult, attempts: Attempts) -> Attempts:
-        found = ((a, outcomes[job_of(result, a)]) for a in attempts)
+        why = problems[result.problem_id].not_judged
+        unjudged = Outcome(NOT_JUDGED, why) if why else None
+        found = ((a, unjudged or outcomes[job_of(result, a)]) for a in attempts)
         return tuple(replace(a, outcome=o.status, detail=o.detail) for a, o in found)
 
     return tuple(

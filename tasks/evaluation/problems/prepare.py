@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
-from tasks.core.progress import say
-from tasks.core.sandbox import LADDER, Limits, Sandbox
+from tasks.core.sandbox import Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.problems import humaneval, infilling, user_sets
 from tasks.evaluation.problems.grading import TestedProblems
@@ -90,13 +89,13 @@ def _tested(
         return None
     try:
         limits = Limits(memory_mib=settings.test_memory_mib)
-        sandbox = Sandbox.best(settings.min_sandbox, limits, settings.test_workers)
+        sandbox = Sandbox.best(
+            settings.min_sandbox, limits, settings.test_workers, "generated code runs"
+        )
     except PipelineError as error:
         names = ", ".join(dict.fromkeys(problem.suite for problem in problems))
         _leave_out(settings, f"pass@1 on {names}", error, missing)
         return None
-    if sandbox.level != LADDER[0]:
-        say(f"generated code runs under {sandbox.level}: {LADDER[0]} does not work here")
     try:
         tested = self_test(sandbox, problems, settings.test_timeout_s)
     except SelfTestError as error:

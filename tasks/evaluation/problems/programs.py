@@ -3,6 +3,7 @@
 import ast
 import re
 import textwrap
+from collections.abc import Sequence
 
 from tasks.evaluation.generation.stop_rules import TOP_LEVEL, parsed
 from tasks.evaluation.problems.posing import parts
@@ -50,6 +51,9 @@ def program_of(problem: Problem, style: str, text: str) -> str:
 def trim(source: str, entry: str) -> str:
     """Cut a program after what parses, and drop top-level statements that only run something.
 
+    Loops, `try`, `if`, `with` and calls of methods are kept if a name that they set or change is
+    used by what is kept: a table that a loop fills belongs to the program, a loop of examples not.
+
     Only whole statements after the entry function are dropped to make the rest parse: a function
     that was cut short stays a syntax error.
     """
@@ -57,16 +61,74 @@ def trim(source: str, entry: str) -> str:
     if tree is None:
         return source
     lines = text.encode().splitlines(keepends=True)  # positions count lines as Python does
-    kept = [node for node in tree.body if isinstance(node, _KEPT)]
+    kept = _needed(tree.body, entry)
     chunks = [b"".join(lines[_first_line(n) - 1 : n.end_lineno]).rstrip() for n in kept]
     return b"\n\n".join(chunks).decode() + "\n" if chunks else ""
+
+
+def _needed(body: Sequence[ast.stmt], entry: str) -> list[ast.stmt]:
+    """The definitions of a program, and the statements that set up what these use."""
+    kept: set[ast.stmt] = {node for node in body if isinstance(node, _KEPT)}
+    used = {entry}.union(*map(_names_used, kept))
+    imports = (node for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+    modules = {name for node in imports for name in _names_changed(node)}
+    while True:
+        changed = {node: _names_changed(node) - modules for node in body if node not in kept}
+        new = {node for node, names in changed.items() if names & used}
+        if not new:
+            return [node for node in body if node in kept]
+        kept |= new
+        used = used.union(*map(_names_used, new))
+
+
+def _names_used(node: ast.AST) -> set[str]:
+    """Names that a statement reads from outside: not the local variables of its functions."""
+    found = set()
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            found.add(part.id)
+        found |= _names_used(part)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        own = {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+        inside = list(ast.walk(node))
+        stored = (n for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+        outer = {
+            name
+            for part in inside
+            if isinstance(part, ast.Global | ast.Nonlocal)
+            for name in part.names
+        }
+        return (found - own - {n.id for n in stored}) | outer
+    return found
+
+
+def _names_changed(node: ast.stmt) -> set[str]:
+    """Names that a top-level statement binds, assigns into, or calls a method of."""
+    if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call):
+        return set()
+    found = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+            found.add(part.id)
+        elif isinstance(part, ast.FunctionDef | ast.ClassDef):
+            found.add(part.name)
+        elif isinstance(part, ast.alias):
+            found.add((part.asname or part.name).partition(".")[0])
+        elif isinstance(part, ast.Subscript) and not isinstance(part.ctx, ast.Load):
+            found |= {n.id for n in ast.walk(part.value) if isinstance(n, ast.Name)}
+        elif isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
+            called = part.func.value
+            found |= {called.id} if isinstance(called, ast.Name) else set()
+    return found
 
 
 def _longest(source: str, entry: str) -> tuple[ast.Module | None, str]:
     """The longest text that parses, cut only where a statement after the entry function begins."""
     if (tree := parsed(source)) is not None:
         return tree, source
-    entries = list(re.finditer(rf"^(async )?def {re.escape(entry)}\b", source, re.MULTILINE))
+    entries = list(
+        re.finditer(rf"^(async def|def|class) {re.escape(entry)}\b", source, re.MULTILINE)
+    )
     first = entries[0].end() if entries else len(source)
     cuts = [m.start() for m in TOP_LEVEL.finditer(source) if m.start() > first]
     for cut in reversed(cuts):

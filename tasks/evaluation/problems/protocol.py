@@ -29,6 +29,11 @@ class Problem:
         suite: The name that its results have in tables.
         in_words: The prompt is no code; the answer is the whole program.
         input: More of a prompt in words, for the template's input section.
+        together: Run the checks in the answer's process; no protection from a faked pass.
+        not_judged: Why no answer can be judged; "" it can.
+        packages: Installed packages that answers and checks may import.
+        trusted_prompt: The checks may run the prompt, for helpers that it defines.
+        of_user: It is from a set of the user.
     """
 
     problem_id: str
@@ -39,6 +44,11 @@ class Problem:
     suite: str = "humaneval"
     in_words: bool = False
     input: str = ""
+    together: bool = False
+    not_judged: str = ""
+    packages: tuple[str, ...] = ()
+    trusted_prompt: bool = True
+    of_user: bool = False
 
     @property
     def whole_solution(self) -> str:

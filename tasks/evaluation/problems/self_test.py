@@ -7,7 +7,7 @@ problem set is thus found here, and never shows as a model's score.
 from collections.abc import Mapping, Sequence
 
 from tasks.core.errors import PipelineError
-from tasks.core.sandbox import INFRA, PASS, Sandbox
+from tasks.core.sandbox import INFRA, NOT_JUDGED, PASS, Sandbox
 from tasks.evaluation.problems.grading import TestedProblems, job
 from tasks.evaluation.problems.protocol import OnFailure, Problem
 from tasks.evaluation.problems.registry import set_of
@@ -36,15 +36,16 @@ def self_test(sandbox: Sandbox, problems: Sequence[Problem], timeout_s: float) -
         SelfTestError: A solution fails, or an empty answer passes, in a set whose failing problems
             may not be left out.
     """
-    solved = [p for p in problems if p.solution]
+    tried = [p for p in problems if not p.not_judged]
+    solved = [p for p in tried if p.solution]
     right = [job(p, p.whole_solution, 8 * timeout_s) for p in solved]
-    empty = [job(p, "" if p.in_words else p.prompt, timeout_s) for p in problems]
+    empty = [job(p, "" if p.in_words else p.prompt, timeout_s) for p in tried]
     outcomes = sandbox.run_all([*right, *empty])
     own = {p.problem_id: o for p, o in zip(solved, outcomes, strict=False)}
     wrong: dict[str, str] = {}
-    for p, nothing in zip(problems, outcomes[len(solved) :], strict=True):
+    for p, nothing in zip(tried, outcomes[len(solved) :], strict=True):
         solution = own.get(p.problem_id)
-        if solution is not None and solution.status != PASS:
+        if solution is not None and solution.status not in (PASS, NOT_JUDGED):
             wrong[p.problem_id] = f"its own solution is {solution.status} ({solution.detail})"
         elif nothing.status in (PASS, INFRA):
             wrong[p.problem_id] = f"an empty answer is {nothing.status}"

@@ -44,15 +44,22 @@ class SetLine:
 
 
 def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
-    """Digest of each set by its name.
+    """Digest of each set by its name, and versions of the packages that it names.
 
     Raises:
-        PipelineError: A set is missing, or a line of it is wrong.
+        PipelineError: A set or a package is missing, or a line of the set is wrong.
     """
     digests = {}
     for own in config.evaluate.sets:
         read(own)
         digests[own.name] = digest_of(resolve_path(own.path))
+        if not own.packages:
+            continue
+        from tasks.core.sandbox import packages  # here, as few plans need it
+
+        packages.folders(own.packages)
+        for package, version in packages.versions(own.packages).items():
+            digests[f"{own.name}: {package}"] = version
     return digests
 
 
@@ -64,6 +71,8 @@ def read(own: "EvaluationSet") -> list[SetLine]:
     """
     path = resolve_path(own.path)
     try:
+        if not path.is_file() and path.exists():
+            raise OSError(0, "not a file")  # opening a FIFO waits for a writer without end
         # not splitlines: JSON strings may contain U+2028 and other line separators
         texts = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -101,9 +110,12 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg})\nWrite one JSON object a line") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"not readable JSON ({why})\nRemove the value") from error
     if not isinstance(raw, dict):
         raise ValueError(f"a {type(raw).__name__}, not an object\nWrite {{...}} with named fields")
-    identity = str(value_of(raw, "id", "") or number)
+    identity = _checked("id", str(value_of(raw, "id", "") or number))
     common = {
         "name": identity if identity.startswith(f"{name}/") else f"{name}/{identity}",
         "prompt": _text(raw, "prompt"),
@@ -123,10 +135,14 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         raise ValueError(
             "no field test\nAdd test: a text that defines check(candidate), or asserts"
         )
+    tests = _checked("test", tests)
     try:
         ast.parse(tests)
     except SyntaxError as error:
         raise ValueError(f"test is not Python ({error.msg})\nCorrect the text in test") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        why = "an expression is nested too deeply"
+        raise ValueError(f"test can't be compiled ({why})\nDivide it in test") from error
     return SetLine(
         **common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False)
     )
@@ -139,6 +155,13 @@ def _text(raw: Mapping[str, Any], field: str, needed: bool = True) -> str:
         raise ValueError(f"no field {known}\nAdd {known}: a text")
     if not isinstance(value, str):
         raise ValueError(f"{known} is a {type(value).__name__}, not a text\nPut it in quotes")
+    return _checked(known, value)
+
+
+def _checked(field: str, value: str) -> str:
+    """The text, if a file, a tokenizer and Python accept it."""
     if "\0" in value:
-        raise ValueError(f"{known} holds a NUL byte\nRemove it")
+        raise ValueError(f"{field} holds a NUL byte\nRemove it")
+    if lone := next((c for c in value if "\ud800" <= c <= "\udfff"), ""):
+        raise ValueError(f"{field} holds half of a character (\\u{ord(lone):04x})\nRemove it")
     return value

@@ -3,7 +3,9 @@
 import ast
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+from tasks.core.sandbox.crossing import why_together
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.generation.stop_rules import parsed
 from tasks.evaluation.problems import user_sets
@@ -11,21 +13,44 @@ from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet
 from tasks.evaluation.problems.user_sets import SetLine
 
 
-def from_lines(suite: str, lines: Sequence[SetLine]) -> list[Problem]:
+def from_lines(
+    suite: str,
+    lines: Sequence[SetLine],
+    mode: Literal["auto", "isolated", "together"] = "auto",
+    packages: tuple[str, ...] = (),
+) -> list[Problem]:
     """The problems of a set; a prompt that does not end with the function's docstring is words."""
-    return [
-        Problem(
+    found = []
+    for line in lines:
+        in_words = not _ends_with_docstring(line.prompt, line.entry)
+        known = () if in_words else _defined(line.prompt)
+        why = why_together(line.tests, line.entry, known) if mode != "together" else ""
+        problem = Problem(
             problem_id=line.name,
             prompt=line.prompt,
             entry=line.entry,
             solution=line.solution,
             checks=line.tests,
             suite=suite,
-            in_words=not _ends_with_docstring(line.prompt, line.entry),
+            in_words=in_words,
             input=line.input,
+            together=mode == "together" or (mode == "auto" and why != ""),
+            not_judged=why if mode == "isolated" else "",
+            packages=packages,
+            of_user=True,
         )
-        for line in lines
-    ]
+        found.append(problem)
+    return found
+
+
+def _defined(prompt: str) -> set[str]:
+    """Names that a prompt in Python binds."""
+    tree = parsed(prompt)
+    nodes = list(ast.walk(tree)) if tree else []
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    names |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    aliases = (n.asname or n.name for n in nodes if isinstance(n, ast.alias))
+    return names | {name.partition(".")[0] for name in aliases}
 
 
 def _ends_with_docstring(prompt: str, entry: str) -> bool:
@@ -42,7 +67,9 @@ def _ends_with_docstring(prompt: str, entry: str) -> bool:
 
 def _chosen(settings: EvaluateSettings, held_out: Path | None) -> list[Problem]:
     sets = [own for own in settings.sets if own.kind == "tests"]
-    return [p for own in sets for p in from_lines(own.name, user_sets.read(own))]
+    return [
+        p for own in sets for p in from_lines(own.name, user_sets.read(own), own.mode, own.packages)
+    ]
 
 
 USER_TESTS = ProblemSet(

@@ -97,18 +97,23 @@ def _view(evaluation: Evaluation, gate: Gate, others: OtherStages, title: str) -
         **side_by_side.answers(evaluation),
         "costs": evaluation.costs,
         "sandbox": evaluation.sandbox,
-        "not_measured": [*evaluation.not_measured, *_failed_by_the_sandbox(numbers)],
+        "not_measured": [*evaluation.not_measured, *_left_out(numbers)],
         "settings": sorted((k, scalar(v)) for k, v in evaluation.settings.items()),
     }
 
 
-def _failed_by_the_sandbox(numbers: Mapping[str, Any]) -> list[str]:
+def _left_out(numbers: Mapping[str, Any]) -> list[str]:
     """A sentence for each suite with problems that count for neither model."""
+    reasons = {
+        "infra": "the sandbox failed on them",
+        "not_judged": "not judged, as their tests need the answer in their own process, which "
+        "evaluate.sets.mode isolated excludes",
+    }
     return [
-        f"{found['infra']} of {found['problems']} problems of {on} are left out: the sandbox "
-        "failed on them."
+        f"{found[key]} of {found['problems']} problems of {on} are left out: {why}."
         for on, found in numbers["problems"].items()
-        if found["infra"]
+        for key, why in reasons.items()
+        if found.get(key)
     ]
 
 

@@ -1,6 +1,8 @@
 """The user's own sets: read line by line, wrong lines named, keyed by content."""
 
 import json
+import os
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,12 @@ def test_tests_and_answers_are_read_under_the_names_that_such_files_use(tmp_path
         ({**TEST, "entry_point": "a b"}, "entry_point 'a b' is no name of a function"),
         ({**TEST, "test": "assert ("}, "test is not Python"),
         ({**TEST, "id": "same"}, "its id stands on line 1 too"),
+        ("[" * 100_000, "not readable JSON (nested too deeply)"),
+        ({**TEST, "prompt": "half \ud83d"}, "prompt holds half of a character (\\ud83d)"),
+        ({**TEST, "test": "assert '\udc00'"}, "test holds half of a character"),
+        ({**TEST, "id": "\ud800"}, "id holds half of a character"),
+        ({**TEST, "test": f"assert {'+'.join(['1'] * 20_000)}"}, "test can't be compiled"),
+        ('{"prompt": 1' + "0" * 5000 + "}", "not readable JSON"),
         ({**TEST, "prompt": "a\0b"}, "prompt holds a NUL byte"),
     ],
 )
@@ -130,3 +138,21 @@ def test_anything_else_is_words_whose_answer_is_the_whole_program(words: str) ->
     assert "import math" in program
     assert "return a + b" in program
     assert "print" not in program
+
+
+def test_a_pipe_is_refused_instead_of_waiting_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PipelineError, match=r"can't be read from .*pipe: not a file"):
+        read(tmp_path / "pipe")
+
+
+def test_the_version_of_a_package_that_a_set_names_is_in_the_key(tmp_path: Path) -> None:
+    config = view(write(tmp_path / "t.jsonl", TEST), packages=["numpy"])
+    found = user_sets.sources(config, sha256)
+    assert found["own: numpy"] == metadata.version("numpy")
+
+
+def test_a_package_that_is_not_installed_is_an_error_of_the_plan(tmp_path: Path) -> None:
+    config = view(write(tmp_path / "t.jsonl", TEST), packages=["no-such-package"])
+    with pytest.raises(PipelineError, match="package no-such-package is not installed"):
+        user_sets.sources(config, sha256)

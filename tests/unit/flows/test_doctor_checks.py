@@ -12,7 +12,7 @@ from flows.commands.doctor import command as doctors
 from flows.commands.doctor import machine
 from flows.orchestration import server_checks
 from tasks.core.errors import PipelineError
-from tasks.core.sandbox import levels
+from tasks.core.sandbox import Sandbox, levels
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -67,6 +67,14 @@ def test_bubblewrap_that_cannot_start_is_found_with_its_message(monkeypatch):
     )
     (finding,) = machine.sandbox()
     assert "no user namespace" in finding.problem
+
+
+def test_the_level_that_will_be_used_is_named_with_the_reason(monkeypatch, capsys):
+    works = {"bubblewrap": "bwrap is not installed", "unshare": None}
+    monkeypatch.setattr(Sandbox, "defect", lambda box: works[box.level])
+    monkeypatch.setattr(doctors, "checks", lambda: (machine.sandbox,))
+    assert doctors.examine(fix=False, as_json=False) == 0
+    assert "runs under unshare (bwrap is not installed)" in capsys.readouterr().out
 
 
 @pytest.fixture

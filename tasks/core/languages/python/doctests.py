@@ -6,7 +6,7 @@ tracebacks, and starts faster than importing that module.
 
 A problem shows the function up to the prose of its docstring; the examples become its tests and are
 not shown. It is graded as HumanEval's problems are: the tests call the function from outside, so
-only examples that pass and return plain data can be used.
+only examples that pass, return plain data and only compute can be used (`plain_examples`).
 """
 
 import ast
@@ -17,6 +17,7 @@ import textwrap
 from collections.abc import Iterator
 
 from tasks.core.languages.protocol import RUNNER, DoctestCandidate, NotParsableError
+from tasks.core.languages.python.plain_examples import only_computes
 from tasks.core.languages.python.source import parse
 from tasks.core.languages.python.standalone import Module, Standalone
 from tasks.core.system.parallel import without_gc
@@ -163,12 +164,14 @@ def _test(entry: str, helpers: frozenset[str], examples: list[_Example]) -> str 
     """`check(candidate)` with the examples that show a value; None if they are too few."""
     lines = ["def check(candidate):", f"    space = {{{entry!r}: candidate}}"]
     asserts = 0
+    known: set[str] = set()
     for example, tree in examples:
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         if names & helpers:
             return None  # the tests have only the function itself
         is_value = len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and example.want
-        if example.exc_msg or example.options:
+        # the checker runs these texts, which are not trusted
+        if example.exc_msg or example.options or not only_computes(tree, entry, known):
             continue
         if not is_value:
             lines.append(f"    exec({example.source!r}, space)")

@@ -122,6 +122,44 @@ def test_a_printed_value_is_a_test_of_its_text() -> None:
     assert "assert str(eval('add(1, 2)', space)) == '4'" in found.test
 
 
+@pytest.mark.parametrize(
+    "example",
+    [
+        "__import__('os').fork() or add(1, 2)",
+        "add.__class__ and add(1, 2)",
+        "add(1, 2) if ().__class__.__base__.__subclasses__() else 4",
+        "eval('add(1, 2)')",
+        "open('/tmp/x', 'w') and add(1, 2)",
+        "[c for c in (1,) if getattr(c, 'real')] and add(1, 2)",
+        "'{0.__init__}'.format(add) and add(1, 2)",
+        "(i for i in [1]).gi_frame and add(1, 2)",
+        "add.ask and add(1, 2)",
+        "collections.abc.sys.exit() or add(1, 2)",
+    ],
+)
+def test_an_example_that_does_more_than_compute_is_not_run_by_the_checker(example: str) -> None:
+    source = ADD.replace(">>> add(2, 2)", ">>> add(2, 2)\n        5\n        >>> add(3, 2)")
+    source = source.replace('        5\n        "', '        6\n        "')
+    found = one(source.replace(">>> add(1, 2)", f">>> {example}"))
+    assert "add(2, 2)" in found.test
+    assert example not in found.test
+    assert "add(1, 2)" not in found.test
+
+
+@pytest.mark.parametrize("line", ["import os", "from os import fork", "import collections.abc"])
+def test_the_checker_imports_no_module_that_leads_to_others(line: str) -> None:
+    found = one(ADD.replace(">>> add(1, 2)", f">>> {line}\n        >>> add(1, 2)"))
+    assert line not in found.test
+    assert "add(1, 2)" in found.test
+
+
+def test_variables_and_simple_imports_of_examples_are_kept() -> None:
+    lines = ">>> from math import floor\n        >>> x = floor(1.5)\n        >>> add(x, 2)"
+    found = one(ADD.replace(">>> add(1, 2)", lines))
+    assert "exec('x = floor(1.5)\\n', space)" in found.test
+    assert "eval('add(x, 2)', space)" in found.test
+
+
 def test_one_example_alone_is_no_problem() -> None:
     assert one(ADD.replace(">>> add(2, 2)\n        5", "")).test == ""
 

@@ -21,10 +21,9 @@ from tasks.core.sandbox import (
     Limits,
     Outcome,
     Sandbox,
-    runner,
     syscalls,
 )
-from tasks.core.sandbox.process import Ended, memory_mib, run_process
+from tasks.core.sandbox.process import Ended, memory_mib, read_outcome, run_process
 
 MEMORY_MIB = 256
 
@@ -115,9 +114,9 @@ def descendants(pid: int) -> list[int]:
 
 def test_a_signal_for_cpu_time_is_a_timeout() -> None:
     for code in (128 + signal.SIGXCPU, -signal.SIGXCPU):
-        assert runner._read_outcome(Ended(b"started\n", b"", code, 2.0), "n", 3).status == TIMEOUT
+        assert read_outcome(Ended(b"started\n", b"", code, 2.0), "n", 3).status == TIMEOUT
     killed = Ended(b"started\n", b"", 137, 4.0)  # the hard limit, a second after the soft one
-    assert runner._read_outcome(killed, "n", 3).status == TIMEOUT
+    assert read_outcome(killed, "n", 3).status == TIMEOUT
 
 
 def test_memory_of_children_counts() -> None:
@@ -172,3 +171,8 @@ def f():
     return done, subprocess.run(["/bin/echo", "x"], capture_output=True).stdout
 """
     assert run(sandbox, program, "assert f() == ([1], b'x\\n')").status == PASS
+
+
+def test_what_checks_print_is_no_result_and_fills_no_memory(sandbox: Sandbox) -> None:
+    checks = "for _ in range(3000): print('x' * 10**4)\nassert f() == 1"
+    assert run(sandbox, "def f(): return 1", checks, timeout_s=30).status == PASS

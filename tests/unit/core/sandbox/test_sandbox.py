@@ -31,6 +31,7 @@ from tasks.core.sandbox import (
     Sandbox,
     levels,
     plain_data,
+    runner,
 )
 
 TIMEOUT_S = 10.0  # for programs that end by themselves, on a busy machine
@@ -278,6 +279,17 @@ def test_rlimits_are_used_only_when_the_minimum_allows_them(
     monkeypatch.setattr(levels, "missing_tool", lambda level: None if level == RLIMITS else "tool")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert Sandbox.best(RLIMITS).level == RLIMITS
+
+
+def test_the_level_in_use_is_named_with_its_weakness(monkeypatch: pytest.MonkeyPatch) -> None:
+    works = {BUBBLEWRAP: "no bwrap", UNSHARE: "no unshare", RLIMITS: None}
+    monkeypatch.setattr(Sandbox, "defect", lambda box: works[box.level])
+    said: list[str] = []
+    monkeypatch.setattr(runner, "say", said.append)
+    Sandbox.best(RLIMITS, purpose="doctests run")
+    (line,) = said
+    assert "doctests run under rlimits (bubblewrap: no bwrap; unshare: no unshare)" in line
+    assert "your files" in line
 
 
 def test_rlimits_are_refused_as_root_because_a_program_could_forge_its_outcome(
