@@ -59,7 +59,12 @@ def measured(
     pair = _loaded(config, inputs, clock)
     clusters = answers.projects(inputs["prompt.test"])
     template = str(config.prompt.template)
-    losses = partial(pair.losses, window_tokens=settings.window_tokens, clock=clock)
+    losses = partial(
+        pair.losses,
+        endings=pair.endings(template),
+        window_tokens=settings.window_tokens,
+        clock=clock,
+    )
     chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
     rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
     row_sets = [RowSet(HELD_OUT, rows)]

@@ -14,10 +14,12 @@ from tasks.core.models.packing import join_rows
 from tasks.core.models.pretrained import load_tokenizer
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import report
-from tasks.core.text.special_tokens import SpecialTokenEncoder
+from tasks.core.text import prompt_templates
+from tasks.core.text.special_tokens import MissingTokenError, SpecialTokenEncoder, placeholder
 from tasks.evaluation import row_losses
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.continuous_batching import Generated
+from tasks.evaluation.endings import Endings
 from tasks.evaluation.results import RowResult
 from tasks.evaluation.timing import Clock
 
@@ -62,10 +64,27 @@ class ModelPair:
         """The text of tokens, without control tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def endings(self, template: str) -> Endings:
+        """What ends an answer: the template's marker, the end of a turn in the base's chat
+        template, and control tokens such as EOS."""
+        ends = [prompt_templates.complete(template, "")]
+        if self.tokenizer.chat_template:
+            ends.append(placeholder("end"))
+        encoder = SpecialTokenEncoder(self.tokenizer)
+        texts = []
+        for end in ends:
+            try:
+                texts.append(encoder.rendered(end))
+            except MissingTokenError:
+                continue  # a chat template that can't be taken apart: data has no such endings
+        control = {*self.tokenizer.all_special_ids, self.tokenizer.eos_token_id}
+        return Endings(control, texts, lambda ids: str(self.tokenizer.decode(list(ids))))
+
     def losses(
         self,
         rows: Iterable[Window],
         *,
+        endings: Endings,
         clusters: Mapping[str, str],
         label: str,
         total: int,
@@ -76,6 +95,7 @@ class ModelPair:
 
         Args:
             rows: Read one at a time.
+            endings: Finds the tokens that are measured apart from the content.
             clusters: Row id -> project.
             label: Of progress and cost.
             total: Tokens of all rows.
@@ -88,6 +108,7 @@ class ModelPair:
                     self.model,
                     join_rows(rows, window_tokens),
                     clusters=clusters,
+                    endings=endings,
                     byte_count=lambda ids: len(self.text(ids).encode("utf-8", "replace")),
                     done=lambda tokens: report(f"loss, {label}", tokens, total, "tokens"),
                 )

@@ -73,6 +73,11 @@ def join_rows(old: Records, new: Records) -> tuple[RowSet, ...]:
                 tuned_loss_sum=row["tuned_loss_sum"],
                 base_correct=before["tuned_correct"],
                 tuned_correct=row["tuned_correct"],
+                ending_tokens=row["ending_tokens"],
+                base_ending_loss_sum=before["tuned_ending_loss_sum"],
+                tuned_ending_loss_sum=row["tuned_ending_loss_sum"],
+                base_ending_correct=before["tuned_ending_correct"],
+                tuned_ending_correct=row["tuned_ending_correct"],
             )
             sets.setdefault(str(row["row_set"]), []).append(result)
     return tuple(RowSet(n, tuple(rows), probe=n == UNTOUCHED) for n, rows in sets.items())
