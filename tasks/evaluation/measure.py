@@ -23,7 +23,6 @@ from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import (
     HELD_OUT,
     PROMPT,
-    UNTOUCHED,
     Evaluation,
     ProblemResult,
     RowSet,
@@ -69,9 +68,8 @@ def measured(
     rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
     row_sets = [RowSet(HELD_OUT, rows)]
     others = []
-    if prepared.probe:
-        texts = {p.problem_id: p.prompt + p.solution for p in prepared.probe}
-        others.append((UNTOUCHED, pair.plain_rows(texts)))
+    for kind, texts in prepared.probes.items():
+        others.append((kind, pair.plain_rows(texts, settings.probe_tokens)))
     for name, lines in prepared.answers.items():
         completions = {
             line.name: (
@@ -84,7 +82,7 @@ def measured(
     for name, windows in others:
         total = sum(len(window.input_ids) for window in windows)
         rows = losses(windows, clusters={}, label=name, total=total)
-        row_sets.append(RowSet(name, rows, probe=name == UNTOUCHED))
+        row_sets.append(RowSet(name, rows, probe=name in prepared.probes))
     greedy = Decoding.of(
         pair.tokenizer, template, settings.max_new_tokens, settings.generation_batch
     )

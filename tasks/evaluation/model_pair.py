@@ -17,9 +17,9 @@ from tasks.core.progress import report
 from tasks.core.text import prompt_templates
 from tasks.core.text.special_tokens import MissingTokenError, SpecialTokenEncoder, placeholder
 from tasks.evaluation import row_losses
+from tasks.evaluation.endings import Endings
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.continuous_batching import Generated
-from tasks.evaluation.endings import Endings
 from tasks.evaluation.results import RowResult
 from tasks.evaluation.timing import Clock
 
@@ -114,10 +114,13 @@ class ModelPair:
                 )
             )
 
-    def plain_rows(self, texts: Mapping[str, str]) -> list[Window]:
-        """Texts as rows in which all tokens but the first are predicted."""
+    def plain_rows(self, texts: Mapping[str, str], max_tokens: int) -> list[Window]:
+        """Texts as rows of at most `max_tokens`, in which all tokens but the first are predicted."""
         encoded = generate.encode(self.tokenizer, list(texts.values()))
-        return [row_losses.plain_row(name, ids) for name, ids in zip(texts, encoded, strict=True)]
+        return [
+            row_losses.plain_row(name, ids[:max_tokens])
+            for name, ids in zip(texts, encoded, strict=True)
+        ]
 
     def answer_rows(self, texts: Mapping[str, tuple[str, str]]) -> list[Window]:
         """Prompts and completions as rows in which the completion and EOS are predicted."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.core.rows.data_card import Split
 
-HELD_OUT, UNTOUCHED = "held-out", "untouched code"  # names of row sets
+HELD_OUT = "held-out"  # name of the row set of the test split
 PASS = "pass"
 WRONG = "wrong"
 INFRA = "infra"  # the sandbox failed, not the model: counted, and left out of every share
@@ -59,7 +59,8 @@ class RowSet:
     """Rows measured under one name.
 
     Attributes:
-        name: `HELD_OUT` (the test split), `UNTOUCHED` (the forgetting probe) or a user's set.
+        name: `HELD_OUT` (the test split), a kind of untouched texts (`probes.registry`), or a
+            user's set.
         rows: In the order of the data.
         probe: A worse loss means forgetting: guarded, and not expected to improve.
     """

@@ -34,7 +34,9 @@ class Influence:
     def sentence(self) -> str:
         """Both ends of the range, with the projects."""
         scale = self.metric.scale
-        ends = [f"{scale.difference(v)} (without {name})" for v, name in (self.lowest, self.highest)]
+        ends = [
+            f"{scale.difference(v)} (without {name})" for v, name in (self.lowest, self.highest)
+        ]
         return (
             f"{self.on}: with any one project left out, the difference in {self.metric.name} is "
             f"between {ends[0]} and {ends[1]} {scale.unit}."

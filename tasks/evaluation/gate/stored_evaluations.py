@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.evaluation.gate import verdict
+from tasks.evaluation.probes.registry import PROBE_NAMES
 from tasks.evaluation.results import (
-    UNTOUCHED,
     Attempt,
     Evaluation,
     ProblemResult,
@@ -80,7 +80,7 @@ def join_rows(old: Records, new: Records) -> tuple[RowSet, ...]:
                 tuned_ending_correct=row["tuned_ending_correct"],
             )
             sets.setdefault(str(row["row_set"]), []).append(result)
-    return tuple(RowSet(n, tuple(rows), probe=n == UNTOUCHED) for n, rows in sets.items())
+    return tuple(RowSet(n, tuple(rows), probe=n in PROBE_NAMES) for n, rows in sets.items())
 
 
 def join_problems(old: Records, new: Records) -> tuple[ProblemResult, ...]:

@@ -9,6 +9,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.sandbox import LADDER, Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
+from tasks.evaluation.probes.registry import choose_texts
 from tasks.evaluation.problems import humaneval, infilling, user_sets
 from tasks.evaluation.problems.grading import TestedProblems
 from tasks.evaluation.problems.humaneval import HUMANEVAL
@@ -25,14 +26,14 @@ class Prepared:
 
     Attributes:
         tested: Problems with tests and the sandbox; None where none are used or can be run.
-        probe: Problems whose text is the forgetting probe.
+        probes: Untouched texts that show forgetting: kind -> text id -> text.
         infilling: Lines to fill in.
         answers: Sets with reference answers, by name.
         missing: A sentence for each thing that can't be measured.
     """
 
     tested: TestedProblems | None = None
-    probe: tuple[Problem, ...] = ()
+    probes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     infilling: tuple[InfillingProblem, ...] = ()
     answers: Mapping[str, list[SetLine]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -54,12 +55,14 @@ def prepare(settings: EvaluateSettings, held_out: Path | None) -> Prepared:
     for source in PROBLEM_SETS:
         problems += _read(source, settings, missing, partial(source.read, settings, held_out))
     texts: list[Problem] = []
-    if settings.probe_problems != 0 or settings.infilling_problems != 0:
+    if settings.infilling_problems != 0:
         texts = _read(HUMANEVAL, settings, missing, humaneval.load)
+    probes, unreadable = choose_texts(settings.probe_problems, settings.seed)
+    missing += unreadable
     to_fill = choose_problems(texts, settings.infilling_problems, settings.seed)
     return Prepared(
         tested=_tested(settings, problems, missing),
-        probe=tuple(choose_problems(texts, settings.probe_problems, settings.seed)),
+        probes=probes,
         infilling=tuple(infilling.infilling_problems(to_fill, settings.seed)),
         answers={s.name: user_sets.read(s) for s in settings.sets if s.kind == "answers"},
         missing=tuple(dict.fromkeys(missing)),

@@ -15,7 +15,20 @@ from tasks.evaluation.model_pair import ModelPair
 from tests.unit.evaluation.conftest import write_split
 
 # tokens of an imagined tokenizer; EOS and the end of a turn are control tokens
-TEXTS = ["<eos>", "<end>", "def", " f", "\n", "\n\n", "###", " End", ")\n\n", "#", "## End", "\n\n\n"]
+TEXTS = [
+    "<eos>",
+    "<end>",
+    "def",
+    " f",
+    "\n",
+    "\n\n",
+    "###",
+    " End",
+    ")\n\n",
+    "#",
+    "## End",
+    "\n\n\n",
+]
 EOS, TURN, DEF, F, NEWLINE, EMPTY, MARK, END, MERGED, HASH, REST, MORE = range(len(TEXTS))
 
 
@@ -120,7 +133,7 @@ def test_a_model_that_learned_only_endings_is_inconclusive_and_the_report_says_w
         return losses, hits
 
     monkeypatch.setattr(row_losses, "token_losses", planted)
-    summary, out = run_stage(changed=changed)
+    _, out = run_stage(changed=changed)
     gate = json.loads((out / "gate.json").read_text())
     assert gate["verdict"] == "inconclusive"
     numbers = json.loads((out / "metrics.json").read_text())["rows"]["held-out"]

@@ -129,7 +129,13 @@ def test_a_single_project_that_decides_is_named():
     assert calm.warnings == ()
     others = rows(-0.05, projects=10)
     odd = tuple(
-        replace(row, row_id=f"odd{i}", cluster="odd", tuned_loss_sum=row.base_loss_sum * 1.2)
+        replace(
+            row,
+            row_id=f"odd{i}",
+            cluster="odd",
+            tuned_loss_sum=2 * row.base_loss_sum,
+            tuned_correct=0,
+        )
         for i, row in enumerate(others[:10])
     )
     assert decide(Evaluation((RowSet("held-out", others),))).verdict == "improved"
