@@ -115,7 +115,7 @@ class ModelPair:
             )
 
     def plain_rows(self, texts: Mapping[str, str], max_tokens: int) -> list[Window]:
-        """Texts as rows of at most `max_tokens`, in which all tokens but the first are predicted."""
+        """Texts as rows of at most `max_tokens`; all tokens but the first are predicted."""
         encoded = generate.encode(self.tokenizer, list(texts.values()))
         return [
             row_losses.plain_row(name, ids[:max_tokens])

@@ -77,8 +77,10 @@ def cluster_sums(
     """Sums of columns by cluster, float[clusters, columns], and the names of the clusters; without
     clusters whose last column, the weight, is zero."""
     names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    sums = np.stack(
-        [np.bincount(member, np.asarray(column, dtype=float)) for column in columns], axis=1
+    sums: Floats = np.stack(
+        [np.bincount(member, np.asarray(column, dtype=np.float64)) for column in columns],
+        axis=1,
+        dtype=np.float64,
     )
     has_weight = sums[:, -1] > 0
     return sums[has_weight], names[has_weight]
@@ -87,7 +89,8 @@ def cluster_sums(
 def without_each(differences: Floats, weights: Floats) -> Floats:
     """The ratio of sums without each cluster in turn; float[..., clusters]."""
     rest = differences.sum(axis=-1, keepdims=True) - differences
-    return rest / (weights.sum() - weights)
+    without: Floats = rest / (weights.sum() - weights)
+    return without
 
 
 def _jackknife_error(differences: Floats, weights: Floats) -> Floats:
@@ -124,7 +127,7 @@ def _tail(null: Floats, statistic: float) -> float:
     """The p value: the largest share of draws that are as extreme."""
     draws = null.shape[1]
     extreme = [draws - int(np.searchsorted(drawn, statistic)) for drawn in null]
-    return (1 + max(extreme)) / (1 + draws)
+    return float((1 + max(extreme)) / (1 + draws))
 
 
 def _critical(null: Floats) -> float:

@@ -1,4 +1,4 @@
-"""Untouched Python: HumanEval's prompts with their solutions, which are kept out of the training."""
+"""Untouched Python: HumanEval's prompts with their solutions, which are never trained on."""
 
 from tasks.evaluation.problems import humaneval
 
