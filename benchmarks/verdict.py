@@ -1,6 +1,6 @@
 """How often the comparison of two models claims a difference: by chance, and where there is one.
 
-    python -m benchmarks.verdict            # the table of benchmarks/README.md, 5 minutes
+    python -m benchmarks.verdict            # the tables of benchmarks/README.md; half an hour
 
 Each run draws the sizes of projects (equal, or lognormal with sigma 1 or 2) and the change of each
 project: normal, Student's t with 2 degrees of freedom, or exponential, all with mean zero plus a
