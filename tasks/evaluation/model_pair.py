@@ -17,7 +17,7 @@ from tasks.core.progress import report
 from tasks.core.text import prompt_templates
 from tasks.core.text.special_tokens import MissingTokenError, SpecialTokenEncoder, placeholder
 from tasks.evaluation import row_losses
-from tasks.evaluation.endings import Endings
+from tasks.evaluation.ending_tokens import Endings
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.continuous_batching import Generated
 from tasks.evaluation.results import RowResult

@@ -59,7 +59,7 @@ class RowSet:
     """Rows measured under one name.
 
     Attributes:
-        name: `HELD_OUT` (the test split), a kind of untouched texts (`probes.registry`), or a
+        name: `HELD_OUT` (the test split), a kind of untouched texts (`untouched.registry`), or a
             user's set.
         rows: In the order of the data.
         probe: A worse loss means forgetting: guarded, and not expected to improve.

@@ -17,7 +17,7 @@ from tasks.core.models.chunked_loss import token_losses
 from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.core.models.packed_forward import WindowTensors, forward_hidden, head_of, window_tensors
 from tasks.core.rows.hash_rank import keyed_rank
-from tasks.evaluation.endings import Endings
+from tasks.evaluation.ending_tokens import Endings
 from tasks.evaluation.results import RowResult
 
 

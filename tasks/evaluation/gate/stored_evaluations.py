@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.evaluation.gate import verdict
-from tasks.evaluation.probes.registry import PROBE_NAMES
 from tasks.evaluation.results import (
     Attempt,
     Evaluation,
@@ -16,6 +15,7 @@ from tasks.evaluation.results import (
     RowResult,
     RowSet,
 )
+from tasks.evaluation.untouched.registry import PROBE_NAMES
 
 # settings of an evaluation that may differ between two models that are compared
 HARMLESS = frozenset(

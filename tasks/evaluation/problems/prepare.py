@@ -9,7 +9,6 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.sandbox import LADDER, Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
-from tasks.evaluation.probes.registry import choose_texts
 from tasks.evaluation.problems import humaneval, infilling, user_sets
 from tasks.evaluation.problems.grading import TestedProblems
 from tasks.evaluation.problems.humaneval import HUMANEVAL
@@ -18,6 +17,7 @@ from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet, c
 from tasks.evaluation.problems.registry import PROBLEM_SETS, set_of
 from tasks.evaluation.problems.self_test import SelfTestError, self_test
 from tasks.evaluation.problems.user_sets import SetLine
+from tasks.evaluation.untouched.registry import choose_texts
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from tasks.core.models.packed_dataset import IGNORED, Window, Windows
 from tasks.core.models.packing import join_rows
 from tasks.evaluation import row_losses
-from tasks.evaluation.endings import Endings
+from tasks.evaluation.ending_tokens import Endings
 from tasks.evaluation.model_pair import ModelPair
 from tests.unit.evaluation.conftest import write_split
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.evaluation.probes import general_instructions, other_languages, registry
+from tasks.evaluation.untouched import general_instructions, other_languages, registry
 
 
 def test_there_are_enough_texts_of_every_kind() -> None:

@@ -13,7 +13,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import sink
 from tasks.core.sandbox import levels
 from tasks.core.settings.config import check
-from tasks.evaluation.probes.registry import PROBE_NAMES
+from tasks.evaluation.untouched.registry import PROBE_NAMES
 
 RunStage = Callable[..., tuple[Any, Path]]
 ROWS = 12  # of the held-out split

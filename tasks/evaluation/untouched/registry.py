@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.hash_rank import keyed_rank
-from tasks.evaluation.probes import general_instructions, other_languages, untouched_code
+from tasks.evaluation.untouched import general_instructions, other_languages, untouched_code
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeTexts:
     """One kind of untouched texts.
 
     Attributes:
@@ -22,9 +22,9 @@ class Probe:
 
 
 PROBES = (
-    Probe("untouched code", untouched_code.texts),
-    Probe("other languages", other_languages.texts),
-    Probe("general instructions", general_instructions.texts),
+    ProbeTexts("untouched code", untouched_code.texts),
+    ProbeTexts("other languages", other_languages.texts),
+    ProbeTexts("general instructions", general_instructions.texts),
 )
 PROBE_NAMES = frozenset(probe.name for probe in PROBES)
 
