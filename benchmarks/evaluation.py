@@ -65,7 +65,12 @@ def measure(rows: int) -> dict[str, float]:
         tokens = write_rows(Path(folder), rows)
         few = list(Windows.open(Path(folder)).rows())[:200]
         losses = partial(
-            pair.losses, clusters={}, total=tokens, window_tokens=WINDOW_TOKENS, clock=Clock()
+            pair.losses,
+            endings=pair.endings("instruction"),
+            clusters={},
+            total=tokens,
+            window_tokens=WINDOW_TOKENS,
+            clock=Clock(),
         )
         losses(few, label="warm")  # what a first pass allocates once
         loaded = peak_mib()

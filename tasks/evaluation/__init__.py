@@ -41,5 +41,5 @@ STAGE = Stage(
     ),
     sources="tasks.evaluation.problems.user_sets:sources",
     gpu=True,
-    schema=2,
+    schema=3,
 )

@@ -25,7 +25,6 @@ from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import (
     HELD_OUT,
     PROMPT,
-    UNTOUCHED,
     Evaluation,
     ProblemResult,
     RowSet,
@@ -63,14 +62,18 @@ def measured(
     # the further samples of a text are in its project
     clusters |= {row: clusters.get(row.partition(PART)[0], row) for row in choice.row_ids}
     template = PromptTemplate(config.prompt.template, config.prompt.system, config.prompt.date)
-    losses = partial(pair.losses, window_tokens=settings.window_tokens, clock=clock)
+    losses = partial(
+        pair.losses,
+        endings=pair.endings(template),
+        window_tokens=settings.window_tokens,
+        clock=clock,
+    )
     chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
     rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
     row_sets = [RowSet(HELD_OUT, rows)]
     others = []
-    if prepared.probe:
-        texts = {p.problem_id: p.prompt + p.solution for p in prepared.probe}
-        others.append((UNTOUCHED, pair.plain_rows(texts)))
+    for kind, texts in prepared.probes.items():
+        others.append((kind, pair.plain_rows(texts, settings.probe_tokens)))
     for name, lines in prepared.answers.items():
         completions = {
             line.name: (
@@ -83,7 +86,7 @@ def measured(
     for name, windows in others:
         total = sum(len(window.input_ids) for window in windows)
         rows = losses(windows, clusters={}, label=name, total=total)
-        row_sets.append(RowSet(name, rows, probe=name == UNTOUCHED))
+        row_sets.append(RowSet(name, rows, probe=name in prepared.probes))
     greedy = Decoding.of(
         pair.tokenizer, template, settings.max_new_tokens, settings.generation_batch
     )

@@ -14,8 +14,11 @@ from tasks.core.models.packing import join_rows
 from tasks.core.models.pretrained import load_tokenizer
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import report
+from tasks.core.text import prompt_templates
+from tasks.core.text.prompt_templates import Template
 from tasks.core.text.row_encoder import RowEncoder
 from tasks.evaluation import row_losses
+from tasks.evaluation.ending_tokens import Endings
 from tasks.evaluation.generation import generate
 from tasks.evaluation.generation.continuous_batching import Generated
 from tasks.evaluation.results import RowResult
@@ -62,10 +65,20 @@ class ModelPair:
         """The text of tokens, without control tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def endings(self, template: Template) -> Endings:
+        """What ends an answer: the template's marker, the end of a turn in the base's chat
+        template, and control tokens such as EOS."""
+        encoder = RowEncoder(self.tokenizer)
+        control = {*self.tokenizer.all_special_ids, *encoder.ends}
+        end = prompt_templates.complete(template, "")
+        texts = [] if "\0" in end else [end]  # a chat ends in control tokens
+        return Endings(control, texts, lambda ids: str(self.tokenizer.decode(list(ids))))
+
     def losses(
         self,
         rows: Iterable[Window],
         *,
+        endings: Endings,
         clusters: Mapping[str, str],
         label: str,
         total: int,
@@ -76,6 +89,7 @@ class ModelPair:
 
         Args:
             rows: Read one at a time.
+            endings: Finds the tokens that are measured apart from the content.
             clusters: Row id -> project.
             label: Of progress and cost.
             total: Tokens of all rows.
@@ -88,15 +102,19 @@ class ModelPair:
                     self.model,
                     join_rows(rows, window_tokens),
                     clusters=clusters,
+                    endings=endings,
                     byte_count=lambda ids: len(self.text(ids).encode("utf-8", "replace")),
                     done=lambda tokens: report(f"loss, {label}", tokens, total, "tokens"),
                 )
             )
 
-    def plain_rows(self, texts: Mapping[str, str]) -> list[Window]:
-        """Texts as rows in which all tokens but the first are predicted."""
+    def plain_rows(self, texts: Mapping[str, str], max_tokens: int) -> list[Window]:
+        """Texts as rows of at most `max_tokens`; all tokens but the first are predicted."""
         encoded = generate.encode(self.tokenizer, list(texts.values()))
-        return [row_losses.plain_row(name, ids) for name, ids in zip(texts, encoded, strict=True)]
+        return [
+            row_losses.plain_row(name, ids[:max_tokens])
+            for name, ids in zip(texts, encoded, strict=True)
+        ]
 
     def answer_rows(self, texts: Mapping[str, tuple[str, str]]) -> list[Window]:
         """Prompts and completions as rows in which the completion and EOS are predicted."""

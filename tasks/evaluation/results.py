@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.core.rows.data_card import Split
 
-HELD_OUT, UNTOUCHED = "held-out", "untouched code"  # names of row sets
+HELD_OUT = "held-out"  # name of the row set of the test split
 PASS = "pass"
 WRONG = "wrong"
 INFRA = "infra"  # the sandbox failed, not the model: counted, and left out of every share
@@ -22,17 +22,22 @@ CUT_BY_RULE = (COMPLETION, INFILLING)  # styles whose answers a stop rule ends, 
 
 @dataclass(frozen=True)
 class RowResult:
-    """Teacher-forced losses of one held-out row.
+    """Teacher-forced losses of one held-out row: its content, and the endings of its answers.
 
     Attributes:
         row_id: As in every table of the pipeline.
-        cluster: Project of the row; rows of a project are alike and are resampled together.
-        tokens: Predicted tokens that carry a label.
+        cluster: Project of the row; rows of a project are alike and count as one observation.
+        tokens: Predicted tokens of the content that carry a label.
         text_bytes: UTF-8 bytes of the text of those tokens, for bits per byte; 0 unknown.
         base_loss_sum: Summed negative log-likelihood of the base in nats.
         tuned_loss_sum: The same with the adapter on.
         base_correct: Tokens whose argmax is right.
         tuned_correct: The same with the adapter on.
+        ending_tokens: Labelled tokens of end markers and EOS, which `tokens` leaves out.
+        base_ending_loss_sum: As base_loss_sum, of these.
+        tuned_ending_loss_sum: As tuned_loss_sum, of these.
+        base_ending_correct: As base_correct, of these.
+        tuned_ending_correct: As tuned_correct, of these.
     """
 
     row_id: str
@@ -43,6 +48,11 @@ class RowResult:
     tuned_loss_sum: float
     base_correct: int
     tuned_correct: int
+    ending_tokens: int = 0
+    base_ending_loss_sum: float = 0.0
+    tuned_ending_loss_sum: float = 0.0
+    base_ending_correct: int = 0
+    tuned_ending_correct: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class RowSet:
     """Rows measured under one name.
 
     Attributes:
-        name: `HELD_OUT` (the test split), `UNTOUCHED` (the forgetting probe) or a user's set.
+        name: `HELD_OUT` (the test split), a kind of untouched texts (`untouched.registry`), or a
+            user's set.
         rows: In the order of the data.
         probe: A worse loss means forgetting: guarded, and not expected to improve.
     """

@@ -17,6 +17,7 @@ from tasks.core.models.chunked_loss import token_losses
 from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.core.models.packed_forward import WindowTensors, forward_hidden, head_of, window_tensors
 from tasks.core.rows.hash_rank import keyed_rank
+from tasks.evaluation.ending_tokens import Endings
 from tasks.evaluation.results import RowResult
 
 
@@ -76,6 +77,7 @@ def measure(
     *,
     clusters: Mapping[str, str],
     byte_count: Callable[[list[int]], int],
+    endings: Endings,
     done: Callable[[int], None] = lambda tokens: None,
 ) -> list[RowResult]:
     """Losses and correct tokens of every row, with the adapter off and on.
@@ -85,6 +87,7 @@ def measure(
         windows: Packed rows.
         clusters: Row id -> project; a row that is not in it is its own cluster.
         byte_count: Token ids -> UTF-8 bytes of their text.
+        endings: Finds the tokens that are measured apart from the content.
         done: Called with the tokens measured so far, after each window.
 
     Returns:
@@ -95,25 +98,33 @@ def measure(
     tokens = 0
     for window in windows:
         tensors = window_tensors(window, device)
-        # the row of each predicting position: its sequence in the window
-        row_of = np.searchsorted(window.cu_seqlens, tensors.predictors.cpu().numpy(), "right") - 1
+        places = tensors.predictors.cpu().numpy()
+        # two groups for each row, which is a sequence in the window: its content and its endings
+        group_of = 2 * (np.searchsorted(window.cu_seqlens, places, "right") - 1)
+        group_of += endings.mask(window)[places + 1]
         with torch.inference_mode():
             with model.disable_adapter():
-                base = _sums(model, tensors, row_of, len(window.row_ids))
-            tuned = _sums(model, tensors, row_of, len(window.row_ids))
-        counts = np.bincount(row_of, minlength=len(window.row_ids))
+                base = _sums(model, tensors, group_of, 2 * len(window.row_ids))
+            tuned = _sums(model, tensors, group_of, 2 * len(window.row_ids))
+        counts = np.bincount(group_of, minlength=2 * len(window.row_ids))
         targets = tensors.targets.cpu().numpy()
         for index, row_id in enumerate(window.row_ids):
+            content, ending = 2 * index, 2 * index + 1
             results.append(
                 RowResult(
                     row_id=row_id,
                     cluster=clusters.get(row_id, row_id),
-                    tokens=int(counts[index]),
-                    text_bytes=byte_count(targets[row_of == index].tolist()),
-                    base_loss_sum=float(base[0][index]),
-                    tuned_loss_sum=float(tuned[0][index]),
-                    base_correct=int(base[1][index]),
-                    tuned_correct=int(tuned[1][index]),
+                    tokens=int(counts[content]),
+                    text_bytes=byte_count(targets[group_of == content].tolist()),
+                    base_loss_sum=float(base[0][content]),
+                    tuned_loss_sum=float(tuned[0][content]),
+                    base_correct=int(base[1][content]),
+                    tuned_correct=int(tuned[1][content]),
+                    ending_tokens=int(counts[ending]),
+                    base_ending_loss_sum=float(base[0][ending]),
+                    tuned_ending_loss_sum=float(tuned[0][ending]),
+                    base_ending_correct=int(base[1][ending]),
+                    tuned_ending_correct=int(tuned[1][ending]),
                 )
             )
         tokens += tensors.tokens
@@ -122,15 +133,15 @@ def measure(
 
 
 def _sums(
-    model: Any, window: WindowTensors, row_of: NDArray[np.int64], rows: int
+    model: Any, window: WindowTensors, group_of: NDArray[np.int64], groups: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Summed loss and number of correct tokens of each row of a window."""
+    """Summed loss and number of correct tokens of each group of a window's trained tokens."""
     if not window.trained_tokens:
-        return np.zeros(rows), np.zeros(rows)
+        return np.zeros(groups), np.zeros(groups)
     hidden = forward_hidden(model, window)[window.predictors]
     losses, hits = token_losses(hidden, head_of(model), window.targets)
     # summed on the CPU in 64 bits: a GPU adds in no fixed order, so sums would vary between runs
     return (
-        np.bincount(row_of, losses.double().cpu().numpy(), rows).astype(np.float64),
-        np.bincount(row_of, hits.double().cpu().numpy(), rows).astype(np.float64),
+        np.bincount(group_of, losses.double().cpu().numpy(), groups).astype(np.float64),
+        np.bincount(group_of, hits.double().cpu().numpy(), groups).astype(np.float64),
     )

@@ -98,6 +98,7 @@ def _settings(settings: EvaluateSettings, template: str) -> dict[str, Any]:
         "decoding": f"temperature {settings.temperature:g}" if settings.temperature else "greedy",
         **(drawn if settings.temperature else {}),
         "template": template,
+        "loss_tokens": "content, without endings",
         **{name: getattr(settings, name) for name in names},
         "generation_batch": settings.generation_batch or "by free memory",
         "resamples": settings.gate.resamples,
@@ -135,7 +136,7 @@ def _summary(
     attempts = [a for p in evaluation.problems for a in (*p.base, *p.tuned)]
     counts = {
         "rows over max_test_tokens": left_out,
-        "rows without a labelled token": sum(row.tokens == 0 for row in rows),
+        "rows without labelled content": sum(row.tokens == 0 for row in rows),
         "programs that the sandbox failed": sum(a.outcome == INFRA for a in attempts),
         "answers not judged": sum(a.outcome == NOT_JUDGED for a in attempts),
     }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.core.decontamination.problems import BenchmarkProblem, make_problem
 from tasks.core.decontamination.set_fields import value_of
+from tasks.core.decontamination.set_formats import standard
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import resolve_path
 
@@ -150,6 +151,7 @@ def _named_fields(keys: "BenchmarkFile", row: Mapping[str, Any]) -> Fields:
 
 def _set_fields(row: Mapping[str, Any]) -> Fields:
     """Reads a line of an evaluation set: an answer is a solution, asserts become a check()."""
+    row = standard(row)
     entry, tests = str(value_of(row, "entry", "")), value_of(row, "tests", "")
     tests = "\n".join(map(str, tests)) if isinstance(tests, list) else str(tests)
     if tests.strip() and "def check" not in tests:

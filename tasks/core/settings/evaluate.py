@@ -25,7 +25,10 @@ class GateSettings(Section):
         0.5, ge=0, le=100, description="Least rise of token accuracy or pass@1 that counts, points."
     )
     resamples: int = Field(
-        10_000, ge=100, le=1_000_000, description="Draws of the bootstrap of an interval."
+        10_000,
+        ge=100,
+        le=1_000_000,
+        description="Draws of the distribution without an effect, for intervals and p values.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of these draws.")
 
@@ -120,7 +123,11 @@ class EvaluateSettings(Section):
         None,
         ge=0,
         le=164,
-        description="HumanEval texts whose loss shows forgetting; null: all 164; 0: none.",
+        description="Untouched texts of each kind whose loss shows forgetting: HumanEval, other "
+        "languages, general instructions; null: all (164, 96 and 64); 0: none.",
+    )
+    probe_tokens: int = Field(
+        256, ge=8, le=16_384, description="Tokens of such a text that are used, from its start."
     )
     max_new_tokens: int = Field(
         512, ge=1, le=16_384, description="Limit of tokens generated for one prompt."

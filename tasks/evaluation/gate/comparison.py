@@ -1,7 +1,7 @@
 """Paired comparisons of base and tuned model: each compared metric on each row set or suite.
 
-Rows are resampled by project; problems with one attempt each are compared by exact McNemar, with
-several attempts by a bootstrap over problems.
+Rows are compared by project; problems with one attempt each by exact McNemar, with several attempts
+by the share of each problem.
 """
 
 import math
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from tasks.evaluation.gate import statistics
+from tasks.evaluation.gate import cluster_inference, statistics
+from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
 from tasks.evaluation.metrics.protocol import Metric, ProblemMetric, RowMetric
 from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics
 from tasks.evaluation.results import (
@@ -22,7 +23,7 @@ from tasks.evaluation.results import (
     graded,
 )
 
-FEW_CLUSTERS = 10  # below this, a note says that the interval is wide
+_POWERED = (1.96 + 0.84) ** 2  # (z of 95 % + z of 80 % power), squared: sample sizes scale so
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Comparison:
         base: Value of the base: nats a token for a loss, a share for the others.
         tuned: Value of the tuned model.
         difference: tuned - base.
-        low: Lower end of its 95 % interval; None where there is none (one cluster).
+        low: Lower end of its 95 % interval; None where there is none (too few clusters).
         high: Upper end.
         p: Two-sided.
         p_adjusted: After Holm over all comparisons of the evaluation.
@@ -64,7 +65,9 @@ class Comparison:
         outcome: "better", "worse", "unclear" (by p_adjusted) or "too small": better, but by less
             than `gain`.
         gain: Least difference that counts as better, in the unit of the value.
-        breached: Worse by more than the margin, the whole interval beyond it.
+        p_breach: That it is worse by more than the margin, after Holm over the guarded values.
+        breached: Worse by more than the margin, by p_breach.
+        detectable: Smallest true change found with power 0.8; None unknown, or not of rows.
         note: What the numbers can't show, in a sentence; "" none.
     """
 
@@ -84,27 +87,34 @@ class Comparison:
     probe: bool = False
     outcome: str = "unclear"
     gain: float = 0.0
+    p_breach: float = 1.0
     breached: bool = False
+    detectable: float | None = None
     note: str = ""
 
 
 def compare(
-    evaluation: Evaluation, margins: Margins, resamples: int, seed: int
+    evaluation: Evaluation,
+    margins: Margins,
+    resamples: int,
+    seed: int,
+    fewest: int = FEWEST_CLUSTERS,
 ) -> list[Comparison]:
     """All comparisons, p values not corrected yet and outcomes open.
 
     Args:
         evaluation: What was measured.
         margins: Tolerances.
-        resamples: Draws of the bootstrap.
+        resamples: Draws of the distribution without an effect.
         seed: Of the draws.
+        fewest: With fewer projects or rows, no claim is made.
     """
     found = []
     for rows in evaluation.row_sets:
         if any(row.tokens for row in rows.rows):
             for metric in ROW_METRICS:
                 if metric.terms is not None:
-                    found.append(_of_rows(metric, rows, margins, resamples, seed))
+                    found.append(_of_rows(metric, rows, margins, resamples, seed, fewest))
     for (suite, style), problems in by_suite(evaluation.problems).items():
         if shared := graded(problems):
             for measured in problem_metrics(style, (1,)):
@@ -116,11 +126,11 @@ def compare(
 
 
 def _of_rows(
-    metric: RowMetric, rows: RowSet, margins: Margins, resamples: int, seed: int
+    metric: RowMetric, rows: RowSet, margins: Margins, resamples: int, seed: int, fewest: int
 ) -> Comparison:
     assert metric.terms is not None
     terms = [metric.terms(row) for row in rows.rows]
-    difference = statistics.ratio_difference(
+    difference = cluster_inference.ratio_difference(
         [row.cluster for row in rows.rows],
         [base for base, _ in terms],
         [tuned for _, tuned in terms],
@@ -128,17 +138,35 @@ def _of_rows(
         resamples=resamples,
         seed=seed,
     )
-    unit = "projects" if difference.units < len(rows.rows) else "rows"
-    note = ""
-    if difference.units < FEW_CLUSTERS:
-        few = f"{difference.units} {unit if difference.units != 1 else unit[:-1]}"
-        note = (
-            f"Only {few} to resample: the interval is wide because the next may differ."
-            if math.isfinite(difference.low)
-            else f"All rows come from {few}: no interval can be given."
-        )
+    unit = "projects" if len({row.cluster for row in rows.rows}) < len(rows.rows) else "rows"
+    if difference.units < fewest:
+        count = difference.units
+        few = f"{count} {unit if count != 1 else unit[:-1]}"
+        known = replace(difference, low=-math.inf, high=math.inf, p=1.0, p_at=None, detectable=None)
+        found = _comparison(metric, rows.name, known, unit, margins)
+        note = f"{rows.name}: {few} can't tell whether anything changed; at least {fewest} can."
+        return replace(found, probe=rows.probe, note=note)
     found = _comparison(metric, rows.name, difference, unit, margins)
-    return replace(found, probe=rows.probe, note=note)
+    return replace(found, probe=rows.probe, note=_detectable_in_rows(metric, found))
+
+
+def _detectable_in_rows(metric: RowMetric, c: Comparison) -> str:
+    """The minimum detectable effect of a comparison of rows, and how many would be enough."""
+    if not c.detectable or not metric.is_guarded:
+        return ""  # one note a row set is enough
+    size = metric.scale.margin(c.detectable)
+    if metric.scale.is_relative and c.base:
+        size += f" ({100 * c.detectable / c.base:.1f} % of the base's)"
+    said = (
+        f"{c.on}: with {c.units:,} {c.unit}, a true change of {metric.name} is found four times in "
+        f"five if it is at least {size}."
+    )
+    if c.p < 1 - statistics.CONFIDENCE or c.low is None or not c.difference:
+        return said
+    # its standard error shrinks with the root of their number
+    error = (c.detectable - (c.difference - c.low)) / 0.84
+    enough = math.ceil(c.units * _POWERED * (error / c.difference) ** 2)
+    return f"{said} For the change measured, about {max(enough, c.units + 1):,} {c.unit} would do."
 
 
 def _of_problems(
@@ -158,8 +186,8 @@ def _of_problems(
         found = _comparison(metric, on, difference, "problems", margins)
         return replace(found, note=f"{on}: {detectable(len(problems), flips, metric.name)}")
     # one imaginary problem of each kind of flip, as in `mcnemar`: where few problems moved, or
-    # all by the same amount, a bootstrap of the problems alone would claim certainty
-    difference = statistics.ratio_difference(
+    # all by the same amount, the problems alone would claim certainty
+    difference = cluster_inference.ratio_difference(
         [*(p.problem_id for p in problems), "\0won", "\0lost"],
         [*base, 0.0, 1.0],
         [*tuned, 1.0, 0.0],
@@ -180,6 +208,7 @@ def _comparison(
     else:
         margin, gain = margins.points, margins.points_gain
     bounded = math.isfinite(difference.low)
+    limit = margin if metric.lower_is_better else -margin
     return Comparison(
         name=metric.name,
         on=on,
@@ -195,6 +224,8 @@ def _comparison(
         unit=unit,
         margin=margin if metric.is_guarded else None,
         gain=gain,
+        p_breach=difference.p_beyond(limit) if metric.is_guarded else 1.0,
+        detectable=difference.detectable,
     )
 
 

@@ -1,13 +1,12 @@
 """Paired statistics: interval and p value of a difference between two models on the same data.
 
-Pure functions over arrays. Ratios (loss per token, token accuracy) are compared by a cluster
-bootstrap, pass/fail by exact McNemar; a family of tests is corrected by Holm.
+Pure functions over arrays. Pass/fail is compared by exact McNemar, ratios (loss per token, token
+accuracy) in `cluster_inference`; a family of tests is corrected by Holm.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from scipy import stats
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
-CHUNK = 1_000  # resamples at once: 10,000 x 5,000 clusters would take 400 MB
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,8 @@ class Difference:
         high: Upper end.
         p: Two-sided; 1 where it can't be computed.
         units: Number of clusters or problems.
+        p_at: Two-sided p value of a true difference; None where it can't be computed.
+        detectable: Smallest true difference that is found with power 0.8; None unknown.
     """
 
     base: float
@@ -37,71 +37,22 @@ class Difference:
     high: float
     p: float
     units: int
+    p_at: Callable[[float], float] | None = field(default=None, compare=False)
+    detectable: float | None = None
 
     @property
     def value(self) -> float:
         """The difference itself."""
         return self.tuned - self.base
 
-
-def ratio_difference(
-    clusters: Sequence[str],
-    base: Sequence[float],
-    tuned: Sequence[float],
-    weights: Sequence[float],
-    *,
-    resamples: int,
-    seed: int,
-) -> Difference:
-    """Difference of two ratios of sums, `sum(tuned)/sum(weights) - sum(base)/sum(weights)`.
-
-    Whole clusters are drawn, so rows of one project do not count as independent. The interval is
-    the bootstrap's standard error times Student's t for the number of clusters. The percentile
-    interval is too short for few clusters (Hesterberg 2015, "What Teachers Should Know About the
-    Bootstrap", section 3.2), and held-out data of a small project has few.
-
-    Args:
-        clusters: Cluster of each row.
-        base: Numerator of each row (summed loss, correct tokens) for the base.
-        tuned: The same for the tuned model.
-        weights: Denominator of each row (tokens).
-        resamples: Number of bootstrap draws.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: if the weights sum to zero.
-    """
-    names, member = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
-    sums = np.stack(
-        [np.bincount(member, np.asarray(column, dtype=float)) for column in (base, tuned, weights)],
-        axis=1,
-    )
-    total = sums.sum(axis=0)
-    if total[2] <= 0:
-        raise ValueError("no weight: nothing to compare")
-    at = (float(total[0] / total[2]), float(total[1] / total[2]))
-    count = len(names)
-    if count < 2:
-        return Difference(*at, low=-math.inf, high=math.inf, p=1.0, units=count)
-    drawn = _resampled(sums, resamples, seed)
-    error = float(np.std(drawn)) * math.sqrt(count / (count - 1))
-    half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
-    value = at[1] - at[0]
-    p = 2 * float(stats.t.sf(abs(value) / error, count - 1)) if error else float(value == 0)
-    return Difference(*at, low=value - half, high=value + half, p=p, units=count)
-
-
-def _resampled(sums: NDArray[Any], resamples: int, seed: int) -> Floats:
-    """Differences of the ratios over draws of clusters with replacement; [resamples]."""
-    rng = np.random.default_rng(seed)
-    count = len(sums)
-    even = np.full(count, 1 / count)
-    drawn = []
-    for start in range(0, resamples, CHUNK):
-        times = rng.multinomial(count, even, size=min(CHUNK, resamples - start))
-        base, tuned, weight = (times @ sums).T
-        drawn.append(np.divide(tuned - base, weight, out=np.zeros_like(base), where=weight > 0))
-    return np.concatenate(drawn)
+    def p_beyond(self, limit: float) -> float:
+        """p value of a true difference that is at most as far from zero as `limit`, against one
+        beyond it; 1 where the data don't point there."""
+        if math.copysign(1, limit) * (self.value - limit) <= 0:
+            return 1.0
+        if self.p_at is None:
+            return 0.0 if self.low == self.high else 1.0  # all moved alike, or no interval
+        return self.p_at(limit)
 
 
 def mcnemar(base: Sequence[bool], tuned: Sequence[bool]) -> Difference:
@@ -116,8 +67,8 @@ def mcnemar(base: Sequence[bool], tuned: Sequence[bool]) -> Difference:
         raise ValueError("no problems: nothing to compare")
     won, lost = int(np.sum(~before & after)), int(np.sum(before & ~after))
     up, down = (won + 1) / (count + 2), (lost + 1) / (count + 2)
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    half *= math.sqrt(max(0.0, up + down - (up - down) ** 2) / (count + 2))
+    error = math.sqrt((up + down - (up - down) ** 2) / (count + 2))
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * error
     return Difference(
         base=float(before.mean()),
         tuned=float(after.mean()),
@@ -125,6 +76,7 @@ def mcnemar(base: Sequence[bool], tuned: Sequence[bool]) -> Difference:
         high=min(1.0, up - down + half),
         p=float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0,
         units=count,
+        p_at=lambda true: 2 * float(stats.norm.sf(abs(up - down - true) / error)),
     )
 
 

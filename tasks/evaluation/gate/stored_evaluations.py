@@ -9,13 +9,13 @@ from typing import Any
 
 from tasks.evaluation.gate import verdict
 from tasks.evaluation.results import (
-    UNTOUCHED,
     Attempt,
     Evaluation,
     ProblemResult,
     RowResult,
     RowSet,
 )
+from tasks.evaluation.untouched.registry import PROBE_NAMES
 
 # settings of an evaluation that may differ between two models that are compared
 HARMLESS = frozenset(
@@ -73,9 +73,14 @@ def join_rows(old: Records, new: Records) -> tuple[RowSet, ...]:
                 tuned_loss_sum=row["tuned_loss_sum"],
                 base_correct=before["tuned_correct"],
                 tuned_correct=row["tuned_correct"],
+                ending_tokens=row["ending_tokens"],
+                base_ending_loss_sum=before["tuned_ending_loss_sum"],
+                tuned_ending_loss_sum=row["tuned_ending_loss_sum"],
+                base_ending_correct=before["tuned_ending_correct"],
+                tuned_ending_correct=row["tuned_ending_correct"],
             )
             sets.setdefault(str(row["row_set"]), []).append(result)
-    return tuple(RowSet(n, tuple(rows), probe=n == UNTOUCHED) for n, rows in sets.items())
+    return tuple(RowSet(n, tuple(rows), probe=n in PROBE_NAMES) for n, rows in sets.items())
 
 
 def join_problems(old: Records, new: Records) -> tuple[ProblemResult, ...]:

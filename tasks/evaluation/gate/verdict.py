@@ -1,15 +1,21 @@
 """The verdict of an evaluation: improved, inconclusive or regressed, with its reasons.
 
-*regressed*: some guarded value is worse by more than its margin, its whole 95 % interval beyond it.
+*regressed*: some guarded value is worse by more than its margin, after Holm's correction over the
+guarded values.
 *improved*: not regressed, some value that is no probe is better after Holm's correction and by at
 least the least gain that counts, and none is worse.
 *inconclusive*: anything else; the data can't tell, or the gain is too small to matter.
+
+Probes can only get worse, so their p values are a family of their own: more kinds of untouched
+rows don't make an improvement harder to find.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tasks.evaluation.gate import statistics
+from tasks.evaluation.gate import leave_one_out, statistics
+from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
 from tasks.evaluation.gate.comparison import Comparison, Margins, compare
 from tasks.evaluation.gate.wording import breach, change
 from tasks.evaluation.metrics.summary import DIGITS
@@ -26,11 +32,15 @@ class Gate:
         verdict: "improved", "inconclusive" or "regressed".
         reasons: Sentences that say why.
         comparisons: What was compared.
+        warnings: Sentences about single projects that decide the verdict.
+        notes: Sentences about what the numbers can show.
     """
 
     verdict: str
     reasons: tuple[str, ...]
     comparisons: tuple[Comparison, ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def decide(
@@ -42,6 +52,7 @@ def decide(
     min_share_gain_points: float = 0.0,
     resamples: int = 10_000,
     seed: int = 0,
+    without_each: bool = True,
 ) -> Gate:
     """Compare base and tuned model on everything measured and give the verdict.
 
@@ -51,8 +62,9 @@ def decide(
         pass_margin_points: How far pass@1 and exact match may fall, in percentage points.
         min_loss_gain_percent: Least fall of a loss that counts as better, of the base's.
         min_share_gain_points: Least rise of token accuracy and pass@1 that counts as better.
-        resamples: Draws of the bootstrap.
+        resamples: Draws of the distribution without an effect.
         seed: Of the draws.
+        without_each: Find out whether a single project decides the verdict.
     """
     margins = Margins(
         loss_margin_percent / 100,
@@ -60,12 +72,38 @@ def decide(
         min_loss_gain_percent / 100,
         min_share_gain_points / 100,
     )
-    compared = compare(evaluation, margins, resamples, seed)
-    adjusted = statistics.holm([c.p for c in compared])
-    return _verdict(
-        tuple(
-            _with_outcome(replace(c, p_adjusted=p)) for c, p in zip(compared, adjusted, strict=True)
-        )
+
+    def judge(measured: Evaluation, fewest: int) -> Gate:
+        return _verdict(_corrected(compare(measured, margins, resamples, seed, fewest)))
+
+    gate = judge(evaluation, FEWEST_CLUSTERS)
+    notes = [c.note for c in gate.comparisons if c.note]
+    if not without_each:
+        return replace(gate, notes=tuple(dict.fromkeys(notes)))
+    found = leave_one_out.influences(evaluation)
+    notes += [i.sentence() for i in found if i.metric.is_guarded]
+    return replace(
+        gate,
+        notes=tuple(dict.fromkeys(notes)),
+        # one project fewer is no reason to claim nothing
+        warnings=leave_one_out.warnings(
+            evaluation, found, gate.verdict, lambda e: judge(e, FEWEST_CLUSTERS - 1).verdict
+        ),
+    )
+
+
+def _corrected(compared: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Holm's correction, over each family, and the outcomes that follow."""
+    p_values: dict[int, float] = {}
+    for probe in (False, True):
+        family = [i for i, c in enumerate(compared) if c.probe == probe]
+        p_values |= zip(family, statistics.holm([compared[i].p for i in family]), strict=True)
+    guarded = [i for i, c in enumerate(compared) if c.margin is not None]
+    holm = statistics.holm([compared[i].p_breach for i in guarded])
+    breach_of = dict(zip(guarded, holm, strict=True))
+    return tuple(
+        _with_outcome(replace(c, p_adjusted=p_values[i], p_breach=breach_of.get(i, 1.0)))
+        for i, c in enumerate(compared)
     )
 
 
@@ -75,7 +113,12 @@ def to_dict(gate: Gate) -> dict[str, Any]:
         {k: round(v, DIGITS) if isinstance(v, float) else v for k, v in asdict(c).items()}
         for c in gate.comparisons
     ]
-    return {"verdict": gate.verdict, "reasons": list(gate.reasons), "comparisons": comparisons}
+    return {
+        "verdict": gate.verdict,
+        "reasons": list(gate.reasons),
+        "warnings": list(gate.warnings),
+        "comparisons": comparisons,
+    }
 
 
 def _with_outcome(c: Comparison) -> Comparison:
@@ -85,10 +128,7 @@ def _with_outcome(c: Comparison) -> Comparison:
         outcome = "better" if sign * c.difference > 0 else "worse"
         if outcome == "better" and abs(c.difference) < c.gain:
             outcome = "too small"
-    # the end of the interval that favors the tuned model: if even that is beyond the margin ...
-    best = c.low if c.lower_is_better else c.high
-    breached = c.margin is not None and best is not None and sign * best < -c.margin
-    return replace(c, outcome=outcome, breached=breached)
+    return replace(c, outcome=outcome, breached=c.p_breach < ALPHA)
 
 
 def _verdict(comparisons: tuple[Comparison, ...]) -> Gate:
@@ -105,6 +145,8 @@ def _verdict(comparisons: tuple[Comparison, ...]) -> Gate:
         reasons = [change(c, "better, but by too little to count") for c in small]
     elif comparisons:
         reasons = ["No difference is larger than chance explains."]
+        # a set of rows that is too small for any claim, of which the verdict can't speak
+        reasons += [c.note for c in comparisons if c.low is None and not c.probe]
     else:
         reasons = ["Nothing was measured."]
     return Gate("inconclusive", tuple(reasons), comparisons)

@@ -50,22 +50,40 @@ SHARE = Scale("points", factor=100, digits=1, suffix=" %")
 
 @dataclass(frozen=True)
 class RowSums:
-    """Sums over the rows of a row set, of one model."""
+    """Sums over the rows of a row set, of one model: content, and endings apart."""
 
     tokens: int
     text_bytes: int
     loss: float
     correct: int
+    ending_tokens: int = 0
+    ending_loss: float = 0.0
+    ending_correct: int = 0
 
 
 def row_sums(rows: Sequence[RowResult]) -> tuple[RowSums, RowSums]:
     """Sums of base and tuned model; exact, so that the order of the rows does not matter."""
     tokens, text_bytes = sum(row.tokens for row in rows), sum(row.text_bytes for row in rows)
-    base, tuned = fsum(r.base_loss_sum for r in rows), fsum(r.tuned_loss_sum for r in rows)
-    right = sum(row.base_correct for row in rows), sum(row.tuned_correct for row in rows)
+    endings = sum(row.ending_tokens for row in rows)
     return (
-        RowSums(tokens, text_bytes, base, right[0]),
-        RowSums(tokens, text_bytes, tuned, right[1]),
+        RowSums(
+            tokens,
+            text_bytes,
+            fsum(row.base_loss_sum for row in rows),
+            sum(row.base_correct for row in rows),
+            endings,
+            fsum(row.base_ending_loss_sum for row in rows),
+            sum(row.base_ending_correct for row in rows),
+        ),
+        RowSums(
+            tokens,
+            text_bytes,
+            fsum(row.tuned_loss_sum for row in rows),
+            sum(row.tuned_correct for row in rows),
+            endings,
+            fsum(row.tuned_ending_loss_sum for row in rows),
+            sum(row.tuned_ending_correct for row in rows),
+        ),
     )
 
 

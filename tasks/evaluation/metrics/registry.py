@@ -3,6 +3,11 @@
 from collections.abc import Iterable
 
 from tasks.evaluation.metrics.bits_per_byte import BITS_PER_BYTE
+from tasks.evaluation.metrics.ending_metrics import (
+    ENDING_ACCURACY,
+    ENDING_LOSS,
+    LOSS_WITH_ENDINGS,
+)
 from tasks.evaluation.metrics.ends_by_itself import ENDS_BY_ITSELF
 from tasks.evaluation.metrics.exact_match import EXACT_MATCH
 from tasks.evaluation.metrics.loss import LOSS
@@ -11,7 +16,15 @@ from tasks.evaluation.metrics.perplexity import PERPLEXITY
 from tasks.evaluation.metrics.protocol import Metric, ProblemMetric
 from tasks.evaluation.metrics.token_accuracy import TOKEN_ACCURACY
 
-ROW_METRICS = (LOSS, TOKEN_ACCURACY, PERPLEXITY, BITS_PER_BYTE)
+ROW_METRICS = (
+    LOSS,
+    TOKEN_ACCURACY,
+    PERPLEXITY,
+    BITS_PER_BYTE,
+    ENDING_LOSS,
+    ENDING_ACCURACY,
+    LOSS_WITH_ENDINGS,
+)
 PROBLEM_METRICS = (PASS_AT_1, EXACT_MATCH, ENDS_BY_ITSELF)
 
 

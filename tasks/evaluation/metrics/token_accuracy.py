@@ -1,4 +1,4 @@
-"""Token accuracy: share of the labelled tokens that are the likeliest, teacher-forced."""
+"""Token accuracy: share of the content's labelled tokens that are the likeliest, teacher-forced."""
 
 from tasks.evaluation.metrics.protocol import SHARE, RowMetric
 

@@ -16,6 +16,7 @@ from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet, c
 from tasks.evaluation.problems.registry import PROBLEM_SETS, set_of
 from tasks.evaluation.problems.self_test import SelfTestError, self_test
 from tasks.evaluation.problems.user_sets import SetLine
+from tasks.evaluation.untouched.registry import choose_texts
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class Prepared:
 
     Attributes:
         tested: Problems with tests and the sandbox; None where none are used or can be run.
-        probe: Problems whose text is the forgetting probe.
+        probes: Untouched texts that show forgetting: kind -> text id -> text.
         infilling: Lines to fill in.
         answers: Sets with reference answers, by name.
         missing: A sentence for each thing that can't be measured.
     """
 
     tested: TestedProblems | None = None
-    probe: tuple[Problem, ...] = ()
+    probes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     infilling: tuple[InfillingProblem, ...] = ()
     answers: Mapping[str, list[SetLine]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -53,12 +54,14 @@ def prepare(settings: EvaluateSettings, held_out: Path | None) -> Prepared:
     for source in PROBLEM_SETS:
         problems += _read(source, settings, missing, partial(source.read, settings, held_out))
     texts: list[Problem] = []
-    if settings.probe_problems != 0 or settings.infilling_problems != 0:
+    if settings.infilling_problems != 0:
         texts = _read(HUMANEVAL, settings, missing, humaneval.load)
+    probes, unreadable = choose_texts(settings.probe_problems, settings.seed)
+    missing += unreadable
     to_fill = choose_problems(texts, settings.infilling_problems, settings.seed)
     return Prepared(
         tested=_tested(settings, problems, missing),
-        probe=tuple(choose_problems(texts, settings.probe_problems, settings.seed)),
+        probes=probes,
         infilling=tuple(infilling.infilling_problems(to_fill, settings.seed)),
         answers={s.name: user_sets.read(s) for s in settings.sets if s.kind == "answers"},
         missing=tuple(dict.fromkeys(missing)),

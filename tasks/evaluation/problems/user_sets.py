@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.decontamination.set_fields import NAMES, value_of
+from tasks.core.decontamination.set_formats import standard
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import home, resolve_path
 
@@ -115,6 +116,7 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         raise ValueError(f"not readable JSON ({why})\nRemove the value") from error
     if not isinstance(raw, dict):
         raise ValueError(f"a {type(raw).__name__}, not an object\nWrite {{...}} with named fields")
+    raw = standard(raw)
     identity = _checked("id", str(value_of(raw, "id", "") or number))
     common = {
         "name": identity if identity.startswith(f"{name}/") else f"{name}/{identity}",

@@ -30,6 +30,11 @@ ROW_COLUMNS = pa.schema(
         ("tuned_loss_sum", pa.float64()),
         ("base_correct", pa.int64()),
         ("tuned_correct", pa.int64()),
+        ("ending_tokens", pa.int64()),
+        ("base_ending_loss_sum", pa.float64()),
+        ("tuned_ending_loss_sum", pa.float64()),
+        ("base_ending_correct", pa.int64()),
+        ("tuned_ending_correct", pa.int64()),
     ]
 )
 GENERATION_COLUMNS = pa.schema(

@@ -97,8 +97,10 @@ def inputs(
     }
 
 
-def write_split(folder: Path, tokenizer_folder: Path, count: int) -> dict[str, Path]:
-    """Prompts of `count` small functions from three projects, and their tokens."""
+def write_split(
+    folder: Path, tokenizer_folder: Path, count: int, projects: int = 3
+) -> dict[str, Path]:
+    """Prompts of `count` small functions from some projects, and their tokens."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
     prompts, tokens = [], []
     for i in range(count):
@@ -106,7 +108,7 @@ def write_split(folder: Path, tokenizer_folder: Path, count: int) -> dict[str, P
         completion = prompt_templates.complete(
             "instruction", f"def add{i}(a):\n    return a + {i}\n"
         )
-        prompts.append([f"row{i}", f"project{i % 3}", prompt, completion, "", ""])
+        prompts.append([f"row{i}", f"project{i % projects}", prompt, completion, "", ""])
         head, tail = tokenizer([prompt, completion])["input_ids"]
         tokens.append([f"row{i}", [*head, *tail, tokenizer.eos_token_id], len(head)])
     (folder / "test").mkdir()

@@ -1,9 +1,13 @@
 import json
 import re
 from dataclasses import replace
+from itertools import chain
+
+import pytest
 
 from tasks.evaluation.gate import verdict as gate
 from tasks.evaluation.gate import wording
+from tasks.evaluation.metrics import summary
 from tasks.evaluation.results import (
     Attempt,
     Evaluation,
@@ -59,7 +63,7 @@ def test_a_token_accuracy_has_no_margin():
 
 
 def test_the_family_is_corrected():
-    found = decide(evaluation(0.0, tried=problems(won=7, lost=0, both=20, none=20)))
+    found = decide(evaluation(0.0, tried=problems(won=6, lost=0, both=20, none=20)))
     passed = found.comparisons[-1]
     assert passed.p < 0.05 < passed.p_adjusted
     assert found.verdict == "inconclusive"
@@ -71,12 +75,81 @@ def test_the_note_says_what_can_be_detected():
     assert re.search(r"only if it is at least \d+\.\d points\.$", note)
 
 
-def test_few_projects_are_named():
-    found = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=3)),)))
-    assert "Only 3 projects" in found.comparisons[0].note
-    alone = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=1)),)))
-    assert alone.comparisons[0].low is None
-    assert alone.verdict == "inconclusive"
+def test_too_few_projects_can_tell_nothing():
+    for count, named in ((1, "1 project "), (3, "3 projects ")):
+        found = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=count)),)))
+        assert found.verdict == "inconclusive"
+        assert f"held-out: {named}can't tell" in found.reasons[-1]
+        assert "at least 6 can" in found.reasons[-1]
+        assert found.comparisons[0].low is None
+
+
+def test_as_many_projects_as_the_reason_asks_for_can_tell():
+    found = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=6)),)))
+    assert found.verdict == "improved"
+
+
+def test_an_unclear_loss_says_what_it_could_find_and_how_many_projects_would_do():
+    one = decide(Evaluation((RowSet("held-out", rows(-0.004, projects=8, each=2)),)))
+    loss = one.comparisons[0]
+    assert loss.outcome == "unclear"
+    assert loss.detectable > abs(loss.difference)
+    sizes = re.search(r"with 8 projects.* at least 0\.\d+ nats \((\d\.\d) %", loss.note)
+    assert float(sizes[1]) == pytest.approx(100 * loss.detectable / loss.base, abs=0.06)
+    enough = int(re.search(r"about ([\d,]+) projects would do", loss.note)[1].replace(",", ""))
+    more = decide(Evaluation((RowSet("held-out", rows(-0.004, projects=2 * enough, each=2)),)))
+    assert more.comparisons[0].outcome == "better"
+
+
+def test_a_model_that_only_learned_to_end_its_answers_is_inconclusive():
+    learned = tuple(
+        replace(row, ending_tokens=4, base_ending_loss_sum=20.0, tuned_ending_loss_sum=0.1)
+        for row in rows(0.0)
+    )
+    found = decide(Evaluation((RowSet("held-out", learned),)))
+    assert found.verdict == "inconclusive"
+    assert summary.metrics(Evaluation((RowSet("held-out", learned),)))["rows"]["held-out"]["tuned"][
+        "ending_loss"
+    ] == pytest.approx(0.1 / 4)
+
+
+def test_of_many_sets_that_fell_by_chance_none_is_a_regression():
+    def own(name, lost, won):
+        return tuple(replace(p, suite=name) for p in problems(won, lost, 15, 15))
+
+    worst = own("own-0", lost=11, won=1)
+    assert decide(evaluation(0.0, tried=worst)).verdict == "regressed"
+    others = [own(f"own-{i}", lost=3, won=3) for i in range(1, 10)]
+    assert decide(evaluation(0.0, tried=(*worst, *chain(*others)))).verdict == "inconclusive"
+
+
+def test_a_single_project_that_decides_is_named():
+    calm = decide(Evaluation((RowSet("held-out", rows(-0.3)),)))
+    assert calm.verdict == "improved"
+    assert calm.warnings == ()
+    others = rows(-0.05, projects=10)
+    odd = tuple(
+        replace(
+            row,
+            row_id=f"odd{i}",
+            cluster="odd",
+            tuned_loss_sum=2 * row.base_loss_sum,
+            tuned_correct=0,
+        )
+        for i, row in enumerate(others[:10])
+    )
+    assert decide(Evaluation((RowSet("held-out", others),))).verdict == "improved"
+    found = decide(Evaluation((RowSet("held-out", (*others, *odd)),)))
+    assert found.verdict == "inconclusive"
+    (warning,) = found.warnings
+    assert re.search(r"without odd \(\d\d % of the tokens of held-out\) it is improved", warning)
+
+
+def test_the_range_without_any_one_project_contains_the_difference():
+    found = decide(Evaluation((RowSet("held-out", rows(-0.3)),)))
+    (note,) = (note for note in found.notes if "with any one project left out" in note)
+    low, high = (-float(value) for value in re.findall(r"−(0\.\d+) \(without project-\d+\)", note))
+    assert low <= found.comparisons[0].difference <= high
 
 
 def test_several_attempts_are_compared_by_their_share():

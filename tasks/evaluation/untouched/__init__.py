@@ -1,0 +1,1 @@
+"""Forgetting probes: texts that no training touches, of several kinds, listed in `registry`."""
