@@ -22,7 +22,7 @@ STEPS_AN_OCTAVE = 8  # lengths between a power of two and the next; at most 12 %
 
 
 class WindowGraphs:
-    """Runs passes by their keys: eagerly the first time, which compiles kernels, then as a graph."""
+    """Runs passes by key: eagerly the first time, which compiles kernels, then as a graph."""
 
     def __init__(self) -> None:
         self._seen: set[Hashable] = set()

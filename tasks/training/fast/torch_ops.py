@@ -275,7 +275,7 @@ class TorchOps:
 
         Args:
             x: The input; columns after the first K are not read.
-            grad: The gradient of the extended input; A's part is added to the first K columns in place.
+            grad: Of the extended input; A's part is added to the first K columns in place.
             lora: As in the forward pass; its stored masks are used up.
             a_grad: float32, like `lora.a`; added to.
         """
