@@ -1,8 +1,9 @@
 """The batch sampler: the windows of each optimizer step, a pure function of data, settings, step.
 
-No running random state is used, so a resumed run sees exactly what an uninterrupted one does. The
-tokenized data is in random order already; later epochs shuffle it within and among blocks, which
-keeps reading nearly sequential.
+No running random state is used, so a resumed run sees exactly what an uninterrupted one does.
+Windows are stored in random order; later epochs shuffle them within and among blocks, which keeps
+reading nearly sequential. Rows are stored window by window, and packing puts rows of like length
+side by side: steps of rows draw from a permutation of all rows, in every epoch.
 """
 
 import math
@@ -28,6 +29,11 @@ def epoch_order(count: int, seed: int, epoch: int, block: int = BLOCK) -> Ints:
     starts = rng.permutation(np.arange(0, count, block))
     blocks = [rng.permutation(np.arange(s, min(s + block, count))) for s in starts]
     return np.concatenate(blocks) if blocks else np.arange(0)
+
+
+def row_order(count: int, seed: int, epoch: int) -> Ints:
+    """Order of `count` rows in an epoch: a random permutation, the first epoch included."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def steps_by_rows(order: Ints, batch_rows: int) -> list[Step]:
@@ -131,7 +137,7 @@ class Batches:
 
     def _make_plan(self, epoch: int) -> list[Step]:
         if self.by_rows:
-            order = epoch_order(self.windows.row_count, self._seed, epoch)
+            order = row_order(self.windows.row_count, self._seed, epoch)
             return steps_by_rows(order, self._batch)
         order = epoch_order(len(self.windows), self._seed, epoch)
         return steps_by_tokens(order, self.windows.tokens, self._batch)

@@ -154,7 +154,8 @@ def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     trained = min(settings.last_layers or shape.layers, shape.layers)
     stream = 3 if settings.offload_activations else trained + 2
     weights = heads * qkv + shape.hidden * out + 2 * shape.inner * gate_up + shape.hidden * down
-    values = tokens * (stream * shape.hidden + qkv + max(qkv, out, gate_up) + heads)
+    sides = trained * settings.lora_rank * len(_with_lora(layer.linear_layers, settings))
+    values = tokens * (stream * shape.hidden + qkv + max(qkv, out, gate_up) + heads + sides)
     values += chunk * (gate_up + 2 * down) + weights
     return 2 * (values + min(HEAD_VALUES, tokens * shape.vocabulary))
 

@@ -156,29 +156,31 @@ def _down(x_tile, a, rank_at, at, ok, member: tl.constexpr, RANK: tl.constexpr, 
     return tl.dot(x_tile, rows, input_precision="ieee")
 
 
-@triton.jit(do_not_specialize=["tokens", "seed", "threshold"])
+@triton.jit(do_not_specialize=["tokens", "place", "threshold"])
 def lora_in(
-    x, a, x_stride, tokens, inner, width, scale, seed, threshold,
+    x, a, side, seeds, x_stride, tokens, inner, width, scale, place, threshold,
     MEMBERS: tl.constexpr, RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr,
     DROP: tl.constexpr, TAIL: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Writes u = scale * dropout(x) A^T of all members after x's K columns, then zeros up to width.
 
-    `scale` includes dropout's 1 / (1 - rate). MEMBERS (1 to 3) is unrolled by hand: Triton has no
+    u is also written to `side` [tokens, MEMBERS * RANK], for the backward pass. `scale` includes
+    dropout's 1 / (1 - rate). MEMBERS (1 to 3) is unrolled by hand: Triton has no
     arrays of accumulators. x is read once for all members, with a mask of its own for each.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     row_ok = row < tokens
     row_at = row.to(tl.int64)
     rank_at = tl.arange(0, PADDED)
+    seed = tl.load(seeds + place)
     first = tl.zeros((ROWS, PADDED), tl.float32)
     second = tl.zeros((ROWS, PADDED), tl.float32)
     third = tl.zeros((ROWS, PADDED), tl.float32)
     for start in range(0, inner, BLOCK):
         at = start + tl.arange(0, BLOCK)
         ok = at < inner
-        place = x + row_at[:, None] * x_stride + at[None, :]
-        values = tl.load(place, mask=row_ok[:, None] & ok[None, :], other=0.0)
+        spot = x + row_at[:, None] * x_stride + at[None, :]
+        values = tl.load(spot, mask=row_ok[:, None] & ok[None, :], other=0.0)
         if DROP:
             # the index is that of TorchOps' masks: row * K + column, wrapping at 32 bits
             h = hash_bits(row[:, None] * inner + at[None, :], seed)
@@ -196,18 +198,46 @@ def lora_in(
                 second += _down(values, a, rank_at, at, ok, 1, RANK, inner)
             if MEMBERS > 2:
                 third += _down(values, a, rank_at, at, ok, 2, RANK, inner)
-    tail = MEMBERS * RANK + tl.arange(0, TAIL)
-    behind = x + row_at[:, None] * x_stride + inner
-    blank = tl.zeros((ROWS, TAIL), x.dtype.element_ty)
-    tl.store(behind + tail[None, :], blank, mask=row_ok[:, None] & (inner + tail < width)[None, :])
+    _blank(x, row, row_ok, x_stride, inner, width, MEMBERS * RANK, TAIL)
+    behind = x + row_at[:, None] * x_stride + inner + rank_at[None, :]
+    beside = side + row_at[:, None] * (MEMBERS * RANK) + rank_at[None, :]
     fits = row_ok[:, None] & (rank_at < RANK)[None, :]
-    tl.store(behind + rank_at[None, :], (first * scale).to(x.dtype.element_ty), mask=fits)
+    _store_both(behind, beside, first * scale, fits)
     if MEMBERS > 1:
-        behind += RANK
-        tl.store(behind + rank_at[None, :], (second * scale).to(x.dtype.element_ty), mask=fits)
+        _store_both(behind + RANK, beside + RANK, second * scale, fits)
     if MEMBERS > 2:
-        behind += RANK
-        tl.store(behind + rank_at[None, :], (third * scale).to(x.dtype.element_ty), mask=fits)
+        _store_both(behind + 2 * RANK, beside + 2 * RANK, third * scale, fits)
+
+
+@triton.jit
+def _blank(x, row, row_ok, stride, inner, width, used: tl.constexpr, TAIL: tl.constexpr):
+    """Zeros in an extended matrix's columns after LoRA's `used` ones."""
+    tail = used + tl.arange(0, TAIL)
+    behind = x + row.to(tl.int64)[:, None] * stride + inner + tail[None, :]
+    ok = row_ok[:, None] & (inner + tail < width)[None, :]
+    tl.store(behind, tl.zeros(behind.shape, x.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def _store_both(first, second, value, ok):
+    value = value.to(first.dtype.element_ty)
+    tl.store(first, value, mask=ok)
+    tl.store(second, value, mask=ok)
+
+
+@triton.jit
+def restore(
+    x, side, x_stride, tokens, inner, width, columns,
+    TAIL: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Writes LoRA's columns of an extended matrix from `side` [tokens, columns], then zeros."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    tail = tl.arange(0, TAIL)
+    row_at = row.to(tl.int64)
+    some = (row < tokens)[:, None] & (tail < columns)[None, :]
+    value = tl.load(side + row_at[:, None] * columns + tail[None, :], mask=some, other=0.0)
+    behind = x + row_at[:, None] * x_stride + inner + tail[None, :]
+    tl.store(behind, value, mask=(row < tokens)[:, None] & (inner + tail < width)[None, :])
 
 
 @triton.jit
@@ -236,9 +266,9 @@ def _back(keep, values, u, rows, DROP: tl.constexpr):
     return back, tl.dot(tl.trans(u), values.to(u.dtype), input_precision="ieee")
 
 
-@triton.jit(do_not_specialize=["tokens", "seed", "threshold", "steps"])
+@triton.jit(do_not_specialize=["tokens", "place", "threshold", "steps"])
 def lora_in_backward(
-    x, grad, a, a_grad, x_stride, grad_stride, tokens, inner, scale, seed, threshold, steps,
+    x, grad, a, a_grad, seeds, x_stride, grad_stride, tokens, inner, scale, place, threshold, steps,
     MEMBERS: tl.constexpr, RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr,
     DROP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -250,6 +280,7 @@ def lora_in_backward(
     """
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     ok = at < inner
+    seed = tl.load(seeds + place)
     rank_at = tl.arange(0, PADDED)
     rank_ok = rank_at < RANK
     a0 = _load_a(a, rank_at, at, ok, 0, RANK, inner)
@@ -268,8 +299,8 @@ def lora_in_backward(
         row_at = row.to(tl.int64)
         both = row_ok[:, None] & ok[None, :]
         values = tl.load(x + row_at[:, None] * x_stride + at[None, :], mask=both, other=0.0)
-        place = grad + row_at[:, None] * grad_stride + at[None, :]
-        total = tl.load(place, mask=both, other=0.0).to(tl.float32)
+        spot = grad + row_at[:, None] * grad_stride + at[None, :]
+        total = tl.load(spot, mask=both, other=0.0).to(tl.float32)
         h = tl.zeros((ROWS, BLOCK), tl.uint32)
         if DROP:
             h = hash_bits(row[:, None] * inner + at[None, :], seed)
@@ -290,7 +321,7 @@ def lora_in_backward(
             back, more = _back(kept(h, 2, BITS, threshold), values, u, a2, DROP)
             total += scale * back
             sum2 += more
-        tl.store(place, total.to(grad.dtype.element_ty), mask=both)
+        tl.store(spot, total.to(grad.dtype.element_ty), mask=both)
     _add_a(a_grad, sum0 * scale, rank_at, at, ok, 0, RANK, inner)
     if MEMBERS > 1:
         _add_a(a_grad, sum1 * scale, rank_at, at, ok, 1, RANK, inner)
@@ -377,6 +408,85 @@ def swiglu_backward(gate_up, grad, stride, grad_stride, inner, BLOCK: tl.constex
     kind = gate_up.dtype.element_ty
     tl.store(place, (slope * up * share * (1.0 + gate * (1.0 - share))).to(kind), mask=ok)
     tl.store(place + inner, (slope * gate * share).to(kind), mask=ok)
+
+
+@triton.jit(do_not_specialize=["tokens", "place", "threshold"])
+def swiglu_lora(
+    gate_up, out, a, side, seeds, stride, out_stride, tokens, inner, width, scale, place, threshold,
+    RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, DROP: tl.constexpr,
+    TAIL: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """`swiglu` and, of its output, `lora_in` with one member: the output is not read again."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row_ok = row < tokens
+    row_at = row.to(tl.int64)
+    rank_at = tl.arange(0, PADDED)
+    seed = tl.load(seeds + place)
+    first = tl.zeros((ROWS, PADDED), tl.float32)
+    for start in range(0, inner, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        ok = at < inner
+        both = row_ok[:, None] & ok[None, :]
+        spot = gate_up + row_at[:, None] * stride + at[None, :]
+        gate = tl.load(spot, mask=both, other=0.0).to(tl.float32)
+        up = tl.load(spot + inner, mask=both, other=0.0).to(tl.float32)
+        values = (gate * tl.sigmoid(gate) * up).to(out.dtype.element_ty)
+        tl.store(out + row_at[:, None] * out_stride + at[None, :], values, mask=both)
+        if DROP:
+            h = hash_bits(row[:, None] * inner + at[None, :], seed)
+            values = tl.where(kept(h, 0, BITS, threshold), values, 0.0)
+        first += _down(values, a, rank_at, at, ok, 0, RANK, inner)
+    _blank(out, row, row_ok, out_stride, inner, width, RANK, TAIL)
+    behind = out + row_at[:, None] * out_stride + inner + rank_at[None, :]
+    fits = row_ok[:, None] & (rank_at < RANK)[None, :]
+    _store_both(behind, side + row_at[:, None] * RANK + rank_at[None, :], first * scale, fits)
+
+
+@triton.jit(do_not_specialize=["tokens", "place", "threshold", "steps"])
+def swiglu_lora_backward(
+    gate_up, grad, a, a_grad, seeds, stride, grad_stride, tokens, inner, scale, place, threshold,
+    steps,
+    RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, DROP: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """`lora_in_backward` with one member, then `swiglu_backward`, in one pass over memory.
+
+    The output of swiglu, which A's gradient needs, is computed again from gate and up; the
+    gradient of the output with A's part in it is never stored. Tiles as in `lora_in_backward`.
+    """
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    ok = at < inner
+    seed = tl.load(seeds + place)
+    rank_at = tl.arange(0, PADDED)
+    rank_ok = rank_at < RANK
+    a0 = _load_a(a, rank_at, at, ok, 0, RANK, inner)
+    sum0 = tl.zeros((PADDED, BLOCK), tl.float32)
+    kind = gate_up.dtype.element_ty
+    begin = tl.program_id(1) * steps * ROWS
+    for start in range(begin, tl.minimum(begin + steps * ROWS, tokens), ROWS):
+        row = start + tl.arange(0, ROWS)
+        row_ok = row < tokens
+        row_at = row.to(tl.int64)
+        both = row_ok[:, None] & ok[None, :]
+        spot = gate_up + row_at[:, None] * stride + at[None, :]
+        gate = tl.load(spot, mask=both, other=0.0).to(tl.float32)
+        up = tl.load(spot + inner, mask=both, other=0.0).to(tl.float32)
+        line = grad + row_at[:, None] * grad_stride
+        slope = tl.load(line + at[None, :], mask=both, other=0.0).to(tl.float32)
+        u = tl.load(
+            line + inner + rank_at[None, :], mask=row_ok[:, None] & rank_ok[None, :], other=0.0
+        )
+        share = tl.sigmoid(gate)
+        values = (gate * share * up).to(kind)
+        h = tl.zeros((ROWS, BLOCK), tl.uint32)
+        if DROP:
+            h = hash_bits(row[:, None] * inner + at[None, :], seed)
+        back, more = _back(kept(h, 0, BITS, threshold), values, u, a0, DROP)
+        slope += scale * back
+        sum0 += more
+        tl.store(spot, (slope * up * share * (1.0 + gate * (1.0 - share))).to(kind), mask=both)
+        tl.store(spot + inner, (slope * gate * share).to(kind), mask=both)
+    _add_a(a_grad, sum0 * scale, rank_at, at, ok, 0, RANK, inner)
 
 
 @triton.jit

@@ -5,8 +5,9 @@
 
 Activation checkpointing by hand: the forward pass saves the layer's input x (`step._Stream`) and
 fills `Saved`. A *kept* layer has a `Saved` of its own, so its backward pass repeats only what is
-cheap (dequantization, norms, LoRA inputs, swiglu); the other layers share one, and their backward
-pass computes it again first.
+cheap (dequantization, norms, swiglu); the other layers share one, and their backward pass computes
+it again first. LoRA's first products (`LayerPass.sides`) are kept by every layer: they are small,
+and computing them again would read all inputs again.
 
 Each of the four groups (`qkv`, `out`, `gate_up`, `down`; index `kind`) is one product of an
 extended input and an extended weight, see `torch_ops`. Weights are dequantized into one buffer per
@@ -94,6 +95,7 @@ class Call:
         scale: LoRA's alpha / rank.
         rate: LoRA's dropout rate.
         seed: Of the window's dropout.
+        seeds: int32, the seed of each layer, group and chunk: see `seed_place`.
         chunk: Tokens per chunk of the MLP.
     """
 
@@ -106,7 +108,13 @@ class Call:
     scale: float
     rate: float
     seed: int
+    seeds: Tensor
     chunk: int
+
+    def seed_place(self, number: int, kind: int, start: int) -> int:
+        """Index in `seeds` of the group `kind` of a layer, for the chunk from token `start` on."""
+        each = len(chunks(len(self.cos), self.chunk))
+        return (number * 4 + kind) * each + start // self.chunk
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,7 @@ class LayerPass:
         call: The window.
         saved: Buffers of its activations, cut to the window.
         scratch: Shared buffers.
+        sides: LoRA's first product of each group, [tokens, members * rank], from the forward pass.
     """
 
     layer: LayerWeights
@@ -126,6 +135,7 @@ class LayerPass:
     call: Call
     saved: Saved
     scratch: Scratch
+    sides: tuple[Tensor, Tensor, Tensor, Tensor]
 
     def forward(self, x: Tensor, y: Tensor) -> None:
         """Write the layer's output for the residual stream `x` into `y`, which may be `x`."""
@@ -133,7 +143,9 @@ class LayerPass:
         weight = self._load(GATE_UP)
         down = self._load(DOWN)
         for part in chunks(len(x), self.call.chunk):
-            product(self.layer.gate_up, self._gate_up_in(part), weight, self.saved.gate_up[part])
+            normed = self._gate_up_in(part)
+            self._lora_in(GATE_UP, normed, part.start)
+            product(self.layer.gate_up, normed, weight, self.saved.gate_up[part])
             act = self._activate(part)
             torch.addmm(self.saved.middle[part], act, down.t(), out=y[part])
 
@@ -151,7 +163,7 @@ class LayerPass:
             self._load(QKV)
             self._load(OUT)
         else:
-            self._attend(x)
+            self._attend(x, again=True)
         self._load(GATE_UP)
         self._load(DOWN)
         for part in chunks(len(x), self.call.chunk):
@@ -160,13 +172,15 @@ class LayerPass:
         if more or self.layer.qkv.loras:
             self._qkv_backward(x, grad, kept=kept)
 
-    def _attend(self, x: Tensor) -> None:
-        """The attention block: fills `saved` except `gate_up`."""
+    def _attend(self, x: Tensor, *, again: bool = False) -> None:
+        """The attention block: fills `saved` except `gate_up`; `again`: in the backward pass."""
         call, saved = self.call, self.saved
-        product(self.layer.qkv, self._qkv_in(x), self._load(QKV), saved.qkv)
+        normed = self._qkv_in(x)
+        self._lora_in(QKV, normed, again=again)
+        product(self.layer.qkv, normed, self._load(QKV), saved.qkv)
         call.ops.rope(saved.qkv, call.heads, call.cos, call.sin, False)
         call.ops.attention(self._attention())
-        self._lora_in(OUT, saved.out)
+        self._lora_in(OUT, saved.out, again=again)
         torch.addmm(x, saved.out, self._load(OUT).t(), out=saved.middle)
 
     def _attention(self) -> AttentionTensors:
@@ -177,14 +191,18 @@ class LayerPass:
     def _mlp_backward(self, grad: Tensor, part: slice, *, kept: bool) -> None:
         """One chunk of the MLP: `grad` [tokens, hidden] becomes that of `middle`, in place."""
         layer, gate_up, middle = self.layer, self.saved.gate_up[part], self.saved.middle[part]
-        normed, tokens = self._gate_up_in(part), len(middle)
+        normed, tokens, inner = self._gate_up_in(part), len(middle), layer.down.inner
         if not kept:
+            self._lora_in(GATE_UP, normed, part.start, again=True)
             product(layer.gate_up, normed, self._weight(GATE_UP), gate_up)
-        act = self._activate(part)  # before `gate_up` is overwritten below
         act_grad = rows(self.scratch.act_grad, tokens, layer.down.width)
         torch.mm(grad[part], self._weight(DOWN), out=act_grad)
-        self._lora_backward(DOWN, act, grad[part], act_grad, part.start)
-        self.call.ops.swiglu_backward(gate_up, act_grad[:, : layer.down.inner])
+        self._lora_out_backward(DOWN, grad[part], part.start)
+        if layer.down.loras:
+            lora = self._lora(DOWN, part.start)
+            self.call.ops.swiglu_lora_backward(gate_up, act_grad, lora, layer.down.a_grad)
+        else:
+            self.call.ops.swiglu_backward(gate_up, act_grad[:, :inner])
         back = rows(self.scratch.grad, tokens, layer.gate_up.width)
         torch.mm(gate_up, self._weight(GATE_UP), out=back)
         self._lora_backward(GATE_UP, normed, gate_up, back, part.start)
@@ -210,26 +228,27 @@ class LayerPass:
         self._norm_backward(self.layer.norm1, x, back, grad)
 
     def _qkv_in(self, x: Tensor) -> Tensor:
-        """The extended input of q, k and v."""
+        """The extended input of q, k and v, without LoRA's columns."""
         normed = rows(self.scratch.normed1, len(x), self.layer.qkv.width)
         self._normalize(self.layer.norm1, x, normed)
-        self._lora_in(QKV, normed)
         return normed
 
     def _gate_up_in(self, part: slice) -> Tensor:
-        """The extended input of gate and up."""
+        """The extended input of gate and up, without LoRA's columns."""
         middle = self.saved.middle[part]
         normed = rows(self.scratch.normed2, len(middle), self.layer.gate_up.width)
         self._normalize(self.layer.norm2, middle, normed)
-        self._lora_in(GATE_UP, normed, part.start)
         return normed
 
     def _activate(self, part: slice) -> Tensor:
         """The extended input of down."""
-        gate_up = self.saved.gate_up[part]
-        act = rows(self.scratch.act, len(gate_up), self.layer.down.width)
-        self.call.ops.swiglu(gate_up, act[:, : self.layer.down.inner])
-        self._lora_in(DOWN, act, part.start)
+        gate_up, down = self.saved.gate_up[part], self.layer.down
+        act = rows(self.scratch.act, len(gate_up), down.width)
+        if down.loras:
+            lora = self._lora(DOWN, part.start)
+            self.call.ops.swiglu_lora(gate_up, act, lora, self.sides[DOWN][part])
+        else:
+            self.call.ops.swiglu(gate_up, act[:, : down.inner])
         return act
 
     def _qkv_grad(self) -> Tensor:
@@ -270,12 +289,19 @@ class LayerPass:
         size = group.loras * group.rank * group.inner
         a = self.call.flat[group.a_at : group.a_at + size].view(-1, group.inner)
         seed = mix(self.call.seed, self.number * 4 + kind, start)
-        drop = make_dropout(self.call.rate, group.loras, seed)
+        place = self.call.seed_place(self.number, kind, start)
+        drop = make_dropout(self.call.rate, group.loras, seed, self.call.seeds, place)
         return LoraInput(a, group.loras, self.call.scale, drop)
 
-    def _lora_in(self, kind: int, x: Tensor, start: int = 0) -> None:
-        if self.layer.groups[kind].loras:
-            self.call.ops.lora_in(x, self._lora(kind, start))
+    def _lora_in(self, kind: int, x: Tensor, start: int = 0, *, again: bool = False) -> None:
+        """LoRA's columns of a group's extended input: computed, or `again` from `sides`."""
+        group, side = self.layer.groups[kind], self.sides[kind][start : start + len(x)]
+        if not group.loras:
+            return
+        if again:
+            self.call.ops.restore(x, side, group.inner)
+        else:
+            self.call.ops.lora_in(x, self._lora(kind, start), side)
 
     def _lora_backward(
         self, kind: int, x: Tensor, grad_out: Tensor, grad_in: Tensor, start: int = 0
@@ -284,20 +310,24 @@ class LayerPass:
 
         Args:
             kind: Of the group.
-            x: Extended input.
+            x: The input; LoRA's columns are not read.
             grad_out: Gradient of the product.
             grad_in: Gradient of the extended input; A's part is added to its K columns.
             start: First token of the chunk.
         """
-        group, ops = self.layer.groups[kind], self.call.ops
-        if not group.loras:
-            return
+        group = self.layer.groups[kind]
+        self._lora_out_backward(kind, grad_out, start)
+        if group.loras:
+            self.call.ops.lora_in_backward(x, grad_in, self._lora(kind, start), group.a_grad)
+
+    def _lora_out_backward(self, kind: int, grad_out: Tensor, start: int = 0) -> None:
+        """Gradient of B of a group's members."""
+        group = self.layer.groups[kind]
+        side = self.sides[kind][start : start + len(grad_out)]
         for member in group.members:
             if member.lora is not None:
-                column = group.inner + member.lora * group.rank
-                u = x[:, column : column + group.rank]
-                ops.lora_out_backward(grad_out[:, member.rows], u, member.b_grad)
-        ops.lora_in_backward(x, grad_in, self._lora(kind, start), group.a_grad)
+                u = side[:, member.lora * group.rank : (member.lora + 1) * group.rank]
+                self.call.ops.lora_out_backward(grad_out[:, member.rows], u, member.b_grad)
 
 
 def rows(buffer: Tensor, tokens: int, width: int) -> Tensor:

@@ -12,7 +12,7 @@ One window runs as: embedding, layers before the first one with LoRA (forward on
 norm and head in chunks of tokens, trained layers in reverse.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from tasks.core.models.packed_forward import WindowTensors
+from tasks.training.fast.graphs import WindowGraphs, bucket, padded
 from tasks.training.fast.layer import Call, LayerPass, Saved, Scratch, chunks, rows
 from tasks.training.fast.model import FastModel, LayerWeights, extract_model
-from tasks.training.fast.torch_ops import Bounds, TorchOps, mix
+from tasks.training.fast.torch_ops import Bounds, TorchOps, mix, signed
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import window_seed
 
@@ -69,9 +70,74 @@ class _Buffers:
     tokens: int
     stream: _Stream
     saved: tuple[Saved, ...]
+    sides: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
     scratch: Scratch
     grad: Tensor
     logits: Tensor
+
+
+class _Inputs:
+    """What differs between windows, at addresses that stay: recorded passes read it.
+
+    Args:
+        parts: The model.
+        tokens: Of the longest window.
+        device: Of the buffers.
+    """
+
+    def __init__(self, parts: FastModel, tokens: int, device: torch.device) -> None:
+        def new(values: int, dtype: torch.dtype) -> Tensor:
+            return torch.empty(values, dtype=dtype, device=device)
+
+        self._parts, half = parts, parts.heads.rotated // 2
+        self._cos, self._sin = (new(tokens * half, torch.float32) for _ in range(2))
+        self._starts, self._ends = (new(tokens, torch.int32) for _ in range(2))
+        count = 4 * len(parts.layers) * len(chunks(tokens, MLP_CHUNK))
+        self._seeds = new(count, torch.int32)
+
+    def fill(self, window: WindowTensors, seed: int | None, ops: Any, flat: Tensor) -> Call:
+        """Write a window's inputs; without a seed there is no dropout."""
+        parts, tokens, half = self._parts, window.tokens, self._parts.heads.rotated // 2
+        # the rotary module returns the type of its first argument: float32 tables are more accurate
+        like = torch.empty(1, dtype=torch.float32, device=flat.device)
+        tables = parts.rotary(like, window.position_ids)
+        cos, sin = rows(self._cos, tokens, half), rows(self._sin, tokens, half)
+        for to, table in zip((cos, sin), tables, strict=True):
+            # transformers repeats the angles for both halves of the rotated features
+            to.copy_(table[0, :, :half])
+        bounds = sample_bounds(window)
+        mixed = mix(seed or 0)
+        if seed is not None and parts.dropout:
+            self._fill_seeds(tokens, mixed)
+        return Call(
+            ops=ops,
+            heads=parts.heads,
+            bounds=Bounds(
+                self._starts[:tokens].copy_(bounds.starts),
+                self._ends[:tokens].copy_(bounds.ends),
+                window.cu_seqlens,
+            ),
+            cos=cos,
+            sin=sin,
+            flat=flat,
+            scale=parts.scale,
+            rate=0.0 if seed is None else parts.dropout,
+            seed=mixed,
+            seeds=self._seeds,
+            chunk=MLP_CHUNK,
+        )
+
+    def _fill_seeds(self, tokens: int, mixed: int) -> None:
+        """Seeds of all dropout masks, in the order of `Call.seed_place`."""
+        groups = range(4 * len(self._parts.layers))
+        parts = chunks(tokens, MLP_CHUNK)
+        seeds = torch.tensor(
+            [signed(mix(mixed, group, part.start)) for group in groups for part in parts],
+            dtype=torch.int32,
+        )
+        if self._seeds.is_cuda:
+            seeds = seeds.pin_memory()
+        self._seeds[: len(seeds)].copy_(seeds, non_blocking=True)
 
 
 class FastStepper:
@@ -109,6 +175,8 @@ class FastStepper:
         self._ops = ops if ops is not None else pick_ops(self._device)
         self.attention = type(self._ops).__name__
         self._offload = offload
+        # copies to the host and back are not recorded
+        self._graphed = self._device.type == "cuda" and not offload
         # layers before the first one with LoRA have no backward pass and keep nothing
         self.layers = len(self.parts.layers) - self.parts.first_trained
         self._values = torch.empty_like(flat.values, dtype=self._dtype)
@@ -118,7 +186,13 @@ class FastStepper:
         """Set both sizes; frees the buffers, which the next window allocates."""
         self.kept_layers = min(kept_layers, self.layers)
         self.window_tokens = window_tokens
+        self._release()
+
+    def _release(self) -> None:
+        """Free the buffers, and the graphs that refer to them."""
+        self._graphs: WindowGraphs | None = None
         self._allocated: _Buffers | None = None
+        self._inputs: _Inputs | None = None
 
     def layer_bytes(self) -> int:
         """Bytes of one more kept layer."""
@@ -142,28 +216,38 @@ class FastStepper:
     def measure(self, window: WindowTensors) -> tuple[Tensor, Tensor]:
         """Loss and hit of each trained token, without dropout: float32[m], bool[m]."""
         self._values.copy_(self._flat.values)
-        _, last = self._forward(window, None)
-        return self._head(window, last, None, 0.0)
+        call = self._begin(window, None)
+        self._forward(call, saves=False)
+        return self._head(window, self._last(call), None, 0.0)
 
-    def _forward(self, window: WindowTensors, seed: int | None) -> tuple[Call, Tensor]:
-        """The residual stream after the last layer; saves the stream before each trained layer.
-
-        Layers before the first trained one all use the stream's buffer 0, in place. Without a seed
-        there is no dropout, and nothing is saved.
-        """
+    def _begin(self, window: WindowTensors, seed: int | None) -> Call:
+        """Write a window's inputs and its embedded tokens into the buffers."""
         if self._allocated is None or window.tokens > self._allocated.tokens:
-            self._allocated = None  # frees the smaller buffers first
+            self._release()  # frees the smaller buffers first
             self._allocated = self._allocate(max(window.tokens, self.window_tokens))
-        call, first, tokens = self._call(window, seed), self.parts.first_trained, window.tokens
-        stream = self._allocated.stream
-        stream.at(0, tokens).copy_(self.parts.embedding(window.input_ids)[0])
+        if self._inputs is None:
+            self._inputs = _Inputs(self.parts, self._allocated.tokens, self._device)
+        call = self._inputs.fill(window, seed, self._ops, self._values)
+        embedded = self.parts.embedding(window.input_ids)[0]
+        self._allocated.stream.at(0, window.tokens).copy_(embedded)
+        return call
+
+    def _last(self, call: Call) -> Tensor:
+        """The residual stream after the last layer."""
+        return self._buffers.stream.at(self.layers, len(call.cos))
+
+    def _forward(self, call: Call, *, saves: bool) -> None:
+        """Run all layers; with `saves`, save the stream before each trained one.
+
+        Layers before the first trained one all use the stream's buffer 0, in place.
+        """
+        first, tokens, stream = self.parts.first_trained, len(call.cos), self._buffers.stream
         for number, layer in enumerate(self.parts.layers):
             index, following = max(0, number - first), max(0, number + 1 - first)
             x, y = stream.at(index, tokens), stream.at(following, tokens)
-            if seed is not None and following > index:
+            if saves and following > index:
                 stream.save(index, tokens)
             self._pass(layer, number, call).forward(x, y)
-        return call, stream.at(self.layers, tokens)
 
     @property
     def _buffers(self) -> _Buffers:
@@ -172,36 +256,32 @@ class FastStepper:
 
     def _window(self, window: WindowTensors, trained_tokens: int, seed: int) -> Tensor:
         """Forward and backward of one window; returns its summed loss."""
-        call, last = self._forward(window, seed)
-        parts, first, tokens = self.parts, self.parts.first_trained, window.tokens
-        grad = self._buffers.grad[:tokens].zero_()
-        losses, _ = self._head(window, last, grad, 1.0 / trained_tokens)
+        if self._graphed and window.tokens <= self.window_tokens:
+            window = padded(window, min(bucket(window.tokens), self.window_tokens))
+        call = self._begin(window, seed)
+        grad = self._buffers.grad[: window.tokens].zero_()
+        self._run("forward", call, lambda: self._forward(call, saves=True))
+        losses, _ = self._head(window, self._last(call), grad, 1.0 / trained_tokens)
+        self._run("backward", call, lambda: self._backward(call, grad))
+        return losses.sum()
+
+    def _run(self, name: str, call: Call, body: Callable[[], None]) -> None:
+        """Run one pass over a window, as a graph on a GPU."""
+        if not self._graphed:
+            body()
+            return
+        if self._graphs is None:
+            self._graphs = WindowGraphs()
+        self._graphs.run((name, len(call.cos)), body)
+
+    def _backward(self, call: Call, grad: Tensor) -> None:
+        """Run the trained layers in reverse, from the gradient of the last one's output."""
+        parts, first = self.parts, self.parts.first_trained
         for number in reversed(range(first, len(parts.layers))):
-            x = self._buffers.stream.load(number - first, tokens)
+            x = self._buffers.stream.load(number - first, len(call.cos))
             self._pass(parts.layers[number], number, call).backward(
                 x, grad, kept=self._is_kept(number), more=number > first
             )
-        return losses.sum()
-
-    def _call(self, window: WindowTensors, seed: int | None) -> Call:
-        parts = self.parts
-        # the rotary module returns the type of its first argument: float32 tables are more accurate
-        like = torch.empty(1, dtype=torch.float32, device=self._device)
-        cos, sin = parts.rotary(like, window.position_ids)
-        # transformers repeats the angles for both halves of the rotated features
-        half = parts.heads.rotated // 2
-        return Call(
-            ops=self._ops,
-            heads=parts.heads,
-            bounds=sample_bounds(window),
-            cos=cos[0, :, :half].contiguous(),
-            sin=sin[0, :, :half].contiguous(),
-            flat=self._values,
-            scale=parts.scale,
-            rate=0.0 if seed is None else parts.dropout,
-            seed=mix(seed or 0),
-            chunk=MLP_CHUNK,
-        )
 
     def _head(
         self, window: WindowTensors, x: Tensor, grad: Tensor | None, scale: float
@@ -247,7 +327,10 @@ class FastStepper:
             middle=rows(whole.middle, tokens, self.parts.hidden),
             gate_up=rows(whole.gate_up, tokens, 2 * self.parts.inner),
         )
-        return LayerPass(layer, number, call, saved, self._buffers.scratch)
+        sides = self._buffers.sides[max(0, number - self.parts.first_trained)]
+        widths = [group.loras * group.rank for group in layer.groups]
+        cut = tuple(rows(*pair) for pair in zip(sides, (tokens,) * 4, widths, strict=True))
+        return LayerPass(layer, number, call, saved, self._buffers.scratch, cut)  # type: ignore[arg-type]
 
     def _allocate(self, tokens: int) -> _Buffers:
         parts, chunk = self.parts, min(tokens, MLP_CHUNK)
@@ -284,6 +367,10 @@ class FastStepper:
             tokens=tokens,
             stream=self._new_stream(tokens),
             saved=tuple(saved() for _ in range(self.kept_layers + (self.kept_layers < len(top)))),
+            sides=tuple(
+                tuple(new(tokens * group.loras * group.rank) for group in layer.groups)  # type: ignore[misc]
+                for layer in top[parts.first_trained :]
+            ),
             scratch=scratch,
             grad=new(tokens, parts.hidden),
             logits=new(max(1, min(tokens, HEAD_VALUES // len(parts.head))), len(parts.head)),
@@ -338,5 +425,6 @@ def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
     a_chunk = layer.gate_up.width + 2 * layer.down.width
     weights = sum(group.rows * group.width for group in layer.groups)
     logits = min(HEAD_VALUES, tokens * len(parts.head))
-    values = tokens * a_token + chunk * a_chunk + weights + logits
+    sides = sum(g.loras * g.rank for one in parts.layers for g in one.groups)
+    values = tokens * (a_token + sides) + chunk * a_chunk + weights + logits
     return values * size + kept_bytes(parts, tokens)

@@ -36,11 +36,16 @@ class Dropout:
         seed: 32 bits; differs by step, window, layer and input.
         bits: Bits per member: 16, or 10 for three members.
         threshold: A member's value is dropped if its bits are below it.
+        seeds: int32 tensor of a window's seeds, from which GPU kernels read the seed, so that a
+            recorded launch can run with other seeds; None: they use `seed`.
+        place: Index of the seed in `seeds`.
     """
 
     seed: int
     bits: int
     threshold: int
+    seeds: Tensor | None = None
+    place: int = 0
 
     @property
     def keep_scale(self) -> float:
@@ -51,10 +56,13 @@ class Dropout:
 NO_DROPOUT = Dropout(0, 10, 0)
 
 
-def make_dropout(rate: float, members: int, seed: int) -> Dropout:
+def make_dropout(
+    rate: float, members: int, seed: int, seeds: Tensor | None = None, place: int = 0
+) -> Dropout:
     """Dropout at the rate nearest to `rate` that 32 bits for all members can express."""
     bits = min(16, 32 // members)
-    return Dropout(seed & _BITS32, bits, round(rate * 2**bits)) if rate else NO_DROPOUT
+    threshold = round(rate * 2**bits)
+    return Dropout(seed & _BITS32, bits, threshold, seeds, place) if rate else NO_DROPOUT
 
 
 def mix(*parts: int) -> int:
@@ -238,25 +246,36 @@ class TorchOps:
             inner -= slope.mean(-1, keepdim=True)
         residual.copy_(residual.float() + inner * rstd)
 
-    def lora_in(self, x: Tensor, lora: LoraInput) -> None:
-        """Write u = scale * dropout(x) A^T of all members after x's K columns, then zeros."""
+    def lora_in(self, x: Tensor, lora: LoraInput, side: Tensor) -> None:
+        """Write u = scale * dropout(x) A^T of all members after x's K columns, then zeros.
+
+        Args:
+            x: Extended input.
+            lora: A and dropout.
+            side: [tokens, members * rank]; u is written there, too.
+        """
         a, drop, rank, inner = lora.a, lora.drop, lora.rank, lora.a.shape[1]
-        x[:, inner + len(a) :].zero_()
         if not drop.threshold:
-            torch.mul(x[:, :inner] @ a.t(), lora.factor, out=x[:, inner : inner + len(a)])
-            return
-        masks = self._masks[drop.seed] = make_masks(len(x), inner, lora.members, drop, x.device)
-        for member, mask in enumerate(masks):
-            rows = slice(member * rank, (member + 1) * rank)
-            to = x[:, inner + rows.start : inner + rows.stop]
-            torch.mul((x[:, :inner] * mask) @ a[rows].t(), lora.factor, out=to)
+            torch.mul(x[:, :inner] @ a.t(), lora.factor, out=side)
+        else:
+            masks = self._masks[drop.seed] = make_masks(len(x), inner, lora.members, drop, x.device)
+            for member, mask in enumerate(masks):
+                rows = slice(member * rank, (member + 1) * rank)
+                torch.mul((x[:, :inner] * mask) @ a[rows].t(), lora.factor, out=side[:, rows])
+        self.restore(x, side, inner)
+
+    @staticmethod
+    def restore(x: Tensor, side: Tensor, inner: int) -> None:
+        """Write `side` after the first `inner` columns of an extended input, then zeros."""
+        x[:, inner : inner + side.shape[1]].copy_(side)
+        x[:, inner + side.shape[1] :].zero_()
 
     def lora_in_backward(self, x: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor) -> None:
         """From the gradient of an extended input: A's gradient, and A's part of the input's.
 
         Args:
-            x: The extended input.
-            grad: Its gradient; A's part is added to the first K columns in place.
+            x: The input; columns after the first K are not read.
+            grad: Of the extended input; A's part is added to the first K columns in place.
             lora: As in the forward pass; its stored masks are used up.
             a_grad: float32, like `lora.a`; added to.
         """
@@ -326,6 +345,21 @@ class TorchOps:
         slopes = up * share * (1 + gate * (1 - share)), gate * share
         for part, slope in zip(gate_up.chunk(2, -1), slopes, strict=True):
             part.copy_(grad.float() * slope)
+
+    def swiglu_lora(self, gate_up: Tensor, out: Tensor, lora: LoraInput, side: Tensor) -> None:
+        """`swiglu` into the first columns of the extended `out`, then `lora_in` of it."""
+        self.swiglu(gate_up, out[:, : lora.a.shape[1]])
+        self.lora_in(out, lora, side)
+
+    def swiglu_lora_backward(
+        self, gate_up: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor
+    ) -> None:
+        """`lora_in_backward` and `swiglu_backward`; `grad` is that of the extended output."""
+        inner = lora.a.shape[1]
+        act = torch.empty_like(gate_up[:, :inner])
+        self.swiglu(gate_up, act)
+        self.lora_in_backward(act, grad, lora, a_grad)
+        self.swiglu_backward(gate_up, grad[:, :inner])
 
     @staticmethod
     def cross_entropy(logits: Tensor, targets: Tensor, scale: float, losses: Tensor) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tasks.training.fast import attention_kernels, kernels
 from tasks.training.fast.torch_ops import (
     AttentionTensors,
+    Dropout,
     Heads,
     LoraInput,
     NormWeights,
@@ -24,14 +25,20 @@ from tasks.training.fast.torch_ops import (
 )
 
 _BLOCK4, _BLOCK8 = 64, 256  # bitsandbytes' block sizes of NF4 and of its quantized scales
-_PROGRAMS = 512  # a few for each multiprocessor (68 on an RTX 3080, 132 on an H100)
+_PROGRAMS = 2112  # 16 for each multiprocessor of an H100, 31 of an RTX 3080
 _LOG2E = math.log2(math.e)
 
 # attention's tile of rows (BM) and columns (BN), warps, pipeline stages; at head size 128 they take
-# 96, 72 and 81 KiB of shared memory, at 80 the first takes 50
-ATTENTION = {"BM": 64, "BN": 128, "num_warps": 4, "num_stages": 2}
+# 52, 72 and 81 KiB of shared memory
+ATTENTION = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 3}
 GRAD_Q = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
 GRAD_KV = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
+LORA_IN = {"ROWS": 16, "BLOCK": 128, "num_warps": 2, "num_stages": 4}
+LORA_IN_BACKWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4, "num_stages": 2}
+LORA_OUT_BACKWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4, "num_stages": 3}
+SWIGLU_LORA = {"ROWS": 16, "BLOCK": 256, "num_warps": 8, "num_stages": 3}
+SWIGLU_LORA_BACKWARD = {"ROWS": 16, "BLOCK": 64, "num_warps": 4, "num_stages": 3}
+NF4 = {"ROWS": 8, "BYTES": 256, "num_warps": 4}
 
 
 class TritonOps:
@@ -47,18 +54,16 @@ class TritonOps:
             return
         n, inner = state.shape
         width = out.stride(0)
-        row_block, bytes_block = 8, 256
-        columns = triton.cdiv(inner, 2 * bytes_block) + (width > inner)
+        columns = triton.cdiv(inner, 2 * NF4["BYTES"]) + (width > inner)
         # without double quantization the second-level arguments are placeholders
         second = (state.code, state.absmax, state.code)
         if nested is not None:
             second = (nested.code, nested.absmax, state.offset)
-        kernels.load_nf4[(triton.cdiv(n, row_block), columns)](
+        kernels.load_nf4[(triton.cdiv(n, NF4["ROWS"]), columns)](
             weight.data, state.absmax, *second, state.code, out if b is None else b, out,
             n, inner, width, column,
             RANK=0 if b is None else b.shape[1], NESTED=nested is not None,
-            TAIL=max(16, triton.next_power_of_2(width - inner)),
-            ROWS=row_block, BYTES=bytes_block, num_warps=4,
+            TAIL=_tail(width - inner), **NF4,
         )  # fmt: skip
 
     def norm(self, x: Tensor, norm: NormWeights, out: Tensor) -> None:
@@ -80,40 +85,47 @@ class TritonOps:
             LAYER_NORM=norm.layer_norm, BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
 
-    def lora_in(self, x: Tensor, lora: LoraInput) -> None:
-        """LoRA's first product, after x's columns."""
-        row_block, inner = 32, lora.a.shape[1]
-        kernels.lora_in[(triton.cdiv(x.shape[0], row_block),)](
-            x, lora.a,
-            x.stride(0), x.shape[0], inner, x.shape[1], lora.factor,
-            signed(lora.drop.seed), lora.drop.threshold,
-            **_lora_shape(lora), TAIL=max(16, triton.next_power_of_2(x.shape[1] - inner)),
-            ROWS=row_block, BLOCK=128, num_warps=4, num_stages=3,
+    def lora_in(self, x: Tensor, lora: LoraInput, side: Tensor) -> None:
+        """LoRA's first product, after x's columns and in `side`."""
+        inner = lora.a.shape[1]
+        seeds, place = _seed(lora.drop, x.device)
+        kernels.lora_in[(triton.cdiv(x.shape[0], LORA_IN["ROWS"]),)](
+            x, lora.a, side, seeds,
+            x.stride(0), x.shape[0], inner, x.shape[1], lora.factor, place, lora.drop.threshold,
+            MEMBERS=lora.members, **_lora_shape(lora), TAIL=_tail(x.shape[1] - inner), **LORA_IN,
+        )  # fmt: skip
+
+    def restore(self, x: Tensor, side: Tensor, inner: int) -> None:
+        """LoRA's columns from `side`."""
+        row_block = 64
+        kernels.restore[(triton.cdiv(x.shape[0], row_block),)](
+            x, side,
+            x.stride(0), x.shape[0], inner, x.shape[1], side.shape[1],
+            TAIL=_tail(x.shape[1] - inner), ROWS=row_block, num_warps=4,
         )  # fmt: skip
 
     def lora_in_backward(self, x: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor) -> None:
         """LoRA's first product backward."""
-        block, row_block, inner = 64, 64, lora.a.shape[1]
-        columns = triton.cdiv(inner, block)
-        runs, steps = split(x.shape[0], row_block, columns)
+        inner, tile = lora.a.shape[1], LORA_IN_BACKWARD
+        columns = triton.cdiv(inner, tile["BLOCK"])
+        runs, steps = split(x.shape[0], tile["ROWS"], columns)
+        seeds, place = _seed(lora.drop, x.device)
         kernels.lora_in_backward[(columns, runs)](
-            x, grad, lora.a, a_grad,
+            x, grad, lora.a, a_grad, seeds,
             x.stride(0), grad.stride(0), x.shape[0], inner, lora.factor,
-            signed(lora.drop.seed), lora.drop.threshold, steps,
-            **_lora_shape(lora), ROWS=row_block, BLOCK=block, num_warps=4, num_stages=2,
+            place, lora.drop.threshold, steps,
+            MEMBERS=lora.members, **_lora_shape(lora), **tile,
         )  # fmt: skip
 
     def lora_out_backward(self, grad: Tensor, u: Tensor, b_grad: Tensor) -> None:
         """LoRA's second product backward."""
-        tokens, n = grad.shape
-        block, row_block, rank = 64, 64, u.shape[1]
-        columns = triton.cdiv(n, block)
-        runs, steps = split(tokens, row_block, columns)
+        (tokens, n), rank, tile = grad.shape, u.shape[1], LORA_OUT_BACKWARD
+        columns = triton.cdiv(n, tile["BLOCK"])
+        runs, steps = split(tokens, tile["ROWS"], columns)
         kernels.lora_out_backward[(columns, runs)](
             grad, u, b_grad,
             grad.stride(0), u.stride(0), tokens, n, steps,
-            RANK=rank, PADDED=max(16, triton.next_power_of_2(rank)),
-            ROWS=row_block, BLOCK=block, num_warps=4, num_stages=3,
+            RANK=rank, PADDED=max(16, triton.next_power_of_2(rank)), **tile,
         )  # fmt: skip
 
     def rope(self, qkv: Tensor, heads: Heads, cos: Tensor, sin: Tensor, inverse: bool) -> None:
@@ -172,6 +184,32 @@ class TritonOps:
             gate_up, grad, gate_up.stride(0), grad.stride(0), inner, BLOCK=block, num_warps=4
         )
 
+    def swiglu_lora(self, gate_up: Tensor, out: Tensor, lora: LoraInput, side: Tensor) -> None:
+        """silu(gate) * up, and LoRA's first product of it."""
+        tokens, inner, width = len(out), lora.a.shape[1], out.shape[1]
+        seeds, place = _seed(lora.drop, out.device)
+        kernels.swiglu_lora[(triton.cdiv(tokens, SWIGLU_LORA["ROWS"]),)](
+            gate_up, out, lora.a, side, seeds,
+            gate_up.stride(0), out.stride(0), tokens, inner, width, lora.factor,
+            place, lora.drop.threshold,
+            **_lora_shape(lora), TAIL=_tail(width - inner), **SWIGLU_LORA,
+        )  # fmt: skip
+
+    def swiglu_lora_backward(
+        self, gate_up: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor
+    ) -> None:
+        """Both backward."""
+        tokens, inner, tile = len(gate_up), lora.a.shape[1], SWIGLU_LORA_BACKWARD
+        columns = triton.cdiv(inner, tile["BLOCK"])
+        runs, steps = split(tokens, tile["ROWS"], columns)
+        seeds, place = _seed(lora.drop, grad.device)
+        kernels.swiglu_lora_backward[(columns, runs)](
+            gate_up, grad, lora.a, a_grad, seeds,
+            gate_up.stride(0), grad.stride(0), tokens, inner, lora.factor,
+            place, lora.drop.threshold, steps,
+            **_lora_shape(lora), **tile,
+        )  # fmt: skip
+
     def cross_entropy(self, logits: Tensor, targets: Tensor, scale: float, losses: Tensor) -> None:
         """Losses; logits become their gradients."""
         rows, values = logits.shape
@@ -185,12 +223,23 @@ class TritonOps:
 def _lora_shape(lora: LoraInput) -> dict[str, Any]:
     """Constants of the kernels of LoRA's first product."""
     return {
-        "MEMBERS": lora.members,
         "RANK": lora.rank,
         "PADDED": max(16, triton.next_power_of_2(lora.rank)),
         "BITS": lora.drop.bits,
         "DROP": lora.drop.threshold > 0,
     }
+
+
+def _tail(columns: int) -> int:
+    """Tile of the columns after an extended matrix's K."""
+    return max(16, 1 << (columns - 1).bit_length())
+
+
+def _seed(drop: Dropout, device: torch.device) -> tuple[Tensor, int]:
+    """The tensor that a kernel reads dropout's seed from, and its index there."""
+    if drop.seeds is not None:
+        return drop.seeds, drop.place
+    return torch.tensor([signed(drop.seed)], dtype=torch.int32, device=device), 0
 
 
 def _head_shape(heads: Heads) -> dict[str, int]:

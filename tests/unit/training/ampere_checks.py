@@ -100,7 +100,7 @@ def compile_all(rank: int = 8) -> dict[str, dict[str, int]]:
             window.row_ids,
         )
         tensors = window_tensors(window, torch.device("cpu"))
-        stepper = FastStepper(model, flat, max_tokens=64, kept_layers=1, ops=TritonOps())
+        stepper = FastStepper(model, flat, max_tokens=64, kept_layers=0, ops=TritonOps())
         stepper.run([tensors], tensors.trained_tokens, 1)
         stepper.measure(tensors)
         result[title] = dict(found)

@@ -28,6 +28,7 @@ KERNEL_CASES = (
     "rope",
     "attention",
     "swiglu",
+    "swiglu_lora",
     "cross_entropy",
     "whole_step",
 )

@@ -78,10 +78,35 @@ def lora_in() -> None:
         drop = make_dropout(rate, members, 0xDEADBEEF)
         lora, first = LoraInput(new(members * rank, 160), members, 2.0, drop), new(70, 160 + 64)
         second = first.clone()
-        OURS.lora_in(first, lora)
-        WANTED.lora_in(second, lora)
+        sides = [new(70, members * rank) for _ in range(2)]
+        OURS.lora_in(first, lora, sides[0])
+        WANTED.lora_in(second, lora, sides[1])
         same(first, second)
+        same(*sides)
         assert float(first[:, 160 + members * rank :].abs().sum()) == 0
+        third = new(70, 160 + 64)
+        third[:, :160] = first[:, :160]
+        OURS.restore(third, sides[0], 160)
+        assert torch.equal(third, first)
+
+
+def swiglu_lora() -> None:
+    """With the output's gradient as wide as the extended output."""
+    for rate, rank in ((0.0, 8), (0.3, 8), (0.3, 16)):
+        drop = make_dropout(rate, 1, 0xDEADBEEF)
+        lora, gate_up = LoraInput(new(rank, 160), 1, 2.0, drop), new(70, 320)
+        outs, sides = ([new(*shape) for _ in range(2)] for shape in ((70, 192), (70, rank)))
+        for ops, out, side in zip((OURS, WANTED), outs, sides, strict=True):
+            ops.swiglu_lora(gate_up, out, lora, side)
+        same(*outs)
+        same(*sides)
+        grad, first = new(70, 192), gate_up.clone()
+        second, start = gate_up.clone(), torch.randn(rank, 160).to(KIND["device"])
+        a_first, a_second = start.clone(), start.clone()
+        OURS.swiglu_lora_backward(first, grad.clone(), lora, a_first)
+        WANTED.swiglu_lora_backward(second, grad.clone(), lora, a_second)
+        same(first, second)
+        same(a_first, a_second)
 
 
 def lora_in_backward() -> None:
@@ -236,7 +261,7 @@ def main(case: str, device: str) -> None:
     if device == "cuda":
         KIND.update(device="cuda", dtype=torch.bfloat16)
     cases = [load_weight, norms, lora_in, lora_in_backward, lora_out_backward, rope, attention]
-    for run in [*cases, swiglu, cross_entropy, whole_step, noise]:
+    for run in [*cases, swiglu, swiglu_lora, cross_entropy, whole_step, noise]:
         if case in ("all", run.__name__):
             run()
             sys.stdout.write(f"ok {run.__name__}\n")

@@ -1,5 +1,6 @@
 """The batch sampler."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tasks.training.batches import (
     Batches,
     count_steps,
     epoch_order,
+    row_order,
     steps_by_rows,
     steps_by_tokens,
 )
@@ -29,6 +31,22 @@ def test_the_first_epoch_is_in_stored_order_and_later_ones_differ() -> None:
     assert first == list(range(600))
     assert second not in (first, third)
     assert second == epoch_order(600, 7, 1).tolist()
+
+
+def test_rows_are_shuffled_in_every_epoch_and_alike_in_every_run() -> None:
+    orders = [row_order(600, 7, epoch).tolist() for epoch in range(3)]
+    for epoch, order in enumerate(orders):
+        assert sorted(order) == list(range(600))
+        assert row_order(600, 7, epoch).tolist() == order
+        # neighbours in the data are no neighbours in a step, more often than by chance
+        assert sum(abs(a - b) == 1 for a, b in itertools.pairwise(order)) < 12
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_step_of_rows_does_not_follow_the_stored_order(tmp_path: Path) -> None:
+    folder = write_split(tmp_path / "train", 40)
+    _, windows = next(batches(folder, joined_tokens=0).steps(0, 1))
+    assert [w.row_ids[0] for w in windows] != ["r0", "r1", "r2", "r3"]
 
 
 @given(st.lists(st.integers(1, 4096), max_size=60), st.integers(1, 20_000))

@@ -10,6 +10,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tasks.core import progress
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_forward import window_tensors
+from tasks.training.fast.graphs import SMALLEST, bucket, padded
 from tasks.training.fast.model import Unsupported, parameter_order
 from tasks.training.fast.step import FastStepper, fixed_bytes, kept_bytes
 from tasks.training.fast.torch_ops import (
@@ -242,3 +243,24 @@ def test_unsupported_layers_are_named() -> None:
             FastStepper(model, flat, max_tokens=8)
     finally:
         type(model.get_base_model().model.layers[1]).__name__ = "LlamaDecoderLayer"
+
+
+def test_a_window_filled_up_to_a_longer_one_gives_the_same_gradients() -> None:
+    model, flat = prepare(base("stablelm"), dropout=0.2)
+    window = window_tensors(make_window(7, 12), CPU)
+    found = []
+    for tokens in (19, 32):
+        flat.clear()
+        stepper = FastStepper(model, flat, max_tokens=32, kept_layers=1)
+        loss = stepper.run([padded(window, tokens)], window.trained_tokens, seed=1)
+        found.append((float(loss), flat.gradient.clone()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-5, atol=1e-6)
+
+
+def test_few_lengths_serve_all_windows_at_most_an_eighth_longer() -> None:
+    lengths = {bucket(n) for n in range(1, 8193)}
+    assert len(lengths) < 50
+    assert bucket(4096) == 4096
+    assert bucket(8192) == 8192
+    assert all(n <= bucket(n) <= max(n * 1.125 + 1, n + SMALLEST - 1) for n in range(1, 20_000))

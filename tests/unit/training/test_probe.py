@@ -47,7 +47,7 @@ def test_the_formulas_give_the_buffers_that_are_allocated(
     )
     flat = FlatParameters(model, parameter_order)
     parts = extract_model(model, flat.offsets)
-    shape = memory_estimate.Shape.read(bases[kind])
+    shape = memory_estimate.DecoderShape.read(bases[kind])
     assert shape is not None
     one = memory_estimate.kept_bytes(shape, wanted, 300)
     assert one == kept_bytes(parts, 300)
