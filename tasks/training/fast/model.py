@@ -184,6 +184,8 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     if sum(p.numel() for p in model.parameters() if p.requires_grad) != _lora_size(built):
         raise Unsupported("parameters other than LoRA's are trained")
     head = head_of(model)
+    if not getattr(base, "linear_head", True):
+        raise Unsupported("the model scales or caps its logits")
     if getattr(head, "bias", None) is not None:
         raise Unsupported("the head has a bias")
     attention = layers[0].self_attn
