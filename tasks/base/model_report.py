@@ -96,7 +96,9 @@ def _report(
         "chat": bool(template) and _has(tokenizer, "user"),
         "tools": "tools" in str(template),
         "infilling": _has(tokenizer, "fim_prefix"),
-        **asdict(found),
+        "generation_cache": found.cache,
+        "trusted_code": bool(getattr(config, "auto_map", None)),
+        **{name: value for name, value in asdict(found).items() if name != "cache"},
         # rounding differs between machines: the report says how much, in powers of ten
         "leak": f"{found.leak:.0e}",
     }

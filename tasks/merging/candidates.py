@@ -159,7 +159,7 @@ def merged_tensor(
     strategy: MergeStrategy,
     adapter: Adapter,
     quantized: Mapping[str, Any],
-    traits: ModelTraits = ModelTraits(),
+    traits: ModelTraits,
 ) -> Tensor:
     """A tensor of the merged model, before rounding.
 

@@ -80,10 +80,11 @@ class _OwnTokenLosses(torch.autograd.Function):
         ctx: Any, hidden: Tensor, head: Any, targets: Tensor, chunk: int
     ) -> tuple[Tensor, Tensor]:
         losses, hits = [], []
-        for part, target in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-            logits = head(part).float()
-            losses.append(cross_entropy(logits, target, reduction="none"))
-            hits.append(logits.argmax(-1) == target)
+        for start in range(0, len(targets), chunk):
+            part = slice(start, start + chunk)
+            logits = head(hidden[part]).float()
+            losses.append(cross_entropy(logits, targets[part], reduction="none"))
+            hits.append(logits.argmax(-1) == targets[part])
         ctx.save_for_backward(hidden, targets)
         ctx.head, ctx.chunk = head, chunk
         joined = torch.cat(hits)

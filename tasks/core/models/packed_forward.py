@@ -4,6 +4,7 @@ Training, evaluation and merging use this one implementation, so that their loss
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -58,7 +59,9 @@ def head_of(model: Any) -> Any:
 
 def decoder_of(model: Any) -> Any:
     """The part of a transformers model that maps token ids to hidden states."""
-    return base_model(model).get_decoder()
+    base = base_model(model)
+    decoder = base.get_decoder()
+    return base.model if decoder is base else decoder  # Llama 4 names a part that it has not
 
 
 def loss_head(model: Any) -> Any:
@@ -99,7 +102,8 @@ def forward_hidden(model: Any, window: WindowTensors) -> Tensor:
     """
     decoder = decoder_of(model)
     if getattr(base_model(model), "isolation", "") == "rows":
-        parts = window.input_ids.split((window.cu_seqlens[1:] - window.cu_seqlens[:-1]).tolist(), 1)
+        bounds = pairwise(window.cu_seqlens.tolist())
+        parts = [window.input_ids[:, start:stop] for start, stop in bounds]
         alone = [decoder(input_ids=part, use_cache=False).last_hidden_state[0] for part in parts]
         return torch.cat(alone)
     packed = decoder.config._attn_implementation == PACKED
