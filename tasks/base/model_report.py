@@ -4,8 +4,7 @@ In: the weights' and the tokenizer's folders as the stage wrote them. Out: `Mode
 stages that load the model, and the content of checks.json for `finetune plan` and `show base`.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -122,12 +121,12 @@ def _shapes(weights: Path) -> Shapes:
     return shapes
 
 
-def _prefixes(linear: Iterable[str], shapes: Shapes) -> tuple[str, str]:
+def _prefixes(linear: Collection[str], shapes: Shapes) -> tuple[str, str]:
     """(prefix in the checkpoint, prefix of the modules) where the names differ in that only."""
     absent = [name for name in linear if name not in shapes]
     if not absent:
         return "", ""
-    pairs: Counter[tuple[str, str]] = Counter()
+    pairs: set[tuple[str, str]] = set()
     for name in absent:
         parts = name.split(".")
         for at in range(len(parts) - 1):
@@ -136,7 +135,13 @@ def _prefixes(linear: Iterable[str], shapes: Shapes) -> tuple[str, str]:
             if matches:
                 pairs.update((t.removesuffix(suffix), module) for t in matches)
                 break
-    return pairs.most_common(1)[0][0] if pairs else ("", "")
+
+    def resolved(pair: tuple[str, str]) -> int:
+        traits = ModelTraits(tensor_prefix=pair[0], module_prefix=pair[1])
+        known = {traits.module_of(name) for name in shapes}
+        return sum(name in known for name in linear)
+
+    return max((("", ""), *sorted(pairs)), key=resolved)
 
 
 def _check_names(linear: Mapping[str, Any], shapes: Shapes, traits: ModelTraits, kind: str) -> None:

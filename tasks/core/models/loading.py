@@ -111,8 +111,11 @@ def load_model(
 
 
 def _key_mapping(traits: ModelTraits) -> dict[str, str] | None:
-    """Pattern of the checkpoint's names -> their replacement, for transformers."""
-    if traits.tensor_prefix == traits.module_prefix:
+    """Pattern of the checkpoint's names -> their replacement, for transformers.
+
+    It loads the tensors of a decoder alone, which have no prefix, without that.
+    """
+    if not traits.tensor_prefix:
         return None
     return {f"^{re.escape(traits.tensor_prefix)}": traits.module_prefix}
 

@@ -20,6 +20,7 @@ from transformers import (
 
 from tasks.core.models.packed_forward import base_model
 from tasks.evaluation.generation.continuous_batching import Answers, Generated
+from tasks.evaluation.generation.cuda_graph import DecodingStep
 from tasks.evaluation.generation.kv_cache import KVCache, device_of
 
 _PROMPTS = ((5, 3, 8, 6, 4), (7, 9, 5))  # of the comparison; the second is padded
@@ -117,15 +118,9 @@ def _batch_equals_single(model: Any) -> bool:
             use_cache=True,
             logits_to_keep=1,
         )
-        cache.step()
-        found = model(
-            input_ids=ids[:, -1:],
-            attention_mask=cache.mask[:, : cache.seen],
-            position_ids=positions[:, -1:],
-            past_key_values=cache.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        last = [prompt[-1] for prompt in _PROMPTS]
+        step = DecodingStep(model, cache, record=False)
+        found = step(last, [len(prompt) - 1 for prompt in _PROMPTS])
         cache.free()
     except torch.OutOfMemoryError:
         raise

@@ -176,7 +176,9 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     if any(type(module).__module__.startswith(REMOTE_CODE) for module in base.modules()):
         raise Unsupported("code that comes with the model")
     _check_config(config, lora)
-    layers = list(decoder.layers)
+    layers = list(getattr(decoder, "layers", ()))
+    if not layers:
+        raise Unsupported(f"decoders of kind {type(decoder).__name__}")
     names = {id(module): name for name, module in model.named_modules()}
     built = tuple(_layer(layer, names, offsets) for layer in layers)
     trained = [i for i, layer in enumerate(built) if layer.trained]

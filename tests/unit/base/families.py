@@ -20,7 +20,10 @@ SHAPE: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
-GPT: dict[str, Any] = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}
+GPT: dict[str, Any] = {
+    **{"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    **{"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+}
 LINEAR: dict[str, Any] = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
@@ -40,7 +43,8 @@ MAMBA: dict[str, Any] = {
 FAMILIES: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("llama", "mistral", "qwen2", "qwen3", "stablelm", "smollm3")},
     **{name: {} for name in ("gemma", "gemma2", "gemma3_text", "phi", "phi3", "olmo2")},
-    **{name: {} for name in ("starcoder2", "gpt_neox", "granite", "cohere", "opt")},
+    **{name: {} for name in ("starcoder2", "gpt_neox", "granite", "cohere")},
+    "opt": {"dropout": 0.0},
     "gpt_bigcode": GPT,
     "gpt2": GPT,
     "gptj": GPT | {"rotary_dim": 8},

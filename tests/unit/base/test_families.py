@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
+from transformers import AutoTokenizer
 
 from tasks.base.model_check import OTHER_MODEL
 from tasks.base.reduced_model import build
@@ -190,3 +191,39 @@ def test_traits_survive_writing_and_reading(tmp_path: Path) -> None:
     assert dataclasses.asdict(ModelTraits.read(tmp_path / "none")) == dataclasses.asdict(
         ModelTraits()
     )
+
+
+def test_a_composite_checkpoint_trains_its_text_model_and_keeps_the_rest(
+    saved_model: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(saved_model, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    vision = {"vision_tower.layers.0.q_proj.weight": torch.ones(3, 3)}
+    renamed = {f"language_model.{name}": tensor for name, tensor in tensors.items()}
+    save_file(renamed | vision, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = go(tmp_path, path=str(folder))[1] / "weights"
+    assert ModelTraits.read(weights).tensor_prefix == "language_model."
+    assert torch.equal(load(weights).lm_head.weight, tensors["lm_head.weight"])
+    check_merge(weights, tmp_path)
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    assert torch.equal(merged["vision_tower.layers.0.q_proj.weight"], torch.ones(3, 3))
+
+
+def test_a_checkpoint_without_a_layer_is_rejected(saved_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved_model, tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PipelineError, match=r"stores 1 of 14 linear layers under other names"):
+        go(tmp_path, path=str(folder))
+
+
+def test_tokens_outside_of_the_embedding_are_rejected(saved_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(saved_model, tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<extra>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(
+        PipelineError, match=r"1 tokens outside of the 257 rows .*'<extra>' \(257\)"
+    ):
+        go(tmp_path, path=str(folder))
