@@ -55,8 +55,8 @@ def _path(checks: Mapping[str, Any], config: Config) -> str:
     reason = ""
     if config.train.fast_path == "off":
         reason = "train.fast_path is off"
-    elif not checks["fast_path"]:
-        reason = f"there is no fast path for models of type {checks['model_type']}"
+    elif checks["plain_reason"]:
+        reason = checks["plain_reason"]
     elif checks["isolation"] != "varlen":
         reason = "packed rows of this model are not isolated by attention alone"
     elif checks["trusted_code"]:

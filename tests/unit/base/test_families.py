@@ -160,6 +160,7 @@ def test_a_family_works_from_base_to_merge_as_documented(weights: Path, tmp_path
     batches = supports_batches(model)
     check_merge(weights, tmp_path)
     checks = json.loads((weights.parent / "checks.json").read_text())
+    assert (checks["plain_reason"] == "") == (path == "fast")
     family = json.loads((weights / "config.json").read_text())["model_type"]
     cells = (
         family,

@@ -7,7 +7,7 @@ from tasks.core.settings.config import check
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
-    "fast_path": True,
+    "plain_reason": "",
     "trusted_code": False,
     "isolation": "varlen",
     "leak": "1e-06",
@@ -26,6 +26,8 @@ def test_the_plain_path_has_its_reason() -> None:
     assert notes(LLAMA, check({"train": {"fast_path": "off"}})) == [
         "train: plain path, about 4 times slower than the fast one: train.fast_path is off."
     ]
+    lines = notes(LLAMA | {"plain_reason": "sliding_window is 4096"}, check({}))
+    assert lines[0].endswith("slower than the fast one: sliding_window is 4096.")
 
 
 def test_rows_that_are_not_isolated_are_told_with_the_difference() -> None:
