@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from tasks.base.lora_reach import lora_reach
 from tasks.base.reduced_model import build
 from tasks.core.errors import PipelineError
-from tasks.core.models.loading import linear_names
 from tasks.core.models.packed_attention import PACKED, register_packed_attention
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import decoder_of, forward_hidden, window_tensors
@@ -99,7 +98,12 @@ def _measured(config: Any, trust_remote_code: bool) -> ArchitectureCheck:
     leak, isolation = _isolation(make, attention, samples, truth)
     linear = _head(model, samples[0], alone[0], kind)
     cache = _cache_works(model, samples[0])
-    lora, unreached = _lora_reach(model, samples[0], kind)
+    lora, unreached = lora_reach(model, samples[0])
+    if not lora:
+        kinds = sorted({type(m).__name__ for m in model.modules() if hasattr(m, "weight")})
+        raise _rejected(
+            kind, f"has 0 linear layers that LoRA can train (it has {', '.join(kinds)})"
+        )
     return ArchitectureCheck(attention, isolation, leak, linear, cache, lora, unreached)
 
 
@@ -216,45 +220,6 @@ def _cache_works(model: Any, ids: Tensor) -> bool:
             return False
         found.append(torch.cat(output.logits))
     return found[0].shape == found[1].shape and _difference(*found) < TOLERANCE
-
-
-def _lora_reach(model: Any, ids: Tensor, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of linear layers whose LoRA gets a gradient, and of the others. Changes the model."""
-    names = linear_names(model)
-    accepted = names if _accepts(model, names) else [n for n in names if _accepts(model, [n])]
-    reached: set[str] = set()
-    if accepted:
-        tuned = get_peft_model(model, _lora(accepted))
-        with torch.enable_grad():
-            decoder_of(tuned)(input_ids=ids, use_cache=False).last_hidden_state.sum().backward()
-        for name, parameter in tuned.named_parameters():
-            if "lora_B" in name and parameter.grad is not None and bool(parameter.grad.any()):
-                reached.add(name.split(".lora_B")[0].rpartition(".")[2])
-    if not reached:
-        kinds = {type(m).__name__ for m in model.modules() if hasattr(m, "weight")}
-        raise _rejected(
-            kind, f"has 0 linear layers that LoRA can train (it has {', '.join(sorted(kinds))})"
-        )
-    return tuple(sorted(reached)), tuple(sorted(set(names) - reached))
-
-
-def _accepts(model: Any, names: Sequence[str]) -> bool:
-    """Whether PEFT puts LoRA on the layers of these names, and on nothing else.
-
-    In some mixtures of experts it targets the experts' fused parameters instead, which can't be
-    merged tensor by tensor.
-    """
-    try:
-        tuned = get_peft_model(model, _lora(names))
-    except ValueError:
-        return False
-    fused = bool(tuned.peft_config["default"].target_parameters)
-    tuned.unload()
-    return not fused
-
-
-def _lora(names: Sequence[str]) -> LoraConfig:
-    return LoraConfig(r=2, target_modules=list(names), task_type="CAUSAL_LM")
 
 
 def _rejected(kind: str, problem: str) -> PipelineError:
