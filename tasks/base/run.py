@@ -1,9 +1,10 @@
-"""Stage `base`: settings -> tokenizer/, weights/ and licence.json.
+"""Stage `base`: settings -> tokenizer/, weights/, licence.json and checks.json.
 
 Weights are hard-linked to their source, so that a base model of gigabytes exists once. Only
 safetensors are accepted, and a model's own code runs only if `base.trust_remote_code` is set.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tasks.base.model_folder import (
     read_json,
     weight_files,
 )
+from tasks.base.model_report import CHECKS_FILE, examine
 from tasks.base.model_source import ModelSource, locate
 from tasks.base.tokenizer import adopt_tokenizer, check_tokenizer, write_limits
 from tasks.core.errors import PipelineError
@@ -50,6 +52,12 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     for file in files:
         shutil.copyfile(file, weights / file.name)
     write_licence(name, evidence, source.name, [file.name for file in files], work.out)
+    with _quiet():
+        hub = source.name if source.hub else ""
+        traits, checks = examine(weights, tokenizer, hub, settings.trust_remote_code)
+    traits.write(weights)
+    text = json.dumps(checks, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (work.out / CHECKS_FILE).write_text(text, encoding="utf-8")
     limit = write_limits(read_json(weights / "config.json"), tokenizer)
     shards = [file for file in weight_files(weights) if file.suffix == ".safetensors"]
     parameters = sum(count_parameters(file) for file in shards)

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from tasks.core.models.chunked_loss import token_losses
 from tasks.core.models.packed_dataset import IGNORED, Window
-from tasks.core.models.packed_forward import WindowTensors, forward_hidden, head_of, window_tensors
+from tasks.core.models.packed_forward import (
+    WindowTensors,
+    forward_hidden,
+    loss_head,
+    window_tensors,
+)
 from tasks.core.rows.hash_rank import keyed_rank
 from tasks.evaluation.ending_tokens import Endings
 from tasks.evaluation.results import RowResult
@@ -93,7 +98,7 @@ def measure(
     Returns:
         One result a row, in order; rows without a labelled token have 0 tokens.
     """
-    device = head_of(model).weight.device
+    device = loss_head(model).weight.device
     results: list[RowResult] = []
     tokens = 0
     for window in windows:
@@ -139,7 +144,7 @@ def _sums(
     if not window.trained_tokens:
         return np.zeros(groups), np.zeros(groups)
     hidden = forward_hidden(model, window)[window.predictors]
-    losses, hits = token_losses(hidden, head_of(model), window.targets)
+    losses, hits = token_losses(hidden, loss_head(model), window.targets)
     # summed on the CPU in 64 bits: a GPU adds in no fixed order, so sums would vary between runs
     return (
         np.bincount(group_of, losses.double().cpu().numpy(), groups).astype(np.float64),

@@ -19,6 +19,7 @@ from torch import Tensor
 from tasks.core.models.device import Quantization, free_gpu
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.traits.model_traits import ModelTraits
 from tasks.core.models.trusted_code import is_trusted, trust
 from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
@@ -96,15 +97,21 @@ class Candidates:
         # Dequantize before the first forward pass: on a CPU with AVX512-BF16 it repacks the 4-bit
         # layers in place, and they no longer dequantize to themselves.
         quantized = {name: module for name, module in base.named_modules() if _is_4bit(module)}
+        traits = ModelTraits.read(self.base)
         for strategy in self.strategies:
             folder = self.folder(strategy.name)
             folder.mkdir(parents=True, exist_ok=True)
             change = partial(
-                merged_tensor, strategy=strategy, adapter=self.adapter, quantized=quantized
+                merged_tensor,
+                strategy=strategy,
+                adapter=self.adapter,
+                quantized=quantized,
+                traits=traits,
             )
             dtype = getattr(torch, self.settings.dtype)
             write_shards(self.shards, folder, dtype, change, f"merging, {strategy.name}")
             shutil.copyfile(self.base / "config.json", folder / "config.json")
+            traits.write(folder)
             if is_trusted(self.base):
                 for file in sorted(self.base.glob("*.py")):
                     shutil.copyfile(file, folder / file.name)
@@ -152,6 +159,7 @@ def merged_tensor(
     strategy: MergeStrategy,
     adapter: Adapter,
     quantized: Mapping[str, Any],
+    traits: ModelTraits,
 ) -> Tensor:
     """A tensor of the merged model, before rounding.
 
@@ -161,10 +169,11 @@ def merged_tensor(
         strategy: Selects the weight that the adapter is added to.
         adapter: The updates.
         quantized: The base's 4-bit layers by name.
+        traits: Of the base; they map its tensors' names to its modules'.
     """
     if not name.endswith(WEIGHT_SUFFIX):
         return tensor
-    module = name.removesuffix(WEIGHT_SUFFIX)
+    module = traits.module_of(name.removesuffix(WEIGHT_SUFFIX))
     weight = strategy.base_weight(tensor, quantized.get(module))
     update = adapter.updates.get(module)
     return weight if update is None else update.apply(weight)

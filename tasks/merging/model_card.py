@@ -63,8 +63,9 @@ def model_card(
 
 def _front_matter(base: str, licence: str) -> str:
     fields: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    if base:
-        fields["base_model"] = base
+    model, at, _commit = base.partition("@")
+    if at:  # on the hub; a local folder is nothing that a reader of the card could find
+        fields["base_model"] = model
     if not licence or licence.lower() in HUB_LICENCES:
         fields["license"] = licence.lower() or "unknown"
     else:

@@ -14,6 +14,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.device import GIB, peak_vram_gib, reset_peak
 from tasks.core.models.model_folder import is_license, link_or_copy
 from tasks.core.models.packed_dataset import Window, Windows
+from tasks.core.models.traits.model_traits import ModelTraits
 from tasks.core.progress import say
 from tasks.core.rows.data_card import DataCard
 from tasks.core.settings.config import View
@@ -89,7 +90,7 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
     base = inputs["base.weights"]
     adapter = read_adapter(inputs["train.adapter"])
     tensors = list_tensors(base)
-    _check_names(adapter, tensors)
+    _check_names(adapter, tensors, ModelTraits.read(base))
     shards = plan_shards(tensors, int(settings.max_shard_gib * GIB))
     strategies = registry.selected(settings.strategy, settings.quantization)
     gguf_bytes = 0
@@ -115,8 +116,8 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
     )
 
 
-def _check_names(adapter: Adapter, tensors: Sequence[TensorInfo]) -> None:
-    names = {tensor.name for tensor in tensors}
+def _check_names(adapter: Adapter, tensors: Sequence[TensorInfo], traits: ModelTraits) -> None:
+    names = {traits.module_of(tensor.name) for tensor in tensors}
     if missing := [m for m in sorted(adapter.updates) if m + WEIGHT_SUFFIX not in names]:
         raise PipelineError(
             f"the adapter changes {len(missing)} layers that the base does not have, such as "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.core.models.chunked_loss import token_losses
 from tasks.core.models.packed_dataset import Window
-from tasks.core.models.packed_forward import forward_hidden, head_of, window_tensors
+from tasks.core.models.packed_forward import forward_hidden, loss_head, window_tensors
 from tasks.core.tracking import track
 
 CHUNK = 256  # positions whose logits exist at the same time
@@ -65,7 +65,7 @@ def sample_rows(rows: Iterable[Window], max_tokens: int) -> list[Window]:
 @torch.inference_mode()
 def measure(model: Any, sample: Sequence[Window], label: str) -> Measured:
     """Mean loss and likeliest next tokens over the sample, one row at a time."""
-    head = head_of(model)
+    head = loss_head(model)
     total, picked = 0.0, []
     for row in track(sample, label):
         window = window_tensors(row, next(model.parameters()).device)

@@ -99,7 +99,7 @@ def add_lora(
     Raises:
         PipelineError: Unknown target names, or `last_layers` exceeds the layers of the model.
     """
-    layers = int(model.config.num_hidden_layers)
+    layers = int(model.config.get_text_config(decoder=True).num_hidden_layers)
     if last_layers is not None and last_layers > layers:
         raise PipelineError(
             f"train.last_layers is {last_layers} and the base model has {layers} layers",
@@ -170,12 +170,19 @@ def parameter_counts(model: Any) -> tuple[int, int]:
     return int(trainable), int(total)
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def save_adapter(model: Any, folder: Path, hub: str = "") -> None:
     """Write the adapter in the format of `PeftModel.from_pretrained`.
 
-    The configuration names no base model: it would be a path of this machine. Names and sets are
-    sorted, so that equal weights give equal bytes.
+    The configuration names a base model of the hub, so that `AutoPeftModelForCausalLM` finds it,
+    and no local one: it would be a path of this machine. Names and sets are sorted, so that equal
+    weights give equal bytes.
+
+    Args:
+        model: With LoRA.
+        folder: To write to.
+        hub: "owner/model@commit" of the base; "" for a local one.
     """
+    name, _, commit = hub.partition("@")
     folder.mkdir(parents=True, exist_ok=True)
     state = get_peft_model_state_dict(model)
     save_file(
@@ -184,7 +191,11 @@ def save_adapter(model: Any, folder: Path) -> None:
         metadata={"format": "pt"},
     )
     config = model.peft_config["default"].to_dict()
-    config |= {"base_model_name_or_path": "", "inference_mode": True, "revision": None}
+    config |= {
+        "base_model_name_or_path": name,
+        "inference_mode": True,
+        "revision": commit or None,
+    }
     (folder / CONFIG_FILE).write_text(
         json.dumps(config, indent=2, sort_keys=True, default=_to_json) + "\n", encoding="utf-8"
     )

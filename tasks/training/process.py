@@ -22,6 +22,7 @@ from tasks.core.models.device import (
 )
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window, Windows
+from tasks.core.models.traits.model_traits import ModelTraits
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import say
 from tasks.core.settings.hardware import HardwareSettings
@@ -149,7 +150,7 @@ def _train(
         unwrap(model)
     if not parallel.is_main:
         return Summary("")
-    save_adapter(model, job.out / "adapter")
+    save_adapter(model, job.out / "adapter", ModelTraits.read(job.weights).hub)
     facts |= {
         "step_path": stepper.name,
         "attention": stepper.attention,

@@ -21,7 +21,10 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 packed, state = f.quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
 f.dequantize_4bit(packed, state)
 print(device, torch.version.cuda)
+if device == "cuda":
+    print(torch.cuda.get_device_name(), *torch.cuda.get_device_capability(), sep="|")
 """
+MINIMUM_CAPABILITY = (8, 0)  # as in tasks/core/models/device.py, which imports torch
 
 
 def disk() -> list[Finding]:
@@ -123,7 +126,7 @@ def quantization(python: str = sys.executable) -> list[Finding]:
             )
         ]
     if DRIVER.exists() and done.stdout.startswith("cpu"):
-        built = done.stdout.split()[-1]
+        built = done.stdout.split()[1]
         return [
             Finding(
                 "GPU",
@@ -131,7 +134,22 @@ def quantization(python: str = sys.executable) -> list[Finding]:
                 "Install a torch build for the CUDA version that `nvidia-smi` shows.",
             )
         ]
-    return []
+    return _too_old(done.stdout)
+
+
+def _too_old(output: str) -> list[Finding]:
+    """A GPU that does not compute in bfloat16, from the output of `PROBE`."""
+    name, *capability = output.splitlines()[-1].split("|") if "|" in output else ("", "9", "0")
+    if tuple(map(int, capability)) >= MINIMUM_CAPABILITY:
+        return []
+    return [
+        Finding(
+            "GPU",
+            f"{name} has compute capability {'.'.join(capability)}, computing in bfloat16 needs "
+            f"{'.'.join(map(str, MINIMUM_CAPABILITY))}",
+            "Use an RTX 30, A10, A100 or newer, or run with `--set hardware.device=cpu`.",
+        )
+    ]
 
 
 def _existing(path: Path) -> Path:

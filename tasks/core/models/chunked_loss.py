@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from tasks.core.models.packed_dataset import IGNORED
+from tasks.core.models.traits.own_head import OwnHead
 
 CHUNK_TOKENS = 512
 
@@ -71,6 +72,38 @@ class _TokenLosses(torch.autograd.Function):
         return result, None, None, None, None
 
 
+class _OwnTokenLosses(torch.autograd.Function):
+    """The same for a head of any form: the backward pass differentiates each chunk again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, head: Any, targets: Tensor, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        losses, hits = [], []
+        for start in range(0, len(targets), chunk):
+            part = slice(start, start + chunk)
+            logits = head(hidden[part]).float()
+            losses.append(cross_entropy(logits, targets[part], reduction="none"))
+            hits.append(logits.argmax(-1) == targets[part])
+        ctx.save_for_backward(hidden, targets)
+        ctx.head, ctx.chunk = head, chunk
+        joined = torch.cat(hits)
+        ctx.mark_non_differentiable(joined)
+        return torch.cat(losses), joined
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        hidden, targets = ctx.saved_tensors
+        result = torch.empty_like(hidden)
+        for start in range(0, len(targets), ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            with torch.enable_grad():
+                inputs = hidden[part].detach().requires_grad_()
+                losses = cross_entropy(ctx.head(inputs).float(), targets[part], reduction="none")
+            (result[part],) = torch.autograd.grad(losses, inputs, gradients[0][part])
+        return result, None, None, None
+
+
 def token_losses(
     hidden: Tensor, head: Any, targets: Tensor, chunk_tokens: int = CHUNK_TOKENS
 ) -> tuple[Tensor, Tensor]:
@@ -79,13 +112,16 @@ def token_losses(
     Args:
         hidden: [m, hidden], the hidden states at the predicting positions
             (`hidden[window.predictors]`).
-        head: The output layer, frozen; weight [vocabulary, hidden], with or without a bias.
+        head: Frozen: an output layer with weight [vocabulary, hidden], with or without a bias; or
+            an `own_head.OwnHead`, which scales or caps its logits.
         targets: int64[m].
         chunk_tokens: Tokens whose logits exist at the same time.
 
     Returns:
         float32[m] losses, differentiable for `hidden`, and bool[m] hits.
     """
+    if isinstance(head, OwnHead) and len(targets):
+        return _OwnTokenLosses.apply(hidden, head, targets, chunk_tokens)  # type: ignore[no-any-return,no-untyped-call]
     bias = getattr(head, "bias", None)
     losses, hits = _TokenLosses.apply(hidden, head.weight, bias, targets, chunk_tokens)  # type: ignore[no-untyped-call]
     return losses, hits

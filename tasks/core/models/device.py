@@ -13,6 +13,7 @@ Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "bfloat16", "float32"]
 
 GIB = 2**30
+MINIMUM_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16 in its tensor cores
 
 
 def pick_device(setting: Device = "auto") -> torch.device:
@@ -31,7 +32,19 @@ def pick_device(setting: Device = "auto") -> torch.device:
 
 
 def pick_dtype(setting: DType, device: torch.device, quantization: Quantization) -> torch.dtype:
-    """The compute type; auto is bfloat16, except for an unquantized model on a CPU."""
+    """The compute type; auto is bfloat16, except for an unquantized model on a CPU.
+
+    Raises:
+        PipelineError: It would be bfloat16 on a GPU that does not compute in it.
+    """
+    if setting != "float32" and device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if (major, minor) < MINIMUM_CAPABILITY:
+            raise PipelineError(
+                f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, "
+                f"computing in bfloat16 needs {MINIMUM_CAPABILITY[0]}.{MINIMUM_CAPABILITY[1]}",
+                "Use an RTX 30, A10, A100 or newer, or set hardware.device to cpu.",
+            )
     if setting != "auto":
         return torch.float32 if setting == "float32" else torch.bfloat16
     plain_cpu = device.type == "cpu" and quantization == "none"

@@ -5,6 +5,7 @@
 alone does not need.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from tasks.core.models.device import (
     pick_dtype,
 )
 from tasks.core.models.packed_attention import PACKED, has_varlen, register_packed_attention
+from tasks.core.models.packed_forward import decoder_of
 from tasks.core.models.pretrained import read_config
+from tasks.core.models.traits.model_traits import ModelTraits
+from tasks.core.models.traits.own_head import OwnHead
 
-# config fields that scale or cap the logits, which the chunked loss does not apply
-_SCALED_HEADS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+QUANTIZED_BLOCK = 64  # 4-bit values that share a scale; bitsandbytes' CPU code needs whole blocks
 
 
 def load_model(
@@ -58,29 +61,44 @@ def load_model(
             layer into one tensor.
         trust_remote_code: Run the Python files in the folder; see `tasks.core.models.trusted_code`.
 
+    What the stage `base` found out about the model (`ModelTraits`) is applied, and set on the model
+    for whoever runs it: `isolation`, `caches`, `lora_names`, `linear_head`.
+
     Raises:
-        PipelineError: The folder holds no model of a known type, or one whose logits are not the
-            plain output of a linear head.
+        PipelineError: The folder holds no model of a known type, or one that a CPU can't run in
+            4 bit.
     """
     target = pick_device(device)
     limit_memory(target, vram_gib, expandable_segments)
     compute = pick_dtype(dtype, target, quantization)
+    traits = ModelTraits.read(folder)
     config = read_config(folder, trust_remote_code)
-    _check_head(config)
     register_packed_attention()
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
+    model, info = AutoModelForCausalLM.from_pretrained(
         folder,
-        config=config,
+        config=config.get_text_config(decoder=True),
+        key_mapping=_key_mapping(traits),
+        output_loading_info=True,
         dtype=compute,
         quantization_config=_quantization_config(quantization, compute, shardable),
         device_map={"": str(target) if target.type == "cpu" else torch.cuda.current_device()},
-        attn_implementation="sdpa",
+        attn_implementation=traits.attention,
         trust_remote_code=trust_remote_code,
         use_safetensors=True,
     )
-    if has_varlen(target) and compute != torch.float32:  # the kernel takes 16-bit inputs only
+    if missing := sorted(info["missing_keys"]):  # transformers would leave them at random values
+        raise PipelineError(
+            f"{folder} has no values for {len(missing)} tensors of the model, such as {missing[0]}",
+            "Use the complete weights of the model.",
+        )
+    # the kernel takes 16-bit inputs only
+    if traits.isolation == "varlen" and has_varlen(target) and compute != torch.float32:
         model.set_attn_implementation(PACKED)
+    if quantization == "nf4" and target.type == "cpu":
+        _check_blocks(model)
+    model.isolation, model.caches, model.lora_names = traits.isolation, traits.cache, traits.lora
+    model.linear_head = OwnHead(model, decoder_of(model)).is_linear()
     model.config.use_cache = True
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -92,12 +110,31 @@ def load_model(
     return model
 
 
-def _check_head(config: Any) -> None:
-    scaled = [name for name in _SCALED_HEADS if getattr(config, name, None) not in (None, 1.0)]
-    if scaled:
+def _key_mapping(traits: ModelTraits) -> dict[str, str] | None:
+    """Pattern of the checkpoint's names -> their replacement, for transformers.
+
+    It loads the tensors of a decoder alone, which have no prefix, without that.
+    """
+    if not traits.tensor_prefix:
+        return None
+    return {f"^{re.escape(traits.tensor_prefix)}": traits.module_prefix}
+
+
+def _check_blocks(model: nn.Module) -> None:
+    """Raise for 4-bit layers that bitsandbytes' CPU code computes wrongly or not at all."""
+    odd = {
+        name.rpartition(".")[2]: module.in_features
+        for name, module in model.named_modules()
+        if getattr(getattr(module, "weight", None), "quant_state", None) is not None
+        and module.in_features % QUANTIZED_BLOCK
+    }
+    if odd:
+        shown = ", ".join(f"{name} {size}" for name, size in sorted(odd.items())[:3])
         raise PipelineError(
-            f"model type {config.model_type} changes its logits by {', '.join(scaled)}",
-            "Choose a base model whose logits are its head's output (StableLM, Llama, Qwen2).",
+            f"{len(odd)} kinds of linear layers have features that are not a multiple of "
+            f"{QUANTIZED_BLOCK} ({shown}), which a CPU can't run in 4 bit",
+            "Set train.quantization, evaluate.quantization and merge.quantization to none, or use "
+            "a GPU.",
         )
 
 
@@ -116,15 +153,13 @@ def _quantization_config(quantization: Quantization, compute: torch.dtype, shard
 def linear_names(model: nn.Module) -> tuple[str, ...]:
     """Last names of all linear layers but the head, sorted; the same in 4 bit and in 16 bit.
 
+    Without those that LoRA does not reach, as the stage `base` found out.
     bitsandbytes' Linear4bit is a subclass of `torch.nn.Linear`, so one test serves both.
     """
     head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
-    return tuple(
-        sorted(
-            {
-                name.rpartition(".")[2]
-                for name, module in model.named_modules()
-                if isinstance(module, nn.Linear) and module is not head and "lm_head" not in name
-            }
-        )
-    )
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and "lm_head" not in name
+    }
+    return tuple(sorted(names.intersection(getattr(model, "lora_names", ()) or names)))

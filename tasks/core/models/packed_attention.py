@@ -8,6 +8,7 @@ kept outside of the call, and a recomputed checkpointed layer sees the same boun
 
 import inspect
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -77,14 +78,46 @@ def packed_attention(
         )
         return output, None
     cu_seqlens, longest = attention_mask[0, 0, 0], attention_mask.shape[2]
-    arguments = dict(_causal_arguments())
+    arguments = dict(_causal_arguments()) if query.device.type == "cuda" else {}
     if kwargs.get("sliding_window"):
         arguments["window_size"] = (kwargs["sliding_window"] - 1, 0)
     # the kernel wants as many key heads as query heads
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if q.shape[1] != k.shape[1]:
         k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))
-    output = _varlen()(
-        q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale=scaling, **arguments
-    )
+    kernel = _varlen() if query.device.type == "cuda" else varlen_reference
+    output = kernel(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale=scaling, **arguments)
     return output[None], None
+
+
+def varlen_reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    _cu_seqlens_k: Tensor,
+    _longest: int,
+    _longest_k: int,
+    *,
+    scale: float | None = None,
+    window_size: tuple[int, int] = (-1, 0),
+    is_causal: bool = True,
+) -> Tensor:
+    """What the varlen kernel computes, sample by sample, on any device: [n, heads, size].
+
+    The stage `base` checks with it whether a model is right with the kernel, which a CPU lacks.
+    """
+    outputs = []
+    bounds = cu_seqlens.tolist()
+    for start, stop in pairwise(bounds):
+        query, key, value = (x[start:stop].transpose(0, 1)[None] for x in (q, k, v))
+        at = torch.arange(stop - start, device=q.device)
+        distance = at[:, None] - at[None]
+        seen = distance >= 0
+        if window_size[0] >= 0:
+            seen &= distance <= window_size[0]
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=seen, scale=scale
+        )
+        outputs.append(out[0].transpose(0, 1))
+    return torch.cat(outputs)

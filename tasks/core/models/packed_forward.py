@@ -4,6 +4,7 @@ Training, evaluation and merging use this one implementation, so that their loss
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from tasks.core.models.chunked_loss import targets_of
 from tasks.core.models.packed_attention import PACKED, cu_seqlens_mask
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.traits.own_head import OwnHead
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,21 @@ def head_of(model: Any) -> Any:
     return base_model(model).get_output_embeddings()
 
 
+def decoder_of(model: Any) -> Any:
+    """The part of a transformers model that maps token ids to hidden states."""
+    base = base_model(model)
+    decoder = base.get_decoder()
+    return base.model if decoder is base else decoder  # Llama 4 names a part that it has not
+
+
+def loss_head(model: Any) -> Any:
+    """What `token_losses` takes: the head's layer, or the model's own head if it does more."""
+    base = base_model(model)
+    if getattr(base, "linear_head", True):
+        return head_of(model)
+    return OwnHead(base, decoder_of(base))
+
+
 def window_tensors(window: Window, device: torch.device) -> WindowTensors:
     """Copy a window to a device; to a GPU asynchronously, from pinned memory."""
     predictors, targets = targets_of(window.labels, window.cu_seqlens)
@@ -80,9 +97,15 @@ def forward_hidden(model: Any, window: WindowTensors) -> Tensor:
     """Last hidden states [n, hidden] of a window.
 
     With varlen attention the kernel gets the sample bounds. Otherwise transformers derives a block
-    mask from the restarting positions, which it does only if no attention mask is passed.
+    mask from the restarting positions, which it does only if no attention mask is passed. A model
+    that mixes tokens by more than masked attention runs each sample alone.
     """
-    decoder = base_model(model).base_model
+    decoder = decoder_of(model)
+    if getattr(base_model(model), "isolation", "") == "rows":
+        bounds = pairwise(window.cu_seqlens.tolist())
+        parts = [window.input_ids[:, start:stop] for start, stop in bounds]
+        alone = [decoder(input_ids=part, use_cache=False).last_hidden_state[0] for part in parts]
+        return torch.cat(alone)
     packed = decoder.config._attn_implementation == PACKED
     output = decoder(
         input_ids=window.input_ids,

@@ -1,9 +1,12 @@
 """Declaration of a setting: bounds, description with unit, and whether it enters cache keys."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
+
+_WORDS = {False: ("off", "no"), True: ("on", "yes")}
 
 
 class Section(BaseModel):
@@ -14,6 +17,23 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_that_yaml_reads_as_booleans(cls, data: Any) -> Any:
+        """Accept `off`, `no`, `on` and `yes` where a field lists them: YAML reads them as
+        booleans."""
+        if not isinstance(data, Mapping):
+            return data
+        return {name: cls._word(name, value) for name, value in data.items()}
+
+    @classmethod
+    def _word(cls, name: Any, value: Any) -> Any:
+        field = cls.model_fields.get(name)
+        if not isinstance(value, bool) or field is None:
+            return value
+        known = get_args(field.annotation)
+        return next((word for word in _WORDS[value] if word in known), value)
 
 
 def unkeyed(default: Any, *, description: str, **bounds: Any) -> Any:

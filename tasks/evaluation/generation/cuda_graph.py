@@ -34,6 +34,8 @@ class DecodingStep:
         # sliding-window layers need transformers' own mask, which is new for every step
         self._windowed = has_windows(model, cache.width)
         self.records = record and device.type == "cuda" and not self._windowed
+        # the reference attention adds the mask to the scores instead of selecting by it
+        self._adds_mask = model.config._attn_implementation == "eager" and not self._windowed
         self._captured: dict[int, Captured] = {}  # by columns seen
         self._pool: Any = None
 
@@ -57,6 +59,9 @@ class DecodingStep:
 
     def _forward(self) -> Tensor:
         mask = self._cache.mask[:, : self._cache.seen]
+        if self._adds_mask:
+            lowest = torch.finfo(self._model.dtype).min
+            mask = torch.zeros_like(mask, dtype=self._model.dtype).masked_fill(~mask, lowest)
         output = self._model(
             input_ids=self._ids,
             attention_mask=mask if self._windowed else mask[:, None, None],

@@ -21,6 +21,7 @@ from tasks.evaluation.generation.continuous_batching import (
     Generated,
 )
 from tasks.evaluation.generation.kv_cache import room_tokens
+from tasks.evaluation.generation.own_generation import answer_one_by_one, supports_batches
 from tasks.evaluation.generation.sampling import GREEDY, Sampler, Sampling
 
 
@@ -102,10 +103,16 @@ def generate(
         results[index] = generated
         done(index, generated)
 
+    if not prompts:
+        return []
     free_gpu()  # memory of an earlier call that is garbage counts as free
+    by_length = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    if not supports_batches(model):
+        answers = Answers(tuple(stops), complete, Sampler(sampling, names))
+        answer_one_by_one(model, prompts, by_length, answers, max_new_tokens, finish)
+        return [results[i] for i in range(len(prompts))]
     tokens, rows = (0, batch) if batch else room_tokens(model, vram_gib)
     capacity = Capacity(batch or 0, tokens, rows)
-    by_length = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     while waiting := [i for i in by_length if i not in results]:
         answers = Answers(tuple(stops), complete, Sampler(sampling, names))
         running = ContinuousBatch(

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from tasks.core.models.device import GIB
+from tasks.core.models.packed_forward import base_model
 
 BLOCK = 64  # a step sees a multiple of this many columns, so that few graphs are captured
 _SPARE_COLUMNS = 32  # beyond the longest row: steps between two shifts of the whole cache
@@ -31,12 +32,17 @@ class _StepLayer(DynamicLayer):  # type: ignore[misc]  # the library has no type
         super().__init__()
         self.owner, self.is_initialized = owner, False
 
-    def allocate(self, like: Tensor) -> None:
-        """Allocate zeros: uninitialized memory may hold NaN, and masking does not remove a NaN."""
+    def allocate(self, keys: Tensor, values: Tensor) -> None:
+        """Allocate zeros: uninitialized memory may hold NaN, and masking does not remove a NaN.
+
+        Keys and values may differ in heads and sizes (latent attention).
+        """
         if not self.is_initialized:
-            self.dtype, self.device, self.is_initialized = like.dtype, like.device, True
-            shape = (self.owner.rows, like.shape[1], self.owner.width, like.shape[3])
-            self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+            self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+            rows, width = self.owner.rows, self.owner.width
+            self.keys, self.values = (
+                like.new_zeros(rows, like.shape[1], width, like.shape[3]) for like in (keys, values)
+            )
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write one column of all rows; returns views of all columns that are seen."""
@@ -63,7 +69,7 @@ class _PrefillLayer(DynamicLayer):  # type: ignore[misc]  # the library has no t
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Store the keys and values; returns them unchanged."""
-        self.layer.allocate(keys)
+        self.layer.allocate(keys, values)
         columns = slice(self.end - keys.shape[-2], self.end)
         self.layer.keys[self.rows, :, columns] = keys
         self.layer.values[self.rows, :, columns] = values
@@ -188,12 +194,16 @@ def room_tokens(model: Any, vram_gib: float | None) -> tuple[int, int]:
     return int(max(0, room) // token_bytes(model)), most
 
 
+@torch.inference_mode()
 def token_bytes(model: Any) -> int:
-    """Bytes of one token's keys and values in all layers; 320 KiB for stable-code-3b in 16 bit."""
-    config = _text_config(model)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+    """Bytes that the model itself caches for a token; 320 KiB for stable-code-3b in 16 bit."""
+    base = base_model(model)
+    if not hasattr(base, "cached_bytes"):
+        ids = torch.zeros(1, 2, dtype=torch.int64, device=device_of(model))
+        layers = base(input_ids=ids, use_cache=True).past_key_values.layers
+        total = sum(x.nbytes for layer in layers for x in (layer.keys, layer.values))
+        base.cached_bytes = total // ids.shape[1]
+    return int(base.cached_bytes)
 
 
 def has_windows(model: Any, longest: int) -> bool:

@@ -176,7 +176,9 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     if any(type(module).__module__.startswith(REMOTE_CODE) for module in base.modules()):
         raise Unsupported("code that comes with the model")
     _check_config(config, lora)
-    layers = list(decoder.layers)
+    layers = list(getattr(decoder, "layers", ()))
+    if not layers:
+        raise Unsupported(f"decoders of kind {type(decoder).__name__}")
     names = {id(module): name for name, module in model.named_modules()}
     built = tuple(_layer(layer, names, offsets) for layer in layers)
     trained = [i for i, layer in enumerate(built) if layer.trained]
@@ -184,6 +186,8 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     if sum(p.numel() for p in model.parameters() if p.requires_grad) != _lora_size(built):
         raise Unsupported("parameters other than LoRA's are trained")
     head = head_of(model)
+    if not getattr(base, "linear_head", True):
+        raise Unsupported("the model scales or caps its logits")
     if getattr(head, "bias", None) is not None:
         raise Unsupported("the head has a bias")
     attention = layers[0].self_attn

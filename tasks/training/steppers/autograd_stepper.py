@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from tasks.core.models.chunked_loss import token_losses
 from tasks.core.models.packed_attention import PACKED
-from tasks.core.models.packed_forward import WindowTensors, base_model, forward_hidden, head_of
+from tasks.core.models.packed_forward import WindowTensors, base_model, forward_hidden, loss_head
 from tasks.training.steppers.stepper import window_seed
 
 
@@ -43,7 +43,7 @@ class AutogradStepper:
         lockstep: bool = False,
     ) -> None:
         self._model = model.train()
-        self._head = head_of(model)
+        self._head = loss_head(model)
         self._offload, self.lockstep = offload, lockstep
         self.layers = len(_decoder_layers(model))
         self.resize(kept_layers, window_tokens)

@@ -11,6 +11,7 @@ from typing import Any
 from tasks.core.models import memory_probes
 from tasks.core.models.device import free_gpu, peak_vram_gib, reset_peak
 from tasks.core.models.packed_dataset import Window
+from tasks.core.models.packed_forward import base_model
 from tasks.core.progress import say
 from tasks.core.settings.train import TrainSettings
 from tasks.training.fast.model import Unsupported
@@ -47,6 +48,8 @@ def pick_stepper(
         kept_layers = 2**31 if flat.values.device.type == "cpu" else 0
     if fast_path != "off" and not lockstep:
         try:
+            if getattr(base_model(model), "isolation", "varlen") != "varlen":
+                raise Unsupported("the model mixes samples by more than masked attention")
             return FastStepper(
                 model, flat, max_tokens=max_tokens, kept_layers=kept_layers, offload=offload
             )

@@ -1,11 +1,10 @@
 """Greedy text: what plain greedy decoding gives, in batches, ended by whole sequences."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import StableLmConfig
+from transformers import StableLmConfig, StableLmForCausalLM
 
 from benchmarks import random_model
 from tasks.core.errors import PipelineError
@@ -189,6 +188,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
 
 
 def test_a_token_of_stable_code_3b_takes_320_kib() -> None:
-    shape = StableLmConfig(**random_model.SHAPE)
-    model = SimpleNamespace(config=shape, dtype=torch.bfloat16)
+    shape = StableLmConfig(**random_model.SHAPE, dtype=torch.bfloat16)
+    with torch.device("meta"):
+        model = StableLmForCausalLM(shape).to(torch.bfloat16)
     assert kv_cache.token_bytes(model) == 320 * 1024

@@ -166,5 +166,5 @@ def stage(tmp_path: Path) -> Stage:
     held_out = {"rows": 12, "projects": 12, "tokens": 240}
     made.write("metrics.json", {"rows": {"held-out": held_out}})
     files = ["LICENSE", "NOTICE.txt"]
-    made.write("licence.json", {"base": "tiny/llama", "licence": "MIT", "files": files})
+    made.write("licence.json", {"base": f"tiny/llama@{'0' * 40}", "licence": "MIT", "files": files})
     return made

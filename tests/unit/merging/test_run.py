@@ -157,6 +157,7 @@ def test_the_model_comes_with_config_tokenizer_and_licences(stage):
     assert names == {
         "LICENSE",
         "NOTICE.txt",
+        "model_traits.json",
         "README.md",
         "config.json",
         "generation_config.json",
@@ -172,7 +173,7 @@ def test_card_lists_base_license_verdict_and_numbers(stage):
     stage.run(strategy="base16")
     card = (stage.model / "README.md").read_text()
     for words in (
-        "base_model: tiny/llama",
+        "base_model: tiny/llama\n",
         "license: mit\n",
         "**improved**",
         "| 2.000 | 1.500 | -0.500 | -0.600 to -0.400 |",

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.core.errors import PipelineError
 from tasks.core.models import loading
-from tests.unit.core.models.test_packed_forward import make
+from tests.unit.core.models.test_packed_forward import SHAPE, make
 
 
 def test_no_linear_layer_is_upcast_or_left_trainable(tmp_path: Path) -> None:
@@ -32,3 +33,11 @@ def test_linear_names_are_the_same_in_4_and_16_bit(kind: str, tmp_path: Path) ->
 def test_folder_without_a_model_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="no model can be loaded"):
         loading.load_model(tmp_path, device="cpu")
+
+
+def test_four_bit_on_a_cpu_needs_whole_blocks(tmp_path: Path) -> None:
+    shape = SHAPE | {"intermediate_size": 96}
+    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(tmp_path)
+    with pytest.raises(PipelineError, match=r"not a multiple of 64 \(down_proj 96\)"):
+        loading.load_model(tmp_path, quantization="nf4", device="cpu")
+    loading.load_model(tmp_path, quantization="none", device="cpu")

@@ -106,3 +106,12 @@ def test_unknown_kind_of_source_lists_the_kinds():
     with pytest.raises(PipelineError) as error:
         check({"ingest": {"sources": [{"kind": "flies", "path": "x"}]}})
     assert "files, huggingface, packages, folder, git" in error.value.remedy
+
+
+def test_off_is_accepted_where_yaml_reads_it_as_false(tmp_path):
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("train: {fast_path: off}\n")
+    assert load(profile).train.fast_path == "off"
+    assert load(profile, ["train.fast_path=off"]).train.fast_path == "off"
+    with pytest.raises(PipelineError, match=r"train.fast_path: .*it is True"):
+        load(profile, ["train.fast_path=on"])

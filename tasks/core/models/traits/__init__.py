@@ -1,0 +1,1 @@
+"""What the stage `base` measured about a model, and its own head."""

@@ -1,0 +1,41 @@
+"""The lines of the plan about the base model."""
+
+from typing import Any
+
+from flows.model_notes import notes
+from tasks.core.settings.config import check
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "plain_reason": "",
+    "trusted_code": False,
+    "isolation": "varlen",
+    "leak": "1e-06",
+    "generation_cache": True,
+    "linear_parameters": 6_000_000_000,
+    "other_parameters": 1_000_000,
+    "unreached": [],
+}
+
+
+def test_a_llama_takes_the_fast_path_and_nothing_is_unusual() -> None:
+    assert notes(LLAMA, check({})) == ["train: fast path."]
+
+
+def test_the_plain_path_has_its_reason() -> None:
+    assert notes(LLAMA, check({"train": {"fast_path": "off"}})) == [
+        "train: plain path, about 4 times slower than the fast one: train.fast_path is off."
+    ]
+    lines = notes(LLAMA | {"plain_reason": "sliding_window is 4096"}, check({}))
+    assert lines[0].endswith("slower than the fast one: sliding_window is 4096.")
+
+
+def test_rows_that_are_not_isolated_are_told_with_the_difference() -> None:
+    lines = notes(LLAMA | {"isolation": "rows", "leak": "9e-01"}, check({}))
+    assert "packed, they would see each other (hidden states differ by 0.9)" in lines[1]
+    assert lines[2] == "evaluate: texts are generated one by one, with its own cache."
+
+
+def test_parameters_that_stay_in_16_bit_are_counted() -> None:
+    lines = notes(LLAMA | {"other_parameters": 2 * 2**30}, check({}))
+    assert "2,147 M of 8,147 M parameters stay in 16 bit (4.0 GiB)" in lines[1]
