@@ -19,7 +19,7 @@ from tasks.core.models.architectures.registry import plain_reason
 from tasks.core.models.loading import QUANTIZED_BLOCK
 from tasks.core.models.pretrained import read_config, read_tokenizer
 from tasks.core.models.traits.model_traits import ModelTraits
-from tasks.core.text.special_tokens import MissingTokenError, SpecialTokenEncoder, placeholder
+from tasks.core.text.special_tokens import FIM, ControlTokens, MissingTokenError
 
 CHECKS_FILE = "checks.json"
 Shapes = Mapping[str, tuple[int, ...]]
@@ -92,9 +92,9 @@ def _report(
             for name, module in linear.items()
             if module.in_features % QUANTIZED_BLOCK
         },
-        "chat": bool(template) and _has(tokenizer, "user"),
+        "chat": bool(template),
         "tools": "tools" in str(template),
-        "infilling": _has(tokenizer, "fim_prefix"),
+        "infilling": _can_fill(tokenizer),
         "generation_cache": found.cache,
         "trusted_code": bool(getattr(config, "auto_map", None)),
         **{name: value for name, value in asdict(found).items() if name != "cache"},
@@ -103,9 +103,9 @@ def _report(
     }
 
 
-def _has(tokenizer: Any, name: str) -> bool:
+def _can_fill(tokenizer: Any) -> bool:
     try:
-        SpecialTokenEncoder(tokenizer).encode([placeholder(name)])
+        ControlTokens(tokenizer).infilling(FIM[0])
     except MissingTokenError:
         return False
     return True
