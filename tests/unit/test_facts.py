@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tasks.evaluation.metrics.statistics import CONFIDENCE
 
 from benchmarks.random_model import SHAPE, VOCABULARY
 from flows import profiles
@@ -26,6 +25,7 @@ from flows.commands.doctor.machine import FREE_GIB
 from tasks.core.rows.row_cache_shards import SHARDS
 from tasks.core.settings import config as configs
 from tasks.core.system.retry import FIRST_WAIT_S
+from tasks.evaluation.gate.statistics import CONFIDENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "benchmarks/README.md"
