@@ -276,6 +276,7 @@ def function(number: int, doc: str = "Say the value.") -> bytes:
     return f'def f{number}(x):\n    """{doc}"""\n    return "good {number}"\n'.encode()
 
 
+MORE = b"\n" + b"y = 1\n" * 500  # a file of one long line is left out as minified
 FUNCTION = function(1)
 CODE = [
     Case("syntax.py", FUNCTION + b"def g(:\n", 0, (4,), "not valid Python"),
@@ -289,12 +290,26 @@ CODE = [
     Case("no_text_coding.py", b"# coding: hex\n" + FUNCTION, 0, (1,), "wrong encoding"),
     Case("undefined_coding.py", b"# coding: undefined\n" + FUNCTION, 0, (1,), "wrong encoding"),
     Case("utf16.py", FUNCTION.decode().encode("utf-16"), 0, (1,), "NUL byte"),
-    Case("deep_brackets.py", b"x = " + b"(" * 5000 + b")" * 5000, 0, (1,), "not valid Python"),
-    Case("deep_minus.py", FUNCTION + b"x = " + b"-" * 20_000 + b"1\n", 0, (0,), "not valid Python"),
-    Case("deep_attributes.py", FUNCTION + b"x = a" + b".b" * 20_000, 0, (0,), "not valid Python"),
+    Case(
+        "deep_brackets.py", b"x = " + b"(" * 5000 + b")" * 5000 + MORE, 0, (1,), "not valid Python"
+    ),
+    Case(
+        "deep_minus.py",
+        FUNCTION + b"x = " + b"-" * 20_000 + b"1" + MORE,
+        0,
+        (0,),
+        "not valid Python",
+    ),
+    Case(
+        "deep_attributes.py",
+        FUNCTION + b"x = a" + b".b" * 20_000 + MORE,
+        0,
+        (0,),
+        "not valid Python",
+    ),
     Case("deep_blocks.py", b"".join(b" " * n + b"if x:\n" for n in range(120)), 0, (101,)),
     Case("long_elif.py", FUNCTION + b"if x:\n    pass\n" + b"elif x:\n    pass\n" * 300, 1),
-    Case("huge_integer.py", b"x = 1" + b"0" * 5000 + b"\n", 0, (1,), "not valid Python"),
+    Case("huge_integer.py", b"x = 1" + b"0" * 5000 + MORE, 0, (1,), "not valid Python"),
     Case("surrogate_doc.py", function(1) + function(9, r"A \ud800 b."), 2, (4,), "not valid UTF-8"),
     Case("nul_doc.py", function(1) + function(9, r"A \0 b."), 2, (4,), "NUL byte"),
     Case("bidi.py", FUNCTION.replace(b"value", "\u202evalue".encode()), 1),
@@ -565,6 +580,7 @@ def test_what_was_read_can_be_written_and_tokenized(
         summary = stage.load_run()(View(config, stage.reads), inputs, Work(out, out / "scratch"))
         splits = ("train", "validation", "test")
         inputs |= {f"prompt.{s}": out / f"{s}.parquet" for s in splits}
+        inputs["prompt.split"] = out / "split.json"
         assert summary.rows_in == summary.rows_out + sum(summary.counts.values())
     assert Windows.open(tmp_path / "tokenize" / "train").row_count > 1000
 
