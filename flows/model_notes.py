@@ -65,4 +65,4 @@ def _path(checks: Mapping[str, Any], config: Config) -> str:
         reason = "it has no DoRA and no extra modules"
     if not reason:
         return "fast path"
-    return f"plain path, about 4 times slower than the fast one: {reason}"
+    return f"plain path, several times slower than the fast one: {reason}"

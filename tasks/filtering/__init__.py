@@ -23,6 +23,6 @@ STAGE = Stage(
     outputs=("kept", "rejected"),
     inputs=("ingest.rows", "ingest.executable"),
     reads=("filter", "evaluate.sets"),
-    env=("pyarrow", "numpy"),
+    env=("numpy", "packaging", "pyarrow"),
     sources="tasks.filtering.benchmarks:sources",
 )

@@ -12,7 +12,7 @@ STAGE = Stage(
     run="tasks.ingestion.run:run",
     outputs=("rows", "unreadable", "executable"),
     reads=("ingest",),
-    env=("datasets", "numpy", "pyarrow"),
+    env=("datasets", "numpy", "packaging", "pyarrow"),
     sources="tasks.ingestion.sources.digests:source_digests",
     schema=2,
 )

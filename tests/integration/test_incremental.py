@@ -83,6 +83,7 @@ def run_all(
         stage.load_run()(View(config, stage.reads, stage.name), inputs, work)
         inputs["filter.kept"] = out / "filter" / "kept.parquet"
         inputs |= {f"prompt.{split}": out / f"prompt/{split}.parquet" for split in SPLITS}
+        inputs["prompt.split"] = out / "prompt/split.json"
     files = (path for stage in STAGES for path in (out / stage.name).rglob("*"))
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(files) if p.is_file()}
 

@@ -252,7 +252,7 @@ BAD = {
         ["ingest.sources=[{kind: files, path: /nowhere/x.jsonl}]"],
         "/nowhere/x.jsonl",
     ),
-    "every row filtered": (["filter.max_longest_line=1"], "longest_line"),
+    "every row filtered": (["filter.licences=[0BSD]"], "licence"),
     "no such package": (["ingest.sources=[{kind: packages, names: [nosuchpkg]}]"], "nosuchpkg"),
     "too little room": (["tokenize.max_tokens=8"], "8"),
 }
@@ -296,7 +296,7 @@ def test_malformed_line_is_kept_with_file_and_line_and_stops_nothing(home, tmp_p
     good = json.dumps(
         {"instruction": "Add two numbers", "output": "def add(a, b):\n    return a + b"}
     )
-    data.write_text(f"{good}\n{{broken\n")
+    data.write_text(f"{good}\n{{broken\n{good}\n{good}\n")
     source = f"ingest.sources=[{{kind: files, path: {data}, licence: MIT}}]"
     options = ["--profile", str(home[0]), "--set", source, "--only", "ingest"]
     assert main(["run", *options, "--json"]) == 0

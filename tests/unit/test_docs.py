@@ -126,7 +126,9 @@ def test_the_settings_page_is_current():
 
 
 def test_tests_and_code_that_the_pages_name_exist():
-    text = "\n".join(path.read_text() for path in ALL_PAGES)
+    # docs/extending.md names files that its reader is about to write; test_extending.py writes them
+    pages = [path for path in ALL_PAGES if path.name != "extending.md"]
+    text = "\n".join(path.read_text() for path in pages)
     named = set(re.findall(r"`((?:tasks|flows|tests)/[\w/]+\.py)(?:::(\w+))?`", text))
     assert len(named) > 30
     for file, name in named:

@@ -18,19 +18,33 @@ from tasks.core.cache.digest_cache import DigestCache
 from tasks.pipeline import PIPELINE
 
 # package -> (stages that import it without naming it in `env`, why its version changes no output)
+GRAMMARS = [
+    "tree-sitter",
+    "tree-sitter-bash",
+    "tree-sitter-c",
+    "tree-sitter-c-sharp",
+    "tree-sitter-cpp",
+    "tree-sitter-go",
+    "tree-sitter-java",
+    "tree-sitter-javascript",
+    "tree-sitter-php",
+    "tree-sitter-ruby",
+    "tree-sitter-rust",
+    "tree-sitter-typescript",
+]
 NOT_IN_ENV = {
     "datasets": ("evaluate", "declares the features of a metric; the counting is our own code"),
     "evaluate": ("evaluate", "base class of a metric; the counting is our own code"),
     "huggingface-hub": ("base", "downloads files of a pinned commit"),
     "jinja2": ("evaluate", "renders the report, which is no output"),
     "matplotlib": ("train", "plots the losses, which is no output"),
+    "numpy": ("base", "seeds and compares the random models of the checks"),
     "psutil": ("evaluate merge", "measures free RAM, which is in no key"),
-    "pyarrow": ("train evaluate merge", "reads tables; what these write with it is no output"),
+    "pyarrow": ("base train evaluate merge", "reads tables; what these write with it is no output"),
     "pydantic": ("train", "passes the job's fields to a worker process"),
-    "torch": ("base", "casts float32 to 16 bit; IEEE 754 defines the rounding"),
     "tqdm": ("base", "reports the progress of a download"),
     "xxhash": ("ingest filter tokenize", "XXH3 is a fixed function; it names rows in a cache"),
-}
+} | dict.fromkeys(GRAMMARS, ("ingest", "its version is in the digest of sources that need it"))
 # import name -> package, for what is not installed everywhere (triton: on Linux with CUDA only)
 NOT_INSTALLED = {"triton": "triton"}
 OWN = {"tasks", "flows"}

@@ -23,9 +23,11 @@ from benchmarks.random_model import SHAPE, VOCABULARY
 from flows import profiles
 from flows.commands.doctor.machine import FREE_GIB
 from tasks.core.rows.row_cache_shards import SHARDS
+from tasks.core.sandbox.levels import TMP_MIB
 from tasks.core.settings import config as configs
 from tasks.core.system.retry import FIRST_WAIT_S
 from tasks.evaluation.gate.statistics import CONFIDENCE
+from tasks.tokenization.audit import MAX_INEXACT_SHARE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "benchmarks/README.md"
@@ -45,6 +47,8 @@ CONSTANTS = {
     "5 s": FIRST_WAIT_S,
     "10 s": 2 * FIRST_WAIT_S,
     "0.48 GiB": 4 * VOCABULARY * SHAPE["hidden_size"] / 2**30,  # embeddings in 32 bit
+    "32 MiB": TMP_MIB,
+    "1 %": 100 * MAX_INEXACT_SHARE,
     "30 s": 30,  # of Prefect: a cancelled process is killed after this time
 }
 SAME = {"seconds": "s", "second": "s", "minutes": "min", "hours": "h", "times": "x"}

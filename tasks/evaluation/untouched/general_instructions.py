@@ -7,6 +7,8 @@ lies beside this module, so that its content is part of the cache key.
 import json
 from pathlib import Path
 
+from tasks.evaluation.untouched.protocol import ProbeTexts
+
 FILE = Path(__file__).with_name("general_instructions.jsonl")
 
 
@@ -18,3 +20,6 @@ def texts() -> dict[str, str]:
         f"general/{number:03}": f"{row['instruction']}\n\n{row['answer']}\n"
         for number, row in enumerate(rows, 1)
     }
+
+
+GENERAL_INSTRUCTIONS = ProbeTexts("general instructions", texts)

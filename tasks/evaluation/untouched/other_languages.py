@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.hash_rank import keyed_rank
+from tasks.evaluation.untouched.protocol import ProbeTexts
 
 PLACES = (  # package, folder in it, suffix: one language each
     ("numpy", "_core/include", ".h"),
@@ -56,3 +57,6 @@ def _part(path: Path) -> str:
     text = path.read_text(encoding="utf-8", errors="replace")
     start = text.find("\n", len(text) // 4) + 1
     return text[start : start + CHARACTERS]
+
+
+OTHER_LANGUAGES = ProbeTexts("other languages", texts)

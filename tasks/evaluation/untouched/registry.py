@@ -1,31 +1,12 @@
 """All kinds of untouched texts. To add one, add a file and a line here."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
 from tasks.core.errors import PipelineError
 from tasks.core.rows.hash_rank import keyed_rank
-from tasks.evaluation.untouched import general_instructions, other_languages, untouched_code
+from tasks.evaluation.untouched.general_instructions import GENERAL_INSTRUCTIONS
+from tasks.evaluation.untouched.other_languages import OTHER_LANGUAGES
+from tasks.evaluation.untouched.untouched_code import UNTOUCHED_CODE
 
-
-@dataclass(frozen=True)
-class ProbeTexts:
-    """One kind of untouched texts.
-
-    Attributes:
-        name: Of its row set.
-        read: Text id -> text, of all there are. Raises PipelineError where they can't be read.
-    """
-
-    name: str
-    read: Callable[[], Mapping[str, str]]
-
-
-PROBES = (
-    ProbeTexts("untouched code", untouched_code.texts),
-    ProbeTexts("other languages", other_languages.texts),
-    ProbeTexts("general instructions", general_instructions.texts),
-)
+PROBES = (UNTOUCHED_CODE, OTHER_LANGUAGES, GENERAL_INSTRUCTIONS)
 PROBE_NAMES = frozenset(probe.name for probe in PROBES)
 
 

@@ -24,7 +24,7 @@ def test_a_llama_takes_the_fast_path_and_nothing_is_unusual() -> None:
 
 def test_the_plain_path_has_its_reason() -> None:
     assert notes(LLAMA, check({"train": {"fast_path": "off"}})) == [
-        "train: plain path, about 4 times slower than the fast one: train.fast_path is off."
+        "train: plain path, several times slower than the fast one: train.fast_path is off."
     ]
     lines = notes(LLAMA | {"plain_reason": "sliding_window is 4096"}, check({}))
     assert lines[0].endswith("slower than the fast one: sliding_window is 4096.")
