@@ -26,10 +26,11 @@ from flows.commands.plan import WORK_TO_DO
 from flows.session import Request, open_session
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.cache_key import key_of, version
+from tasks.core.cache.cache_key import key_of
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
 from tasks.core.stage import Summary
+from tasks.core.system.package_version import version
 from tasks.pipeline import PIPELINE
 
 PROFILE = "cpu_demo"

@@ -9,10 +9,7 @@ The manifest keeps the unhashed parts, so that a difference can be named.
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,7 @@ from tasks.core.cache.code_digest import Modules, closure, code_digest
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.settings.config import Config, View
 from tasks.core.stage import Stage
-
-PYTHON = "python"
+from tasks.core.system.package_version import PYTHON, version
 
 Parts = dict[str, Any]
 
@@ -88,15 +84,3 @@ def key_of(parts: Parts) -> str:
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-@lru_cache
-def version(package: str) -> str:
-    """Installed version of a distribution, "absent" if there is none; of Python only major and
-    minor, since a patch release changes no output."""
-    if package == PYTHON:
-        return ".".join(platform.python_version_tuple()[:2])
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"

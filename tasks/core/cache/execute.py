@@ -27,7 +27,6 @@ from tasks.core.cache.cache_key import (
     Parts,
     key_of,
     moved_since,
-    version,
 )
 from tasks.core.cache.decision import StagePlan, made_meanwhile
 from tasks.core.cache.digest_cache import DigestCache
@@ -48,6 +47,7 @@ from tasks.core.stage import (
 from tasks.core.stage_log import logged
 from tasks.core.system.gpu_lock import gpu_turn, time_limit
 from tasks.core.system.home import REPOSITORY
+from tasks.core.system.package_version import version
 from tasks.core.system.parallel import ordered_map
 from tasks.core.system.quiet_hours import quiet_now
 

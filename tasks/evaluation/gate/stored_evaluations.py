@@ -74,9 +74,11 @@ def join_rows(old: Records, new: Records) -> tuple[RowSet, ...]:
                 base_correct=before["tuned_correct"],
                 tuned_correct=row["tuned_correct"],
                 ending_tokens=row["ending_tokens"],
-                base_ending_loss_sum=before["tuned_ending_loss_sum"],
+                # without these before content and endings were apart; such a row matches only if
+                # it has no ending, since `tokens` counted both
+                base_ending_loss_sum=before.get("tuned_ending_loss_sum", 0.0),
                 tuned_ending_loss_sum=row["tuned_ending_loss_sum"],
-                base_ending_correct=before["tuned_ending_correct"],
+                base_ending_correct=before.get("tuned_ending_correct", 0),
                 tuned_ending_correct=row["tuned_ending_correct"],
             )
             sets.setdefault(str(row["row_set"]), []).append(result)

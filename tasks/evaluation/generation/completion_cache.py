@@ -14,10 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.core.cache.cache_key import canonical, version
+from tasks.core.cache.cache_key import canonical
 from tasks.core.cache.code_digest import closure, code_digest
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import KEY_DIGITS
+from tasks.core.system.package_version import version
 from tasks.core.system.sqlite_cache import SqliteCache
 
 GENERATION = "tasks.evaluation.generation.generate:generate"

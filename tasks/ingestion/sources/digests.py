@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.cache.cache_key import PYTHON, version
 from tasks.core.errors import PipelineError
 from tasks.core.system.hub_pins import pinned_commit
+from tasks.core.system.package_version import PYTHON, version
 from tasks.ingestion.sources.file_listing import (
     existing_folder,
     is_repository,

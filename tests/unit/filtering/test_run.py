@@ -325,7 +325,10 @@ def test_asking_for_functions_that_ran_where_none_ran_is_an_error(filtered) -> N
 
 
 def test_several_answers_to_a_question_are_kept_up_to_a_number(filtered) -> None:
-    rows = [row(n, instruction="Add them.", output=f"add_{n}(all_of_{n})") for n in range(5)]
+    rows = [
+        row(n, kind="instruction", instruction="Add them.", output=f"add_{n}(all_of_{n})")
+        for n in range(5)
+    ]
     _, kept, _, _ = filtered(*rows)
     assert len(kept) == 5 and len({r["cluster"] for r in kept}) == 1
     _, kept, rejected, _ = filtered(*rows, max_answers=3)

@@ -71,6 +71,11 @@ def measured(out, *, verdict, loss, passes, settings):
             "tuned_loss_sum": 10 * loss + i % 3,
             "base_correct": 1,
             "tuned_correct": 5,
+            "ending_tokens": 1,
+            "base_ending_loss_sum": 1.0,
+            "tuned_ending_loss_sum": 0.5,
+            "base_ending_correct": 0,
+            "tuned_ending_correct": 1,
         }
         for i in range(ROWS)
     ]
@@ -187,7 +192,7 @@ def test_only_rows_that_both_measured_whole_are_compared():
     from tasks.evaluation.gate.stored_evaluations import join_rows
 
     row = {"row_set": "held-out", "tokens": 3, "cluster": "c", "text_bytes": 1}
-    row |= {"tuned_loss_sum": 1.0, "tuned_correct": 1}
+    row |= {"tuned_loss_sum": 1.0, "tuned_correct": 1, "ending_tokens": 0}
     old = [row | {"row_id": name} for name in "ab"]
     new = [row | {"row_id": "b"}, row | {"row_id": "c"}, row | {"row_id": "a", "tokens": 4}]
     assert [r.row_id for rows in join_rows(old, new) for r in rows.rows] == ["b"]

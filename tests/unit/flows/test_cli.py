@@ -15,7 +15,7 @@ def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profi
     plan = json.loads(capsys.readouterr().out)
     assert [entry["stage"] for entry in plan] == STAGES
     assert {entry["decision"] for entry in plan} == {"RUN"}
-    assert set(plan[0]) == {"stage", "decision", "causes", "key", "expected_seconds"}
+    assert set(plan[0]) == {"stage", "decision", "causes", "key", "expected_seconds", "notes"}
     (cause,) = plan[0]["causes"]
     assert set(cause) == {"kind", "what", "old", "new", "detail"}
     assert (cause["kind"], cause["what"]) == ("never ran", "base")

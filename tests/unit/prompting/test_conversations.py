@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -30,10 +31,10 @@ def formatted(
     template: str, conversation: Any = None, system: str = "", kind: str = "conversation"
 ) -> dict[str, Any]:
     chat = json.dumps(conversation) if conversation else ""
-    row = ["r", "p", "Add.", "1", "a + b", kind, chat]
+    row = ["r", "Add.", "1", "a + b", kind, chat, 1]
     batch = pa.table([[value] for value in row], names=COLUMNS)
     formatter = PromptFormatter(PromptTemplate(template, system), 0, 0)
-    table = formatter.format(batch, pa.array([True]).to_numpy(zero_copy_only=False))
+    table = formatter.format(batch, pa.array(["p"]), np.array([True]))
     assert table.schema.equals(row_schema.PROMPTS)
     return table.to_pylist()[0]
 

@@ -57,6 +57,10 @@ def go(tmp_path: Path, folder: Path) -> Go:
         for path in inputs.values():
             pq.write_table(pa.Table.from_pylist(made, schema=row_schema.PROMPTS), path)
         inputs["base.tokenizer"] = folder
+        inputs["prompt.split"] = tmp_path / "split.json"
+        inputs["prompt.split"].write_text("{}")
+        inputs["filter.kept"] = tmp_path / "kept.parquet"
+        pq.write_table(row_schema.KEPT.empty_table(), inputs["filter.kept"])
         settings = {"window_tokens": 128, "min_characters_per_token": 0} | settings
         view = View(check({"tokenize": settings}), STAGE.reads)
         return run(view, inputs, Work(out, tmp_path / "scratch")), out

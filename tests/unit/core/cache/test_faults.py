@@ -69,15 +69,12 @@ def test_truncated_file_is_named_and_only_its_stage_runs_again(pipeline):
     assert pipeline.run() == ["sort"]
 
 
-def test_flipped_bit_that_the_deep_check_found_is_seen_by_the_next_run(pipeline):
+def test_flipped_bit_under_the_old_time_of_change_is_seen_by_the_next_run(pipeline):
     pipeline.run()
     path = pipeline.store.folder("sort", pipeline.plan()[1].manifest.key) / "sorted.txt"
     stat = path.stat()
     path.write_bytes(b"X" + path.read_bytes()[1:])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert pipeline.run() == []
-    found = [problem for _, problem in maintenance.verify(pipeline.store, deep=True) if problem]
-    assert found == [("edited", "sorted.txt")]
     assert pipeline.run() == ["sort"]
 
 

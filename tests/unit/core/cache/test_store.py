@@ -203,6 +203,7 @@ def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
     pipeline, monkeypatch, moved
 ):
     from tasks.core.cache import cache_key
+    from tasks.core.system import package_version
 
     planner = pipeline.planner()
     plan = planner.plan_stage("read")
@@ -215,8 +216,8 @@ def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
                 lambda run, digests, **_: {"tasks.reading": {"read": "edited"}},
             )
         else:
-            edit.setattr(cache_key.metadata, "version", lambda name: "99")
-            edit.setattr(cache_key.platform, "python_version_tuple", lambda: ("9", "9", "9"))
+            edit.setattr(package_version.metadata, "version", lambda name: "99")
+            edit.setattr(package_version.platform, "python_version_tuple", lambda: ("9", "9", "9"))
         with pytest.raises(PipelineError, match="changed since this run began; nothing stored"):
             execute(plan, RunContext(settings, pipeline.store, {}))
     assert pipeline.decisions()[0] == "RUN"

@@ -20,10 +20,10 @@ def digests(*given: dict) -> dict[str, str]:
 def test_any_change_of_a_folders_content_changes_its_digest(
     tmp_path, write_jsonl, row, change
 ) -> None:
-    path = write_jsonl(tmp_path / "a.jsonl", row())
+    path = write_jsonl(tmp_path / "a.jsonl", row(), row(2), row(3))
     before = digests({"kind": "files", "path": str(tmp_path), "name": "s"})
     if change == "content":
-        write_jsonl(path, row(1))
+        write_jsonl(path, row(1), row(2), row(3))
     elif change == "new file":
         write_jsonl(tmp_path / "b.jsonl", row())
     else:
@@ -33,7 +33,7 @@ def test_any_change_of_a_folders_content_changes_its_digest(
 
 def test_moved_folder_has_the_same_digest(tmp_path, write_jsonl, row) -> None:
     for name in ("x", "y"):
-        write_jsonl(tmp_path / name / "a.jsonl", row())
+        write_jsonl(tmp_path / name / "a.jsonl", row(), row(2), row(3))
     first, second = (
         digests({"kind": "files", "path": str(tmp_path / name), "name": "s"}) for name in ("x", "y")
     )
