@@ -193,7 +193,8 @@ def test_only_rows_that_both_measured_whole_are_compared():
 
     row = {"row_set": "held-out", "tokens": 3, "cluster": "c", "text_bytes": 1}
     row |= {"tuned_loss_sum": 1.0, "tuned_correct": 1, "ending_tokens": 0}
-    old = [row | {"row_id": name} for name in "ab"]
+    old = [row | {"row_id": name} for name in "ab"]  # measured before endings were apart
+    row |= {"tuned_ending_loss_sum": 0.0, "tuned_ending_correct": 0}
     new = [row | {"row_id": "b"}, row | {"row_id": "c"}, row | {"row_id": "a", "tokens": 4}]
     assert [r.row_id for rows in join_rows(old, new) for r in rows.rows] == ["b"]
 
