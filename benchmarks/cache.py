@@ -29,8 +29,8 @@ from tasks.core.cache import manifest as manifests
 from tasks.core.cache.cache_key import key_of
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
+from tasks.core.package_version import version
 from tasks.core.stage import Summary
-from tasks.core.system.package_version import version
 from tasks.pipeline import PIPELINE
 
 PROFILE = "cpu_demo"

@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import PARSERS
+from tasks.core.package_version import version
 from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.stage import Work
-from tasks.core.system.package_version import version
 from tasks.core.system.parallel import without_gc
 from tasks.ingestion.code_rows import (
     CodeFile,

@@ -15,9 +15,9 @@ from typing import Any
 
 from tasks.core.cache.code_digest import Modules, closure, code_digest
 from tasks.core.cache.digest_cache import DigestCache
+from tasks.core.package_version import PYTHON, version
 from tasks.core.settings.config import Config, View
 from tasks.core.stage import Stage
-from tasks.core.system.package_version import PYTHON, version
 
 Parts = dict[str, Any]
 

@@ -34,6 +34,7 @@ from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.source_changes import Recorder
 from tasks.core.cache.store import KEY_DIGITS, LOGS, Store
 from tasks.core.errors import PipelineError, StopError
+from tasks.core.package_version import version
 from tasks.core.progress import say
 from tasks.core.rows import row_cache_folders
 from tasks.core.settings.config import Config, View
@@ -47,7 +48,6 @@ from tasks.core.stage import (
 from tasks.core.stage_log import logged
 from tasks.core.system.gpu_lock import gpu_turn, time_limit
 from tasks.core.system.home import REPOSITORY
-from tasks.core.system.package_version import version
 from tasks.core.system.parallel import ordered_map
 from tasks.core.system.quiet_hours import quiet_now
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.cache_key import canonical
+from tasks.core.package_version import version
 from tasks.core.settings.train import TrainSettings
 from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
-from tasks.core.system.package_version import version
 
 TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and for fragmentation
 TOKENS_STEP = 256  # probes are stored for multiples of this

@@ -18,7 +18,7 @@ from tasks.core.cache.cache_key import canonical
 from tasks.core.cache.code_digest import closure, code_digest
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import KEY_DIGITS
-from tasks.core.system.package_version import version
+from tasks.core.package_version import version
 from tasks.core.system.sqlite_cache import SqliteCache
 
 GENERATION = "tasks.evaluation.generation.generate:generate"

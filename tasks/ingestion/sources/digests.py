@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import PipelineError
+from tasks.core.package_version import PYTHON, version
 from tasks.core.system.hub_pins import pinned_commit
-from tasks.core.system.package_version import PYTHON, version
 from tasks.ingestion.sources.file_listing import (
     existing_folder,
     is_repository,

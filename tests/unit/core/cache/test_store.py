@@ -202,8 +202,8 @@ def test_accepting_links_the_files_and_copies_none(pipeline, monkeypatch):
 def test_code_that_is_edited_during_a_run_does_not_slip_under_a_key_made_before(
     pipeline, monkeypatch, moved
 ):
+    from tasks.core import package_version
     from tasks.core.cache import cache_key
-    from tasks.core.system import package_version
 
     planner = pipeline.planner()
     plan = planner.plan_stage("read")

@@ -10,8 +10,8 @@ import pytest
 
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
+from tasks.core.package_version import version
 from tasks.core.settings.config import View, check
-from tasks.core.system.package_version import version
 from tasks.ingestion.sources import digests as module
 from tasks.ingestion.sources.digests import source_digests, source_names
 
