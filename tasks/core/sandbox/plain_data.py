@@ -7,7 +7,6 @@ name of its type. pickle would run code of the program in the checker.
 Runs inside the sandbox, so it imports the standard library only, and rare modules where needed.
 """
 
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
@@ -167,14 +166,47 @@ def unpack(value: Any, known: Sequence[Any] = ()) -> Any:
     return _UNPACKED[kind](content, lambda part: unpack(part, known))
 
 
-def _of(module: str, make: Callable[[Any, Any], Any]) -> Callable[[Any, _Inner], Any]:
-    """Makes a value of a module that is imported only where a program uses it."""
+# these modules are imported only where a program uses them: each takes milliseconds of every start
+def _decimal(text: Any, _: _Inner) -> Any:
+    from decimal import Decimal
 
-    def unpacked(content: Any, _: _Inner) -> Any:
-        __import__(module)
-        return make(sys.modules[module], content)
+    return Decimal(text)
+
+
+def _fraction(pair: Any, _: _Inner) -> Any:
+    from fractions import Fraction
+
+    return Fraction(*(int(number, 16) for number in pair))
+
+
+def _moment(name: str) -> Callable[[Any, _Inner], Any]:
+    def unpacked(text: Any, _: _Inner) -> Any:
+        import datetime
+
+        return getattr(datetime, name).fromisoformat(text)
 
     return unpacked
+
+
+def _timedelta(parts: Any, _: _Inner) -> Any:
+    from datetime import timedelta
+
+    return timedelta(*parts)
+
+
+def _path(name: str) -> Callable[[Any, _Inner], Any]:
+    def unpacked(text: Any, _: _Inner) -> Any:
+        import pathlib
+
+        return getattr(pathlib, name)(text)
+
+    return unpacked
+
+
+def _uuid(text: Any, _: _Inner) -> Any:
+    from uuid import UUID
+
+    return UUID(text)
 
 
 _UNPACKED: dict[str, Callable[[Any, _Inner], Any]] = {
@@ -189,15 +221,15 @@ _UNPACKED: dict[str, Callable[[Any, _Inner], Any]] = {
     "range": lambda bounds, _: range(*bounds),
     "opaque": lambda shown, _: Opaque(str(shown)),
     "iterator": lambda items, inner: (inner(item) for item in items),
-    "decimal": _of("decimal", lambda m, text: m.Decimal(text)),
-    "fraction": _of("fractions", lambda m, pair: m.Fraction(*(int(n, 16) for n in pair))),
-    "datetime": _of("datetime", lambda m, text: m.datetime.fromisoformat(text)),
-    "date": _of("datetime", lambda m, text: m.date.fromisoformat(text)),
-    "time": _of("datetime", lambda m, text: m.time.fromisoformat(text)),
-    "timedelta": _of("datetime", lambda m, parts: m.timedelta(*parts)),
-    "path": _of("pathlib", lambda m, text: m.PosixPath(text)),
-    "pure_path": _of("pathlib", lambda m, text: m.PurePosixPath(text)),
-    "uuid": _of("uuid", lambda m, text: m.UUID(text)),
+    "decimal": _decimal,
+    "fraction": _fraction,
+    "datetime": _moment("datetime"),
+    "date": _moment("date"),
+    "time": _moment("time"),
+    "timedelta": _timedelta,
+    "path": _path("PosixPath"),
+    "pure_path": _path("PurePosixPath"),
+    "uuid": _uuid,
     "deque": lambda values, inner: deque(inner(v) for v in values),
     "keys": lambda values, inner: dict.fromkeys(inner(v) for v in values).keys(),
     "values": lambda values, inner: dict(enumerate(inner(v) for v in values)).values(),
