@@ -24,6 +24,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import REPOSITORY
+from tasks.core.system.interrupts import handled
 
 POOL = "local-gpu"
 HOST = "127.0.0.1"
@@ -194,12 +195,8 @@ def _stoppable() -> Iterator[None]:
             seen = True
             raise _StopError
 
-    before = {n: signal.signal(n, stop) for n in STOPS}
-    try:
+    with handled(STOPS, stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def answers(url: str) -> bool:

@@ -46,14 +46,6 @@ def canonical(expression: str) -> str:
         return ""
 
 
-def names_of(expression: str) -> list[str]:
-    """The licenses of a canonical expression, without exceptions, each once."""
-    words = TOKEN.findall(expression)
-    pairs = zip(["", *words], words, strict=False)
-    found = (w for before, w in pairs if before != "WITH" and w not in OPERATORS | {"(", ")"})
-    return list(dict.fromkeys(found))
-
-
 def is_met(expression: str, allowed: Collection[str]) -> bool:
     """Whether an expression can be met with allowed licenses alone.
 

@@ -6,7 +6,7 @@ lets the run report its state and end its child processes.
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -22,6 +22,19 @@ class TerminationError(KeyboardInterrupt):
 
 
 @contextmanager
+def handled(
+    numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle signals inside the block; the handlers of before are set again after it."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextmanager
 def stop_signals_raise() -> Iterator[None]:
     """Raise `TerminationError` for stop signals inside the block.
 
@@ -34,9 +47,5 @@ def stop_signals_raise() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         raise TerminationError(number)
 
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
-    try:
+    with handled(STOP_SIGNALS, stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -31,6 +31,16 @@ class Above:
     attributes: list["Node"] = field(default_factory=list)
     previous_row: int = -1
 
+    def takes(self, node: "Node", grammar: Grammar) -> bool:
+        """Whether a node is a comment or an attribute, which is then kept for the next item."""
+        if node.type in grammar.comments:
+            self.comments.append(node)
+        elif node.type in grammar.attributes:
+            self.attributes.append(node)
+        else:
+            return False
+        return True
+
     def adjacent(self, item: "Node") -> list["Node"]:
         """The comments that end on the line above an item: several lines, or one block."""
         row = (self.attributes[0] if self.attributes else item).start_point[0]
@@ -89,11 +99,7 @@ class DefinitionFinder:
     def _items(self, node: "Node", owner: str, above: Above, depth: int) -> Iterator[Definition]:
         """Functions among the children of a node, each child with what is above it."""
         for child in node.children:
-            if child.type in self._grammar.comments:
-                above.comments.append(child)
-            elif child.type in self._grammar.attributes:
-                above.attributes.append(child)
-            elif child.is_named:
+            if not above.takes(child, self._grammar) and child.is_named:
                 yield from self._in_item(child, child, "", owner, above, depth)
                 above.clear(child)
 
@@ -154,11 +160,7 @@ class DefinitionFinder:
             above = Above()
             is_list = node == self._root or node.type in self._grammar.items
             for child in node.children:
-                if child.type in self._grammar.comments:
-                    above.comments.append(child)
-                elif child.type in self._grammar.attributes:
-                    above.attributes.append(child)
-                elif child.is_named:
+                if not above.takes(child, self._grammar) and child.is_named:
                     if is_list:
                         first = [*above.adjacent(child), *above.attributes, child][0]
                         found.append(Boundary(first.start_byte, depth))
