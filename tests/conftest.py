@@ -1,6 +1,7 @@
 """Fixtures that several kinds of tests share: a tiny model folder and a home of its own."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,30 @@ SMALL_SHAPE = {
     "num_key_value_heads": 4,
     "max_position_embeddings": 1024,
 }
+
+
+def ingested_row(number: int, **fields: Any) -> dict[str, Any]:
+    """A row of the stage `ingest` (`row_schema.ROWS`); fields by keyword."""
+    return {
+        "row_id": f"{number:032x}",
+        "instruction": f"Task number {number}",
+        "input": "",
+        "output": f"answer_number({number})",
+        "kind": "file",
+        "source": "s",
+        "project": "p",
+        "path": "a.jsonl",
+        "line": number,
+        "version": "",
+        "licence": "MIT",
+        "licence_evidence": "",
+        "conversation": "",
+        "language": "",
+        "symbol": "",
+        "date": "",
+        "repeats": 1,
+        **fields,
+    }
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from tasks.core.stage import Work
 from tasks.filtering import run as filtering_run
 from tasks.filtering import score_rows
 from tasks.ingestion.executable import EXECUTABLE
+from tests.conftest import ingested_row
 
 STAGES = (filtering.STAGE, prompting.STAGE, tokenization.STAGE)
 SPLITS = ("train", "validation", "test")
@@ -28,23 +29,13 @@ WORDS = ["alpha", "beta", "gamma", "delta", "zeta", "eta", "theta", "iota", "kap
 def row(number: int, text: str = "") -> dict[str, Any]:
     chance = random.Random(number % 90)  # every tenth row is nearly another one's copy
     body = "\n".join(f"    {chance.choice(WORDS)} = {chance.randrange(99)} * x" for _ in range(12))
-    return {
-        "row_id": f"{number:032x}",
-        "instruction": f"Work out thing number {number}.",
-        "input": "",
-        "output": f"def f(x):\n{body}\n    return x + {number}{text}",
-        "kind": "instruction",
-        "source": "s",
-        "project": f"p{number % 40}",
-        "path": "a.jsonl",
-        "line": number,
-        "version": "",
-        "licence": "MIT",
-        "licence_evidence": "",
-        "conversation": "",
-        "language": "",
-        "symbol": "",
-    }
+    return ingested_row(
+        number,
+        instruction=f"Work out thing number {number}.",
+        output=f"def f(x):\n{body}\n    return x + {number}{text}",
+        kind="instruction",
+        project=f"p{number % 40}",
+    )
 
 
 ROWS = [row(number) for number in range(100)]

@@ -1,9 +1,7 @@
 """What Prefect shows for a stage follows our store alone."""
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,20 +11,14 @@ from tasks.core.cache.decision import Selection
 from tasks.core.cache.execute import RunContext
 from tasks.core.cache.manifest import Manifest
 from tasks.core.settings.config import check
+from tests.unit.core.conftest import load_toy
 
 pytestmark = pytest.mark.slow
-TOY = Path(__file__).parents[1] / "unit/core/toy.py"
 
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("toy", TOY)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "toy", module)
-    spec.loader.exec_module(module)
-    module.SOURCE = tmp_path / "words.txt"
-    module.SOURCE.write_text("pear fig apple")
-    return module
+    return load_toy(tmp_path, monkeypatch)
 
 
 def run_flow(pipeline, selection=None):

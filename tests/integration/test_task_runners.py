@@ -17,28 +17,18 @@ from tasks.core.settings.config import View, check
 from tasks.core.stage import RunBatches, Work
 from tasks.filtering import run as filtering_run
 from tasks.ingestion.executable import EXECUTABLE
+from tests.conftest import ingested_row
 
 RUNNERS = ("ray", "dask")
 
 
 def row(number: int) -> dict[str, Any]:
-    return {
-        "row_id": f"{number:032x}",
-        "instruction": f"Work out thing number {number % 70}.",
-        "input": "",
-        "output": f"def f(x):\n    return x + {number % 80}" + " + x" * (number % 9),
-        "kind": "instruction",
-        "source": "s",
-        "project": "p",
-        "path": "a.jsonl",
-        "line": number,
-        "version": "",
-        "licence": "MIT",
-        "licence_evidence": "",
-        "conversation": "",
-        "language": "",
-        "symbol": "",
-    }
+    return ingested_row(
+        number,
+        instruction=f"Work out thing number {number % 70}.",
+        output=f"def f(x):\n    return x + {number % 80}" + " + x" * (number % 9),
+        kind="instruction",
+    )
 
 
 def digests(folder: Path, run_batches: RunBatches) -> dict[str, str]:

@@ -15,23 +15,11 @@ import pytest
 
 from tasks.core.cache.code_digest import closure
 from tasks.core.cache.digest_cache import DigestCache
+from tasks.core.languages.registry import PARSERS
+from tasks.core.package_version import PYTHON
 from tasks.pipeline import PIPELINE
 
 # package -> (stages that import it without naming it in `env`, why its version changes no output)
-GRAMMARS = [
-    "tree-sitter",
-    "tree-sitter-bash",
-    "tree-sitter-c",
-    "tree-sitter-c-sharp",
-    "tree-sitter-cpp",
-    "tree-sitter-go",
-    "tree-sitter-java",
-    "tree-sitter-javascript",
-    "tree-sitter-php",
-    "tree-sitter-ruby",
-    "tree-sitter-rust",
-    "tree-sitter-typescript",
-]
 NOT_IN_ENV = {
     "datasets": ("evaluate", "declares the features of a metric; the counting is our own code"),
     "evaluate": ("evaluate", "base class of a metric; the counting is our own code"),
@@ -44,7 +32,9 @@ NOT_IN_ENV = {
     "pydantic": ("train", "passes the job's fields to a worker process"),
     "tqdm": ("base", "reports the progress of a download"),
     "xxhash": ("ingest filter tokenize", "XXH3 is a fixed function; it names rows in a cache"),
-} | dict.fromkeys(GRAMMARS, ("ingest", "its version is in the digest of sources that need it"))
+} | dict.fromkeys(
+    set(PARSERS) - {PYTHON}, ("ingest", "its version is in the digest of sources that need it")
+)
 # import name -> package, for what is not installed everywhere (triton: on Linux with CUDA only)
 NOT_INSTALLED = {"triton": "triton"}
 OWN = {"tasks", "flows"}

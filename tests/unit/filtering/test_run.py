@@ -14,31 +14,9 @@ from tasks.core.stage import Summary, Work
 from tasks.filtering import STAGE
 from tasks.filtering import run as stage
 from tasks.filtering.report.funnel import Funnel
+from tests.conftest import ingested_row as row
 
 Filtered = tuple[Summary, list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
-
-
-def row(number: int, **fields: Any) -> dict[str, Any]:
-    return {
-        "row_id": f"{number:032x}",
-        "instruction": f"Task number {number}",
-        "input": "",
-        "output": f"answer_number({number})",
-        "kind": "file",
-        "source": "s",
-        "project": "p",
-        "path": "a.jsonl",
-        "line": number,
-        "version": "",
-        "licence": "MIT",
-        "licence_evidence": "",
-        "conversation": "",
-        "language": "",
-        "symbol": "",
-        "date": "",
-        "repeats": 1,
-        **fields,
-    }
 
 
 @pytest.fixture

@@ -9,19 +9,9 @@ from tasks.core.errors import StageError, StopError
 from tasks.core.progress import say, sink
 from tasks.core.settings.config import check
 from tasks.core.system import gpu_lock
+from tests.unit.core.conftest import Messages
 
 QUIET = {"hardware": {"device": "cpu", "quiet_hours": "08:00-18:00"}}
-
-
-class Sink:
-    def __init__(self):
-        self.lines = []
-
-    def update(self, *_):
-        pass
-
-    def message(self, text):
-        self.lines.append(text)
 
 
 @pytest.fixture
@@ -43,7 +33,7 @@ def test_what_a_stage_said_lies_in_its_artifact_and_is_passed_on(one, toy):
         return toy.Summary("done")
 
     pipeline = one(work)
-    told = Sink()
+    told = Messages()
     with sink(told):
         pipeline.run()
     (plan,) = pipeline.plan()
@@ -80,7 +70,7 @@ def test_a_training_that_pauses_for_quiet_hours_goes_on_after_them(one, toy, mon
         (work.out / "x.txt").write_text("x")
         return toy.Summary("done")
 
-    told = Sink()
+    told = Messages()
     with sink(told):
         assert one(work).run(check(QUIET)) == []
     assert runs == [1, 1]

@@ -75,6 +75,8 @@ def test_flipped_bit_under_the_old_time_of_change_is_seen_by_the_next_run(pipeli
     stat = path.stat()
     path.write_bytes(b"X" + path.read_bytes()[1:])
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    found = [problem for _, problem in maintenance.verify(pipeline.store, deep=True) if problem]
+    assert found == [("edited", "sorted.txt")]
     assert pipeline.run() == ["sort"]
 
 

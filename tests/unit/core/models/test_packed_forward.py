@@ -10,8 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLm
 from tasks.core.models import packed_attention
 from tasks.core.models.chunked_loss import targets_of, token_losses
 from tasks.core.models.packed_attention import PACKED, cu_seqlens_mask
-from tasks.core.models.packed_dataset import IGNORED, Window
+from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import forward_hidden, window_tensors
+from tests.unit.training.conftest import make_window
 
 SHAPE = {
     "vocab_size": 96,
@@ -28,18 +29,6 @@ def make(kind: str) -> torch.nn.Module:
     if kind == "llama":
         return LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=2)).eval()
     return StableLmForCausalLM(StableLmConfig(**SHAPE, num_key_value_heads=4)).eval()
-
-
-def window(*lengths: int, prompt: int = 2, seed: int = 0) -> Window:
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(0, 96, sum(lengths))
-    labels = ids.copy()
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    for start in starts[:-1]:
-        labels[start : start + prompt] = IGNORED
-    positions = np.concatenate([np.arange(n) for n in lengths])
-    names = tuple(str(i) for i in range(len(lengths)))
-    return Window(ids, labels, positions, starts.astype(np.int32), names)
 
 
 def parts(whole: Window) -> list[Window]:
@@ -60,7 +49,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("kind", ["llama", "stablelm"])
 def test_samples_of_a_window_do_not_see_each_other(kind: str) -> None:
-    model, whole = make(kind), window(7, 1, 12)
+    model, whole = make(kind), make_window(7, 1, 12)
     together = forward_hidden(model, window_tensors(whole, CPU))
     alone = torch.cat([forward_hidden(model, window_tensors(p, CPU)) for p in parts(whole)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
@@ -74,7 +63,7 @@ def test_the_first_token_of_a_sample_is_never_a_target() -> None:
 
 
 def test_loss_is_the_shifted_one_of_transformers() -> None:
-    model, whole = make("llama"), window(9)
+    model, whole = make("llama"), make_window(9)
     tensors = window_tensors(whole, CPU)
     hidden = forward_hidden(model, tensors)
     losses, _ = token_losses(hidden[tensors.predictors], model.lm_head, tensors.targets)
@@ -121,7 +110,7 @@ def test_packed_attention_hands_bounds_to_the_varlen_kernel(
             pieces.append(out[0].transpose(0, 1))
         return torch.cat(pieces)
 
-    model, whole = make("stablelm"), window(7, 1, 12)
+    model, whole = make("stablelm"), make_window(7, 1, 12)
     tensors = window_tensors(whole, CPU)
     expected = forward_hidden(model, tensors)
     packed_attention.register_packed_attention()

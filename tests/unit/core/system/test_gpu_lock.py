@@ -13,26 +13,14 @@ from tasks.core.progress import sink
 from tasks.core.settings.hardware import HardwareSettings
 from tasks.core.system import gpu_lock, quiet_hours
 from tasks.core.system.quiet_hours import quiet_end
-
-
-class Said:
-    """A progress sink that collects messages."""
-
-    def __init__(self):
-        self.lines = []
-
-    def update(self, *_):
-        pass
-
-    def message(self, text):
-        self.lines.append(text)
+from tests.unit.core.conftest import Messages
 
 
 @pytest.fixture
 def said(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_lock, "POLL_S", 0.01)
     monkeypatch.setattr(gpu_lock, "LOCK_FOLDER", tmp_path)
-    messages = Said()
+    messages = Messages()
     with sink(messages):
         yield messages
 

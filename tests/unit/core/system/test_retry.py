@@ -5,6 +5,7 @@ import pytest
 
 from tasks.core.progress import sink
 from tasks.core.system import retry
+from tests.unit.core.conftest import Messages
 
 
 @pytest.fixture
@@ -16,17 +17,9 @@ def waits(monkeypatch):
 
 @pytest.fixture
 def said():
-    lines = []
-
-    class Sink:
-        def update(self, *_):
-            pass
-
-        def message(self, text):
-            lines.append(text)
-
-    with sink(Sink()):
-        yield lines
+    messages = Messages()
+    with sink(messages):
+        yield messages.lines
 
 
 def failing(*errors):
