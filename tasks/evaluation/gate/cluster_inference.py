@@ -4,8 +4,8 @@ Rows of one project are alike, so a project is one observation, and a large proj
 The statistic is the difference over its jackknife standard error. Student's t for it claims too
 much where projects are few, differ in size, or have skewed effects, and so do the bootstrap, CR2
 and permutations of signs (benchmarks/README.md). Therefore the statistic is compared with its own
-distribution without an effect, drawn for the sizes at hand, with effects of projects that are
-normal, heavy-tailed and skewed; the distribution that gives the largest p counts.
+distribution under the null hypothesis. That is simulated for the given project sizes, with project
+effects that are normal, heavy-tailed and skewed; the largest of the p values counts.
 """
 
 import math

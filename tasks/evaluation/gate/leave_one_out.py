@@ -1,7 +1,7 @@
 """Leave-one-out: whether a single project decides a verdict.
 
 For each row set, the projects that move a compared value most, in either direction, are left out in
-turn. A verdict that changes then rests on that project alone.
+turn. If the verdict changes without one of them, it depends on that project alone.
 """
 
 from collections.abc import Callable
