@@ -19,7 +19,7 @@ from tasks.ingestion.licenses import license_of_header
 MIN_CHARACTERS = 200  # less of a file says little
 
 
-class _Text(NamedTuple):
+class _FileHead(NamedTuple):
     """The beginning of a file, its license, and for each import the files that it may mean."""
 
     head: str
@@ -35,7 +35,7 @@ def with_context(files: Iterable[CodeFile], max_characters: int) -> Iterator[Cod
         max_characters: Of the context of a file; one file fills at most half of it.
     """
     everything = list(files)
-    texts: dict[str, dict[str, _Text]] = {}
+    texts: dict[str, dict[str, _FileHead]] = {}
     for file in everything:
         if (text := _read(file, max_characters // 2)) is not None:
             texts.setdefault(file.project, {})[file.path] = text
@@ -49,7 +49,7 @@ def with_context(files: Iterable[CodeFile], max_characters: int) -> Iterator[Cod
             yield file
 
 
-def _read(file: CodeFile, max_characters: int) -> _Text | None:
+def _read(file: CodeFile, max_characters: int) -> _FileHead | None:
     """The text of a file; None if it gives no rows."""
     try:
         raw = content_of(file)
@@ -61,12 +61,12 @@ def _read(file: CodeFile, max_characters: int) -> _Text | None:
         return None
     header = license_of_header(text)
     license_id = header[0] if header[1] else file.license
-    return _Text(
+    return _FileHead(
         cut_lines(text, max_characters), license_id, tuple(language.imports(text, file.path))
     )
 
 
-def _needed(path: str, texts: dict[str, _Text], paths: RepositoryPaths) -> list[str]:
+def _needed(path: str, texts: dict[str, _FileHead], paths: RepositoryPaths) -> list[str]:
     """Other files by how much a file needs them."""
     imported = (paths.find(candidates, path) for candidates in texts[path].imports)
     found = [other for files in imported for other in files] + paths.neighbors(path)
@@ -75,7 +75,7 @@ def _needed(path: str, texts: dict[str, _Text], paths: RepositoryPaths) -> list[
 
 
 def _bounded(
-    needed: Iterable[str], texts: dict[str, _Text], max_characters: int
+    needed: Iterable[str], texts: dict[str, _FileHead], max_characters: int
 ) -> Iterator[tuple[str, str]]:
     room = max_characters
     for path in needed:

@@ -111,7 +111,8 @@ def _derived_name(source: "Source") -> str:
         return source.hub_id.rpartition("/")[2]
     path = Path(source.path or "")
     # a folder's name may hold a version: psutil-7.1.0
-    return (path.name if source.kind in ("folder", "git") else path.stem) or source.kind
+    is_tree = source.kind in ("folder", "git")
+    return (path.name.removesuffix(".git") if is_tree else path.stem) or source.kind
 
 
 def hub_commit(source: "HuggingFaceSource") -> str:
