@@ -11,7 +11,8 @@ from datetime import date
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.merging.prompt_format.turn_layout import BETWEEN, TurnLayout
 
-# Written with minimal means, because llama.cpp and vLLM run it, too.
+# Written with few means, because llama.cpp runs it, too. Its `tojson` can't sort keys as the training
+# does, so that those of tools are in the order of the request.
 _TURNS = """\
 {%- macro text_of(message) -%}
   {{- message['content'] or '' -}}
@@ -19,7 +20,7 @@ _TURNS = """\
     {%- if message['content'] or not loop.first -%}{{- '\\n' -}}{%- endif -%}
     {{- '{"arguments": ' -}}
     {%- if call['function']['arguments'] is string -%}{{- call['function']['arguments'] -}}
-    {%- else -%}{{- call['function']['arguments'] | tojson(sort_keys=true) -}}{%- endif -%}
+    {%- else -%}{{- call['function']['arguments'] | tojson -}}{%- endif -%}
     {{- ', "name": ' -}}{{- call['function']['name'] | tojson -}}{{- '}' -}}
   {%- endfor -%}
 {%- endmacro -%}
@@ -31,7 +32,7 @@ _TURNS = """\
   {%- if ns.system -%}{%- set ns.system = ns.system + BETWEEN -%}{%- endif -%}
   {%- set ns.system = ns.system + 'Tools:' -%}
   {%- for tool in tools -%}
-    {%- set ns.system = ns.system + '\\n' + (tool | tojson(sort_keys=true)) -%}
+    {%- set ns.system = ns.system + '\\n' + (tool | tojson) -%}
   {%- endfor -%}
 {%- endif -%}
 {%- if ns.system -%}{{- BEFORE_SYSTEM + ns.system + AFTER_SYSTEM -}}
