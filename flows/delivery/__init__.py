@@ -3,4 +3,5 @@
 delivered_model.py   finds the model, its GGUF files and its prompt format
 engines.py           inference engines that serve a model: one class per engine, and the table
 openai_gateway.py    what the engines' OpenAI-compatible endpoints lack, added to requests
+stop_words.py        cuts stop words off answers, for engines that return them
 """

@@ -34,11 +34,13 @@ class Engine(Protocol):
         name: For --engine.
         remedy: How to install it.
         uses_gpu: It takes a GPU if there is one.
+        cuts_stop_words: It leaves the stop word out of the answer.
     """
 
     name: str
     remedy: str
     uses_gpu: bool
+    cuts_stop_words: bool
 
     def is_installed(self) -> bool:
         """Whether it can be started."""
@@ -60,6 +62,7 @@ class LlamaCpp:
     name = "llama.cpp"
     remedy = "Install it: pip install 'finetune-pipeline[serve]'."
     uses_gpu = False  # the wheel of PyPI; those for GPUs come from another index
+    cuts_stop_words = True
 
     def is_installed(self) -> bool:
         """Whether the wheel is there."""
@@ -95,6 +98,7 @@ class CommandEngine:
     name: str
     remedy: str
     uses_gpu = True
+    cuts_stop_words = True
     path: str  # answers once the engine is ready
 
     def command(self, folder: Path, port: int, context: int | None) -> list[str]:
@@ -146,6 +150,7 @@ class Transformers(CommandEngine):
     """`transformers serve`."""
 
     name = "transformers"
+    cuts_stop_words = False
     remedy = "Install what it needs: pip install 'finetune-pipeline[serve]'."
     path = "/health"
 

@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from flows.delivery.stop_words import cut_answer, cut_stream
+
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 METHODS = ["GET", "POST", "DELETE"]  # without OPTIONS, no page in a browser may send JSON
 # a page whose host name was pointed at this machine would pass for a local one
@@ -66,11 +68,16 @@ def with_training_format(
     return made
 
 
+def _texts(stop: Any) -> list[str]:
+    return [stop] if isinstance(stop, str) else list(stop or ())
+
+
 def gateway(
     engine: str,
     stop: Sequence[str],
     infilling: Sequence[str] | None,
     model: str | None = None,
+    cuts: bool = True,
 ) -> Starlette:
     """The application.
 
@@ -79,11 +86,13 @@ def gateway(
         stop: As in `with_training_format`.
         infilling: As in `with_training_format`.
         model: As in `with_training_format`.
+        cuts: The engine leaves the stop word out of the answer.
     """
     client = httpx.AsyncClient(base_url=engine, timeout=None, trust_env=False)
 
     async def forward(request: Request) -> Response:
         path, content = request.url.path, await request.body()
+        ends: Sequence[str] = ()
         if request.method == "POST" and path in (COMPLETIONS, CHAT):
             try:
                 body = with_training_format(path, json.loads(content), stop, infilling, model)
@@ -92,6 +101,7 @@ def gateway(
                 problem = {"message": text, "type": "invalid_request_error", "code": 400}
                 return JSONResponse({"error": problem}, 400)
             content = json.dumps(body).encode()
+            ends = () if cuts else _texts(body.get("stop"))
         sent = client.build_request(
             request.method,
             httpx.URL(path=path, query=request.url.query.encode()),
@@ -100,8 +110,12 @@ def gateway(
         )
         answer = await client.send(sent, stream=True)
         kind = answer.headers.get("content-type", "application/json")
+        whole = ends and answer.is_success and kind.startswith("application/json")
+        if whole:
+            return Response(cut_answer(await answer.aread(), ends), media_type=kind)
+        pieces = cut_stream(answer.aiter_lines(), ends) if ends else answer.aiter_bytes()
         return StreamingResponse(
-            answer.aiter_bytes(),
+            pieces,
             answer.status_code,
             {"content-type": kind},
             background=BackgroundTask(answer.aclose),

@@ -11,7 +11,7 @@ from datetime import date
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.merging.prompt_format.turn_layout import BETWEEN, TurnLayout
 
-# Written with few means, because llama.cpp runs it, too. Its `tojson` can't sort keys as the training
+# Written with few means, because llama.cpp runs it, too. Its `tojson` can't sort keys, as training
 # does, so that those of tools are in the order of the request.
 _TURNS = """\
 {%- macro text_of(message) -%}

@@ -14,6 +14,7 @@ import pytest
 from flows.delivery import engines
 from flows.delivery.delivered_model import DeliveredModel, find_model
 from flows.delivery.openai_gateway import COMPLETIONS, SuffixError, with_training_format
+from flows.delivery.stop_words import StopFilter
 from tasks.core.errors import PipelineError
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import PromptTemplate
@@ -185,6 +186,31 @@ def test_a_suffix_without_infilling_tokens_is_refused():
 def test_what_a_request_sets_itself_is_kept():
     body = {"prompt": "a", "stop": ["x"], "temperature": 0.7}
     assert with_training_format(COMPLETIONS, body, ["### End"], FIM, None) == body
+
+
+def test_transformers_answers_as_finetune_try_does(trained):
+    openai = pytest.importorskip("openai", reason="needs the client of OpenAI")
+    started = Server("--model", str(trained), "--engine", "transformers")
+    client = openai.OpenAI(base_url=started.url, api_key="none", max_retries=0)
+    request = {"model": "any", "messages": [{"role": "user", "content": TASK}], "max_tokens": 64}
+    whole = client.chat.completions.create(**request).choices[0].message.content
+    stream = client.chat.completions.create(**request, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    filled = client.completions.create(model="any", prompt=BEFORE, suffix=AFTER, max_tokens=32)
+    started.stop()
+    assert (whole, "".join(pieces), filled.choices[0].text) == (ANSWER, ANSWER, MIDDLE)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_stop_words_are_cut_wherever_a_stream_is_divided(size):
+    text = "a\n\n## x\n\n### End\n\n### End of it"
+    own = StopFilter(["\n\n### End", "### End"])
+    assert "".join(own.feed(text[i : i + size]) for i in range(0, len(text), size)) == "a\n\n## x"
+
+
+def test_the_beginning_of_a_stop_word_at_the_end_is_no_stop_word():
+    own = StopFilter(["### End"])
+    assert own.feed("a ###") + own.feed("", is_last=True) == "a ###"
 
 
 def test_a_port_in_use_is_reported_before_the_model_is_loaded(trained, capsys):
