@@ -24,14 +24,13 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import REPOSITORY
-from tasks.core.system.interrupts import handled
+from tasks.core.system.interrupts import STOP_SIGNALS, handled
 
 POOL = "local-gpu"
 HOST = "127.0.0.1"
 START_S = 180.0  # the first start creates the database
 CHECKPOINT_S = 90.0  # time for a running flow to write a checkpoint
 END_S = 15.0
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 # environment of the child processes
 SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
@@ -186,7 +185,7 @@ def _end(running: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turn the first signal of `STOPS` into `_StopError`; later ones are ignored."""
+    """Turn the first stop signal into `_StopError`; later ones are ignored."""
     seen = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -195,7 +194,7 @@ def _stoppable() -> Iterator[None]:
             seen = True
             raise _StopError
 
-    with handled(STOPS, stop):
+    with handled(STOP_SIGNALS, stop):
         yield
 
 
