@@ -20,7 +20,6 @@ from tasks.core import progress
 from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.manifest import Manifest, read
 from tasks.core.errors import PipelineError
-from tasks.core.system.interrupts import stop_signals_raise
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -45,7 +44,7 @@ def run_here(request: Request, as_json: bool) -> int:
             shown.append("")
             console.print("\n".join(shown), highlight=False, markup=False)
         start = time.perf_counter()
-        with passed_on(request, session), stop_signals_raise():
+        with passed_on(request, session):
             folders = _run_flow(console, request)
     made = _manifests(folders)
     if as_json:
