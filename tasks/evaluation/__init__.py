@@ -12,6 +12,9 @@ STAGE = Stage(
         "tokenize.test",
         "prompt.test",
         "prompt.problems",
+        # the code that spans to complete are taken from, and what of it was trained on
+        "filter.kept",
+        "prompt.train",
         "tokenize.data_card",
     ),
     shows=(
@@ -20,9 +23,7 @@ STAGE = Stage(
         "train.loss",
         "filter.funnel",
         # the lineage
-        "filter.kept",
         "ingest.rows",
-        "prompt.train",
         "prompt.validation",
         "tokenize.train",
         "tokenize.validation",
