@@ -2,6 +2,10 @@
 
 from tasks.core.stage import Stage
 
+GRAMMARS = (
+    *("bash", "c", "c-sharp", "cpp", "go", "java", "javascript", "php", "ruby", "rust"),
+    "typescript",
+)
 STAGE = Stage(
     name="evaluate",
     run="tasks.evaluation.run:run",
@@ -39,6 +43,9 @@ STAGE = Stage(
         "tokenizers",
         "torch",
         "transformers",
+        # the syntax trees that spans of code come from
+        "tree-sitter",
+        *(f"tree-sitter-{name}" for name in GRAMMARS),
     ),
     sources="tasks.evaluation.problems.user_sets:sources",
     gpu=True,

@@ -18,12 +18,12 @@ from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.stage import Summary, Work
 from tasks.evaluation.completion import choose
+from tasks.evaluation.completion.span_metrics import EDIT_SIMILARITY
 from tasks.evaluation.completion.span_results import by_style
 from tasks.evaluation.gate import verdict
 from tasks.evaluation.generation.completion_cache import CompletionCache
 from tasks.evaluation.measure import measured
 from tasks.evaluation.metrics import hf_token_accuracy
-from tasks.evaluation.metrics.completion_metrics import EDIT_SIMILARITY
 from tasks.evaluation.metrics.pass_at_k import PASS_AT_1
 from tasks.evaluation.metrics.protocol import row_sums
 from tasks.evaluation.metrics.registry import ROW_METRICS

@@ -6,13 +6,14 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section, unkeyed
 
+# names of built-in measurements
 TAKEN = (
     "completion",
     "held-out",
     "humaneval",
     "infilling",
     "samples",
-)  # names of built-in measurements
+)
 
 
 class GateSettings(Section):

@@ -25,7 +25,7 @@ from tasks.evaluation.generation.scope_end import SIZES
 NEARLY_ALL = 0.8  # of the characters of a span's lines
 IN_TRAINING = "are in the training data"
 _BYTES_PER_TOKEN = 2  # at least, so that every span fits the limit of new tokens
-_FILES_PER_SPAN = 2  # files that are read for each span of a size
+_FILES_PER_SPAN = len(SIZES)  # files that are read for each span of a size
 _MOST_PER_FILE = 64
 _BATCH_ROWS = 1024
 
@@ -50,9 +50,9 @@ class ChosenSpans:
 def choose(settings: EvaluateSettings, inputs: Mapping[str, Path]) -> ChosenSpans:
     """The spans to measure; none where no code is held out or `completion_spans` is 0."""
     per_size = settings.completion_spans
-    kept, test = inputs["filter.kept"], inputs["prompt.test"]
     if not per_size:
         return ChosenSpans()
+    kept, test = inputs["filter.kept"], inputs["prompt.test"]
     files, code_rows = documents.held_out_files(kept, test)
     if not files:
         return ChosenSpans(missing=_none(code_rows) if code_rows else "")
@@ -70,7 +70,11 @@ def choose(settings: EvaluateSettings, inputs: Mapping[str, Path]) -> ChosenSpan
         for size, found in of_file.items():
             drawn[size].append(sorted(found, key=lambda s: keyed_rank(s.name, settings.seed)))
         report("spans of held-out code", number, len(taken))
-    in_turn = {size: list(_distinct(found)) for size, found in drawn.items()}
+    in_turn = {
+        # each size begins with other files, so that there are more of them altogether
+        size: list(_distinct(_rotated(found, number * per_size)))
+        for number, (size, found) in enumerate(drawn.items())
+    }
     total = sum(map(len, in_turn.values()))
     known = in_training([s for found in in_turn.values() for s in found], kept, inputs)
     left_out[IN_TRAINING] += len(known)
@@ -99,6 +103,11 @@ def _too_few(chosen: Sequence[CodeSpan]) -> str:
         f"at least {FEWEST_CLUSTERS} projects or files can show a difference. Name more code in "
         "ingest.sources, or give the test split a larger share in the prompt section."
     )
+
+
+def _rotated(files: list[list[CodeSpan]], by: int) -> list[list[CodeSpan]]:
+    first = by % len(files)
+    return files[first:] + files[:first]
 
 
 def _distinct(files: Sequence[Sequence[CodeSpan]]) -> Iterator[CodeSpan]:

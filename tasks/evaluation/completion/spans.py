@@ -128,7 +128,8 @@ def _line(source: CodeText, tree: ParsedSource | None, share: float) -> tuple[in
     line = text[start : end if end >= 0 else None]
     if line.lstrip().startswith((BY_NAME[source.language].line_comment, *_COMMENTS)):
         return None
-    around = tree.span("statement", len(text[:position].encode())) if tree else None
+    code = start + len(line) - len(line.lstrip())
+    around = tree.span("statement", len(text[:code].encode())) if tree else None
     if around and _STRING.match(text.encode()[slice(*around)].decode()):
         return None
     least = BYTES[LINE][0]

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from tasks.evaluation.metrics.bits_per_byte import BITS_PER_BYTE
-from tasks.evaluation.metrics.completion_metrics import (
+from tasks.evaluation.completion.span_metrics import (
     COMPLETION_BITS,
     EDIT_SIMILARITY,
     EXACT_COMPLETION,
     FIRST_LINE_MATCH,
 )
+from tasks.evaluation.metrics.bits_per_byte import BITS_PER_BYTE
 from tasks.evaluation.metrics.ending_metrics import (
     ENDING_ACCURACY,
     ENDING_LOSS,
