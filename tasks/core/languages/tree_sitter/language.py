@@ -63,7 +63,8 @@ def _parse(grammar: Grammar, title: str, text: str) -> TreeSource:
 def _parse_fragment(grammar: Grammar, title: str, text: str) -> TreeSource:
     for number, whole in enumerate(grammar.fragments, 1):
         try:
-            return parse_tree(grammar, title, whole.replace("{}", text, 1), 0.0)
+            before = len(whole.partition("{}")[0].encode())
+            return parse_tree(grammar, title, whole.replace("{}", text, 1), 0.0, before)
         except NotParsableError:
             if number == len(grammar.fragments):
                 raise
