@@ -36,6 +36,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "champion": "flows.commands.champion:champion",
     "try": "flows.commands.try_model:try_model",
     "serve": "flows.commands.serve:serve",
+    "serve-model": "flows.commands.delivery.serve_model:serve_model",
     "doctor": "flows.commands.doctor.command:doctor",
     "profiles": "flows.commands.profiles:profiles",
 }

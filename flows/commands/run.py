@@ -14,7 +14,7 @@ from rich.console import Console
 
 from flows import messages
 from flows.commands import options
-from flows.forecast import forecast
+from flows.forecast import forecast, step_budget
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
 from tasks.core.cache.decision import HIT, Selection
@@ -40,7 +40,8 @@ def run_here(request: Request, as_json: bool) -> int:
         nothing = all(plan.decision == HIT for plan in plans)
         if not nothing:  # hits are shown one by one as the flow passes them
             shown = [*map(messages.plan_line, plans), messages.total(plans)]
-            shown += [str(expected), ""] if expected else [""]
+            shown += [line for line in (step_budget(session), str(expected or "")) if line]
+            shown.append("")
             console.print("\n".join(shown), highlight=False, markup=False)
         start = time.perf_counter()
         with passed_on(request, session):
