@@ -10,8 +10,8 @@ from tasks.core.errors import PipelineError
 from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.models.memory_probes import Gpu, Probe
 from tasks.core.settings.config import check
-from tasks.training.fast.model import parameter_order
-from tasks.training.fast.step import extract_model, fixed_bytes, kept_bytes
+from tasks.training.fast.buffers import fixed_bytes, kept_bytes
+from tasks.training.fast.model import extract_model, parameter_order
 from tasks.training.lora import add_lora
 from tasks.training.optimizer import make_optimizer
 from tasks.training.steppers import memory_probe as probing
