@@ -97,7 +97,6 @@ def allocate(
         qkv_grad=new(tokens * parts.heads.width),
         weight=new(_weight_values(parts)),
         row_scales=new(tokens, dtype=torch.float32),
-        highest=new(tokens, dtype=torch.float32).zero_(),
     )
     return Buffers(
         tokens=tokens,
@@ -162,4 +161,4 @@ def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
     sides = sum(g.loras * g.rank for one in parts.layers for g in one.groups)
     values = tokens * (a_token + sides) + chunk * a_chunk + logits
     values += _act_values(parts, tokens) + _weight_values(parts)
-    return values * size + 2 * 4 * tokens + shared_bytes(parts, tokens)
+    return values * size + 4 * tokens + shared_bytes(parts, tokens)

@@ -81,7 +81,6 @@ class Scratch:
         qkv_grad: Gradient of q, k and v, all tokens.
         weight: Extended weight of any group.
         row_scales: float32[tokens], scales of the gradient in 8 bit.
-        highest: float32[tokens], for `quantize`; zero outside of one layer's MLP.
     """
 
     normed1: Tensor
@@ -93,7 +92,6 @@ class Scratch:
     qkv_grad: Tensor
     weight: Tensor
     row_scales: Tensor
-    highest: Tensor
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,6 @@ class LayerPass:
         act_grad = rows(self.scratch.act_grad, tokens, layer.down.width)
         self._input_grad(DOWN, grad[part], act_grad)
         self._lora_out_backward(DOWN, grad[part], part.start)
-        highest = self.scratch.highest[:tokens] if self.scales else None
         self.call.ops.swiglu_backward(
             gate_up,
             act_grad,
@@ -217,10 +214,9 @@ class LayerPass:
             layer.down.a_grad,
             self._gate_up_lora(part),
             self._packed(part),
-            highest,
         )
         back = rows(self.scratch.grad, tokens, layer.gate_up.width)
-        self._input_grad(GATE_UP, gate_up, back, highest)
+        self._input_grad(GATE_UP, gate_up, back)
         self._lora_in_backward(GATE_UP, normed, back, part.start)
         self._norm_backward(layer.norm2, middle, back, grad[part])
 
@@ -314,9 +310,7 @@ class LayerPass:
         b = self.call.flat[member.b_at : member.b_at + size].view(-1, group.rank)
         return b, member.lora * group.rank
 
-    def _input_grad(
-        self, kind: int, grad: Tensor, back: Tensor, highest: Tensor | None = None
-    ) -> None:
+    def _input_grad(self, kind: int, grad: Tensor, back: Tensor) -> None:
         """Gradient of a group's extended input, except A's part, from that of its output."""
         if self.scales is None:
             torch.mm(grad, self._load(kind), out=back)
@@ -324,7 +318,7 @@ class LayerPass:
         weight, ops = self._load_rotated(kind, self.scales[kind]), self.call.ops
         values = rows(self.scratch.act.view(torch.int8), *grad.shape)
         rounded, inner = Rounded(values, self.scratch.row_scales[: len(grad)]), len(weight.scales)
-        ops.quantize(grad, weight.tail, rounded, back[:, inner:], highest)
+        ops.quantize(grad, weight.tail, rounded, back[:, inner:])
         ops.product8(rounded, weight, back[:, :inner])
 
     def _normalize(self, norm: NormWeights, x: Tensor, out: Tensor) -> None:

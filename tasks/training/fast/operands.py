@@ -194,15 +194,10 @@ class AttentionTensors:
 
 @dataclass(frozen=True)
 class Packed:
-    """Gate and up of a kept layer in 8 bit: `GROUP` values of a row share a scale.
+    """Gate and up of a kept layer in 8 bit: `GROUP` values of a row share a scale."""
 
-    Attributes:
-        values: int8[tokens, 2 F].
-        scales: float32[tokens, 2 groups of F].
-    """
-
-    values: Tensor
-    scales: Tensor
+    values: Tensor  # int8[tokens, 2 F]
+    scales: Tensor  # float32[tokens, 2 groups of F]
 
     def __getitem__(self, part: slice) -> "Packed":
         return Packed(self.values[part], self.scales[part])
@@ -231,17 +226,11 @@ class GateUpLora:
 
 @dataclass(frozen=True)
 class Rotated:
-    """A group's frozen weight for products in 8 bit, rotated along its rows and transposed.
+    """A group's frozen weight for products in 8 bit, rotated along its rows and transposed."""
 
-    Attributes:
-        values: int8[K, n].
-        scales: float32[K].
-        tail: [n, columns], B of all members, not rounded.
-    """
-
-    values: Tensor
-    scales: Tensor
-    tail: Tensor
+    values: Tensor  # int8[K, n]
+    scales: Tensor  # float32[K]
+    tail: Tensor  # [n, columns], B of all members, not rounded
 
 
 @dataclass(frozen=True)

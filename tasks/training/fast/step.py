@@ -23,10 +23,9 @@ from tasks.training.fast.buffers import Buffers, allocate, kept_bytes
 from tasks.training.fast.graphs import WindowGraphs, bucket, padded
 from tasks.training.fast.inputs import Inputs
 from tasks.training.fast.layer import Call, LayerPass, Saved, chunks, rows
-from tasks.training.fast.model import FastModel, LayerWeights, Unsupported, extract_model
-from tasks.training.fast.operands import GROUP
+from tasks.training.fast.model import LayerWeights, extract_model
 from tasks.training.fast.torch_ops import TorchOps
-from tasks.training.fast.torch_weights import column_scales
+from tasks.training.fast.torch_weights import model_scales
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import window_seed
 
@@ -72,7 +71,7 @@ class FastStepper:
         self._graphed = self._device.type == "cuda" and not offload
         # layers before the first one with LoRA have no backward pass and keep nothing
         self.layers = len(self.parts.layers) - self.parts.first_trained
-        self._scales = _column_scales(self.parts) if backward == "int8" else ()
+        self._scales = model_scales(self.parts) if backward == "int8" else ()
         self._values = torch.empty_like(flat.values, dtype=self._dtype)
         self.resize(self.layers if kept_layers is None else kept_layers, max_tokens)
 
@@ -232,22 +231,6 @@ class FastStepper:
         cut = tuple(rows(*pair) for pair in zip(sides, (tokens,) * 4, widths, strict=True))
         scales = self._scales[number] if self._scales else None
         return LayerPass(layer, number, call, saved, self._buffers.scratch, cut, scales)  # type: ignore[arg-type]
-
-
-def _column_scales(parts: FastModel) -> tuple[tuple[Tensor, ...], ...]:
-    """Scales of every layer's groups for products in 8 bit.
-
-    Raises:
-        Unsupported: A linear layer cannot be rotated.
-    """
-    kind = parts.head.dtype
-    for group in parts.layers[0].groups:
-        if any((m.rows.stop - m.rows.start) % GROUP for m in group.members):
-            raise Unsupported(f"train.backward int8 on layers that are not multiples of {GROUP}")
-    return tuple(
-        tuple(column_scales([m.weight for m in g.members], g.inner, kind) for g in layer.groups)
-        for layer in parts.layers
-    )
 
 
 def pick_ops(device: torch.device) -> Any:

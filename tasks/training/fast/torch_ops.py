@@ -20,7 +20,7 @@ from tasks.training.fast.operands import (
     Packed,
     hash_bits,
 )
-from tasks.training.fast.torch_weights import TorchWeights, rotate
+from tasks.training.fast.torch_weights import TorchWeights
 
 
 class TorchOps(TorchWeights):
@@ -165,7 +165,6 @@ class TorchOps(TorchWeights):
         a_grad: Tensor | None,
         above: GateUpLora,
         packed: Packed | None = None,
-        high: Tensor | None = None,
     ) -> None:
         """`lora_in_backward`, then gate and up are replaced by their gradients, in place.
 
@@ -176,8 +175,6 @@ class TorchOps(TorchWeights):
             a_grad: Gradient of its A; added to.
             above: LoRA of gate and up, whose B gradients are added.
             packed: As `swiglu` stored it.
-            high: float32[tokens] for `quantize`: set to the largest magnitude of a row's gradients
-                after rotation, if that is more.
         """
         if packed is not None:
             _unpack(packed, gate_up)
@@ -195,8 +192,6 @@ class TorchOps(TorchWeights):
             part.copy_(slope * factor)
             if b_grad is not None:
                 self.lora_out_backward(part, above.u[:, at : at + above.rank], b_grad)
-        if high is not None:
-            torch.maximum(high, rotate(gate_up).abs().amax(-1), out=high)
 
     @staticmethod
     def cross_entropy(logits: Tensor, targets: Tensor, scale: float, losses: Tensor) -> None:
@@ -239,7 +234,7 @@ def _pack(gate_up: Tensor, to: Packed) -> None:
     for part, values, scales in zip(gate_up.chunk(2, -1), *halves, strict=True):
         groups = _groups(part.float())
         scales.copy_((groups.abs().amax(-1) / 127).clamp(min=TINY))
-        rounded = (groups / scales[..., None]).round().to(torch.int8)
+        rounded = (groups * (1 / scales)[..., None]).round().to(torch.int8)
         values.copy_(rounded.flatten(-2)[:, : part.shape[1]])
 
 

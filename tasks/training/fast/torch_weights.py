@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasks.training.fast.model import FastModel, Unsupported
 from tasks.training.fast.operands import GROUP, TINY, Rotated, Rounded
 
 
@@ -57,16 +58,14 @@ class TorchWeights:
         full = torch.empty(part.stop - part.start, len(to.scales), dtype=to.tail.dtype)
         full = full.to(to.tail.device)
         TorchWeights.load_weight(weight, None, 0, full)
-        turned = rotate(full.t()) / to.scales[:, None].clamp(min=TINY)
+        turned = rotate(full.t()) * (1 / to.scales)[:, None]
         to.values[:, part] = turned.round().clamp(-127, 127).to(torch.int8)
         to.tail[part] = 0
         if b is not None:
             to.tail[part, column : column + b.shape[1]] = b
 
     @staticmethod
-    def quantize(
-        grad: Tensor, b: Tensor, to: Rounded, back: Tensor, high: Tensor | None = None
-    ) -> None:
+    def quantize(grad: Tensor, b: Tensor, to: Rounded, back: Tensor) -> None:
         """Rotate and round a gradient [tokens, n] into `to`; its product with B into `back`.
 
         Args:
@@ -74,16 +73,12 @@ class TorchWeights:
             b: [n, columns], B of all members.
             to: Overwritten.
             back: [tokens, columns], LoRA's columns of the input's gradient.
-            high: The rows' largest magnitudes after rotation, if known; set to 0 afterwards.
         """
         turned = rotate(grad)
-        top = turned.abs().amax(-1) if high is None else high
-        to.scales.copy_(top / 127)
+        to.scales.copy_(turned.abs().amax(-1) / 127)
         turned = (turned / to.scales[:, None].clamp(min=TINY)).round()
         to.values.copy_(turned.clamp(-127, 127).to(torch.int8))
         back.copy_(grad @ b)
-        if high is not None:
-            high.zero_()
 
     @staticmethod
     def product8(rounded: Rounded, weight: Rotated, out: Tensor) -> None:
@@ -115,3 +110,19 @@ def column_scales(weights: list[Any], inner: int, dtype: torch.dtype) -> Tensor:
         TorchWeights.load_weight(weight, None, 0, full)
         torch.maximum(highest, rotate(full.t()).abs().amax(-1), out=highest)
     return highest / 127
+
+
+def model_scales(parts: FastModel) -> tuple[tuple[Tensor, ...], ...]:
+    """`column_scales` of every layer's groups.
+
+    Raises:
+        Unsupported: A linear layer cannot be rotated.
+    """
+    for group in parts.layers[0].groups:
+        if any((m.rows.stop - m.rows.start) % GROUP for m in group.members):
+            raise Unsupported(f"train.backward int8 on layers that are not multiples of {GROUP}")
+    kind = parts.head.dtype
+    return tuple(
+        tuple(column_scales([m.weight for m in g.members], g.inner, kind) for g in layer.groups)
+        for layer in parts.layers
+    )

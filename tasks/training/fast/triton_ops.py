@@ -40,6 +40,7 @@ LORA_IN = {"ROWS": 16, "BLOCK": 128, "num_warps": 2, "num_stages": 4}
 LORA_IN_BACKWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4, "num_stages": 2}
 LORA_OUT_BACKWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4, "num_stages": 3}
 SWIGLU = {"ROWS": 16, "BLOCK": 256, "num_warps": 8, "num_stages": 3}
+SWIGLU_PACK = {"ROWS": 16, "BLOCK": 128, "num_warps": 8, "num_stages": 3}  # with the 8-bit copy
 SWIGLU_BACKWARD = {"ROWS": 16, "BLOCK": 64, "num_warps": 4, "num_stages": 3}
 
 
@@ -160,10 +161,11 @@ class TritonOps(TritonWeights):
         (tokens, width), inner = out.shape, gate_up.shape[1] // 2
         small, scales = (out, out) if packed is None else (packed.values, packed.scales)
         seeds, factor, place, threshold, a = _lora_numbers(lora, out)
-        swiglu.swiglu[(triton.cdiv(tokens, SWIGLU["ROWS"]),)](
+        tile = SWIGLU if packed is None else SWIGLU_PACK
+        swiglu.swiglu[(triton.cdiv(tokens, tile["ROWS"]),)](
             gate_up, out, a, side, seeds, small, scales,
             gate_up.stride(0), out.stride(0), tokens, inner, width, factor, place, threshold,
-            **_lora_shape(lora), PACK=packed is not None, TAIL=tail(width - inner), **SWIGLU,
+            **_lora_shape(lora), PACK=packed is not None, TAIL=tail(width - inner), **tile,
         )  # fmt: skip
 
     def swiglu_backward(
@@ -174,7 +176,6 @@ class TritonOps(TritonWeights):
         a_grad: Tensor | None,
         above: GateUpLora,
         packed: Packed | None = None,
-        high: Tensor | None = None,
     ) -> None:
         """Gradients of gate and up, of the output's A, and of the B of gate and up."""
         tokens, inner, tile = len(gate_up), gate_up.shape[1] // 2, SWIGLU_BACKWARD
@@ -186,11 +187,11 @@ class TritonOps(TritonWeights):
         sums = (unused if one is None else one for one in (above.gate_grad, above.up_grad))
         swiglu.swiglu_backward[(columns, runs)](
             gate_up, grad, a, unused if a_grad is None else a_grad, seeds, small, scales,
-            above.u, *sums, unused if high is None else high,
+            above.u, *sums,
             gate_up.stride(0), grad.stride(0), above.u.stride(0),
             tokens, inner, factor, place, threshold, steps,
             **_lora_shape(lora), PACKED=packed is not None, GATE=above.gate, UP=above.up,
-            B_RANK=above.rank, B_PADDED=padded_rank(above.rank), HIGH=high is not None, **tile,
+            B_RANK=above.rank, B_PADDED=padded_rank(above.rank), **tile,
         )  # fmt: skip
 
     def cross_entropy(self, logits: Tensor, targets: Tensor, scale: float, losses: Tensor) -> None:

@@ -17,7 +17,7 @@ _BLOCK4, _BLOCK8 = 64, 256  # bitsandbytes' block sizes of NF4 and of its quanti
 
 NF4 = {"ROWS": 8, "BYTES": 256, "num_warps": 4}
 NF4_ROTATED = {"BYTES": 64, "num_warps": 4}
-QUANTIZE = {"ROWS": 16, "PARTS": 4, "num_warps": 4, "num_stages": 3}
+QUANTIZE = {"ROWS": 32, "PARTS": 2, "num_warps": 4, "num_stages": 4}
 PRODUCT8 = {"BM": 128, "BN": 128, "BK": 128, "TOGETHER": 8, "num_warps": 8, "num_stages": 3}
 
 
@@ -58,20 +58,13 @@ class TritonWeights:
             **NF4_ROTATED,
         )  # fmt: skip
 
-    def quantize(
-        self,
-        grad: Tensor,
-        b: Tensor,
-        to: Rounded,
-        back: Tensor,
-        high: Tensor | None = None,
-    ) -> None:
+    def quantize(self, grad: Tensor, b: Tensor, to: Rounded, back: Tensor) -> None:
         """Rotate and round a gradient; its product with B."""
         tokens, n = grad.shape
         int8.quantize[(triton.cdiv(tokens, QUANTIZE["ROWS"]),)](
-            grad, to.scales if high is None else high, b, to.values, to.scales, back,
+            grad, b, to.values, to.scales, back,
             grad.stride(0), back.stride(0), tokens, n,
-            KNOWN=high is not None, WIDTH=b.shape[1], TAIL=tail(b.shape[1]), **QUANTIZE,
+            WIDTH=b.shape[1], TAIL=tail(b.shape[1]), **QUANTIZE,
         )  # fmt: skip
 
     def product8(self, rounded: Rounded, weight: Rotated, out: Tensor) -> None:

@@ -51,7 +51,7 @@ def test_the_formulas_give_the_buffers_that_are_allocated(
     assert shape is not None
     one = memory_estimate.kept_bytes(shape, wanted, 300)
     assert one == kept_bytes(parts, 300)
-    assert memory_estimate.buffer_bytes(shape, wanted, 300) + one == fixed_bytes(parts, 300)
+    assert memory_estimate.buffer_bytes(shape, wanted, 300) == fixed_bytes(parts, 300)
     weights = memory_estimate.weight_bytes(shape, settings(quantization="none", **changes))
     lora = flat.values.numel() * (memory_estimate.LORA_BYTES - 2)
     counted = sum(p.numel() * 2 for p in model.parameters()) - 2 * flat.values.numel()

@@ -52,7 +52,7 @@ def load_nf4_rotated(
         to = block * BYTES * 2 + tl.arange(0, BYTES * 2)
         fits = to < inner
         turned = tl.dot(hadamard(kind), values, input_precision="ieee")
-        turned /= tl.load(column_scales + to, mask=fits, other=1.0)[None, :]
+        turned *= (1.0 / tl.load(column_scales + to, mask=fits, other=1.0))[None, :]
         place = out + to.to(tl.int64)[:, None] * stride + row[None, :]
         tl.store(place, tl.trans(_to_int8(turned)), mask=fits[:, None])
     else:
@@ -77,16 +77,14 @@ def _tile(grad, row, row_ok, start, stride, n, ROWS: tl.constexpr, PARTS: tl.con
 
 @triton.jit(do_not_specialize=["tokens"])
 def quantize(
-    grad, high, tail, small, scales, back, stride, back_stride, tokens, n,
-    KNOWN: tl.constexpr, WIDTH: tl.constexpr, TAIL: tl.constexpr, ROWS: tl.constexpr,
+    grad, tail, small, scales, back, stride, back_stride, tokens, n,
+    WIDTH: tl.constexpr, TAIL: tl.constexpr, ROWS: tl.constexpr,
     PARTS: tl.constexpr,
 ):  # fmt: skip
     """Rotate a gradient and round it to int8 [tokens, n] with a scale per row; and grad B.
 
-    Args:
-        high: With KNOWN: float32[tokens], the rows' largest magnitudes after rotation; set to 0
-            for the next use. Without, they are computed in a pass of their own.
-        tail: [n, WIDTH], B of all members; `back` [tokens, WIDTH], strided, gets grad B.
+    The first pass finds the rows' largest magnitudes, the second finds most of its input in the
+    cache. `tail` is [n, WIDTH], B of all members; `back` [tokens, WIDTH], strided, gets grad B.
     """
     first = tl.program_id(0) * ROWS
     row = first + tl.arange(0, ROWS)
@@ -94,15 +92,11 @@ def quantize(
     kind = grad.dtype.element_ty
     turn = hadamard(kind)
     step: tl.constexpr = PARTS * 64
-    if KNOWN:
-        top = tl.load(high + row, mask=row_ok, other=0.0)
-        tl.store(high + row, tl.zeros((ROWS,), tl.float32), mask=row_ok)
-    else:
-        top = tl.zeros((ROWS,), tl.float32)
-        for start in range(0, n, step):
-            values, _, _, _ = _tile(grad, first, tokens, start, stride, n, ROWS, PARTS)
-            turned = tl.abs(tl.dot(values, turn, input_precision="ieee"))
-            top = tl.maximum(top, tl.max(tl.reshape(turned, (ROWS, step)), 1))
+    top = tl.zeros((ROWS,), tl.float32)
+    for start in range(0, n, step):
+        values, _, _, _ = _tile(grad, first, tokens, start, stride, n, ROWS, PARTS)
+        turned = tl.abs(tl.dot(values, turn, input_precision="ieee"))
+        top = tl.maximum(top, tl.max(tl.reshape(turned, (ROWS, step)), 1))
     inverse = tl.where(top > 0.0, 127.0 / top, 0.0)
     spread = tl.reshape(tl.broadcast_to(inverse[:, None], (ROWS, PARTS)), (ROWS * PARTS,))
     tail_at = tl.arange(0, TAIL)

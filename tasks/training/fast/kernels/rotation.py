@@ -24,9 +24,3 @@ def hadamard(KIND: tl.constexpr):
     bits ^= bits >> 2
     bits ^= bits >> 1
     return ((1 - 2 * (bits & 1)).to(tl.float32) * 0.125).to(KIND)
-
-
-@triton.jit
-def rotated_high(values, turn):
-    """Largest magnitude of each row [64] after rotation, float32[rows]."""
-    return tl.max(tl.abs(tl.dot(values, turn, input_precision="ieee")), 1)

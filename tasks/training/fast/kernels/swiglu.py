@@ -22,7 +22,7 @@ from tasks.training.fast.kernels.lora import (
     load_a,
     store_both,
 )
-from tasks.training.fast.kernels.rotation import hadamard, nearest, rotated_high
+from tasks.training.fast.kernels.rotation import nearest
 
 GROUP = tl.constexpr(64)
 
@@ -35,7 +35,7 @@ def _pack(
     count: tl.constexpr = BLOCK // GROUP
     parts = tl.reshape(values, (values.shape[0], count, GROUP))
     scale = tl.maximum(tl.max(tl.abs(parts), 2) / 127.0, 1e-30)
-    q = tl.reshape(nearest(parts / scale[:, :, None]), (values.shape[0], BLOCK))
+    q = tl.reshape(nearest(parts * (1.0 / scale)[:, :, None]), (values.shape[0], BLOCK))
     tl.store(small + place, q.to(tl.int8), mask=both)
     part = start // GROUP + tl.arange(0, count)
     ok = row_ok[:, None] & (part * GROUP < inner)[None, :]
@@ -114,11 +114,11 @@ def _add_b(b_grad, value, rank_at, at, ok, RANK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["tokens", "place", "threshold", "steps"])
 def swiglu_backward(
-    gate_up, grad, a, a_grad, seeds, small, scales, u, gate_b, up_b, high, stride, grad_stride,
-    u_stride, tokens, inner, scale, place, threshold, steps,
+    gate_up, grad, a, a_grad, seeds, small, scales, u, gate_b, up_b, stride, grad_stride, u_stride,
+    tokens, inner, scale, place, threshold, steps,
     RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, DROP: tl.constexpr,
     PACKED: tl.constexpr, GATE: tl.constexpr, UP: tl.constexpr, B_RANK: tl.constexpr,
-    B_PADDED: tl.constexpr, HIGH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    B_PADDED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """`lora_in_backward` with one member, then swiglu's gradient, in one pass over memory.
 
@@ -127,7 +127,7 @@ def swiglu_backward(
     gradient of the output with A's part in it is never stored. Tiles as in `lora_in_backward`.
 
     With the gradients of gate and up at hand, those of their B are added (GATE, UP: columns of u,
-    -1 without LoRA), and with HIGH the rows' largest magnitudes after rotation, for `quantize`.
+    -1 without LoRA).
 
     d silu(z) / dz = s (1 + z (1 - s)) with s = sigmoid(z).
     """
@@ -141,7 +141,6 @@ def swiglu_backward(
     a0 = tl.zeros((PADDED, BLOCK), kind)
     if RANK > 0:
         a0 = load_a(a, rank_at, at, ok, 0, RANK, inner)
-    turn = hadamard(kind)
     groups = tl.cdiv(inner, GROUP)
     sum0 = tl.zeros((PADDED, BLOCK), tl.float32)
     sum_gate = tl.zeros((BLOCK, B_PADDED), tl.float32)
@@ -183,9 +182,6 @@ def swiglu_backward(
             sum_gate += _column_sum(gate_slope, u + GATE, row_at, row_ok, u_stride, b_at, B_RANK)
         if UP >= 0:
             sum_up += _column_sum(up_slope, u + UP, row_at, row_ok, u_stride, b_at, B_RANK)
-        if HIGH:
-            top = tl.maximum(rotated_high(gate_slope, turn), rotated_high(up_slope, turn))
-            tl.atomic_max(high + row, top, mask=row_ok, sem="relaxed")
     if RANK > 0:
         add_a(a_grad, sum0 * scale, rank_at, at, ok, 0, RANK, inner)
     if GATE >= 0:
