@@ -21,6 +21,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "plan": "flows.commands.plan:plan",
     "run": "flows.commands.run:run",
     "rerun": "flows.commands.run:rerun",
+    "sweep": "flows.commands.sweep:sweep",
     "explain": "flows.commands.plan:explain",
     "show": "flows.commands.show.artifacts:show",
     "adopt": "flows.commands.artifacts:adopt",

@@ -98,6 +98,7 @@ def _settings(settings: EvaluateSettings, template: str) -> dict[str, Any]:
         "decoding": f"temperature {settings.temperature:g}" if settings.temperature else "greedy",
         **(drawn if settings.temperature else {}),
         "template": template,
+        "split": settings.split,
         "loss_tokens": "content, without endings",
         **{name: getattr(settings, name) for name in names},
         "generation_batch": settings.generation_batch or "by free memory",
