@@ -67,6 +67,7 @@ class Runner:
             session.planner.artifacts,
             self._record.flow_run,
             task_runners.run_batches(session.config.hardware),
+            self._request.profile,
         )
         upstream = {n.partition(".")[0] for n in plan.stage.inputs}
         inputs = {n: self._results[n] for n in sorted(upstream) if n in self._results}

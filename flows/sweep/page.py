@@ -87,7 +87,7 @@ def _round(results: SweepResults, share: float) -> dict[str, Any]:
         "share": share,
         "rows": rows,
         "zero": at(0.0),
-        "scale": (f"{low + pad:+.3f}", f"{high - pad:+.3f}"),
+        "scale": (_signed(low + pad, 3), _signed(high - pad, 3)),
         "base": _base_loss(results, share),
     }
 
@@ -106,7 +106,7 @@ def _row(
         "loss": f"{score.loss:.4f}",
         "accuracy": f"{100 * score.accuracy:.1f} %",
         "seeds": [f"{loss:.4f}" for loss in score.seeds],
-        "difference": f"{score.difference:+.4f}" if number else "best",
+        "difference": _signed(score.difference) if number else "best",
         "interval": _interval(score) if number else "",
         "worse": score.is_worse,
         "dot": at(score.difference),
@@ -122,7 +122,11 @@ def _interval(score: Score) -> str:
     if score.low is None or score.high is None:
         return "no interval"
     how = "worse" if score.is_worse else "can't be told apart"
-    return f"{score.low:+.4f} to {score.high:+.4f}, {how}"
+    return f"{_signed(score.low)} to {_signed(score.high)}, {how}"
+
+
+def _signed(value: float, digits: int = 4) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _curves(results: SweepResults) -> dict[str, Any] | None:

@@ -119,17 +119,22 @@ def _axes(
     x = tuple(
         Tick(place(step, low)[0], f"{step:,.0f}")
         for step in nice_ticks(first_step, last_step)
-        if first_step <= step <= last_step
+        if first_step <= step <= last_step and step.is_integer()
     )
     return place, x, tuple(Tick(place(first_step, value)[1], f"{value:g}") for value in ticks)
 
 
-def span(c: Comparison) -> Span | None:
-    """The interval of a comparison around zero, on its own scale; right is always better."""
+def reach(comparisons: Sequence[Comparison]) -> float:
+    """The scale of a group of intervals: how far it reaches from zero to each side."""
+    ends = [x for c in comparisons for x in (c.low, c.high, c.margin) if x is not None]
+    return 1.08 * max([*map(abs, ends), 1e-9])
+
+
+def span(c: Comparison, reach: float) -> Span | None:
+    """The interval of a comparison around zero, on the scale of its group; right is better."""
     if c.low is None or c.high is None:
         return None
     sign = -1 if c.lower_is_better else 1
-    reach = 1.08 * max(abs(c.low), abs(c.high), c.margin or 0.0, 1e-9)
 
     def at(value: float) -> float:
         return round(50 + 50 * sign * value / reach, 2)
