@@ -33,7 +33,7 @@ CHECKPOINT_S = 90.0  # time for a running flow to write a checkpoint
 END_S = 15.0
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 # environment of the child processes
-SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 
 class _StopError(Exception):
