@@ -120,8 +120,8 @@ def _data(
     ]
     if not rows:
         return ""
-    unit = splits[0].unit if splits else "project"
-    head = [f"| Split | Rows | {unit.capitalize()}s | Tokens |", "|---|--:|--:|--:|"]
+    heading = splits[0].unit_heading if splits else "Projects"
+    head = [f"| Split | Rows | {heading} | Tokens |", "|---|--:|--:|--:|"]
     text = "## Data\n\n" + "\n".join([*head, *rows]) + "\n"
     if split:
         text += f"\n{split}\n"
