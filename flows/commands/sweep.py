@@ -19,7 +19,7 @@ from flows.session import Request, Session, open_session, passed_on
 from flows.store_access import root
 from flows.sweep import trials
 from flows.sweep.grid import Variant, read_grid
-from flows.sweep.trials import LAST, Trial
+from flows.sweep.trials import LAST, SweepTrial
 from tasks.core.cache.cache_key import key_of
 from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.manifest import Manifest, read
@@ -116,7 +116,7 @@ class Sweep:
         results = self._results
         best = results.ranked(results.planned[-1].share)[0]
         # the first seed: choosing among seeds by their losses would flatter the variant
-        trial = Trial(best, results.seeds[0])
+        trial = SweepTrial(best, results.seeds[0])
         overrides = trial.overrides(results.grid.fixed, self._train(best))
         self._say(f"\nbest: {best.label}; on the test split:")
         made, folders = self._run(
@@ -131,7 +131,7 @@ class Sweep:
             f"page:  {self.page}\nmerge: finetune run --profile {self._request.profile} {given}"
         )
 
-    def _run_trial(self, trial: Trial) -> None:
+    def _run_trial(self, trial: SweepTrial) -> None:
         from flows.sweep.results import Result
 
         grid = self._results.grid
@@ -158,7 +158,7 @@ class Sweep:
         found = {stage: Path(folder) for stage, folder in folders.items()}
         return {n: m for n, folder in found.items() if (m := read(folder))}, found
 
-    def _cost(self, trial: Trial) -> float | None:
+    def _cost(self, trial: SweepTrial) -> float | None:
         """Expected seconds of a trial; 0 if it is done, None if unknown."""
         grid = self._results.grid
         request = trial.request(self._request.profile, grid.fixed, self._train(trial.variant))

@@ -7,7 +7,7 @@ from pathlib import Path
 from flows.sweep import trials
 from flows.sweep.grid import Grid, Variant
 from flows.sweep.scores import RowLosses, Score, mean_loss, scores
-from flows.sweep.trials import Round, Trial
+from flows.sweep.trials import Round, SweepTrial
 from tasks.core.cache.manifest import Manifest
 
 VALIDATION = "validation"  # row set of a trial's evaluation
@@ -55,13 +55,13 @@ class SweepResults:
     grid: Grid
     planned: list[Round]
     seeds: tuple[int | None, ...]
-    found: dict[Trial, Result] = field(default_factory=dict)
-    failed: dict[Trial, str] = field(default_factory=dict)
+    found: dict[SweepTrial, Result] = field(default_factory=dict)
+    failed: dict[SweepTrial, str] = field(default_factory=dict)
     winner: Path | None = None
 
-    def trials(self, variant: Variant, share: float) -> list[Trial]:
+    def trials(self, variant: Variant, share: float) -> list[SweepTrial]:
         """The trainings of a variant in the round with this share of the steps."""
-        return [Trial(variant, seed, share) for seed in self.seeds]
+        return [SweepTrial(variant, seed, share) for seed in self.seeds]
 
     def of(self, variant: Variant, share: float) -> list[Result] | None:
         """Results of all seeds of a variant; None while one is missing."""

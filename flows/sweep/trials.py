@@ -48,7 +48,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SweepTrial:
     """One training of one variant.
 
     Attributes:

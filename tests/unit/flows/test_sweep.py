@@ -9,7 +9,7 @@ from flows.cli import main
 from flows.sweep import trials
 from flows.sweep.grid import read_grid
 from flows.sweep.scores import RowLosses, scores
-from flows.sweep.trials import Round, Trial
+from flows.sweep.trials import Round, SweepTrial
 from tasks.core.settings import config as configs
 
 
@@ -118,7 +118,7 @@ def test_halving_doubles_the_steps_of_the_better_half():
 def test_a_trial_with_a_quarter_of_the_steps_has_a_quarter_of_the_schedule(profile):
     grid = read_grid(profile, ["train.lora_rank=8,16", "train.epochs=2"])
     train = configs.load(profile, grid.fixed).train
-    trial = Trial(grid.variants[0], seed=7, share=0.25)
+    trial = SweepTrial(grid.variants[0], seed=7, share=0.25)
     found = configs.load(profile, trial.overrides(grid.fixed, train)).train
     assert (found.max_steps, found.warmup_steps, found.epochs, found.seed) == (25, 2, 0.5, 7)
     assert trial.name == "lora_rank 8, seed 7, 1/4 of the steps"
@@ -127,7 +127,7 @@ def test_a_trial_with_a_quarter_of_the_steps_has_a_quarter_of_the_schedule(profi
 def test_a_trial_measures_the_validation_split_and_nothing_else(profile):
     grid = read_grid(profile, ["train.lora_rank=8,16"])
     train = configs.load(profile).train
-    request = Trial(grid.variants[0]).request(str(profile), (), train)
+    request = SweepTrial(grid.variants[0]).request(str(profile), (), train)
     measured = configs.load(profile, request.overrides).evaluate
     assert measured.split == "validation"
     counts = [measured.samples, measured.humaneval_problems, measured.held_out_problems]
