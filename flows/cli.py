@@ -16,6 +16,7 @@ from importlib import import_module
 import click
 
 from tasks.core.errors import PipelineError, StageError
+from tasks.core.stage_log import hide_notices
 
 COMMANDS = {  # name -> module:function, in the order of the help page
     "plan": "flows.commands.plan:plan",
@@ -89,6 +90,7 @@ def finetune() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    hide_notices()
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
