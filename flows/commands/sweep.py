@@ -27,7 +27,6 @@ from tasks.core.errors import PipelineError, TrainingError
 from tasks.core.settings import config as configs
 from tasks.core.settings.train import TrainSettings
 from tasks.core.system.atomic_write import write_text
-from tasks.core.system.interrupts import stop_signals_raise
 
 FOLDER = "sweeps"  # below the artifacts
 MAX_TRAININGS = 16
@@ -153,7 +152,7 @@ class Sweep:
                 self._say("  in the cache")
                 made = {p.stage.name: p.manifest for p in session.plans if p.manifest}
                 return made, {n: session.store.folder(n, m.key) for n, m in made.items()}
-            with passed_on(request, session), stop_signals_raise():
+            with passed_on(request, session):
                 folders = run_flow(self._console, request, name)
         found = {stage: Path(folder) for stage, folder in folders.items()}
         return {n: m for n, folder in found.items() if (m := read(folder))}, found

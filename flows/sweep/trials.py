@@ -14,6 +14,7 @@ from flows.sweep.grid import Variant
 from tasks.core.cache.decision import Selection
 from tasks.core.errors import PipelineError
 from tasks.core.settings.train import TrainSettings
+from tasks.training.step_budget import AUTO, PASSES
 
 LAST = "evaluate"
 # the validation split alone: problems, samples and untouched texts are for the winner
@@ -23,6 +24,7 @@ VALIDATION_ONLY = (
     "evaluate.humaneval_problems=0",
     "evaluate.held_out_problems=0",
     "evaluate.infilling_problems=0",
+    "evaluate.completion_spans=0",
     "evaluate.probe_problems=0",
     "evaluate.sets=[]",
 )
@@ -123,10 +125,11 @@ def _shortened(train: TrainSettings, share: float) -> tuple[str, ...]:
         return ()
     found = []
     warmup = round(train.warmup_steps * share)
-    if train.max_steps is not None:
+    if isinstance(train.max_steps, int):
         steps = max(1, round(train.max_steps * share))
         warmup = min(warmup, steps - 1)
         found.append(f"train.max_steps={steps}")
-    if train.epochs is not None:
-        found.append(f"train.epochs={train.epochs * share}")
+    passes = train.epochs or (PASSES if train.max_steps == AUTO else None)
+    if passes is not None:
+        found.append(f"train.epochs={passes * share}")
     return (*found, f"train.warmup_steps={warmup}")

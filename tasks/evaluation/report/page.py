@@ -18,7 +18,7 @@ from tasks.evaluation.gate.verdict import Gate
 from tasks.evaluation.metrics import summary
 from tasks.evaluation.metrics.protocol import Metric
 from tasks.evaluation.metrics.registry import ROW_METRICS, named, problem_metrics
-from tasks.evaluation.report import ending_words, plots, side_by_side
+from tasks.evaluation.report import completion_section, ending_words, plots, side_by_side
 from tasks.evaluation.report.format_values import duration, scalar
 from tasks.evaluation.report.other_stages import OtherStages
 from tasks.evaluation.report.subject import UNKNOWN, Subject
@@ -89,6 +89,7 @@ def _view(
         "groups": _groups(gate.comparisons),
         "warnings": gate.warnings,
         "notes": gate.notes,
+        "completion": completion_section.section(evaluation, gate.comparisons),
         "also": _also_measured(evaluation, numbers),
         "stopping": ending_words.sentence(evaluation),
         "curve": plots.loss_curve(others.curve),

@@ -131,8 +131,8 @@ def test_a_trial_measures_the_validation_split_and_nothing_else(profile):
     measured = configs.load(profile, request.overrides).evaluate
     assert measured.split == "validation"
     counts = [measured.samples, measured.humaneval_problems, measured.held_out_problems]
-    counts += [measured.infilling_problems, measured.probe_problems, len(measured.sets)]
-    assert counts == [0] * 6
+    counts += [measured.infilling_problems, measured.probe_problems, measured.completion_spans]
+    assert [*counts, len(measured.sets)] == [0] * 7
     assert request.selection.until == "evaluate"
 
 
