@@ -58,7 +58,7 @@ def _values(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for group, prefix in GROUPS.items():
         for name, value in manifest.parts.get(group, {}).items():
             yield f"{prefix}{name}", _shown(value)
-    yield "code", key_of({"code": manifest.parts.get("code")})[:8]
+    yield "code", key_of({"code": manifest.parts.get("code", {})})[:8]
     for name in ("rows_in", "rows_out"):
         if manifest.summary.get(name) is not None:
             yield name, f"{manifest.summary[name]:,}"
