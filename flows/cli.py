@@ -17,12 +17,14 @@ from importlib import import_module
 import click
 
 from tasks.core.errors import PipelineError, StageError
+from tasks.core.stage_log import hide_notices
 from tasks.core.system.interrupts import StopHandler, ignore_stop_signals, install_for_process
 
 COMMANDS = {  # name -> module:function, in the order of the help page
     "plan": "flows.commands.plan:plan",
     "run": "flows.commands.run:run",
     "rerun": "flows.commands.run:rerun",
+    "sweep": "flows.commands.sweep:sweep",
     "explain": "flows.commands.plan:explain",
     "show": "flows.commands.show.artifacts:show",
     "adopt": "flows.commands.artifacts:adopt",
@@ -118,6 +120,7 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
         arguments: None: those of this process.
         stop: Handler of stop signals, if the process has one.
     """
+    hide_notices()
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -28,7 +28,7 @@ POOL = "local-gpu"
 HOST = "127.0.0.1"
 START_S = 180.0  # the first start creates the database
 # environment of the child processes
-SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
 
 class _StopError(Exception):

@@ -28,7 +28,6 @@ MAX_LINES = 250
 # modules over MAX_LINES, each with the reason why it is one module
 LONG = {
     "flows/commands/try_model.py": "one command: choosing, loading and streaming one model",
-    "flows/orchestration/serve.py": "one process tree, started and stopped in order",
     "flows/orchestration/server_checks.py": "one check after another",
     "tasks/core/artifacts/champion.py": "history, link and rule of promotion change together",
     "tasks/core/cache/code_digest.py": "one traversal of syntax trees; its rules are read together",
@@ -38,10 +37,8 @@ LONG = {
     "tasks/core/text/prompt_templates.py": "the four kinds of templates, side by side",
     "tasks/filtering/report/funnel.py": "one pass over the scores counts everything",
     "tasks/ingestion/licenses.py": "tables of names and texts of licenses",
-    "tasks/training/fast/kernels.py": "one kernel after another, each a page",
     "tasks/training/fast/layer.py": "forward and backward of one layer, read side by side",
     "tasks/training/fast/model.py": "all that is extracted from a model, checked in one place",
-    "tasks/training/fast/step.py": "one optimizer step from windows to gradients",
     "tasks/training/fast/torch_ops.py": "the reference of every kernel, in the kernels' order",
     "tasks/training/fast/triton_ops.py": "one launch after another, in the order of torch_ops",
     "tasks/training/loop.py": "one loop with its log, checkpoints and stops",
