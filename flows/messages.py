@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from tasks.core.cache.causes import Cause
 from tasks.core.cache.decision import HIT, MAYBE, StagePlan
 from tasks.core.cache.manifest import Manifest
+from tasks.pipeline import PIPELINE
+
+VERDICTS = ("improved", "inconclusive", "regressed")
 
 
 def duration(seconds: float | None) -> str:
@@ -17,6 +20,26 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def age(seconds: float) -> str:
+    """A time ago as "3 min", "5 h" or "12 days"."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length * (2 if unit == "days" else 1):
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def stage_names(names: Sequence[str]) -> str:
+    """Stages as a list, or "all stages"."""
+    everything = [stage.name for stage in PIPELINE]
+    return "all stages" if list(names) == everything else ", ".join(names)
+
+
+def verdict(evaluate: Manifest | None) -> str:
+    """The verdict of an evaluation; "" without one."""
+    last = summary_line(evaluate).rpartition(": ")[2]
+    return last if last in VERDICTS else ""
 
 
 def reason(plan: StagePlan) -> str:

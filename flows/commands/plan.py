@@ -4,7 +4,7 @@ import json
 
 import click
 
-from flows import messages
+from flows import messages, terminal
 from flows.commands import options
 from flows.forecast import forecast
 from flows.model_notes import model_notes
@@ -27,12 +27,11 @@ def print_plan(request: Request, as_json: bool) -> int:
                 entry["notes"] = noted
         print(json.dumps(told, indent=2))
     else:
-        print("\n".join(messages.plan_line(plan) for plan in plans))
-        print(messages.total(plans))
-        if expected:
-            print(expected)
+        lines = [*map(messages.plan_line, plans), messages.total(plans)]
+        lines += [str(expected)] if expected else []
         if any(plan.decision != HIT for plan in plans):
-            print("\n".join(noted), end="\n" if noted else "")
+            lines += noted
+        terminal.show("\n".join(lines))
     return 0 if all(plan.decision == HIT for plan in plans) else WORK_TO_DO
 
 

@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from flows import messages
+from flows import messages, terminal
 from flows.commands import options
 from flows.forecast import forecast
 from flows.session import Request, open_session, passed_on
@@ -35,14 +36,14 @@ def run_here(request: Request, as_json: bool) -> int:
     Raises:
         PipelineError, StageError: from planning or from a stage.
     """
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = Console(stderr=as_json)
     with open_session(request, to_write=True) as session:
         plans, expected = session.plans, forecast(session)
         nothing = all(plan.decision == HIT for plan in plans)
         if not nothing:  # hits are shown one by one as the flow passes them
             shown = [*map(messages.plan_line, plans), messages.total(plans)]
             shown += [str(expected), ""] if expected else [""]
-            console.print("\n".join(shown), highlight=False, markup=False)
+            terminal.write(console, "\n".join(shown))
         start = time.perf_counter()
         with passed_on(request, session), stop_signals_raise():
             folders = _run_flow(console, request)
@@ -65,7 +66,7 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
         start_local_server()
         from flows.finetune import finetune
         from flows.orchestration.progress_sinks import TerminalSink
-    with progress.sink(TerminalSink(console)):
+    with closing(TerminalSink(console)) as shown, progress.sink(shown):
         wanted = request.selection
         parameters = {
             "profile": request.profile,
@@ -121,11 +122,7 @@ def _conclude(
         lines.append(f"merged model: {folders['merge']}/model")
     if "evaluate" in folders:
         lines.append(f"report:       {folders['evaluate']}/report.html")
-    console.print(
-        "\n".join(line for i, line in enumerate(lines) if line or i == 0),
-        highlight=False,
-        markup=False,
-    )
+    terminal.write(console, "\n".join(line for i, line in enumerate(lines) if line or i == 0))
 
 
 @click.command
