@@ -113,9 +113,16 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def starting(plan: StagePlan) -> str:
-    """Line printed when a stage begins."""
-    return f"{plan.stage.name}: runs, reason: {reason(plan)}"
+def starting(plan: StagePlan, told: StagePlan | None = None) -> str:
+    """Line printed when a stage begins.
+
+    Args:
+        plan: Of the stage.
+        told: The plan that the user has seen; its reason is not repeated.
+    """
+    why = reason(plan)
+    is_known = told is not None and told.decision == plan.decision and reason(told) == why
+    return f"{plan.stage.name}: runs" if is_known else f"{plan.stage.name}: runs, reason: {why}"
 
 
 def finished(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tasks.core.artifacts import runs
 from tasks.core.errors import PipelineError, RecordError
-from tasks.core.system.home import home
+from tasks.core.system.home import home, short_path
 
 FOLDER = Path(__file__).parent / "profiles"
 DEFAULT = "stable_code_3b_10gb"
@@ -31,7 +31,7 @@ class Default(NamedTuple):
 
     def __str__(self) -> str:
         changes = "".join(f" --set {override}" for override in self.overrides)
-        return f"profile {shown(self.profile)}{changes} ({self.origin})"
+        return f"profile {short_path(self.profile)}{changes} ({self.origin})"
 
 
 def default() -> Default:
@@ -56,17 +56,6 @@ def absolute(profile: str) -> str:
     if profile in names() or not profile.endswith((".yaml", ".yml")):
         return profile
     return str(Path(profile).expanduser().absolute())
-
-
-def shown(profile: str) -> str:
-    """A profile as the user would write it: a file relative to the working folder, or below ~."""
-    path = Path(profile)
-    if not path.is_absolute():
-        return profile
-    for folder, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if path.is_relative_to(folder):
-            return prefix + path.relative_to(folder).as_posix()
-    return profile
 
 
 def names() -> list[str]:

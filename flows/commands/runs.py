@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from flows import messages, profiles, terminal
+from flows import messages, terminal
 from flows.commands.options import RUN_ID, RUN_IDS, as_json
 from flows.store_access import root
 from tasks.core.artifacts import runs
@@ -18,6 +18,7 @@ from tasks.core.cache.source_changes import between
 from tasks.core.cache.store import KEY_DIGITS, LOCKS, Store
 from tasks.core.errors import RecordError
 from tasks.core.system.file_lock import is_locked
+from tasks.core.system.home import short_path
 
 SHOWN_RUNS = 10
 
@@ -53,7 +54,7 @@ class RunRow:
         notes += ["pinned"] if self.pinned else []
         result = ", ".join(note for note in notes if note)
         ran = messages.stage_names(self.ran) or "nothing"
-        name = profiles.shown(self.profile)
+        name = short_path(self.profile)
         changes = "".join(f" --set {override}" for override in self.overrides)
         return f"{self.id:<22}{age:<10}{cost:<15}" + "; ".join(
             text for text in (ran, f"{name}{changes}", result) if text
