@@ -10,7 +10,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.languages.registry import language_of
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
-from tasks.ingestion.sources.file_listing import list_code
+from tasks.ingestion.sources.file_listing import is_repository, list_code
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.trees import is_license_text
 
@@ -26,6 +26,7 @@ class FolderContents:
         unread: Data files that need a setting.
         licence: SPDX license of the folder; "": unknown.
         licence_evidence: Where it is stated, or why it is unknown.
+        is_project: Whether its code is one project, not a project in each folder.
         is_repository: Whether it is a git repository whose HEAD has code.
         uncommitted: Changed or new files of the repository, which a run does not read.
     """
@@ -36,6 +37,7 @@ class FolderContents:
     unread: tuple[DataFile, ...]
     licence: str
     licence_evidence: str
+    is_project: bool
     is_repository: bool
     uncommitted: int
 
@@ -49,7 +51,8 @@ def inspect(place: Path) -> FolderContents:
     if not place.exists():
         raise PipelineError(f"{place} does not exist", "Name a folder or a data file.")
     is_folder = place.is_dir()
-    languages = _languages(place) if is_folder else {}
+    code = _code_files(place) if is_folder else ()
+    languages = dict(Counter(map(_title, code)).most_common())
     files = [tried(path) for path in (data_files(place) if is_folder else [place])]
     data = tuple(file for file in files if file.rows)
     unread = tuple(file for file in files if not file.rows and file.problem)
@@ -69,19 +72,18 @@ def inspect(place: Path) -> FolderContents:
         unread=unread,
         licence=licence,
         licence_evidence=evidence,
+        is_project=bool(code) and is_repository(place, code),
         is_repository=has_git,
         uncommitted=_uncommitted(place) if has_git else 0,
     )
 
 
-def _languages(folder: Path) -> dict[str, int]:
-    """Number of source files by the name of their language, tests and generated files left out."""
+def _code_files(folder: Path) -> tuple[str, ...]:
+    """Source files, without tests and generated files."""
     try:
-        listing = list_code(str(folder), include_tests=False)
+        return list_code(str(folder), include_tests=False).files
     except PipelineError:  # it holds no source code
-        return {}
-    found = Counter(_title(path) for path in listing.files)
-    return dict(found.most_common())
+        return ()
 
 
 def _title(path: str) -> str:

@@ -12,15 +12,13 @@ import yaml
 from flows import profiles
 from flows.commands.init.data_files import DataFile
 from flows.commands.init.folder_contents import FolderContents
-from flows.commands.init.machine import Machine
+from flows.commands.init.machine import HUB_BASE, Machine
 from tasks.core.rows import spdx
 from tasks.core.settings.filter import FilterSettings
 from tasks.ingestion.formats.files.compression import plain_name
 
-GPU_TEMPLATE, CPU_TEMPLATE = "stable_code_3b_10gb", "cpu_demo"
+GPU_TEMPLATE, CPU_TEMPLATE = "my_repository", "my_repository_cpu"
 TEMPLATE_SECTIONS = ("tokenize", "train", "evaluate", "merge")
-CPU_TRAINING = {"max_steps": 60, "epochs": 3}  # about ten minutes on two cores
-OWN_LICENCE = "LicenseRef-own"  # stated for code without a known license
 MAX_SINGLE_FILES = 3  # more files of one folder and kind become one source
 COMMENT_WIDTH = 78
 COMMENTS = {
@@ -29,7 +27,7 @@ COMMENTS = {
     "filter": "which rows are kept; `finetune show filter` lists all rules",
     "prompt": "how rows become text (docs/chat.md)",
     "tokenize": "longest sample and window, in tokens",
-    "train": "all settings: docs/settings.md",
+    "train": "max_steps auto: as many steps as there is data for (finetune plan shows them)",
     "evaluate": "how much is measured; more takes longer",
     "merge": "rows on which the merged model is compared with base + adapter",
     "hardware": "limits of this machine; changing them retrains nothing",
@@ -44,7 +42,9 @@ def profile_text(found: FolderContents, machine: Machine, base: Mapping[str, Any
         machine: Where it is trained.
         base: The section `base`.
     """
-    sections = _sections(found, machine, base)
+    file = profiles.locate(GPU_TEMPLATE if machine.gpu else CPU_TEMPLATE)
+    template = yaml.safe_load(file.read_text(encoding="utf-8"))
+    sections = _sections(found, machine, base, template)
     where = machine.gpu if machine.gpu else f"the CPU ({machine.why_cpu})"
     lines = [
         f"# {found.place.name}: fine-tuning on {where}, written by finetune init",
@@ -54,27 +54,51 @@ def profile_text(found: FolderContents, machine: Machine, base: Mapping[str, Any
     for name, section in sections.items():
         lines += ["", f"# {COMMENTS[name]}", f"{name}:"]
         if name == "ingest":
-            lines += ["  sources:", *_source_lines(found)]
+            lines += ["  sources:", *_source_lines(found, _code_fields(found, base, template))]
         else:
             lines += [f"  {field}: {_plain(value)}" for field, value in section.items()]
     return "\n".join(lines) + "\n"
 
 
 def _sections(
-    found: FolderContents, machine: Machine, base: Mapping[str, Any]
+    found: FolderContents, machine: Machine, base: Mapping[str, Any], template: Mapping[str, Any]
 ) -> dict[str, Mapping[str, Any]]:
     """All sections but the sources, in order."""
-    file = profiles.locate(GPU_TEMPLATE if machine.gpu else CPU_TEMPLATE)
-    template = yaml.safe_load(file.read_text(encoding="utf-8"))
     sections: dict[str, Mapping[str, Any]] = {"base": base, "ingest": {}}
-    if more := _more_licences(found):
-        sections["filter"] = {"more_licences": more}
+    if licences := _licences(found, template):
+        sections["filter"] = licences
+    prompt = dict(template["prompt"])
+    if found.data:  # each row of a data file is a project; files are a unit of code alone
+        del prompt["split"]
     if _uses_chat_template(found, base):
-        sections["prompt"] = {"template": "chat"}
+        prompt["template"] = "chat"
+    if prompt:
+        sections["prompt"] = prompt
     sections |= {name: template[name] for name in TEMPLATE_SECTIONS if name in template}
-    if not machine.gpu:
-        sections["train"] = {**sections["train"], **CPU_TRAINING}
     return {**sections, "hardware": machine.hardware()}
+
+
+def _licences(found: FolderContents, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the filter that keep the user's own code, whatever its license."""
+    if not found.languages:
+        return {}
+    if not found.licence:
+        return dict(template["filter"])
+    is_allowed = spdx.is_met(found.licence, FilterSettings().licences)
+    return {} if is_allowed else {"more_licences": [found.licence]}
+
+
+def _code_fields(
+    found: FolderContents, base: Mapping[str, Any], template: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fields of the source of code besides kind and path."""
+    (source,) = template["ingest"]["sources"]
+    fields = {name: value for name, value in source.items() if name not in ("kind", "path")}
+    if base.get("hub_id") != HUB_BASE:  # whether it has tokens for infilling is not known yet
+        fields["rows"] = [kind for kind in fields["rows"] if kind != "fill"]
+    if not found.is_project:
+        del fields["columns"]
+    return fields
 
 
 def _uses_chat_template(found: FolderContents, base: Mapping[str, Any]) -> bool:
@@ -85,39 +109,30 @@ def _uses_chat_template(found: FolderContents, base: Mapping[str, Any]) -> bool:
     return bool(chats) and is_chat_model and not any(file.has_tools for file in chats)
 
 
-def _more_licences(found: FolderContents) -> list[str]:
-    """Licenses to allow besides the usual ones: that of the user's own code."""
-    if not found.languages:
-        return []
-    allowed = FilterSettings().licences
-    own = found.licence or OWN_LICENCE
-    return [] if spdx.is_met(own, allowed) else [own]
-
-
-def _source_lines(found: FolderContents) -> Iterator[str]:
+def _source_lines(found: FolderContents, code_fields: Mapping[str, Any]) -> Iterator[str]:
     """The list of sources, each below a comment."""
     if found.languages:
-        yield from _code_source(found)
+        yield from _code_source(found, code_fields)
     for files in _grouped(found.data):
         yield from _data_source(files)
     for file in found.unread:
         yield from _comment(f"not read: {file.path}: {file.problem}")
 
 
-def _code_source(found: FolderContents) -> Iterator[str]:
+def _code_source(found: FolderContents, fields: Mapping[str, Any]) -> Iterator[str]:
     counted = ", ".join(f"{count:,} {name}" for name, count in found.languages.items())
     yield from _comment(f"source files outside of tests: {counted}")
-    source = {"kind": "git" if found.is_repository else "folder", "path": _path(found.place)}
     if found.is_repository:
         yield from _comment("kind git reads the commit HEAD; kind folder, the files as they are")
     if not found.licence:
-        reason = found.licence_evidence
         yield from _comment(
-            f"{reason}: with `licence` you state that you may train on this code; where a file "
-            "states a licence of its own, that one counts"
+            f"licence unknown ({found.licence_evidence}): below, `filter.keep_unknown_licence` "
+            "keeps it as your own code; remove that line for code of others"
         )
-        source["licence"] = OWN_LICENCE
-    yield f"    - {_plain({**source, 'rows': ['functions', 'files']})}"
+    kind = "git" if found.is_repository else "folder"
+    yield f"    - kind: {kind}"
+    yield f"      path: {_plain(_path(found.place))}"
+    yield from (f"      {name}: {_plain(value)}" for name, value in fields.items())
 
 
 def _data_source(files: Sequence[DataFile]) -> Iterator[str]:

@@ -29,6 +29,8 @@ RECORDS = {
     "text": {"text": "a + b"},
 }
 
+GPU = Gpu("NVIDIA GeForce RTX 3080", "1.2", 10.0)
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -100,11 +102,21 @@ def test_a_git_repository_is_read_at_its_commit_and_what_is_not_committed_is_nam
     assert "1 changed or new source files" in capsys.readouterr().out
 
 
-def test_code_without_a_known_licence_is_kept_and_the_file_says_what_is_stated(folder):
+def test_code_without_a_known_licence_is_kept_as_own_code_and_the_file_says_so(folder):
     (folder / "shop.py").write_text(MODULE)
+    assert main(["init"]) == 0
+    assert "function" in written()["filter"]["keep_unknown_licence"]
+    assert "remove that line for code of others" in Path("finetune.yaml").read_text()
+
+
+def test_infilling_is_left_to_a_base_that_is_known_to_have_tokens_for_it(folder, monkeypatch):
+    (folder / "shop.py").write_text(MODULE)
+    monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: GPU)
     (source,) = sources()
-    assert source["licence"] in written()["filter"]["more_licences"]
-    assert "you state that you may train on" in Path("finetune.yaml").read_text()
+    assert "fill" in source["rows"]
+    assert main(["init", "--force", "--base", "someone/model"]) == 0
+    assert "fill" not in written()["ingest"]["sources"][0]["rows"]
+    assert written()["base"] == {"hub_id": "someone/model"}
 
 
 def test_without_a_gpu_a_small_model_runs_on_the_cpu_and_it_says_so(folder, capsys):
@@ -116,8 +128,7 @@ def test_without_a_gpu_a_small_model_runs_on_the_cpu_and_it_says_so(folder, caps
 
 
 def test_with_a_gpu_its_memory_less_a_reserve_is_used(folder, monkeypatch):
-    gpu = Gpu("NVIDIA GeForce RTX 3080", "1.2", 10.0)
-    monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: GPU)
     (folder / "shop.py").write_text(MODULE)
     assert main(["init"]) == 0
     assert written()["hardware"] == {"vram_gib": 9.0}
