@@ -7,6 +7,8 @@ from tasks.core.cache.decision import HIT, MAYBE, StagePlan
 from tasks.core.cache.manifest import Manifest
 from tasks.pipeline import PIPELINE
 
+MANY = {"code": "modules", "env": "packages"}  # kinds of which one change has many causes
+SHOWN_CAUSES = 2
 VERDICTS = ("improved", "inconclusive", "regressed")
 
 
@@ -48,7 +50,21 @@ def reason(plan: StagePlan) -> str:
         return summary_line(plan.manifest)
     if plan.decision == MAYBE:
         return f"if {' or '.join(c.what for c in plan.causes)} changes its output"
-    return "; ".join(map(str, plan.causes))
+    return "; ".join(brief(plan.causes))
+
+
+def brief(causes: Sequence[Cause]) -> list[str]:
+    """Causes as a plan shows them: of many modules or packages, the first; `finetune explain` shows
+    all."""
+    told = [str(cause) for cause in causes if cause.kind not in MANY]
+    for kind, many in MANY.items():
+        of_kind = [cause for cause in causes if cause.kind == kind]
+        if len(of_kind) <= SHOWN_CAUSES:
+            told += map(str, of_kind)
+        else:
+            names = ", ".join(cause.what for cause in of_kind[:SHOWN_CAUSES])
+            told.append(f"{kind} of {len(of_kind)} {many} ({names}, ...)")
+    return told
 
 
 def cause_line(cause: Cause) -> str:

@@ -7,7 +7,7 @@ import click
 
 from flows import messages, terminal
 from flows.commands import options
-from flows.forecast import forecast, step_budget
+from flows.forecast import forecast, resume_line, step_budget
 from flows.model_notes import model_notes
 from flows.session import Request, open_session
 from tasks.core.cache.decision import HIT, StagePlan
@@ -20,7 +20,7 @@ def print_plan(request: Request, as_json: bool) -> int:
     """Print the plan and return 0 if there is nothing to do, else 10."""
     with open_session(request) as session:
         plans, expected, noted = session.plans, forecast(session), model_notes(session)
-        budget = step_budget(session)
+        budget, resumed = step_budget(session), resume_line(session)
     if as_json:
         told = [plan.to_json() for plan in plans]
         for entry in told:
@@ -33,7 +33,7 @@ def print_plan(request: Request, as_json: bool) -> int:
         print(json.dumps(told, indent=2))
     else:
         lines = [*map(messages.plan_line, plans), messages.total(plans)]
-        lines += [str(line) for line in (budget, expected) if line]
+        lines += [str(line) for line in (budget, resumed, expected) if line]
         if any(plan.decision != HIT for plan in plans):
             lines += noted
         terminal.show("\n".join(lines))

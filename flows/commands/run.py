@@ -15,7 +15,7 @@ from rich.console import Console
 
 from flows import messages, terminal
 from flows.commands import options
-from flows.forecast import forecast, step_budget
+from flows.forecast import forecast, resume_line, step_budget
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
 from tasks.core.cache.decision import HIT, Selection
@@ -41,7 +41,8 @@ def run_here(request: Request, as_json: bool) -> int:
         nothing = all(plan.decision == HIT for plan in plans)
         if not nothing:  # hits are shown one by one as the flow passes them
             shown = [*map(messages.plan_line, plans), messages.total(plans)]
-            shown += [line for line in (step_budget(session), str(expected or "")) if line]
+            notes = (step_budget(session), resume_line(session), str(expected or ""))
+            shown += [line for line in notes if line]
             shown.append("")
             terminal.write(console, "\n".join(shown))
         start = time.perf_counter()
