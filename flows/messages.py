@@ -32,6 +32,15 @@ def age(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
+def size(of_bytes: float) -> str:
+    """Bytes as "12.3 KiB", "4.5 MiB" or "6.7 GiB"."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if of_bytes < 1024:
+            return f"{of_bytes:,.0f} bytes" if unit == "bytes" else f"{of_bytes:.1f} {unit}"
+        of_bytes /= 1024
+    return f"{of_bytes:,.1f} GiB"
+
+
 def stage_names(names: Sequence[str]) -> str:
     """Stages as a list, or "all stages"."""
     everything = [stage.name for stage in PIPELINE]

@@ -60,7 +60,8 @@ def takes_settings(function: Function) -> Function:
         if profile is not None:
             return function(Request(profiles.absolute(profile), overrides), **others)
         default = profiles.default()
-        click.echo(default, err=True)
+        if not others.get("run"):  # a recorded run has settings of its own
+            click.echo(default, err=True)
         return function(Request(default.profile, default.overrides + overrides), **others)
 
     return command

@@ -68,7 +68,8 @@ def spent(work_folder: Path) -> float:
     if since is None:
         return seconds
     written = [path.stat().st_mtime for path in (work_folder / "scratch").glob("**/*")]
-    return seconds + max(0.0, max(written, default=since) - since)
+    total: float = seconds + max(0.0, max(written, default=since) - since)
+    return total
 
 
 def _write(work_folder: Path, noted: Mapping[str, float]) -> None:

@@ -1,7 +1,6 @@
 """The line of the plan that tells what the training will take."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +112,7 @@ def test_without_a_gpu_it_is_said_that_there_is_none(
     assert found is not None
     assert str(found).endswith("(an estimate; there is no GPU here).")
     on_cpu = str(forecast(session(tmp_path)))  # no limit is set: it will train on the CPU
-    assert re.fullmatch(r"train: about .* GiB of memory on .* an estimate; .* GPU here\)\.", on_cpu)
+    assert "GiB of memory on" in on_cpu and "(an estimate; there is no GPU here)" in on_cpu
 
 
 @pytest.mark.usefixtures("gpu")
