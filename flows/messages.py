@@ -41,6 +41,11 @@ def size(of_bytes: float) -> str:
     return f"{of_bytes:,.1f} GiB"
 
 
+def plural(number: int, noun: str) -> str:
+    """ "1 note", "2 notes"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def stage_names(names: Sequence[str]) -> str:
     """Stages as a list, or "all stages"."""
     everything = [stage.name for stage in PIPELINE]

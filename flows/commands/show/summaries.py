@@ -172,7 +172,7 @@ def artifact_lines(manifest: Manifest, folder: Path) -> Iterator[str]:
     yield f"{folder}"
     yield (
         f"created {created} in {messages.duration(manifest.seconds)}; "
-        f"{len(manifest.files)} files, {messages.size(size)}"
+        f"{messages.plural(len(manifest.files), 'file')}, {messages.size(size)}"
     )
 
 

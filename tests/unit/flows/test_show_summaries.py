@@ -73,7 +73,7 @@ def test_a_training_is_told_in_sentences_with_units(tmp_path: Path) -> None:
     text = "\n".join(lines)
     assert "40,000 tokens, 26,000 of them with loss, in 3 min 20 s (200 tokens/s)." in text
     assert "Resumed from step 8." in text
-    assert "created 2026-01-02 03:04:05 UTC in 2 min 5 s; 1 files, 2.0 KiB" in text
+    assert "created 2026-01-02 03:04:05 UTC in 2 min 5 s; 1 file, 2.0 KiB" in text
 
 
 def test_an_evaluation_shows_the_tables_of_its_report_with_the_verdict_first(
