@@ -16,6 +16,7 @@ from importlib import import_module
 import click
 
 from tasks.core.errors import PipelineError, StageError
+from tasks.core.system.home import keep_home
 
 COMMANDS = {  # name -> module:function, in the order of the help page
     "plan": "flows.commands.plan:plan",
@@ -34,6 +35,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "champion": "flows.commands.champion:champion",
     "try": "flows.commands.try_model:try_model",
     "serve": "flows.commands.serve:serve",
+    "export": "flows.commands.delivery.export:export",
     "serve-model": "flows.commands.delivery.serve_model:serve_model",
     "doctor": "flows.commands.doctor.command:doctor",
     "profiles": "flows.commands.profiles:profiles",
@@ -89,6 +91,7 @@ def finetune() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    keep_home()
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

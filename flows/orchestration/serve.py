@@ -23,10 +23,12 @@ from types import FrameType
 import psutil  # type: ignore[import-untyped]  # ships no types
 
 from tasks.core.errors import PipelineError
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import IS_CHECKOUT, REPOSITORY
 from tasks.core.system.interrupts import handled
 
 POOL = "local-gpu"
+# the folder of prefect.yaml; the wheel has it in this package's parent
+DEPLOYMENTS = REPOSITORY if IS_CHECKOUT else Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 START_S = 180.0  # the first start creates the database
 CHECKPOINT_S = 90.0  # time for a running flow to write a checkpoint
@@ -105,7 +107,7 @@ class Parts:
             # otherwise Prefect asks for a profile in a terminal, and waits
             [prefect_command(), "--no-prompt", *command],
             env=self._env,
-            cwd=REPOSITORY,
+            cwd=DEPLOYMENTS,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -240,7 +242,7 @@ def _run(env: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [prefect_command(), *command],
         env=env,
-        cwd=REPOSITORY,
+        cwd=DEPLOYMENTS,
         capture_output=True,
         text=True,
         check=False,

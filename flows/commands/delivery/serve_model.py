@@ -11,6 +11,7 @@ from flows.delivery.delivered_model import CHAMPION, find_model
 from flows.delivery.engines import HOST
 from tasks.core import progress
 from tasks.core.errors import PipelineError
+from tasks.core.system.interrupts import stop_signals_raise
 
 PORT = 8012  # where llama.vscode looks for completions
 
@@ -43,6 +44,7 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
     model = find_model(source)
     engine, file = engines.pick_engine(model, name)
     with ExitStack() as held:
+        held.enter_context(stop_signals_raise())  # else an engine of its own would live on
         listener = held.enter_context(_listener(port))
         if engine.uses_gpu:
             held.enter_context(_gpu_lock())

@@ -17,52 +17,9 @@ from flows.delivery.openai_gateway import COMPLETIONS, SuffixError, with_trainin
 from flows.delivery.stop_words import StopFilter
 from tasks.core.errors import PipelineError
 from tasks.core.text import prompt_templates
-from tasks.core.text.prompt_templates import PromptTemplate
+from tests.unit.flows.conftest import AFTER, ANSWER, BEFORE, FIM, MIDDLE, TASK
 
-TASK, ANSWER = "Add two numbers.", "def add(a, b):\n    return a + b"
-BEFORE, MIDDLE, AFTER = "def sub(a, b):\n", "    return a - b\n", "\nprint(sub(3, 1))\n"
-FIM = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
 REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A folder with model/ and gguf/, as the stage merge writes them."""
-    import torch
-    from tokenizers import AddedToken
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from tasks.core.text.row_encoder import RowEncoder
-    from tasks.merging.prompt_format.shipped import ship
-    from tests.unit.merging.test_gguf_export import export, make_model, make_tokenizer
-
-    root = tmp_path_factory.mktemp("trained")
-    folder = make_model(root / "model", max_position_embeddings=512)
-    make_tokenizer(folder, added=[AddedToken(name, special=True) for name in FIM])
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    template = PromptTemplate("instruction")
-    rows = RowEncoder(AutoTokenizer.from_pretrained(folder)).pairs(
-        [
-            prompt_templates.render(template, TASK),
-            prompt_templates.fill_prompt(BEFORE, AFTER),
-        ],
-        [prompt_templates.complete(template, ANSWER), MIDDLE],
-    )
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
-        for row in rows:
-            ids = torch.tensor([row.ids])
-            model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    form = ship(template, folder)
-    (root / "gguf").mkdir()
-    file = shutil.move(export(folder), root / "gguf" / "model-f16.gguf")
-    file.with_suffix(".Modelfile").write_text(form.modelfile(file.name))
-    return root
 
 
 class Server:
