@@ -56,6 +56,7 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         PipelineError: The licences don't allow it, there is no login, the repository is public and
             must not be, or the hub refuses.
     """
+    from httpx import TransportError
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -80,7 +81,7 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         if status in (401, 403):
             remedy = f"Run `hf auth login` with a token that may write to {name}."
         raise PipelineError(f"the hub refuses {name}: {_first_line(error)}", remedy) from error
-    except OSError as error:
+    except (OSError, TransportError) as error:
         raise PipelineError(
             f"the hub can't be reached: {_first_line(error)}", "Check the network and try again."
         ) from error

@@ -21,6 +21,7 @@ def trained(tmp_path_factory) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from tasks.core.text.row_encoder import RowEncoder
+    from tasks.merging.model_card import usage
     from tasks.merging.prompt_format.shipped import ship
     from tests.unit.merging.test_gguf_export import export, make_model, make_tokenizer
 
@@ -48,6 +49,8 @@ def trained(tmp_path_factory) -> Path:
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     form = ship(template, folder)
+    card = f"---\nlicense: mit\n---\n# Tiny, fine-tuned with LoRA\n\n{usage(form)}"
+    (folder / "README.md").write_text(card)
     (root / "gguf").mkdir()
     file = shutil.move(export(folder), root / "gguf" / "model-f16.gguf")
     file.with_suffix(".Modelfile").write_text(form.modelfile(file.name))

@@ -31,8 +31,6 @@ def model(trained, tmp_path):
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     (tmp_path / "licence.json").write_text('{"licence": "MIT"}')
     (tmp_path / "data_card.json").write_text('{"licences": [["MIT", 3]]}')
-    card = "---\nlicense: mit\n---\n# Tiny, fine-tuned with LoRA\n"
-    (trained / "model" / "README.md").write_text(card)
     return replace(
         find_model(str(trained)),
         adapter=tmp_path / "adapter",
@@ -42,20 +40,14 @@ def model(trained, tmp_path):
 
 
 def test_an_exported_folder_loads_in_transformers_and_llama_cpp(model, tmp_path, capsys):
-    import torch
-    from transformers import pipeline
-
     target = tmp_path / "My Coder"
     assert main(["export", str(target), "--model", str(model.folder.parent)]) == 0
     assert "README.md" in capsys.readouterr().out
-    ask = pipeline("text-generation", model=str(target), dtype=torch.float32)
-    chat = [{"role": "user", "content": TASK}]
-    stop = json.loads((target / "prompt_format.json").read_text())["stop"]
-    reply = ask(chat, max_new_tokens=64, do_sample=False, stop_strings=stop, return_full_text=False)
-    text = reply[0]["generated_text"]
-    text = text if isinstance(text, str) else text[-1]["content"]
-    assert text == f"{ANSWER}\n\n### End"
     card = (target / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    with contextlib.chdir(target):
+        exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == f"{ANSWER}\n\n### End\n"
     assert "vllm serve . --served-model-name my-coder" in card
     assert "llama-server -m gguf/model-f16.gguf --jinja" in card
     assert "ollama create my-coder -f gguf/model-f16.Modelfile" in card
@@ -65,6 +57,8 @@ def test_an_exported_folder_loads_in_transformers_and_llama_cpp(model, tmp_path,
     settings.n_ctx, settings.verbosity = 256, -1
     with contextlib.chdir(target):
         server = xllamacpp.Server(settings)
+    stop = json.loads((target / "prompt_format.json").read_text())["stop"]
+    chat = [{"role": "user", "content": TASK}]
     body = {"messages": chat, "max_tokens": 64, "temperature": 0, "stop": stop}
     answer = server.handle_chat_completions(body)
     assert answer["choices"][0]["message"]["content"] == ANSWER
@@ -158,7 +152,7 @@ class Hub(BaseHTTPRequestHandler):
             self.answer({"error": "unauthorized"}, 401)
         elif self.path == "/api/repos/create":
             self.server.seen["private"] = json.loads(body).get("private")
-            self.answer({"url": f"http://hub/{NAME}", "id": NAME, "name": NAME})
+            self.answer({"url": f"https://huggingface.co/{NAME}", "id": NAME, "name": NAME})
         elif self.path.endswith("/preupload/main"):
             files = json.loads(body)["files"]
             made = {"uploadMode": "regular", "shouldIgnore": False}
@@ -167,7 +161,7 @@ class Hub(BaseHTTPRequestHandler):
             lines = [json.loads(line) for line in body.splitlines()]
             values = [line["value"] for line in lines if line["key"] == "file"]
             self.server.seen["files"] = {v["path"]: base64.b64decode(v["content"]) for v in values}
-            url = f"http://hub/{NAME}/commit/{'1' * 40}"
+            url = f"https://huggingface.co/{NAME}/commit/{'1' * 40}"
             self.answer({"commitUrl": url, "commitOid": "1" * 40, "hookOutput": ""})
         else:
             self.answer({"error": self.path}, 404)
@@ -198,7 +192,7 @@ def hub(monkeypatch):
 
 def test_push_uploads_model_gguf_adapter_and_card_to_a_private_repository(promoted, hub, capsys):
     assert main(["promote", "--push", NAME]) == 0
-    assert f"uploaded: http://hub/{NAME}/commit/{'1' * 40}" in capsys.readouterr().out
+    assert f"uploaded: https://huggingface.co/{NAME}/commit/{'1' * 40}" in capsys.readouterr().out
     assert hub.seen["private"] is True
     sent = hub.seen["files"]
     assert sent.keys() == bundle_files(promoted, "my-coder").keys()
@@ -222,6 +216,12 @@ def test_without_a_valid_token_the_remedy_is_a_login(promoted, hub, monkeypatch,
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert main(["promote", "--push", NAME]) == 2
     assert "hf auth login" in capsys.readouterr().err
+
+
+def test_a_hub_that_cannot_be_reached_is_a_user_error(promoted, hub, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert main(["promote", "--push", NAME]) == 2
+    assert "the hub can't be reached" in capsys.readouterr().err
 
 
 def test_a_base_of_unknown_license_is_not_uploaded(model):
