@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PORT := 4200
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
 
 .PHONY: demo test test-servers check setup sandbox serve format clean lock
 

@@ -14,16 +14,16 @@ from rich.console import Console
 
 from flows import messages
 from flows.commands import options
-from flows.forecast import forecast
+from flows.forecast import forecast, step_budget
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
 from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.manifest import Manifest, read
 from tasks.core.errors import PipelineError
-from tasks.core.system.interrupts import stop_signals_raise
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s can be too short
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command prints everything itself
 }
@@ -41,11 +41,12 @@ def run_here(request: Request, as_json: bool) -> int:
         nothing = all(plan.decision == HIT for plan in plans)
         if not nothing:  # hits are shown one by one as the flow passes them
             shown = [*map(messages.plan_line, plans), messages.total(plans)]
-            shown += [str(expected), ""] if expected else [""]
+            shown += [line for line in (step_budget(session), str(expected or "")) if line]
+            shown.append("")
             console.print("\n".join(shown), highlight=False, markup=False)
         start = time.perf_counter()
-        with passed_on(request, session), stop_signals_raise():
-            folders = _run_flow(console, request)
+        with passed_on(request, session):
+            folders = run_flow(console, request)
     made = _manifests(folders)
     if as_json:
         rows = [_row(name, folder, made[name]) for name, folder in folders.items()]
@@ -55,10 +56,10 @@ def run_here(request: Request, as_json: bool) -> int:
     return 0
 
 
-def _run_flow(console: Console, request: Request) -> dict[str, str]:
-    """Call the flow with progress bars in the terminal."""
-    for name, value in PREFECT_SETTINGS.items():
-        os.environ.setdefault(name, value)
+def run_flow(console: Console, request: Request, name: str = "") -> dict[str, str]:
+    """Call the flow with progress bars in the terminal; `name` of the run, if not the usual one."""
+    for setting, value in PREFECT_SETTINGS.items():
+        os.environ.setdefault(setting, value)
     with console.status("starting Prefect"):
         from flows.orchestration.local_server import start_local_server
 
@@ -73,9 +74,11 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             "only": list(wanted.only),
             "start_from": wanted.start_from,
             "force": list(wanted.force),
+            "until": wanted.until,
         }
         try:
-            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow validates the names
+            flow = finetune.with_options(flow_run_name=name) if name else finetune
+            folders = flow(**parameters)  # type: ignore[arg-type]  # the flow validates the names
         except RuntimeError as error:
             if not str(error).startswith("Failed to reach API"):
                 raise

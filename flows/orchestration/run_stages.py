@@ -22,6 +22,7 @@ from tasks.core.cache.execute import RunContext
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.errors import PipelineError
+from tasks.core.stage_log import hide_notices
 from tasks.core.system.disk_space import is_full, no_space
 from tasks.core.system.home import home
 from tasks.core.system.interrupts import stop_signals_raise
@@ -67,6 +68,7 @@ class Runner:
             session.planner.artifacts,
             self._record.flow_run,
             task_runners.run_batches(session.config.hardware),
+            self._request.profile,
         )
         upstream = {n.partition(".")[0] for n in plan.stage.inputs}
         inputs = {n: self._results[n] for n in sorted(upstream) if n in self._results}
@@ -127,6 +129,7 @@ class Runner:
 @contextmanager
 def opened(request: Request) -> Iterator[Runner]:
     """A `Runner` for a request; the plan with its reasons is published on the run's page."""
+    hide_notices()
     planned = planned_session(request)
     session_of = nullcontext(planned) if planned else open_session(request, to_write=True)
     # Prefect handles SIGTERM for runs of deployments, which it cancels; not for runs in a terminal

@@ -42,6 +42,7 @@ class Work:
             key (a model's texts). Files are called after the first 12 digits of the digest of the
             output that they are about, and go with it; None: nothing is remembered. What is
             remembered must never change an output.
+        profile: Name or file of the run's profile, for reports; must never change an output.
     """
 
     out: Path
@@ -50,6 +51,7 @@ class Work:
     code: str = ""
     run_batches: RunBatches = ordered_map
     memory: Path | None = None
+    profile: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,10 @@
 
 from tasks.core.stage import Stage
 
+GRAMMARS = (
+    *("bash", "c", "c-sharp", "cpp", "go", "java", "javascript", "php", "ruby", "rust"),
+    "typescript",
+)
 STAGE = Stage(
     name="evaluate",
     run="tasks.evaluation.run:run",
@@ -10,8 +14,13 @@ STAGE = Stage(
         "base.weights",
         "base.tokenizer",
         "tokenize.test",
+        "tokenize.validation",
         "prompt.test",
+        "prompt.validation",
         "prompt.problems",
+        # the code that spans to complete are taken from, and what of it was trained on
+        "filter.kept",
+        "prompt.train",
         "tokenize.data_card",
     ),
     shows=(
@@ -20,12 +29,8 @@ STAGE = Stage(
         "train.loss",
         "filter.funnel",
         # the lineage
-        "filter.kept",
         "ingest.rows",
-        "prompt.train",
-        "prompt.validation",
         "tokenize.train",
-        "tokenize.validation",
     ),
     outputs=("metrics", "gate"),
     reads=("evaluate", "prompt.template", "prompt.system", "prompt.date"),
@@ -38,6 +43,9 @@ STAGE = Stage(
         "tokenizers",
         "torch",
         "transformers",
+        # the syntax trees that spans of code come from
+        "tree-sitter",
+        *(f"tree-sitter-{name}" for name in GRAMMARS),
     ),
     sources="tasks.evaluation.problems.user_sets:sources",
     gpu=True,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tasks.core.errors import PipelineError, StopError
+from tasks.core.errors import PipelineError, StopError, TrainingError
 from tasks.core.models.device import free_gpu, peak_vram_gib
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import window_tensors
@@ -272,8 +272,8 @@ class Loop:
         return self.counters.step
 
 
-def _diverged(step: int, loss: float, grad_norm: float) -> PipelineError:
-    return PipelineError(
+def _diverged(step: int, loss: float, grad_norm: float) -> TrainingError:
+    return TrainingError(
         f"training diverged at step {step}: loss {loss}, gradient norm {grad_norm}",
         "Lower train.learning_rate or lengthen train.warmup_steps; the adapter was not published.",
     )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import TrainingError
 from tasks.core.models.device import (
     free_gpu,
     limit_memory,
@@ -115,11 +115,14 @@ def _train(
         model,
         flat,
         fast_path=settings.fast_path,
+        backward=settings.backward,
         kept_layers=settings.kept_layers,
         max_tokens=max(batches.max_tokens, int(validation.tokens.max(initial=1))),
         offload=settings.offload_activations,
         lockstep=parallel.lockstep,
     )
+    # `run` has replaced auto by a number
+    max_steps = settings.max_steps if isinstance(settings.max_steps, int) else None
     facts = _facts(job, model, device) | _fit(job, stepper, flat, batches, validation, device)
     with stop_on_signals(job.hardware.quiet_hours) as stop_requested:
         loop = Loop(
@@ -130,7 +133,7 @@ def _train(
             device=device,
             folder=job.scratch,
             settings=settings,
-            total_steps=batches.total_steps(settings.max_steps, settings.epochs),
+            total_steps=batches.total_steps(max_steps, settings.epochs),
             measure=lambda: validate(
                 stepper.measure,
                 validation,
@@ -254,9 +257,9 @@ def _fit(
     }
 
 
-def _out_of_memory(vram_gib: float | None) -> PipelineError:
+def _out_of_memory(vram_gib: float | None) -> TrainingError:
     limit = "all of the GPU's memory" if vram_gib is None else f"{vram_gib:g} GiB"
-    return PipelineError(
+    return TrainingError(
         f"training needs more than {limit}",
         "Lower tokenize.max_tokens, set train.offload_activations to true, or raise "
         "hardware.vram_gib; the next run resumes from the newest checkpoint.",

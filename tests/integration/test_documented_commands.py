@@ -11,15 +11,15 @@ import pytest
 
 from flows.cli import main
 from flows.commands.doctor import machine
-from tests.conftest import write_small_profile
+from tests.conftest import REPOSITORY, write_small_profile
 from tests.unit.test_docs import NOT_RUN, commands_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WITH_PROFILE = ("plan", "run", "rerun", "explain", "show", "adopt", "accept", "promote")
 # what else than 0 a command may end with: work to do; refused by the gate; something to mend
 CODES = {"plan": {10}, "promote": {2}, "rollback": {2}, "doctor": {1}}
-# test_operations, tests/unit/flows/test_try_model.py, test_serve_model.py and test_delivery.py
-ELSEWHERE = ("serve", "try", "serve-model", "export")
+# test_operations, test_sweep; in tests/unit/flows: test_try_model, test_serve_model, test_delivery
+ELSEWHERE = ("serve", "sweep", "try", "serve-model", "export")
 ON_A_CLUSTER = "task_runner=ray"  # test_task_runners, with the packages of the extra `ray`
 
 
@@ -31,6 +31,8 @@ def adapted(line, profile, model):
             words[place + 1] = str(profile)
         elif word.startswith("base.path="):
             words[place] = f"base.path={model}"
+        elif word.startswith("ingest.sources[0].path="):
+            words[place] = f"ingest.sources[0].path={REPOSITORY / 'data' / 'sample'}"
     if words[0] in WITH_PROFILE and "--profile" not in words:
         words += ["--profile", str(profile)]
     return words

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import click
 
@@ -11,7 +11,7 @@ from flows.delivery.delivered_model import CHAMPION, find_model
 from flows.delivery.engines import HOST
 from tasks.core import progress
 from tasks.core.errors import PipelineError
-from tasks.core.system.interrupts import stop_signals_raise
+from tasks.core.system.interrupts import settle
 
 PORT = 8012  # where llama.vscode looks for completions
 
@@ -44,7 +44,6 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
     model = find_model(source)
     engine, file = engines.pick_engine(model, name)
     with ExitStack() as held:
-        held.enter_context(stop_signals_raise())  # else an engine of its own would live on
         listener = held.enter_context(_listener(port))
         if engine.uses_gpu:
             held.enter_context(_gpu_lock())
@@ -57,8 +56,10 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
         own = listener.getsockname()[1]
         print(f"http://{HOST}:{own}/v1 serves until Ctrl-C; editors: docs/editor.md", flush=True)
         config = uvicorn.Config(application, log_level="warning", lifespan="on")
-        with suppress(KeyboardInterrupt):  # raised again after a shutdown in order
+        try:
             uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:  # raised again after a shutdown in order
+            settle()
         print("stopped")
     return 0
 

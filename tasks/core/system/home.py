@@ -10,6 +10,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 IS_CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()  # else it is site-packages
+# the folder of prefect.yaml, which the wheel has in the package
+DEPLOYMENTS = REPOSITORY if IS_CHECKOUT else REPOSITORY / "flows"
 VARIABLE = "FINETUNE_HOME"
 
 
