@@ -7,4 +7,5 @@ stop_words.py        cuts stop words off answers, for engines that return them
 bundle.py            one folder, archive or repository that other programs load
 hub_upload.py        uploads a bundle to the Hugging Face hub
 ollama.py            creates the model in Ollama
+tracked_results.py   adds the verdict to the experiment trackers of a training
 """

@@ -7,6 +7,7 @@ from typing import Any
 from flows.delivery.bundle import bundle_files
 from flows.delivery.delivered_model import DeliveredModel
 from tasks.core.errors import PipelineError
+from tasks.core.system.retry import is_temporary
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -56,7 +57,6 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         PipelineError: The licences don't allow it, there is no login, the repository is public and
             must not be, or the hub refuses.
     """
-    from httpx import TransportError
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -75,13 +75,17 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         commit = api.create_commit(name, operations, commit_message=message)
     except LocalTokenNotFoundError as error:
         raise PipelineError("there is no login to the hub", "Run `hf auth login`.") from error
+    except PipelineError:
+        raise
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         remedy = "Try again later: nothing was published."
         if status in (401, 403):
             remedy = f"Run `hf auth login` with a token that may write to {name}."
         raise PipelineError(f"the hub refuses {name}: {_first_line(error)}", remedy) from error
-    except (OSError, TransportError) as error:
+    except Exception as error:
+        if not is_temporary(error):
+            raise
         raise PipelineError(
             f"the hub can't be reached: {_first_line(error)}", "Check the network and try again."
         ) from error

@@ -8,7 +8,7 @@ Modules in the order of a run:
 - `steppers`: forward and backward of a step by autograd; picks and sizes a stepper.
 - `fast`: the fused stepper, without autograd.
 - `loop`: the training loop, with `optimizer`, `checkpoints`, `signals` and `validation`.
-- `report`: metrics.jsonl, loss.png, training.json.
+- `report`: metrics.jsonl, loss.png, training.json, experiment trackers.
 """
 
 from tasks.core.stage import Stage
