@@ -23,7 +23,7 @@ def track_results(session: Session, made: Mapping[str, Manifest]) -> None:
         return
     folders = {name: session.store.folder(name, manifest.key) for name, manifest in made.items()}
     gate = read_json(session.store, made["evaluate"], "gate")
-    values = {}
+    values: dict[str, float] = {}
     for c in gate.get("comparisons", ()):
         name = _REFUSED.sub("_", f"{c['name']}/{c['on']}")
         values |= {f"{name}/{side}": c[side] for side in ("base", "tuned", "difference")}
