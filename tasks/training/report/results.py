@@ -49,6 +49,8 @@ def finish(
     }
     text = json.dumps(result, indent=2, sort_keys=True) + "\n"
     (out / "training.json").write_text(text, encoding="utf-8")
+    steps = {name: result[name] for name in ("step", "tokens", "validation")}
+    (out / "steps.json").write_text(json.dumps(steps, indent=2) + "\n", encoding="utf-8")
     metrics = {"loss": losses[-1], "tokens_per_s": speed, "peak_vram_gib": facts["peak_vram_gib"]}
     shown = f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
     if held:
