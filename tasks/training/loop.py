@@ -89,6 +89,7 @@ class Loop:
             self._validate()
         begun = saved = self._interval.started = time.perf_counter()
         before = counters.seconds
+        report("train", counters.step, self.total_steps)  # what the time left is counted from
         steps = self.batches.steps(counters.step, self.total_steps)
         ready = next(steps, None)
         while ready is not None:

@@ -18,3 +18,11 @@ def resolve_path(path: str) -> Path:
     """A path from a profile; relative paths are relative to `home()`."""
     expanded = Path(path).expanduser()
     return expanded if expanded.is_absolute() else home() / expanded
+
+
+def short_path(path: str) -> str:
+    """A path for the user: relative to the working folder or to `home()`, or below ~."""
+    for folder, prefix in ((Path.cwd(), ""), (home(), ""), (Path.home(), "~/")):
+        if path.startswith(f"{folder}/") and folder != Path("/"):
+            return prefix + path[len(f"{folder}/") :]
+    return path
