@@ -276,9 +276,9 @@ class LayerPass:
 
     def _gate_up_lora(self, part: slice) -> GateUpLora:
         group = self.layer.gate_up
-        columns = [-1 if m.lora is None else m.lora * group.rank for m in group.members]
-        grads = [member.b_grad for member in group.members]
-        return GateUpLora(self.sides[GATE_UP][part], group.rank, *columns, *grads)
+        gate, up = (-1 if m.lora is None else m.lora * group.rank for m in group.members)
+        gate_grad, up_grad = (member.b_grad for member in group.members)
+        return GateUpLora(self.sides[GATE_UP][part], group.rank, gate, up, gate_grad, up_grad)
 
     def _qkv_grad(self) -> Tensor:
         return rows(self.scratch.qkv_grad, len(self.saved.qkv), self.call.heads.width)
