@@ -19,6 +19,7 @@ import click
 from flows import terminal
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.stage_log import hide_notices
+from tasks.core.system.home import keep_home
 from tasks.core.system.interrupts import StopHandler, ignore_stop_signals, install_for_process
 
 DISTRIBUTION = "finetune-pipeline"
@@ -42,6 +43,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "champion": "flows.commands.champion:champion",
     "try": "flows.commands.try_model:try_model",
     "serve": "flows.commands.serve:serve",
+    "export": "flows.commands.delivery.export:export",
     "serve-model": "flows.commands.delivery.serve_model:serve_model",
     "doctor": "flows.commands.doctor.command:doctor",
     "profiles": "flows.commands.profiles:profiles",
@@ -148,6 +150,7 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
         stop: Handler of stop signals, if the process has one.
     """
     hide_notices()
+    keep_home()
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)
     except click.UsageError as error:

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # ships no types
 
 from tasks.core.errors import PipelineError
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import DEPLOYMENTS
 
 CHECKPOINT_S = 90.0  # time for a running flow to write a checkpoint
 END_S = 15.0
@@ -63,7 +63,7 @@ class ChildProcesses:
             # otherwise Prefect asks for a profile in a terminal, and waits
             [prefect_command(), "--no-prompt", *command],
             env=self._env,
-            cwd=REPOSITORY,
+            cwd=DEPLOYMENTS,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )

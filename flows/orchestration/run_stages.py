@@ -116,8 +116,17 @@ class Runner:
         """
         if not self._nothing:
             run_page.publish_plan(messages.ran_markdown(self._ran, self._record.flow_run))
+            self._track_results()
         self._keep(replace(self._record, ended=True))
         return superseded.ending(self.folders(), self._nothing)
+
+    def _track_results(self) -> None:
+        """Add the verdict to the experiment trackers of the training, if it has any."""
+        session = self._session
+        if session.config.train.track_with:
+            from flows.delivery.tracked_results import track_results
+
+            track_results(session, session.planner.artifacts)
 
     def _note(self, name: str, manifest: Manifest) -> None:
         self._keep(self._record.with_key(name, manifest.key))

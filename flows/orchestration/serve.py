@@ -21,7 +21,7 @@ from types import FrameType
 
 from flows.orchestration.child_processes import ChildProcesses, prefect_command, say
 from tasks.core.errors import PipelineError
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import DEPLOYMENTS
 from tasks.core.system.interrupts import STOP_SIGNALS, handled
 
 POOL = "local-gpu"
@@ -147,7 +147,7 @@ def _run(env: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [prefect_command(), *command],
         env=env,
-        cwd=REPOSITORY,
+        cwd=DEPLOYMENTS,
         capture_output=True,
         text=True,
         check=False,

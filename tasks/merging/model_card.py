@@ -59,7 +59,7 @@ def model_card(
         _data(splits, split, licences, metrics),
         _training(adapter, settings.dtype, training),
         _merge(trial, kept, settings.quantization),
-        _usage(form),
+        usage(form),
         _licence(licence, licence_files),
     ]
     return "\n".join(part for part in parts if part)
@@ -173,7 +173,8 @@ def _merge(trial: Trial, kept: MergeCheck, quantization: str) -> str:
     )
 
 
-def _usage(form: PromptFormat) -> str:
+def usage(form: PromptFormat) -> str:
+    """How to prompt the model: code, an example, stop words and infilling."""
     stop = f", stop_strings={list(form.stop)!r}, tokenizer=tokenizer" if form.stop else ""
     text = (
         "## Use\n\n```python\n"

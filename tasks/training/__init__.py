@@ -9,7 +9,7 @@ Modules in the order of a run:
 - `fast`: the fused stepper, without autograd.
 - `loop`: the training loop, with `optimizer`, `checkpoints`, `signals` and `validation`.
 - `report`: metrics.jsonl, loss.png, training.json, and steps.json, the part of it that the model
-  card shows and that is the same for the same training.
+  card shows and that is the same for the same training; experiment trackers.
 """
 
 from tasks.core.stage import Stage

@@ -46,7 +46,7 @@ from tasks.core.stage import (
 )
 from tasks.core.stage_log import logged
 from tasks.core.system.gpu_lock import gpu_turn, time_limit
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import IS_CHECKOUT, REPOSITORY
 from tasks.core.system.parallel import ordered_map
 from tasks.core.system.quiet_hours import quiet_now
 
@@ -253,6 +253,8 @@ def _circumstances(flow_run: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _commit() -> str:
     """The commit of this code, with "+" if files differ from it; "" outside a repository."""
+    if not IS_CHECKOUT:  # the repository around site-packages, if any, is another one
+        return ""
     command = [
         "git",
         "-C",
