@@ -148,7 +148,10 @@ def _train(
         )
         if loop.resumed_from is not None:
             say(f"train: resuming from step {loop.resumed_from} of {loop.total_steps}")
-        done = loop.run()
+        try:
+            done = loop.run()
+        finally:
+            loop.close()
     if parallel.lockstep:
         unwrap(model)
     if not parallel.is_main:
