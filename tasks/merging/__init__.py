@@ -39,5 +39,6 @@ STAGE = Stage(
         "tokenizers",
         "torch",
         "transformers",
+        "xllamacpp",
     ),
 )

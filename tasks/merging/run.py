@@ -68,7 +68,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     )
     (model / "README.md").write_text(card, encoding="utf-8")
     for kind in settings.gguf:
-        _export(model, kind, work, base=licence["base"], licence=licence["licence"])
+        traits = ModelTraits.read(inputs["base.weights"])
+        _export(model, kind, work, base=licence["base"], licence=licence["licence"], traits=traits)
     return _summary(gate["verdict"], trial, kept, _model_bytes(candidates.shards), settings.gguf)
 
 
@@ -97,7 +98,7 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
     if settings.gguf:
         from tasks.merging.gguf import export  # imports a package that only this output needs
 
-        export.check_exportable(base, inputs["base.tokenizer"])
+        export.check_exportable(base, inputs["base.tokenizer"], settings.gguf)
         gguf_bytes = export.file_bytes(sum(t.parameters for t in tensors), settings.gguf)
     model_bytes = _model_bytes(shards)
     check_disk(work.out, model_bytes, len(strategies), gguf_bytes, folder_bytes(work.scratch))
@@ -176,13 +177,15 @@ def _add_files(inputs: Mapping[str, Path], model: Path, dtype: str) -> None:
             shutil.copyfile(file, model / file.name)
 
 
-def _export(model: Path, kind: str, work: Work, *, base: str, licence: str) -> None:
+def _export(
+    model: Path, kind: str, work: Work, *, base: str, licence: str, traits: ModelTraits
+) -> None:
     """Write one GGUF file beside the model."""
     from tasks.merging.gguf import export
 
     name = f"model-{kind}.gguf"
     title = f"{base or 'model'}, fine-tuned"
-    export.write(model, kind, work.scratch / name, name=title, licence=licence)
+    export.write(model, kind, work.scratch / name, name=title, licence=licence, traits=traits)
     (work.out / "gguf").mkdir(exist_ok=True)
     link_or_copy(work.scratch / name, work.out / "gguf" / name)
 
