@@ -4,9 +4,10 @@ The module of a command is imported only when that command is used, so that `fin
 not pay for the imports of the others.
 
 Exit codes: 0 success or nothing to do; 10 `plan` found work; 2 user error (two lines: problem and
-remedy); 1 a stage failed; 130 Ctrl-C.
+remedy); 1 a stage failed; 128 + number of the signal: Ctrl-C, SIGTERM or SIGHUP ended the command.
 """
 
+import contextlib
 import errno
 import signal
 import sys
@@ -16,6 +17,7 @@ from importlib import import_module
 import click
 
 from tasks.core.errors import PipelineError, StageError
+from tasks.core.system.interrupts import StopHandler, ignore_stop_signals, install_for_process
 
 COMMANDS = {  # name -> module:function, in the order of the help page
     "plan": "flows.commands.plan:plan",
@@ -34,6 +36,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "champion": "flows.commands.champion:champion",
     "try": "flows.commands.try_model:try_model",
     "serve": "flows.commands.serve:serve",
+    "serve-model": "flows.commands.delivery.serve_model:serve_model",
     "doctor": "flows.commands.doctor.command:doctor",
     "profiles": "flows.commands.profiles:profiles",
 }
@@ -60,22 +63,29 @@ class LazyCommands(click.Group):
         """Run the command and return its exit code."""
         try:
             code: int = super().invoke(ctx)
-        except PipelineError as error:
-            return _fail(2, error.problem, error.remedy)
-        except StageError as failure:
-            return _fail(1, str(failure))
         except KeyboardInterrupt as stop:
-            click.echo("stopped; finished stages are kept, run again to continue", err=True)
-            return 128 + getattr(stop, "number", signal.SIGINT)
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output is gone; nothing is left to report to
-            return 0
-        except OSError as error:
-            if error.errno not in MACHINE_ERRORS:
-                raise
-            problem = f"{error.filename or ''}: {error.strerror}"
-            return _fail(2, problem, "Free disk space or fix the permissions, and try again.")
+            return _stopped(getattr(stop, "number", signal.SIGINT))
+        except Exception as error:
+            stop_handler = ctx.find_object(StopHandler)
+            if stop_handler and stop_handler.number:  # the failure is a consequence of the signal
+                return _stopped(stop_handler.number)
+            return _exit_code(error)
         return code
+
+
+def _exit_code(error: Exception) -> int:
+    """Report an error of the user or of the machine; raises anything else again: it is a bug."""
+    if isinstance(error, PipelineError):
+        return _fail(2, error.problem, error.remedy)
+    if isinstance(error, StageError):
+        return _fail(1, str(error))
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()  # the reader of our output is gone; nothing is left to report to
+        return 0
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        problem = f"{error.filename or ''}: {error.strerror}"
+        return _fail(2, problem, "Free disk space or fix the permissions, and try again.")
+    raise error
 
 
 @click.group(
@@ -86,10 +96,30 @@ def finetune() -> None:
     """Fine-tune a code model with 4-bit LoRA; only stages whose inputs changed run again."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+def process() -> int:
+    """`main` as a process of its own, in which stop signals end the command in order."""
+    stop = install_for_process()
     try:
-        code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False)
+        code = main(stop=stop)
+        stop.settled = True
+    except BaseException:
+        stop.settled = True
+        if stop.number is None:
+            raise
+        code = _stopped(stop.number)
+    ignore_stop_signals()  # Python itself sets the default actions again while it shuts down
+    return code
+
+
+def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: None: those of this process.
+        stop: Handler of stop signals, if the process has one.
+    """
+    try:
+        code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
@@ -99,10 +129,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _stopped(number: int) -> int:
+    """Report the end by a signal; the terminal may be gone."""
+    with contextlib.suppress(OSError):
+        click.echo("stopped; finished stages are kept, run again to continue", err=True)
+    return 128 + number
+
+
 def _fail(code: int, problem: str, remedy: str = "") -> int:
     click.echo(f"error: {problem}" + (f"\n{remedy}" if remedy else ""), err=True)
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

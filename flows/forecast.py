@@ -13,6 +13,7 @@ from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.manifest import Manifest
 from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.settings.config import Config
+from tasks.training.step_budget import AUTO, StepBudget
 
 CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 
@@ -123,17 +124,41 @@ def _tokenized(session: Session, plan: StagePlan | None) -> Manifest | None:
     return session.planner.artifacts.get("tokenize") or (plan.manifest if plan else None)
 
 
+def step_budget(session: Session) -> str:
+    """The arithmetic of `train.max_steps: auto`; "" if nothing is trained that way."""
+    plans = {plan.stage.name: plan for plan in session.plans}
+    train, tokenize = plans.get("train"), plans.get("tokenize")
+    if session.config.train.max_steps != AUTO or train is None or train.decision == HIT:
+        return ""
+    budget = _budget(session.config, _tokenized(session, tokenize))
+    if tokenize is None or tokenize.decision == HIT:
+        return f"train.max_steps auto: {budget or 'decided after tokenize'}."
+    last = f"; for the last data: {budget}" if budget else ""
+    return f"train.max_steps auto: decided after tokenize{last}."
+
+
+def _budget(config: Config, tokenized: Manifest | None) -> StepBudget | None:
+    """What auto becomes; None without tokenized data."""
+    metrics = tokenized.summary.get("metrics", {}) if tokenized else {}
+    tokens, windows = metrics.get("train_tokens"), metrics.get("train_windows")
+    return StepBudget.of(config.train, int(tokens), int(windows)) if tokens and windows else None
+
+
 def tokens_to_see(config: Config, tokenized: Manifest | None) -> int | None:
     """Tokens of all steps; None if they depend on data that does not exist yet."""
     train = config.train
+    if train.max_steps == AUTO:
+        budget = _budget(config, tokenized)
+        return budget.steps * budget.batch_tokens if budget else None
     metrics = tokenized.summary.get("metrics", {}) if tokenized else {}
     there = metrics.get("train_tokens")
     rows = tokenized.summary.get("rows_out") if tokenized else None
     a_step: float | None = train.batch_tokens
     if a_step is None and rows:
-        a_step = train.batch_rows * sum(metrics.values()) / rows  # over all splits
+        splits = ("train_tokens", "validation_tokens", "test_tokens")
+        a_step = train.batch_rows * sum(metrics.get(name, 0) for name in splits) / rows
     limits: list[float] = []
-    if train.max_steps is not None and a_step:
+    if isinstance(train.max_steps, int) and a_step:
         limits.append(train.max_steps * a_step)
     if train.epochs is not None and there:
         limits.append(train.epochs * there)

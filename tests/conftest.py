@@ -1,9 +1,15 @@
 """Fixtures that several kinds of tests share: a tiny model folder and a home of its own."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# under nohup and in background jobs of scripts, these are ignored, and stay so in child processes
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL_SHAPE = {

@@ -6,7 +6,7 @@ import click
 
 from flows import messages
 from flows.commands import options
-from flows.forecast import forecast
+from flows.forecast import forecast, step_budget
 from flows.model_notes import model_notes
 from flows.session import Request, open_session
 from tasks.core.cache.decision import HIT, StagePlan
@@ -18,17 +18,22 @@ def print_plan(request: Request, as_json: bool) -> int:
     """Print the plan and return 0 if there is nothing to do, else 10."""
     with open_session(request) as session:
         plans, expected, noted = session.plans, forecast(session), model_notes(session)
+        budget = step_budget(session)
     if as_json:
         told = [plan.to_json() for plan in plans]
         for entry in told:
             if expected and entry["stage"] == "train":
                 entry["forecast"] = expected.to_json()
+            if budget and entry["stage"] == "train":
+                entry["steps"] = budget
             if entry["stage"] == "base":
                 entry["notes"] = noted
         print(json.dumps(told, indent=2))
     else:
         print("\n".join(messages.plan_line(plan) for plan in plans))
         print(messages.total(plans))
+        if budget:
+            print(budget)
         if expected:
             print(expected)
         if any(plan.decision != HIT for plan in plans):

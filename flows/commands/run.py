@@ -14,13 +14,12 @@ from rich.console import Console
 
 from flows import messages
 from flows.commands import options
-from flows.forecast import forecast
+from flows.forecast import forecast, step_budget
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
 from tasks.core.cache.decision import HIT, Selection
 from tasks.core.cache.manifest import Manifest, read
 from tasks.core.errors import PipelineError
-from tasks.core.system.interrupts import stop_signals_raise
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -41,10 +40,11 @@ def run_here(request: Request, as_json: bool) -> int:
         nothing = all(plan.decision == HIT for plan in plans)
         if not nothing:  # hits are shown one by one as the flow passes them
             shown = [*map(messages.plan_line, plans), messages.total(plans)]
-            shown += [str(expected), ""] if expected else [""]
+            shown += [line for line in (step_budget(session), str(expected or "")) if line]
+            shown.append("")
             console.print("\n".join(shown), highlight=False, markup=False)
         start = time.perf_counter()
-        with passed_on(request, session), stop_signals_raise():
+        with passed_on(request, session):
             folders = _run_flow(console, request)
     made = _manifests(folders)
     if as_json:

@@ -8,5 +8,6 @@ import click
 def serve(port: int) -> int:
     """Start the Prefect server, work pool, deployments and worker, until Ctrl-C."""
     from flows.orchestration.serve import serve as start
+    from flows.orchestration.server_checks import close_dead_runs
 
-    return start(port)
+    return start(port, close_dead_runs)

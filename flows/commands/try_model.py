@@ -6,6 +6,7 @@ template of the training. Only the answer goes to standard output; the name of t
 speed go to standard error.
 """
 
+import signal
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -28,13 +29,13 @@ from tasks.core.models.trusted_code import is_trusted
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
 from tasks.core.system.gpu_lock import gpu_turn
+from tasks.core.system.interrupts import settle
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.evaluation.generation.sampling import Sampling
 from tasks.evaluation.generation.stream_answer import answer
 
 CHAMPION, ADAPTER = "champion", "adapter"
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,10 @@ def try_out(
             for count, piece in answer(model, tokenizer, prompt, marker, max_new_tokens, sampling):
                 print(piece, end="", flush=True)
                 tokens = count
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            settle()
             print()
-            return INTERRUPTED
+            return 128 + getattr(stop, "number", signal.SIGINT)
         print()
         seconds = time.perf_counter() - start
         limit = ", cut at --max-new-tokens" if tokens >= max_new_tokens else ""

@@ -23,6 +23,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 
 from flows.finding import Finding
 from flows.orchestration import serve
+from flows.orchestration.child_processes import say
 from flows.store_access import root
 from tasks.core.artifacts import runs
 from tasks.core.errors import PipelineError
@@ -173,6 +174,20 @@ def _pool(api: Api) -> list[Finding]:
     return found
 
 
+def close_dead_runs(url: str) -> None:
+    """Give runs whose process is gone their final state; raises OSError without a server.
+
+    Args:
+        url: Ends in /api.
+    """
+    from prefect.settings import PREFECT_API_AUTH_STRING
+
+    for finding in _runs(Api(url, PREFECT_API_AUTH_STRING.value() or ""), url):
+        say(finding.problem)
+        if finding.fix:
+            finding.fix()
+
+
 def _runs(api: Api, url: str) -> list[Finding]:
     """Runs that the server marks as running and whose process is gone."""
     if urllib.parse.urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"):
@@ -243,7 +258,7 @@ def _is_alive(process: int | None, run: Mapping[str, Any]) -> bool:
 def _close(api: Api, run: Mapping[str, Any], process: int | None) -> None:
     """Set a run and its tasks to crashed, or to cancelled if they were being cancelled."""
     kind = "CANCELLED" if run["state_type"] == "CANCELLING" else "CRASHED"
-    message = f"process {process or ''} is gone; found by finetune doctor".replace("  ", " ")
+    message = f"process {process or ''} is gone".replace("  ", " ")
     state = {"type": kind, "name": kind.capitalize(), "message": message}
     body = {"state": state, "force": True}
     wanted = {

@@ -22,7 +22,8 @@ from tasks.core.cache import manifest as manifests
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.execute import RunContext, execute
 from tasks.core.cache.store import Store
-from tasks.core.errors import PipelineError
+from tasks.core.errors import PipelineError, StopError
+from tasks.core.system.interrupts import settle
 
 RESULTS = ".prefect"
 
@@ -95,6 +96,8 @@ class StageTask:
         try:
             return dataclasses.asdict(execute(self._plan, self._context))
         except PipelineError as error:
+            if isinstance(error, StopError):
+                settle()  # the line about the checkpoint is the end of this command
             self._error = error
             return Failed(message=str(error))  # type: ignore[return-value]  # a state is one, too
 

@@ -2,6 +2,10 @@
 
 from tasks.core.stage import Stage
 
+GRAMMARS = (
+    *("bash", "c", "c-sharp", "cpp", "go", "java", "javascript", "php", "ruby", "rust"),
+    "typescript",
+)
 STAGE = Stage(
     name="evaluate",
     run="tasks.evaluation.run:run",
@@ -12,6 +16,9 @@ STAGE = Stage(
         "tokenize.test",
         "prompt.test",
         "prompt.problems",
+        # the code that spans to complete are taken from, and what of it was trained on
+        "filter.kept",
+        "prompt.train",
         "tokenize.data_card",
     ),
     shows=(
@@ -20,9 +27,7 @@ STAGE = Stage(
         "train.loss",
         "filter.funnel",
         # the lineage
-        "filter.kept",
         "ingest.rows",
-        "prompt.train",
         "prompt.validation",
         "tokenize.train",
         "tokenize.validation",
@@ -38,6 +43,9 @@ STAGE = Stage(
         "tokenizers",
         "torch",
         "transformers",
+        # the syntax trees that spans of code come from
+        "tree-sitter",
+        *(f"tree-sitter-{name}" for name in GRAMMARS),
     ),
     sources="tasks.evaluation.problems.user_sets:sources",
     gpu=True,

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import Template
+from tasks.evaluation.completion.scores import is_exact
 from tasks.evaluation.generation import generate, stop_rules
 from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding, StopRule
 from tasks.evaluation.problems import infilling, posing
@@ -154,7 +155,7 @@ def answer(
         (line.name, prompt_templates.render(template, line.prompt, line.input), line.answer)
         for line in lines
     ]
-    return _matched(_ask(generator, name, ANSWER, asked, decoding, label=name), _same)
+    return _matched(_ask(generator, name, ANSWER, asked, decoding, label=name), is_exact)
 
 
 def _ask(
@@ -189,9 +190,3 @@ def _matched(
         replace(r, base=graded(r.reference, r.base), tuned=graded(r.reference, r.tuned))
         for r in results
     ]
-
-
-def _same(one: str, other: str) -> bool:
-    """Equal except for white space at the ends of lines and of the text."""
-    first, second = ([line.rstrip() for line in text.strip().splitlines()] for text in (one, other))
-    return first == second

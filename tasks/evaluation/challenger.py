@@ -49,7 +49,8 @@ def against(
     )
     rows = (_table(store, old, "rows"), _table(store, new, "rows")) if same_tokens else ((), ())
     texts = _table(store, old, "generations"), _table(store, new, "generations")
-    gate = stored_evaluations.decide(rows, texts, margins)
+    spans = _table(store, old, "completions"), _table(store, new, "completions")
+    gate = stored_evaluations.decide(rows, texts, spans if same_tokens else ((), ()), margins)
     return gate.verdict, gate.reasons
 
 

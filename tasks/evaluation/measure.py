@@ -16,6 +16,8 @@ from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation import answers
+from tasks.evaluation.completion import measure as completion
+from tasks.evaluation.completion.span_results import CompletionResult
 from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding
 from tasks.evaluation.generation.completion_cache import CompletionCache
 from tasks.evaluation.generation.sampling import Sampling
@@ -27,9 +29,10 @@ from tasks.evaluation.results import (
     PROMPT,
     Evaluation,
     ProblemResult,
+    RowResult,
     RowSet,
 )
-from tasks.evaluation.row_losses import choose_rows
+from tasks.evaluation.row_losses import RowChoice, choose_rows
 from tasks.evaluation.timing import Clock
 
 
@@ -68,25 +71,7 @@ def measured(
         window_tokens=settings.window_tokens,
         clock=clock,
     )
-    chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
-    rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
-    row_sets = [RowSet(HELD_OUT, rows)]
-    others = []
-    for kind, texts in prepared.probes.items():
-        others.append((kind, pair.plain_rows(texts, settings.probe_tokens)))
-    for name, lines in prepared.answers.items():
-        completions = {
-            line.name: (
-                prompt_templates.render(template, line.prompt, line.input),
-                prompt_templates.complete(template, line.answer),
-            )
-            for line in lines
-        }
-        others.append((name, pair.answer_rows(completions)))
-    for name, windows in others:
-        total = sum(len(window.input_ids) for window in windows)
-        rows = losses(windows, clusters={}, label=name, total=total)
-        row_sets.append(RowSet(name, rows, probe=name in prepared.probes))
+    row_sets = _row_sets(pair, held_out, choice, prepared, template, settings, losses, clusters)
     greedy = Decoding.of(
         pair.tokenizer, template, settings.max_new_tokens, settings.generation_batch
     )
@@ -95,11 +80,19 @@ def measured(
     )
     generator = CachedGenerator(pair, clock, caches)
     problems, missing = _answered(settings, generator, prepared, template, greedy)
+    completions: list[CompletionResult] = []
+    spans = prepared.completion.spans
+    if spans:
+        completions = completion.complete(generator, spans, settings, greedy, losses)
+        if not completion.can_fill(pair):
+            missing = (*missing, completion.NO_SUFFIX)
     named = {clusters.get(row, row) for row in choice.row_ids}
     evaluation = Evaluation(
-        row_sets=tuple(row_sets),
+        row_sets=row_sets,
         samples=answers.read(generator, prompts, template, greedy),
         problems=tuple(problems),
+        completions=tuple(completions),
+        spans_left_out=prepared.completion.left_out,
         splits=(
             *DataCard.read(inputs["tokenize.data_card"]).splits,
             Split("test, measured", len(choice.row_ids), choice.tokens, len(named)),
@@ -107,6 +100,39 @@ def measured(
         not_measured=missing,
     )
     return evaluation, choice.left_out
+
+
+def _row_sets(
+    pair: ModelPair,
+    held_out: Windows,
+    choice: RowChoice,
+    prepared: Prepared,
+    template: PromptTemplate,
+    settings: EvaluateSettings,
+    losses: "partial[tuple[RowResult, ...]]",
+    clusters: Mapping[str, str],
+) -> tuple[RowSet, ...]:
+    """Losses on held-out rows, on untouched texts and on the user's sets of answers."""
+    chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
+    rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
+    row_sets = [RowSet(HELD_OUT, rows)]
+    others = []
+    for kind, texts in prepared.probes.items():
+        others.append((kind, pair.plain_rows(texts, settings.probe_tokens)))
+    for name, lines in prepared.answers.items():
+        pairs = {
+            line.name: (
+                prompt_templates.render(template, line.prompt, line.input),
+                prompt_templates.complete(template, line.answer),
+            )
+            for line in lines
+        }
+        others.append((name, pair.answer_rows(pairs)))
+    for name, windows in others:
+        total = sum(len(window.input_ids) for window in windows)
+        rows = losses(windows, clusters={}, label=name, total=total)
+        row_sets.append(RowSet(name, rows, probe=name in prepared.probes))
+    return tuple(row_sets)
 
 
 def _answered(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.core.rows.data_card import Split
+from tasks.evaluation.completion.span_results import CompletionResult
 
 HELD_OUT = "held-out"  # name of the row set of the test split
 PASS = "pass"
@@ -158,6 +159,8 @@ class Evaluation:
     Attributes:
         row_sets: Losses.
         problems: Problems with both models' attempts.
+        completions: Spans of held-out code.
+        spans_left_out: Spans that were drawn and not used, by reason.
         samples: Texts to read.
         splits: Data card of the splits.
         sandbox: Level that generated code ran under ("bwrap", "unshare" ...); "" nothing ran.
@@ -168,6 +171,8 @@ class Evaluation:
 
     row_sets: tuple[RowSet, ...]
     problems: tuple[ProblemResult, ...] = ()
+    completions: tuple[CompletionResult, ...] = ()
+    spans_left_out: Mapping[str, int] = field(default_factory=dict)
     samples: tuple[AnsweredPrompt, ...] = ()
     splits: tuple[Split, ...] = ()
     sandbox: str = ""

@@ -17,6 +17,9 @@ from tasks.core.progress import report, say
 from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.stage import Summary, Work
+from tasks.evaluation.completion import choose
+from tasks.evaluation.completion.span_metrics import EDIT_SIMILARITY
+from tasks.evaluation.completion.span_results import by_style
 from tasks.evaluation.gate import verdict
 from tasks.evaluation.generation.completion_cache import CompletionCache
 from tasks.evaluation.measure import measured
@@ -39,7 +42,10 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     settings, clock = config.evaluate, Clock()
     with clock.measure("self-test of the problems"):
         prepared = prepare(settings, inputs.get("prompt.problems"))
-    for sentence in prepared.missing:
+    with clock.measure("spans of held-out code"):
+        prepared = replace(prepared, completion=choose.choose(settings, inputs))
+    missing = [*prepared.missing, *filter(None, [prepared.completion.missing])]
+    for sentence in missing:
         say(sentence)
     with completion_caches(config, inputs, work.memory) as caches:
         evaluation, left_out = measured(config, inputs, clock, prepared, caches)
@@ -57,7 +63,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             evaluation = replace(evaluation, problems=graded, sandbox=sandbox)
     evaluation = replace(
         evaluation,
-        not_measured=(*prepared.missing, *evaluation.not_measured),
+        not_measured=(*missing, *evaluation.not_measured),
         settings={
             **_settings(settings, str(config.prompt.template)),
             **(grading.modes(prepared.tested.problems) if prepared.tested else {}),
@@ -125,6 +131,12 @@ def _summary(
             base, tuned = accuracy if metric is TOKEN_ACCURACY else values
             parts.append(f"{metric.name} {metric.scale.value(base)} -> {metric.scale.value(tuned)}")
             numbers |= {f"base_{metric.key}": base, f"tuned_{metric.key}": tuned}
+    for style, found in by_style(evaluation.completions).items():
+        similarity = EDIT_SIMILARITY.values(found) or (0.0, 0.0)
+        shown = " -> ".join(map(EDIT_SIMILARITY.scale.value, similarity))
+        parts.insert(0, f"completion {style}: {EDIT_SIMILARITY.name} {shown}")
+        name = f"{EDIT_SIMILARITY.key}_{style.replace(' ', '_')}"
+        numbers |= {f"base_{name}": similarity[0], f"tuned_{name}": similarity[1]}
     numbers["peak_vram_gib"] = peak_vram_gib
     for at, c in enumerate(c for c in gate.comparisons if c.name == PASS_AT_1.name):
         if at == 0:
@@ -138,6 +150,7 @@ def _summary(
         "rows over max_test_tokens": left_out,
         "rows without labelled content": sum(row.tokens == 0 for row in rows),
         "programs that the sandbox failed": sum(a.outcome == INFRA for a in attempts),
+        **{f"spans that {why}": n for why, n in evaluation.spans_left_out.items()},
         "answers not judged": sum(a.outcome == NOT_JUDGED for a in attempts),
     }
     return Summary(

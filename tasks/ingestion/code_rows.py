@@ -2,7 +2,7 @@
 file, so that worker processes can share the work."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from tasks.core.languages.protocol import (
     ParsedSource,
 )
 from tasks.core.languages.registry import language_of
-from tasks.ingestion.code_windows import cut, holes
+from tasks.ingestion.code_windows import context_windows, cut, holes
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id, text_problem
 
@@ -33,6 +33,7 @@ class CodeFile:
         content: Its bytes; its size if that is over `MAX_FILE_BYTES`; `MISSING`; or None: read it
             from `root`/`path`.
         date: When it last changed, ISO 8601; "" unknown.
+        context: (path, text) of files that it needs, the most needed first.
     """
 
     root: str
@@ -44,6 +45,7 @@ class CodeFile:
     evidence: str
     content: bytes | int | None = None
     date: str = ""
+    context: Sequence[Sequence[str]] = ()
 
 
 class CodeOptions(NamedTuple):
@@ -112,7 +114,7 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
                 extracted.skipped["doctests: function needs more than the standard library"] += 1
             elif candidate.line in row_ids:
                 extracted.candidates.append((row_ids[candidate.line], *candidate))
-    if {"files", "fill"} & set(options.rows):
+    if {"files", "fill", "context"} & set(options.rows):
         rows.add_windows(source, text, options)
     return extracted
 
@@ -151,26 +153,33 @@ class _FileRows:
             self._add("function", texts, function.line, symbol=function.symbol)
 
     def add_windows(self, source: ParsedSource, text: str, options: CodeOptions) -> None:
-        """The whole file in windows, and holes in it."""
+        """The whole file in windows, holes in it, and windows after what they need."""
         if problem := text_problem("the file", text, False):
             self.extracted.unreadable.append(_unreadable(self.file, 0, problem, text))
             return
         data, most = text.encode(), options.window_characters
-        path = printable(self.file.path)
-        head = f"{self.language.line_comment} {path}\n" if options.path_line else ""
+        path, comment = printable(self.file.path), self.language.line_comment
+        head = f"{comment} {path}\n" if options.path_line else ""
         windows = list(cut(data, source.boundaries(), most))
+
+        def add(kind: str, texts: tuple[str, str, str], position: int, packed: str = "") -> None:
+            self._add(kind, texts, data.count(b"\n", 0, position) + 1, packed)
+
         for start, end in windows if "files" in options.rows else ():
             if shown := data[start:end].decode().strip("\n"):
-                self._add("file", (head, "", f"{shown}\n"), data.count(b"\n", 0, start) + 1)
-        if "fill" not in options.rows:
-            return
-        for hole in holes(
-            source, data, windows, path, options.holes, options.character_holes, most
-        ):
+                add("file", (head, "", f"{shown}\n"), start)
+        each, share = options.holes, options.character_holes
+        drawn = holes(source, data, windows, path, each, share, most)
+        for hole in drawn if "fill" in options.rows else ():
             hole = hole._replace(prefix=head + hole.prefix)  # noqa: PLW2901  # as it is trained on
-            texts = (f"{hole.prefix}\n\n{hole.suffix}", "", hole.middle)
-            line = data.count(b"\n", 0, hole.position) + 1
-            self._add("fill", texts, line, conversation=hole.packed())
+            given = f"{hole.prefix}\n\n{hole.suffix}"
+            add("fill", (given, "", hole.middle), hole.position, hole.packed())
+        needed = [(printable(name), shown) for name, shown in self.file.context]
+        repository = printable(self.file.project).strip("/")
+        parts = context_windows(source, data, needed, most)
+        for part in parts if "context" in options.rows else ():
+            packed = part.packed(repository=repository, comment=comment, path=path)
+            add("context", (part.given(), "", part.output), part.position, packed)
 
     def _add(
         self,

@@ -31,6 +31,58 @@ class Hole(NamedTuple):
         return json.dumps({"fill": fill}, sort_keys=True, ensure_ascii=False)
 
 
+class ContextWindow(NamedTuple):
+    """A part of a file after other files and what is before it in its own.
+
+    Attributes:
+        files: (path, text) of the other files, the most needed last.
+        before: Text of the same file before the part.
+        output: The part.
+        position: Where it begins.
+    """
+
+    files: list[tuple[str, str]]
+    before: str
+    output: str
+    position: int
+
+    def given(self) -> str:
+        """All text that is not trained."""
+        return "\n".join([*(text for _, text in self.files), self.before])
+
+    def packed(self, **about: str) -> str:
+        """The window as the column `conversation` holds it."""
+        own = {"files": self.files, "before": self.before, "output": self.output}
+        return json.dumps({"context": own | about}, sort_keys=True, ensure_ascii=False)
+
+
+def context_windows(
+    source: ParsedSource, data: bytes, files: Sequence[tuple[str, str]], max_bytes: int
+) -> Iterator[ContextWindow]:
+    """Windows of half of `max_bytes`, each after what fits into the rest.
+
+    Args:
+        source: The tree of `data`.
+        data: The file.
+        files: (path, text) of files that it needs, the most needed first.
+        max_bytes: Of a window with what is before it.
+    """
+    for start, end in cut(data, source.boundaries(), max_bytes // 2):
+        if not (output := data[start:end].decode().strip("\n")):
+            continue
+        room = max_bytes - (end - start)
+        # the lines right before a window say most about it
+        first = _line_start(data, start - room // 2, start)
+        room -= start - first
+        chosen: list[tuple[str, str]] = []
+        for path, text in files:
+            shown = text.encode()[: max(0, room)].decode("utf-8", "ignore")
+            if shown := shown[: shown.rfind("\n") + 1]:
+                chosen.insert(0, (path, shown))
+                room -= len(shown.encode())
+        yield ContextWindow(chosen, data[first:start].decode(), f"{output}\n", start)
+
+
 def cut(data: bytes, boundaries: Sequence[Boundary], max_bytes: int) -> Iterator[Span]:
     """Windows that cover a file without overlap, of at most `max_bytes` each.
 
@@ -117,6 +169,11 @@ def _hole(data: bytes, span: Span, max_bytes: int) -> Hole:
     prefix = data[start - before : start].decode("utf-8", "ignore")
     suffix = data[end : end + after].decode("utf-8", "ignore")
     return Hole(prefix, data[start:end].decode(), suffix, start)
+
+
+def _line_start(data: bytes, position: int, stop: int) -> int:
+    """Where the first whole line at or after a position begins; `stop` if none does before it."""
+    return data.find(b"\n", position - 1, stop) + 1 or stop if position > 0 else 0
 
 
 def _aligned(data: bytes, position: int) -> int:

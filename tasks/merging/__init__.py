@@ -8,6 +8,7 @@ safetensors_io.py  safetensors copied tensor by tensor, changed while copying
 verify.py          loss and next tokens on held-out samples: does the model reproduce base + adapter
 resources.py       disk and memory checks
 model_card.py      the model card
+prompt_format/     chat template, stop words and Modelfile, as the model was trained
 gguf/              export for llama.cpp and Ollama: file, hyper-parameters, tokenizer, families
 """
 
@@ -28,10 +29,11 @@ STAGE = Stage(
         "tokenize.data_card",
     ),
     shows=("train.training",),  # for the model card
-    reads=("merge",),
+    reads=("merge", "prompt.template", "prompt.system", "prompt.date"),
     env=(
         "bitsandbytes",
         "gguf",
+        "jinja2",
         "numpy",
         "peft",
         "pyyaml",

@@ -1,5 +1,6 @@
 """The model card: what the model is, what was measured, and under which license it may be used."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 from tasks.core.rows.data_card import Split
 from tasks.core.settings.merge import MergeSettings
 from tasks.merging.candidates import Trial
+from tasks.merging.prompt_format.shipped import TASK, PromptFormat
 from tasks.merging.strategies.registry import STRATEGIES
 from tasks.merging.verify import MergeCheck
 
@@ -29,6 +31,7 @@ def model_card(
     trial: Trial,
     kept: MergeCheck,
     settings: MergeSettings,
+    form: PromptFormat,
 ) -> str:
     """README.md of the merged model.
 
@@ -46,6 +49,7 @@ def model_card(
         trial: Measurements of all merge strategies.
         kept: The one that was kept.
         settings: Of the merge.
+        form: How the model is prompted.
     """
     parts = [
         _front_matter(base, licence),
@@ -55,7 +59,7 @@ def model_card(
         _data(splits, split, licences, metrics),
         _training(adapter, settings.dtype, training),
         _merge(trial, kept, settings.quantization),
-        _usage(),
+        _usage(form),
         _licence(licence, licence_files),
     ]
     return "\n".join(part for part in parts if part)
@@ -120,8 +124,8 @@ def _data(
     ]
     if not rows:
         return ""
-    unit = splits[0].unit if splits else "project"
-    head = [f"| Split | Rows | {unit.capitalize()}s | Tokens |", "|---|--:|--:|--:|"]
+    heading = splits[0].unit_heading if splits else "Projects"
+    head = [f"| Split | Rows | {heading} | Tokens |", "|---|--:|--:|--:|"]
     text = "## Data\n\n" + "\n".join([*head, *rows]) + "\n"
     if split:
         text += f"\n{split}\n"
@@ -171,16 +175,33 @@ def _merge(trial: Trial, kept: MergeCheck, quantization: str) -> str:
     )
 
 
-def _usage() -> str:
-    return (
+def _usage(form: PromptFormat) -> str:
+    stop = f", stop_strings={list(form.stop)!r}, tokenizer=tokenizer" if form.stop else ""
+    text = (
         "## Use\n\n```python\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'folder = "."  # this one\n'
         "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
         'model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")\n'
-        'prompt = tokenizer("def fibonacci(n):", return_tensors="pt")\n'
-        "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0]))\n```\n"
+        f'chat = [{{"role": "user", "content": "{TASK}"}}]\n'
+        "prompt = tokenizer.apply_chat_template(\n"
+        '    chat, add_generation_prompt=True, return_dict=True, return_tensors="pt"\n)\n'
+        f"output = model.generate(**prompt, max_new_tokens=256, do_sample=False{stop})\n"
+        'answer = output[0, prompt["input_ids"].shape[1] :]\n'
+        "print(tokenizer.decode(answer, skip_special_tokens=True))\n```\n\n"
+        "The chat template writes the prompts of the training. That of this example:\n\n"
+        f"````text\n{form.example}\n````\n"
     )
+    if form.stop:
+        words = " or ".join(f"`{json.dumps(word, ensure_ascii=False)}`" for word in form.stop)
+        text += f"\nAn answer ends before {words}, or at an end token.\n"
+    if form.infilling:
+        prefix, suffix, middle = form.infilling
+        text += (
+            f"\nInfilling: `{prefix}`, the code before the cursor, `{suffix}`, the code after it, "
+            f"`{middle}`.\n"
+        )
+    return text
 
 
 def _licence(licence: str, files: Sequence[str]) -> str:

@@ -20,9 +20,11 @@ from tasks.core.rows.data_card import DataCard
 from tasks.core.settings.config import View
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.stage import Summary, Work
+from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.merging.adapter import Adapter, read_adapter
 from tasks.merging.candidates import WEIGHT_SUFFIX, Candidates, Trial
 from tasks.merging.model_card import model_card
+from tasks.merging.prompt_format.shipped import PromptFormat, ship
 from tasks.merging.resources import check_disk, check_memory, folder_bytes
 from tasks.merging.safetensors_io import TensorInfo, list_tensors, plan_shards
 from tasks.merging.strategies import registry
@@ -49,6 +51,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     # linked, not moved: a run that is killed from here on finds its shards again
     shutil.copytree(candidates.folder(kept.strategy), model, copy_function=link_or_copy)
     _add_files(inputs, model, settings.dtype)
+    prompt = config.prompt
+    form = ship(PromptTemplate(prompt.template, prompt.system, prompt.date), model)
     licence = _json(inputs["base.licence"])
     data = DataCard.read(inputs["tokenize.data_card"])
     card = model_card(
@@ -65,11 +69,12 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         trial=trial,
         kept=kept,
         settings=settings,
+        form=form,
     )
     (model / "README.md").write_text(card, encoding="utf-8")
+    traits = ModelTraits.read(inputs["base.weights"])
     for kind in settings.gguf:
-        traits = ModelTraits.read(inputs["base.weights"])
-        _export(model, kind, work, base=licence["base"], licence=licence["licence"], traits=traits)
+        _export(model, kind, work, form, traits, licence)
     return _summary(gate["verdict"], trial, kept, _model_bytes(candidates.shards), settings.gguf)
 
 
@@ -178,16 +183,28 @@ def _add_files(inputs: Mapping[str, Path], model: Path, dtype: str) -> None:
 
 
 def _export(
-    model: Path, kind: str, work: Work, *, base: str, licence: str, traits: ModelTraits
+    model: Path,
+    kind: str,
+    work: Work,
+    form: PromptFormat,
+    traits: ModelTraits,
+    licence: Mapping[str, Any],
 ) -> None:
-    """Write one GGUF file beside the model."""
+    """Write one GGUF file beside the model, and its Modelfile."""
     from tasks.merging.gguf import export
 
     name = f"model-{kind}.gguf"
-    title = f"{base or 'model'}, fine-tuned"
-    export.write(model, kind, work.scratch / name, name=title, licence=licence, traits=traits)
+    title = f"{licence['base'] or 'model'}, fine-tuned"
+    export.write(
+        *(model, kind, work.scratch / name),
+        name=title,
+        licence=licence["licence"],
+        traits=traits,
+    )
     (work.out / "gguf").mkdir(exist_ok=True)
     link_or_copy(work.scratch / name, work.out / "gguf" / name)
+    text = form.modelfile(name)
+    (work.out / "gguf" / f"model-{kind}.Modelfile").write_text(text, encoding="utf-8")
 
 
 def _summary(

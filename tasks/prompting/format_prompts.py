@@ -31,6 +31,7 @@ from tasks.core.text.prompt_templates import (
     render,
     request,
 )
+from tasks.core.text.repository_format import repository_prompt
 from tasks.prompting.fill_in_middle import hole
 from tasks.prompting.split import SPLITS
 
@@ -142,6 +143,8 @@ class PromptFormatter:
             self.infilled += 1
             prompt = fill_prompt(fill["prefix"], fill["suffix"], suffix_first)
             return prompt, fill["middle"], "", ""
+        if "context" in chat:
+            return repository_prompt(chat["context"]), chat["context"]["output"], "", ""
         if "messages" not in chat or not template.is_chat:
             parts = chat["segments"] if "segments" in chat else as_segments(template, chat)
             return *_last_trained(parts), _json({"segments": parts}), ""

@@ -44,6 +44,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     formatter.write(kept, splits.numbers, splits.names, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
+    own_unit = unit not in ("project", "row")
+    smaller = {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if own_unit}
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
         + f" rows{_origin(content)}{held_out}",
@@ -52,7 +54,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         counts=splits.dropped,
         metrics={f"{name}_rows": rows[name] for name in SPLITS}
         | {f"{name}_projects": projects[name] for name in SPLITS}
-        | {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if unit != "project"}
+        | smaller
         | {"problems": problems}
         | ({"repeated_rows": formatter.repeated} if formatter.repeated else {})
         | (
@@ -68,6 +70,8 @@ def _origin(split: Mapping[str, Any]) -> str:
     units, projects = sum(split["units"].values()), split["projects"]["all"]
     told = f"{projects:,} {plural('project', projects)}"
     unit = split["unit"]
+    if unit == "row":
+        return ", split by row"
     if unit == "project":
         return f" of {told}"
     return f", split by {unit}: {units:,} {plural(unit, units)} of {told}"
@@ -76,7 +80,7 @@ def _origin(split: Mapping[str, Any]) -> str:
 def _projects(names: pa.Table, splits: RowSplits) -> dict[str, int]:
     """Projects per split, and of all rows."""
     column = names.column("project")
-    if splits.unit == "project":
+    if splits.unit in ("project", "row"):
         return splits.units | {"all": sum(splits.units.values())}
     own = {
         name: pc.count_distinct(column.filter(pa.array(splits.numbers == number))).as_py()

@@ -43,7 +43,8 @@ class RowSplits:
 
     Attributes:
         numbers: Position of each row's split in `SPLITS`, or `DROPPED`.
-        unit: Unit of the split: one of `LEVELS`, or "commit" (by time).
+        unit: Unit of the split: one of `LEVELS`, "row" where no row names a project, or "commit"
+            (by time).
         units: Units per split.
         names: Unit of every row: the project, else the least row id in the unit or a time.
         dropped: Dropped rows by reason.
@@ -82,7 +83,9 @@ class RowSplits:
             places = np.array([place_of(name, seed) for name in ranked])
             per_unit = fill(places, np.bincount(codes), validation_share, test_share)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
-            splits = cls(per_unit[codes], level, number_of, names.take(pa.array(codes)))
+            is_row = level == "project" and names.equals(rows["row_id"].combine_chunks())
+            named = "row" if is_row else level
+            splits = cls(per_unit[codes], named, number_of, names.take(pa.array(codes)))
             splits.separate(clusters)
             found = splits.rows()
             is_last = level == LEVELS[-1] or unit != "auto"

@@ -217,8 +217,10 @@ def _summary(
     (out / "audit.json").write_text(text, encoding="utf-8")
     train = audits["train"]
     rows_out = sum(found.rows for found in audits.values())
+    kept = rows_in - counts.total()
+    parts = f" in {rows_out:,} parts" if rows_out > kept else ""  # texts longer than a window
     return Summary(
-        f"{rows_out:,} of {rows_in:,} rows; to train on: {train.tokens:,} tokens in "
+        f"{kept:,} of {rows_in:,} rows{parts}; to train on: {train.tokens:,} tokens in "
         f"{train.windows:,} windows, {1 - numbers['padding_share']:.1%} full, "
         f"{numbers['trained_share']:.1%} with loss",
         rows_in=rows_in,

@@ -21,6 +21,14 @@ Ints = NDArray[np.int64]
 Step = tuple[int, ...]
 
 
+def no_training_rows() -> PipelineError:
+    """The error of an empty training split."""
+    return PipelineError(
+        "there are 0 rows to train on",
+        "Loosen the filter or tokenize.max_tokens, or bring more data.",
+    )
+
+
 def epoch_order(count: int, seed: int, epoch: int, block: int = BLOCK) -> Ints:
     """Order of `count` samples: as stored in epoch 0, shuffled by blocks in later epochs."""
     if epoch == 0:
@@ -103,10 +111,7 @@ class Batches:
         seed: int,
     ) -> None:
         if not len(windows):
-            raise PipelineError(
-                "there are 0 rows to train on",
-                "Loosen the filter or tokenize.max_tokens, or bring more data.",
-            )
+            raise no_training_rows()
         self.windows = windows
         self.by_rows = batch_tokens is None
         self._batch = batch_rows if batch_tokens is None else batch_tokens

@@ -120,6 +120,8 @@ def _train(
         offload=settings.offload_activations,
         lockstep=parallel.lockstep,
     )
+    # `run` has replaced auto by a number
+    max_steps = settings.max_steps if isinstance(settings.max_steps, int) else None
     facts = _facts(job, model, device) | _fit(job, stepper, flat, batches, validation, device)
     with stop_on_signals(job.hardware.quiet_hours) as stop_requested:
         loop = Loop(
@@ -130,7 +132,7 @@ def _train(
             device=device,
             folder=job.scratch,
             settings=settings,
-            total_steps=batches.total_steps(settings.max_steps, settings.epochs),
+            total_steps=batches.total_steps(max_steps, settings.epochs),
             measure=lambda: validate(
                 stepper.measure,
                 validation,

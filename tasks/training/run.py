@@ -8,12 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tasks.core.models.packed_dataset import Windows
 from tasks.core.progress import say
 from tasks.core.settings.config import View
+from tasks.core.settings.train import TrainSettings
 from tasks.core.stage import CHAMPION, Inputs, Summary, Work
+from tasks.training.batches import no_training_rows
 from tasks.training.distributed.launch import train_data_parallel
 from tasks.training.process import TrainingJob, train
 from tasks.training.replay import write_replay_mix
+from tasks.training.step_budget import AUTO, StepBudget
 
 
 def run(config: View, inputs: Inputs, work: Work) -> Summary:
@@ -26,6 +30,11 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
     """
     settings = config.train
     data, start = _start(inputs, settings.start.replay_share, settings.seed, work.scratch)
+    if settings.max_steps == AUTO:
+        budget = _budget(settings, data)
+        settings = budget.resolved(settings)
+        start |= {"auto": budget.to_json()}
+        say(f"train: {budget}")
     job = TrainingJob(
         train=settings,
         hardware=config.hardware,
@@ -38,6 +47,13 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
         scratch=work.scratch,
     )
     return train(job) if config.hardware.gpus == 1 else train_data_parallel(job)
+
+
+def _budget(settings: TrainSettings, data: Path) -> StepBudget:
+    windows = Windows.open(data)
+    if not len(windows):
+        raise no_training_rows()
+    return StepBudget.of(settings, int(windows.tokens.sum()), len(windows))
 
 
 def _start(

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from tasks.core.system.interrupts import STOP_SIGNALS, current_handler, handled
 from tasks.core.system.quiet_hours import quiet_now
 
-# SIGHUP: the terminal was closed; SIGALRM: the stage's time limit
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+# SIGALRM: the stage's time limit
+SIGNALS = (*STOP_SIGNALS, signal.SIGALRM)
 
 
 class StopRequest:
@@ -35,22 +36,23 @@ class StopRequest:
 def stop_on_signals(quiet_hours: str | None = None) -> Iterator[StopRequest]:
     """Turn `SIGNALS` into a `StopRequest` inside the block; restores the handlers afterwards.
 
-    A second Ctrl-C interrupts at once. Python sets signal handlers in the main thread only; in
-    another thread the request follows from quiet hours alone.
+    A second Ctrl-C interrupts at once. A signal during the last step or the validation after it
+    stops the command after the block: that step's checkpoint exists. Python sets signal handlers in
+    the main thread only; in another thread the request follows from quiet hours alone.
     """
     request = StopRequest(quiet_hours)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
+    last = 0
 
     def request_stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
         if request.signaled and number == signal.SIGINT:
             raise KeyboardInterrupt
-        request.signaled = True
+        request.signaled, last = True, number
 
-    before = {n: signal.signal(n, request_stop) for n in SIGNALS}
-    try:
+    with handled(SIGNALS, request_stop):
         yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if last in STOP_SIGNALS and current_handler():
+        signal.raise_signal(last)

@@ -11,7 +11,7 @@ import pytest
 
 from flows.cli import main
 from flows.commands.doctor import machine
-from tests.conftest import write_small_profile
+from tests.conftest import REPOSITORY, write_small_profile
 from tests.unit.test_docs import commands_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,6 +30,8 @@ def adapted(line, profile, model):
             words[place + 1] = str(profile)
         elif word.startswith("base.path="):
             words[place] = f"base.path={model}"
+        elif word.startswith("ingest.sources[0].path="):
+            words[place] = f"ingest.sources[0].path={REPOSITORY / 'data' / 'sample'}"
     if words[0] in WITH_PROFILE and "--profile" not in words:
         words += ["--profile", str(profile)]
     return words

@@ -126,6 +126,32 @@ def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
         assert process.wait(60) == 0
 
 
+def part(served, name):
+    """Process id of the server or worker that serve started last."""
+    lines = [x.split() for x in served.log.read_text().splitlines()]
+    return [int(x[2]) for x in lines if x[:2] == [name, "process"]][-1]
+
+
+def test_server_and_worker_killed_in_a_run_come_back_and_nothing_stays_running(served):
+    with served.start("finetune", "serve", "--port", str(served.port)) as process:
+        served.ready(process)
+        run = served.submit()
+        servers.wait_until(
+            lambda: any("train: " in x for x in servers.log_lines(served.env, run)), served.log
+        )
+        time.sleep(31)  # RESTART_S: one that ends sooner is not started again
+        for name in ("server", "worker"):
+            psutil.Process(killed := part(served, name)).kill()
+            servers.wait_until(lambda n=name, k=killed: part(served, n) != k, served.log, process)
+            servers.wait_until(lambda: servers.healthy(served.port), served.log, process)
+        time.sleep(3)
+        os.kill(process.pid, signal.SIGTERM)  # a flow without its worker ends, too
+        assert process.wait(120) == 0, served.log.read_text()
+    with served.start("finetune", "serve", "--port", str(served.port)) as process:
+        served.ready(process)
+        assert served.state(run)["type"] in ("FAILED", "CRASHED", "COMPLETED"), served.state(run)
+
+
 def test_serve_on_a_port_that_another_program_holds_ends_with_two_lines(tmp_path, served):
     with subprocess.Popen(
         ["python", "-m", "http.server", "0", "--bind", "127.0.0.1"],

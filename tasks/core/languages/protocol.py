@@ -146,6 +146,15 @@ def _no_candidates(_text: str) -> Iterator[DoctestCandidate | int]:
     return iter(())
 
 
+# for each import of a file (text, path) the files that it may mean, best first; see `imports.py`
+Imports = Callable[[str, str], Iterator[tuple[str, ...]]]
+
+
+def no_imports(_text: str, _path: str) -> Iterator[tuple[str, ...]]:
+    """Of a language whose files do not name each other."""
+    return iter(())
+
+
 @dataclass(frozen=True)
 class Language:
     """One programming language.
@@ -167,6 +176,7 @@ class Language:
         test_folders: Folders of tests.
         doctest_candidates: Functions of a text that have examples; those that need more than the
             standard library as their line.
+        imports: Files of the same repository that a file may name.
     """
 
     name: str
@@ -181,3 +191,4 @@ class Language:
     test_names: tuple[str, ...] = ()
     test_folders: frozenset[str] = frozenset({"test", "tests", "testing"})
     doctest_candidates: Callable[[str], Iterator[DoctestCandidate | int]] = _no_candidates
+    imports: Imports = no_imports

@@ -29,6 +29,11 @@ class Split:
     projects: int = 0
     unit: str = "project"
 
+    @property
+    def unit_heading(self) -> str:
+        """Heading of the column of units, next to one of rows."""
+        return "Units" if self.unit == "row" else f"{self.unit.capitalize()}s"
+
 
 @dataclass(frozen=True)
 class DataCard:
@@ -87,6 +92,8 @@ def split_line(path: Path | None) -> str:
     if not (split := _read_split(path)):
         return ""
     units, projects, unit = sum(split["units"].values()), split["projects"]["all"], split["unit"]
+    if unit == "row":
+        return "Split by row: no row names a project."
     of = "" if unit == "project" else f" ({units:,} {unit}{'s' * (units != 1)})"
     return f"Split by {unit}: {projects:,} project{'s' * (projects != 1)}{of}."
 

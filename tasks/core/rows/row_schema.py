@@ -13,7 +13,7 @@ ROWS = pa.schema(
         ("input", pa.string()),  # "" where there is none
         ("output", pa.string()),
         # of a data file: "instruction", "conversation", "segments" or "text"; of code: "function"
-        # (documented), "edit" (of a commit), "file" or "fill"
+        # (documented), "edit" (of a commit), "file", "fill" or "context"
         ("kind", pa.string()),
         ("source", pa.string()),  # name of the source in the settings
         # package, stdlib module, a folder (ends in "/"), or a file row's own id
@@ -24,7 +24,8 @@ ROWS = pa.schema(
         ("licence", pa.string()),  # SPDX expression; "" unknown
         ("licence_evidence", pa.string()),  # where the licence was found
         # JSON with sorted keys, "" for rows that are instruction, input and output alone:
-        # {"messages": [...], "tools"?: [...]}, {"segments": [...]} or {"fill": {...}}.
+        # {"messages": [...], "tools"?: [...]}, {"segments": [...]}, {"fill": {...}} or
+        # {"context": {repository, files: [[path, text], ...], comment, path, before, output}}.
         # instruction and output are then plain views: all text that is not trained, and all that is
         ("conversation", pa.string()),
         ("language", pa.string()),  # name in the registry of languages; "" unknown

@@ -172,11 +172,12 @@ def load(profile: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
-    """Set "section.field=value" in a raw profile, and create missing sections."""
+    """Set "section.field=value" in a raw profile, and create missing sections; `[0]` or `.0` is the
+    first item of a list."""
     import yaml
 
     path, equals, text = override.partition("=")
-    names = path.strip().split(".")
+    names = path.strip().replace("[", ".").replace("]", "").split(".")
     if not equals or len(names) < 2:
         raise PipelineError(
             f"--set {override!r} is not section.field=value",
@@ -189,14 +190,29 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             f"--set {override!r}: the value is not YAML",
             "Quote it, or write a plain number, word or [list].",
         ) from error
-    place = raw
+    place: Any = raw
     for name in names[:-1]:
-        inner = place.get(name)
-        if not isinstance(inner, dict):
-            inner = {}
-            place[name] = inner
-        place = inner
-    place[names[-1]] = value
+        place = _inner(place, name, override)
+    if isinstance(place, list):
+        _inner(place, names[-1], override)  # the item must exist
+        place[int(names[-1])] = value
+    else:
+        place[names[-1]] = value
+
+
+def _inner(place: Any, name: str, override: str) -> Any:
+    """A section of a raw profile, created if it is missing, or an item of a list."""
+    if isinstance(place, list):
+        if not name.isdecimal() or int(name) >= len(place):
+            raise PipelineError(
+                f"--set {override!r}: there is no item {name!r}, the list has {len(place)}",
+                "Count items from 0, or set the whole list.",
+            )
+        return place[int(name)]
+    inner = place.get(name)
+    if not isinstance(inner, (dict, list)):
+        inner = place[name] = {}
+    return inner
 
 
 def check(raw: Mapping[str, Any]) -> Config:

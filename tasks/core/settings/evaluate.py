@@ -6,7 +6,14 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section, unkeyed
 
-TAKEN = ("held-out", "humaneval", "infilling", "samples")  # names of built-in measurements
+# names of built-in measurements
+TAKEN = (
+    "completion",
+    "held-out",
+    "humaneval",
+    "infilling",
+    "samples",
+)
 
 
 class GateSettings(Section):
@@ -118,6 +125,20 @@ class EvaluateSettings(Section):
         le=164,
         description="HumanEval solutions with one masked line to fill in, where the tokenizer has "
         "tokens for it; null: all 164; 0: none.",
+    )
+    completion_spans: int = Field(
+        40,
+        ge=0,
+        le=1000,
+        description="Spans of held-out code of each size (rest of line, statement, block, function "
+        "body) that both models complete; 0: none.",
+    )
+    completion_context: int = Field(
+        3000,
+        ge=100,
+        le=1_000_000,
+        description="Characters around such a span that the model is given; with the suffix, three "
+        "quarters are before it.",
     )
     probe_problems: int | None = Field(
         None,

@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 from tasks.core.settings.fields import Section
 
 Kind = Literal[
-    "instruction", "conversation", "segments", "text", "function", "edit", "file", "fill"
+    "instruction",
+    "conversation",
+    "segments",
+    "text",
+    "function",
+    "edit",
+    "file",
+    "fill",
+    "context",
 ]
 
 PERMISSIVE = (

@@ -99,7 +99,7 @@ class HuggingFaceSource(RecordSource):
         return self
 
 
-RowType = Literal["functions", "files", "fill"]
+RowType = Literal["functions", "files", "fill", "context"]
 LanguageName = Literal[
     "python",
     "javascript",
@@ -137,13 +137,15 @@ class CodeSource(AnySource):
         min_length=1,
         description="What becomes rows. functions: documentation -> function; files: whole files, "
         "cut into windows; fill: parts of files to fill in between what is around them, for base "
-        "models with infilling tokens.",
+        "models with infilling tokens; context: windows of files after the files that they import "
+        "or their neighbors, in the base's own format for repositories.",
     )
     window_characters: int = Field(
         3000,
         ge=200,
         le=1_000_000,
-        description="Most characters of a row of files or fill; about three are a token, and "
+        description="Most characters of a row of files, fill or context (of which at most half are "
+        "before the file); about three are a token, and "
         "`tokenize.max_tokens` must hold them.",
     )
     path_line: bool = Field(

@@ -1,8 +1,8 @@
 """Settings of the train stage; the defaults are the numbers of the original recipe."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.fields import Section, unkeyed
 
@@ -84,8 +84,12 @@ class TrainSettings(Section):
     warmup_steps: int = Field(
         20, ge=0, description="Optimizer steps in which the learning rate rises from 0 to its peak."
     )
-    max_steps: int | None = Field(
-        2000, ge=1, description="Limit in optimizer steps; null: epochs decide."
+    max_steps: int | Literal["auto"] | None = Field(
+        2000,
+        description="Limit in optimizer steps, at least 1; null: epochs decide; auto: steps, "
+        "windows of a step, warm-up and learning rate follow from the number of tokens: three "
+        "passes (or `epochs`) of at most 2,000 steps of up to batch_tokens, smaller where there "
+        "would be fewer than 100. `finetune plan` shows the arithmetic.",
     )
     epochs: float | None = Field(
         None, gt=0, le=1000, description="Limit in passes over the data; null: max_steps decides."
@@ -139,6 +143,18 @@ class TrainSettings(Section):
         10, gt=0, description="Write a checkpoint after so many minutes, whatever the step."
     )
 
+    @field_validator("max_steps", mode="before")
+    @classmethod
+    def _is_number_or_auto(cls, value: Any) -> Any:
+        # not bounds of the types, each of which would report an error of its own
+        is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not (is_number or value in (None, "auto")):
+            raise ValueError(
+                f"{value!r} is neither a number of at least 1 nor auto nor null\n"
+                "Set train.max_steps to a number such as 2000, or to auto."
+            )
+        return value
+
     @model_validator(mode="after")
     def _ends(self) -> Self:
         if self.max_steps is None and self.epochs is None:
@@ -146,7 +162,12 @@ class TrainSettings(Section):
                 "max_steps and epochs are both null, so training would not end\n"
                 "Set train.max_steps or train.epochs."
             )
-        if self.max_steps is not None and self.warmup_steps >= self.max_steps:
+        if self.max_steps == "auto" and self.batch_tokens is None:
+            raise ValueError(
+                "max_steps is auto and batch_tokens is null, which auto divides the tokens by\n"
+                "Set train.batch_tokens, for example to 16384, or train.max_steps to a number."
+            )
+        if isinstance(self.max_steps, int) and self.warmup_steps >= self.max_steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps} and max_steps {self.max_steps}\n"
                 f"Set train.warmup_steps below {self.max_steps}."

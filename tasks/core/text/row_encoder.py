@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.text import repository_format
 from tasks.core.text.chat_environment import ConversationError
 from tasks.core.text.chat_template import ChatTemplate
 from tasks.core.text.conversation import is_closed, trained_messages, trained_segments
@@ -192,6 +193,8 @@ class RowEncoder:
         """What a placeholder stands for."""
         if name in FIM:
             return [self.control.infilling(name)]
+        if (parts := repository_format.resolve(name, self.control.vocabulary)) is not None:
+            return parts
         if not name.startswith("{"):
             return [self.control.ids.get(name, name)]
         chat = json.loads(name)

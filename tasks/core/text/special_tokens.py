@@ -6,6 +6,7 @@ one. The stage that writes prompts needs no tokenizer for it. The name is one of
 - `FIM`: an infilling token;
 - a JSON object: a conversation, which the chat template writes up to where the model answers, or
   {"end": true}, what the template writes after an answer;
+- "repository:..." or "file:...": see `repository_format`;
 - anything else: a control token of a prompt template. It becomes its id, or ordinary text where the
   tokenizer has no such token.
 
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tasks.core.errors import NotSupportedError
+from tasks.core.text import repository_format
 
 FIM = ("fim_prefix", "fim_suffix", "fim_middle")
 PLACEHOLDER = re.compile("\0([^\0]+)\0")
@@ -70,7 +72,7 @@ def _readable(name: str) -> str:
     if name in FIM:
         return f"[{name}]"
     if not name.startswith("{"):
-        return name
+        return repository_format.readable(name)
     chat = json.loads(name)
     if "messages" not in chat:
         return "[end]"
@@ -97,6 +99,7 @@ class ControlTokens:
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._tokenizer = tokenizer
         self._infilling: list[int] | None = None
+        self._vocabulary: dict[str, int] | None = None
 
     def split(self, text: str) -> Iterator[tuple[Part, int, int]]:
         """(part, start, end): runs of text, and ids of the control tokens named between them."""
@@ -109,6 +112,13 @@ class ControlTokens:
         if at < len(text):
             yield text[at:], at, len(text)
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """All tokens and their ids."""
+        if self._vocabulary is None:
+            self._vocabulary = dict(self._tokenizer.get_vocab())
+        return self._vocabulary
+
     def infilling(self, name: str) -> int:
         """The id of an infilling token.
 
@@ -116,7 +126,7 @@ class ControlTokens:
             MissingTokenError: The tokenizer has none.
         """
         if self._infilling is None:
-            vocabulary = self._tokenizer.get_vocab()
+            vocabulary = self.vocabulary
             known = (words for words in FIM_TOKENS if all(word in vocabulary for word in words))
             words = next(known, None)
             if words is None:

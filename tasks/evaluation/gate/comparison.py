@@ -67,7 +67,7 @@ class Comparison:
         gain: Least difference that counts as better, in the unit of the value.
         p_breach: That it is worse by more than the margin, after Holm over the guarded values.
         breached: Worse by more than the margin, by p_breach.
-        detectable: Smallest true change found with power 0.8; None unknown, or not of rows.
+        detectable: Smallest true change found with power 0.8; None unknown, or of problems.
         note: What the numbers can't show, in a sentence; "" none.
     """
 
@@ -143,15 +143,15 @@ def _of_rows(
         count = difference.units
         few = f"{count} {unit if count != 1 else unit[:-1]}"
         known = replace(difference, low=-math.inf, high=math.inf, p=1.0, p_at=None, detectable=None)
-        found = _comparison(metric, rows.name, known, unit, margins)
+        found = as_comparison(metric, rows.name, known, unit, margins)
         note = f"{rows.name}: {few} can't tell whether anything changed; at least {fewest} can."
         return replace(found, probe=rows.probe, note=note)
-    found = _comparison(metric, rows.name, difference, unit, margins)
-    return replace(found, probe=rows.probe, note=_detectable_in_rows(metric, found))
+    found = as_comparison(metric, rows.name, difference, unit, margins)
+    return replace(found, probe=rows.probe, note=detectable_in_clusters(metric, found))
 
 
-def _detectable_in_rows(metric: RowMetric, c: Comparison) -> str:
-    """The minimum detectable effect of a comparison of rows, and how many would be enough."""
+def detectable_in_clusters(metric: Metric, c: Comparison) -> str:
+    """The minimum detectable effect of a comparison by cluster, and how many would be enough."""
     if not c.detectable or not metric.is_guarded:
         return ""  # one note a row set is enough
     size = metric.scale.margin(c.detectable)
@@ -183,7 +183,7 @@ def _of_problems(
     if all(len(p.base) == len(p.tuned) == 1 for p in problems):
         flips = sum(b != t for b, t in zip(base, tuned, strict=True))
         difference = statistics.mcnemar([b == 1 for b in base], [t == 1 for t in tuned])
-        found = _comparison(metric, on, difference, "problems", margins)
+        found = as_comparison(metric, on, difference, "problems", margins)
         return replace(found, note=f"{on}: {detectable(len(problems), flips, metric.name)}")
     # one imaginary problem of each kind of flip, as in `mcnemar`: where few problems moved, or
     # all by the same amount, the problems alone would claim certainty
@@ -197,12 +197,13 @@ def _of_problems(
     )
     count = len(problems)
     real = replace(difference, base=sum(base) / count, tuned=sum(tuned) / count, units=count)
-    return _comparison(metric, on, real, "problems", margins)
+    return as_comparison(metric, on, real, "problems", margins)
 
 
-def _comparison(
+def as_comparison(
     metric: Metric, on: str, difference: statistics.Difference, unit: str, margins: Margins
 ) -> Comparison:
+    """A difference as a comparison, with the margins of its metric."""
     if metric.scale.is_relative:
         margin, gain = margins.relative * difference.base, margins.relative_gain * difference.base
     else:

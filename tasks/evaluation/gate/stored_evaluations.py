@@ -5,8 +5,10 @@ the base, so that the gate's own statistics compare the two in pairs.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
+from tasks.evaluation.completion.span_results import CompletionResult, SpanCompletion
 from tasks.evaluation.gate import verdict
 from tasks.evaluation.results import (
     Attempt,
@@ -40,7 +42,10 @@ def different_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> s
 
 
 def decide(
-    rows: tuple[Records, Records], texts: tuple[Records, Records], margins: Mapping[str, Any]
+    rows: tuple[Records, Records],
+    texts: tuple[Records, Records],
+    completions: tuple[Records, Records],
+    margins: Mapping[str, Any],
 ) -> verdict.Gate:
     """The gate over what both evaluations measured.
 
@@ -48,9 +53,14 @@ def decide(
         rows: Records of rows.parquet of the earlier and the later model; empty where losses can't
             be compared, as their tokens differ.
         texts: The same of generations.parquet.
+        completions: The same of completions.parquet.
         margins: The gate's settings.
     """
-    joined = Evaluation(row_sets=join_rows(*rows), problems=join_problems(*texts))
+    joined = Evaluation(
+        row_sets=join_rows(*rows),
+        problems=join_problems(*texts),
+        completions=join_completions(*completions),
+    )
     return verdict.decide(joined, **margins)
 
 
@@ -92,6 +102,24 @@ def join_problems(old: Records, new: Records) -> tuple[ProblemResult, ...]:
         ProblemResult(*name, tuple(attempts), tuple(after[name]))
         for name, attempts in before.items()
         if name in after
+    )
+
+
+def join_completions(old: Records, new: Records) -> tuple[CompletionResult, ...]:
+    """Spans that both completed after the same prompt."""
+    before, after = (
+        {(row["span_id"], row["prompt"]): row for row in rows if row["model"] == "tuned"}
+        for rows in (old, new)
+    )
+    own = [field.name for field in fields(SpanCompletion)]
+    return tuple(
+        CompletionResult(
+            **{f.name: row[f.name] for f in fields(CompletionResult) if f.name in row},
+            base=SpanCompletion(**{name: before[name_of][name] for name in own}),
+            tuned=SpanCompletion(**{name: row[name] for name in own}),
+        )
+        for name_of, row in after.items()
+        if name_of in before
     )
 
 

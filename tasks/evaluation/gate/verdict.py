@@ -17,6 +17,7 @@ from typing import Any
 from tasks.evaluation.gate import leave_one_out, statistics
 from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
 from tasks.evaluation.gate.comparison import Comparison, Margins, compare
+from tasks.evaluation.gate.completion_comparison import compare_completions
 from tasks.evaluation.gate.wording import breach, change
 from tasks.evaluation.metrics.summary import DIGITS
 from tasks.evaluation.results import Evaluation
@@ -74,7 +75,10 @@ def decide(
     )
 
     def judge(measured: Evaluation, fewest: int) -> Gate:
-        return _verdict(_corrected(compare(measured, margins, resamples, seed, fewest)))
+        how = (margins, resamples, seed, fewest)
+        # first what the training is for
+        found = [*compare_completions(measured.completions, *how), *compare(measured, *how)]
+        return _verdict(_corrected(found))
 
     gate = judge(evaluation, FEWEST_CLUSTERS)
     notes = [c.note for c in gate.comparisons if c.note]

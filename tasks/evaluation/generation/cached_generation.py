@@ -59,10 +59,12 @@ class StopRule:
     Attributes:
         reference: "module:function" that decides; its code enters the cache key.
         is_complete: Called with (index of the prompt, answer so far).
+        tags: What else it depends on, for each prompt; enters the cache key. () nothing.
     """
 
     reference: str
     is_complete: Callable[[int, str], bool]
+    tags: Sequence[str] = ()
 
 
 class CachedGenerator:
@@ -110,7 +112,10 @@ class CachedGenerator:
         how = {**asdict(decoding), "attempts": 0, "rule": maker(rule.reference) if rule else ""}
         made_by = [cache.model, maker(GENERATION, LIBRARIES), maker(LOADING)]
         wanted = [(i, n) for i in range(len(prompts)) for n in range(each)]
-        keys = [key_of(by=made_by, prompt=prompts[i], how=how, attempt=n) for i, n in wanted]
+        tags = [{"tag": tag} for tag in rule.tags] if rule and rule.tags else [{}] * len(prompts)
+        keys = [
+            key_of(by=made_by, prompt=prompts[i], how=how, attempt=n, **tags[i]) for i, n in wanted
+        ]
         found = {key: Generated(tuple(ids), *rest) for key, (ids, *rest) in cache.get(keys).items()}
         new = [at for at, key in enumerate(keys) if key not in found]
         before, tokens = len(wanted) - len(new), 0

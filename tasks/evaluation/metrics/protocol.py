@@ -1,14 +1,16 @@
 """The shape of a metric: name, scale, direction, guard, and how its value is computed.
 
 A metric of rows is computed from the sums over a row set, a metric of problems from the attempts at
-them. Summary, gate and report know no metric by name: they read these fields. A metric with
-`terms` or `share` is compared by the gate; any other is only reported.
+them, a metric of completions from each span of code. Summary, gate and report know no metric by
+name: they read these fields. A metric of rows with `terms`, one of problems with `share` and every
+metric of completions is compared by the gate; any other is only reported.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum
 
+from tasks.evaluation.completion.span_results import CompletionResult, SpanCompletion
 from tasks.evaluation.results import Attempts, RowResult
 
 
@@ -135,6 +137,32 @@ class ProblemMetric(Metric):
     measures: Callable[[str], bool] = lambda style: True
     is_shown: Callable[[str], bool] = lambda style: True
     share: Callable[[Attempts], float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionMetric(Metric):
+    """A metric of completed spans, the sum of their terms over the sum of their weights.
+
+    Attributes:
+        term: Of one model's completion.
+        weight: Of the span.
+        is_flip: The term is 0 or 1.
+    """
+
+    term: Callable[[SpanCompletion], float]
+    weight: Callable[[CompletionResult], float] = lambda result: 1.0
+    is_flip: bool = False
+
+    def values(self, results: Sequence[CompletionResult]) -> tuple[float, float] | None:
+        """Of base and tuned model; None where the weights sum to zero."""
+        total = fsum(map(self.weight, results))
+        if not total:
+            return None
+        base, tuned = (
+            fsum(map(self.term, who))
+            for who in ([r.base for r in results], [r.tuned for r in results])
+        )
+        return base / total, tuned / total
 
 
 def mean(values: Iterable[float]) -> float | None:

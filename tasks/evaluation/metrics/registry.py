@@ -2,6 +2,12 @@
 
 from collections.abc import Iterable
 
+from tasks.evaluation.completion.span_metrics import (
+    COMPLETION_BITS,
+    EDIT_SIMILARITY,
+    EXACT_COMPLETION,
+    FIRST_LINE_MATCH,
+)
 from tasks.evaluation.metrics.bits_per_byte import BITS_PER_BYTE
 from tasks.evaluation.metrics.ending_metrics import (
     ENDING_ACCURACY,
@@ -26,6 +32,7 @@ ROW_METRICS = (
     LOSS_WITH_ENDINGS,
 )
 PROBLEM_METRICS = (PASS_AT_1, EXACT_MATCH, ENDS_BY_ITSELF)
+COMPLETION_METRICS = (EDIT_SIMILARITY, EXACT_COMPLETION, FIRST_LINE_MATCH, COMPLETION_BITS)
 
 
 def problem_metrics(style: str, ks: Iterable[int]) -> list[ProblemMetric]:
@@ -35,5 +42,6 @@ def problem_metrics(style: str, ks: Iterable[int]) -> list[ProblemMetric]:
 
 
 def named(name: str) -> Metric:
-    """The compared metric of that name."""
-    return next(m for m in (*ROW_METRICS, *PROBLEM_METRICS) if m.name == name)
+    """The compared metric of that name; one that rows and completions share has one scale."""
+    known: tuple[Metric, ...] = (*ROW_METRICS, *PROBLEM_METRICS, *COMPLETION_METRICS)
+    return next(m for m in known if m.name == name)

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tasks.evaluation.completion.span_results import CompletionResult, by_style
 from tasks.evaluation.metrics.ends_by_itself import ENDS_BY_ITSELF
 from tasks.evaluation.metrics.protocol import RowSums, row_sums
-from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics
+from tasks.evaluation.metrics.registry import COMPLETION_METRICS, ROW_METRICS, problem_metrics
 from tasks.evaluation.results import (
     NOT_JUDGED,
     Attempts,
@@ -30,6 +31,7 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
             f"{suite} ({style})": _problems(problems, style, ks)
             for (suite, style), problems in by_suite(evaluation.problems).items()
         },
+        **({"completion": _completions(evaluation)} if evaluation.completions else {}),
         "samples": {
             "generations": len(evaluation.samples),
             "base": {ENDS_BY_ITSELF.key: _ends([(s.base,) for s in evaluation.samples])},
@@ -38,6 +40,42 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
         "sandbox": evaluation.sandbox,
         "not_measured": list(evaluation.not_measured),
         "settings": dict(evaluation.settings),
+    }
+
+
+def _completions(evaluation: Evaluation) -> dict[str, Any]:
+    """Completed spans by style: all of them, by size and by language."""
+    return {
+        "left_out": dict(evaluation.spans_left_out),
+        **{
+            style: {
+                **_spans(found),
+                "by_size": {size: _spans(own) for size, own in groups(found, "size")},
+                "by_language": {name: _spans(own) for name, own in groups(found, "language")},
+            }
+            for style, found in by_style(evaluation.completions).items()
+        },
+    }
+
+
+def groups(
+    results: Sequence[CompletionResult], name: str
+) -> list[tuple[str, list[CompletionResult]]]:
+    """Completions by the value of a field, in the order of their first appearance."""
+    found: dict[str, list[CompletionResult]] = {}
+    for result in results:
+        found.setdefault(getattr(result, name), []).append(result)
+    return list(found.items())
+
+
+def _spans(results: Sequence[CompletionResult]) -> dict[str, Any]:
+    values = {metric.key: metric.values(results) for metric in COMPLETION_METRICS}
+    known = {key: pair for key, pair in values.items() if pair is not None}
+    return {
+        "spans": len(results),
+        "projects": len({result.cluster for result in results}),
+        "base": {key: round(base, DIGITS) for key, (base, _) in known.items()},
+        "tuned": {key: round(tuned, DIGITS) for key, (_, tuned) in known.items()},
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tasks.core.errors import PipelineError
 from tasks.core.sandbox import Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
+from tasks.evaluation.completion.choose import ChosenSpans
 from tasks.evaluation.problems import humaneval, infilling, user_sets
 from tasks.evaluation.problems.grading import TestedProblems
 from tasks.evaluation.problems.humaneval import HUMANEVAL
@@ -28,6 +29,7 @@ class Prepared:
         probes: Untouched texts that show forgetting: kind -> text id -> text.
         infilling: Lines to fill in.
         answers: Sets with reference answers, by name.
+        completion: Spans of held-out code to complete.
         missing: A sentence for each thing that can't be measured.
     """
 
@@ -35,6 +37,7 @@ class Prepared:
     probes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     infilling: tuple[InfillingProblem, ...] = ()
     answers: Mapping[str, list[SetLine]] = field(default_factory=dict)
+    completion: ChosenSpans = field(default_factory=ChosenSpans)
     missing: tuple[str, ...] = ()
 
 

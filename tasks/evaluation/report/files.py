@@ -6,7 +6,7 @@ for the user, except that promotion reads the tables of rows and texts.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tasks.evaluation.report import page
 from tasks.evaluation.report.other_stages import read_other_stages
 from tasks.evaluation.results import Attempts, Evaluation
 
+MODELS = ("base", "tuned")
 ROW_COLUMNS = pa.schema(
     [
         ("row_set", pa.string()),
@@ -55,6 +56,23 @@ GENERATION_COLUMNS = pa.schema(
 )
 
 
+COMPLETION_COLUMNS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("span_id", "cluster", "language", "size", "style")),
+        *((name, pa.string()) for name in ("prompt", "reference")),
+        ("text_bytes", pa.int64()),
+        ("model", pa.string()),  # "base" or "tuned"
+        ("text", pa.string()),
+        ("tokens", pa.int64()),
+        ("stopped", pa.bool_()),
+        ("exact", pa.bool_()),
+        ("similarity", pa.float64()),
+        ("first_line", pa.bool_()),
+        ("loss_sum", pa.float64()),
+    ]
+)
+
+
 def write(
     evaluation: Evaluation,
     gate: verdict.Gate,
@@ -76,6 +94,7 @@ def write(
     _json(out / "costs.json", [asdict(cost) for cost in evaluation.costs])
     _table(out / "rows.parquet", row_records(evaluation), ROW_COLUMNS)
     _table(out / "generations.parquet", generation_records(evaluation), GENERATION_COLUMNS)
+    _table(out / "completions.parquet", completion_records(evaluation), COMPLETION_COLUMNS)
     others = read_other_stages(shows)
     for name, render in (("report.html", page.html), ("report.md", page.markdown)):
         (out / name).write_text(render(evaluation, gate, others, title=title), encoding="utf-8")
@@ -108,6 +127,19 @@ def generation_records(evaluation: Evaluation) -> list[dict[str, Any]]:
         names = ("suite", "problem_id", "style", "prompt", "reference")
         add({name: getattr(p, name) for name in names}, {"base": p.base, "tuned": p.tuned})
     return records
+
+
+def completion_records(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Two records for each completed span."""
+    return [
+        {
+            **{f.name: getattr(found, f.name) for f in fields(found) if f.name not in MODELS},
+            "model": model,
+            **asdict(getattr(found, model)),
+        }
+        for found in evaluation.completions
+        for model in MODELS
+    ]
 
 
 def _json(path: Path, value: Any) -> None:

@@ -18,7 +18,7 @@ from tasks.evaluation.gate.verdict import Gate
 from tasks.evaluation.metrics import summary
 from tasks.evaluation.metrics.protocol import Metric
 from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics
-from tasks.evaluation.report import ending_words, plots, side_by_side
+from tasks.evaluation.report import completion_section, ending_words, plots, side_by_side
 from tasks.evaluation.report.other_stages import OtherStages, duration, scalar
 from tasks.evaluation.results import HELD_OUT, PROMPT, Evaluation, by_suite
 
@@ -79,6 +79,7 @@ def _view(evaluation: Evaluation, gate: Gate, others: OtherStages, title: str) -
         "comparisons": [_comparison(c) for c in gate.comparisons],
         "warnings": gate.warnings,
         "notes": gate.notes,
+        "completion": completion_section.section(evaluation, gate.comparisons),
         "also": _also_measured(evaluation, numbers),
         "stopping": ending_words.sentence(evaluation),
         "curve": plots.loss_curve(others.curve),

@@ -10,7 +10,7 @@ import re
 from tasks.core.languages.protocol import ParsedSource
 
 CODE, MIXED, PROSE, DATA = "code", "prose with code", "prose", "data"
-FROM_FILES = frozenset({"function", "edit", "file", "fill"})  # kinds of rows
+FROM_FILES = frozenset({"function", "edit", "file", "fill", "context"})  # kinds of rows
 FENCE = re.compile(
     r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE
 )

@@ -109,7 +109,10 @@ def _derived_name(source: "Source") -> str:
         return "packages"
     if source.kind == "huggingface" and source.hub_id:
         return source.hub_id.rpartition("/")[2]
-    return Path(source.path or "").stem or source.kind
+    path = Path(source.path or "")
+    # a folder's name may hold a version: psutil-7.1.0
+    is_tree = source.kind in ("folder", "git")
+    return (path.name.removesuffix(".git") if is_tree else path.stem) or source.kind
 
 
 def hub_commit(source: "HuggingFaceSource") -> str:

@@ -13,6 +13,7 @@ from tasks.ingestion.code_rows import CodeFile, CodeOptions
 from tasks.ingestion.extract_code import extract
 from tasks.ingestion.formats.read_rows import SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
+from tasks.ingestion.repository_context import with_context
 from tasks.ingestion.rows import CopyNumbers, Row, Unreadable
 from tasks.ingestion.sources.digests import DATA_SET, hub_commit
 from tasks.ingestion.sources.file_listing import existing_folder, list_code, list_data
@@ -166,6 +167,8 @@ def _from_code(
         source.holes,
         source.character_holes,
     )
+    if "context" in source.rows:
+        files = with_context(files, source.window_characters)
     files_read, rows_read = Counter[str](), Counter[str]()
     for extracted in extract(files, total, name, options, context.work, context.workers):
         context.counts.update(extracted.skipped)

@@ -15,6 +15,7 @@ from tasks.training.report.metrics_log import (
     Counters,
     read_metrics,
 )
+from tasks.training.step_budget import StepBudget
 
 
 def finish(
@@ -58,8 +59,9 @@ def finish(
         }
         first, last = held[0]["validation_loss"], held[-1]["validation_loss"]
         shown = f"validation loss {first:.3f} -> {last:.3f}"
+    budget = f"; {StepBudget(**facts['auto'])}" if "auto" in facts else ""
     return Summary(
-        f"{done.step:,} steps, {done.tokens:,} tokens, {shown}",
+        f"{done.step:,} steps, {done.tokens:,} tokens, {shown}{budget}",
         rows_in=rows,
         counts={"steps without a trained token": done.skipped} if done.skipped else {},
         metrics=metrics,

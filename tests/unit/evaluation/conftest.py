@@ -138,6 +138,7 @@ SETTINGS: dict[str, Any] = {
     "humaneval_problems": 0,
     "probe_problems": 0,
     "infilling_problems": 0,
+    "completion_spans": 0,
     "generation_batch": 4,
     "gate": {"resamples": 200},
 }

@@ -41,6 +41,7 @@ def test_it_writes_its_outputs_and_what_people_look_at(run_stage: RunStage) -> N
         "costs.json",
         "rows.parquet",
         "generations.parquet",
+        "completions.parquet",
         "report.html",
         "report.md",
     }

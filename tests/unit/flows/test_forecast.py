@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows import forecast as forecasts
-from flows.forecast import forecast, tokens_to_see
+from flows.forecast import forecast, step_budget, tokens_to_see
 from tasks.core.cache.decision import HIT, RUN
 from tasks.core.models import memory_probes
 from tasks.core.settings.config import check
@@ -25,21 +25,24 @@ SHAPE = {
 }
 
 
-def session(root: Path, train: str = RUN, **settings: Any) -> Any:
+def session(root: Path, verdict: str = RUN, **settings: Any) -> Any:
     """What `forecast` looks at: a base that is there, tokenized rows, a training."""
     weights = root / "base" / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     (weights / "config.json").write_text(json.dumps(SHAPE))
     base = SimpleNamespace(key="k", summary={})
     rows = SimpleNamespace(
-        summary={"rows_out": 4000, "metrics": {"train_tokens": 900_000, "test_tokens": 100_000}}
+        summary={
+            "rows_out": 4000,
+            "metrics": {"train_tokens": 900_000, "train_windows": 225, "test_tokens": 100_000},
+        }
     )
     plans = [
-        SimpleNamespace(stage=SimpleNamespace(name=name), decision=verdict, manifest=manifest)
-        for name, verdict, manifest in (
+        SimpleNamespace(stage=SimpleNamespace(name=name), decision=decision, manifest=manifest)
+        for name, decision, manifest in (
             ("base", HIT, base),
             ("tokenize", HIT, rows),
-            ("train", train, None),
+            ("train", verdict, None),
         )
     ]
     return SimpleNamespace(
@@ -104,7 +107,7 @@ def test_without_a_gpu_it_is_said_that_there_is_none(
 
 @pytest.mark.usefixtures("gpu")
 def test_there_is_none_where_nothing_is_trained_on_a_gpu(tmp_path: Path) -> None:
-    assert forecast(session(tmp_path, train=HIT)) is None
+    assert forecast(session(tmp_path, verdict=HIT)) is None
     assert forecast(session(tmp_path, hardware={"device": "cpu"})) is None
     fresh = session(tmp_path)
     fresh.planner.artifacts.clear()
@@ -126,9 +129,31 @@ def test_there_is_none_where_nothing_is_trained_on_a_gpu(tmp_path: Path) -> None
 def test_tokens_follow_from_steps_epochs_and_batch(
     train: dict[str, Any], tokens: int, tmp_path: Path
 ) -> None:
-    known = session(tmp_path, train=RUN)
+    known = session(tmp_path)
     config = check({"train": train})
     assert tokens_to_see(config, known.planner.artifacts["tokenize"]) == tokens
+
+
+AUTO = {"max_steps": "auto", "batch_tokens": 16_000}
+
+
+def test_the_plan_shows_the_arithmetic_of_auto(tmp_path: Path) -> None:
+    known = session(tmp_path, train=AUTO)
+    assert step_budget(known).startswith(
+        "train.max_steps auto: 900,000 tokens in 225 windows x 3 passes / 4 windows a step = 169"
+    )
+    assert tokens_to_see(known.config, known.planner.artifacts["tokenize"]) == 169 * 16_000
+    known.plans[1].decision = RUN
+    assert "decided after tokenize; for the last data: 900,000" in step_budget(known)
+    known.plans[1].manifest = None
+    known.planner.artifacts.clear()
+    assert step_budget(known) == "train.max_steps auto: decided after tokenize."
+    assert tokens_to_see(known.config, None) is None
+
+
+def test_there_is_no_arithmetic_without_auto_or_training(tmp_path: Path) -> None:
+    assert step_budget(session(tmp_path)) == ""
+    assert step_budget(session(tmp_path, verdict=HIT, train=AUTO)) == ""
 
 
 def test_tokens_are_not_known_where_they_follow_from_data_that_is_not_there() -> None:

@@ -155,12 +155,14 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
     """All inputs of the stage: tiny Llama, LoRA, improved."""
+    from tests.unit.merging.test_gguf_export import make_tokenizer  # which imports this file
+
     made = Stage(tmp_path)
     make_base(tmp_path / "weights")
     make_adapter(tmp_path / "weights", tmp_path / "adapter")
     write_windows(tmp_path / "test")
     (tmp_path / "tokenizer").mkdir()
-    made.write("tokenizer/tokenizer.json", {"version": "1.0"})
+    make_tokenizer(tmp_path / "tokenizer")
     made.write("tokenizer/model_limits.json", {"max_tokens": 128})
     made.write("gate.json", GATE)
     held_out = {"rows": 12, "projects": 12, "tokens": 240}

@@ -51,7 +51,6 @@ def test_finished_measurements_are_reused(stage, monkeypatch):
     def killed(*_, **__):
         raise Killed
 
-    stage.write("tokenizer/tokenizer.json", {})
     make_tokenizer(stage.root / "tokenizer")
     with monkeypatch.context() as patch:
         patch.setattr(export, "check_exportable", lambda *_: None)

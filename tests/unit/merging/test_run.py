@@ -12,6 +12,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.loading import load_model
 from tasks.core.rows.data_card import DataCard, Split
 from tasks.core.settings.merge import MergeSettings
+from tasks.core.text import prompt_templates
 from tasks.merging import run as merging
 from tasks.merging.strategies import registry
 from tests.unit.merging.conftest import (
@@ -162,7 +163,9 @@ def test_the_model_comes_with_config_tokenizer_and_licences(stage):
         "config.json",
         "generation_config.json",
         "model.safetensors",
+        "prompt_format.json",
         "tokenizer.json",
+        "tokenizer_config.json",
     }
     assert json.loads((stage.model / "config.json").read_text())["dtype"] == "float16"
     modes = {file.stat().st_mode & 0o777 for file in stage.model.iterdir()}
@@ -182,6 +185,14 @@ def test_card_lists_base_license_verdict_and_numbers(stage):
         "See LICENSE, NOTICE.txt beside this card.",
     ):
         assert words in card
+
+
+def test_card_shows_a_prompt_as_the_model_was_trained_on(stage):
+    stage.run(strategy="base16")
+    card = (stage.model / "README.md").read_text()
+    task = "Write a function that returns the n-th Fibonacci number."
+    assert f"````text\n{prompt_templates.render('instruction', task)}\n````" in card
+    assert r"stop_strings=['\n\n### End', '### End'], tokenizer=tokenizer)" in card
 
 
 def test_two_merges_are_the_same_bytes(stage):

@@ -103,6 +103,12 @@ def test_the_summary_and_the_metrics_tell_what_a_single_repository_is_split_by(
     assert (summary.metrics["train_files"], summary.metrics["train_projects"]) == (4, 1)
 
 
+def test_rows_without_projects_are_said_to_be_split_by_row(tmp_path: Path) -> None:
+    ids = [f"{i:04d}" for i in range(30)]
+    summary, _splits = go(tmp_path, write_kept(tmp_path / "kept.parquet", 30, 0, project=ids))
+    assert summary.line.endswith(" test rows, split by row")
+
+
 def test_the_unit_of_the_split_is_what_the_evaluation_resamples(tmp_path: Path) -> None:
     kept = write_kept(tmp_path / "kept.parquet", 60, 0, **one_repository(60, 6))
     _, splits = go(tmp_path, kept)

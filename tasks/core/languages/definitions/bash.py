@@ -1,5 +1,9 @@
 """Shell scripts, by the grammar of Bash."""
 
+import re
+from collections.abc import Iterator
+
+from tasks.core.languages.imports import beside
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
@@ -8,6 +12,15 @@ def _load() -> object:
     import tree_sitter_bash
 
     return tree_sitter_bash.language()
+
+
+SOURCE = re.compile(r"""^[ \t]*(?:source|\.)[ \t]+["']?(?:\$[^/\s]*/)?([^\s"';$]+)""", re.MULTILINE)
+
+
+def _imports(text: str, path: str) -> Iterator[tuple[str, ...]]:
+    """`source ./lib.sh`, also behind a variable: `. "$HERE/lib.sh"`."""
+    for name in SOURCE.findall(text):
+        yield beside(path, name), name.lstrip("./")
 
 
 BASH = tree_sitter_language(
@@ -27,4 +40,5 @@ BASH = tree_sitter_language(
     ),
     test_names=("*_test.sh", "test_*.sh", "*.test.sh", "test.sh"),
     shebangs=("sh", "bash", "dash", "ksh", "zsh"),
+    imports=_imports,
 )

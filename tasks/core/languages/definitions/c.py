@@ -1,5 +1,9 @@
 """C."""
 
+import re
+from collections.abc import Iterator
+
+from tasks.core.languages.imports import beside
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
@@ -20,6 +24,15 @@ def _load() -> object:
     return tree_sitter_c.language()
 
 
+INCLUDE = re.compile(r"""^[ \t]*#[ \t]*(?:include|import)[ \t]*["<]([^">\n]+)[">]""", re.MULTILINE)
+
+
+def includes(text: str, path: str) -> Iterator[tuple[str, ...]]:
+    """`#include "a/b.h"`: beside the file, else below any folder."""
+    for name in INCLUDE.findall(text):
+        yield beside(path, name), name.lstrip("./")
+
+
 C = tree_sitter_language(
     name="c",
     title="C",
@@ -35,4 +48,5 @@ C = tree_sitter_language(
         max_error_share=MAX_ERROR_SHARE,
     ),
     test_names=TEST_NAMES,
+    imports=includes,
 )

@@ -28,4 +28,5 @@ CPP = tree_sitter_language(
         max_error_share=c.MAX_ERROR_SHARE,
     ),
     test_names=c.TEST_NAMES,
+    imports=c.includes,
 )

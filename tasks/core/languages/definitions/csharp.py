@@ -1,5 +1,8 @@
 """C#."""
 
+import re
+from collections.abc import Iterator
+
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
@@ -8,6 +11,19 @@ def _load() -> object:
     import tree_sitter_c_sharp
 
     return tree_sitter_c_sharp.language()
+
+
+USING = re.compile(
+    r"^[ \t]*(?:global[ \t]+)?using[ \t]+(?:static[ \t]+)?([\w.]+)[ \t]*;", re.MULTILINE
+)
+
+
+def _imports(text: str, _path: str) -> Iterator[tuple[str, ...]]:
+    """`using A.B.C;`: the folder of the namespace, whose first parts may be the project's name."""
+    for name in USING.findall(text):
+        parts = name.split(".")
+        inner = [f"{'/'.join(parts[first:])}/*.cs" for first in range(len(parts) - 1)]
+        yield *inner, f"/{parts[-1]}/*.cs"
 
 
 CSHARP = tree_sitter_language(
@@ -38,4 +54,5 @@ CSHARP = tree_sitter_language(
     ),
     test_names=("*Test.cs", "*Tests.cs", "*Spec.cs", "*Specs.cs"),
     test_folders=frozenset({"Tests", "Test", "*.Tests", "*.Test", "*.UnitTests"}),
+    imports=_imports,
 )

@@ -1,5 +1,8 @@
 """Java."""
 
+import re
+from collections.abc import Iterator
+
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
@@ -8,6 +11,19 @@ def _load() -> object:
     import tree_sitter_java
 
     return tree_sitter_java.language()
+
+
+IMPORT = re.compile(r"^[ \t]*import[ \t]+(static[ \t]+)?([\w.]+?)(\.\*)?[ \t]*;", re.MULTILINE)
+
+
+def _imports(text: str, _path: str) -> Iterator[tuple[str, ...]]:
+    """`import a.b.C;`, a class inside of C, a static member of it, or `a.b.*`."""
+    for static, name, star in IMPORT.findall(text):
+        whole, outer = name.replace(".", "/"), name.rpartition(".")[0].replace(".", "/")
+        if star and not static:
+            yield (f"{whole}/*.java",)
+        else:
+            yield f"{whole}.java", f"{outer}.java"
 
 
 JAVA = tree_sitter_language(
@@ -36,4 +52,5 @@ JAVA = tree_sitter_language(
     ),
     test_names=("*Test.java", "*Tests.java", "Test*.java", "*IT.java", "*TestCase.java"),
     test_folders=frozenset({"androidTest", "testFixtures"}),
+    imports=_imports,
 )

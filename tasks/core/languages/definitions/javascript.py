@@ -1,5 +1,9 @@
 """JavaScript."""
 
+import re
+from collections.abc import Iterator
+
+from tasks.core.languages.imports import beside
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.language import tree_sitter_language
 
@@ -26,6 +30,29 @@ def _load() -> object:
     return tree_sitter_javascript.language()
 
 
+SPECIFIER = re.compile(
+    r"""(?:\bfrom|\bimport|\brequire[ \t]*\(|\bimport[ \t]*\()[ \t]*["']([^"'\n]+)["']"""
+)
+ENDINGS = ("", *(".ts", ".tsx", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".cts"))
+ALIASES = ("@/", "~/", "#/")
+
+
+def imports(text: str, path: str) -> Iterator[tuple[str, ...]]:
+    """`import ... from "./a"` and `require("./a")`, without or with an extension, which may be that
+    of the compiled file; "@/a" and "a/b" are below any folder."""
+    for name in SPECIFIER.findall(text):
+        if name.startswith("."):
+            target = beside(path, name)
+        elif name.startswith(ALIASES):
+            target = name[2:]
+        else:
+            target = name if "/" in name and not name.startswith(("@", "/")) else ""
+        if target:
+            stem = target.removesuffix(".js").removesuffix(".mjs")
+            names = [f"{place}{ending}" for place in (target, stem) for ending in ENDINGS]
+            yield *names, *(f"{target}/index{ending}" for ending in ENDINGS[1:])
+
+
 JAVASCRIPT = tree_sitter_language(
     name="javascript",
     title="JavaScript",
@@ -45,4 +72,5 @@ JAVASCRIPT = tree_sitter_language(
     test_names=TEST_NAMES,
     test_folders=TEST_FOLDERS,
     shebangs=("node", "deno", "bun"),
+    imports=imports,
 )

@@ -43,6 +43,7 @@ TYPESCRIPT = tree_sitter_language(
     test_names=javascript.TEST_NAMES,
     test_folders=javascript.TEST_FOLDERS,
     shebangs=("ts-node", "tsx"),
+    imports=javascript.imports,
 )
 TSX = tree_sitter_language(
     name="tsx",
@@ -51,4 +52,5 @@ TSX = tree_sitter_language(
     grammar=replace(GRAMMAR, load=_load_tsx),
     test_names=javascript.TEST_NAMES,
     test_folders=javascript.TEST_FOLDERS,
+    imports=javascript.imports,
 )

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from tasks.core.languages.protocol import Language, NotParsableError
+from tasks.core.languages.protocol import Imports, Language, NotParsableError, no_imports
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.source import TreeSource, parse_tree
 
@@ -15,6 +15,7 @@ def tree_sitter_language(
     test_names: tuple[str, ...] = (),
     test_folders: frozenset[str] = frozenset(),
     shebangs: tuple[str, ...] = (),
+    imports: Imports = no_imports,
 ) -> Language:
     """The language that a grammar describes; arguments are those of `Language`.
 
@@ -31,6 +32,7 @@ def tree_sitter_language(
         parse=partial(_parse, grammar, title),
         parse_fragment=partial(_parse_fragment, grammar, title),
         shebangs=shebangs,
+        imports=imports,
         test_names=test_names,
         test_folders=Language.test_folders | test_folders,
     )
@@ -61,7 +63,8 @@ def _parse(grammar: Grammar, title: str, text: str) -> TreeSource:
 def _parse_fragment(grammar: Grammar, title: str, text: str) -> TreeSource:
     for number, whole in enumerate(grammar.fragments, 1):
         try:
-            return parse_tree(grammar, title, whole.replace("{}", text, 1), 0.0)
+            before = len(whole.partition("{}")[0].encode())
+            return parse_tree(grammar, title, whole.replace("{}", text, 1), 0.0, before)
         except NotParsableError:
             if number == len(grammar.fragments):
                 raise

@@ -30,8 +30,8 @@ MAX_PATH = 500  # nodes around a position; deeper ones are data rather than code
 class TreeSource:
     """A `ParsedSource`."""
 
-    def __init__(self, grammar: Grammar, data: bytes, root: "Node") -> None:
-        self._grammar, self._data, self._root = grammar, data, root
+    def __init__(self, grammar: Grammar, data: bytes, root: "Node", before: int = 0) -> None:
+        self._grammar, self._data, self._root, self._before = grammar, data, root, before
         self._finder = DefinitionFinder(grammar, data, root)
 
     def functions(self) -> Iterator[TreeFunction]:
@@ -97,10 +97,12 @@ class TreeSource:
 
     def span(self, kind: SpanKind, position: int) -> Span | None:
         """See `ParsedSource`."""
-        path = self._path(position)
+        path = self._path(position + self._before)
         for node, parent in zip(path[:0:-1], path[-2::-1], strict=True):
             if self._is(kind, node, parent):
-                return self._inside(node) if kind in ("block", "body") else span_of(node)
+                found = self._inside(node) if kind in ("block", "body") else span_of(node)
+                start, end = (place - self._before for place in found)
+                return (start, end) if start >= 0 else None
         return None
 
     def _path(self, position: int) -> list["Node"]:
@@ -136,8 +138,17 @@ class TreeSource:
         return self._data[start:end].decode()
 
 
-def parse_tree(grammar: Grammar, title: str, text: str, max_error_share: float) -> TreeSource:
+def parse_tree(
+    grammar: Grammar, title: str, text: str, max_error_share: float, before: int = 0
+) -> TreeSource:
     """The tree of a text.
+
+    Args:
+        grammar: Of its language.
+        title: Of its language.
+        text: The text.
+        max_error_share: See `Grammar`.
+        before: Bytes of the text that complete a fragment; spans are those of the fragment.
 
     Raises:
         NotParsableError: More than `max_error_share` of it is not valid.
@@ -148,7 +159,7 @@ def parse_tree(grammar: Grammar, title: str, text: str, max_error_share: float) 
         line, size = _errors(root)
         if size > max_error_share * len(data):
             raise NotParsableError(f"not valid {title}", line)
-    return TreeSource(grammar, data, root)
+    return TreeSource(grammar, data, root, before)
 
 
 def _errors(root: "Node") -> tuple[int, int]:

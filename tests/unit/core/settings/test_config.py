@@ -115,3 +115,16 @@ def test_off_is_accepted_where_yaml_reads_it_as_false(tmp_path):
     assert load(profile, ["train.fast_path=off"]).train.fast_path == "off"
     with pytest.raises(PipelineError, match=r"train.fast_path: .*it is True"):
         load(profile, ["train.fast_path=on"])
+
+
+@pytest.mark.parametrize("name", ["ingest.sources[0].path", "ingest.sources.0.path"])
+def test_an_override_reaches_into_a_list(tmp_path, name):
+    path = profile(tmp_path, "ingest: {sources: [{kind: folder, path: a, rows: [files]}]}\n")
+    source = load(path, [f"{name}=b"]).ingest.sources[0]
+    assert (source.path, source.rows) == ("b", ("files",))
+
+
+def test_an_override_of_an_item_that_is_not_there_names_both_numbers(tmp_path):
+    path = profile(tmp_path, "ingest: {sources: [{kind: folder, path: a}]}\n")
+    with pytest.raises(PipelineError, match=r"no item '1', the list has 1"):
+        load(path, ["ingest.sources[1].path=b"])

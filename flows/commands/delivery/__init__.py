@@ -1,0 +1,1 @@
+"""Commands that hand a merged model over: serve-model, export."""

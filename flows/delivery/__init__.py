@@ -1,0 +1,7 @@
+"""Hands a merged model over to other programs.
+
+delivered_model.py   finds the model, its GGUF files and its prompt format
+engines.py           inference engines that serve a model: one class per engine, and the table
+openai_gateway.py    what the engines' OpenAI-compatible endpoints lack, added to requests
+stop_words.py        cuts stop words off answers, for engines that return them
+"""

@@ -1,0 +1,69 @@
+"""Paired comparisons of base and tuned model on completed spans of code, by project or file."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from tasks.evaluation.completion.span_results import CompletionResult, by_style
+from tasks.evaluation.gate import cluster_inference
+from tasks.evaluation.gate.comparison import (
+    Comparison,
+    Margins,
+    as_comparison,
+    detectable_in_clusters,
+)
+from tasks.evaluation.metrics.protocol import CompletionMetric
+from tasks.evaluation.metrics.registry import COMPLETION_METRICS
+
+# one imaginary span of each kind of flip, as in `mcnemar`: where few spans moved, they alone would
+# claim certainty
+_FLIPS = (("\0won", 0.0, 1.0), ("\0lost", 1.0, 0.0))
+
+
+def compare_completions(
+    completions: Iterable[CompletionResult],
+    margins: Margins,
+    resamples: int,
+    seed: int,
+    fewest: int = cluster_inference.FEWEST_CLUSTERS,
+) -> list[Comparison]:
+    """Each metric of each style; arguments as in `comparison.compare`."""
+    return [
+        _compared(metric, f"completion, {style}", found, margins, resamples, seed, fewest)
+        for style, found in by_style(completions).items()
+        for metric in COMPLETION_METRICS
+        if metric.values(found) is not None
+    ]
+
+
+def _compared(
+    metric: CompletionMetric,
+    on: str,
+    results: Sequence[CompletionResult],
+    margins: Margins,
+    resamples: int,
+    seed: int,
+    fewest: int,
+) -> Comparison:
+    terms = [
+        (r.cluster, metric.term(r.base), metric.term(r.tuned), metric.weight(r)) for r in results
+    ]
+    added = [(*flip, 1.0) for flip in _FLIPS] if metric.is_flip else []
+    clusters, base, tuned, weights = zip(*terms, *added, strict=True)
+    found = cluster_inference.ratio_difference(
+        clusters, base, tuned, weights, resamples=resamples, seed=seed
+    )
+    values = metric.values(results)
+    assert values is not None
+    units = found.units - len(added)
+    found = replace(found, base=values[0], tuned=values[1], units=units)
+    unit = "projects" if units < len(results) else "spans"
+    if units >= fewest and found.low < found.high:
+        compared = as_comparison(metric, on, found, unit, margins)
+        return replace(compared, note=detectable_in_clusters(metric, compared))
+    note = f"{on}: the two models differ on none of {len(results)} spans."
+    if units < fewest:
+        few = f"{units} {unit if units != 1 else unit[:-1]}"
+        note = f"{on}: {few} can't tell whether anything changed; at least {fewest} can."
+    unknown = replace(found, low=-math.inf, high=math.inf, p=1.0, p_at=None, detectable=None)
+    return replace(as_comparison(metric, on, unknown, unit, margins), note=note)
