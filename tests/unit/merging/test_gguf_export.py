@@ -293,7 +293,7 @@ def test_stage_writes_the_configured_files(stage):
     make_adapter(stage.root / "weights", stage.root / "adapter")
     make_tokenizer(stage.root / "tokenizer")
     summary = stage.run(strategy="base16", gguf=["f16", "q8_0"])
-    names = {path.name for path in (stage.root / "out" / "gguf").iterdir()}
+    names = {path.name for path in (stage.root / "out" / "gguf").glob("*.gguf")}
     assert names == {"model-f16.gguf", "model-q8_0.gguf"}
     assert "GGUF f16, q8_0" in summary.line
 
