@@ -115,6 +115,7 @@ def _train(
         model,
         flat,
         fast_path=settings.fast_path,
+        backward=settings.backward,
         kept_layers=settings.kept_layers,
         max_tokens=max(batches.max_tokens, int(validation.tokens.max(initial=1))),
         offload=settings.offload_activations,

@@ -113,6 +113,11 @@ class TrainSettings(Section):
     fast_path: Literal["auto", "off"] = Field(
         "auto", description="auto: the fused training step if it supports the model; off: PEFT's."
     )
+    backward: Literal["bf16", "int8"] = Field(
+        "bf16",
+        description="Backward pass's products with frozen weights in the fused step: bf16 (the "
+        "compute type), or int8: rotated, then rounded to 8 bit; a little more noise in gradients.",
+    )
     kept_layers: int | None = unkeyed(
         None,
         ge=0,

@@ -10,15 +10,16 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tasks.core import progress
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_forward import window_tensors
+from tasks.training.fast.buffers import fixed_bytes, kept_bytes, shared_bytes
 from tasks.training.fast.graphs import SMALLEST, bucket, padded
 from tasks.training.fast.model import Unsupported, parameter_order
-from tasks.training.fast.step import FastStepper, fixed_bytes, kept_bytes
-from tasks.training.fast.torch_ops import (
+from tasks.training.fast.operands import (
     NO_DROPOUT,
     hash_bits,
     make_dropout,
     mix,
 )
+from tasks.training.fast.step import FastStepper
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
@@ -101,12 +102,12 @@ def test_any_choice_of_lora_gives_the_autograd_gradients(lora: dict[str, Any]) -
 
 
 def test_an_mlp_in_chunks_gives_the_autograd_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.training.fast.step.MLP_CHUNK", 8)
+    monkeypatch.setattr("tasks.training.fast.buffers.MLP_CHUNK", 8)
     both(*prepare(base("llama")), kept_layers=1)
 
 
 def test_a_head_in_chunks_gives_the_autograd_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.training.fast.step.HEAD_VALUES", 96 * 5)
+    monkeypatch.setattr("tasks.training.fast.buffers.HEAD_VALUES", 96 * 5)
     both(*prepare(base("llama")))
 
 
@@ -205,9 +206,9 @@ def test_buffers_take_the_bytes_that_are_computed_beforehand() -> None:
                 stack += item
             elif hasattr(item, "__dataclass_fields__"):
                 stack += vars(item).values()
-        shared = 0 if kept == 3 else kept_bytes(stepper.parts, 300)
-        expected = fixed_bytes(stepper.parts, 300) + (kept - 1) * kept_bytes(stepper.parts, 300)
-        assert total == expected + shared, kept
+        shared = shared_bytes(stepper.parts, 300) if kept == 3 else 0  # no layer needs it
+        expected = fixed_bytes(stepper.parts, 300) + kept * kept_bytes(stepper.parts, 300)
+        assert total == expected - shared, kept
 
 
 @pytest.mark.parametrize(
