@@ -93,7 +93,14 @@ def train_path(folder: Path) -> str:
     model = load(folder, trainable=True)
     tuned = add_lora(model, rank=2, alpha=4, dropout=0.0)
     flat = FlatParameters(tuned, parameter_order)
-    stepper = pick_stepper(tuned, flat, fast_path="auto", kept_layers=None, max_tokens=64)
+    longest = max(LENGTHS)
+    stepper = pick_stepper(
+        *(tuned, flat),
+        fast_path="auto",
+        kept_layers=None,
+        max_tokens=64,
+        longest_row=lambda: longest,
+    )
     flat.clear()
     tensors = window_tensors(window(), CPU)
     loss = stepper.run([tensors], tensors.trained_tokens, 0)
