@@ -11,7 +11,7 @@ ROWS = 1024  # tokens at a time: bounds the intermediate values in 32 bit
 
 def normalize(qkv: Tensor, heads: Heads, norms: Norms, out: Tensor) -> None:
     """Write q and k with every head normalized, and v, into `out` [tokens, heads.width]."""
-    for rows, target_rows in zip(qkv.split(ROWS), out.split(ROWS), strict=True):
+    for rows, target_rows in zip(torch.split(qkv, ROWS), torch.split(out, ROWS), strict=True):
         *parts, v = heads.split(rows)
         *targets, v_target = heads.split(target_rows)
         v_target.copy_(v)
@@ -22,7 +22,7 @@ def normalize(qkv: Tensor, heads: Heads, norms: Norms, out: Tensor) -> None:
 
 def normalize_backward(qkv: Tensor, heads: Heads, norms: Norms, grad: Tensor) -> None:
     """Turn the gradient of normalized q and k into that of `qkv`, in place; v's stays."""
-    for rows, grad_rows in zip(qkv.split(ROWS), grad.split(ROWS), strict=True):
+    for rows, grad_rows in zip(torch.split(qkv, ROWS), torch.split(grad, ROWS), strict=True):
         for x, norm, part in zip(
             heads.split(rows)[:2], norms, heads.split(grad_rows), strict=False
         ):

@@ -2,8 +2,9 @@
 
 In: a PEFT model with pre-norm decoder layers and a gated MLP, as in Llama; the table of
 architectures names what else its layers have. Out: a `FastModel` of plain tensors, or
-`Unsupported` with the reason, upon which the autograd stepper is used. Anything that is not checked here would train wrongly without an error, so a model is
-supported only if its layer class is known and every deviation from that form is excluded.
+`Unsupported` with the reason, upon which the autograd stepper is used. Anything that is not
+checked here would train wrongly without an error, so a model is supported only if its layer class
+is known and every deviation from that form is excluded.
 
 Linear layers that share an input form a group, which runs as one matrix product (see `operands`).
 """
