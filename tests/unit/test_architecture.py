@@ -28,7 +28,6 @@ MAX_LINES = 250
 # modules over MAX_LINES, each with the reason why it is one module
 LONG = {
     "flows/commands/try_model.py": "one command: choosing, loading and streaming one model",
-    "flows/orchestration/serve.py": "one process tree, started and stopped in order",
     "flows/orchestration/server_checks.py": "one check after another",
     "tasks/core/artifacts/champion.py": "history, link and rule of promotion change together",
     "tasks/core/cache/code_digest.py": "one traversal of syntax trees; its rules are read together",
