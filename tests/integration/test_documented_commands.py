@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WITH_PROFILE = ("plan", "run", "rerun", "explain", "show", "adopt", "accept", "promote")
 # what else than 0 a command may end with: work to do; refused by the gate; something to mend
 CODES = {"plan": {10}, "promote": {2}, "rollback": {2}, "doctor": {1}}
-ELSEWHERE = ("serve", "try")  # test_operations, tests/unit/flows/test_try_model.py
+# test_operations, tests/unit/flows/test_try_model.py, test_gallery, tests/unit/flows/test_init.py
+ELSEWHERE = ("serve", "try", "init")
 ON_A_CLUSTER = "task_runner=ray"  # test_task_runners, with the packages of the extra `ray`
 
 
