@@ -13,6 +13,6 @@ COPY tasks tasks
 COPY data/sample data/sample
 RUN pip install --no-cache-dir --no-deps -e .
 # artifacts/ and data/ are on a volume that all containers share
-ENV FINETUNE_HOME=/finetune PREFECT_SERVER_ANALYTICS_ENABLED=false PYTHONUNBUFFERED=1
+ENV FINETUNE_HOME=/finetune PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 PYTHONUNBUFFERED=1
 VOLUME /finetune
 CMD ["finetune", "plan"]

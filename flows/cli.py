@@ -18,6 +18,8 @@ import click
 
 from flows import terminal
 from tasks.core.errors import PipelineError, StageError
+from tasks.core.stage_log import hide_notices
+from tasks.core.system.home import keep_home
 from tasks.core.system.interrupts import StopHandler, ignore_stop_signals, install_for_process
 
 DISTRIBUTION = "finetune-pipeline"
@@ -26,6 +28,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "plan": "flows.commands.plan:plan",
     "run": "flows.commands.run:run",
     "rerun": "flows.commands.run:rerun",
+    "sweep": "flows.commands.sweep:sweep",
     "explain": "flows.commands.plan:explain",
     "show": "flows.commands.show.artifacts:show",
     "adopt": "flows.commands.artifacts:adopt",
@@ -40,6 +43,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "champion": "flows.commands.champion:champion",
     "try": "flows.commands.try_model:try_model",
     "serve": "flows.commands.serve:serve",
+    "export": "flows.commands.delivery.export:export",
     "serve-model": "flows.commands.delivery.serve_model:serve_model",
     "doctor": "flows.commands.doctor.command:doctor",
     "profiles": "flows.commands.profiles:profiles",
@@ -145,6 +149,8 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
         arguments: None: those of this process.
         stop: Handler of stop signals, if the process has one.
     """
+    hide_notices()
+    keep_home()
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)
     except click.UsageError as error:

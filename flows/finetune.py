@@ -22,6 +22,7 @@ def finetune(
     only: list[StageName] | None = None,
     start_from: StageName | None = None,
     force: list[StageName] | None = None,
+    until: StageName | None = None,
 ) -> FlowResult:
     """Fine-tune a code model with 4-bit LoRA; stages whose inputs did not change are not run again.
 
@@ -31,12 +32,13 @@ def finetune(
         only: Consider these stages and no others; the artifacts that they read must exist.
         start_from: Consider this stage and all later ones.
         force: Run these stages even if nothing changed.
+        until: Consider this stage and all earlier ones.
 
     Returns:
         Folder of each stage's artifact. A run of a deployment that is superseded, finds nothing to
         do or fails by a user error returns a state with that name instead.
     """
-    selection = Selection(tuple(only or ()), start_from, tuple(force or ()))
+    selection = Selection(tuple(only or ()), start_from, tuple(force or ()), until)
     with opened(Request(profile, tuple(overrides or ()), selection)) as stage:
         stage("base")  # hub id, folder or GGUF file -> safetensors and tokenizer
         stage("ingest")  # files, packages, source trees -> rows

@@ -69,9 +69,14 @@ def measure(kind: str, tokens: int, smoke: bool) -> list[tuple[str, float, Tenso
     free_gpu()
     model, flat = prepared(kind, device, changes, False)
     found.append(("plain, bfloat16", *gradient(AutogradStepper(model, 0), flat, window)))
-    for kept, name in ((0, "fast, nothing kept"), (8, "fast, 8 layers kept")):
-        stepper = FastStepper(model, flat, max_tokens=window.tokens, kept_layers=kept)
+    for kept, backward in ((0, "bf16"), (8, "bf16"), (99, "bf16"), (0, "int8"), (99, "int8")):
+        stepper = FastStepper(
+            model, flat, max_tokens=window.tokens, kept_layers=kept, backward=backward
+        )
+        name = f"fast, backward {backward}, {stepper.kept_layers} layers kept"
         found.append((name, *gradient(stepper, flat, window)))
+        del stepper
+        free_gpu()
     return found
 
 

@@ -27,8 +27,9 @@ from tasks.core.models.memory_probes import TARGET_SHARE
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import window_tensors
 from tasks.core.settings.train import TrainSettings
+from tasks.training.fast.buffers import fixed_bytes
 from tasks.training.fast.model import parameter_order
-from tasks.training.fast.step import FastStepper, fixed_bytes
+from tasks.training.fast.step import FastStepper
 from tasks.training.loop import Loop
 from tasks.training.lora import add_lora
 from tasks.training.optimizer import make_optimizer, pick_optimizer
@@ -54,6 +55,7 @@ class Variant:
         model: stablelm or llama.
         whole: One sample a window.
         rows: Rows per window, if it is not packed.
+        backward: Of the fast path: bf16 or int8.
     """
 
     name: str
@@ -65,11 +67,14 @@ class Variant:
     model: str = "stablelm"
     whole: bool = False
     rows: int = 0
+    backward: str = "bf16"
 
 
 VARIANTS = (
     Variant("fast, 4,096 a step", "fast", 4096, 1, None, 40),
     Variant("fast, 16,384 a step in 4 windows", "fast", 4096, 4, None, 12),
+    Variant("fast int8, 4,096 a step", "fast", 4096, 1, None, 40, backward="int8"),
+    Variant("fast int8, 16,384 a step in 4 windows", "fast", 4096, 4, None, 12, backward="int8"),
     Variant("fast, 16,384 a step in 2 windows", "fast", 8192, 2, None, 12),
     Variant("fast, 4,096 a step, nothing kept", "fast", 4096, 1, 0, 30),
     Variant("fast, 4 rows a step (joined)", "fast", 8192, 1, None, 60, rows=4),
@@ -79,6 +84,7 @@ VARIANTS = (
     Variant("plain, one 16,384-token sample", "plain", 16_384, 1, 0, 3, whole=True),
     Variant("recipe, 4 rows a step, Trainer", "recipe", 2048, 4, 0, 12, rows=1),
     Variant("fast, Llama, 4,096 a step", "fast", 4096, 1, None, 30, "llama"),
+    Variant("fast int8, Llama, 4,096 a step", "fast", 4096, 1, None, 30, "llama", backward="int8"),
 )
 
 
@@ -112,6 +118,7 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
             flat,
             max_tokens=variant.window_tokens,
             kept_layers=variant.kept or 0,
+            backward=variant.backward,
         )
         if variant.kept is None and flat.values.device.type == "cuda":
             stepper.resize(kept_within(stepper, vram_gib), variant.window_tokens)

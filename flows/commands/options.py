@@ -76,11 +76,12 @@ def _complete_profile(
 
 
 def takes_selection(function: Function) -> Function:
-    """Add --profile, --set, --only, --from and --force."""
+    """Add --profile, --set, --only, --from, --until and --force."""
     stage: dict[str, Any] = {"type": click.Choice(STAGES), "metavar": "STAGE"}
 
     @click.option("--only", multiple=True, help="Consider only this stage (repeatable).", **stage)
     @click.option("--from", "start_from", help="Consider this stage and all later ones.", **stage)
+    @click.option("--until", help="Consider this stage and all earlier ones.", **stage)
     @click.option(
         "--force", multiple=True, help="Run it even if nothing changed (repeatable).", **stage
     )
@@ -90,10 +91,11 @@ def takes_selection(function: Function) -> Function:
         request: Request,
         only: tuple[str, ...],
         start_from: str | None,
+        until: str | None,
         force: tuple[str, ...],
         **others: Any,
     ) -> int:
-        selection = Selection(only, start_from, force)
+        selection = Selection(only, start_from, force, until)
         return function(Request(request.profile, request.overrides, selection), **others)
 
     return command

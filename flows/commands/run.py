@@ -24,6 +24,7 @@ from tasks.core.errors import PipelineError
 
 PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # 20 s can be too short
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # this command prints everything itself
 }
@@ -47,7 +48,7 @@ def run_here(request: Request, as_json: bool) -> int:
             terminal.write(console, "\n".join(shown))
         start = time.perf_counter()
         with passed_on(request, session):
-            folders = _run_flow(console, request)
+            folders = run_flow(console, request)
     made = _manifests(folders)
     if as_json:
         rows = [_row(name, folder, made[name]) for name, folder in folders.items()]
@@ -57,10 +58,10 @@ def run_here(request: Request, as_json: bool) -> int:
     return 0
 
 
-def _run_flow(console: Console, request: Request) -> dict[str, str]:
-    """Call the flow with progress bars in the terminal."""
-    for name, value in PREFECT_SETTINGS.items():
-        os.environ.setdefault(name, value)
+def run_flow(console: Console, request: Request, name: str = "") -> dict[str, str]:
+    """Call the flow with progress bars in the terminal; `name` of the run, if not the usual one."""
+    for setting, value in PREFECT_SETTINGS.items():
+        os.environ.setdefault(setting, value)
     with console.status("starting Prefect"):
         from flows.orchestration.local_server import start_local_server
 
@@ -75,9 +76,11 @@ def _run_flow(console: Console, request: Request) -> dict[str, str]:
             "only": list(wanted.only),
             "start_from": wanted.start_from,
             "force": list(wanted.force),
+            "until": wanted.until,
         }
         try:
-            folders = finetune(**parameters)  # type: ignore[arg-type]  # the flow validates the names
+            flow = finetune.with_options(flow_run_name=name) if name else finetune
+            folders = flow(**parameters)  # type: ignore[arg-type]  # the flow validates the names
         except RuntimeError as error:
             if not str(error).startswith("Failed to reach API"):
                 raise

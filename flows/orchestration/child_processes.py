@@ -5,6 +5,7 @@ are found by its session even after the worker is gone.
 """
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -18,37 +19,37 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # ships no types
 
 from tasks.core.errors import PipelineError
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import DEPLOYMENTS
 
 CHECKPOINT_S = 90.0  # time for a running flow to write a checkpoint
 END_S = 15.0
-RESTART_S = 30.0  # a process that ends sooner than this after its start would end again
+RESTART_S = 15.0  # a process that worked for less than this would end again
 CHECK_S = 60.0  # between two checks for runs whose process is gone
 
 
 @dataclass(frozen=True)
-class Part:
+class ChildProcess:
     """A child process.
 
     Attributes:
         process: As it runs now.
         command: Of `prefect`.
         ready: Waits until it works.
-        started: Seconds of the monotonic clock.
+        works_since: Seconds of the monotonic clock.
     """
 
     process: subprocess.Popen[bytes]
     command: tuple[str, ...]
     ready: Callable[[subprocess.Popen[bytes]], None]
-    started: float
+    works_since: float = math.inf
 
 
-class Parts:
+class ChildProcesses:
     """The child processes, each in its own session, so that Ctrl-C does not reach them directly."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
-        self._running: dict[str, Part] = {}
+        self._running: dict[str, ChildProcess] = {}
         self._workers: list[int] = []  # sessions of all workers; a flow may outlive its worker
 
     def start(
@@ -62,15 +63,16 @@ class Parts:
             # otherwise Prefect asks for a profile in a terminal, and waits
             [prefect_command(), "--no-prompt", *command],
             env=self._env,
-            cwd=REPOSITORY,
+            cwd=DEPLOYMENTS,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._running[name] = Part(running, command, ready, time.monotonic())
+        self._running[name] = ChildProcess(running, command, ready)
         if name == "worker":
             self._workers.append(running.pid)
         say(f"{name:<10}process {running.pid}")
         ready(running)
+        self._running[name] = ChildProcess(running, command, ready, time.monotonic())
 
     def wait(self, check: Callable[[], None]) -> None:
         """Wait until a signal arrives; start a process again that ends.
@@ -80,7 +82,7 @@ class Parts:
                 server.
 
         Raises:
-            PipelineError: A process ended again within `RESTART_S` of its start.
+            PipelineError: A process ended again within `RESTART_S`.
         """
         checked = time.monotonic()
         while True:
@@ -93,9 +95,9 @@ class Parts:
                 checked = time.monotonic()
             time.sleep(0.5)
 
-    def _start_again(self, name: str, part: Part) -> None:
+    def _start_again(self, name: str, part: ChildProcess) -> None:
         code = part.process.returncode
-        if time.monotonic() - part.started < RESTART_S:
+        if time.monotonic() - part.works_since < RESTART_S:
             raise PipelineError(
                 f"the {name} ended unexpectedly with code {code}",
                 "Its last lines above give the reason; solve it and start again.",

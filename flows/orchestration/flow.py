@@ -25,6 +25,7 @@ def run_name() -> str:
     parts = [Path(str(given.get("profile"))).stem]
     parts += [f"only {', '.join(given['only'])}"] if given.get("only") else []
     parts += [f"from {given['start_from']}"] if given.get("start_from") else []
+    parts += [f"until {given['until']}"] if given.get("until") else []
     parts += [f"again {', '.join(given['force'])}"] if given.get("force") else []
     return " · ".join(parts)
 

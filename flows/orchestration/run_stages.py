@@ -22,6 +22,7 @@ from tasks.core.cache.execute import RunContext
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import KEY_DIGITS
 from tasks.core.errors import PipelineError
+from tasks.core.stage_log import hide_notices
 from tasks.core.system.disk_space import is_full, no_space
 from tasks.core.system.home import home
 from tasks.core.system.interrupts import stop_signals_raise
@@ -69,6 +70,7 @@ class Runner:
             session.planner.artifacts,
             self._record.flow_run,
             task_runners.run_batches(session.config.hardware),
+            self._request.profile,
         )
         upstream = {n.partition(".")[0] for n in plan.stage.inputs}
         inputs = {n: self._results[n] for n in sorted(upstream) if n in self._results}
@@ -114,8 +116,17 @@ class Runner:
         """
         if not self._nothing:
             run_page.publish_plan(messages.ran_markdown(self._ran, self._record.flow_run))
+            self._track_results()
         self._keep(replace(self._record, ended=True))
         return superseded.ending(self.folders(), self._nothing)
+
+    def _track_results(self) -> None:
+        """Add the verdict to the experiment trackers of the training, if it has any."""
+        session = self._session
+        if session.config.train.track_with:
+            from flows.delivery.tracked_results import track_results
+
+            track_results(session, session.planner.artifacts)
 
     def _note(self, name: str, manifest: Manifest) -> None:
         self._keep(self._record.with_key(name, manifest.key))
@@ -129,6 +140,7 @@ class Runner:
 @contextmanager
 def opened(request: Request) -> Iterator[Runner]:
     """A `Runner` for a request; the plan with its reasons is published on the run's page."""
+    hide_notices()
     planned = planned_session(request)
     session_of = nullcontext(planned) if planned else open_session(request, to_write=True)
     # Prefect handles SIGTERM for runs of deployments, which it cancels; not for runs in a terminal

@@ -3,6 +3,7 @@
     PipelineError          user error: two lines (problem, remedy), exit code 2
       StopError            a requested stop; a checkpoint was written
       TimeLimitError       a stage ran or waited for longer than a setting allows
+      TrainingError        a training diverged or needs too much memory; other settings may work
       NotSupportedError    the model or the machine lacks a feature; callers may go on without it
       RecordError          a stored record is missing or cannot be read
     StageError             any other failure of a stage: exit code 1, with the path of its log
@@ -39,6 +40,11 @@ class StopError(PipelineError):
 
 class TimeLimitError(PipelineError):
     """A stage ran, or waited for the GPU, for longer than a setting allows."""
+
+
+class TrainingError(PipelineError):
+    """A training that cannot finish with its settings, though others may: it diverged, or needs
+    more memory than there is."""
 
 
 class NotSupportedError(PipelineError):

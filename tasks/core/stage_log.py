@@ -1,6 +1,8 @@
 """Log of a stage: its messages, log records and warnings, in a file that the artifact keeps."""
 
 import logging
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,14 @@ from tasks.core import progress
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.progress import Sink
 from tasks.core.system.disk_space import is_full, no_space
+
+
+def hide_notices() -> None:
+    """Hide warnings of libraries that no user can act on, in this process and its children: what
+    their next versions will rename, and that optional kernels of a hub are missing."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 class StageLog:

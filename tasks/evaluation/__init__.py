@@ -14,7 +14,9 @@ STAGE = Stage(
         "base.weights",
         "base.tokenizer",
         "tokenize.test",
+        "tokenize.validation",
         "prompt.test",
+        "prompt.validation",
         "prompt.problems",
         # the code that spans to complete are taken from, and what of it was trained on
         "filter.kept",
@@ -28,9 +30,7 @@ STAGE = Stage(
         "filter.funnel",
         # the lineage
         "ingest.rows",
-        "prompt.validation",
         "tokenize.train",
-        "tokenize.validation",
     ),
     outputs=("metrics", "gate"),
     reads=("evaluate", "prompt.template", "prompt.system", "prompt.date"),

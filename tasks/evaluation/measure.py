@@ -25,6 +25,7 @@ from tasks.evaluation.model_pair import ModelPair
 from tasks.evaluation.problems.prepare import Prepared
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import (
+    COMPLETION,
     HELD_OUT,
     PROMPT,
     Evaluation,
@@ -49,7 +50,8 @@ def measured(
         PipelineError: The held-out split is empty.
     """
     settings: EvaluateSettings = config.evaluate
-    held_out = Windows.open(inputs["tokenize.test"])
+    held_out = Windows.open(inputs[f"tokenize.{settings.split}"])
+    split_prompts = inputs[f"prompt.{settings.split}"]
     choice = choose_rows(
         ((row.row_ids[0], len(row.input_ids)) for row in held_out.rows()),
         settings.max_test_tokens,
@@ -57,11 +59,11 @@ def measured(
     )
     if not choice.row_ids:
         raise PipelineError(
-            "the held-out split has 0 rows: base and tuned model can't be compared",
-            "Give the test split a share of the data in the prompt section.",
+            f"the {_name(settings)} split has 0 rows: base and tuned model can't be compared",
+            f"Give the {settings.split} split a share of the data in the prompt section.",
         )
     pair = _loaded(config, inputs, clock)
-    clusters = answers.projects(inputs["prompt.test"])
+    clusters = answers.projects(split_prompts)
     # the further samples of a text are in its project
     clusters |= {row: clusters.get(row.partition(PART)[0], row) for row in choice.row_ids}
     template = PromptTemplate(config.prompt.template, config.prompt.system, config.prompt.date)
@@ -75,9 +77,7 @@ def measured(
     greedy = Decoding.of(
         pair.tokenizer, template, settings.max_new_tokens, settings.generation_batch
     )
-    prompts = answers.choose_prompts(
-        inputs["prompt.test"], choice.row_ids, settings.samples, settings.seed
-    )
+    prompts = answers.choose_prompts(split_prompts, choice.row_ids, settings.samples, settings.seed)
     generator = CachedGenerator(pair, clock, caches)
     problems, missing = _answered(settings, generator, prepared, template, greedy)
     completions: list[CompletionResult] = []
@@ -95,11 +95,16 @@ def measured(
         spans_left_out=prepared.completion.left_out,
         splits=(
             *DataCard.read(inputs["tokenize.data_card"]).splits,
-            Split("test, measured", len(choice.row_ids), choice.tokens, len(named)),
+            Split(f"{settings.split}, measured", len(choice.row_ids), choice.tokens, len(named)),
         ),
         not_measured=missing,
     )
     return evaluation, choice.left_out
+
+
+def _name(settings: EvaluateSettings) -> str:
+    """Name of the row set of the measured split."""
+    return HELD_OUT if settings.split == "test" else settings.split
 
 
 def _row_sets(
@@ -113,9 +118,10 @@ def _row_sets(
     clusters: Mapping[str, str],
 ) -> tuple[RowSet, ...]:
     """Losses on held-out rows, on untouched texts and on the user's sets of answers."""
+    split = _name(settings)
     chosen = (row for row in held_out.rows() if row.row_ids[0] in choice.row_ids)
-    rows = losses(chosen, clusters=clusters, label=HELD_OUT, total=choice.tokens)
-    row_sets = [RowSet(HELD_OUT, rows)]
+    rows = losses(chosen, clusters=clusters, label=split, total=choice.tokens)
+    row_sets = [RowSet(split, rows)]
     others = []
     for kind, texts in prepared.probes.items():
         others.append((kind, pair.plain_rows(texts, settings.probe_tokens)))
@@ -150,12 +156,13 @@ def _answered(
         sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
     )
     for suite in _suites(prepared.tested.problems if prepared.tested else ()):
-        for style in dict.fromkeys([*settings.styles, PROMPT]):
-            # problems in words have one style, whatever the settings ask for
-            posed = [p for p in suite if style in settings.styles or p.in_words]
-            results += answers.solve(
-                generator, posed, style=style, template=template, decoding=drawn
-            )
+        for style in dict.fromkeys([*settings.styles, PROMPT, COMPLETION]):
+            # problems in words and in other languages have one style, whatever the settings ask for
+            posed = [p for p in suite if style in settings.styles or p.in_words or p.language]
+            if posed:
+                results += answers.solve(
+                    generator, posed, style=style, template=template, decoding=drawn
+                )
     for name, lines in prepared.answers.items():
         results += answers.answer(generator, name, lines, template, greedy)
     try:

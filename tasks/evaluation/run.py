@@ -33,6 +33,7 @@ from tasks.evaluation.problems import grading
 from tasks.evaluation.problems.humaneval import SUITE
 from tasks.evaluation.problems.prepare import prepare
 from tasks.evaluation.report import files
+from tasks.evaluation.report.subject import read_subject
 from tasks.evaluation.results import INFRA, NOT_JUDGED, Evaluation
 from tasks.evaluation.timing import Clock
 
@@ -71,7 +72,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         costs=clock.costs(),
     )
     gate = verdict.decide(evaluation, **settings.gate.model_dump())
-    files.write(evaluation, gate, inputs, work.out)
+    subject = read_subject(inputs, work.profile, config.hardware.device)
+    files.write(evaluation, gate, inputs, work.out, subject)
     # by the `evaluate` library, as the original recipe reports it
     accuracy = hf_token_accuracy.of_rows(evaluation.row_sets[0].rows, work.scratch)
     return _summary(evaluation, gate, accuracy, left_out, clock.peak_vram_gib)
@@ -104,6 +106,7 @@ def _settings(settings: EvaluateSettings, template: str) -> dict[str, Any]:
         "decoding": f"temperature {settings.temperature:g}" if settings.temperature else "greedy",
         **(drawn if settings.temperature else {}),
         "template": template,
+        "split": settings.split,
         "loss_tokens": "content, without endings",
         **{name: getattr(settings, name) for name in names},
         "generation_batch": settings.generation_batch or "by free memory",

@@ -65,7 +65,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         splits=data.splits,
         split=data.split,
         licences=data.licences,
-        training=_json(inputs["train.training"]) if "train.training" in inputs else {},
+        training=_json(inputs["train.steps"]),
         trial=trial,
         kept=kept,
         settings=settings,

@@ -18,6 +18,7 @@ from tasks.tokenization.samples import Ints, Samples, Spans, split_samples
 
 REFUSED, INEXACT, MASKED = "refused_by_chat_template", "inexact", "all_masked"
 EMPTY, TOO_LONG, DENSITY = "empty_completion", "too_long", "characters_per_token"
+MEASURED_TOKENS = 16  # fewer tell nothing: a good answer can be one digit or "[1, 2]"
 
 DROPPED = pa.schema(
     [
@@ -131,7 +132,7 @@ def check_rows(
         (TOO_LONG, (tokens > limits.max_tokens) & ~can_split, tokens, limits.max_tokens),
         (
             DENSITY,
-            density < limits.min_characters_per_token,
+            (density < limits.min_characters_per_token) & (text_tokens >= MEASURED_TOKENS),
             density,
             limits.min_characters_per_token,
         ),

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tasks.core.errors import PipelineError, StopError
+from tasks.core.errors import PipelineError, StopError, TrainingError
 from tasks.core.models.device import free_gpu, peak_vram_gib
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import window_tensors
@@ -27,6 +27,7 @@ from tasks.training.batches import Batches, split_window, trained_tokens
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 from tasks.training.optimizer import learning_rate
 from tasks.training.report.metrics_log import Counters, LogInterval, MetricsLog
+from tasks.training.report.trackers import Trackers
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import Stepper, shrink
 from tasks.training.validation import Validation
@@ -74,7 +75,11 @@ class Loop:
         self._interval = LogInterval(time.perf_counter())
         self.resumed_from = self._resume()
         known = -1 if self.resumed_from is None else self.resumed_from
-        self.log = MetricsLog(folder, known, settings.tensorboard) if parallel.is_main else None
+        self.log = None
+        if parallel.is_main:
+            shown = settings.model_dump(mode="json")
+            trackers = Trackers(settings.track_with, folder, {"train": shown}, known)
+            self.log = MetricsLog(folder, known, trackers)
         self.rate = 0.0
 
     def run(self) -> Counters:
@@ -122,6 +127,11 @@ class Loop:
                 )
         self._validate()
         return counters
+
+    def close(self) -> None:
+        """End what tracks the training."""
+        if self.log is not None:
+            self.log.close()
 
     def _accumulate(self, windows: Sequence[Window]) -> Tensor:
         """Clipped gradients of one step; returns their norm before clipping, unread."""
@@ -273,8 +283,8 @@ class Loop:
         return self.counters.step
 
 
-def _diverged(step: int, loss: float, grad_norm: float) -> PipelineError:
-    return PipelineError(
+def _diverged(step: int, loss: float, grad_norm: float) -> TrainingError:
+    return TrainingError(
         f"training diverged at step {step}: loss {loss}, gradient norm {grad_norm}",
         "Lower train.learning_rate or lengthen train.warmup_steps; the adapter was not published.",
     )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.errors import PipelineError
+from tasks.core.errors import TrainingError
 from tasks.core.models.device import (
     free_gpu,
     limit_memory,
@@ -115,6 +115,7 @@ def _train(
         model,
         flat,
         fast_path=settings.fast_path,
+        backward=settings.backward,
         kept_layers=settings.kept_layers,
         max_tokens=max(batches.max_tokens, int(validation.tokens.max(initial=1))),
         offload=settings.offload_activations,
@@ -147,7 +148,10 @@ def _train(
         )
         if loop.resumed_from is not None:
             say(f"train: resuming from step {loop.resumed_from} of {loop.total_steps}")
-        done = loop.run()
+        try:
+            done = loop.run()
+        finally:
+            loop.close()
     if parallel.lockstep:
         unwrap(model)
     if not parallel.is_main:
@@ -256,9 +260,9 @@ def _fit(
     }
 
 
-def _out_of_memory(vram_gib: float | None) -> PipelineError:
+def _out_of_memory(vram_gib: float | None) -> TrainingError:
     limit = "all of the GPU's memory" if vram_gib is None else f"{vram_gib:g} GiB"
-    return PipelineError(
+    return TrainingError(
         f"training needs more than {limit}",
         "Lower tokenize.max_tokens, set train.offload_activations to true, or raise "
         "hardware.vram_gib; the next run resumes from the newest checkpoint.",

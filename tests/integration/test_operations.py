@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.orchestration.child_processes import RESTART_S
 from tests.conftest import write_small_profile
 from tests.integration import servers
 
@@ -34,7 +35,7 @@ class Served:
 
     def ready(self, process):
         text = "Ctrl-C stops everything"
-        servers.wait_until(lambda: text in self.log.read_text(), self.log, process)
+        servers.wait_until(lambda: text in self.log.read_text(), self.log, process, 240)
 
     def submit(self):
         """Start a training that takes a minute; its id."""
@@ -132,6 +133,7 @@ def part(served, name):
     return [int(x[2]) for x in lines if x[:2] == [name, "process"]][-1]
 
 
+@pytest.mark.timeout(600)
 def test_server_and_worker_killed_in_a_run_come_back_and_nothing_stays_running(served):
     with served.start("finetune", "serve", "--port", str(served.port)) as process:
         served.ready(process)
@@ -139,7 +141,7 @@ def test_server_and_worker_killed_in_a_run_come_back_and_nothing_stays_running(s
         servers.wait_until(
             lambda: any("train: " in x for x in servers.log_lines(served.env, run)), served.log
         )
-        time.sleep(31)  # RESTART_S: one that ends sooner is not started again
+        time.sleep(RESTART_S)
         for name in ("server", "worker"):
             psutil.Process(killed := part(served, name)).kill()
             servers.wait_until(lambda n=name, k=killed: part(served, n) != k, served.log, process)

@@ -1,6 +1,7 @@
 """The whole pipeline on a tiny model and the sample data, through the command line and Prefect."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -101,6 +102,13 @@ def test_key_of_a_stage_holds_all_code_that_ran_in_it(finished, reached, stage):
     unkeyed = {name for name in ran if name.startswith(WITHOUT_EFFECT)}
     assert ran - unkeyed - outside <= manifest["parts"]["code"].keys()
     assert len(ran - unkeyed) > 3
+
+
+def test_logs_of_the_stages_hold_no_notices_of_libraries_that_no_user_can_act_on(home):
+    logs = list((home[1] / "artifacts").glob("*/*/log.txt"))
+    assert len(logs) >= len(STAGES)
+    for log in logs:
+        assert not re.search("FutureWarning|pip install kernels|NoneType: None", log.read_text())
 
 
 CHANGES = {

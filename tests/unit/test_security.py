@@ -232,8 +232,8 @@ def test_the_server_listens_on_loopback_only(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", Started)
     monkeypatch.setattr(serve, "answers", lambda url: bool(started))
     monkeypatch.setattr(serve, "set_up", lambda *_: None)
-    monkeypatch.setattr(serve.Parts, "wait", lambda *_: None)
-    monkeypatch.setattr(serve.Parts, "end", lambda _: None)
+    monkeypatch.setattr(serve.ChildProcesses, "wait", lambda *_: None)
+    monkeypatch.setattr(serve.ChildProcesses, "end", lambda _: None)
     assert serve.serve(4299, lambda _: None) == 0
     server = next(command for command in started if "server" in command)
     assert server[server.index("--host") + 1] == "127.0.0.1"

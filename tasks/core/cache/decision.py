@@ -62,12 +62,14 @@ class Selection:
     Attributes:
         only: These stages and no others.
         start_from: This stage and all after it.
+        until: This stage and all before it.
         force: Stages that run even if their artifact exists.
     """
 
     only: tuple[str, ...] = ()
     start_from: str | None = None
     force: tuple[str, ...] = ()
+    until: str | None = None
 
     def names(self, pipeline: Sequence[Stage]) -> list[str]:
         """Selected stages in pipeline order.
@@ -76,11 +78,12 @@ class Selection:
             PipelineError: A name is no stage.
         """
         known = [stage.name for stage in pipeline]
-        for name in (*self.only, *self.force, self.start_from):
+        for name in (*self.only, *self.force, self.start_from, self.until):
             if name not in (None, *known):
                 raise PipelineError(f"no stage is called {name!r}", f"Stages: {', '.join(known)}.")
         start = known.index(self.start_from) if self.start_from else 0
-        return [name for name in known[start:] if not self.only or name in self.only]
+        end = known.index(self.until) + 1 if self.until else len(known)
+        return [name for name in known[start:end] if not self.only or name in self.only]
 
 
 def decide(key: str | None, cached: Manifest | None, forced: bool, changed: bool) -> Decision:

@@ -46,7 +46,7 @@ from tasks.core.stage import (
 )
 from tasks.core.stage_log import logged
 from tasks.core.system.gpu_lock import gpu_turn, time_limit
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import IS_CHECKOUT, REPOSITORY
 from tasks.core.system.parallel import ordered_map
 from tasks.core.system.quiet_hours import quiet_now
 
@@ -64,6 +64,7 @@ class RunContext:
         artifacts: Manifests of the artifacts that the run uses so far, by stage.
         flow_run: Id of the Prefect flow run, for the manifest.
         run_batches: How a data stage runs its batches.
+        profile: Name or file of the profile, for reports.
     """
 
     config: Config
@@ -71,6 +72,7 @@ class RunContext:
     artifacts: Mapping[str, Manifest]
     flow_run: str = ""
     run_batches: RunBatches = ordered_map
+    profile: str = ""
 
 
 def execute(plan: StagePlan, context: RunContext) -> Manifest:
@@ -140,13 +142,19 @@ def _loaded(stage: Stage, parts: Parts, digests: DigestCache) -> Run:
 
 
 def _with_means(work: Work, plan: StagePlan, context: RunContext) -> Work:
-    """Add how batches run, and where values of single rows are cached.
+    """Add how batches run, where values of single rows are cached, and the profile's name.
 
     The digest covers code and packages; the arguments of a cached function are added by the stage.
     """
     code = key_of({name: plan.parts.get(name) for name in ("stage", "schema", "code", "env")})
     place = context.store.root / row_cache_folders.ROOT / plan.stage.name
-    return replace(work, shards=place, code=code, run_batches=context.run_batches)
+    return replace(
+        work,
+        shards=place,
+        code=code,
+        run_batches=context.run_batches,
+        profile=context.profile,
+    )
 
 
 def _describe(
@@ -245,6 +253,8 @@ def _circumstances(flow_run: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _commit() -> str:
     """The commit of this code, with "+" if files differ from it; "" outside a repository."""
+    if not IS_CHECKOUT:  # the repository around site-packages, if any, is another one
+        return ""
     command = [
         "git",
         "-C",

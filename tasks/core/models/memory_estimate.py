@@ -18,7 +18,7 @@ from tasks.core.models.memory_probes import Probe
 from tasks.core.settings.train import TrainSettings
 
 GIB = 2**30
-PAD, MLP_CHUNK, HEAD_VALUES = 32, 8192, 2**26  # as in tasks.training
+PAD, GROUP, MLP_CHUNK, HEAD_VALUES = 32, 64, 8192, 2**26  # as in tasks.training
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight, its block's scale, that scale's own scale
 LORA_BYTES = (
     4 + 4 + 2
@@ -109,7 +109,7 @@ def estimate(shape: DecoderShape, settings: TrainSettings, tokens: int, gpu: str
     trained = min(settings.last_layers or shape.layers, shape.layers)
     kept = kept_bytes(shape, settings, tokens)
     buffers = buffer_bytes(shape, settings, tokens)
-    base = weight_bytes(shape, settings) + buffers + kept
+    base = weight_bytes(shape, settings) + buffers
     plain = settings.fast_path == "off" or settings.use_dora or bool(settings.extra_modules)
     base_gib = base / GIB * (PLAIN_SHARE if plain else 1.0) + OVERHEAD_GIB
     flops = next((t for name, t in TFLOPS.items() if gpu and name in gpu), 0.0)
@@ -139,25 +139,33 @@ def weight_bytes(shape: DecoderShape, settings: TrainSettings) -> float:
 
 def kept_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
     """Activations of one layer that keeps them."""
+    in_8_bit = 2 * shape.inner + 4 * 2 * -(-shape.inner // GROUP)
+    return shared_bytes(shape, settings, tokens) + tokens * in_8_bit
+
+
+def shared_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
+    """Activations that all layers that keep none share."""
     heads = (shape.queries + 2 * shape.keys) * shape.size
     out = _extended(shape, shape.architecture.layer.out, settings)
-    values = heads + out + shape.hidden + 2 * shape.inner
-    return tokens * (2 * values + 4 * shape.queries)
+    return tokens * (2 * (heads + out + shape.hidden) + 4 * shape.queries)
 
 
 def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
-    """All other buffers of the fast path."""
+    """All buffers of the fast path with no layer kept."""
     layer, chunk = shape.architecture.layer, min(tokens, MLP_CHUNK)
     groups = (layer.qkv, layer.out, layer.gate_up, layer.down)
     qkv, out, gate_up, down = (_extended(shape, group, settings) for group in groups)
     heads = (shape.queries + 2 * shape.keys) * shape.size
     trained = min(settings.last_layers or shape.layers, shape.layers)
     stream = 3 if settings.offload_activations else trained + 2
-    weights = heads * qkv + shape.hidden * out + 2 * shape.inner * gate_up + shape.hidden * down
+    inner = 2 * shape.inner
+    weight = max(heads * qkv, shape.hidden * out, inner * gate_up, shape.hidden * down)
+    act = max(chunk * down, max(chunk * inner, tokens * max(heads, shape.hidden)) // 2)
     sides = trained * settings.lora_rank * len(_with_lora(layer.linear_layers, settings))
     values = tokens * (stream * shape.hidden + qkv + max(qkv, out, gate_up) + heads + sides)
-    values += chunk * (gate_up + 2 * down) + weights
-    return 2 * (values + min(HEAD_VALUES, tokens * shape.vocabulary))
+    values += chunk * (gate_up + down + inner) + act + weight
+    values += min(HEAD_VALUES, tokens * shape.vocabulary) + 2 * tokens
+    return 2 * values + shared_bytes(shape, settings, tokens)
 
 
 def _extended(shape: DecoderShape, group: tuple[LinearLayer, ...], settings: TrainSettings) -> int:

@@ -35,6 +35,7 @@ _SETTINGS = (
     "dtype",
     "optimizer",
     "fast_path",
+    "backward",
     "offload_activations",
 )
 

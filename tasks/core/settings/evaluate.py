@@ -79,6 +79,11 @@ class EvaluateSettings(Section):
         "auto",
         description="Compute type; auto: bfloat16, on a CPU float32 if quantization is none.",
     )
+    split: Literal["test", "validation"] = Field(
+        "test",
+        description="Rows to measure; validation: to choose between variants, as `finetune sweep` "
+        "does, so that the test split stays unused.",
+    )
     max_test_tokens: int | None = Field(
         None,
         ge=1,

@@ -131,13 +131,12 @@ def in_training(found: Sequence[CodeSpan], kept: Path, inputs: Mapping[str, Path
     size_of = {name: sum(map(len, lines)) for name, lines in lines_of.items()}
     train = _train_rows(inputs["prompt.train"])
     known: set[str] = set()
-    columns = ["row_id", "instruction", "input", "output", "conversation"]
+    columns = ["row_id", "kind", "instruction", "input", "output", "conversation"]
     for batch in read_batches(kept, _BATCH_ROWS, columns):
-        for row_id, *texts, conversation in zip(*batch.to_pydict().values(), strict=True):
-            if row_id not in train:
+        for row in batch.to_pylist():
+            if row["row_id"] not in train:
                 continue
-            text = "\n".join([*texts, _around_hole(conversation)])
-            shared = wanted.intersection(map(str.strip, text.split("\n")))
+            shared = wanted.intersection(map(str.strip, _trained(row).split("\n")))
             for name in {name for line in shared for name in spans_with[line]} - known:
                 covered = sum(len(line) for line in lines_of[name] if line in shared)
                 if covered >= NEARLY_ALL * size_of[name]:
@@ -149,7 +148,12 @@ def _train_rows(train: Path) -> set[str]:
     return set(pq.read_table(train, columns=["row_id"])["row_id"].to_pylist())
 
 
-def _around_hole(conversation: str) -> str:
-    """The whole text of a row of infilling, whose columns divide the lines at its hole."""
-    hole = json.loads(conversation).get("fill") if conversation else None
-    return str(hole["prefix"] + hole["middle"] + hole["suffix"]) if hole else ""
+def _trained(row: Mapping[str, str]) -> str:
+    """The text of a training row. That of files around another one is not trained, and the columns
+    of infilling divide a line at the hole."""
+    if row["kind"] == "context":
+        return row["output"]
+    if row["kind"] == "fill":
+        hole = json.loads(row["conversation"])["fill"]
+        return str(hole["prefix"] + hole["middle"] + hole["suffix"])
+    return "\n".join([row["instruction"], row["input"], row["output"]])

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from tasks.core.languages.registry import BY_NAME
 from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.rows.parquet import read_batches
+from tasks.core.text.repository_format import repository_prompt
 
 # of one file, the first of these kinds is used: the others repeat parts of its text
-KINDS = ("file", "function", "fill")
+KINDS = ("file", "context", "function", "fill")
 _BATCH_ROWS = 1024
 _MAX_GAP = 2  # empty lines between the windows of a file
 
@@ -30,7 +31,8 @@ class CodeText:
         cluster: What the split never divides: a project, or a file.
         path: Of the file, in its source.
         language: Name in the registry of languages.
-        head: Text that always goes before it: the line with the path, or what documents a function.
+        head: Text that always goes before it: the line with the path, the files that it needs, or
+            what documents a function.
         text: The text.
     """
 
@@ -87,8 +89,12 @@ def _texts(file: tuple[str, str, str], rows: list[Mapping[str, Any]]) -> Iterato
     kind = next(kind for kind in KINDS if any(row["kind"] == kind for row in rows))
     own = sorted((r for r in rows if r["kind"] == kind), key=lambda r: (r["line"], r["row_id"]))
     name, language = f"{source}/{path}", own[0]["language"]
-    if kind == "file":
-        yield CodeText(name, cluster, path, language, own[0]["instruction"], _joined(own))
+    if kind in ("file", "context"):
+        head = own[0]["instruction"]
+        if kind == "context":  # the files that it needs, in the base's repository format
+            needed = json.loads(own[0]["conversation"])["context"]
+            head = repository_prompt({**needed, "before": ""})
+        yield CodeText(name, cluster, path, language, head, _joined(own))
         return
     for row in own:
         at = f"{name}:{row['line']}"

@@ -33,6 +33,7 @@ def ratio_difference(
     *,
     resamples: int,
     seed: int,
+    comparisons: int = 1,
 ) -> Difference:
     """Difference of two ratios of sums, `sum(tuned)/sum(weights) - sum(base)/sum(weights)`.
 
@@ -43,6 +44,7 @@ def ratio_difference(
         weights: Denominator of each row (tokens).
         resamples: Draws of the distribution without an effect; fewer for thousands of clusters.
         seed: Of the draws.
+        comparisons: Differences whose intervals hold at the same time (Bonferroni).
 
     Raises:
         ValueError: if the weights sum to zero.
@@ -60,7 +62,7 @@ def ratio_difference(
     if not error:  # all clusters moved by the same amount
         return Difference(*at, low=value, high=value, p=float(value == 0), units=count)
     null = _null(tuple((sums[:, 2] / total[2]).tolist()), resamples, seed)
-    half = _critical(null) * error
+    half = _critical(null, comparisons) * error
 
     def p_at(true: float) -> float:
         return _tail(null, abs(value - true) / error)
@@ -130,7 +132,8 @@ def _tail(null: Floats, statistic: float) -> float:
     return float((1 + max(extreme)) / (1 + draws))
 
 
-def _critical(null: Floats) -> float:
-    """The statistic that is significant: beyond it, p is below 1 - `CONFIDENCE`."""
-    allowed = max(1, int((1 - CONFIDENCE) * (null.shape[1] + 1)))
+def _critical(null: Floats, comparisons: int) -> float:
+    """The statistic that is significant: beyond it, p is below 1 - `CONFIDENCE`, divided by the
+    number of comparisons."""
+    allowed = max(1, int((1 - CONFIDENCE) / comparisons * (null.shape[1] + 1)))
     return float(null[:, -allowed].max())

@@ -17,6 +17,7 @@ from tasks.evaluation.gate import verdict
 from tasks.evaluation.metrics import summary
 from tasks.evaluation.report import page
 from tasks.evaluation.report.other_stages import read_other_stages
+from tasks.evaluation.report.subject import UNKNOWN, Subject
 from tasks.evaluation.results import Attempts, Evaluation
 
 MODELS = ("base", "tuned")
@@ -78,7 +79,7 @@ def write(
     gate: verdict.Gate,
     shows: Mapping[str, Path],
     out: Path,
-    title: str = "",
+    subject: Subject = UNKNOWN,
 ) -> None:
     """Write all files of an evaluation.
 
@@ -87,7 +88,7 @@ def write(
         gate: Its verdict.
         shows: Files of other stages for the report; any may be missing.
         out: Empty folder.
-        title: Of the report.
+        subject: Of the report.
     """
     _json(out / "metrics.json", summary.metrics(evaluation))
     _json(out / "gate.json", verdict.to_dict(gate))
@@ -97,7 +98,7 @@ def write(
     _table(out / "completions.parquet", completion_records(evaluation), COMPLETION_COLUMNS)
     others = read_other_stages(shows)
     for name, render in (("report.html", page.html), ("report.md", page.markdown)):
-        (out / name).write_text(render(evaluation, gate, others, title=title), encoding="utf-8")
+        (out / name).write_text(render(evaluation, gate, others, subject), encoding="utf-8")
 
 
 def row_records(evaluation: Evaluation) -> list[dict[str, Any]]:

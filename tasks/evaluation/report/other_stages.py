@@ -13,17 +13,6 @@ from tasks.core.rows.data_card import DataCard
 from tasks.evaluation.report import lineage
 from tasks.evaluation.report.lineage import LineageEntry
 
-LABELS = {  # of training.json, where the name alone is unclear
-    "tokens_per_s": "tokens/s",
-    "seconds": "time",
-    "peak_vram_gib": "peak GPU memory, GiB",
-    "peak_memory_gib": "peak memory, GiB",
-    "trainable_share": "trainable",
-    "trained": "tokens with loss",
-    "load_vram_gib": "GPU memory of the base, GiB",
-    "step": "steps",
-}
-
 
 @dataclass(frozen=True)
 class OtherStages:
@@ -44,21 +33,6 @@ class OtherStages:
     licences: Sequence[tuple[str, int]] = ()
     lineage: Sequence[LineageEntry] = ()
     split: str = ""
-
-    def training_facts(self) -> list[tuple[str, str]]:
-        """Numbers and words of training.json with readable names, without nested values."""
-        facts = []
-        for name, value in self.training.items():
-            label = LABELS.get(name, name.replace("_", " "))
-            if name.endswith("vram_gib") and not value:
-                continue  # there was no GPU
-            if isinstance(value, (int, float)) and name == "seconds":
-                facts.append((label, duration(value)))
-            elif isinstance(value, float) and name.endswith("_share"):
-                facts.append((label, f"{100 * value:.3f} %"))
-            elif isinstance(value, (str, bool, int, float)):
-                facts.append((label, scalar(value)))
-        return facts
 
     def funnel_bars(self) -> dict[str, Any] | None:
         """Rows in, rows kept, and the rules by the number of rows that they removed."""
@@ -109,28 +83,6 @@ def read_other_stages(paths: Mapping[str, Path]) -> OtherStages:
         lineage=lineage.trace(paths.values()),
         split=card.split,
     )
-
-
-def scalar(value: Any) -> str:
-    """A setting or number as text."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as "3.2 s", "2 min 05 s" or "2 h 41 min"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def _text(path: Path | None) -> str:

@@ -5,7 +5,8 @@ requests; in Markdown, texts are in fenced blocks that they can't close.
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,37 @@ from tasks.evaluation.gate.comparison import Comparison
 from tasks.evaluation.gate.verdict import Gate
 from tasks.evaluation.metrics import summary
 from tasks.evaluation.metrics.protocol import Metric
-from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics
+from tasks.evaluation.metrics.registry import ROW_METRICS, named, problem_metrics
 from tasks.evaluation.report import completion_section, ending_words, plots, side_by_side
-from tasks.evaluation.report.other_stages import OtherStages, duration, scalar
-from tasks.evaluation.results import HELD_OUT, PROMPT, Evaluation, by_suite
+from tasks.evaluation.report.format_values import duration, scalar
+from tasks.evaluation.report.other_stages import OtherStages
+from tasks.evaluation.report.subject import UNKNOWN, Subject
+from tasks.evaluation.report.training_facts import training_facts
+from tasks.evaluation.results import (
+    HELD_OUT,
+    NOT_JUDGED,
+    NOT_RUN,
+    PROMPT,
+    Evaluation,
+    by_suite,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 FEW_TEXT = 1_000  # characters of one text in Markdown
 
 
-def html(evaluation: Evaluation, gate: Gate, others: OtherStages, *, title: str = "") -> str:
+def html(
+    evaluation: Evaluation, gate: Gate, others: OtherStages, subject: Subject = UNKNOWN
+) -> str:
     """The page."""
-    return _template("report.html").render(_view(evaluation, gate, others, title))
+    return _template("report.html").render(_view(evaluation, gate, others, subject))
 
 
-def markdown(evaluation: Evaluation, gate: Gate, others: OtherStages, *, title: str = "") -> str:
+def markdown(
+    evaluation: Evaluation, gate: Gate, others: OtherStages, subject: Subject = UNKNOWN
+) -> str:
     """The page as Markdown."""
-    return _template("report.md").render(_view(evaluation, gate, others, title))
+    return _template("report.md").render(_view(evaluation, gate, others, subject))
 
 
 @cache
@@ -69,14 +84,17 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{side_by_side.cut(text, FEW_TEXT)}\n{fence}"
 
 
-def _view(evaluation: Evaluation, gate: Gate, others: OtherStages, title: str) -> dict[str, Any]:
+def _view(
+    evaluation: Evaluation, gate: Gate, others: OtherStages, subject: Subject
+) -> dict[str, Any]:
     """Everything that the templates show, in the order of the page."""
     numbers = summary.metrics(evaluation)
     return {
-        "title": title,
+        "title": subject.title,
+        "subject": subject.facts,
         "verdict": gate.verdict,
         "reasons": gate.reasons,
-        "comparisons": [_comparison(c) for c in gate.comparisons],
+        "groups": _groups(gate.comparisons),
         "warnings": gate.warnings,
         "notes": gate.notes,
         "completion": completion_section.section(evaluation, gate.comparisons),
@@ -91,7 +109,7 @@ def _view(evaluation: Evaluation, gate: Gate, others: OtherStages, title: str) -
             ),
             None,
         ),
-        "training": others.training_facts(),
+        "training": training_facts(others.training),
         "funnel": others.funnel_bars(),
         "splits": evaluation.splits,
         "split": others.split,
@@ -100,27 +118,54 @@ def _view(evaluation: Evaluation, gate: Gate, others: OtherStages, title: str) -
         **side_by_side.answers(evaluation),
         "costs": evaluation.costs,
         "sandbox": evaluation.sandbox,
-        "not_measured": [*evaluation.not_measured, *_left_out(numbers)],
+        "not_measured": [*evaluation.not_measured, *_left_out(evaluation, numbers)],
         "settings": sorted((k, scalar(v)) for k, v in evaluation.settings.items()),
     }
 
 
-def _left_out(numbers: Mapping[str, Any]) -> list[str]:
+def _left_out(evaluation: Evaluation, numbers: Mapping[str, Any]) -> list[str]:
     """A sentence for each suite with problems that count for neither model."""
     reasons = {
         "infra": "the sandbox failed on them",
         "not_judged": "not judged, as their tests need the answer in their own process, which "
         "evaluate.sets.mode isolated excludes",
     }
-    return [
-        f"{found[key]} of {found['problems']} problems of {on} are left out: {why}."
-        for on, found in numbers["problems"].items()
-        for key, why in reasons.items()
-        if found.get(key)
-    ]
+    said = []
+    for (suite, style), problems in by_suite(evaluation.problems).items():
+        on = f"{suite} ({style})"
+        counts = {**dict.fromkeys(reasons, 0), **numbers["problems"][on]}
+        not_run = Counter(p.base[0].detail for p in problems if p.base[0].outcome == NOT_JUDGED)
+        not_run = Counter({why: n for why, n in not_run.items() if why.startswith(NOT_RUN)})
+        counts["not_judged"] -= not_run.total()
+        found = [(counts[key], why) for key, why in reasons.items()]
+        found += [(n, why) for why, n in not_run.items()]
+        said += [
+            f"{n} of {len(problems)} problems of {on} are left out: {why}." for n, why in found if n
+        ]
+    return said
 
 
-def _comparison(c: Comparison) -> dict[str, Any]:
+def _groups(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The comparisons of each metric, whose intervals share one scale."""
+    by_metric: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        by_metric.setdefault(c.name, []).append(c)
+    groups = []
+    for name, found in by_metric.items():
+        reach, scale = plots.reach(found), named(name).scale
+        groups.append(
+            {
+                "name": name,
+                "unit": scale.unit,
+                "better": "lower" if found[0].lower_is_better else "higher",
+                "reach": scale.margin(reach),
+                "comparisons": [_comparison(c, reach) for c in found],
+            }
+        )
+    return groups
+
+
+def _comparison(c: Comparison, reach: float) -> dict[str, Any]:
     bounds = None
     if c.low is not None and c.high is not None:
         bounds = (wording.shown_difference(c, c.low), wording.shown_difference(c, c.high))
@@ -139,7 +184,7 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "units": f"{c.units:,} {c.unit if c.units != 1 else c.unit.removesuffix('s')}",
         "margin": margin,
         "outcome": "breached" if c.breached else c.outcome,
-        "span": plots.span(c),
+        "span": plots.span(c, reach),
     }
 
 

@@ -5,7 +5,7 @@ and its labels stay readable on a phone, where a scaled bitmap would not.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,21 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """Smoothed training losses of several runs.
+
+    Attributes:
+        lines: SVG points of each run; "" without losses.
+        x: Ticks of the steps.
+        y: Ticks of the loss, at percent from the top.
+    """
+
+    lines: tuple[str, ...]
+    x: tuple[Tick, ...]
+    y: tuple[Tick, ...]
+
+
+@dataclass(frozen=True)
 class Span:
     """An interval on a line whose middle is zero, in percent of its width."""
 
@@ -62,7 +77,34 @@ def loss_curve(records: Sequence[Mapping[str, Any]]) -> Curve | None:
     if len(losses) < 2:
         return None
     held_out = _series(records, "eval_loss") or _series(records, "validation_loss")
-    steps = [step for step, _ in losses + held_out]
+    place, x, y = _axes(losses, held_out)
+    tenth = max(1, len(losses) // 10)
+    return Curve(
+        raw=_points([place(*point) for point in _thinned(losses)]),
+        smooth=_points([place(*point) for point in _thinned(_smoothed(losses))]),
+        validation=tuple(place(*point) for point in held_out),
+        x=x,
+        y=y,
+        first=sum(v for _, v in losses[:tenth]) / tenth,
+        last=sum(v for _, v in losses[-tenth:]) / tenth,
+    )
+
+
+def loss_curves(runs: Sequence[Sequence[Mapping[str, Any]]]) -> Curves | None:
+    """The smoothed training losses of several metrics.jsonl; None where none has two steps."""
+    series = [_smoothed(losses) if len(losses := _series(r, "loss")) > 1 else [] for r in runs]
+    if not any(series):
+        return None
+    place, x, y = _axes([point for losses in series for point in losses], [])
+    lines = (_points([place(*p) for p in _thinned(losses)]) if losses else "" for losses in series)
+    return Curves(tuple(lines), x, y)
+
+
+def _axes(
+    losses: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]]
+) -> tuple[Callable[[float, float], tuple[float, float]], tuple[Tick, ...], tuple[Tick, ...]]:
+    """The place of (step, loss) in percent of the frame, and the ticks of both axes."""
+    steps = [step for step, _ in [*losses, *held_out]]
     values = sorted(value for _, value in losses)
     top = max([values[min(len(values) - 1, int(0.99 * len(values)))]] + [v for _, v in held_out])
     ticks = nice_ticks(min([values[0]] + [v for _, v in held_out]), top)
@@ -74,28 +116,25 @@ def loss_curve(records: Sequence[Mapping[str, Any]]) -> Curve | None:
         y = 100 * (high - min(value, high)) / max(high - low, 1e-9)
         return round(x, 2), round(y, 2)
 
-    tenth = max(1, len(losses) // 10)
-    return Curve(
-        raw=_points([place(*point) for point in _thinned(losses)]),
-        smooth=_points([place(*point) for point in _thinned(_smoothed(losses))]),
-        validation=tuple(place(*point) for point in held_out),
-        x=tuple(
-            Tick(place(step, low)[0], f"{step:,.0f}")
-            for step in nice_ticks(first_step, last_step)
-            if first_step <= step <= last_step
-        ),
-        y=tuple(Tick(place(first_step, value)[1], f"{value:g}") for value in ticks),
-        first=sum(v for _, v in losses[:tenth]) / tenth,
-        last=sum(v for _, v in losses[-tenth:]) / tenth,
+    x = tuple(
+        Tick(place(step, low)[0], f"{step:,.0f}")
+        for step in nice_ticks(first_step, last_step)
+        if first_step <= step <= last_step and step.is_integer()
     )
+    return place, x, tuple(Tick(place(first_step, value)[1], f"{value:g}") for value in ticks)
 
 
-def span(c: Comparison) -> Span | None:
-    """The interval of a comparison around zero, on its own scale; right is always better."""
+def reach(comparisons: Sequence[Comparison]) -> float:
+    """The scale of a group of intervals: how far it reaches from zero to each side."""
+    ends = [x for c in comparisons for x in (c.low, c.high, c.margin) if x is not None]
+    return 1.08 * max([*map(abs, ends), 1e-9])
+
+
+def span(c: Comparison, reach: float) -> Span | None:
+    """The interval of a comparison around zero, on the scale of its group; right is better."""
     if c.low is None or c.high is None:
         return None
     sign = -1 if c.lower_is_better else 1
-    reach = 1.08 * max(abs(c.low), abs(c.high), c.margin or 0.0, 1e-9)
 
     def at(value: float) -> float:
         return round(50 + 50 * sign * value / reach, 2)

@@ -6,13 +6,17 @@
 Activation checkpointing by hand: the forward pass saves the layer's input x (`step._Stream`) and
 fills `Saved`. A *kept* layer has a `Saved` of its own, so its backward pass repeats only what is
 cheap (dequantization, norms, swiglu); the other layers share one, and their backward pass computes
-it again first. LoRA's first products (`LayerPass.sides`) are kept by every layer: they are small,
-and computing them again would read all inputs again.
+it again first. Where products run in 16 bit, kept gate and up are stored in 8 bit: they are half of
+a layer's activations. LoRA's first products (`LayerPass.sides`) are kept by every layer: they are
+small, and computing them again would read all inputs again.
 
 Each of the four groups (`qkv`, `out`, `gate_up`, `down`; index `kind`) is one product of an
-extended input and an extended weight, see `torch_ops`. Weights are dequantized into one buffer per
-group that all layers share; recomputation and gradient use the same copy. All buffers are allocated
-once: memory is known before the first step and cannot fragment.
+extended input and an extended weight, see `operands`. A weight is dequantized right before its
+product, into one buffer that all share. All buffers are allocated once: memory is known before the
+first step and cannot fragment.
+
+The backward pass's products with frozen weights can run in 8 bit (`LayerPass.scales`), see
+`torch_weights`; LoRA's do not.
 
 The MLP runs in chunks of `Call.chunk` tokens, which bounds its buffers in long windows.
 
@@ -25,13 +29,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.training.fast.model import LayerWeights, LinearGroup
-from tasks.training.fast.torch_ops import (
+from tasks.training.fast.model import LayerWeights, LinearGroup, LinearMember
+from tasks.training.fast.operands import (
     AttentionTensors,
     Bounds,
+    GateUpLora,
     Heads,
     LoraInput,
     NormWeights,
+    Packed,
+    Rotated,
+    Rounded,
     make_dropout,
     mix,
 )
@@ -48,14 +56,15 @@ class Saved:
         out: Attention's output, extended: [tokens, out.width].
         lse: float32[queries, tokens], log-sum-exp of attention's scores.
         middle: [tokens, hidden], the residual stream between attention and MLP.
-        gate_up: [tokens, 2 F]; the backward pass replaces it by its gradient.
+        gate_up: [tokens, 2 F] of a kept layer in 32 bit, in 8 bit in other precisions; None for
+            the other layers, which use `Scratch.gate_up`.
     """
 
     qkv: Tensor
     out: Tensor
     lse: Tensor
     middle: Tensor
-    gate_up: Tensor
+    gate_up: Tensor | Packed | None
 
 
 @dataclass(frozen=True)
@@ -65,20 +74,24 @@ class Scratch:
     Attributes:
         normed1: Extended input of qkv, all tokens.
         normed2: Extended input of gate_up, one chunk.
-        act: Extended input of down, one chunk.
+        act: Extended input of down, one chunk; in the backward pass, a gradient in 8 bit.
+        gate_up: Gate and up, then their gradients, one chunk.
         grad: Gradient of an extended input, all tokens.
         act_grad: Gradient of `act`, one chunk.
         qkv_grad: Gradient of q, k and v, all tokens.
-        weights: Extended weight of each group.
+        weight: Extended weight of any group.
+        row_scales: float32[tokens], scales of the gradient in 8 bit.
     """
 
     normed1: Tensor
     normed2: Tensor
     act: Tensor
+    gate_up: Tensor
     grad: Tensor
     act_grad: Tensor
     qkv_grad: Tensor
-    weights: tuple[Tensor, Tensor, Tensor, Tensor]
+    weight: Tensor
+    row_scales: Tensor
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,8 @@ class LayerPass:
         saved: Buffers of its activations, cut to the window.
         scratch: Shared buffers.
         sides: LoRA's first product of each group, [tokens, members * rank], from the forward pass.
+        scales: float32[K] of each group's weight in 8 bit; None: the backward pass's products run
+            in the precision of the others.
     """
 
     layer: LayerWeights
@@ -136,18 +151,17 @@ class LayerPass:
     saved: Saved
     scratch: Scratch
     sides: tuple[Tensor, Tensor, Tensor, Tensor]
+    scales: tuple[Tensor, ...] | None
 
     def forward(self, x: Tensor, y: Tensor) -> None:
         """Write the layer's output for the residual stream `x` into `y`, which may be `x`."""
         self._attend(x)  # x is not read after this: the MLP adds to `middle`
-        weight = self._load(GATE_UP)
-        down = self._load(DOWN)
         for part in chunks(len(x), self.call.chunk):
             normed = self._gate_up_in(part)
             self._lora_in(GATE_UP, normed, part.start)
-            product(self.layer.gate_up, normed, weight, self.saved.gate_up[part])
+            product(self.layer.gate_up, normed, self._load(GATE_UP), self._gate_up(part))
             act = self._activate(part)
-            torch.addmm(self.saved.middle[part], act, down.t(), out=y[part])
+            torch.addmm(self.saved.middle[part], act, self._load(DOWN).t(), out=y[part])
 
     def backward(self, x: Tensor, grad: Tensor, *, kept: bool, more: bool) -> None:
         """Turn the output's gradient into the input's, in place; add to LoRA's gradients.
@@ -159,13 +173,8 @@ class LayerPass:
             more: Whether an earlier layer needs a gradient; if not, and without LoRA on q, k and v,
                 the gradient of x is not computed.
         """
-        if kept:
-            self._load(QKV)
-            self._load(OUT)
-        else:
+        if not kept:
             self._attend(x, again=True)
-        self._load(GATE_UP)
-        self._load(DOWN)
         for part in chunks(len(x), self.call.chunk):
             self._mlp_backward(grad, part, kept=kept)
         self._out_backward(grad)
@@ -190,30 +199,34 @@ class LayerPass:
 
     def _mlp_backward(self, grad: Tensor, part: slice, *, kept: bool) -> None:
         """One chunk of the MLP: `grad` [tokens, hidden] becomes that of `middle`, in place."""
-        layer, gate_up, middle = self.layer, self.saved.gate_up[part], self.saved.middle[part]
-        normed, tokens, inner = self._gate_up_in(part), len(middle), layer.down.inner
+        layer, gate_up, middle = self.layer, self._gate_up(part), self.saved.middle[part]
+        normed, tokens = self._gate_up_in(part), len(middle)
         if not kept:
             self._lora_in(GATE_UP, normed, part.start, again=True)
-            product(layer.gate_up, normed, self._weight(GATE_UP), gate_up)
+            product(layer.gate_up, normed, self._load(GATE_UP), gate_up)
         act_grad = rows(self.scratch.act_grad, tokens, layer.down.width)
-        torch.mm(grad[part], self._weight(DOWN), out=act_grad)
+        self._input_grad(DOWN, grad[part], act_grad)
         self._lora_out_backward(DOWN, grad[part], part.start)
-        if layer.down.loras:
-            lora = self._lora(DOWN, part.start)
-            self.call.ops.swiglu_lora_backward(gate_up, act_grad, lora, layer.down.a_grad)
-        else:
-            self.call.ops.swiglu_backward(gate_up, act_grad[:, :inner])
+        self.call.ops.swiglu_backward(
+            gate_up,
+            act_grad,
+            self._lora(DOWN, part.start) if layer.down.loras else None,
+            layer.down.a_grad,
+            self._gate_up_lora(part),
+            self._packed(part),
+        )
         back = rows(self.scratch.grad, tokens, layer.gate_up.width)
-        torch.mm(gate_up, self._weight(GATE_UP), out=back)
-        self._lora_backward(GATE_UP, normed, gate_up, back, part.start)
+        self._input_grad(GATE_UP, gate_up, back)
+        self._lora_in_backward(GATE_UP, normed, back, part.start)
         self._norm_backward(layer.norm2, middle, back, grad[part])
 
     def _out_backward(self, grad: Tensor) -> None:
         """From the gradient of `middle` to those of q, k and v, before the rotation."""
         call, saved, group = self.call, self.saved, self.layer.out
         back = rows(self.scratch.grad, len(grad), group.width)
-        torch.mm(grad, self._weight(OUT), out=back)
-        self._lora_backward(OUT, saved.out, grad, back)
+        self._input_grad(OUT, grad, back)
+        self._lora_out_backward(OUT, grad)
+        self._lora_in_backward(OUT, saved.out, back)
         to = self._qkv_grad()
         call.ops.attention_backward(self._attention(), back[:, : group.inner], to)
         call.ops.rope(to, call.heads, call.cos, call.sin, True)
@@ -223,8 +236,9 @@ class LayerPass:
         # a recomputed layer has just filled `normed1`; for a kept one it holds another layer's
         normed = self._qkv_in(x) if kept else rows(self.scratch.normed1, len(x), group.width)
         back = rows(self.scratch.grad, len(x), group.width)
-        torch.mm(self._qkv_grad(), self._weight(QKV), out=back)
-        self._lora_backward(QKV, normed, self._qkv_grad(), back)
+        self._input_grad(QKV, self._qkv_grad(), back)
+        self._lora_out_backward(QKV, self._qkv_grad())
+        self._lora_in_backward(QKV, normed, back)
         self._norm_backward(self.layer.norm1, x, back, grad)
 
     def _qkv_in(self, x: Tensor) -> Tensor:
@@ -242,34 +256,70 @@ class LayerPass:
 
     def _activate(self, part: slice) -> Tensor:
         """The extended input of down."""
-        gate_up, down = self.saved.gate_up[part], self.layer.down
+        gate_up, down = self._gate_up(part), self.layer.down
         act = rows(self.scratch.act, len(gate_up), down.width)
-        if down.loras:
-            lora = self._lora(DOWN, part.start)
-            self.call.ops.swiglu_lora(gate_up, act, lora, self.sides[DOWN][part])
-        else:
-            self.call.ops.swiglu(gate_up, act[:, : down.inner])
+        lora = self._lora(DOWN, part.start) if down.loras else None
+        self.call.ops.swiglu(gate_up, act, lora, self.sides[DOWN][part], self._packed(part))
         return act
+
+    def _gate_up(self, part: slice) -> Tensor:
+        """Gate and up of a chunk, before the backward pass replaces them by their gradients."""
+        kept, tokens = self.saved.gate_up, part.stop - part.start
+        if isinstance(kept, Tensor):
+            return kept[part]
+        return rows(self.scratch.gate_up, tokens, self.layer.gate_up.rows)
+
+    def _packed(self, part: slice) -> Packed | None:
+        """The 8-bit copy of gate and up of a chunk, for a layer that keeps one."""
+        kept = self.saved.gate_up
+        return kept[part] if isinstance(kept, Packed) else None
+
+    def _gate_up_lora(self, part: slice) -> GateUpLora:
+        group = self.layer.gate_up
+        gate, up = (-1 if m.lora is None else m.lora * group.rank for m in group.members)
+        gate_grad, up_grad = (member.b_grad for member in group.members)
+        return GateUpLora(self.sides[GATE_UP][part], group.rank, gate, up, gate_grad, up_grad)
 
     def _qkv_grad(self) -> Tensor:
         return rows(self.scratch.qkv_grad, len(self.saved.qkv), self.call.heads.width)
 
-    def _weight(self, kind: int) -> Tensor:
-        """A group's extended weight, as `_load` left it."""
-        group = self.layer.groups[kind]
-        return rows(self.scratch.weights[kind], group.rows, group.width)
-
     def _load(self, kind: int) -> Tensor:
         """Dequantize a group's weights and add each member's B; returns the extended weight."""
-        group, out = self.layer.groups[kind], self._weight(kind)
+        group = self.layer.groups[kind]
+        out = rows(self.scratch.weight, group.rows, group.width)
         for member in group.members:
-            b, column = None, 0
-            if member.lora is not None:
-                size = (member.rows.stop - member.rows.start) * group.rank
-                b = self.call.flat[member.b_at : member.b_at + size].view(-1, group.rank)
-                column = member.lora * group.rank  # zeros elsewhere keep the members apart
-            self.call.ops.load_weight(member.weight, b, column, out[member.rows])
+            self.call.ops.load_weight(member.weight, *self._b(group, member), out[member.rows])
         return out
+
+    def _load_rotated(self, kind: int, scales: Tensor) -> Rotated:
+        """A group's weight in 8 bit, in the same buffer."""
+        group = self.layer.groups[kind]
+        size, extra = group.inner * group.rows, (group.width - group.inner) * group.rows
+        values = self.scratch.weight.view(torch.int8)[:size].view(group.inner, group.rows)
+        tail = self.scratch.weight[-extra:] if extra else self.scratch.weight[:0]
+        out = Rotated(values, scales, tail.view(group.rows, group.width - group.inner))
+        for member in group.members:
+            self.call.ops.load_rotated(member.weight, *self._b(group, member), out, member.rows)
+        return out
+
+    def _b(self, group: LinearGroup, member: LinearMember) -> tuple[Tensor | None, int]:
+        """A member's B, and its first column among LoRA's, which keeps the members apart."""
+        if member.lora is None:
+            return None, 0
+        size = (member.rows.stop - member.rows.start) * group.rank
+        b = self.call.flat[member.b_at : member.b_at + size].view(-1, group.rank)
+        return b, member.lora * group.rank
+
+    def _input_grad(self, kind: int, grad: Tensor, back: Tensor) -> None:
+        """Gradient of a group's extended input, except A's part, from that of its output."""
+        if self.scales is None:
+            torch.mm(grad, self._load(kind), out=back)
+            return
+        weight, ops = self._load_rotated(kind, self.scales[kind]), self.call.ops
+        values = rows(self.scratch.act.view(torch.int8), *grad.shape)
+        rounded, inner = Rounded(values, self.scratch.row_scales[: len(grad)]), len(weight.scales)
+        ops.quantize(grad, weight.tail, rounded, back[:, inner:])
+        ops.product8(rounded, weight, back[:, :inner])
 
     def _normalize(self, norm: NormWeights, x: Tensor, out: Tensor) -> None:
         """Write norm(x) into the first K columns of an extended input."""
@@ -303,20 +353,16 @@ class LayerPass:
         else:
             self.call.ops.lora_in(x, self._lora(kind, start), side)
 
-    def _lora_backward(
-        self, kind: int, x: Tensor, grad_out: Tensor, grad_in: Tensor, start: int = 0
-    ) -> None:
-        """Gradients of B and A, and A's part of the input's.
+    def _lora_in_backward(self, kind: int, x: Tensor, grad_in: Tensor, start: int = 0) -> None:
+        """Gradient of A; A's part is added to the first K columns of `grad_in`.
 
         Args:
             kind: Of the group.
             x: The input; LoRA's columns are not read.
-            grad_out: Gradient of the product.
-            grad_in: Gradient of the extended input; A's part is added to its K columns.
+            grad_in: Gradient of the extended input.
             start: First token of the chunk.
         """
         group = self.layer.groups[kind]
-        self._lora_out_backward(kind, grad_out, start)
         if group.loras:
             self.call.ops.lora_in_backward(x, grad_in, self._lora(kind, start), group.a_grad)
 

@@ -5,7 +5,7 @@ In: a PEFT model with pre-norm decoder layers and a gated MLP, as in Llama and S
 used. Anything that is not checked here would train wrongly without an error, so a model is
 supported only if its layer class is known and every deviation from that form is excluded.
 
-Linear layers that share an input form a group, which runs as one matrix product (see `torch_ops`).
+Linear layers that share an input form a group, which runs as one matrix product (see `operands`).
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tasks.core.models.architectures.registry import ARCHITECTURES
 from tasks.core.models.packed_forward import base_model, head_of
-from tasks.training.fast.torch_ops import PAD, Heads, NormWeights
+from tasks.training.fast.operands import PAD, Heads, NormWeights
 
 REMOTE_CODE = "transformers_modules"  # package in which transformers imports a model's own code
 # decoder layer classes of transformers that have exactly the form of `LayerWeights`
@@ -143,6 +143,11 @@ class FastModel:
     scale: float
     dropout: float
     first_trained: int
+
+    def widest(self, kind: str) -> int:
+        """Columns of the widest extended input of a kind of group."""
+        widths: list[int] = [getattr(layer, kind).width for layer in self.layers]
+        return max(widths)
 
 
 def parameter_order(name: str) -> tuple[Any, ...]:

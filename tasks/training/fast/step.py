@@ -13,131 +13,21 @@ norm and head in chunks of tokens, trained layers in reverse.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasks.core.models.packed_forward import WindowTensors
+from tasks.training.fast.buffers import Buffers, allocate, kept_bytes
 from tasks.training.fast.graphs import WindowGraphs, bucket, padded
-from tasks.training.fast.layer import Call, LayerPass, Saved, Scratch, chunks, rows
-from tasks.training.fast.model import FastModel, LayerWeights, extract_model
-from tasks.training.fast.torch_ops import Bounds, TorchOps, mix, signed
+from tasks.training.fast.inputs import Inputs
+from tasks.training.fast.layer import Call, LayerPass, Saved, chunks, rows
+from tasks.training.fast.model import LayerWeights, extract_model
+from tasks.training.fast.torch_ops import TorchOps
+from tasks.training.fast.torch_weights import model_scales
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import window_seed
-
-# `tasks/core/models/memory_estimate.py` repeats both for the plan, which must not import torch
-MLP_CHUNK = 8192  # tokens per chunk of the MLP; bounds the buffers of longer windows
-HEAD_VALUES = 2**26  # logits in memory at a time: 128 MiB in bfloat16
-
-
-@dataclass(frozen=True)
-class _Stream:
-    """The residual stream before every trained layer and after the last one.
-
-    Attributes:
-        device: One buffer per index; with `host` only two, used alternately.
-        host: One pinned buffer per index except the last, or empty without offloading.
-    """
-
-    device: tuple[Tensor, ...]
-    host: tuple[Tensor, ...]
-
-    def at(self, index: int, tokens: int) -> Tensor:
-        """The stream's buffer at `index` on the device, [tokens, hidden]."""
-        return self.device[index % len(self.device)][:tokens]
-
-    def save(self, index: int, tokens: int) -> None:
-        """Keep the stream at `index` for the backward pass.
-
-        Copies are asynchronous but in order with the kernels: all use the same CUDA stream, so a
-        buffer is overwritten only after it was copied.
-        """
-        if self.host:
-            self.host[index][:tokens].copy_(self.at(index, tokens), non_blocking=True)
-
-    def load(self, index: int, tokens: int) -> Tensor:
-        """The stream at `index` in the backward pass, on the device."""
-        x = self.at(index, tokens)
-        return x.copy_(self.host[index][:tokens], non_blocking=True) if self.host else x
-
-
-@dataclass(frozen=True)
-class _Buffers:
-    """All buffers of a step, for windows of at most `tokens`."""
-
-    tokens: int
-    stream: _Stream
-    saved: tuple[Saved, ...]
-    sides: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
-    scratch: Scratch
-    grad: Tensor
-    logits: Tensor
-
-
-class _Inputs:
-    """What differs between windows, at addresses that stay: recorded passes read it.
-
-    Args:
-        parts: The model.
-        tokens: Of the longest window.
-        device: Of the buffers.
-    """
-
-    def __init__(self, parts: FastModel, tokens: int, device: torch.device) -> None:
-        def new(values: int, dtype: torch.dtype) -> Tensor:
-            return torch.empty(values, dtype=dtype, device=device)
-
-        self._parts, half = parts, parts.heads.rotated // 2
-        self._cos, self._sin = (new(tokens * half, torch.float32) for _ in range(2))
-        self._starts, self._ends = (new(tokens, torch.int32) for _ in range(2))
-        count = 4 * len(parts.layers) * len(chunks(tokens, MLP_CHUNK))
-        self._seeds = new(count, torch.int32)
-
-    def fill(self, window: WindowTensors, seed: int | None, ops: Any, flat: Tensor) -> Call:
-        """Write a window's inputs; without a seed there is no dropout."""
-        parts, tokens, half = self._parts, window.tokens, self._parts.heads.rotated // 2
-        # the rotary module returns the type of its first argument: float32 tables are more accurate
-        like = torch.empty(1, dtype=torch.float32, device=flat.device)
-        tables = parts.rotary(like, window.position_ids)
-        cos, sin = rows(self._cos, tokens, half), rows(self._sin, tokens, half)
-        for to, table in zip((cos, sin), tables, strict=True):
-            # transformers repeats the angles for both halves of the rotated features
-            to.copy_(table[0, :, :half])
-        bounds = sample_bounds(window)
-        mixed = mix(seed or 0)
-        if seed is not None and parts.dropout:
-            self._fill_seeds(tokens, mixed)
-        return Call(
-            ops=ops,
-            heads=parts.heads,
-            bounds=Bounds(
-                self._starts[:tokens].copy_(bounds.starts),
-                self._ends[:tokens].copy_(bounds.ends),
-                window.cu_seqlens,
-            ),
-            cos=cos,
-            sin=sin,
-            flat=flat,
-            scale=parts.scale,
-            rate=0.0 if seed is None else parts.dropout,
-            seed=mixed,
-            seeds=self._seeds,
-            chunk=MLP_CHUNK,
-        )
-
-    def _fill_seeds(self, tokens: int, mixed: int) -> None:
-        """Seeds of all dropout masks, in the order of `Call.seed_place`."""
-        groups = range(4 * len(self._parts.layers))
-        parts = chunks(tokens, MLP_CHUNK)
-        seeds = torch.tensor(
-            [signed(mix(mixed, group, part.start)) for group in groups for part in parts],
-            dtype=torch.int32,
-        )
-        if self._seeds.is_cuda:
-            seeds = seeds.pin_memory()
-        self._seeds[: len(seeds)].copy_(seeds, non_blocking=True)
 
 
 class FastStepper:
@@ -149,6 +39,7 @@ class FastStepper:
         max_tokens: Tokens of the longest window.
         kept_layers: Layers that keep their activations, counted from the last; None: all.
         offload: The residual stream waits for the backward pass in the CPU's memory.
+        backward: int8 rounds the backward pass's products with frozen weights; bf16 does not.
         ops: The operations; None: GPU kernels on CUDA, PyTorch elsewhere.
 
     Raises:
@@ -166,6 +57,7 @@ class FastStepper:
         max_tokens: int,
         kept_layers: int | None = None,
         offload: bool = False,
+        backward: str = "bf16",
         ops: Any = None,
     ) -> None:
         self.parts = extract_model(model, flat.offsets)
@@ -179,6 +71,7 @@ class FastStepper:
         self._graphed = self._device.type == "cuda" and not offload
         # layers before the first one with LoRA have no backward pass and keep nothing
         self.layers = len(self.parts.layers) - self.parts.first_trained
+        self._scales = model_scales(self.parts) if backward == "int8" else ()
         self._values = torch.empty_like(flat.values, dtype=self._dtype)
         self.resize(self.layers if kept_layers is None else kept_layers, max_tokens)
 
@@ -191,8 +84,8 @@ class FastStepper:
     def _release(self) -> None:
         """Free the buffers, and the graphs that refer to them."""
         self._graphs: WindowGraphs | None = None
-        self._allocated: _Buffers | None = None
-        self._inputs: _Inputs | None = None
+        self._allocated: Buffers | None = None
+        self._inputs: Inputs | None = None
 
     def layer_bytes(self) -> int:
         """Bytes of one more kept layer."""
@@ -224,9 +117,15 @@ class FastStepper:
         """Write a window's inputs and its embedded tokens into the buffers."""
         if self._allocated is None or window.tokens > self._allocated.tokens:
             self._release()  # frees the smaller buffers first
-            self._allocated = self._allocate(max(window.tokens, self.window_tokens))
+            self._allocated = allocate(
+                self.parts,
+                max(window.tokens, self.window_tokens),
+                self.kept_layers,
+                self._device,
+                offload=self._offload,
+            )
         if self._inputs is None:
-            self._inputs = _Inputs(self.parts, self._allocated.tokens, self._device)
+            self._inputs = Inputs(self.parts, self._allocated.tokens, self._device)
         call = self._inputs.fill(window, seed, self._ops, self._values)
         embedded = self.parts.embedding(window.input_ids)[0]
         self._allocated.stream.at(0, window.tokens).copy_(embedded)
@@ -250,7 +149,7 @@ class FastStepper:
             self._pass(layer, number, call).forward(x, y)
 
     @property
-    def _buffers(self) -> _Buffers:
+    def _buffers(self) -> Buffers:
         assert self._allocated is not None, "a forward pass allocates them"
         return self._allocated
 
@@ -325,79 +224,13 @@ class FastStepper:
             out=rows(whole.out, tokens, layer.out.width),
             lse=rows(whole.lse, heads.queries, tokens),
             middle=rows(whole.middle, tokens, self.parts.hidden),
-            gate_up=rows(whole.gate_up, tokens, 2 * self.parts.inner),
+            gate_up=None if whole.gate_up is None else whole.gate_up[:tokens],
         )
         sides = self._buffers.sides[max(0, number - self.parts.first_trained)]
         widths = [group.loras * group.rank for group in layer.groups]
         cut = tuple(rows(*pair) for pair in zip(sides, (tokens,) * 4, widths, strict=True))
-        return LayerPass(layer, number, call, saved, self._buffers.scratch, cut)  # type: ignore[arg-type]
-
-    def _allocate(self, tokens: int) -> _Buffers:
-        parts, chunk = self.parts, min(tokens, MLP_CHUNK)
-        top = parts.layers
-
-        def new(*shape: int, dtype: torch.dtype = self._dtype) -> Tensor:
-            return torch.empty(shape, dtype=dtype, device=self._device)
-
-        def widest(group: str) -> int:
-            widths: list[int] = [getattr(layer, group).width for layer in top]
-            return max(widths)
-
-        def saved() -> Saved:
-            return Saved(
-                qkv=new(tokens * parts.heads.width),
-                out=new(tokens * widest("out")),
-                lse=new(tokens * parts.heads.queries, dtype=torch.float32),
-                middle=new(tokens * parts.hidden),
-                gate_up=new(tokens * 2 * parts.inner),
-            )
-
-        hidden = max(widest("qkv"), widest("out"), widest("gate_up"))  # `down` has `act_grad`
-        names = ("qkv", "out", "gate_up", "down")
-        scratch = Scratch(
-            normed1=new(tokens * widest("qkv")),
-            normed2=new(chunk * widest("gate_up")),
-            act=new(chunk * widest("down")),
-            grad=new(tokens * hidden),
-            act_grad=new(chunk * widest("down")),
-            qkv_grad=new(tokens * parts.heads.width),
-            weights=tuple(new(getattr(top[0], n).rows * widest(n)) for n in names),  # type: ignore[arg-type]
-        )
-        return _Buffers(
-            tokens=tokens,
-            stream=self._new_stream(tokens),
-            saved=tuple(saved() for _ in range(self.kept_layers + (self.kept_layers < len(top)))),
-            sides=tuple(
-                tuple(new(tokens * group.loras * group.rank) for group in layer.groups)  # type: ignore[misc]
-                for layer in top[parts.first_trained :]
-            ),
-            scratch=scratch,
-            grad=new(tokens, parts.hidden),
-            logits=new(max(1, min(tokens, HEAD_VALUES // len(parts.head))), len(parts.head)),
-        )
-
-    def _new_stream(self, tokens: int) -> _Stream:
-        shape, count = (tokens, self.parts.hidden), self.layers + 1
-        kept = 2 if self._offload else count
-        pinned = self._device.type == "cuda"
-        return _Stream(
-            tuple(torch.empty(shape, dtype=self._dtype, device=self._device) for _ in range(kept)),
-            tuple(
-                torch.empty(shape, dtype=self._dtype, pin_memory=pinned)
-                for _ in range(count - 1 if self._offload else 0)
-            ),
-        )
-
-
-def sample_bounds(window: WindowTensors) -> Bounds:
-    """Start and end of each token's sample, computed on the device without waiting for it."""
-    tokens = torch.arange(window.tokens, device=window.cu_seqlens.device)
-    sample = torch.searchsorted(window.cu_seqlens, tokens, right=True)
-    return Bounds(
-        starts=(tokens - window.position_ids[0]).to(torch.int32),
-        ends=window.cu_seqlens.index_select(0, sample).to(torch.int32),
-        cu_seqlens=window.cu_seqlens,
-    )
+        scales = self._scales[number] if self._scales else None
+        return LayerPass(layer, number, call, saved, self._buffers.scratch, cut, scales)  # type: ignore[arg-type]
 
 
 def pick_ops(device: torch.device) -> Any:
@@ -407,24 +240,3 @@ def pick_ops(device: torch.device) -> Any:
     from tasks.training.fast.triton_ops import TritonOps
 
     return TritonOps()
-
-
-def kept_bytes(parts: FastModel, tokens: int) -> int:
-    """Bytes of one kept layer's `Saved`."""
-    layer, size = parts.layers[-1], parts.head.element_size()
-    values = parts.heads.width + layer.out.width + parts.hidden + 2 * parts.inner
-    return tokens * (values * size + 4 * parts.heads.queries)
-
-
-def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
-    """Bytes of all buffers on the device with no layer kept."""
-    layer, size, chunk = parts.layers[-1], parts.head.element_size(), min(tokens, MLP_CHUNK)
-    stream = 3 if offload else len(parts.layers) - parts.first_trained + 2
-    wide = max(layer.qkv.width, layer.out.width, layer.gate_up.width)
-    a_token = stream * parts.hidden + layer.qkv.width + wide + parts.heads.width
-    a_chunk = layer.gate_up.width + 2 * layer.down.width
-    weights = sum(group.rows * group.width for group in layer.groups)
-    logits = min(HEAD_VALUES, tokens * len(parts.head))
-    sides = sum(g.loras * g.rank for one in parts.layers for g in one.groups)
-    values = tokens * (a_token + sides) + chunk * a_chunk + weights + logits
-    return values * size + kept_bytes(parts, tokens)

@@ -1,198 +1,29 @@
 """The fast path's operations in PyTorch: the reference for the GPU kernels, and used on CPUs.
 
-All operations work on [tokens, features] matrices and write into tensors of the caller.
-
-LoRA is folded into the matrix products. The input of linear layers is *extended*: after its K
-features come the columns u = scale * dropout(x) A^T [tokens, members * rank], then zeros up to a
-multiple of `PAD`. The weight [n, K] is extended with B in the same columns. Then one product
-computes both parts, and one product in the backward pass computes both gradients:
-
-    [x, u, 0] [W, B, 0]^T = x W^T + scale * dropout(x) A^T B^T
-    grad [W, B, 0]        = [gradient of x through W, gradient of u, 0]
-
-*Members* are linear layers that share an input (q, k and v; gate and up). Their weights lie one
-below the other; each member has its own columns of u, zero in the rows of other members' B.
+See `operands` for the form of their operands.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
-PAD = 32  # multiple of extended widths: keeps rows aligned for the matrix units
-# odd multipliers of murmur3's finalizer, and of Fibonacci hashing (2^32 / golden ratio)
-_GOLDEN, _MIX1, _MIX2, _BITS32 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0xFFFFFFFF
+from tasks.training.fast.operands import (
+    GROUP,
+    TINY,
+    AttentionTensors,
+    Dropout,
+    GateUpLora,
+    Heads,
+    LoraInput,
+    NormWeights,
+    Packed,
+    hash_bits,
+)
+from tasks.training.fast.torch_weights import TorchWeights
 
 
-@dataclass(frozen=True)
-class Dropout:
-    """Dropout of a LoRA input by a hash of index and seed, so that no mask has to be stored.
-
-    All members that share an input use one 32-bit hash; each takes `bits` bits of its own.
-
-    Attributes:
-        seed: 32 bits; differs by step, window, layer and input.
-        bits: Bits per member: 16, or 10 for three members.
-        threshold: A member's value is dropped if its bits are below it.
-        seeds: int32 tensor of a window's seeds, from which GPU kernels read the seed, so that a
-            recorded launch can run with other seeds; None: they use `seed`.
-        place: Index of the seed in `seeds`.
-    """
-
-    seed: int
-    bits: int
-    threshold: int
-    seeds: Tensor | None = None
-    place: int = 0
-
-    @property
-    def keep_scale(self) -> float:
-        """Factor of kept values that preserves the mean, for the rate that `bits` can express."""
-        return 1.0 / (1.0 - self.threshold / (1 << self.bits))
-
-
-NO_DROPOUT = Dropout(0, 10, 0)
-
-
-def make_dropout(
-    rate: float, members: int, seed: int, seeds: Tensor | None = None, place: int = 0
-) -> Dropout:
-    """Dropout at the rate nearest to `rate` that 32 bits for all members can express."""
-    bits = min(16, 32 // members)
-    threshold = round(rate * 2**bits)
-    return Dropout(seed & _BITS32, bits, threshold, seeds, place) if rate else NO_DROPOUT
-
-
-def mix(*parts: int) -> int:
-    """A 32-bit seed from several integers, each of which affects all bits."""
-    value = 0x243F6A88
-    for part in parts:
-        value = (value ^ (part & _BITS32) ^ (part >> 32 & _BITS32)) * _GOLDEN & _BITS32
-        value ^= value >> 16
-        value = value * _MIX1 & _BITS32
-        value ^= value >> 13
-    return value
-
-
-def hash_bits(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
-    """32 hash bits per value, int32[rows, columns]: murmur3's finalizer over the value's index.
-
-    PyTorch has few operations on unsigned integers, so this computes with int32: products wrap
-    alike, and the ones that a right shift of a negative number brings in are masked off.
-    """
-    h = torch.arange(rows * columns, dtype=torch.int32, device=device)
-    h.mul_(signed(_GOLDEN)).add_(signed(seed))
-    for shift, factor in ((16, _MIX1), (13, _MIX2)):
-        h.bitwise_xor_((h >> shift).bitwise_and_(2 ** (32 - shift) - 1)).mul_(signed(factor))
-    h.bitwise_xor_((h >> 16).bitwise_and_(0xFFFF))
-    return h.view(rows, columns)
-
-
-def signed(bits: int) -> int:
-    """An unsigned 32-bit integer reinterpreted as int32."""
-    return bits - 2**32 if bits >= 2**31 else bits
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Sample boundaries of a packed window.
-
-    Attributes:
-        starts: int32[tokens], first token of each token's sample.
-        ends: int32[tokens], end of each token's sample, exclusive.
-        cu_seqlens: int32[samples + 1], cumulative lengths.
-    """
-
-    starts: Tensor
-    ends: Tensor
-    cu_seqlens: Tensor
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Shape of attention: query heads, key/value heads, features per head, rotated features."""
-
-    queries: int
-    keys: int
-    size: int
-    rotated: int
-
-    @property
-    def width(self) -> int:
-        """Columns of q, k and v side by side."""
-        return (self.queries + 2 * self.keys) * self.size
-
-    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v as views [tokens, heads, size]."""
-        q, k = self.queries * self.size, self.keys * self.size
-        tokens = qkv.shape[0]
-        return (
-            qkv[:, :q].view(tokens, self.queries, self.size),
-            qkv[:, q : q + k].view(tokens, self.keys, self.size),
-            qkv[:, q + k :].view(tokens, self.keys, self.size),
-        )
-
-
-@dataclass(frozen=True)
-class NormWeights:
-    """A frozen LayerNorm if `layer_norm`, else an RMSNorm."""
-
-    weight: Tensor
-    bias: Tensor | None
-    eps: float
-    layer_norm: bool
-
-
-@dataclass(frozen=True)
-class LoraInput:
-    """The A side of the LoRA layers that share one input.
-
-    Attributes:
-        a: [members * rank, K], one A below the other, in the precision of the products.
-        members: LoRA layers that share the input.
-        scale: LoRA's alpha / rank.
-        drop: The same in the forward and the backward pass.
-    """
-
-    a: Tensor
-    members: int
-    scale: float
-    drop: Dropout
-
-    @property
-    def rank(self) -> int:
-        """Rows of one member's A."""
-        return self.a.shape[0] // self.members
-
-    @property
-    def factor(self) -> float:
-        """LoRA's scale times dropout's."""
-        return self.scale * self.drop.keep_scale
-
-
-@dataclass(frozen=True)
-class AttentionTensors:
-    """Attention of one layer over one window.
-
-    Attributes:
-        qkv: [tokens, heads.width], q and k rotated.
-        out: [tokens, queries * size], the output; may be a view of wider rows.
-        lse: float32[queries, tokens], log-sum-exp of the scores for the backward pass; only the GPU
-            kernels use it, in base 2.
-        heads: Shape.
-        bounds: Of the samples.
-    """
-
-    qkv: Tensor
-    out: Tensor
-    lse: Tensor
-    heads: Heads
-    bounds: Bounds
-
-
-class TorchOps:
+class TorchOps(TorchWeights):
     """The operations by PyTorch, on any device and in any precision.
 
     Masks are kept from the forward to the backward pass, one byte per value: hashing takes a dozen
@@ -201,30 +32,6 @@ class TorchOps:
 
     def __init__(self) -> None:
         self._masks: dict[int, list[Tensor]] = {}
-
-    @staticmethod
-    def load_weight(weight: Any, b: Tensor | None, column: int, out: Tensor) -> None:
-        """Write a weight [n, K] and B [n, r] into `out` [n, width], rows of an extended weight.
-
-        Args:
-            weight: A parameter; bitsandbytes' Params4bit is dequantized.
-            b: LoRA's B, or None.
-            column: B's first column after the K columns; columns without B become 0.
-            out: Overwritten.
-        """
-        state = getattr(weight, "quant_state", None)
-        if state is None:
-            full = weight
-        else:
-            import bitsandbytes as bnb
-
-            full = bnb.functional.dequantize_4bit(weight.data, state).view(state.shape)
-        inner = full.shape[1]
-        out[:, :inner].copy_(full)
-        out[:, inner:].zero_()
-        if b is not None:
-            start = inner + column
-            out[:, start : start + b.shape[1]].copy_(b)
 
     @staticmethod
     def norm(x: Tensor, norm: NormWeights, out: Tensor) -> None:
@@ -331,35 +138,60 @@ class TorchOps:
                 out = _attend(part, state.heads)
                 (to[start:stop],) = torch.autograd.grad(out, part, grad[start:stop])
 
-    @staticmethod
-    def swiglu(gate_up: Tensor, out: Tensor) -> None:
-        """silu(gate) * up from [tokens, 2 F] into `out` [tokens, F]."""
-        gate, up = gate_up.chunk(2, -1)
-        out.copy_(torch.nn.functional.silu(gate.float()) * up.float())
+    def swiglu(
+        self,
+        gate_up: Tensor,
+        out: Tensor,
+        lora: LoraInput | None,
+        side: Tensor,
+        packed: Packed | None = None,
+    ) -> None:
+        """silu(gate) * up from [tokens, 2 F] into the extended `out`, then `lora_in` of it.
 
-    @staticmethod
-    def swiglu_backward(gate_up: Tensor, grad: Tensor) -> None:
-        """Replace gate and up by their gradients, in place; `grad` is that of the output."""
+        With `packed`, gate and up are stored there in 8 bit.
+        """
+        gate, up = gate_up.chunk(2, -1)
+        out[:, : gate.shape[1]].copy_(torch.nn.functional.silu(gate.float()) * up.float())
+        if packed is not None:
+            _pack(gate_up, packed)
+        if lora is not None:
+            self.lora_in(out, lora, side)
+
+    def swiglu_backward(
+        self,
+        gate_up: Tensor,
+        grad: Tensor,
+        lora: LoraInput | None,
+        a_grad: Tensor | None,
+        above: GateUpLora,
+        packed: Packed | None = None,
+    ) -> None:
+        """`lora_in_backward`, then gate and up are replaced by their gradients, in place.
+
+        Args:
+            gate_up: [tokens, 2 F]; with `packed`, gate and up are read from there.
+            grad: Of the extended output.
+            lora: Of the output.
+            a_grad: Gradient of its A; added to.
+            above: LoRA of gate and up, whose B gradients are added.
+            packed: As `swiglu` stored it.
+        """
+        if packed is not None:
+            _unpack(packed, gate_up)
+        inner = gate_up.shape[1] // 2
         gate, up = (part.float() for part in gate_up.chunk(2, -1))
         share = torch.sigmoid(gate)
+        if lora is not None and a_grad is not None:
+            self.lora_in_backward((gate * share * up).to(grad.dtype), grad, lora, a_grad)
+        slope = grad[:, :inner].float()
         slopes = up * share * (1 + gate * (1 - share)), gate * share
-        for part, slope in zip(gate_up.chunk(2, -1), slopes, strict=True):
-            part.copy_(grad.float() * slope)
-
-    def swiglu_lora(self, gate_up: Tensor, out: Tensor, lora: LoraInput, side: Tensor) -> None:
-        """`swiglu` into the first columns of the extended `out`, then `lora_in` of it."""
-        self.swiglu(gate_up, out[:, : lora.a.shape[1]])
-        self.lora_in(out, lora, side)
-
-    def swiglu_lora_backward(
-        self, gate_up: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor
-    ) -> None:
-        """`lora_in_backward` and `swiglu_backward`; `grad` is that of the extended output."""
-        inner = lora.a.shape[1]
-        act = torch.empty_like(gate_up[:, :inner])
-        self.swiglu(gate_up, act)
-        self.lora_in_backward(act, grad, lora, a_grad)
-        self.swiglu_backward(gate_up, grad[:, :inner])
+        columns, grads = (above.gate, above.up), (above.gate_grad, above.up_grad)
+        for part, factor, at, b_grad in zip(
+            gate_up.chunk(2, -1), slopes, columns, grads, strict=True
+        ):
+            part.copy_(slope * factor)
+            if b_grad is not None:
+                self.lora_out_backward(part, above.u[:, at : at + above.rank], b_grad)
 
     @staticmethod
     def cross_entropy(logits: Tensor, targets: Tensor, scale: float, losses: Tensor) -> None:
@@ -394,3 +226,26 @@ def _attend(qkv: Tensor, heads: Heads) -> Tensor:
         k, v = (part.repeat_interleave(repeats, dim=1) for part in (k, v))
     out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     return out[0].transpose(0, 1).reshape(qkv.shape[0], -1)
+
+
+def _pack(gate_up: Tensor, to: Packed) -> None:
+    """Round gate and up to 8 bit."""
+    halves = to.values.chunk(2, -1), to.scales.chunk(2, -1)
+    for part, values, scales in zip(gate_up.chunk(2, -1), *halves, strict=True):
+        groups = _groups(part.float())
+        scales.copy_((groups.abs().amax(-1) / 127).clamp(min=TINY))
+        rounded = (groups * (1 / scales)[..., None]).round().to(torch.int8)
+        values.copy_(rounded.flatten(-2)[:, : part.shape[1]])
+
+
+def _unpack(packed: Packed, to: Tensor) -> None:
+    halves = packed.values.chunk(2, -1), packed.scales.chunk(2, -1)
+    for part, values, scales in zip(to.chunk(2, -1), *halves, strict=True):
+        full = (_groups(values.float()) * scales[..., None]).flatten(-2)
+        part.copy_(full[:, : part.shape[1]])
+
+
+def _groups(x: Tensor) -> Tensor:
+    """[tokens, groups, GROUP], filled up with zeros."""
+    missing = -x.shape[1] % GROUP
+    return torch.nn.functional.pad(x, (0, missing)).view(len(x), -1, GROUP)

@@ -13,18 +13,21 @@ import torch
 import triton
 from torch import Tensor
 
-from tasks.training.fast import attention_kernels, kernels
-from tasks.training.fast.torch_ops import (
+from tasks.training.fast.kernels import attention as attention_kernels
+from tasks.training.fast.kernels import lora as lora_kernels
+from tasks.training.fast.kernels import rowwise, swiglu
+from tasks.training.fast.operands import (
     AttentionTensors,
     Dropout,
+    GateUpLora,
     Heads,
     LoraInput,
     NormWeights,
-    TorchOps,
+    Packed,
     signed,
 )
+from tasks.training.fast.triton_weights import TritonWeights, padded_rank, tail
 
-_BLOCK4, _BLOCK8 = 64, 256  # bitsandbytes' block sizes of NF4 and of its quantized scales
 _PROGRAMS = 2112  # 16 for each multiprocessor of an H100, 31 of an RTX 3080
 _LOG2E = math.log2(math.e)
 
@@ -36,40 +39,18 @@ GRAD_KV = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
 LORA_IN = {"ROWS": 16, "BLOCK": 128, "num_warps": 2, "num_stages": 4}
 LORA_IN_BACKWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4, "num_stages": 2}
 LORA_OUT_BACKWARD = {"ROWS": 64, "BLOCK": 64, "num_warps": 4, "num_stages": 3}
-SWIGLU_LORA = {"ROWS": 16, "BLOCK": 256, "num_warps": 8, "num_stages": 3}
-SWIGLU_LORA_BACKWARD = {"ROWS": 16, "BLOCK": 64, "num_warps": 4, "num_stages": 3}
-NF4 = {"ROWS": 8, "BYTES": 256, "num_warps": 4}
+SWIGLU = {"ROWS": 16, "BLOCK": 256, "num_warps": 8, "num_stages": 3}
+SWIGLU_PACK = {"ROWS": 16, "BLOCK": 128, "num_warps": 8, "num_stages": 3}  # with the 8-bit copy
+SWIGLU_BACKWARD = {"ROWS": 16, "BLOCK": 64, "num_warps": 4, "num_stages": 3}
 
 
-class TritonOps:
+class TritonOps(TritonWeights):
     """The operations on a GPU."""
-
-    def load_weight(self, weight: Any, b: Tensor | None, column: int, out: Tensor) -> None:
-        """Dequantize a weight, add B; other formats than NF4 in usual blocks go through PyTorch."""
-        state: Any = getattr(weight, "quant_state", None)
-        nested: Any = getattr(state, "state2", None)
-        usual = state is not None and state.blocksize == _BLOCK4
-        if not usual or (nested is not None and nested.blocksize != _BLOCK8):
-            TorchOps.load_weight(weight, b, column, out)
-            return
-        n, inner = state.shape
-        width = out.stride(0)
-        columns = triton.cdiv(inner, 2 * NF4["BYTES"]) + (width > inner)
-        # without double quantization the second-level arguments are placeholders
-        second = (state.code, state.absmax, state.code)
-        if nested is not None:
-            second = (nested.code, nested.absmax, state.offset)
-        kernels.load_nf4[(triton.cdiv(n, NF4["ROWS"]), columns)](
-            weight.data, state.absmax, *second, state.code, out if b is None else b, out,
-            n, inner, width, column,
-            RANK=0 if b is None else b.shape[1], NESTED=nested is not None,
-            TAIL=_tail(width - inner), **NF4,
-        )  # fmt: skip
 
     def norm(self, x: Tensor, norm: NormWeights, out: Tensor) -> None:
         """LayerNorm or RMSNorm; a kernel without a bias gets the weight as a placeholder."""
         block = triton.next_power_of_2(x.shape[1])
-        kernels.norm[(x.shape[0],)](
+        rowwise.norm[(x.shape[0],)](
             x, norm.weight, norm.weight if norm.bias is None else norm.bias, out,
             x.stride(0), out.stride(0), x.shape[1], norm.eps,
             LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, BLOCK=block,
@@ -79,7 +60,7 @@ class TritonOps:
     def norm_backward(self, x: Tensor, norm: NormWeights, grad: Tensor, residual: Tensor) -> None:
         """Add to the residual stream's gradient."""
         block = triton.next_power_of_2(x.shape[1])
-        kernels.norm_backward[(x.shape[0],)](
+        rowwise.norm_backward[(x.shape[0],)](
             x, norm.weight, grad, residual,
             x.stride(0), grad.stride(0), residual.stride(0), x.shape[1], norm.eps,
             LAYER_NORM=norm.layer_norm, BLOCK=block, num_warps=warps(block),
@@ -89,19 +70,19 @@ class TritonOps:
         """LoRA's first product, after x's columns and in `side`."""
         inner = lora.a.shape[1]
         seeds, place = _seed(lora.drop, x.device)
-        kernels.lora_in[(triton.cdiv(x.shape[0], LORA_IN["ROWS"]),)](
+        lora_kernels.lora_in[(triton.cdiv(x.shape[0], LORA_IN["ROWS"]),)](
             x, lora.a, side, seeds,
             x.stride(0), x.shape[0], inner, x.shape[1], lora.factor, place, lora.drop.threshold,
-            MEMBERS=lora.members, **_lora_shape(lora), TAIL=_tail(x.shape[1] - inner), **LORA_IN,
+            MEMBERS=lora.members, **_lora_shape(lora), TAIL=tail(x.shape[1] - inner), **LORA_IN,
         )  # fmt: skip
 
     def restore(self, x: Tensor, side: Tensor, inner: int) -> None:
         """LoRA's columns from `side`."""
         row_block = 64
-        kernels.restore[(triton.cdiv(x.shape[0], row_block),)](
+        lora_kernels.restore[(triton.cdiv(x.shape[0], row_block),)](
             x, side,
             x.stride(0), x.shape[0], inner, x.shape[1], side.shape[1],
-            TAIL=_tail(x.shape[1] - inner), ROWS=row_block, num_warps=4,
+            TAIL=tail(x.shape[1] - inner), ROWS=row_block, num_warps=4,
         )  # fmt: skip
 
     def lora_in_backward(self, x: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor) -> None:
@@ -110,7 +91,7 @@ class TritonOps:
         columns = triton.cdiv(inner, tile["BLOCK"])
         runs, steps = split(x.shape[0], tile["ROWS"], columns)
         seeds, place = _seed(lora.drop, x.device)
-        kernels.lora_in_backward[(columns, runs)](
+        lora_kernels.lora_in_backward[(columns, runs)](
             x, grad, lora.a, a_grad, seeds,
             x.stride(0), grad.stride(0), x.shape[0], inner, lora.factor,
             place, lora.drop.threshold, steps,
@@ -122,16 +103,16 @@ class TritonOps:
         (tokens, n), rank, tile = grad.shape, u.shape[1], LORA_OUT_BACKWARD
         columns = triton.cdiv(n, tile["BLOCK"])
         runs, steps = split(tokens, tile["ROWS"], columns)
-        kernels.lora_out_backward[(columns, runs)](
+        lora_kernels.lora_out_backward[(columns, runs)](
             grad, u, b_grad,
             grad.stride(0), u.stride(0), tokens, n, steps,
-            RANK=rank, PADDED=max(16, triton.next_power_of_2(rank)), **tile,
+            RANK=rank, PADDED=padded_rank(rank), **tile,
         )  # fmt: skip
 
     def rope(self, qkv: Tensor, heads: Heads, cos: Tensor, sin: Tensor, inverse: bool) -> None:
         """Rotate q and k in place."""
         count, half = heads.queries + heads.keys, heads.rotated // 2
-        kernels.rope[(qkv.shape[0],)](
+        rowwise.rope[(qkv.shape[0],)](
             qkv, cos, sin,
             qkv.stride(0), -1.0 if inverse else 1.0,
             SIZE=heads.size, HEADS=count, HALF=half,
@@ -168,71 +149,81 @@ class TritonOps:
             qkv, bounds.starts, bounds.ends, grad, lse, delta, to, *numbers, **shape, **GRAD_KV
         )
 
-    def swiglu(self, gate_up: Tensor, out: Tensor) -> None:
-        """silu(gate) * up."""
-        tokens, inner = out.shape
-        block = min(1024, triton.next_power_of_2(inner))
-        kernels.swiglu[(tokens, triton.cdiv(inner, block))](
-            gate_up, out, gate_up.stride(0), out.stride(0), inner, BLOCK=block, num_warps=4
-        )
-
-    def swiglu_backward(self, gate_up: Tensor, grad: Tensor) -> None:
-        """Replace gate and up by their gradients."""
-        tokens, inner = grad.shape
-        block = min(1024, triton.next_power_of_2(inner))
-        kernels.swiglu_backward[(tokens, triton.cdiv(inner, block))](
-            gate_up, grad, gate_up.stride(0), grad.stride(0), inner, BLOCK=block, num_warps=4
-        )
-
-    def swiglu_lora(self, gate_up: Tensor, out: Tensor, lora: LoraInput, side: Tensor) -> None:
-        """silu(gate) * up, and LoRA's first product of it."""
-        tokens, inner, width = len(out), lora.a.shape[1], out.shape[1]
-        seeds, place = _seed(lora.drop, out.device)
-        kernels.swiglu_lora[(triton.cdiv(tokens, SWIGLU_LORA["ROWS"]),)](
-            gate_up, out, lora.a, side, seeds,
-            gate_up.stride(0), out.stride(0), tokens, inner, width, lora.factor,
-            place, lora.drop.threshold,
-            **_lora_shape(lora), TAIL=_tail(width - inner), **SWIGLU_LORA,
+    def swiglu(
+        self,
+        gate_up: Tensor,
+        out: Tensor,
+        lora: LoraInput | None,
+        side: Tensor,
+        packed: Packed | None = None,
+    ) -> None:
+        """silu(gate) * up, LoRA's first product of it, and the 8-bit copy."""
+        (tokens, width), inner = out.shape, gate_up.shape[1] // 2
+        small, scales = (out, out) if packed is None else (packed.values, packed.scales)
+        seeds, factor, place, threshold, a = _lora_numbers(lora, out)
+        tile = SWIGLU if packed is None else SWIGLU_PACK
+        swiglu.swiglu[(triton.cdiv(tokens, tile["ROWS"]),)](
+            gate_up, out, a, side, seeds, small, scales,
+            gate_up.stride(0), out.stride(0), tokens, inner, width, factor, place, threshold,
+            **_lora_shape(lora), PACK=packed is not None, TAIL=tail(width - inner), **tile,
         )  # fmt: skip
 
-    def swiglu_lora_backward(
-        self, gate_up: Tensor, grad: Tensor, lora: LoraInput, a_grad: Tensor
+    def swiglu_backward(
+        self,
+        gate_up: Tensor,
+        grad: Tensor,
+        lora: LoraInput | None,
+        a_grad: Tensor | None,
+        above: GateUpLora,
+        packed: Packed | None = None,
     ) -> None:
-        """Both backward."""
-        tokens, inner, tile = len(gate_up), lora.a.shape[1], SWIGLU_LORA_BACKWARD
+        """Gradients of gate and up, of the output's A, and of the B of gate and up."""
+        tokens, inner, tile = len(gate_up), gate_up.shape[1] // 2, SWIGLU_BACKWARD
         columns = triton.cdiv(inner, tile["BLOCK"])
         runs, steps = split(tokens, tile["ROWS"], columns)
-        seeds, place = _seed(lora.drop, grad.device)
-        kernels.swiglu_lora_backward[(columns, runs)](
-            gate_up, grad, lora.a, a_grad, seeds,
-            gate_up.stride(0), grad.stride(0), tokens, inner, lora.factor,
-            place, lora.drop.threshold, steps,
-            **_lora_shape(lora), **tile,
+        small, scales = (grad, grad) if packed is None else (packed.values, packed.scales)
+        seeds, factor, place, threshold, a = _lora_numbers(lora, grad)
+        unused = grad  # where a pointer is not read
+        sums = (unused if one is None else one for one in (above.gate_grad, above.up_grad))
+        swiglu.swiglu_backward[(columns, runs)](
+            gate_up, grad, a, unused if a_grad is None else a_grad, seeds, small, scales,
+            above.u, *sums,
+            gate_up.stride(0), grad.stride(0), above.u.stride(0),
+            tokens, inner, factor, place, threshold, steps,
+            **_lora_shape(lora), PACKED=packed is not None, GATE=above.gate, UP=above.up,
+            B_RANK=above.rank, B_PADDED=padded_rank(above.rank), **tile,
         )  # fmt: skip
 
     def cross_entropy(self, logits: Tensor, targets: Tensor, scale: float, losses: Tensor) -> None:
         """Losses; logits become their gradients."""
         rows, values = logits.shape
         block = min(8192, triton.next_power_of_2(values))
-        kernels.cross_entropy[(rows,)](
+        rowwise.cross_entropy[(rows,)](
             logits, targets, losses,
             logits.stride(0), values, scale, BLOCK=block, num_warps=warps(block),
         )  # fmt: skip
 
 
-def _lora_shape(lora: LoraInput) -> dict[str, Any]:
+def _lora_shape(lora: LoraInput | None) -> dict[str, Any]:
     """Constants of the kernels of LoRA's first product."""
+    if lora is None:
+        return {"RANK": 0, "PADDED": 16, "BITS": 16, "DROP": False}
     return {
         "RANK": lora.rank,
-        "PADDED": max(16, triton.next_power_of_2(lora.rank)),
+        "PADDED": padded_rank(lora.rank),
         "BITS": lora.drop.bits,
         "DROP": lora.drop.threshold > 0,
     }
 
 
-def _tail(columns: int) -> int:
-    """Tile of the columns after an extended matrix's K."""
-    return max(16, 1 << (columns - 1).bit_length())
+def _lora_numbers(
+    lora: LoraInput | None, placeholder: Tensor
+) -> tuple[Tensor, float, int, int, Tensor]:
+    """Seeds, factor, seed's index, threshold and A; placeholders without LoRA."""
+    if lora is None:
+        return torch.empty(1, dtype=torch.int32, device=placeholder.device), 0.0, 0, 0, placeholder
+    seeds, place = _seed(lora.drop, placeholder.device)
+    return seeds, lora.factor, place, lora.drop.threshold, lora.a
 
 
 def _seed(drop: Dropout, device: torch.device) -> tuple[Tensor, int]:

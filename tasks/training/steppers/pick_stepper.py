@@ -27,6 +27,7 @@ def pick_stepper(
     flat: FlatParameters,
     *,
     fast_path: str,
+    backward: str = "bf16",
     kept_layers: int | None,
     max_tokens: int,
     offload: bool = False,
@@ -38,6 +39,7 @@ def pick_stepper(
         model: A PEFT model.
         flat: Its trained parameters.
         fast_path: auto or off.
+        backward: Of the fused stepper: bf16 or int8.
         kept_layers: Layers that keep activations; None: all on a CPU, none on a GPU before
             `fit_to_gpu`.
         max_tokens: Tokens of the longest window.
@@ -51,7 +53,12 @@ def pick_stepper(
             if getattr(base_model(model), "isolation", "varlen") != "varlen":
                 raise Unsupported("the model mixes samples by more than masked attention")
             return FastStepper(
-                model, flat, max_tokens=max_tokens, kept_layers=kept_layers, offload=offload
+                model,
+                flat,
+                max_tokens=max_tokens,
+                kept_layers=kept_layers,
+                offload=offload,
+                backward=backward,
             )
         except (Unsupported, ImportError) as reason:
             say(f"train: steps run by transformers and peft, not the fast path: {reason}")

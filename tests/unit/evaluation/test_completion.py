@@ -1,5 +1,6 @@
 """The completion benchmark: choice of spans, comparison, report, and the stage on a tiny model."""
 
+import json
 import random
 import re
 from dataclasses import replace
@@ -107,7 +108,7 @@ def test_spans_that_a_training_row_contains_are_left_out_and_counted(tmp_path: P
     train = [
         # a copy in which a seventh of each function is another, and one with a hole in it
         row("file", "copy.py", re.sub(r" -= \d+", " -= 1000", file(NAMES[0]))),
-        row("fill", "hole.py", "", conversation=f'{{"fill": {pa_json(whole)}}}'),
+        row("fill", "hole.py", "", conversation=json.dumps({"fill": whole})),
     ]
     settings = SETTINGS.model_copy(update={"completion_spans": 40})
     before = choose(settings, inputs_of(tmp_path / "before", test, []))
@@ -119,12 +120,6 @@ def test_spans_that_a_training_row_contains_are_left_out_and_counted(tmp_path: P
     assert not any(span.source.path == f"{NAMES[1]}.py" for span in left)
     assert after.left_out[IN_TRAINING] >= len(copied) - len(left) > 0
     assert before.left_out[IN_TRAINING] == 0
-
-
-def pa_json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 def test_too_little_held_out_code_is_said_with_both_numbers(tmp_path: Path) -> None:
@@ -152,6 +147,20 @@ def test_windows_of_a_file_are_one_text_again(tmp_path: Path) -> None:
     kept, test = inputs["filter.kept"], inputs["prompt.test"]
     (found,) = read(kept, test, held_out_files(kept, test)[0]).values()
     assert [part.text for part in found] == [text]
+
+
+def test_a_file_is_given_with_the_files_that_it_needs_which_count_as_untrained(
+    tmp_path: Path,
+) -> None:
+    needed = {"repository": "shop", "files": [["b.py", "B = 1\n"]], "comment": "#", "path": "a.py"}
+    packed = json.dumps({"context": needed | {"before": "", "output": file("a")}})
+    test = [row("context", "a.py", file("a"), conversation=packed)]
+    train = [row("context", "c.py", "C = 2\n", instruction=file("a"), conversation=packed)]
+    inputs = inputs_of(tmp_path, test, train)
+    kept = inputs["filter.kept"]
+    ((found,),) = read(kept, inputs["prompt.test"], [("a.py", "own", "a.py")]).values()
+    assert found.head == "\0repository:shop\0\0file:#:b.py\0B = 1\n\0file:#:a.py\0"
+    assert choose(SETTINGS, inputs).left_out[IN_TRAINING] == 0
 
 
 def test_a_function_is_given_with_its_documentation_as_a_comment(tmp_path: Path) -> None:
@@ -266,7 +275,7 @@ def test_the_report_has_sizes_languages_and_the_clearest_changes_as_diffs() -> N
         page.markdown(measured, gate, OtherStages()),
     ):
         assert "Completion of held-out code" in text
-        assert "Javascript" in text or "javascript" in text
+        assert "JavaScript" in text
         assert "17 are in the training data" in text
         assert "- return x" in text
         assert "+ return y" in text

@@ -1,17 +1,24 @@
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 
-from hypothesis import example, given
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from tasks.core.cache.manifest import Manifest
 from tasks.evaluation.gate import verdict as gate
 from tasks.evaluation.report import lineage, plots
 from tasks.evaluation.report import page as report
-from tasks.evaluation.report.other_stages import OtherStages, duration, read_other_stages
+from tasks.evaluation.report.format_values import duration
+from tasks.evaluation.report.other_stages import OtherStages, read_other_stages
 from tasks.evaluation.report.side_by_side import MAX_SHOWN, visible
+from tasks.evaluation.report.subject import Subject, read_subject
+from tasks.evaluation.report.training_facts import GROUPS, training_facts
 from tasks.evaluation.results import Evaluation
+from tasks.training.report.metrics_log import Counters
+from tests.conftest import REPOSITORY
 from tests.unit.evaluation.examples import evaluation, problems
 
 HOSTILE = '</pre><script>alert(1)</script><img src="https://evil.example/x" onerror=alert(2)>'
@@ -56,7 +63,7 @@ def tags(text: str) -> Tags:
 
 def test_text_of_a_model_is_never_markup():
     found = evaluation(tried=problems(1, 1, 0, 0, text=HOSTILE), text=HOSTILE)
-    text = page(found, title=HOSTILE)
+    text = page(found, subject=Subject(HOSTILE, (("Model", HOSTILE),)))
     assert not {"script", "img"} & {tag for tag, _ in tags(text).found}
     assert "&lt;script&gt;alert(1)" in text
 
@@ -129,7 +136,7 @@ def test_the_data_card_names_all_splits_and_the_licences_of_the_training_rows():
     shown = OtherStages(licences=(("MIT", 3), ("", 1)))
     text = page(evaluation(), shown)
     for words in (
-        ">train</td><td>1,000</td><td>50,000</td>",
+        ">train</th><td>1,000</td><td>50,000</td>",
         "<span>MIT</span>",
         "75.0 %",
         "<span>unknown</span>",
@@ -185,7 +192,7 @@ def marked(found: Evaluation, shown=SHOWN, **options) -> str:
 
 
 def test_markdown_has_the_numbers_of_the_page():
-    text = marked(evaluation(tried=problems(1, 1, 1, 1)), title="a | b <b>")
+    text = marked(evaluation(tried=problems(1, 1, 1, 1)), subject=Subject("a | b <b>"))
     assert text.startswith("# Improved: a \\| b \\<b\\>\n")
     assert "| too short | 50 | 25.0 % |" in text
     assert "loss, held-out, 12 projects" in text
@@ -204,6 +211,7 @@ def test_markdown_shows_flips_first_with_prompts_answers_and_verdicts():
     assert "More of them" in html
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.text(alphabet=st.sampled_from(list("`~<>&|[]()!#* \n\tax\\\"'")), max_size=60))
 @example(HOSTILE)
 @example("```\n</code>\n~~~\n" + HOSTILE)
@@ -214,7 +222,7 @@ def test_text_of_a_model_is_never_markup_in_markdown(text):
     tokens = (
         MarkdownIt("commonmark", {"html": True})
         .enable("table")
-        .parse(marked(replace(found, samples=(sample,)), title=text))
+        .parse(marked(replace(found, samples=(sample,)), subject=Subject(text)))
     )
     assert not [t for t in tokens if t.type == "html_block"]
     inline = [child for t in tokens for child in t.children or ()]
@@ -256,9 +264,109 @@ def test_the_curve_stays_inside_its_frame_and_skips_what_is_no_number():
     assert len(places) == 199
 
 
+def test_intervals_of_a_metric_share_one_scale_which_is_stated():
+    found = gate.decide(evaluation(held_out=-0.3, probe=-0.1), resamples=200)
+    losses = [c for c in found.comparisons if c.name == "loss"]
+    reach = plots.reach(losses)
+    spans = [plots.span(c, reach) for c in losses]
+    assert [s.dot - 50 for s in spans] == [
+        pytest.approx(-50 * c.difference / reach, abs=0.01) for c in losses
+    ]
+    text = report.html(evaluation(held_out=-0.3, probe=-0.1), found, OtherStages())
+    assert f"<span>−{reach:.3f} nats</span><span>+{reach:.3f} nats</span>" in text
+
+
+def test_the_report_names_model_profile_data_date_and_hardware(tmp_path):
+    paths = {}
+    for stage, config in (
+        ("base", {"base.path": "/models/tiny", "base.gguf": None}),
+        ("ingest", {"ingest.sources": [{"name": "team"}, {"kind": "git", "path": "~/src/app"}]}),
+    ):
+        folder = tmp_path / stage
+        folder.mkdir()
+        Manifest(stage, "k" * 64, {"config": config}, {}, {}, {"line": "42 of it"}, 1.0).write(
+            folder
+        )
+        paths[f"{stage}.rows"] = folder / "rows"
+    found = read_subject(paths, "/home/me/my.yaml", "cpu")
+    assert found.title == "tiny tuned on team, app"
+    facts = dict(found.facts)
+    assert (facts["Model"], facts["Data"]) == ("tiny (42 of it)", "team, app (42 of it)")
+    assert (facts["Profile"], facts["Date"][:2]) == ("my", "20")
+    assert "CPU" in facts["Hardware"]
+    text = page(evaluation(), subject=found)
+    assert "<title>Improved: tiny tuned on team, app</title>" in text
+    for name, value in found.facts:
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in text
+        assert f"- {name}: " in marked(evaluation(), subject=found)
+
+
+def test_fields_of_the_training_are_named_and_grouped():
+    training = {"step": 20, "tokens": 40_639, "first_loss": 2.0, "step_path": "fast", "new_one": 1}
+    assert training_facts(training) == [
+        ("Length", [("optimizer steps", "20")]),
+        ("Data", [("tokens seen", "40,639")]),
+        ("Loss", [("first logged loss, nats a token", "2")]),
+        ("Machine", [("training step", "fast")]),
+        ("Other", [("new one", "1")]),
+    ]
+
+
+def test_every_field_that_a_training_reports_has_a_name():
+    source = (REPOSITORY / "tasks/training/process.py").read_text()
+    source += (REPOSITORY / "tasks/training/report/results.py").read_text()
+    written = set(re.findall(r'^ {8}"(\w+)":', source, re.M)) | {f.name for f in fields(Counters)}
+    named = {name for group in GROUPS.values() for name in group}
+    assert (
+        written
+        - named
+        - {"validation", "loss", "validation_loss", "step", "token_accuracy"}
+        - {
+            "validation_loss_before",
+            "validation_token_accuracy",
+        }
+        == set()
+    )
+
+
+def test_tables_have_captions_and_headers_with_a_scope():
+    for tag, attributes in tags(page(evaluation(tried=problems(1, 1, 1, 1)))).found:
+        assert tag != "th" or attributes.get("scope") in ("col", "row", "rowgroup")
+    text = page(evaluation(tried=problems(1, 1, 1, 1)))
+    assert text.count("<caption>") == text.count("<table")
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_all_lines_have_a_contrast_of_three_and_all_text_of_four_and_a_half(mode):
+    style = (report.TEMPLATES / "report.css").read_text()
+    style += (REPOSITORY / "flows/sweep/templates/sweep.css").read_text()
+    blocks = dict.fromkeys(("light", "dark"), "")
+    for part in re.split(r"(?m)^(?=@media|\.|h1|\*|:root)", style):
+        blocks["dark" if "scheme: dark" in part else "light"] += part
+    found = {}
+    for name, value in re.findall(r"(--\w+|line\d) ?[:{](?: color:)? ?(#\w{6})", blocks[mode]):
+        found[name] = value
+    low = {n: round(contrast(v, found["--paper"]), 2) for n, v in found.items()}
+    assert {n: c for n, c in low.items() if c < 3 and n not in ("--paper", "--raised")} == {}
+    assert min(low["--ink"], low["--soft"], low["--good"], low["--bad"], low["--unsure"]) >= 4.5
+    assert len([n for n in found if n.startswith("line")]) == 5
+    assert "opacity" not in style
+
+
 def test_better_is_drawn_to_the_right_for_losses_too():
     found = gate.decide(evaluation(held_out=-0.3), resamples=200)
-    loss, accuracy, *_ = map(plots.span, found.comparisons)
+    loss, accuracy, *_ = (plots.span(c, 1.0) for c in found.comparisons)
     assert loss.dot > 50
     assert accuracy.dot > 50
     assert loss.margin < 50

@@ -81,7 +81,7 @@ def test_remedy_that_names_settings_works(ingest, tmp_path, content) -> None:
 
 
 COMMANDS: dict[str, bytes] = {
-    "utf-16": '{"instruction": "do", "output": "x"}\n'.encode("utf-16"),
+    "utf-32": '{"instruction": "do", "output": "x"}\n'.encode("utf-32"),
     "latin-1": '{"instruction": "caf\xe9", "output": "x"}\n'.encode("latin-1"),
 }
 

@@ -4,6 +4,7 @@ import pyarrow as pa
 from tasks.tokenization.encode import ENCODED
 from tasks.tokenization.row_checks import (
     DROPPED,
+    MEASURED_TOKENS,
     CheckedRows,
     RowLimits,
     check_rows,
@@ -53,8 +54,13 @@ def test_each_dropped_row_is_listed_with_its_value_and_the_threshold():
 
 
 def test_characters_of_the_prompt_dont_count_for_the_length_of_tokens():
-    assert checked((1000, 989, 20, True), max_tokens=2000).kept.tolist() == [0]
-    assert checked((1000, 989, 19, True), max_tokens=2000).kept.tolist() == []
+    assert checked((1000, 979, 40, True), max_tokens=2000).kept.tolist() == [0]
+    assert checked((1000, 979, 39, True), max_tokens=2000).kept.tolist() == []
+
+
+def test_answer_of_a_few_tokens_is_not_measured_by_their_length():
+    few = MEASURED_TOKENS - 1
+    assert checked((50, 49 - few, few, True), (50, 48 - few, few + 1, True)).kept.tolist() == [0]
 
 
 def test_no_least_length_keeps_all():

@@ -2,7 +2,8 @@
 
 No GPU is needed: a step of one layer of real size is prepared on the CPU, and every launch is
 compiled for that card (sm_86) instead of run. Prints, as JSON, the bytes of shared memory that a
-block takes, by shape and kernel; a kernel that cannot be compiled for the card raises.
+block takes, by shape and kernel, and whether the product in 8 bit uses the integer matrix units; a
+kernel that cannot be compiled for the card raises.
 """
 
 import json
@@ -68,16 +69,19 @@ class Card:
         return 0
 
 
-def compile_all(rank: int = 8) -> dict[str, dict[str, int]]:
-    """Bytes of shared memory by shape and kernel, the most of all its variants."""
+def compile_all(rank: int = 8) -> tuple[dict[str, dict[str, int]], bool]:
+    """Bytes of shared memory by shape and kernel, the most of all its variants; integer units."""
     driver.set_active(Card())
     found: dict[str, int] = {}
+    integer: list[bool] = []
     run = JITFunction.run
 
     def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **settings: Any) -> Any:
         kernel = run(self, *args, grid=grid, warmup=True, **settings)
         name = self.fn.__name__
         found[name] = max(found.get(name, 0), kernel.metadata.shared)
+        if name == "product8":
+            integer.append("IMMA" in kernel.asm["sass"])
         return kernel
 
     JITFunction.run = compiled  # type: ignore[method-assign]
@@ -100,13 +104,18 @@ def compile_all(rank: int = 8) -> dict[str, dict[str, int]]:
             window.row_ids,
         )
         tensors = window_tensors(window, torch.device("cpu"))
-        stepper = FastStepper(model, flat, max_tokens=64, kept_layers=0, ops=TritonOps())
-        stepper.run([tensors], tensors.trained_tokens, 1)
+        for kept, backward in ((0, "bf16"), (1, "int8")):
+            stepper = FastStepper(
+                model, flat, max_tokens=64, kept_layers=kept, backward=backward, ops=TritonOps()
+            )
+            stepper.run([tensors], tensors.trained_tokens, 1)
         stepper.measure(tensors)
         result[title] = dict(found)
         found.clear()
-    return result
+    return result, all(integer)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"triton": triton.__version__, "shared": compile_all()}) + "\n")
+    shared, integer = compile_all()
+    line = {"triton": triton.__version__, "shared": shared, "integer units": integer}
+    sys.stdout.write(json.dumps(line) + "\n")

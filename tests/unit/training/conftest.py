@@ -28,7 +28,7 @@ KERNEL_CASES = (
     "rope",
     "attention",
     "swiglu",
-    "swiglu_lora",
+    "backward8",
     "cross_entropy",
     "whole_step",
 )

@@ -8,15 +8,20 @@ from typing import Any
 
 import torch
 
-from tasks.training.fast.torch_ops import (
+from tasks.training.fast.operands import (
     AttentionTensors,
     Bounds,
+    GateUpLora,
     Heads,
     LoraInput,
     NormWeights,
-    TorchOps,
+    Packed,
+    Rotated,
+    Rounded,
     make_dropout,
 )
+from tasks.training.fast.torch_ops import TorchOps
+from tasks.training.fast.torch_weights import column_scales
 from tasks.training.fast.triton_ops import TritonOps
 
 OURS, WANTED = TritonOps(), TorchOps()
@@ -90,23 +95,69 @@ def lora_in() -> None:
         assert torch.equal(third, first)
 
 
-def swiglu_lora() -> None:
-    """With the output's gradient as wide as the extended output."""
-    for rate, rank in ((0.0, 8), (0.3, 8), (0.3, 16)):
+def swiglu() -> None:
+    """With and without LoRA on the output, on gate and up, and a copy in 8 bit."""
+    for rate, rank, above, pack in (
+        (0.0, 8, (0, 4), False),
+        (0.3, 8, (-1, 0), True),
+        (0.3, 0, (0, -1), True),
+        (0.0, 0, (-1, -1), False),
+    ):
         drop = make_dropout(rate, 1, 0xDEADBEEF)
-        lora, gate_up = LoraInput(new(rank, 160), 1, 2.0, drop), new(70, 320)
-        outs, sides = ([new(*shape) for _ in range(2)] for shape in ((70, 192), (70, rank)))
-        for ops, out, side in zip((OURS, WANTED), outs, sides, strict=True):
-            ops.swiglu_lora(gate_up, out, lora, side)
-        same(*outs)
-        same(*sides)
-        grad, first = new(70, 192), gate_up.clone()
-        second, start = gate_up.clone(), torch.randn(rank, 160).to(KIND["device"])
-        a_first, a_second = start.clone(), start.clone()
-        OURS.swiglu_lora_backward(first, grad.clone(), lora, a_first)
-        WANTED.swiglu_lora_backward(second, grad.clone(), lora, a_second)
-        same(first, second)
-        same(a_first, a_second)
+        lora, gate_up = LoraInput(new(rank, 160), 1, 2.0, drop) if rank else None, new(70, 320)
+        u, starts = new(70, 8), [new(rank or 1, 160).float(), *(new(160, 4).float() for _ in "ab")]
+        grad, found = new(70, 192), []
+        for ops in (OURS, WANTED):
+            out, side = torch.zeros(70, 192, **KIND), torch.zeros(70, rank, **KIND)
+            values = torch.full((70, 320), 9, dtype=torch.int8, device=KIND["device"])
+            packed = Packed(values, torch.zeros(70, 6, device=KIND["device"])) if pack else None
+            ops.swiglu(gate_up, out, lora, side, packed)
+            back = torch.zeros_like(gate_up) if pack else gate_up.clone()
+            a_grad, *sums = (start.clone() for start in starts)
+            given = GateUpLora(
+                u, 4, *above, *(s if at >= 0 else None for s, at in zip(sums, above, strict=True))
+            )
+            ops.swiglu_backward(back, grad.clone(), lora, a_grad, given, packed)
+            found.append([out, side, back, a_grad, *sums])
+            if packed is not None:
+                found[-1] += [packed.scales, packed.values]
+        for ours, wanted in zip(*found, strict=True):
+            if wanted.numel():
+                same(ours, wanted)
+
+
+def backward8() -> None:
+    """A group of two members: rotated weights, a rounded gradient, their product."""
+    import bitsandbytes as bnb
+
+    inner, sizes, grad = 320, (128, 64), new(70, 192)
+    for nested in (True, False):
+        members = [
+            bnb.nn.Params4bit(new(n, inner).cpu(), quant_type="nf4", compress_statistics=nested).to(
+                KIND["device"]
+            )
+            for n in sizes
+        ]
+        bs, scales = [new(n, 4) for n in sizes], column_scales(members, inner, KIND["dtype"])
+        exact = torch.zeros(192, inner + 32, **KIND)
+        found = []
+        for ops in (OURS, WANTED):
+            values = torch.zeros(inner, 192, dtype=torch.int8, device=KIND["device"])
+            weight = Rotated(values, scales, torch.full((192, 32), 9.0, **KIND))
+            for i, part in enumerate((slice(0, 128), slice(128, 192))):
+                ops.load_rotated(members[i], bs[i], 8 * i, weight, part)
+                ops.load_weight(members[i], bs[i], 8 * i, exact[part])
+            shape = torch.zeros(70, 192, dtype=torch.int8, device=KIND["device"])
+            rounded = Rounded(shape, torch.zeros(70, device=KIND["device"]))
+            back = torch.zeros(70, inner + 32, **KIND)
+            ops.quantize(grad, weight.tail, rounded, back[:, inner:])
+            ops.product8(rounded, weight, back[:, :inner])
+            found.append([rounded.scales, rounded.values, weight.values, weight.tail, back])
+            truth = grad.float() @ exact.float()
+            off = torch.linalg.vector_norm(back.float() - truth)
+            assert float(off) < 0.02 * float(torch.linalg.vector_norm(truth))
+        for ours, wanted in zip(*found, strict=True):
+            same(ours, wanted)
 
 
 def lora_in_backward() -> None:
@@ -159,18 +210,6 @@ def attention() -> None:
             grads.append(to)
         same(*outs)
         same(*grads)
-
-
-def swiglu() -> None:
-    gate_up, grad = new(9, 2 * 96), new(9, 128)
-    ours, wanted = (torch.zeros(9, 128, **KIND) for _ in range(2))
-    OURS.swiglu(gate_up, ours[:, :96])
-    WANTED.swiglu(gate_up, wanted[:, :96])
-    same(ours, wanted)
-    first, second = gate_up.clone(), gate_up.clone()
-    OURS.swiglu_backward(first, grad[:, :96])
-    WANTED.swiglu_backward(second, grad[:, :96])
-    same(first, second)
 
 
 def cross_entropy() -> None:
@@ -261,7 +300,7 @@ def main(case: str, device: str) -> None:
     if device == "cuda":
         KIND.update(device="cuda", dtype=torch.bfloat16)
     cases = [load_weight, norms, lora_in, lora_in_backward, lora_out_backward, rope, attention]
-    for run in [*cases, swiglu, swiglu_lora, cross_entropy, whole_step, noise]:
+    for run in [*cases, swiglu, backward8, cross_entropy, whole_step, noise]:
         if case in ("all", run.__name__):
             run()
             sys.stdout.write(f"ok {run.__name__}\n")

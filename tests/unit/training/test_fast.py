@@ -10,15 +10,17 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tasks.core import progress
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_forward import window_tensors
+from tasks.training.fast.buffers import fixed_bytes, kept_bytes, shared_bytes
 from tasks.training.fast.graphs import SMALLEST, bucket, padded
 from tasks.training.fast.model import Unsupported, parameter_order
-from tasks.training.fast.step import FastStepper, fixed_bytes, kept_bytes
-from tasks.training.fast.torch_ops import (
+from tasks.training.fast.operands import (
     NO_DROPOUT,
     hash_bits,
     make_dropout,
     mix,
 )
+from tasks.training.fast.step import FastStepper
+from tasks.training.fast.torch_weights import rotate
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
@@ -101,12 +103,12 @@ def test_any_choice_of_lora_gives_the_autograd_gradients(lora: dict[str, Any]) -
 
 
 def test_an_mlp_in_chunks_gives_the_autograd_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.training.fast.step.MLP_CHUNK", 8)
+    monkeypatch.setattr("tasks.training.fast.buffers.MLP_CHUNK", 8)
     both(*prepare(base("llama")), kept_layers=1)
 
 
 def test_a_head_in_chunks_gives_the_autograd_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.training.fast.step.HEAD_VALUES", 96 * 5)
+    monkeypatch.setattr("tasks.training.fast.buffers.HEAD_VALUES", 96 * 5)
     both(*prepare(base("llama")))
 
 
@@ -205,9 +207,47 @@ def test_buffers_take_the_bytes_that_are_computed_beforehand() -> None:
                 stack += item
             elif hasattr(item, "__dataclass_fields__"):
                 stack += vars(item).values()
-        shared = 0 if kept == 3 else kept_bytes(stepper.parts, 300)
-        expected = fixed_bytes(stepper.parts, 300) + (kept - 1) * kept_bytes(stepper.parts, 300)
-        assert total == expected + shared, kept
+        shared = shared_bytes(stepper.parts, 300) if kept == 3 else 0  # no layer needs it
+        expected = fixed_bytes(stepper.parts, 300) + kept * kept_bytes(stepper.parts, 300)
+        assert total == expected - shared, kept
+
+
+def test_rotating_both_operands_keeps_their_product() -> None:
+    grad, weight = torch.randn(7, 192), torch.randn(192, 40)
+    rotated = rotate(grad) @ rotate(weight.t()).t()
+    torch.testing.assert_close(rotated, grad @ weight, rtol=1e-5, atol=1e-5)
+    assert float(rotate(torch.eye(192)[:1]).abs().max()) == pytest.approx(1 / 8)  # spread evenly
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_an_int8_backward_pass_changes_gradients_by_rounding_alone(kept: int) -> None:
+    model, flat = prepare(base("stablelm"))
+    window = window_tensors(make_window(7, 12), CPU)
+    found = []
+    for backward in ("bf16", "int8"):
+        flat.clear()
+        stepper = FastStepper(model, flat, max_tokens=19, kept_layers=kept, backward=backward)
+        loss = stepper.run([window], window.trained_tokens, seed=1)
+        found.append((float(loss), flat.gradient.clone()))
+    (loss, gradient), (loss8, gradient8) = found
+    assert loss8 == loss
+    error = torch.linalg.vector_norm(gradient8 - gradient) / torch.linalg.vector_norm(gradient)
+    assert 1e-4 < float(error) < 0.02
+
+
+def test_layers_that_cannot_be_rotated_run_without_int8_and_a_line_says_so() -> None:
+    model, flat = prepare(base("llama"))  # its keys have 32 features
+    said: list[str] = []
+
+    class Sink:
+        def update(self, *_: Any) -> None: ...
+
+        def message(self, text: str) -> None:
+            said.append(text)
+
+    with progress.sink(Sink()):
+        both(model, flat, backward="int8")
+    assert "no multiple of 64" in said[0]
 
 
 @pytest.mark.parametrize(

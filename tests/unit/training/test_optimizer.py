@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import get_scheduler
 
 from tasks.core.errors import PipelineError
 from tasks.training.optimizer import learning_rate, pick_optimizer
+from tasks.training.report import loss_plot
 from tasks.training.report.loss_plot import draw_loss
 from tasks.training.report.metrics_log import MetricsLog, read_metrics
 
@@ -54,3 +56,14 @@ def test_the_loss_picture_is_a_png(tmp_path: Path) -> None:
     held = [{"step": 0, "validation_loss": 2.1}, {"step": 29, "validation_loss": 0.2}]
     draw_loss([*lines, *held], tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_loss_picture_has_no_background_and_colors_for_a_white_and_a_dark_page(tmp_path):
+    draw_loss([{"step": step, "loss": 2.0} for step in range(1, 9)], tmp_path / "loss.png")
+    assert Image.open(tmp_path / "loss.png").getpixel((2, 2))[3] == 0
+    for color in (loss_plot.LOSS, loss_plot.MEAN, loss_plot.HELD_OUT, loss_plot.INK):
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+        assert 1.05 / (light + 0.05) >= 3  # on white
+        assert (light + 0.05) / (0.008 + 0.05) >= 3  # on #171614

@@ -10,8 +10,8 @@ from tasks.core.errors import PipelineError
 from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.models.memory_probes import Gpu, Probe
 from tasks.core.settings.config import check
-from tasks.training.fast.model import parameter_order
-from tasks.training.fast.step import extract_model, fixed_bytes, kept_bytes
+from tasks.training.fast.buffers import fixed_bytes, kept_bytes
+from tasks.training.fast.model import extract_model, parameter_order
 from tasks.training.lora import add_lora
 from tasks.training.optimizer import make_optimizer
 from tasks.training.steppers import memory_probe as probing
@@ -51,7 +51,7 @@ def test_the_formulas_give_the_buffers_that_are_allocated(
     assert shape is not None
     one = memory_estimate.kept_bytes(shape, wanted, 300)
     assert one == kept_bytes(parts, 300)
-    assert memory_estimate.buffer_bytes(shape, wanted, 300) + one == fixed_bytes(parts, 300)
+    assert memory_estimate.buffer_bytes(shape, wanted, 300) == fixed_bytes(parts, 300)
     weights = memory_estimate.weight_bytes(shape, settings(quantization="none", **changes))
     lora = flat.values.numel() * (memory_estimate.LORA_BYTES - 2)
     counted = sum(p.numel() * 2 for p in model.parameters()) - 2 * flat.values.numel()
@@ -60,9 +60,9 @@ def test_the_formulas_give_the_buffers_that_are_allocated(
 
 
 def test_the_estimate_at_the_shape_of_stable_code_3b_is_what_was_measured() -> None:
-    """See benchmarks/README.md; reserved GiB of the training step on an H200."""
+    """See benchmarks/README.md; reserved GiB of the training step on an H100."""
     shape = memory_estimate.DecoderShape(2560, 6912, 32, 32, 32, 80, 50_304, False)
-    for tokens, kept, measured in ((4096, 16, 6.77), (4096, 0, 3.43), (8192, 5, 6.56)):
+    for tokens, kept, measured in ((4096, 22, 6.82), (3328, 28, 6.81), (2816, 32, 6.36)):
         found = memory_estimate.estimate(shape, settings(), tokens, None)
         assert found.reserved_gib(kept) == pytest.approx(measured, rel=0.1)
 

@@ -1,0 +1,164 @@
+"""Buffers of the fused stepper: allocated once for the longest window, shared by all layers.
+
+Sizes are known to the byte beforehand (`kept_bytes`, `fixed_bytes`);
+`tasks/core/models/memory_estimate.py` repeats them for the plan, which must not import torch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasks.training.fast.layer import Saved, Scratch
+from tasks.training.fast.model import FastModel
+from tasks.training.fast.operands import Packed, pack_groups
+
+# `memory_estimate` repeats both
+MLP_CHUNK = 8192  # tokens per chunk of the MLP; bounds the buffers of longer windows
+HEAD_VALUES = 2**26  # logits in memory at a time: 128 MiB in bfloat16
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The residual stream before every trained layer and after the last one.
+
+    Attributes:
+        device: One buffer per index; with `host` only two, used alternately.
+        host: One pinned buffer per index except the last, or empty without offloading.
+    """
+
+    device: tuple[Tensor, ...]
+    host: tuple[Tensor, ...]
+
+    def at(self, index: int, tokens: int) -> Tensor:
+        """The stream's buffer at `index` on the device, [tokens, hidden]."""
+        return self.device[index % len(self.device)][:tokens]
+
+    def save(self, index: int, tokens: int) -> None:
+        """Keep the stream at `index` for the backward pass.
+
+        Copies are asynchronous but in order with the kernels: all use the same CUDA stream, so a
+        buffer is overwritten only after it was copied.
+        """
+        if self.host:
+            self.host[index][:tokens].copy_(self.at(index, tokens), non_blocking=True)
+
+    def load(self, index: int, tokens: int) -> Tensor:
+        """The stream at `index` in the backward pass, on the device."""
+        x = self.at(index, tokens)
+        return x.copy_(self.host[index][:tokens], non_blocking=True) if self.host else x
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """All buffers of a step, for windows of at most `tokens`."""
+
+    tokens: int
+    stream: Stream
+    saved: tuple[Saved, ...]
+    sides: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
+    scratch: Scratch
+    grad: Tensor
+    logits: Tensor
+
+
+def allocate(
+    parts: FastModel, tokens: int, kept_layers: int, device: torch.device, *, offload: bool
+) -> Buffers:
+    """All buffers for windows of at most `tokens`."""
+    layers, chunk, kind = parts.layers, min(tokens, MLP_CHUNK), parts.head.dtype
+
+    def new(*shape: int, dtype: torch.dtype = kind) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    def gate_up() -> Tensor | Packed:
+        if kind.itemsize > 2:
+            return new(tokens, 2 * parts.inner)
+        scales = new(tokens, 2 * pack_groups(parts.inner), dtype=torch.float32)
+        return Packed(new(tokens, 2 * parts.inner, dtype=torch.int8), scales)
+
+    def saved(kept: bool) -> Saved:
+        return Saved(
+            qkv=new(tokens * parts.heads.width),
+            out=new(tokens * parts.widest("out")),
+            lse=new(tokens * parts.heads.queries, dtype=torch.float32),
+            middle=new(tokens * parts.hidden),
+            gate_up=gate_up() if kept else None,
+        )
+
+    hidden = max(map(parts.widest, ("qkv", "out", "gate_up")))  # `down` has `act_grad`
+    scratch = Scratch(
+        normed1=new(tokens * parts.widest("qkv")),
+        normed2=new(chunk * parts.widest("gate_up")),
+        act=new(_act_values(parts, tokens)),
+        gate_up=new(chunk * 2 * parts.inner),
+        grad=new(tokens * hidden),
+        act_grad=new(chunk * parts.widest("down")),
+        qkv_grad=new(tokens * parts.heads.width),
+        weight=new(_weight_values(parts)),
+        row_scales=new(tokens, dtype=torch.float32),
+    )
+    return Buffers(
+        tokens=tokens,
+        stream=_new_stream(parts, tokens, device, offload),
+        saved=tuple(saved(i < kept_layers) for i in range(min(kept_layers + 1, len(layers)))),
+        sides=tuple(
+            tuple(new(tokens * group.loras * group.rank) for group in layer.groups)  # type: ignore[misc]
+            for layer in layers[parts.first_trained :]
+        ),
+        scratch=scratch,
+        grad=new(tokens, parts.hidden),
+        logits=new(max(1, min(tokens, HEAD_VALUES // len(parts.head))), len(parts.head)),
+    )
+
+
+def _new_stream(parts: FastModel, tokens: int, device: torch.device, offload: bool) -> Stream:
+    shape, count = (tokens, parts.hidden), len(parts.layers) - parts.first_trained + 1
+    kind, pinned = parts.head.dtype, device.type == "cuda"
+    return Stream(
+        tuple(
+            torch.empty(shape, dtype=kind, device=device) for _ in range(2 if offload else count)
+        ),
+        tuple(
+            torch.empty(shape, dtype=kind, pin_memory=pinned)
+            for _ in range(count - 1 if offload else 0)
+        ),
+    )
+
+
+def _act_values(parts: FastModel, tokens: int) -> int:
+    """Of `Scratch.act`, which also holds the widest gradient in 8 bit."""
+    chunk, size = min(tokens, MLP_CHUNK), parts.head.element_size()
+    widest = max(chunk * 2 * parts.inner, tokens * max(parts.heads.width, parts.hidden))
+    return max(chunk * parts.widest("down"), -(-widest // size))
+
+
+def _weight_values(parts: FastModel) -> int:
+    return max(group.rows * group.width for layer in parts.layers for group in layer.groups)
+
+
+def kept_bytes(parts: FastModel, tokens: int) -> int:
+    """Bytes of one kept layer's `Saved`."""
+    size, gate_up = parts.head.element_size(), 2 * parts.inner
+    kept = 4 * 2 * pack_groups(parts.inner) + gate_up if size == 2 else size * gate_up
+    return shared_bytes(parts, tokens) + tokens * kept
+
+
+def shared_bytes(parts: FastModel, tokens: int) -> int:
+    """Bytes of the `Saved` of all layers that are not kept; it exists if there is one."""
+    values = parts.heads.width + parts.widest("out") + parts.hidden
+    return tokens * (values * parts.head.element_size() + 4 * parts.heads.queries)
+
+
+def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
+    """Bytes of all buffers on the device with no layer kept."""
+    size, chunk = parts.head.element_size(), min(tokens, MLP_CHUNK)
+    stream = 3 if offload else len(parts.layers) - parts.first_trained + 2
+    wide = max(map(parts.widest, ("qkv", "out", "gate_up")))
+    a_token = stream * parts.hidden + parts.widest("qkv") + wide + parts.heads.width
+    a_chunk = parts.widest("gate_up") + parts.widest("down") + 2 * parts.inner
+    logits = min(HEAD_VALUES, tokens * len(parts.head))
+    sides = sum(g.loras * g.rank for one in parts.layers for g in one.groups)
+    values = tokens * (a_token + sides) + chunk * a_chunk + logits
+    values += _act_values(parts, tokens) + _weight_values(parts)
+    return values * size + 4 * tokens + shared_bytes(parts, tokens)

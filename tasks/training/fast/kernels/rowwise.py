@@ -1,0 +1,112 @@
+"""Triton kernels of one row per program: norms, rotary embedding, loss."""
+
+# ruff: noqa: N803 - capitals are compile-time constants, and a kernel can't be cut up
+# Triton compiles these functions itself; Python's types do not reach them
+# mypy: ignore-errors
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _normalized(x, at, ok, inner, eps, LAYER_NORM: tl.constexpr):
+    """A normalized row and one over its deviation; `x` points to the row."""
+    values = tl.load(x + at, mask=ok, other=0.0).to(tl.float32)
+    if LAYER_NORM:
+        # masked again, as subtracting the mean makes the padding nonzero
+        values = tl.where(ok, values - tl.sum(values, 0) / inner, 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 0) / inner + eps)
+    return values * rstd, rstd
+
+
+@triton.jit
+def norm(
+    x, weight, bias, out, x_stride, out_stride, inner, eps,
+    LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """LayerNorm or RMSNorm, one row per program; BLOCK covers the row."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    ok = at < inner
+    hat, _ = _normalized(x + row * x_stride, at, ok, inner, eps, LAYER_NORM)
+    result = hat * tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
+    if HAS_BIAS:
+        result += tl.load(bias + at, mask=ok, other=0.0).to(tl.float32)
+    tl.store(out + row * out_stride + at, result.to(out.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def norm_backward(
+    x, weight, grad, residual, x_stride, grad_stride, residual_stride, inner, eps,
+    LAYER_NORM: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Adds the input's gradient to that of the residual stream, in place; one row per program.
+
+    dx = rstd (g - hat mean(g hat)), minus mean(g) for LayerNorm, with g = grad * weight. Weight and
+    bias are frozen, so they need no gradient.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, BLOCK)
+    ok = at < inner
+    hat, rstd = _normalized(x + row * x_stride, at, ok, inner, eps, LAYER_NORM)
+    slope = tl.load(grad + row * grad_stride + at, mask=ok, other=0.0).to(tl.float32)
+    slope *= tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
+    result = slope - hat * (tl.sum(slope * hat, 0) / inner)
+    if LAYER_NORM:
+        result -= tl.sum(slope, 0) / inner
+    place = residual + row * residual_stride + at
+    before = tl.load(place, mask=ok, other=0.0).to(tl.float32)
+    tl.store(place, (before + result * rstd).to(residual.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def rope(
+    qkv, cos, sin, stride, sign, SIZE: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
+    HEADS_UP: tl.constexpr, HALF_UP: tl.constexpr,
+):  # fmt: skip
+    """Rotates q and k in place, one token per program; q's and k's heads are adjacent.
+
+    Feature i is paired with i + HALF (the layout of transformers); features past 2 * HALF are not
+    rotated. A rotation's gradient is the inverse rotation: `sign` -1.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.arange(0, HEADS_UP)
+    at = tl.arange(0, HALF_UP)
+    ok = at < HALF
+    c = tl.load(cos + row * HALF + at, mask=ok, other=0.0)[None, :]
+    s = tl.load(sin + row * HALF + at, mask=ok, other=0.0)[None, :] * sign
+    both = (head < HEADS)[:, None] & ok[None, :]
+    place = qkv + row * stride + head[:, None] * SIZE + at[None, :]
+    first = tl.load(place, mask=both, other=0.0).to(tl.float32)
+    second = tl.load(place + HALF, mask=both, other=0.0).to(tl.float32)
+    kind = qkv.dtype.element_ty
+    tl.store(place, (first * c - second * s).to(kind), mask=both)
+    tl.store(place + HALF, (second * c + first * s).to(kind), mask=both)
+
+
+@triton.jit
+def cross_entropy(logits, targets, losses, stride, values, scale, BLOCK: tl.constexpr):
+    """Loss of one row per program; its logits are replaced by their gradient times `scale`.
+
+    Two passes over the vocabulary: an online log-sum-exp, then softmax minus the one-hot target.
+    The target's logit is read first, as the second pass overwrites it.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    target = tl.load(targets + row)
+    wanted = tl.load(logits + row * stride + target).to(tl.float32)
+    high, total = -float("inf"), 0.0
+    for start in range(0, values, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        part = tl.load(logits + row * stride + at, mask=at < values, other=-float("inf"))
+        part = part.to(tl.float32)
+        top = tl.maximum(high, tl.max(part, 0))
+        total = total * tl.exp(high - top) + tl.sum(tl.exp(part - top), 0)
+        high = top
+    lse = high + tl.log(total)
+    tl.store(losses + row, lse - wanted)
+    for start in range(0, values, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        place = logits + row * stride + at
+        part = tl.load(place, mask=at < values, other=-float("inf")).to(tl.float32)
+        slope = tl.exp(part - lse) - tl.where(at == target, 1.0, 0.0)
+        tl.store(place, (slope * scale).to(logits.dtype.element_ty), mask=at < values)

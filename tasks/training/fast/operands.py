@@ -1,0 +1,246 @@
+"""Operands of the fast path's operations: shapes, dropout, LoRA, sample bounds, 8-bit values.
+
+All operations work on [tokens, features] matrices and write into tensors of the caller.
+
+LoRA is folded into the matrix products. The input of linear layers is *extended*: after its K
+features come the columns u = scale * dropout(x) A^T [tokens, members * rank], then zeros up to a
+multiple of `PAD`. The weight [n, K] is extended with B in the same columns. Then one product
+computes both parts, and one product in the backward pass computes both gradients:
+
+    [x, u, 0] [W, B, 0]^T = x W^T + scale * dropout(x) A^T B^T
+    grad [W, B, 0]        = [gradient of x through W, gradient of u, 0]
+
+*Members* are linear layers that share an input (q, k and v; gate and up). Their weights lie one
+below the other; each member has its own columns of u, zero in the rows of other members' B.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GROUP = 64  # values that share a scale in 8 bit, and that are rotated together
+TINY = 1e-30  # instead of a scale of zero
+PAD = 32  # multiple of extended widths: keeps rows aligned for the matrix units
+# odd multipliers of murmur3's finalizer, and of Fibonacci hashing (2^32 / golden ratio)
+_GOLDEN, _MIX1, _MIX2, _BITS32 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of a LoRA input by a hash of index and seed, so that no mask has to be stored.
+
+    All members that share an input use one 32-bit hash; each takes `bits` bits of its own.
+
+    Attributes:
+        seed: 32 bits; differs by step, window, layer and input.
+        bits: Bits per member: 16, or 10 for three members.
+        threshold: A member's value is dropped if its bits are below it.
+        seeds: int32 tensor of a window's seeds, from which GPU kernels read the seed, so that a
+            recorded launch can run with other seeds; None: they use `seed`.
+        place: Index of the seed in `seeds`.
+    """
+
+    seed: int
+    bits: int
+    threshold: int
+    seeds: Tensor | None = None
+    place: int = 0
+
+    @property
+    def keep_scale(self) -> float:
+        """Factor of kept values that preserves the mean, for the rate that `bits` can express."""
+        return 1.0 / (1.0 - self.threshold / (1 << self.bits))
+
+
+NO_DROPOUT = Dropout(0, 10, 0)
+
+
+def make_dropout(
+    rate: float, members: int, seed: int, seeds: Tensor | None = None, place: int = 0
+) -> Dropout:
+    """Dropout at the rate nearest to `rate` that 32 bits for all members can express."""
+    bits = min(16, 32 // members)
+    threshold = round(rate * 2**bits)
+    return Dropout(seed & _BITS32, bits, threshold, seeds, place) if rate else NO_DROPOUT
+
+
+def mix(*parts: int) -> int:
+    """A 32-bit seed from several integers, each of which affects all bits."""
+    value = 0x243F6A88
+    for part in parts:
+        value = (value ^ (part & _BITS32) ^ (part >> 32 & _BITS32)) * _GOLDEN & _BITS32
+        value ^= value >> 16
+        value = value * _MIX1 & _BITS32
+        value ^= value >> 13
+    return value
+
+
+def hash_bits(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
+    """32 hash bits per value, int32[rows, columns]: murmur3's finalizer over the value's index.
+
+    PyTorch has few operations on unsigned integers, so this computes with int32: products wrap
+    alike, and the ones that a right shift of a negative number brings in are masked off.
+    """
+    h = torch.arange(rows * columns, dtype=torch.int32, device=device)
+    h.mul_(signed(_GOLDEN)).add_(signed(seed))
+    for shift, factor in ((16, _MIX1), (13, _MIX2)):
+        h.bitwise_xor_((h >> shift).bitwise_and_(2 ** (32 - shift) - 1)).mul_(signed(factor))
+    h.bitwise_xor_((h >> 16).bitwise_and_(0xFFFF))
+    return h.view(rows, columns)
+
+
+def signed(bits: int) -> int:
+    """An unsigned 32-bit integer reinterpreted as int32."""
+    return bits - 2**32 if bits >= 2**31 else bits
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Sample boundaries of a packed window.
+
+    Attributes:
+        starts: int32[tokens], first token of each token's sample.
+        ends: int32[tokens], end of each token's sample, exclusive.
+        cu_seqlens: int32[samples + 1], cumulative lengths.
+    """
+
+    starts: Tensor
+    ends: Tensor
+    cu_seqlens: Tensor
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Shape of attention: query heads, key/value heads, features per head, rotated features."""
+
+    queries: int
+    keys: int
+    size: int
+    rotated: int
+
+    @property
+    def width(self) -> int:
+        """Columns of q, k and v side by side."""
+        return (self.queries + 2 * self.keys) * self.size
+
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v as views [tokens, heads, size]."""
+        q, k = self.queries * self.size, self.keys * self.size
+        tokens = qkv.shape[0]
+        return (
+            qkv[:, :q].view(tokens, self.queries, self.size),
+            qkv[:, q : q + k].view(tokens, self.keys, self.size),
+            qkv[:, q + k :].view(tokens, self.keys, self.size),
+        )
+
+
+@dataclass(frozen=True)
+class NormWeights:
+    """A frozen LayerNorm if `layer_norm`, else an RMSNorm."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+    layer_norm: bool
+
+
+@dataclass(frozen=True)
+class LoraInput:
+    """The A side of the LoRA layers that share one input.
+
+    Attributes:
+        a: [members * rank, K], one A below the other, in the precision of the products.
+        members: LoRA layers that share the input.
+        scale: LoRA's alpha / rank.
+        drop: The same in the forward and the backward pass.
+    """
+
+    a: Tensor
+    members: int
+    scale: float
+    drop: Dropout
+
+    @property
+    def rank(self) -> int:
+        """Rows of one member's A."""
+        return self.a.shape[0] // self.members
+
+    @property
+    def factor(self) -> float:
+        """LoRA's scale times dropout's."""
+        return self.scale * self.drop.keep_scale
+
+
+@dataclass(frozen=True)
+class AttentionTensors:
+    """Attention of one layer over one window.
+
+    Attributes:
+        qkv: [tokens, heads.width], q and k rotated.
+        out: [tokens, queries * size], the output; may be a view of wider rows.
+        lse: float32[queries, tokens], log-sum-exp of the scores for the backward pass; only the GPU
+            kernels use it, in base 2.
+        heads: Shape.
+        bounds: Of the samples.
+    """
+
+    qkv: Tensor
+    out: Tensor
+    lse: Tensor
+    heads: Heads
+    bounds: Bounds
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Gate and up of a kept layer in 8 bit: `GROUP` values of a row share a scale."""
+
+    values: Tensor  # int8[tokens, 2 F]
+    scales: Tensor  # float32[tokens, 2 groups of F]
+
+    def __getitem__(self, part: slice) -> "Packed":
+        return Packed(self.values[part], self.scales[part])
+
+
+@dataclass(frozen=True)
+class GateUpLora:
+    """The B side of gate and up, whose gradients the backward pass of swiglu adds.
+
+    Attributes:
+        u: [tokens, members * rank], LoRA's first products.
+        rank: LoRA's.
+        gate: First column of gate's u; -1 without LoRA.
+        up: Likewise.
+        gate_grad: float32[F, rank], gradient of gate's B, or None.
+        up_grad: Likewise.
+    """
+
+    u: Tensor
+    rank: int
+    gate: int
+    up: int
+    gate_grad: Tensor | None
+    up_grad: Tensor | None
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """A group's frozen weight for products in 8 bit, rotated along its rows and transposed."""
+
+    values: Tensor  # int8[K, n]
+    scales: Tensor  # float32[K]
+    tail: Tensor  # [n, columns], B of all members, not rounded
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A gradient [tokens, n], rotated and rounded: int8[tokens, n] and float32[tokens] scales."""
+
+    values: Tensor
+    scales: Tensor
+
+
+def pack_groups(features: int) -> int:
+    """Scales of one row of `features` values."""
+    return -(-features // GROUP)
