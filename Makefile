@@ -18,8 +18,8 @@ test: setup sandbox languages check ## all tests that need no GPU
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
 	@exec $(BIN)/finetune serve --port $(PORT)
 
-test-servers: setup sandbox ## schedules, kills, concurrent runs on real Prefect servers; two Prefect versions; Ray and Dask; 15 minutes
-	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[ray,dask]'
+test-servers: setup sandbox ## schedules, kills, concurrent runs on real Prefect servers; two Prefect versions; Ray and Dask; Prefect's pages in Chromium; 20 minutes
+	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[ray,dask,browser]'
 	$(BIN)/python -m pytest -m servers
 	$(BIN)/python -m pytest -m 'slow and not servers' tests/integration/test_task_runners.py
 

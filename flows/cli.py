@@ -16,11 +16,15 @@ from importlib import import_module
 
 import click
 
+from flows import terminal
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.stage_log import hide_notices
+from tasks.core.system.home import keep_home
 from tasks.core.system.interrupts import StopHandler, ignore_stop_signals, install_for_process
 
+DISTRIBUTION = "finetune-pipeline"
 COMMANDS = {  # name -> module:function, in the order of the help page
+    "init": "flows.commands.init.command:init",
     "plan": "flows.commands.plan:plan",
     "run": "flows.commands.run:run",
     "rerun": "flows.commands.run:rerun",
@@ -31,6 +35,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "accept": "flows.commands.artifacts:accept",
     "verify": "flows.commands.artifacts:verify",
     "gc": "flows.commands.artifacts:gc",
+    "runs": "flows.commands.runs:list_runs",
     "pin": "flows.commands.runs:pin",
     "diff": "flows.commands.runs:diff",
     "promote": "flows.commands.champion:promote",
@@ -38,6 +43,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "champion": "flows.commands.champion:champion",
     "try": "flows.commands.try_model:try_model",
     "serve": "flows.commands.serve:serve",
+    "export": "flows.commands.delivery.export:export",
     "serve-model": "flows.commands.delivery.serve_model:serve_model",
     "doctor": "flows.commands.doctor.command:doctor",
     "profiles": "flows.commands.profiles:profiles",
@@ -75,6 +81,14 @@ class LazyCommands(click.Group):
         return code
 
 
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # slow to import
+
+        click.echo(f"finetune {version(DISTRIBUTION)}")
+        context.exit()
+
+
 def _exit_code(error: Exception) -> int:
     """Report an error of the user or of the machine; raises anything else again: it is a bug."""
     if isinstance(error, PipelineError):
@@ -92,10 +106,25 @@ def _exit_code(error: Exception) -> int:
 
 @click.group(
     cls=LazyCommands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-def finetune() -> None:
-    """Fine-tune a code model with 4-bit LoRA; only stages whose inputs changed run again."""
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
+)
+@click.pass_context
+def finetune(context: click.Context) -> None:
+    """Fine-tune a code model with 4-bit LoRA; only stages whose inputs changed run again.
+
+    Start with `finetune init` in the folder of your code or data.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def process() -> int:
@@ -121,15 +150,15 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
         stop: Handler of stop signals, if the process has one.
     """
     hide_notices()
+    keep_home()
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
     except click.UsageError as error:
         place = error.ctx.command_path if error.ctx else "finetune"
         return _fail(2, " ".join(error.format_message().split()), f"See `{place} --help`.")
-    return code
+    finally:
+        terminal.restore()
+    return code or 0
 
 
 def _stopped(number: int) -> int:
@@ -140,7 +169,7 @@ def _stopped(number: int) -> int:
 
 
 def _fail(code: int, problem: str, remedy: str = "") -> int:
-    click.echo(f"error: {problem}" + (f"\n{remedy}" if remedy else ""), err=True)
+    terminal.show(f"error: {problem}" + (f"\n{remedy}" if remedy else ""), sys.stderr)
     return code
 
 

@@ -4,17 +4,23 @@ Based on a measurement if this GPU was probed with this model shape before, else
 text says which. It reads small files only and does not import PyTorch.
 """
 
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from flows import training_cost
 from flows.messages import duration
 from flows.session import Session
 from tasks.core.cache.decision import HIT, StagePlan
-from tasks.core.cache.manifest import Manifest
 from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.settings.config import Config
-from tasks.training.step_budget import AUTO, StepBudget
+from tasks.training.step_budget import AUTO
 
+# measured with the demo, SmolLM2-135M on two cores: 207 tokens/s, 3.3 GiB at its peak
+CPU_FLOPS = 7e10  # of a core
+CPU_PROCESS_GIB = 0.6  # Python with its libraries
+CPU_TIMES = 3.2  # of what a GPU would need: products are computed in 32 bit
 CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 
 
@@ -62,23 +68,55 @@ class Forecast:
         return f"{', '.join(parts)} ({basis})."
 
 
-def forecast(session: Session) -> Forecast | None:
+@dataclass(frozen=True)
+class CpuForecast:
+    """Forecast of a training on the CPU.
+
+    Attributes:
+        measured: By an earlier training of this base here; else from the demo's.
+        memory_gib: Of the process.
+        tokens: Training tokens; None: unknown until tokenize has run.
+        seconds: Duration; None: the number of tokens is unknown.
+    """
+
+    measured: bool
+    cores: int
+    memory_gib: float
+    tokens: int | None
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields for `finetune plan --json`."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = [f"train: about {self.memory_gib:.1f} GiB of memory on {self.cores} cores"]
+        if self.tokens is not None:
+            parts.append(f"{self.tokens / 1e6:,.2f} M tokens")
+        if self.seconds is not None:
+            parts.append(f"about {duration(self.seconds)}")
+        basis = "measured here" if self.measured else "an estimate; there is no GPU here"
+        return f"{', '.join(parts)} ({basis})."
+
+
+def forecast(session: Session) -> Forecast | CpuForecast | None:
     """The forecast for the plan of a session.
 
-    None if no training is planned, the base does not exist yet, or the training runs on a CPU.
+    None if no training is planned or the base does not exist yet.
     """
     plans = {plan.stage.name: plan for plan in session.plans}
     base, train = plans.get("base"), plans.get("train")
     config = session.config
-    if train is None or train.decision == HIT or config.hardware.device == "cpu":
+    if train is None or train.decision == HIT:
         return None
     made = session.planner.artifacts.get("base") or (base.manifest if base else None)
     if made is None or (base is not None and base.decision != HIT):
         return None
     weights = session.store.folder("base", made.key) / "weights"
+    done = training_cost.done_share(config, session.store, train, session.tokenized)
     gpu = memory_probes.find_gpu()
-    if gpu is None and config.hardware.vram_gib is None:
-        return None
+    if config.hardware.device == "cpu" or (gpu is None and config.hardware.vram_gib is None):
+        return _on_cpu(session, train, weights, done)
     bound = config.tokenize.window_tokens
     if config.train.batch_tokens is None:
         bound = max(bound, config.train.joined_tokens)
@@ -94,7 +132,7 @@ def forecast(session: Session) -> Forecast | None:
     kept = config.train.kept_layers
     if kept is None:
         kept = 0 if limit is None else found.kept_within(limit)
-    tokens = tokens_to_see(config, _tokenized(session, plans.get("tokenize")))
+    tokens = training_cost.tokens_to_see(config, session.tokenized)
     speed = found.tokens_per_s * config.hardware.gpus
     return Forecast(
         measured=measured,
@@ -104,7 +142,29 @@ def forecast(session: Session) -> Forecast | None:
         kept_layers=kept,
         layers=found.layers,
         tokens=tokens,
-        seconds=tokens / speed if tokens and speed else None,
+        seconds=tokens * (1 - done) / speed if tokens and speed else None,
+    )
+
+
+def _on_cpu(session: Session, train: StagePlan, weights: Path, done: float) -> CpuForecast | None:
+    """Memory and duration on the CPU, by an earlier training here or by the demo's."""
+    config, cores = session.config, os.cpu_count() or 1
+    tokens = training_cost.tokens_to_see(config, session.tokenized)
+    if known := training_cost.pace(config, session.store, train):
+        seconds = train.expected_seconds if tokens else None
+        return CpuForecast(True, cores, known.peak_gib, tokens, seconds)
+    shape = memory_estimate.DecoderShape.read(weights)
+    if shape is None:
+        return None
+    tables = shape.vocabulary * shape.hidden
+    found = memory_estimate.estimate(shape, config.train, config.tokenize.window_tokens, None)
+    speed = cores * CPU_FLOPS / (memory_estimate.FLOP_PER_WEIGHT * (shape.linear_weights + tables))
+    return CpuForecast(
+        measured=False,
+        cores=cores,
+        memory_gib=CPU_PROCESS_GIB + CPU_TIMES * found.reserved_gib(found.layers),
+        tokens=tokens,
+        seconds=tokens * (1 - done) / speed if tokens else None,
     )
 
 
@@ -119,47 +179,22 @@ def _probe(
     return known[max(fitting)] if fitting else None
 
 
-def _tokenized(session: Session, plan: StagePlan | None) -> Manifest | None:
-    """The tokenized data, or the last one if the plan creates it anew."""
-    return session.planner.artifacts.get("tokenize") or (plan.manifest if plan else None)
-
-
 def step_budget(session: Session) -> str:
     """The arithmetic of `train.max_steps: auto`; "" if nothing is trained that way."""
     plans = {plan.stage.name: plan for plan in session.plans}
     train, tokenize = plans.get("train"), plans.get("tokenize")
     if session.config.train.max_steps != AUTO or train is None or train.decision == HIT:
         return ""
-    budget = _budget(session.config, _tokenized(session, tokenize))
+    budget = training_cost.budget(session.config, session.tokenized)
     if tokenize is None or tokenize.decision == HIT:
         return f"train.max_steps auto: {budget or 'decided after tokenize'}."
     last = f"; for the last data: {budget}" if budget else ""
     return f"train.max_steps auto: decided after tokenize{last}."
 
 
-def _budget(config: Config, tokenized: Manifest | None) -> StepBudget | None:
-    """What auto becomes; None without tokenized data."""
-    metrics = tokenized.summary.get("metrics", {}) if tokenized else {}
-    tokens, windows = metrics.get("train_tokens"), metrics.get("train_windows")
-    return StepBudget.of(config.train, int(tokens), int(windows)) if tokens and windows else None
-
-
-def tokens_to_see(config: Config, tokenized: Manifest | None) -> int | None:
-    """Tokens of all steps; None if they depend on data that does not exist yet."""
-    train = config.train
-    if train.max_steps == AUTO:
-        budget = _budget(config, tokenized)
-        return budget.steps * budget.batch_tokens if budget else None
-    metrics = tokenized.summary.get("metrics", {}) if tokenized else {}
-    there = metrics.get("train_tokens")
-    rows = tokenized.summary.get("rows_out") if tokenized else None
-    a_step: float | None = train.batch_tokens
-    if a_step is None and rows:
-        splits = ("train_tokens", "validation_tokens", "test_tokens")
-        a_step = train.batch_rows * sum(metrics.get(name, 0) for name in splits) / rows
-    limits: list[float] = []
-    if isinstance(train.max_steps, int) and a_step:
-        limits.append(train.max_steps * a_step)
-    if train.epochs is not None and there:
-        limits.append(train.epochs * there)
-    return int(min(limits)) if limits else None
+def resume_line(session: Session) -> str:
+    """ "train resumes at step 340 of 2,000."; "" if it starts from the beginning."""
+    train = next((plan for plan in session.plans if plan.stage.name == "train"), None)
+    step = training_cost.resume_step(session.store, train) if train else None
+    steps = training_cost.total_steps(session.config, session.tokenized)
+    return f"train resumes at step {step:,}{f' of {steps:,}' if steps else ''}." if step else ""

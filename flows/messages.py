@@ -5,6 +5,11 @@ from collections.abc import Sequence
 from tasks.core.cache.causes import Cause
 from tasks.core.cache.decision import HIT, MAYBE, StagePlan
 from tasks.core.cache.manifest import Manifest
+from tasks.pipeline import PIPELINE
+
+MANY = {"code": "modules", "env": "packages"}  # kinds of which one change has many causes
+SHOWN_CAUSES = 2
+VERDICTS = ("improved", "inconclusive", "regressed")
 
 
 def duration(seconds: float | None) -> str:
@@ -19,13 +24,61 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def age(seconds: float) -> str:
+    """A time ago as "3 min", "5 h" or "12 days"."""
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length * (2 if unit == "days" else 1):
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def size(of_bytes: float) -> str:
+    """Bytes as "12.3 KiB", "4.5 MiB" or "6.7 GiB"."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if of_bytes < 1024:
+            return f"{of_bytes:,.0f} bytes" if unit == "bytes" else f"{of_bytes:.1f} {unit}"
+        of_bytes /= 1024
+    return f"{of_bytes:,.1f} GiB"
+
+
+def plural(number: int, noun: str) -> str:
+    """ "1 note", "2 notes"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def stage_names(names: Sequence[str]) -> str:
+    """Stages as a list, or "all stages"."""
+    everything = [stage.name for stage in PIPELINE]
+    return "all stages" if list(names) == everything else ", ".join(names)
+
+
+def verdict(evaluate: Manifest | None) -> str:
+    """The verdict of an evaluation; "" without one."""
+    last = summary_line(evaluate).rpartition(": ")[2]
+    return last if last in VERDICTS else ""
+
+
 def reason(plan: StagePlan) -> str:
     """The reason for a decision; for a HIT, the summary of the artifact."""
     if plan.decision == HIT:
         return summary_line(plan.manifest)
     if plan.decision == MAYBE:
         return f"if {' or '.join(c.what for c in plan.causes)} changes its output"
-    return "; ".join(map(str, plan.causes))
+    return "; ".join(brief(plan.causes))
+
+
+def brief(causes: Sequence[Cause]) -> list[str]:
+    """Causes as a plan shows them: of many modules or packages, the first; `finetune explain` shows
+    all."""
+    told = [str(cause) for cause in causes if cause.kind not in MANY]
+    for kind, many in MANY.items():
+        of_kind = [cause for cause in causes if cause.kind == kind]
+        if len(of_kind) <= SHOWN_CAUSES:
+            told += map(str, of_kind)
+        else:
+            names = ", ".join(cause.what for cause in of_kind[:SHOWN_CAUSES])
+            told.append(f"{kind} of {len(of_kind)} {many} ({names}, ...)")
+    return told
 
 
 def cause_line(cause: Cause) -> str:
@@ -90,9 +143,16 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def starting(plan: StagePlan) -> str:
-    """Line printed when a stage begins."""
-    return f"{plan.stage.name}: runs, reason: {reason(plan)}"
+def starting(plan: StagePlan, told: StagePlan | None = None) -> str:
+    """Line printed when a stage begins.
+
+    Args:
+        plan: Of the stage.
+        told: The plan that the user has seen; its reason is not repeated.
+    """
+    why = reason(plan)
+    is_known = told is not None and told.decision == plan.decision and reason(told) == why
+    return f"{plan.stage.name}: runs" if is_known else f"{plan.stage.name}: runs, reason: {why}"
 
 
 def finished(plan: StagePlan, manifest: Manifest, flow_run: str) -> str:

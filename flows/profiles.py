@@ -1,12 +1,61 @@
-"""Profiles by name: the YAML files in flows/profiles/, or a file of the user."""
+"""Profiles by name: the YAML files in flows/profiles/, or a file of the user; and the profile of a
+command that names none."""
 
 import difflib
+import os
 from pathlib import Path
+from typing import NamedTuple
 
-from tasks.core.errors import PipelineError
+from tasks.core.artifacts import runs
+from tasks.core.errors import PipelineError, RecordError
+from tasks.core.system.home import home, short_path
 
 FOLDER = Path(__file__).parent / "profiles"
 DEFAULT = "stable_code_3b_10gb"
+VARIABLE = "FINETUNE_PROFILE"
+OWN_FILE = "finetune.yaml"  # in the working folder; `finetune init` writes it
+
+
+class Default(NamedTuple):
+    """The profile of a command that names none.
+
+    Attributes:
+        profile: Name, or absolute path of a file.
+        overrides: "section.field=value" each: those of the last run, if it is repeated.
+        origin: Where the profile comes from, for the user.
+    """
+
+    profile: str
+    overrides: tuple[str, ...]
+    origin: str
+
+    def __str__(self) -> str:
+        changes = "".join(f" --set {override}" for override in self.overrides)
+        return f"profile {short_path(self.profile)}{changes} ({self.origin})"
+
+
+def default() -> Default:
+    """The profile that FINETUNE_PROFILE names, else finetune.yaml in the working folder, else that
+    of the last run with its overrides, else the built-in default."""
+    if named := os.environ.get(VARIABLE):
+        return Default(absolute(named), (), VARIABLE)
+    if Path(OWN_FILE).is_file():
+        return Default(absolute(OWN_FILE), (), "in this folder")
+    root = home() / "artifacts"
+    for run in runs.ids(root)[-1:]:
+        try:
+            record = runs.load(root, run)
+        except RecordError:
+            break
+        return Default(record.profile, record.overrides, "of the last run")
+    return Default(DEFAULT, (), "the default")
+
+
+def absolute(profile: str) -> str:
+    """A profile as later commands find it from any folder: of a file, its absolute path."""
+    if profile in names() or not profile.endswith((".yaml", ".yml")):
+        return profile
+    return str(Path(profile).expanduser().absolute())
 
 
 def names() -> list[str]:

@@ -10,8 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from flows import profiles
+from flows.training_cost import with_training_cost
 from tasks.core.cache.decision import HIT, Selection, StagePlan
 from tasks.core.cache.digest_cache import DigestCache
+from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.plan import Planner
 from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
@@ -29,12 +31,14 @@ class Session:
 
     Attributes:
         plans: Of the selected stages when the session was opened, in pipeline order.
+        tokenized: The tokenized data, or the last one if the plan creates it anew.
     """
 
     config: Config
     store: Store
     planner: Planner
     plans: list[StagePlan]
+    tokenized: Manifest | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,10 @@ def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
             plans = planner.plan()
             digests.save()
             _check_enough(plans)
-            yield Session(config, store, planner, plans)
+            near = next((plan.manifest for plan in plans if plan.stage.name == "tokenize"), None)
+            tokenized = planner.artifacts.get("tokenize") or near
+            plans = with_training_cost(config, store, plans, tokenized)
+            yield Session(config, store, planner, plans, tokenized)
 
 
 def _check_enough(plans: list[StagePlan]) -> None:

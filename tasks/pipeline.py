@@ -26,7 +26,7 @@ def checked(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     for stage in stages:
         if stage.name in names:
             raise ValueError(f"two stages are called {stage.name}")
-        for name in stage.inputs:
+        for name in (*stage.inputs, *(n for option in stage.options for n in option.inputs)):
             if name not in outputs:
                 raise ValueError(f"stage {stage.name} reads {name}, which no earlier stage makes")
         for name in stage.shows:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training.shared_cpu [--seconds 15] [--rounds 3]
 
-A child process runs forward and backward of a random Llama of 30 M parameters on one window of 512
+A child process runs forward and backward of a random Llama of 11 M parameters on one window of 512
 tokens, with as many threads as there are cores, by the wait policy that the stages set and by
 OpenMP's default. In every round it runs alone, then next to `stress-ng --cpu 4` (Debian package
 stress-ng) of the same priority. Its share of n cores next to 4 busy processes is n / (n + 4).
@@ -64,34 +64,33 @@ def measure(policy: str | None, seconds: float, rounds: int) -> tuple[float, flo
 def _speed(child: "subprocess.Popen[str]", seconds: float) -> float:
     """Tokens per second of the steps that end within the time from now."""
     assert child.stdout is not None
-    child.stdout.readline()  # the step that is running belongs to the time before
-    started, steps = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        child.stdout.readline()
-        steps += 1
-    return steps * WINDOW_TOKENS / (time.perf_counter() - started)
+    started, ends = time.monotonic(), list[float]()
+    while not ends or ends[-1] < started + seconds:
+        ended = float(child.stdout.readline())
+        ends += [ended] if ended >= started else []
+    return (len(ends) - 1) * WINDOW_TOKENS / (ends[-1] - ends[0])
 
 
 def train() -> None:
-    """Steps without end; one line after each."""
+    """Steps without end; a line with the time after each."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     shape = LlamaConfig(
         vocab_size=8192,
-        hidden_size=512,
-        intermediate_size=1536,
+        hidden_size=256,
+        intermediate_size=768,
         num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=8,
+        num_attention_heads=4,
+        num_key_value_heads=4,
     )
     model = LlamaForCausalLM(shape)
     ids = torch.randint(8192, (1, WINDOW_TOKENS))
     while True:
         model(input_ids=ids, labels=ids).loss.backward()
         model.zero_grad()
-        print("step", flush=True)
+        print(time.monotonic(), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,37 @@ from tasks.core.artifacts import champion as champions
 @click.option(
     "--force", is_flag=True, help="Promote a model that is not shown to be better; recorded."
 )
+@click.option("--ollama", metavar="NAME", help="Create the promoted model in Ollama, too.")
+@click.option("--push", "repository", metavar="ORG/NAME", help="Upload it to the Hugging Face hub.")
+@click.option("--public", is_flag=True, help="With --push: create a public repository.")
 @options.because
 @options.takes_settings
-def promote(request: Request, force: bool, because: str) -> int:
+def promote(
+    request: Request,
+    force: bool,
+    ollama: str | None,
+    repository: str | None,
+    public: bool,
+    because: str,
+) -> int:
     """Promote the merged model of these settings to champion."""
-    return promote_model(request, force, because)
+    if ollama is None and repository is None:
+        return promote_model(request, force, because)
+    from flows.delivery import hub_upload
+    from flows.delivery import ollama as ollama_command
+    from flows.delivery.delivered_model import find_model
+
+    if ollama is not None:
+        ollama_command.check_ollama()
+    if repository is not None:
+        hub_upload.check_repository_name(repository)
+    promote_model(request, force, because)
+    model = find_model()
+    if ollama is not None:
+        ollama_command.create_in_ollama(model, ollama)
+    if repository is not None:
+        print(f"uploaded: {hub_upload.push(model, repository, public)}")
+    return 0
 
 
 @click.command

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from flows import profiles
 from flows.session import Request
@@ -42,10 +43,10 @@ def takes_settings(function: Function) -> Function:
 
     @click.option(
         "--profile",
-        default=profiles.DEFAULT,
-        show_default=True,
         metavar="NAME|FILE",
-        help="Name or YAML file of a profile.",
+        shell_complete=_complete_profile,
+        help="Name or YAML file of a profile. Default: FINETUNE_PROFILE, else finetune.yaml in "
+        "this folder, else that of the last run.",
     )
     @click.option(
         "--set",
@@ -55,10 +56,23 @@ def takes_settings(function: Function) -> Function:
         help="Override one setting (repeatable).",
     )
     @functools.wraps(function)
-    def command(profile: str, overrides: tuple[str, ...], **others: Any) -> int:
-        return function(Request(profile, overrides), **others)
+    def command(profile: str | None, overrides: tuple[str, ...], **others: Any) -> int:
+        if profile is not None:
+            return function(Request(profiles.absolute(profile), overrides), **others)
+        default = profiles.default()
+        if not others.get("run"):  # a recorded run has settings of its own
+            click.echo(default, err=True)
+        return function(Request(default.profile, default.overrides + overrides), **others)
 
     return command
+
+
+def _complete_profile(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of profiles; of files where no name fits."""
+    known = [name for name in profiles.names() if name.startswith(incomplete)]
+    return [*map(CompletionItem, known)] or [CompletionItem(incomplete, type="file")]
 
 
 def takes_selection(function: Function) -> Function:

@@ -1,15 +1,17 @@
 """`finetune plan` and `finetune explain`: read-only; they import neither Prefect nor torch."""
 
 import json
+from collections.abc import Iterator
 
 import click
 
-from flows import messages
+from flows import messages, terminal
 from flows.commands import options
-from flows.forecast import forecast, step_budget
+from flows.forecast import forecast, resume_line, step_budget
 from flows.model_notes import model_notes
 from flows.session import Request, open_session
 from tasks.core.cache.decision import HIT, StagePlan
+from tasks.core.system.home import short_path
 
 WORK_TO_DO = 10
 
@@ -18,7 +20,7 @@ def print_plan(request: Request, as_json: bool) -> int:
     """Print the plan and return 0 if there is nothing to do, else 10."""
     with open_session(request) as session:
         plans, expected, noted = session.plans, forecast(session), model_notes(session)
-        budget = step_budget(session)
+        budget, resumed = step_budget(session), resume_line(session)
     if as_json:
         told = [plan.to_json() for plan in plans]
         for entry in told:
@@ -30,14 +32,11 @@ def print_plan(request: Request, as_json: bool) -> int:
                 entry["notes"] = noted
         print(json.dumps(told, indent=2))
     else:
-        print("\n".join(messages.plan_line(plan) for plan in plans))
-        print(messages.total(plans))
-        if budget:
-            print(budget)
-        if expected:
-            print(expected)
+        lines = [*map(messages.plan_line, plans), messages.total(plans)]
+        lines += [str(line) for line in (budget, resumed, expected) if line]
         if any(plan.decision != HIT for plan in plans):
-            print("\n".join(noted), end="\n" if noted else "")
+            lines += noted
+        terminal.show("\n".join(lines))
     return 0 if all(plan.decision == HIT for plan in plans) else WORK_TO_DO
 
 
@@ -46,31 +45,34 @@ def print_explanation(request: Request, stage: str) -> int:
     with open_session(request) as session:
         plan = next(p for p in session.plans if p.stage.name == stage)
         folder = session.store.folder(stage, plan.manifest.key) if plan.manifest else None
-    print(f"{messages.plan_line(plan)}\n")
-    print(f"key        {plan.key or 'unknown until its inputs exist'}")
-    print(f"reads      {', '.join(plan.stage.inputs) or 'external sources'}")
-    print(f"settings   {', '.join(plan.stage.reads)}")
+    lines = [
+        messages.plan_line(plan) if plan.decision == HIT else f"{stage:<10}{plan.decision}",
+        "",
+    ]
+    lines.append(f"key        {plan.key or 'unknown until its inputs exist'}")
+    lines.append(f"reads      {', '.join(plan.stage.inputs) or 'external sources'}")
+    lines.append(f"settings   {', '.join(plan.stage.reads)}")
     if plan.decision != HIT:
         for cause in plan.causes:
-            print(f"cause      {messages.cause_line(cause)}")
+            lines.append(f"cause      {messages.cause_line(cause)}")
     if plan.manifest and folder:
         kind = "artifact" if plan.decision == HIT else "nearest"
-        print(f"{kind:<11}{folder}")
+        lines.append(f"{kind:<11}{short_path(str(folder))}")
         seconds = messages.duration(plan.manifest.seconds)
-        print(f"{'created':<11}{plan.manifest.made.get('created')} in {seconds}")
-    _print_parts(plan)
+        lines.append(f"{'created':<11}{plan.manifest.made.get('created')} in {seconds}")
+    terminal.show("\n".join([*lines, *_part_lines(plan)]))
     return 0
 
 
-def _print_parts(plan: StagePlan) -> None:
-    """Print the parts of the cache key, one per line, so that two keys can be compared."""
+def _part_lines(plan: StagePlan) -> Iterator[str]:
+    """The parts of the cache key, one per line, so that two keys can be compared."""
     parts = plan.parts or (plan.manifest.parts if plan.manifest else {})
     for group in ("config", "inputs", "sources", "env"):
         for name, value in parts.get(group, {}).items():
             shown = str(value)
-            print(f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}")
+            yield f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}"
     for module in parts.get("code", {}):
-        print(f"{'code':<11}{module.replace('.', '/')}.py")
+        yield f"{'code':<11}{module.replace('.', '/')}.py"
 
 
 @click.command

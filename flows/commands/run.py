@@ -7,14 +7,15 @@ import json
 import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from flows import messages
+from flows import messages, terminal
 from flows.commands import options
-from flows.forecast import forecast, step_budget
+from flows.forecast import forecast, resume_line, step_budget
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
 from tasks.core.cache.decision import HIT, Selection
@@ -35,15 +36,16 @@ def run_here(request: Request, as_json: bool) -> int:
     Raises:
         PipelineError, StageError: from planning or from a stage.
     """
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = Console(stderr=as_json)
     with open_session(request, to_write=True) as session:
         plans, expected = session.plans, forecast(session)
         nothing = all(plan.decision == HIT for plan in plans)
         if not nothing:  # hits are shown one by one as the flow passes them
             shown = [*map(messages.plan_line, plans), messages.total(plans)]
-            shown += [line for line in (step_budget(session), str(expected or "")) if line]
+            notes = (step_budget(session), resume_line(session), str(expected or ""))
+            shown += [line for line in notes if line]
             shown.append("")
-            console.print("\n".join(shown), highlight=False, markup=False)
+            terminal.write(console, "\n".join(shown))
         start = time.perf_counter()
         with passed_on(request, session):
             folders = run_flow(console, request)
@@ -66,7 +68,7 @@ def run_flow(console: Console, request: Request, name: str = "") -> dict[str, st
         start_local_server()
         from flows.finetune import finetune
         from flows.orchestration.progress_sinks import TerminalSink
-    with progress.sink(TerminalSink(console)):
+    with closing(TerminalSink(console)) as shown, progress.sink(shown):
         wanted = request.selection
         parameters = {
             "profile": request.profile,
@@ -124,11 +126,7 @@ def _conclude(
         lines.append(f"merged model: {folders['merge']}/model")
     if "evaluate" in folders:
         lines.append(f"report:       {folders['evaluate']}/report.html")
-    console.print(
-        "\n".join(line for i, line in enumerate(lines) if line or i == 0),
-        highlight=False,
-        markup=False,
-    )
+    terminal.write(console, "\n".join(line for i, line in enumerate(lines) if line or i == 0))
 
 
 @click.command

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flows.store_access import open_store, root
 from tasks.core.artifacts import champion as champions
+from tasks.core.artifacts.champion import ChampionChange
+from tasks.core.cache.store import Store
 from tasks.core.errors import PipelineError
 
 CHAMPION = "champion"
@@ -25,6 +27,9 @@ class DeliveredModel:
         gguf: GGUF files by kind.
         stop: Texts that end an answer.
         infilling: Names of the tokens before prefix, suffix and middle; None without.
+        adapter: Folder of the adapter; None if unknown.
+        licence: licence.json of the base; None if unknown.
+        data_card: data_card.json of the training; None if unknown.
     """
 
     name: str
@@ -32,6 +37,9 @@ class DeliveredModel:
     gguf: Mapping[str, Path] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     infilling: tuple[str, str, str] | None = None
+    adapter: Path | None = None
+    licence: Path | None = None
+    data_card: Path | None = None
 
     def preferred_gguf(self) -> Path | None:
         """The GGUF file to serve; None if there is none."""
@@ -49,17 +57,30 @@ def find_model(source: str = CHAMPION) -> DeliveredModel:
         return _by_path(Path(source).expanduser().resolve())
     with open_store() as store:
         standing = champions.current(store)
-    if standing is None:
-        raise PipelineError(
-            "no model is promoted",
-            "Promote one with `finetune promote`, or name a model: --model FOLDER.",
+        if standing is None:
+            raise PipelineError(
+                "no model is promoted",
+                "Promote one with `finetune promote`, or name a model: --model FOLDER.",
+            )
+        artifact = (root() / champions.LINK).resolve()
+        if not (artifact / "model" / "config.json").is_file():
+            raise PipelineError(
+                f"champion {standing.name} has no model in {artifact}", "Recreate it: finetune run."
+            )
+        model = _model(f"champion {standing.name}", artifact / "model", artifact / "gguf")
+        return replace(
+            model,
+            adapter=_made(store, standing, "train", "adapter"),
+            licence=_made(store, standing, "base", "licence"),
+            data_card=_made(store, standing, "tokenize", "data_card"),
         )
-    artifact = (root() / champions.LINK).resolve()
-    if not (artifact / "model" / "config.json").is_file():
-        raise PipelineError(
-            f"champion {standing.name} has no model in {artifact}", "Recreate it: finetune run."
-        )
-    return _model(f"champion {standing.name}", artifact / "model", artifact / "gguf")
+
+
+def _made(store: Store, standing: ChampionChange, stage: str, name: str) -> Path | None:
+    """An entry of an artifact from which the champion was produced."""
+    key = standing.chain.get(stage)
+    manifest = store.find(stage, key).manifest if key else None
+    return store.entry(manifest, name) if manifest else None
 
 
 def _by_path(path: Path) -> DeliveredModel:

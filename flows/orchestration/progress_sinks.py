@@ -16,16 +16,35 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
+from flows import messages, terminal
 from tasks.core import progress
 
 LOG_EVERY_S = 15.0
 BAR_EVERY_S = 3.0  # shorter work gets no bar
+
+
+class TimeLeft(ProgressColumn):
+    """Time left by the mean speed since the work began or was resumed.
+
+    rich's own column forgets steps that are older than 30 seconds, and shows nothing for slow ones.
+    """
+
+    def render(self, task: Task) -> Text:
+        """The time as text; empty until there is a speed."""
+        first, since, now = (task.fields[name] for name in ("first", "since", "now"))
+        done = task.completed - first
+        if done <= 0 or task.total is None:
+            return Text("")
+        left = (task.total - task.completed) * (now - since) / done - (time.monotonic() - now)
+        return Text(f"{messages.duration(max(1, left))} left")
 
 
 class TerminalSink:
@@ -35,10 +54,10 @@ class TerminalSink:
         self._console = console
         self._bar = Progress(
             TextColumn("  {task.description}"),
-            BarColumn(30),
+            BarColumn(20),
             TaskProgressColumn(),
             TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
+            TimeLeft(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -50,22 +69,27 @@ class TerminalSink:
         """Move the bar; without a terminal, print a line every `LOG_EVERY_S` seconds."""
         if not self._console.is_terminal:
             if self._slow.due(label):
-                self._console.print(
-                    f"  {progress_text(label, done, total, note)}", highlight=False, markup=False
-                )
+                terminal.write(self._console, f"  {progress_text(label, done, total, note)}")
             return
+        now = time.monotonic()
         if label not in self._bars:
-            self._bars[label] = self._bar.add_task(label, total=total, note=note)
+            self._bars[label] = self._bar.add_task(
+                label, total=total, note=note, first=done, since=now, now=now
+            )
             self._bar.start()
-        self._bar.update(self._bars[label], completed=done, total=total, note=note)
+        self._bar.update(self._bars[label], completed=done, total=total, note=note, now=now)
 
     def message(self, text: str) -> None:
         """Print a line and clear finished bars."""
+        self.close()
+        terminal.write(self._console, text)
+
+    def close(self) -> None:
+        """Remove the bars, and show the cursor again."""
         for bar in self._bars.values():
             self._bar.remove_task(bar)
         self._bars.clear()
         self._bar.stop()
-        self._console.print(text, highlight=False, markup=False)
 
 
 class LogSink:

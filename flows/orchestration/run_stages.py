@@ -47,6 +47,8 @@ class Runner:
             self._note(name, manifest)
         self._results: dict[str, dict[str, Any]] = {}
         self._ran: list[tuple[StagePlan, Manifest]] = []
+        # in a terminal, the command has printed the plan
+        self._told = {} if deployment.id else {plan.stage.name: plan for plan in session.plans}
         self._nothing = all(plan.decision == HIT for plan in session.plans)
 
     def __call__(self, name: str) -> None:
@@ -60,7 +62,7 @@ class Runner:
             return
         plan = session.planner.plan_stage(name)
         if plan.decision != HIT:
-            progress.say(messages.starting(plan))
+            progress.say(messages.starting(plan, self._told.get(name)))
             self._keep(self._record.with_work(name, plan.key or ""))
         context = RunContext(
             session.config,
@@ -114,8 +116,17 @@ class Runner:
         """
         if not self._nothing:
             run_page.publish_plan(messages.ran_markdown(self._ran, self._record.flow_run))
+            self._track_results()
         self._keep(replace(self._record, ended=True))
         return superseded.ending(self.folders(), self._nothing)
+
+    def _track_results(self) -> None:
+        """Add the verdict to the experiment trackers of the training, if it has any."""
+        session = self._session
+        if session.config.train.track_with:
+            from flows.delivery.tracked_results import track_results
+
+            track_results(session, session.planner.artifacts)
 
     def _note(self, name: str, manifest: Manifest) -> None:
         self._keep(self._record.with_key(name, manifest.key))

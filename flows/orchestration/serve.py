@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from flows.orchestration.child_processes import Parts, prefect_command, say
+from flows.orchestration.child_processes import ChildProcesses, prefect_command, say
 from tasks.core.errors import PipelineError
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import DEPLOYMENTS
 from tasks.core.system.interrupts import STOP_SIGNALS, handled
 
 POOL = "local-gpu"
@@ -47,7 +47,7 @@ def serve(port: int, close_dead_runs: Callable[[str], None]) -> int:
     """
     url = f"http://{HOST}:{port}/api"
     env = dict(os.environ) | SETTINGS | {"PREFECT_API_URL": url}
-    parts = Parts(env)
+    parts = ChildProcesses(env)
     with _stoppable():
         try:
             if answers(url):
@@ -147,7 +147,7 @@ def _run(env: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [prefect_command(), *command],
         env=env,
-        cwd=REPOSITORY,
+        cwd=DEPLOYMENTS,
         capture_output=True,
         text=True,
         check=False,

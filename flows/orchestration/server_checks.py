@@ -28,7 +28,8 @@ from flows.store_access import root
 from tasks.core.artifacts import runs
 from tasks.core.errors import PipelineError
 
-SERVE = "Run `finetune serve` (or your prefect-server unit)"
+SERVE_IT = "run `finetune serve` (or your prefect-server unit)"
+SERVE = SERVE_IT.capitalize()
 UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
 BUSY_WAITS_S = (0.5, 1.0, 2.0)
 UNCLAIMED_S = 120.0  # time from the claim of a run to the start of its process
@@ -47,7 +48,8 @@ def check_server() -> list[Finding]:
             Finding(
                 "server",
                 f"PREFECT_API_URL is not set{where} (`finetune run` needs no server)",
-                f"{SERVE}, then: export PREFECT_API_URL={default}",
+                f"For schedules and the UI: {SERVE_IT}, then: export PREFECT_API_URL={default}",
+                is_note=True,
             )
         ]
     api = Api(url, PREFECT_API_AUTH_STRING.value() or "")
@@ -268,3 +270,10 @@ def _close(api: Api, run: Mapping[str, Any], process: int | None) -> None:
     for task in api.call("/task_runs/filter", wanted):
         api.call(f"/task_runs/{task['id']}/set_state", body)
     api.call(f"/flow_runs/{run['id']}/set_state", body)
+
+
+def server_in_order() -> str:
+    """What was found good if `check_server` finds nothing."""
+    from prefect.settings import PREFECT_API_URL
+
+    return f"{PREFECT_API_URL.value()} answers; pool, worker and deployments are there"

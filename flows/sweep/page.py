@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from flows import messages
 from flows.sweep.grid import Variant
-from flows.sweep.results import Result, SweepResults
+from flows.sweep.results import SweepResults
 from flows.sweep.scores import Score
 from flows.sweep.trials import comparisons
 from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
@@ -24,14 +24,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 COLOURED = 6  # lines with a colour of their own; the others are grey
 
 
-def render(results: SweepResults, profile: Path, folder: Path) -> str:
-    """The page.
-
-    Args:
-        results: The state of the sweep.
-        profile: Its profile.
-        folder: Of the page, to which links are relative.
-    """
+def template(name: str) -> Template:
+    """A template of this package; it may include those of the report."""
     environment = Environment(
         loader=FileSystemLoader([TEMPLATES, REPORT_TEMPLATES]),
         autoescape=True,
@@ -40,10 +34,33 @@ def render(results: SweepResults, profile: Path, folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters["duration"] = messages.duration
+    return environment.get_template(name)
+
+
+def learning_curves(runs: Sequence[tuple[str, Path]]) -> dict[str, Any] | None:
+    """The curves of (name, artifact of a training), the first one on top; None without losses."""
+    curves = plots.loss_curves([_metrics(folder) for _, folder in runs])
+    if curves is None:
+        return None
+    lines = [
+        {"points": points, "line": min(number, COLOURED), "label": label}
+        for number, (points, (label, _)) in enumerate(zip(curves.lines, runs, strict=True))
+    ]
+    return {"x": curves.x, "y": curves.y, "lines": lines[::-1], "legend": lines}
+
+
+def render(results: SweepResults, profile: Path, folder: Path) -> str:
+    """The page.
+
+    Args:
+        results: The state of the sweep.
+        profile: Its profile.
+        folder: Of the page, to which links are relative.
+    """
     rounds = [_round(results, one.share) for one in reversed(results.planned)]
     rounds = [one for one in rounds if one["rows"]]
     seconds = sum(result.seconds for result in results.found.values())
-    return environment.get_template("sweep.html").render(
+    return template("sweep.html").render(
         profile=profile.name,
         fixed=results.grid.fixed,
         fields=[name.partition(".")[2] for name in results.grid.fields],
@@ -130,22 +147,19 @@ def _signed(value: float, digits: int = 4) -> str:
 
 
 def _curves(results: SweepResults) -> dict[str, Any] | None:
-    """Learning curves of the variants of the longest round with results, the best last, on top."""
+    """Learning curves of the variants of the longest round with results."""
     for one in reversed(results.planned):
-        ranked = results.ranked(one.share)
-        runs = [_metrics((results.of(v, one.share) or [])[0]) for v in ranked]
-        if curves := plots.loss_curves(runs):
-            lines = [
-                {"points": points, "line": min(number, COLOURED), "label": variant.label}
-                for number, (points, variant) in enumerate(zip(curves.lines, ranked, strict=True))
-            ]
-            return {"x": curves.x, "y": curves.y, "lines": lines[::-1], "legend": lines}
+        ranked = [(v, results.of(v, one.share) or []) for v in results.ranked(one.share)]
+        runs = [(variant.label, found[0].folders["train"]) for variant, found in ranked]
+        if curves := learning_curves(runs):
+            return curves
     return None
 
 
-def _metrics(result: Result) -> Sequence[Mapping[str, Any]]:
-    """Records of metrics.jsonl of a training."""
-    text = (result.folders["train"] / "metrics.jsonl").read_text(encoding="utf-8")
+def _metrics(training: Path) -> Sequence[Mapping[str, Any]]:
+    """Records of metrics.jsonl of an artifact; none if it is gone."""
+    path = training / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return [json.loads(line) for line in text.splitlines()]
 
 

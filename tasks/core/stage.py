@@ -8,15 +8,16 @@ pyarrow, and a worker process that judges rows no settings.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.core.system.parallel import ordered_map
 
 if TYPE_CHECKING:
-    from tasks.core.settings.config import View
+    from tasks.core.settings.config import Config, View
 
 RunBatches = Callable[[Callable[[Any], Any], Iterable[Any], int], Iterator[Any]]
 
@@ -79,6 +80,25 @@ Sources = Callable[["View", Callable[[Path], str]], dict[str, str]]
 
 
 @dataclass(frozen=True)
+class StageOption:
+    """What a stage is besides if a setting is on. While it is off, nothing of this is in its key.
+
+    Attributes:
+        setting: "section.field", which the stage reads.
+        run: Replaces the stage's `run`, which it may call.
+        inputs: More inputs.
+        env: More packages.
+        gpu: Takes the lock of the GPU.
+    """
+
+    setting: str
+    run: str
+    inputs: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
 class Stage:
     """One step of the pipeline.
 
@@ -99,6 +119,7 @@ class Stage:
             from outside the store, keyed by content; must import nothing heavy.
         gpu: Takes the lock of the GPU while it runs.
         schema: Raise it when the layout of the outputs changes.
+        options: What settings add to it.
     """
 
     name: str
@@ -112,6 +133,22 @@ class Stage:
     sources: str | None = None
     gpu: bool = False
     schema: int = 1
+    options: tuple[StageOption, ...] = ()
+
+    def with_options(self, config: "Config") -> "Stage":
+        """The stage with the options whose settings are on."""
+        stage = self
+        for option in self.options:
+            if not attrgetter(option.setting)(config):
+                continue
+            stage = replace(
+                stage,
+                run=option.run,
+                inputs=(*stage.inputs, *option.inputs),
+                env=(*stage.env, *option.env),
+                gpu=stage.gpu or option.gpu,
+            )
+        return stage
 
     def load_run(self) -> Run:
         """Import and return the stage's `run`; this is what pulls in its heavy libraries."""

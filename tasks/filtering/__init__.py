@@ -7,15 +7,17 @@ redaction/      text -> text with placeholders for secrets, e-mail and IP addres
 report/         counts, plot and what-if of the thresholds
 benchmarks.py   problems that must not be trained on, and their files for the cache key
 reasons.py      reasons against a row, and the setting of each
+remedies.py     what to do if no row is kept
 score_rows.py   first pass: reasons, measured values and deduplication keys, a batch at a time
 scores.py       results of the first pass, for deduplication and the second pass
 write_rows.py   second pass: kept, rejected and measurements
 run.py          the stage
+base_loss.py    the stage with the base model's own loss on each row (filter.base_loss)
 
 `tasks.core.decontamination` decides which rows hold a problem; the stage prompt uses it too.
 """
 
-from tasks.core.stage import Stage
+from tasks.core.stage import Stage, StageOption
 
 STAGE = Stage(
     name="filter",
@@ -25,4 +27,13 @@ STAGE = Stage(
     reads=("filter", "evaluate.sets"),
     env=("numpy", "packaging", "pyarrow"),
     sources="tasks.filtering.benchmarks:sources",
+    options=(
+        StageOption(
+            setting="filter.base_loss",
+            run="tasks.filtering.base_loss:run",
+            inputs=("base.weights", "base.tokenizer"),
+            env=("bitsandbytes", "tokenizers", "torch", "transformers"),
+            gpu=True,
+        ),
+    ),
 )

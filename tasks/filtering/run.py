@@ -31,12 +31,19 @@ from tasks.filtering import benchmarks
 from tasks.filtering.dedup.find_duplicates import Duplicates, find_duplicates
 from tasks.filtering.dedup.minhash import MinHash
 from tasks.filtering.reasons import settings_by_reason, thresholds
+from tasks.filtering.remedies import nothing_kept
 from tasks.filtering.report.funnel import Funnel, heavy_line
 from tasks.filtering.report.funnel_plot import funnel_svg
+from tasks.filtering.report.loss_report import loss_report
 from tasks.filtering.report.what_if import WhatIf
-from tasks.filtering.rules.licenses import LICENCE
-from tasks.filtering.rules.registry import RULES
-from tasks.filtering.score_rows import COLUMNS, SCORES, RowSettings, RowsToScore, score_rows
+from tasks.filtering.score_rows import (
+    BASE_LOSS,
+    COLUMNS,
+    SCORES,
+    RowSettings,
+    RowsToScore,
+    score_rows,
+)
 from tasks.filtering.scores import RowScores
 from tasks.filtering.write_rows import RowWriter
 
@@ -50,11 +57,18 @@ ROWS_FOR_PROCESSES = 5_000  # fewer rows are scored sooner than worker processes
 
 
 def run(config: "View", inputs: Inputs, work: Work) -> Summary:
-    """Write every row to kept or rejected.
+    """Write every row to kept or rejected; with `filter.base_loss`, `base_loss.run` does.
 
     Raises:
         PipelineError: No row is kept, or a benchmark cannot be read.
     """
+    return filter_rows(config, inputs, work)
+
+
+def filter_rows(
+    config: "View", inputs: Inputs, work: Work, losses: NDArray[np.float64] | None = None
+) -> Summary:
+    """The same, with the base model's loss on each row; None: not measured."""
     rows, settings = inputs["ingest.rows"], config.filter
     known = benchmarks.load(settings.decontamination, config.evaluate.sets)
     for benchmark in known:
@@ -67,7 +81,9 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     workers = worker_count(config.hardware.workers)
     with opened(work, (row_settings, packed), SCORES, np.uint64) as shards:
         batch = (row_settings, packed)
-        row_ids, digests = _score_all(rows, shards, work, batch, total=total, workers=workers)
+        row_ids, digests = _score_all(
+            rows, shards, work, batch, losses, total=total, workers=workers
+        )
         scores = RowScores(shards, row_ids, digests)
         idle = not_executable(rows, inputs["ingest.executable"], settings.require_executable)
         what_if = WhatIf(thresholds(settings))
@@ -79,7 +95,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
             f"{funnel.kept} kept + {funnel.rejected} rejected rows are not the {total} rows read"
         )
     if not funnel.kept:
-        raise _nothing_kept(funnel, total, settings)
+        raise nothing_kept(funnel, total, settings)
     content = funnel.to_json(settings_by_reason(settings)) | {
         "contents": scores.contents(),
         "duplicates": _clusters(found),
@@ -88,11 +104,13 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         ],
         "what_if": what_if.to_json(),
     }
+    if losses is not None:
+        content["base_loss"] = loss_report(rows, losses)
     text = json.dumps(content, indent=2, ensure_ascii=False)
     # a lone surrogate of the data cannot be written as UTF-8
     (work.out / "funnel.json").write_text(text + "\n", encoding="utf-8", errors="replace")
     (work.out / "picture.svg").write_text(funnel_svg(content), encoding="utf-8")
-    return _summary(funnel, total, content["heavy"])
+    return _summary(funnel, total, content["heavy"], content.get("base_loss"))
 
 
 def not_executable(rows: Path, executable: Path, required: bool) -> NDArray[np.bool_]:
@@ -120,6 +138,7 @@ def _score_all(
     shards: Shards,
     work: Work,
     arguments: tuple[RowSettings, PackedProblems | None],
+    losses: NDArray[np.float64] | None,
     *,
     total: int,
     workers: int,
@@ -127,10 +146,16 @@ def _score_all(
     """First pass: the scores of each row by itself. Returns ids and digests of all rows."""
     row_ids = [pa.array([], pa.string())]
 
+    measured = pa.nulls(total, pa.float64())
+    if losses is not None:
+        measured = pa.array(losses, pa.float64(), from_pandas=True)
+
     def tables() -> Iterator[pa.Table]:
+        done = 0
         for table in read_batches(rows, BATCH_ROWS, COLUMNS):
             row_ids.extend(table.column("row_id").chunks)
-            yield table
+            yield table.append_column(BASE_LOSS, measured.slice(done, len(table)))
+            done += len(table)
 
     digests = fill(
         shards,
@@ -195,42 +220,20 @@ def _clusters(found: Duplicates) -> dict[str, int]:
     }
 
 
-def _summary(funnel: Funnel, total: int, heavy: Sequence[Mapping[str, Any]]) -> Summary:
+def _summary(
+    funnel: Funnel,
+    total: int,
+    heavy: Sequence[Mapping[str, Any]],
+    base_loss: Mapping[str, Any] | None,
+) -> Summary:
     line = f"{funnel.kept:,} of {total:,} rows kept"
     if funnel.counts:
         rule, count = next(iter(funnel.counts.items()))
         line += f"; most removed by {rule} ({count:,})"
     line += "".join(f"; {heavy_line(found)}" for found in heavy[:SHOWN_HEAVY])
+    if base_loss:
+        line += (
+            f"; loss of the base: median {base_loss['p50']:.2f}, 99 % up to {base_loss['p99']:.2f}"
+        )
     redacted = {f"redacted_{kind}": spans for kind, spans in funnel.redacted.items()}
     return Summary(line=line, rows_in=total, rows_out=funnel.kept, counts=funnel.counts | redacted)
-
-
-def _nothing_kept(funnel: Funnel, total: int, settings: "FilterSettings") -> PipelineError:
-    """The error that names the rules with most rejected rows, and their nearest values."""
-    if not total:
-        return PipelineError("filter got 0 rows", "Give `ingest.sources` some rows.")
-    fields = settings_by_reason(settings)
-    units = {rule.name: f" {rule.unit}" for rule in RULES if rule.unit}
-    rejected, remedies, other = [], [], list[str]()
-    for rule, count in list(funnel.counts.items())[:5]:
-        value, threshold = funnel.nearest(rule)
-        values = f"nearest value {value:.4g}, threshold {threshold:.4g}{units.get(rule, '')}"
-        if rule == LICENCE.name:
-            licences = funnel.licences()
-            named = ", ".join(f"{name} {number:,}" for name, number in list(licences.items())[:5])
-            values = f"of rows with licence {named}"
-            known = [name for name in licences if name != "unknown"][:5]
-            if "unknown" in licences:
-                other.append("state the licence of a source with its `licence`")
-            if known:
-                other.append(f"set filter.more_licences to [{', '.join(known)}]")
-        else:
-            remedies.append(f"filter.{fields[rule]}")
-        rejected.append(f"{rule} {count:,} ({values})")
-    loosen = [f"loosen {', '.join(dict.fromkeys(remedies))}"] if remedies else []
-    ways = [*other, *loosen]
-    ways[0] = ways[0][0].upper() + ways[0][1:]
-    return PipelineError(
-        f"all {total:,} rows are filtered out, by {', '.join(rejected)}",
-        f"{', '.join(ways)}, or give ingest other rows.",
-    )

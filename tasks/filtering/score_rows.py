@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("instruction", "input", "output")
 COLUMNS = ["row_id", *TEXTS, "kind", "licence", "language"]
+BASE_LOSS = "base_loss"  # a column beside these: null where it was not measured
 SCORES = pa.schema(
     [
         ("reasons", pa.list_(REASON)),
@@ -83,7 +84,8 @@ class RowSettings:
 
 @dataclass(frozen=True)
 class RowsToScore:
-    """A batch of rows (`COLUMNS`) with its settings and the problems of the benchmarks."""
+    """A batch of rows (`COLUMNS`, and maybe `BASE_LOSS`) with its settings and the problems of the
+    benchmarks."""
 
     rows: pa.Table
     settings: RowSettings
@@ -135,7 +137,7 @@ def _grams(rows: Sequence[dict[str, Any]], size: int) -> tuple[list[Hashes], lis
 
 def _redacted(table: pa.Table, kinds: Sequence[str]) -> tuple[list[dict[str, Any]], list[Spans]]:
     """Rows with their texts redacted, and the spans of each."""
-    rows = table.select(COLUMNS[1:]).to_pylist()
+    rows = table.drop_columns(["row_id"]).to_pylist()
     spans: list[Spans] = [[] for _ in rows]
     for name in TEXTS:
         for i in sorted(suspects([row[name] for row in rows])):

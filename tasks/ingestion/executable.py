@@ -126,4 +126,4 @@ def _graded(problem: Mapping[str, Any], body: str, timeout_s: float) -> Job:
 
 
 def _pass(sandbox: Sandbox, jobs: Sequence[Job]) -> list[bool]:
-    return [outcome.status == PASS for outcome in sandbox.run_all(jobs)]
+    return [outcome.status == PASS for outcome in sandbox.judge_all(jobs)]

@@ -9,7 +9,7 @@ from tasks.core.errors import PipelineError
 
 # (problem, remedy), the first that matches; \1 is the column or the name in the problem
 REMEDIES = (
-    (r"UTF-16|UTF-32", "Convert the file: `iconv -f UTF-16 -t UTF-8 FILE > NEW`."),
+    (r"UTF-32", "Convert the file: `iconv -f UTF-32 -t UTF-8 FILE > NEW`."),
     (r"(?s)not (?:valid )?UTF-8", "Convert the file, if it is in the encoding of Western Europe: "
      "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."),
     (r"is a (zip|7z|tar) archive", "Unpack the archive and point `path` to the files in it."),

@@ -8,6 +8,7 @@ no source gives any row.
 
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,22 @@ from tasks.ingestion.executable import CANDIDATES, EXECUTABLE, run_doctests
 from tasks.ingestion.formats.read_rows import READ_AS, unused_with_meaning
 from tasks.ingestion.remedies import no_rows
 from tasks.ingestion.rows import CopyNumbers, Row
-from tasks.ingestion.sampling import repeat, sample, thin
+from tasks.ingestion.sampling import sample, weighted
 from tasks.ingestion.sources.digests import source_names
 from tasks.ingestion.sources.read import Items, ReadContext, read_source
 
 if TYPE_CHECKING:
     from tasks.core.settings.config import View
+    from tasks.core.settings.ingest import Source
+
+# kind of a row -> the row type of the settings that it is made for
+ROW_TYPES = {
+    "function": "functions",
+    "file": "files",
+    "fill": "fill",
+    "context": "context",
+    "edit": "commits",
+}
 
 
 def run(config: "View", inputs: Inputs, work: Work) -> Summary:
@@ -50,10 +61,7 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         for name, source in zip(source_names(settings), settings, strict=True):
             before = rows.rows
             items = read_source(source, name, context)
-            if source.weight < 1:
-                items = thin(items, source.weight, counts)
-            if source.weight > 1:
-                items = repeat(items, source.weight)
+            items = weighted(items, partial(_weight, source), counts)
             if source.max_rows is None:
                 _write(items, rows, unreadable)
             else:
@@ -80,6 +88,13 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         counts={"unreadable": bad, **{name: n for name, n in sorted(counts.items()) if n}},
         metrics=metrics,
     )
+
+
+def _weight(source: "Source", row: Row) -> float:
+    """How often a row is trained on: the weight of its source, times the share of its row type."""
+    shares = getattr(source, "shares", None)  # of code only
+    share: float = getattr(shares, ROW_TYPES[row.kind]) if shares and row.kind in ROW_TYPES else 1.0
+    return source.weight * share
 
 
 def _write(items: Items, rows: TableWriter, unreadable: TableWriter) -> None:

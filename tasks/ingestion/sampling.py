@@ -2,7 +2,7 @@
 source changes at most one row of a sample."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +15,26 @@ from tasks.ingestion.rows import Row, Unreadable
 BATCH_ROWS = 512
 
 
-def thin(
-    items: Iterable[Row | Unreadable], weight: float, counts: Counter[str]
+def weighted(
+    items: Iterable[Row | Unreadable], weight_of: Callable[[Row], float], counts: Counter[str]
 ) -> Iterator[Row | Unreadable]:
-    """Keep a share of the rows: those whose id, as a number, is in the first `weight` of the range.
-    The decision depends on the row alone, and a larger weight only adds rows."""
-    below = round(weight * RANKS)
+    """Keep a share of the rows, or mark how often each is trained on.
+
+    Up to 1, a weight keeps the rows whose id, as a number, is in the first `weight` of the range:
+    the decision depends on the row alone, and a larger weight only adds rows. Above 1, a row is
+    trained on `weight` times on average; those that are repeated once more are chosen likewise.
+    """
     for item in items:
-        if isinstance(item, Row) and id_rank(item.row_id) >= below:
+        if not isinstance(item, Row):
+            yield item
+            continue
+        weight = weight_of(item)
+        whole = int(weight)
+        times = whole + (id_rank(item.row_id) < round((weight - whole) * RANKS))
+        if times:
+            yield item._replace(repeats=times)
+        else:
             counts["rows over weight"] += 1
-        else:
-            yield item
-
-
-def repeat(items: Iterable[Row | Unreadable], weight: float) -> Iterator[Row | Unreadable]:
-    """Mark how often each row is trained on: `weight` times on average, where the rows that are
-    repeated once more than others are chosen as in `thin`."""
-    whole = int(weight)
-    below = round((weight - whole) * RANKS)
-    for item in items:
-        if isinstance(item, Row):
-            yield item._replace(repeats=whole + (id_rank(item.row_id) < below))
-        else:
-            yield item
 
 
 def sample(path: Path, max_rows: int) -> Iterator[pa.Table]:

@@ -20,6 +20,7 @@ STAGE = Stage(
     outputs=("model",),
     inputs=(
         "train.adapter",
+        "train.steps",
         "base.weights",
         "base.tokenizer",
         "base.licence",
@@ -28,7 +29,6 @@ STAGE = Stage(
         "tokenize.test",
         "tokenize.data_card",
     ),
-    shows=("train.training",),  # for the model card
     reads=("merge", "prompt.template", "prompt.system", "prompt.date"),
     env=(
         "bitsandbytes",
@@ -41,5 +41,6 @@ STAGE = Stage(
         "tokenizers",
         "torch",
         "transformers",
+        "xllamacpp",
     ),
 )

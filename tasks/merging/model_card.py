@@ -45,7 +45,7 @@ def model_card(
         splits: Rows, tokens and projects of train, validation and test, as far as known.
         split: How the rows were split; "" unknown.
         licences: (License, rows) of the training rows.
-        training: training.json; empty if unknown.
+        training: steps.json of the training.
         trial: Measurements of all merge strategies.
         kept: The one that was kept.
         settings: Of the merge.
@@ -59,7 +59,7 @@ def model_card(
         _data(splits, split, licences, metrics),
         _training(adapter, settings.dtype, training),
         _merge(trial, kept, settings.quantization),
-        _usage(form),
+        usage(form),
         _licence(licence, licence_files),
     ]
     return "\n".join(part for part in parts if part)
@@ -149,9 +149,7 @@ def _training(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any
 
 def _steps(training: Mapping[str, Any]) -> str:
     """Steps and tokens of the training, and its validation loss."""
-    if not {"step", "tokens"} <= set(training):
-        return ""
-    losses = [v["loss"] for v in training.get("validation") or []]
+    losses = [v["loss"] for v in training["validation"]]
     loss = f"; validation loss {losses[0]:.3f} before, {losses[-1]:.3f} after" if losses else ""
     return f" {training['step']:,} steps, {training['tokens']:,} tokens{loss}."
 
@@ -175,7 +173,8 @@ def _merge(trial: Trial, kept: MergeCheck, quantization: str) -> str:
     )
 
 
-def _usage(form: PromptFormat) -> str:
+def usage(form: PromptFormat) -> str:
+    """How to prompt the model: code, an example, stop words and infilling."""
     stop = f", stop_strings={list(form.stop)!r}, tokenizer=tokenizer" if form.stop else ""
     text = (
         "## Use\n\n```python\n"

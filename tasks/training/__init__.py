@@ -8,7 +8,8 @@ Modules in the order of a run:
 - `steppers`: forward and backward of a step by autograd; picks and sizes a stepper.
 - `fast`: the fused stepper, without autograd.
 - `loop`: the training loop, with `optimizer`, `checkpoints`, `signals` and `validation`.
-- `report`: metrics.jsonl, loss.png, training.json.
+- `report`: metrics.jsonl, loss.png, training.json, and steps.json, the part of it that the model
+  card shows and that is the same for the same training; experiment trackers.
 """
 
 from tasks.core.stage import Stage
@@ -17,7 +18,7 @@ STAGE = Stage(
     name="train",
     run="tasks.training.run:run",
     inputs=("tokenize.train", "tokenize.validation", "base.weights", "base.tokenizer"),
-    outputs=("adapter",),
+    outputs=("adapter", "steps"),
     goes_on=("train.adapter", "tokenize.train"),
     reads=("train",),
     env=(

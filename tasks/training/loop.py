@@ -27,6 +27,7 @@ from tasks.training.batches import Batches, split_window, trained_tokens
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 from tasks.training.optimizer import learning_rate
 from tasks.training.report.metrics_log import Counters, LogInterval, MetricsLog
+from tasks.training.report.trackers import Trackers
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import Stepper, shrink
 from tasks.training.validation import Validation
@@ -74,7 +75,11 @@ class Loop:
         self._interval = LogInterval(time.perf_counter())
         self.resumed_from = self._resume()
         known = -1 if self.resumed_from is None else self.resumed_from
-        self.log = MetricsLog(folder, known, settings.tensorboard) if parallel.is_main else None
+        self.log = None
+        if parallel.is_main:
+            shown = settings.model_dump(mode="json")
+            trackers = Trackers(settings.track_with, folder, {"train": shown}, known)
+            self.log = MetricsLog(folder, known, trackers)
         self.rate = 0.0
 
     def run(self) -> Counters:
@@ -89,6 +94,7 @@ class Loop:
             self._validate()
         begun = saved = self._interval.started = time.perf_counter()
         before = counters.seconds
+        report("train", counters.step, self.total_steps)  # what the time left is counted from
         steps = self.batches.steps(counters.step, self.total_steps)
         ready = next(steps, None)
         while ready is not None:
@@ -121,6 +127,11 @@ class Loop:
                 )
         self._validate()
         return counters
+
+    def close(self) -> None:
+        """End what tracks the training."""
+        if self.log is not None:
+            self.log.close()
 
     def _accumulate(self, windows: Sequence[Window]) -> Tensor:
         """Clipped gradients of one step; returns their norm before clipping, unread."""

@@ -17,6 +17,7 @@ from tasks.training.batches import no_training_rows
 from tasks.training.distributed.launch import train_data_parallel
 from tasks.training.process import TrainingJob, train
 from tasks.training.replay import write_replay_mix
+from tasks.training.report.trackers import check_installed
 from tasks.training.step_budget import AUTO, StepBudget
 
 
@@ -29,6 +30,7 @@ def run(config: View, inputs: Inputs, work: Work) -> Summary:
         StopError: A stop was requested; a checkpoint is written.
     """
     settings = config.train
+    check_installed(settings.track_with)
     data, start = _start(inputs, settings.start.replay_share, settings.seed, work.scratch)
     if settings.max_steps == AUTO:
         budget = _budget(settings, data)

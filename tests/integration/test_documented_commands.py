@@ -12,13 +12,15 @@ import pytest
 from flows.cli import main
 from flows.commands.doctor import machine
 from tests.conftest import REPOSITORY, write_small_profile
-from tests.unit.test_docs import commands_of
+from tests.unit.test_docs import NOT_RUN, commands_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WITH_PROFILE = ("plan", "run", "rerun", "explain", "show", "adopt", "accept", "promote")
 # what else than 0 a command may end with: work to do; refused by the gate; something to mend
 CODES = {"plan": {10}, "promote": {2}, "rollback": {2}, "doctor": {1}}
-ELSEWHERE = ("serve", "sweep", "try")  # test_operations, test_sweep, unit/flows/test_try_model.py
+# test_operations, test_sweep, test_gallery; in tests/unit/flows: test_try_model, test_serve_model,
+# test_delivery, test_init
+ELSEWHERE = ("serve", "sweep", "try", "serve-model", "export", "init")
 ON_A_CLUSTER = "task_runner=ray"  # test_task_runners, with the packages of the extra `ray`
 
 
@@ -51,7 +53,7 @@ def place(prefect_server, tiny_model, tmp_path_factory):
 
 
 def lines():
-    found = (line for _, line in commands_of(("finetune",)))
+    found = (line for _, line in commands_of(("finetune",)) if NOT_RUN not in line)
     unique = dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for line in found)
     return [n for n in unique if n.split()[1] not in ELSEWHERE and ON_A_CLUSTER not in n]
 

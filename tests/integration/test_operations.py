@@ -35,7 +35,7 @@ class Served:
 
     def ready(self, process):
         text = "Ctrl-C stops everything"
-        servers.wait_until(lambda: text in self.log.read_text(), self.log, process)
+        servers.wait_until(lambda: text in self.log.read_text(), self.log, process, 240)
 
     def submit(self):
         """Start a training that takes a minute; its id."""

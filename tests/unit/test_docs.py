@@ -18,7 +18,9 @@ PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 ALL_PAGES = [
     REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")
 ] + PAGES
-PROGRAMS = "finetune prefect make export docker systemctl loginctl mkdir cp python pip hf git sudo"
+PROGRAMS = (
+    "ollama finetune prefect make export docker systemctl loginctl mkdir cp python pip hf git sudo"
+)
 NOT_RUN = "# not run here"
 OPERATIONS = "integration/test_operations.py::test_make_serve_runs_cancels_stops_and_goes_on"
 DEPLOYMENT = "integration/test_deployment.py::deployed"
@@ -88,7 +90,7 @@ def test_the_test_that_runs_a_command_exists(runner):
 def test_no_commands_are_in_fenced_blocks_which_these_tests_skip():
     for path in ALL_PAGES:
         fences = re.findall(r"^ *```(\w*)", path.read_text(), re.MULTILINE)[::2]
-        assert set(fences) <= {"yaml", "json", "python"}, path
+        assert set(fences) <= {"yaml", "json", "python", "toml"}, path
 
 
 def test_commands_named_in_running_text_exist():
@@ -176,4 +178,4 @@ def test_every_subject_has_its_page_and_the_readme_links_to_them():
     subjects = "your-data your-model settings caching memory evaluation operations extending recipe"
     names = {path.stem for path in PAGES}
     assert {*subjects.split(), "troubleshooting"} <= names
-    assert "(docs/)" in (REPOSITORY / "README.md").read_text()
+    assert "(docs/README.md)" in (REPOSITORY / "README.md").read_text()

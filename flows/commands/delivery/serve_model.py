@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import click
 
@@ -11,6 +11,7 @@ from flows.delivery.delivered_model import CHAMPION, find_model
 from flows.delivery.engines import HOST
 from tasks.core import progress
 from tasks.core.errors import PipelineError
+from tasks.core.system.interrupts import settle
 
 PORT = 8012  # where llama.vscode looks for completions
 
@@ -55,8 +56,10 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
         own = listener.getsockname()[1]
         print(f"http://{HOST}:{own}/v1 serves until Ctrl-C; editors: docs/editor.md", flush=True)
         config = uvicorn.Config(application, log_level="warning", lifespan="on")
-        with suppress(KeyboardInterrupt):  # raised again after a shutdown in order
+        try:
             uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:  # raised again after a shutdown in order
+            settle()
         print("stopped")
     return 0
 

@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from flows import messages, terminal
 from flows.commands import options
 from flows.finding import Check, Finding
 from tasks.core.errors import PipelineError
@@ -38,33 +39,48 @@ def doctor(fix: bool, as_json: bool) -> int:
 
 
 def examine(fix: bool, as_json: bool) -> int:
-    """Run all checks, and fix what they find if asked; 0 if no fault is left, else 1."""
-    findings = [finding for check in checks() for finding in check()]
+    """Run all checks, and fix what they find if asked; 0 if no fault is left, else 1.
+
+    A note does not prevent `finetune run`.
+    """
+    findings: list[Finding] = []
+    for check in checks():
+        found = list(check())
+        findings += found
+        if not found and not as_json:
+            _print_good(check)
     fixed = [f for f in findings if fix and _is_fixed(f)]
-    left = len(findings) - len(fixed)
+    left = [f for f in findings if f not in fixed]
+    faults = sum(not finding.is_note for finding in left)
     if as_json:
         print(json.dumps([_row(f, f in fixed) for f in findings], indent=2))
     else:
-        _print_sandbox()
         for finding in findings:
-            print(f"{finding.name}: {finding.problem}")
-            if finding in fixed:
-                print("  fixed")
-            else:
-                hint = "  (or run with --fix)" if finding.fix and not fix else ""
-                print(f"  {finding.remedy}{hint}")
-        count = f"{len(findings)} found, {len(fixed)} fixed."
-        print(count if findings else "No problems found.")
-    return 1 if left else 0
+            _print_finding(finding, fixed, fix)
+        notes = len(left) - faults
+        counts = [messages.plural(faults, "fault"), messages.plural(notes, "note")]
+        print(", ".join([*counts, *([f"{len(fixed)} fixed"] if fixed else [])]) + ".")
+    return 1 if faults else 0
 
 
-def _print_sandbox() -> None:
-    """Name the sandbox that generated code will run under; a missing one is a finding."""
+def _print_good(check: Check) -> None:
+    """One line about what was checked and found good."""
     from flows.commands.doctor import machine
+    from flows.orchestration import server_checks
 
-    level, reason = machine.sandbox_level()
-    if level:
-        print(f"Generated code runs under {level}{f' ({reason})' if reason else ''}.")
+    texts = {**machine.in_order(), server_checks.check_server: server_checks.server_in_order}
+    if text := texts.get(check):
+        terminal.show(f"ok     {check.__name__.removeprefix('check_'):<13}{text()}")
+
+
+def _print_finding(finding: Finding, fixed: list[Finding], fix: bool) -> None:
+    kind = "note" if finding.is_note else "fault"
+    terminal.show(f"{kind:<7}{finding.name:<13}{finding.problem}")
+    if finding in fixed:
+        print(f"{'':<20}fixed")
+        return
+    hint = "  (or run with --fix)" if finding.fix and not fix else ""
+    terminal.show(f"{'':<20}{finding.remedy}{hint}")
 
 
 def _is_fixed(finding: Finding) -> bool:
@@ -84,6 +100,7 @@ def _row(finding: Finding, fixed: bool) -> dict[str, object]:
         "name": finding.name,
         "problem": finding.problem,
         "remedy": finding.remedy,
+        "note": finding.is_note,
         "fixable": finding.fix is not None,
         "mended": fixed,
     }

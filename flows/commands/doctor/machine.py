@@ -3,16 +3,19 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from flows.finding import Finding
+from flows.finding import Check, Finding
 from flows.store_access import open_store, root
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.store import TRASH
 from tasks.core.errors import PipelineError
+from tasks.core.models import memory_probes
 from tasks.core.system.file_lock import is_locked
 
 GIB = 2**30
+MIN_FREE_GIB = 1.0  # less is not enough for a small model either
 FREE_GIB = 20.0  # a 3B model: 16-bit copy, merged model, checkpoints
 DRIVER = Path("/proc/driver/nvidia/version")
 PROBE = """
@@ -38,6 +41,7 @@ def disk() -> list[Finding]:
             "disk",
             f"{free:.1f} GiB free at {folder}, a 3B model needs {FREE_GIB:.0f}",
             "Run `finetune gc --dry-run`, or set FINETUNE_HOME to a folder on a larger disk.",
+            is_note=free >= MIN_FREE_GIB,
         )
     ]
 
@@ -55,6 +59,7 @@ def leftovers() -> list[Finding]:
             f"{len(stale)} folders of dead runs in {root()}: {shown}",
             "Remove them; none of them contains a checkpoint.",
             _sweep,
+            is_note=True,
         )
     ]
 
@@ -86,6 +91,7 @@ def sandbox() -> list[Finding]:
             "Install bubblewrap (sudo apt-get install bubblewrap), or allow user namespaces "
             "(sysctl kernel.unprivileged_userns_clone=1; on Ubuntu 24.04 "
             "kernel.apparmor_restrict_unprivileged_userns=0).",
+            is_note=True,
         )
     ]
 
@@ -150,6 +156,27 @@ def _too_old(output: str) -> list[Finding]:
             "Use an RTX 30, A10, A100 or newer, or run with `--set hardware.device=cpu`.",
         )
     ]
+
+
+def in_order() -> dict[Check, Callable[[], str]]:
+    """What was found good, for each check that finds nothing."""
+    return {
+        disk: lambda: f"{shutil.disk_usage(_existing(root())).free / GIB:,.0f} GiB free",
+        leftovers: lambda: "no leftovers of dead runs",
+        sandbox: _sandbox_text,
+        quantization: _device_text,
+    }
+
+
+def _sandbox_text() -> str:
+    level, reason = sandbox_level()
+    return f"generated code runs under {level}{f' ({reason})' if reason else ''}"
+
+
+def _device_text() -> str:
+    gpu = memory_probes.find_gpu()
+    where = f"{gpu.name}, {gpu.total_gib:.0f} GiB" if gpu else "the CPU; there is no NVIDIA GPU"
+    return f"bitsandbytes quantizes; models run on {where}"
 
 
 def _existing(path: Path) -> Path:

@@ -40,9 +40,8 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
     silent = [reason["rule"] for reason in reasons if not reason["rows"]]
     if silent:
         lines += ["", f"rejected no row: {', '.join(silent)}"]
-    return (
-        lines + _sources(funnel) + _redacted(funnel) + _contamination(funnel) + _examples(reasons)
-    )
+    lines += _sources(funnel) + _base_loss(funnel)
+    return lines + _redacted(funnel) + _contamination(funnel) + _examples(reasons)
 
 
 def _sources(funnel: Mapping[str, Any]) -> list[str]:
@@ -50,6 +49,19 @@ def _sources(funnel: Mapping[str, Any]) -> list[str]:
     for name, counts in funnel["sources"].items():
         share = _share(counts["kept"], counts["rows"])
         lines.append(f"  {name[:26]:<26}{counts['rows']:>10,}{counts['kept']:>10,}  {share}")
+    return lines
+
+
+def _base_loss(funnel: Mapping[str, Any]) -> list[str]:
+    """Quantiles of the base's losses, and the rows that it predicts worst."""
+    found = funnel.get("base_loss")
+    if not found:
+        return []
+    quantiles = ", ".join(f"{share} % up to {found[f'p{share}']:.2f}" for share in (10, 50, 90, 99))
+    lines = ["", f"loss of the base in nats per token ({found['rows']:,} rows): {quantiles}"]
+    for row in found["worst"]:
+        place = escape_controls(f"{row['source']} {row['path']}:{row['line']}")
+        lines.append(f"  {row['loss']:>8.2f}  {row['row_id']}  {place}")
     return lines
 
 

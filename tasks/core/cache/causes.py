@@ -1,12 +1,14 @@
 """Causes of a run: the parts of a key compared with those of the nearest earlier artifact."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
-from tasks.core.cache.cache_key import Parts
+from tasks.core.cache.cache_key import Parts, canonical
 from tasks.core.cache.code_digest import code_digest, content_digest
 from tasks.core.cache.manifest import Manifest
+from tasks.core.system.home import short_path
 
 KINDS = (
     "never ran",
@@ -22,6 +24,8 @@ KINDS = (
 )
 DIGEST_DIGITS = 64
 SHOWN_NAMES = 3
+SHORT_LIST = 40  # characters of a list that is shown whole
+SHOWN_MEMBERS = 5
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Cause:
         what: The setting, module, input, package or file.
         old: Its value in the nearest earlier artifact, where it is informative.
         new: Its value now.
-        detail: For code the changed definitions; for data the files or the number of rows.
+        detail: For code the changed definitions; for data the files or the number of rows; for a
+            list of settings what was added and removed.
     """
 
     kind: str
@@ -70,7 +75,7 @@ def _is_digest(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    text = "none" if value is None else short_path(str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -92,7 +97,7 @@ def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
     causes: list[Cause] = []
     if old.get("schema") != parts["schema"]:
         causes.append(Cause("schema", parts["stage"], old.get("schema"), parts["schema"]))
-    causes += _changed("config", old.get("config", {}), parts["config"])
+    causes += setting_changes(old.get("config", {}), parts["config"])
     causes += _changed_code(old.get("code", {}), parts["code"])
     causes += _changed("data", old.get("sources", {}), parts["sources"])
     if "inputs" in parts:
@@ -104,6 +109,12 @@ def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
 def is_opinion(causes: Sequence[Cause]) -> bool:
     """Whether only code and packages changed, which the user may know to be harmless."""
     return bool(causes) and {cause.kind for cause in causes} <= {"code", "env"}
+
+
+def setting_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Cause]:
+    """Changed settings, nested ones by the field that differs."""
+    names = sorted(old.keys() | new.keys())
+    return [c for name in names for c in _leaf_changes(name, old.get(name), new.get(name))]
 
 
 def _changed(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Cause]:
@@ -132,3 +143,65 @@ def _changed_code(
         moved = {content_digest(d) for d in (before, after) if d} <= unmoved
         (redirected if moved else edited).append(cause)
     return edited or redirected
+
+
+def _leaf_changes(name: str, old: Any, new: Any) -> Iterator[Cause]:
+    """The changes inside a setting; none if its values are equal."""
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and _are_alike(old, new):
+        for field in sorted(old.keys() | new.keys()):
+            yield from _leaf_changes(f"{name}.{field}", old.get(field), new.get(field))
+    elif isinstance(old, Sequence) and isinstance(new, Sequence) and not isinstance(old, str):
+        if any(isinstance(item, Mapping) for item in (*old, *new)):
+            yield from _section_changes(name, old, new)
+        else:
+            yield _member_change(name, old, new)
+    else:
+        yield Cause("config", name, old, new)
+
+
+def _are_alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two sections are of one kind, so that their fields can be compared."""
+    return old.get("kind") == new.get("kind")
+
+
+def _section_changes(name: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Cause]:
+    """Changes of a list of sections: sections that are equal are matched first."""
+    texts = [canonical(item) for item in old], [canonical(item) for item in new]
+    matcher = SequenceMatcher(None, *texts, autojunk=False)
+    for kind, a, a_end, b, b_end in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        common = min(a_end - a, b_end - b)
+        for step in range(common):
+            yield from _leaf_changes(f"{name}[{b + step}]", old[a + step], new[b + step])
+        for item in old[a + common : a_end]:
+            yield Cause("config", name, None, None, f"removed {_brief(item)}")
+        for item in new[b + common : b_end]:
+            yield Cause("config", name, None, None, f"added {_brief(item)}")
+
+
+def _member_change(name: str, old: Sequence[Any], new: Sequence[Any]) -> Cause:
+    """The change of a list of plain values."""
+    if max(len(str(old)), len(str(new))) <= SHORT_LIST:
+        return Cause("config", name, old, new)
+    added = [item for item in new if item not in old]
+    removed = [item for item in old if item not in new]
+    groups = (("added", added), ("removed", removed))
+    detail = "; ".join(f"{verb} {_listed(items)}" for verb, items in groups if items)
+    return Cause("config", name, old, new, detail or "the same members in another order or number")
+
+
+def _listed(items: Sequence[Any]) -> str:
+    more = len(items) - SHOWN_MEMBERS
+    text = ", ".join(map(str, items[:SHOWN_MEMBERS]))
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def _brief(item: Any) -> str:
+    """A section by the fields that name it."""
+    if not isinstance(item, Mapping):
+        return str(item)
+    named = [item.get(field) for field in ("kind", "name", "path", "hub_id", "names")]
+    return " ".join(str(value) for value in named if value) or canonical(item)

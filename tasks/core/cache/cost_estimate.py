@@ -1,10 +1,17 @@
-"""Cost estimate of a stage: seconds of its past runs, by rows."""
+"""Cost of a stage: seconds of its past runs by rows, and of all segments of an interrupted run."""
 
+import json
 import statistics
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.manifest import Manifest
+from tasks.core.system.atomic_write import write_text
+
+SPENT = "spent.json"  # in the work folder of a stage: seconds of its ended segments
 
 
 def rows_out(manifest: Manifest | None) -> int | None:
@@ -38,3 +45,32 @@ def seconds_for(rows: float | None, past: Sequence[Manifest]) -> float:
         if slope >= 0 and start >= 0:
             return start + slope * rows
     return rows * statistics.median(seconds / n for n, seconds in known)
+
+
+@contextmanager
+def segment(work_folder: Path) -> Iterator[None]:
+    """Count a segment of a run, which may be interrupted and resumed, in `spent`."""
+    before, start = spent(work_folder), time.time()
+    _write(work_folder, {"seconds": before, "since": start})
+    try:
+        yield
+    finally:
+        _write(work_folder, {"seconds": before + time.time() - start})
+
+
+def spent(work_folder: Path) -> float:
+    """Seconds of the segments of a run so far; of one that was killed, up to its last write."""
+    try:
+        noted = json.loads((work_folder / SPENT).read_bytes())
+        seconds, since = float(noted["seconds"]), noted.get("since")
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+    if since is None:
+        return seconds
+    written = [path.stat().st_mtime for path in (work_folder / "scratch").glob("**/*")]
+    total: float = seconds + max(0.0, max(written, default=since) - since)
+    return total
+
+
+def _write(work_folder: Path, noted: Mapping[str, float]) -> None:
+    write_text(work_folder / SPENT, json.dumps(noted), durable=False)

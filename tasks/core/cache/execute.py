@@ -11,7 +11,6 @@ import platform
 import resource
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tasks.core.cache import cost_estimate, warm_start
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache import warm_start
 from tasks.core.cache.cache_key import (
     Parts,
     key_of,
@@ -47,7 +46,7 @@ from tasks.core.stage import (
 )
 from tasks.core.stage_log import logged
 from tasks.core.system.gpu_lock import gpu_turn, time_limit
-from tasks.core.system.home import REPOSITORY
+from tasks.core.system.home import IS_CHECKOUT, REPOSITORY
 from tasks.core.system.parallel import ordered_map
 from tasks.core.system.quiet_hours import quiet_now
 
@@ -113,7 +112,8 @@ def _run_stage(plan: StagePlan, key: str, context: RunContext, work: Work) -> Ma
         given = _with_means(work, plan, context)
         function = _loaded(stage, plan.parts, store.digests)
         run = partial(function, view, _inputs(plan, context), given)
-        summary, seconds = _run_when_free(run, stage, context.config)
+        summary = _run_when_free(run, stage, context.config, work.out.parent)
+        seconds = cost_estimate.spent(work.out.parent)
         note(f"done in {seconds:.1f} s: {summary.line}")
         _check_sources(stage, view, plan.parts.get("sources", {}), work.out, store.digests)
         shutil.copyfile(log, work.out / LOG)
@@ -215,24 +215,22 @@ def _check_sources(
 
 
 def _run_when_free(
-    run: Callable[[], Summary], stage: Stage, config: Config
-) -> tuple[Summary, float]:
+    run: Callable[[], Summary], stage: Stage, config: Config, work_folder: Path
+) -> Summary:
     """Wait for the GPU and run a stage; run it again after a pause for quiet hours.
 
-    Returns: Its summary, and the seconds that it ran, without the time that it waited.
+    The time that it runs, without the time that it waits, is counted in its work folder.
     """
-    hardware, seconds = config.hardware, 0.0
+    hardware = config.hardware
     while True:
         turn = gpu_turn(hardware) if stage.gpu else nullcontext()
         with turn, time_limit(stage.name, hardware.stage_minutes):
-            start = time.perf_counter()
             try:
-                summary = run()
-                return summary, seconds + time.perf_counter() - start
+                with cost_estimate.segment(work_folder):
+                    return run()
             except StopError:
                 if quiet_now(hardware.quiet_hours) is None:
                     raise
-                seconds += time.perf_counter() - start
 
 
 def _summary_dict(summary: Summary) -> dict[str, Any]:
@@ -255,6 +253,8 @@ def _circumstances(flow_run: str) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _commit() -> str:
     """The commit of this code, with "+" if files differ from it; "" outside a repository."""
+    if not IS_CHECKOUT:  # the repository around site-packages, if any, is another one
+        return ""
     command = [
         "git",
         "-C",

@@ -55,6 +55,7 @@ class Planner:
         digests: DigestCache,
         selection: Selection,
     ) -> None:
+        pipeline = [stage.with_options(config) for stage in pipeline]
         self.selected = selection.names(pipeline)
         self._force = frozenset(selection.force)
         self._store = store

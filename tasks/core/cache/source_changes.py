@@ -14,7 +14,7 @@ from tasks.core.cache import manifest as manifests
 from tasks.core.cache.causes import Cause, difference
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
-from tasks.core.system.home import home
+from tasks.core.system.home import home, short_path
 
 SOURCES = ".sources.json"
 ROW_ID = "row_id"
@@ -109,7 +109,9 @@ def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - SHOWN_FILES
-    return ", ".join(names[:SHOWN_FILES]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(short_path, names[:SHOWN_FILES])) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 def with_rows(store: Store, causes: Sequence[Cause], made: Mapping[str, Manifest]) -> list[Cause]:

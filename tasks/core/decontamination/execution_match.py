@@ -76,7 +76,7 @@ def find(
     jobs = [
         make_job(program, entry, by_arity[arity], timeout_s) for _, program, entry, arity in chosen
     ]
-    outcomes = sandbox.run_all(jobs, lambda done: report("run functions", done, len(jobs)))
+    outcomes = sandbox.judge_all(jobs, lambda done: report("run functions", done, len(jobs)))
     hits = {}
     for (row, program, entry, arity), first in zip(chosen, outcomes, strict=True):
         outcome = first
@@ -98,7 +98,7 @@ def _one_by_one(
     """The outcome of the first problem that a function passes, each in a run of its own: the tests
     of one problem took all the time, and those after it were never tried."""
     jobs = [make_job(program, entry, [problem], timeout_s) for problem in problems]
-    outcomes = sandbox.run_all(jobs)
+    outcomes = sandbox.judge_all(jobs)
     return next((found for found in outcomes if PASSED in found.detail), outcomes[0])
 
 

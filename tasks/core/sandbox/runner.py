@@ -167,6 +167,24 @@ class Sandbox:
                 done(len(outcomes))
         return outcomes
 
+    def judge_all(
+        self, jobs: Sequence[Job], done: Callable[[int], None] = lambda count: None
+    ) -> list[Outcome]:
+        """`run_all` for outcomes that decide about rows of the data.
+
+        Raises:
+            PipelineError: The sandbox failed for a job again and again: such an outcome would be
+                stored as one of the program.
+        """
+        outcomes = self.run_all(jobs, done)
+        failed = [outcome for outcome in outcomes if outcome.status == messages.INFRA]
+        if failed:
+            raise PipelineError(
+                f"the sandbox failed for {len(failed)} of {len(jobs)} programs: {failed[0].detail}",
+                "If other programs take the memory, end them; then run again.",
+            )
+        return outcomes
+
     def _once(self, job: Job, slot: int) -> Outcome:
         # 128 random bits that only the checker reads: without them no output counts as a result
         nonce = secrets.token_hex(16)

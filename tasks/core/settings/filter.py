@@ -201,6 +201,18 @@ class FilterSettings(Section):
         description="Reject functions whose doctests did not pass (ingest.doctests); rows of other "
         "kinds stay.",
     )
+    base_loss: bool = Field(
+        False,
+        description="Measure the base model's own loss on each row, in one pass that is cached: a "
+        "column of the measurements, a rule, and the rows that it predicts worst in `finetune show "
+        "filter`. Needs the time of loading the base and of a forward pass.",
+    )
+    max_base_loss: float = Field(
+        100.0,
+        gt=0,
+        description="With base_loss: highest mean loss of the base on an output, in nats per "
+        "token. 100: none is rejected; 3.0 is strict for code.",
+    )
     max_function_lines: int = Field(150, ge=1, description="Lines of a function.")
     licences: tuple[str, ...] = Field(
         (*PERMISSIVE, *DATA_LICENCES), description="SPDX licenses that are allowed."

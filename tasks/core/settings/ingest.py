@@ -128,6 +128,17 @@ class CodeColumns(Section):
     )
 
 
+class Shares(Section):
+    """How often the rows of each row type are trained on, times the `weight` of the source: up to
+    1, the share of them that is kept; above 1, how often they are repeated."""
+
+    functions: float = Field(1.0, gt=0, le=100, description="Documented functions.")
+    files: float = Field(1.0, gt=0, le=100, description="Whole files in windows.")
+    fill: float = Field(1.0, gt=0, le=100, description="Text to fill in.")
+    context: float = Field(1.0, gt=0, le=100, description="Windows after what they need.")
+    commits: float = Field(1.0, gt=0, le=100, description="Edits of a git repository.")
+
+
 class CodeSource(AnySource):
     """Fields of sources of code."""
 
@@ -140,6 +151,7 @@ class CodeSource(AnySource):
         "models with infilling tokens; context: windows of files after the files that they import "
         "or their neighbors, in the base's own format for repositories.",
     )
+    shares: Shares = Field(default_factory=Shares, description="Shares of the row types.")
     window_characters: int = Field(
         3000,
         ge=200,

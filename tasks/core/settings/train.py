@@ -129,8 +129,10 @@ class TrainSettings(Section):
         description="Keep activations in the CPU's memory until the backward pass; slower, for "
         "samples too long for the GPU.",
     )
-    tensorboard: bool = unkeyed(
-        False, description="Write TensorBoard event files beside the adapter, too."
+    track_with: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = unkeyed(
+        (),
+        description="Experiment trackers that get settings, metrics and verdict; stored in "
+        "tracking/ of the home folder unless their own variables name a server. Each is an extra.",
     )
     validation_tokens: int | None = unkeyed(
         None, ge=1, description="Limit of tokens per validation; null: all."

@@ -68,11 +68,10 @@ class StopHandler:
             timer.start()
 
     def _raise_again(self) -> None:
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is self and not self.settled:
-                self._raised_at = -SHUTDOWN_S
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
-                return
+        installed = [n for n in STOP_SIGNALS if signal.getsignal(n) is self]
+        if installed and not self.settled:
+            self._raised_at = -SHUTDOWN_S
+            signal.pthread_kill(threading.main_thread().ident or 0, installed[0])
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Registry of the filter rules. The order is that of reports and of the measurements' columns."""
 
 from tasks.filtering.rules.alphabetic_share import ALPHABETIC_SHARE
+from tasks.filtering.rules.base_loss import BASE_LOSS
 from tasks.filtering.rules.encoded_data import ENCODED_RUN, ENCODED_SHARE
 from tasks.filtering.rules.function_content import (
     DOCSTRING_CHARACTERS,
@@ -29,4 +30,5 @@ RULES: tuple[Rule, ...] = (
     DOCSTRING_WORDS,
     FUNCTION_LINES,
     LICENCE,
+    BASE_LOSS,
 )

@@ -10,7 +10,11 @@ from tasks.filtering.rules.content import content_of, measured_code
 
 @dataclass(frozen=True)
 class RowView:
-    """One row. Rules about code measure `code`."""
+    """One row. Rules about code measure `code`.
+
+    Attributes:
+        base_loss: Of the base model on the output, in nats per token; None: not measured.
+    """
 
     instruction: str
     input: str
@@ -18,6 +22,7 @@ class RowView:
     kind: str
     licence: str
     language: str = ""
+    base_loss: float | None = None
 
     @property
     def is_python(self) -> bool:

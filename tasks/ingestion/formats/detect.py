@@ -2,11 +2,19 @@
 with the columns that its roles have in this file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.column_errors import in_yaml
 from tasks.ingestion.formats.columns import Column, Values, column
-from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowFormat
+from tasks.ingestion.formats.rows.conversation import as_list
+from tasks.ingestion.formats.rows.protocol import (
+    BoundFormat,
+    ColumnMapping,
+    RowFormat,
+    RowProblemError,
+)
 from tasks.ingestion.formats.rows.registry import ROW_FORMATS
 
 LABELS = ("project", "licence")  # roles of every format
@@ -31,6 +39,10 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
     fitting = [sum(bound.form.fits(bound, values) for values in records) for bound in choices]
     most = max(fitting)
     if not most:
+        for guess in _guesses(mapping, records):
+            bound = bind(guess, records, path)
+            if any(bound.form.fits(bound, values) for values in records):
+                return bound
         return next((b for b in choices if b.form.name == "instruction"), choices[0])
     bound = choices[fitting.index(most)]
     for role, names in bound.ambiguous.items():
@@ -42,6 +54,27 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
             "To train on the chosen answers, set `take: chosen` in the source's settings.",
         )
     return bound
+
+
+def _guesses(mapping: ColumnMapping, records: Sequence[Values]) -> Iterator[ColumnMapping]:
+    """Mappings of columns with unusual names whose values say what they are: the only column with a
+    chat; an input without an instruction, which is the question."""
+    if mapping.columns or mapping.format:
+        return
+    names = list(dict.fromkeys(name for values in records for name in values))
+    chats = [name for name in names if all(_is_chat(values.get(name)) for values in records)]
+    if len(chats) == 1:
+        yield replace(mapping, columns={"messages": chats[0]})
+    if "input" in names and "instruction" not in names:
+        yield replace(mapping, columns={"instruction": "input"})
+
+
+def _is_chat(value: Any) -> bool:
+    try:
+        first = next(iter(as_list("", value)), {})
+    except RowProblemError:
+        return False
+    return "role" in first or {"from", "value"} <= first.keys()
 
 
 def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:
@@ -108,7 +141,7 @@ def _present(usual: Sequence[str], records: Iterable[Values]) -> Iterator[str]:
     for wanted in usual:
         for name in names:
             is_usual = wanted == usual[0]
-            if name.lower() == wanted and (is_usual or any(v.get(name) for v in records)):
+            if name.strip().lower() == wanted and (is_usual or any(v.get(name) for v in records)):
                 yield name
 
 

@@ -1,12 +1,13 @@
 """One process of a data-parallel training: `python -m tasks.training.distributed.worker FOLDER`.
 
 In: the job in FOLDER. The main process prints its progress as JSON lines on standard output and
-writes the summary or the user error to FOLDER.
+writes the summary to FOLDER; the first process that fails writes its error there.
 """
 
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from tasks.core import progress
 from tasks.core.errors import PipelineError, StopError
 from tasks.core.models.device import pick_device
 from tasks.training.distributed.data_parallel import DataParallel
-from tasks.training.distributed.launch import JOB_FILE, RESULT_FILE
+from tasks.training.distributed.launch import JOB_FILE, LOG_FILE, RESULT_FILE
 from tasks.training.process import TrainingJob, train
 
 TIMEOUT = timedelta(hours=2)  # of a collective call: the others wait while one writes or measures
@@ -54,13 +55,26 @@ def main(folder: Path) -> int:
             return 0
         with progress.sink(JsonLines()):
             result = asdict(train(job, parallel))
-    except PipelineError as error:
-        stop = isinstance(error, StopError)
-        result = {"problem": error.problem, "remedy": error.remedy, "stop": stop}
+    except StopError as error:  # all processes stop after the same step
+        result = {"problem": error.problem, "remedy": error.remedy, "stop": True}
+    except Exception as error:
+        note_first(folder, error, parallel)
+        raise  # the launcher ends the others, which may wait for this one
     if parallel.is_main:
         (folder / RESULT_FILE).write_text(json.dumps(result), encoding="utf-8")
     state.destroy_process_group()
     return 0
+
+
+def note_first(folder: Path, error: Exception, parallel: DataParallel) -> None:
+    """Write an error as the result, unless another process was first: the errors of the others
+    follow from it, such as that of a collective call whose partner is gone."""
+    problem = f"process {parallel.rank + 1} of {parallel.size}: {type(error).__name__}: {error}"
+    remedy = f"Read {folder / LOG_FILE}; with hardware.gpus=1 the error is this process's own."
+    if isinstance(error, PipelineError):
+        problem, remedy = error.problem, error.remedy
+    with suppress(FileExistsError), (folder / RESULT_FILE).open("x", encoding="utf-8") as file:
+        json.dump({"problem": problem, "remedy": remedy, "stop": False}, file)
 
 
 def _print(line: Mapping[str, Any]) -> None:

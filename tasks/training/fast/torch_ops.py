@@ -181,7 +181,7 @@ class TorchOps(TorchWeights):
         inner = gate_up.shape[1] // 2
         gate, up = (part.float() for part in gate_up.chunk(2, -1))
         share = torch.sigmoid(gate)
-        if lora is not None:
+        if lora is not None and a_grad is not None:
             self.lora_in_backward((gate * share * up).to(grad.dtype), grad, lora, a_grad)
         slope = grad[:, :inner].float()
         slopes = up * share * (1 + gate * (1 - share)), gate * share
@@ -248,4 +248,4 @@ def _unpack(packed: Packed, to: Tensor) -> None:
 def _groups(x: Tensor) -> Tensor:
     """[tokens, groups, GROUP], filled up with zeros."""
     missing = -x.shape[1] % GROUP
-    return torch.nn.functional.pad(x, (0, missing)).unflatten(-1, (-1, GROUP))
+    return torch.nn.functional.pad(x, (0, missing)).view(len(x), -1, GROUP)

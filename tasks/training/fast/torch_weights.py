@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.training.fast.model import FastModel, Unsupported
+from tasks.core.progress import say
+from tasks.training.fast.model import FastModel
 from tasks.training.fast.operands import GROUP, TINY, Rotated, Rounded
 
 
@@ -89,7 +90,8 @@ class TorchWeights:
 
 def rotate(x: Tensor) -> Tensor:
     """Each `GROUP` features times a Hadamard matrix / 8, in float32; its own inverse."""
-    return (x.float().unflatten(-1, (-1, GROUP)) @ hadamard(x.device)).flatten(-2)
+    blocks = x.float().reshape(*x.shape[:-1], -1, GROUP)
+    return torch.matmul(blocks, hadamard(x.device)).flatten(-2)
 
 
 def hadamard(device: torch.device) -> Tensor:
@@ -97,7 +99,7 @@ def hadamard(device: torch.device) -> Tensor:
     matrix = torch.ones(1, 1, device=device)
     while len(matrix) < GROUP:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix / GROUP**0.5
+    return torch.div(matrix, GROUP**0.5)
 
 
 def column_scales(weights: list[Any], inner: int, dtype: torch.dtype) -> Tensor:
@@ -113,14 +115,14 @@ def column_scales(weights: list[Any], inner: int, dtype: torch.dtype) -> Tensor:
 
 
 def model_scales(parts: FastModel) -> tuple[tuple[Tensor, ...], ...]:
-    """`column_scales` of every layer's groups.
-
-    Raises:
-        Unsupported: A linear layer cannot be rotated.
-    """
+    """`column_scales` of every layer's groups; none if a linear layer cannot be rotated."""
     for group in parts.layers[0].groups:
         if any((m.rows.stop - m.rows.start) % GROUP for m in group.members):
-            raise Unsupported(f"train.backward int8 on layers that are not multiples of {GROUP}")
+            say(
+                "train: the backward pass runs without int8: a linear layer's outputs are no "
+                f"multiple of {GROUP}"
+            )
+            return ()
     kind = parts.head.dtype
     return tuple(
         tuple(column_scales([m.weight for m in g.members], g.inner, kind) for g in layer.groups)

@@ -98,4 +98,4 @@ def tail(columns: int) -> int:
 
 def padded_rank(rank: int) -> int:
     """Tile of a rank, see PADDED in `kernels`."""
-    return max(16, triton.next_power_of_2(rank))
+    return max(16, 1 << (rank - 1).bit_length())

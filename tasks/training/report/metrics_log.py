@@ -1,7 +1,7 @@
 """Training metrics: running counters, and metrics.jsonl with one line per logged step.
 
 Lines are appended as training runs and cut back when a run resumes from an earlier checkpoint.
-TensorBoard event files can be written from the same lines.
+Experiment trackers get the same lines.
 """
 
 import json
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.core.errors import PipelineError
 from tasks.core.system.atomic_write import write_text
+from tasks.training.report.trackers import Trackers
 
-METRICS_FILE, BOARD_FOLDER = "metrics.jsonl", "tensorboard"
+METRICS_FILE = "metrics.jsonl"
 
 
 @dataclass
@@ -60,39 +60,27 @@ class MetricsLog:
     Args:
         folder: Of the file.
         resume_step: Lines of later steps are dropped, as those steps run again.
-        tensorboard: Write TensorBoard event files, too.
-
-    Raises:
-        PipelineError: `tensorboard` is set and TensorBoard is not installed.
+        trackers: Get every line, too.
     """
 
-    def __init__(self, folder: Path, resume_step: int, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, resume_step: int, trackers: Trackers | None = None) -> None:
         self._path = folder / METRICS_FILE
         kept = [line for line in read_metrics(self._path) if line["step"] <= resume_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._board = _board(folder / BOARD_FOLDER, resume_step) if tensorboard else None
+        self._trackers = trackers
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Append one line, floats rounded to 9 digits."""
         rounded = {k: round(v, 9) if isinstance(v, float) else v for k, v in line.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rounded) + "\n")
-        if self._board is not None:
-            for name in sorted(set(line) - {"step"}):
-                self._board.add_scalar(name, line[name], line["step"])
-            self._board.flush()
+        if self._trackers is not None:
+            self._trackers.log(rounded)
 
-
-def _board(folder: Path, resume_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise PipelineError(
-            f"train.tensorboard is true and TensorBoard can't be imported: {error}",
-            "Install it (pip install 'finetune-pipeline[tensorboard]'), or set it to false.",
-        ) from error
-    writer: Any = SummaryWriter  # untyped
-    return writer(str(folder), purge_step=resume_step + 1)
+    def close(self) -> None:
+        """End the trackers' runs."""
+        if self._trackers is not None:
+            self._trackers.finish()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from typing import Any
 from tasks.core.stage import Summary
 from tasks.training.report.loss_plot import draw_loss
 from tasks.training.report.metrics_log import (
-    BOARD_FOLDER,
     METRICS_FILE,
     Counters,
     read_metrics,
 )
+from tasks.training.report.trackers import STATE_FILE
 from tasks.training.step_budget import StepBudget
 
 
@@ -31,8 +31,8 @@ def finish(
         rows: Rows in the training split.
     """
     shutil.copyfile(scratch / METRICS_FILE, out / METRICS_FILE)
-    if (scratch / BOARD_FOLDER).is_dir():
-        shutil.copytree(scratch / BOARD_FOLDER, out / BOARD_FOLDER)
+    if (scratch / STATE_FILE).is_file():
+        shutil.copyfile(scratch / STATE_FILE, out / STATE_FILE)
     lines = read_metrics(out / METRICS_FILE)
     draw_loss(lines, out / "loss.png")
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -49,6 +49,8 @@ def finish(
     }
     text = json.dumps(result, indent=2, sort_keys=True) + "\n"
     (out / "training.json").write_text(text, encoding="utf-8")
+    steps = {name: result[name] for name in ("step", "tokens", "validation")}
+    (out / "steps.json").write_text(json.dumps(steps, indent=2) + "\n", encoding="utf-8")
     metrics = {"loss": losses[-1], "tokens_per_s": speed, "peak_vram_gib": facts["peak_vram_gib"]}
     shown = f"loss {losses[0]:.3f} -> {losses[-1]:.3f}"
     if held:

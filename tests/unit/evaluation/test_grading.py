@@ -1,6 +1,6 @@
 """The self-test, and outcomes of attempts, with a sandbox that returns prepared outcomes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,6 +11,7 @@ from tasks.core.sandbox import (
     INFRA,
     PASS,
     RLIMITS,
+    TIMEOUT,
     WRONG,
     Job,
     Outcome,
@@ -107,6 +108,21 @@ def test_every_attempt_gets_its_outcome() -> None:
     assert (judged.base[0].outcome, judged.base[0].detail) == (EXCEPTION, "why")
     assert judged.tuned[0].outcome == PASS
     assert judged.tuned[0].text == "\n    return 1"
+
+
+@pytest.mark.parametrize(("status", "runs"), [(INFRA, 2), (TIMEOUT, 2), (EXCEPTION, 1)])
+def test_outcome_that_depends_on_the_machine_is_not_cached(status: str, runs: int) -> None:
+    class Kept(dict[str, list[object]]):
+        def get(self, keys: Iterable[str]) -> dict[str, list[object]]:  # type: ignore[override]
+            return {key: self[key] for key in keys if key in self}
+
+        put = dict.update
+
+    box, cache = told(empty=status), Kept()
+    for _ in range(2):
+        bench = TestedProblems(box, (PROBLEM,), {"Toy/0": 4.0})
+        grading.grade(bench, results("x", "x"), caches={"base": cache})  # type: ignore[dict-item]
+    assert len(box.jobs) == runs
 
 
 def test_equal_programs_run_once() -> None:

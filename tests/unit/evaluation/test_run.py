@@ -13,7 +13,9 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import sink
 from tasks.core.sandbox import levels
 from tasks.core.settings.config import check
+from tasks.evaluation import STAGE
 from tasks.evaluation.untouched.registry import PROBE_NAMES
+from tasks.pipeline import PIPELINE
 
 RunStage = Callable[..., tuple[Any, Path]]
 ROWS = 12  # of the held-out split
@@ -47,10 +49,17 @@ def test_it_writes_its_outputs_and_what_people_look_at(run_stage: RunStage) -> N
     }
 
 
-def test_outputs_are_the_same_bytes_twice(run_stage: RunStage) -> None:
-    (_, first), (_, second) = run_stage("a"), run_stage("b")
+def test_outputs_are_the_same_bytes_twice_whatever_the_report_shows(
+    run_stage: RunStage, tmp_path: Path
+) -> None:
+    """What a stage only shows is in no key, so that it may change no output."""
+    training = tmp_path / "training.json"
+    training.write_text('{"step": 7, "tokens": 70, "tokens_per_s": 1.5}')
+    (_, first), (_, second) = run_stage("a"), run_stage("b", {"train.training": training})
     for name in ("metrics.json", "gate.json", "rows.parquet", "generations.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert {"metrics", "gate"} == set(STAGE.outputs)
+    assert {stage.name for stage in PIPELINE if stage.shows} == {"evaluate"}
 
 
 def test_the_summary_tells_what_the_tables_hold(run_stage: RunStage) -> None:

@@ -8,6 +8,7 @@ import pytest
 from flows.cli import COMMANDS, main
 
 STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
+DEMO = ("--profile", "cpu_demo")
 
 
 def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profile, capsys):
@@ -41,12 +42,24 @@ def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
             "Did you mean cpu_demo?",
         ),
         (["plan", "--profile", "gone.yaml"], "gone.yaml does not exist", "finetune profiles"),
-        (["plan", "--set", "train.lora_rnk=4"], "train.lora_rnk: unknown field", "train.lora_rank"),
-        (["plan", "--set", "train.lora_rank=0"], "train.lora_rank", "Change train.lora_rank"),
+        (
+            ["plan", *DEMO, "--set", "train.lora_rnk=4"],
+            "train.lora_rnk: unknown field",
+            "train.lora_rank",
+        ),
+        (
+            ["plan", *DEMO, "--set", "train.lora_rank=0"],
+            "train.lora_rank",
+            "Change train.lora_rank",
+        ),
         (["plna"], "No such command 'plna'", "finetune --help"),
         (["explain", "trian"], "'trian' is not one of", "finetune explain --help"),
         (["gc", "--keep-last", "x"], "'x' is not a valid integer", "finetune gc --help"),
-        (["plan", "--set", "lora_rank"], "is not section.field=value", "--set train.lora_rank=16"),
+        (
+            ["plan", *DEMO, "--set", "lora_rank"],
+            "is not section.field=value",
+            "--set train.lora_rank=16",
+        ),
     ],
 )
 def test_user_mistake_is_two_lines_and_exit_code_2(arguments, problem, remedy, capsys):
@@ -103,6 +116,26 @@ def test_every_command_has_a_help_page(capsys):
         assert f"  {name} " in overview
         assert main([name, "--help"]) == 0
         assert f"Usage: finetune {name}" in capsys.readouterr().out
+
+
+def test_the_bare_command_shows_the_help_and_the_version_is_known(capsys):
+    assert main([]) == 0
+    assert "Commands:" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("finetune ")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("finetune ru", "runs"), ("finetune plan --profile cpu", "cpu_demo")]
+)
+def test_the_shell_completes_commands_and_profiles(words, expected):
+    script = "import sys; from flows.cli import main; sys.exit(main())"
+    env = os.environ | {"_FINETUNE_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    env["COMP_CWORD"] = str(len(words.split()) - 1)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
+    )
+    assert f"plain,{expected}" in done.stdout
 
 
 def test_a_negative_number_names_a_run(small_profile, capsys):

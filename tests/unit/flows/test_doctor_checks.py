@@ -154,7 +154,7 @@ def test_doctor_reports_faults_and_fixes_them_only_when_asked(one_fault, capsys)
     assert doctors.examine(fix=True, as_json=False) == 0
     assert not one_fault.exists()
     assert doctors.examine(fix=False, as_json=False) == 0
-    assert capsys.readouterr().out.endswith("No problems found.\n")
+    assert capsys.readouterr().out.endswith("0 faults, 0 notes.\n")
 
 
 def test_a_failing_remedy_is_reported_and_the_others_are_applied(one_fault, monkeypatch, capsys):
@@ -167,7 +167,7 @@ def test_a_failing_remedy_is_reported_and_the_others_are_applied(one_fault, monk
     assert doctors.examine(fix=True, as_json=False) == 1
     told = capsys.readouterr()
     assert "deployments: not fixed: prefect deploy failed" in told.err
-    assert "2 found, 1 fixed." in told.out
+    assert "1 fault, 0 notes, 1 fixed." in told.out
     assert not one_fault.exists()
 
 
@@ -175,3 +175,22 @@ def test_every_finding_of_a_real_machine_has_a_remedy(root):
     shutil.rmtree(root)  # a machine on which nothing ever ran
     for finding in [*machine.disk(), *machine.leftovers(), *machine.sandbox()]:
         assert finding.remedy.endswith(".")
+
+
+def test_a_note_is_no_failure_and_what_is_good_is_listed(root, monkeypatch, capsys):
+    note = doctors.Finding("server", "is not set", "Start one.", is_note=True)
+    monkeypatch.setattr(doctors, "checks", lambda: (machine.leftovers, lambda: [note]))
+    assert doctors.examine(fix=False, as_json=False) == 0
+    good, told, remedy, count = capsys.readouterr().out.splitlines()
+    assert good.split(maxsplit=2) == ["ok", "leftovers", "no leftovers of dead runs"]
+    assert told.startswith("note   server")
+    assert remedy.strip() == "Start one."
+    assert count == "0 faults, 1 note."
+
+
+def test_less_disk_than_a_large_model_needs_is_a_note_and_almost_none_is_a_fault(root, monkeypatch):
+    for free, is_note in ((3, True), (0.5, False)):
+        usage = Usage(100, 97, free * 2**30)
+        monkeypatch.setattr(machine.shutil, "disk_usage", lambda _, usage=usage: usage)
+        (finding,) = machine.disk()
+        assert finding.is_note == is_note

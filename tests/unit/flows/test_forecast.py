@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from flows import forecast as forecasts
-from flows.forecast import forecast, step_budget, tokens_to_see
+from flows.forecast import forecast, step_budget
+from flows.training_cost import tokens_to_see
 from tasks.core.cache.decision import HIT, RUN
 from tasks.core.models import memory_probes
 from tasks.core.settings.config import check
@@ -38,7 +39,14 @@ def session(root: Path, verdict: str = RUN, **settings: Any) -> Any:
         }
     )
     plans = [
-        SimpleNamespace(stage=SimpleNamespace(name=name), decision=decision, manifest=manifest)
+        SimpleNamespace(
+            stage=SimpleNamespace(name=name),
+            decision=decision,
+            manifest=manifest,
+            key=None,
+            parts={},
+            expected_seconds=None,
+        )
         for name, decision, manifest in (
             ("base", HIT, base),
             ("tokenize", HIT, rows),
@@ -49,7 +57,8 @@ def session(root: Path, verdict: str = RUN, **settings: Any) -> Any:
         config=check(settings),
         plans=plans,
         planner=SimpleNamespace(artifacts={"base": base, "tokenize": rows}),
-        store=SimpleNamespace(folder=lambda stage, key: root / stage),
+        store=SimpleNamespace(folder=lambda stage, key: root / stage, recent=lambda stage: []),
+        tokenized=rows,
     )
 
 
@@ -102,13 +111,20 @@ def test_without_a_gpu_it_is_said_that_there_is_none(
     found = forecast(session(tmp_path, hardware={"vram_gib": 9.0}))
     assert found is not None
     assert str(found).endswith("(an estimate; there is no GPU here).")
-    assert forecast(session(tmp_path)) is None  # nobody speaks of one: it will train on the CPU
+    on_cpu = str(forecast(session(tmp_path)))  # no limit is set: it will train on the CPU
+    assert "GiB of memory on" in on_cpu and "(an estimate; there is no GPU here)" in on_cpu
 
 
 @pytest.mark.usefixtures("gpu")
-def test_there_is_none_where_nothing_is_trained_on_a_gpu(tmp_path: Path) -> None:
+def test_there_is_none_where_nothing_is_trained(tmp_path: Path) -> None:
     assert forecast(session(tmp_path, verdict=HIT)) is None
-    assert forecast(session(tmp_path, hardware={"device": "cpu"})) is None
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_the_cpu_memory_and_hours_of_the_cpu_are_told(tmp_path: Path) -> None:
+    found = forecast(session(tmp_path, hardware={"device": "cpu"}))
+    assert isinstance(found, forecasts.CpuForecast)
+    assert found.seconds is not None and found.seconds > 3600
     fresh = session(tmp_path)
     fresh.planner.artifacts.clear()
     fresh.plans[0] = SimpleNamespace(
@@ -146,7 +162,7 @@ def test_the_plan_shows_the_arithmetic_of_auto(tmp_path: Path) -> None:
     known.plans[1].decision = RUN
     assert "decided after tokenize; for the last data: 900,000" in step_budget(known)
     known.plans[1].manifest = None
-    known.planner.artifacts.clear()
+    known.tokenized = None
     assert step_budget(known) == "train.max_steps auto: decided after tokenize."
     assert tokens_to_see(known.config, None) is None
 

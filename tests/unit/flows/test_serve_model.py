@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.delivery import engines
 from flows.delivery.delivered_model import DeliveredModel, find_model
@@ -17,52 +20,9 @@ from flows.delivery.openai_gateway import COMPLETIONS, SuffixError, with_trainin
 from flows.delivery.stop_words import StopFilter
 from tasks.core.errors import PipelineError
 from tasks.core.text import prompt_templates
-from tasks.core.text.prompt_templates import PromptTemplate
+from tests.unit.flows.conftest import AFTER, ANSWER, BEFORE, FIM, MIDDLE, TASK
 
-TASK, ANSWER = "Add two numbers.", "def add(a, b):\n    return a + b"
-BEFORE, MIDDLE, AFTER = "def sub(a, b):\n", "    return a - b\n", "\nprint(sub(3, 1))\n"
-FIM = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
 REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A folder with model/ and gguf/, as the stage merge writes them."""
-    import torch
-    from tokenizers import AddedToken
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from tasks.core.text.row_encoder import RowEncoder
-    from tasks.merging.prompt_format.shipped import ship
-    from tests.unit.merging.test_gguf_export import export, make_model, make_tokenizer
-
-    root = tmp_path_factory.mktemp("trained")
-    folder = make_model(root / "model", max_position_embeddings=512)
-    make_tokenizer(folder, added=[AddedToken(name, special=True) for name in FIM])
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    template = PromptTemplate("instruction")
-    rows = RowEncoder(AutoTokenizer.from_pretrained(folder)).pairs(
-        [
-            prompt_templates.render(template, TASK),
-            prompt_templates.fill_prompt(BEFORE, AFTER),
-        ],
-        [prompt_templates.complete(template, ANSWER), MIDDLE],
-    )
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
-        for row in rows:
-            ids = torch.tensor([row.ids])
-            model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    form = ship(template, folder)
-    (root / "gguf").mkdir()
-    file = shutil.move(export(folder), root / "gguf" / "model-f16.gguf")
-    file.with_suffix(".Modelfile").write_text(form.modelfile(file.name))
-    return root
 
 
 class Server:
@@ -160,6 +120,54 @@ def test_llama_cpps_own_infill_endpoint_of_editors_answers(server):
     body = {"input_prefix": BEFORE, "input_suffix": AFTER, "n_predict": 32, "temperature": 0}
     url = server.url.removesuffix("/v1") + "/infill"
     assert json.loads(curl(url, "-d", json.dumps(body)))["content"] == MIDDLE
+
+
+def settings_on_page(language):
+    """The settings in docs/editor.md in one language, for the port of the server."""
+    page = (REPOSITORY / "docs" / "editor.md").read_text()
+    return re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1]
+
+
+def sent(server, url, body):
+    """The answer to a request as an editor sends it; a list of events for a stream."""
+    url = url.replace("http://127.0.0.1:8012", server.url.removesuffix("/v1"))
+    text = curl(url, "-d", json.dumps(body))
+    if not body.get("stream"):
+        return json.loads(text)
+    events = [line[6:] for line in text.splitlines() if line.startswith("data: {")]
+    return [json.loads(event) for event in events]
+
+
+def test_llama_vscode_with_the_settings_of_the_page_completes(server):
+    settings = json.loads(settings_on_page("json"))
+    body = {"input_prefix": BEFORE, "input_suffix": AFTER, "input_extra": [], "prompt": ""}
+    body |= {"n_predict": 32, "top_k": 40, "top_p": 0.99, "stream": False, "cache_prompt": True}
+    body["samplers"] = ["top_k", "top_p", "infill"]
+    answer = sent(server, settings["llama-vscode.endpoint"] + "/infill", body)
+    assert answer["content"] == MIDDLE
+    url = settings["llama-vscode.endpoint_chat"] + "/v1/chat/completions"
+    body = {"messages": [{"role": "user", "content": TASK}], "stream": False, "max_tokens": -1}
+    assert sent(server, url, body)["choices"][0]["message"]["content"] == ANSWER
+
+
+def test_continue_with_the_settings_of_the_page_completes(server):
+    completion, chat = yaml.safe_load(settings_on_page("yaml"))["models"]
+    template = completion["promptTemplates"]["autocomplete"]
+    prompt = template.replace("{{{prefix}}}", BEFORE).replace("{{{suffix}}}", AFTER)
+    body = {"prompt": prompt, "stream": True, "n_predict": 32, "temperature": 0.01}
+    events = sent(server, completion["apiBase"] + "completion", body)
+    assert "".join(event["content"] for event in events) == MIDDLE
+    body = {"model": chat["model"], "messages": [{"role": "user", "content": TASK}], "stream": True}
+    events = sent(server, chat["apiBase"] + "/chat/completions", body)
+    assert "".join(e["choices"][0]["delta"].get("content") or "" for e in events) == ANSWER
+
+
+def test_tabby_with_the_settings_of_the_page_completes(server):
+    settings = tomllib.loads(settings_on_page("toml"))["model"]["completion"]["http"]
+    body = {"model": settings["model_name"], "prompt": BEFORE, "suffix": AFTER, "max_tokens": 32}
+    body |= {"temperature": 0.1, "stream": True, "presence_penalty": 0.0}
+    events = sent(server, settings["api_endpoint"] + "/completions", body)
+    assert "".join(event["choices"][0]["text"] for event in events) == MIDDLE
 
 
 def test_curl_gets_the_models_and_no_page_of_a_browser_gets_an_answer(server):

@@ -18,6 +18,7 @@ import pytest
 
 from tasks.core.errors import PipelineError
 from tasks.core.settings.columns import RowFormatName
+from tasks.ingestion.formats.files.json_table import JSON_TABLE
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NUMBERS = range(3)
@@ -111,6 +112,10 @@ FILES: dict[str, Write] = {
     "packed.json.xz": lambda r: lzma.compress(wrapped(r)),
     "packed_under_another_name.jsonl": lambda r: gzip.compress(lines(r)),
     "no_ending": lines,
+    "utf16.jsonl": lambda r: lines(r).decode().encode("utf-16"),
+    "utf16.csv.gz": lambda r: gzip.compress(b"\xfe\xff" + table(r).decode().encode("utf-16-be")),
+    "trailing_commas.jsonl": lambda r: b"".join(json.dumps(one).encode() + b",\n" for one in r),
+    "rows_by_id.json": lambda r: json.dumps({f"row-{n}": one for n, one in enumerate(r)}).encode(),
     "export.txt": lambda r: json.dumps(r).encode(),
     "shards.data": parquet,
 }
@@ -130,6 +135,58 @@ def test_every_format_is_read_from_every_kind_of_file(ingest, tmp_path, form, na
     question = "" if form == "text" else "do {}"
     assert all(row["instruction"].endswith(question.format(n)) for n, row in enumerate(rows))
     assert summary.counts[f"read as {form}"] == len(NUMBERS)
+
+
+def columns(records: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [record[name] for record in records] for name in records[0]}
+
+
+TABLES: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
+    "lists": columns,
+    "by number, as pandas writes": lambda r: {
+        name: {str(n): value for n, value in enumerate(values)}
+        for name, values in columns(r).items()
+    },
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_columns_of_a_json_file_are_rows(ingest, tmp_path, kind, indent) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(
+        json.dumps(TABLES[kind]([FORMATS["instruction"](n) for n in NUMBERS]), indent=indent)
+    )
+    _, rows, unreadable = ingest({"kind": "files", "path": str(path)})
+    assert [row["output"] for row in rows] == [f"x = {n}" for n in NUMBERS] and not unreadable
+
+
+ONE_RECORD: dict[str, dict[str, Any]] = {
+    "chats": {"prompt": chat(1), "completion": chat(2)},
+    "two nested columns": {"task": {"text": "do"}, "answer": {"text": "x"}},
+    "lists of other lengths": {"instruction": ["do", "it"], "output": ["x", "y", "z"]},
+}
+
+
+@pytest.mark.parametrize("kind", ONE_RECORD)
+def test_one_record_with_nested_values_is_no_table(tmp_path, kind) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(ONE_RECORD[kind]))
+    assert not JSON_TABLE.recognizes(tmp_path / "a.json")
+
+
+UNUSUAL_NAMES: dict[str, dict[str, Any]] = {
+    "the only chat": {"id": 7, "items": turns(1)},
+    "the only chat, with roles": {"thread": chat(1)},
+    "input and output": {"input": "do 1", "output": "x = 1"},
+    "blanks around names": {"Instruction ": "do 1", " Response": "x = 1"},
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL_NAMES)
+def test_columns_are_found_by_what_they_hold(ingest, tmp_path, write_jsonl, kind) -> None:
+    write_jsonl(tmp_path / "a.jsonl", UNUSUAL_NAMES[kind])
+    _, (row,), _ = ingest({"kind": "files", "path": str(tmp_path / "a.jsonl")})
+    assert (row["instruction"], row["output"]) == ("do 1", "x = 1")
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
-from tasks.core.sandbox import Sandbox
+from tasks.core.errors import PipelineError
+from tasks.core.sandbox import INFRA, Outcome, Sandbox
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.ingestion import STAGE
@@ -101,3 +103,21 @@ def test_a_function_that_was_judged_is_not_run_again(tmp_path, monkeypatch) -> N
     path.write_text(path.read_text() + function("triple", "3", "6", "3 * x"))
     assert len(run(tmp_path, "three", doctests=True)[2]) == len(first[2]) + 1
     assert programs and all("triple" in program for program in programs)
+
+
+def test_a_checker_that_the_kernel_kills_decides_about_no_row(tmp_path, monkeypatch) -> None:
+    write(tmp_path)
+    tries = []
+
+    def killed(*_):
+        tries.append(1)
+        return Outcome(INFRA, "the checker was killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sandbox, "defect", lambda _: None)
+        patch.setattr(Sandbox, "_once", killed)
+        with pytest.raises(PipelineError, match=r"failed for \d of \d programs: the checker was"):
+            run(tmp_path, "killed", doctests=True)
+    assert len(tries) % 3 == 0
+    after, fresh = run(tmp_path, "after", doctests=True), run(tmp_path, "fresh", doctests=True)
+    assert after == fresh and after[2]

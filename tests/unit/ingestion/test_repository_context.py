@@ -36,7 +36,8 @@ def contexts(ingest: Any, path: Path, **more: Any) -> list[dict[str, Any]]:
     source = {"kind": "folder", "path": str(path), "rows": ["context"], "licence": "MIT"}
     _, rows, _ = ingest(source | {"window_characters": 1000} | more)
     for row in rows:
-        row["context"] = json.loads(row["conversation"])["context"]
+        if row["kind"] == "context":
+            row["context"] = json.loads(row["conversation"])["context"]
     return rows
 
 
@@ -78,3 +79,13 @@ def test_other_projects_and_other_licenses_are_no_context(ingest: Any, tmp_path:
     rows = contexts(ingest, both)
     assert {row["project"] for row in rows} == {"all/one/", "all/two/"}
     assert all(not row["context"]["files"] for row in rows)
+
+
+def test_a_share_thins_or_repeats_the_rows_of_one_row_type(ingest: Any, code: Path) -> None:
+    both = {"rows": ["files", "context"], "window_characters": 400}
+    plain = contexts(ingest, code, **both)
+    shared = contexts(ingest, code, **both, shares={"files": 0.5, "context": 2})
+    kinds = [[row["row_id"] for row in rows if row["kind"] == "file"] for rows in (plain, shared)]
+    assert 0 < len(kinds[1]) < len(kinds[0]) and set(kinds[1]) < set(kinds[0])
+    assert {row["repeats"] for row in shared if row["kind"] == "context"} == {2}
+    assert {row["repeats"] for row in [*plain, *shared] if row["kind"] == "file"} == {1}

@@ -4,6 +4,7 @@ import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,13 +114,16 @@ class Stage:
     """The stage's inputs in a folder, and its run."""
 
     root: Path
-    shown: dict[str, Path] = field(default_factory=dict)
+    steps: dict[str, Any] = field(
+        default_factory=lambda: {"step": 2, "tokens": 64, "validation": []}
+    )
     data: DataCard = field(default_factory=DataCard)
 
     @property
     def inputs(self) -> dict[str, Path]:
         return {
             "train.adapter": self.root / "adapter",
+            "train.steps": self.root / "steps.json",
             "base.weights": self.root / "weights",
             "base.tokenizer": self.root / "tokenizer",
             "base.licence": self.root / "licence.json",
@@ -147,9 +151,8 @@ class Stage:
         config = check({"merge": loose | settings})
         (self.root / out).mkdir()
         work = Work(self.root / out, self.root / (scratch or f"{out}-scratch"))
-        return STAGE.load_run()(
-            View(config, STAGE.reads, STAGE.name), self.inputs | self.shown, work
-        )
+        self.write("steps.json", self.steps)
+        return STAGE.load_run()(View(config, STAGE.reads, STAGE.name), self.inputs, work)
 
 
 @pytest.fixture

@@ -58,13 +58,11 @@ def test_best_keeps_one_and_the_card_shows_both(stage):
     assert [file.name for file in (stage.root / "out").iterdir()] == ["model"]
 
 
-def test_card_lists_the_training_data(stage, tmp_path):
+def test_card_lists_the_training_data(stage):
     splits = (Split("train", 2, 1234, 2),)
     stage.data = DataCard(splits, "", (("BSD-3-Clause", 1), ("MIT", 1)))
     validation = [{"loss": 2.0}, {"loss": 1.5}]
-    training = {"step": 20, "tokens": 40639, "validation": validation}
-    (tmp_path / "training.json").write_text(json.dumps(training))
-    stage.shown = {"train.training": tmp_path / "training.json"}
+    stage.steps = {"step": 20, "tokens": 40639, "validation": validation}
     stage.run(strategy="base16")
     card = (stage.model / "README.md").read_text()
     assert "| train | 2 | 2 | 1,234 |" in card

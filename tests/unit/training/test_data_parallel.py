@@ -16,6 +16,7 @@ from tasks.core.errors import PipelineError, StopError
 from tasks.core.settings.config import check
 from tasks.training.distributed import launch
 from tasks.training.distributed.data_parallel import DataParallel, distribute
+from tasks.training.distributed.worker import note_first
 from tasks.training.report.metrics_log import read_metrics
 from tests.unit.training.conftest import make_window
 
@@ -109,6 +110,46 @@ def test_an_error_of_the_processes_is_raised_as_their_own(tmp_path: Path, stop: 
     (tmp_path / launch.RESULT_FILE).write_text(json.dumps(told))
     with pytest.raises(StopError if stop else PipelineError, match="it diverged\nLower it"):
         launch._result(tmp_path, 1)
+
+
+def test_first_error_of_any_process_is_the_one_that_is_shown(tmp_path: Path) -> None:
+    note_first(tmp_path, PipelineError("no room", "Lower it."), DataParallel(1, 2))
+    note_first(tmp_path, RuntimeError("connection closed by peer"), DataParallel(0, 2))
+    with pytest.raises(PipelineError, match=r"no room\nLower it"):
+        launch._result(tmp_path, 1)
+
+
+def test_error_that_is_no_users_error_names_its_process_and_the_log(tmp_path: Path) -> None:
+    note_first(tmp_path, RuntimeError("device-side assert"), DataParallel(1, 2))
+    with pytest.raises(PipelineError, match="process 2 of 2: RuntimeError: device-side") as raised:
+        launch._result(tmp_path, 1)
+    assert launch.LOG_FILE in raised.value.remedy
+
+
+def test_process_that_fails_alone_ends_the_training_at_once_with_its_error(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "sitecustomize.py").write_text(FAILS_ALONE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    with pytest.raises(PipelineError, match="process 2 of 2: MemoryError: only here"):
+        run_stage("two", hardware={"gpus": 2}, **CHANGES)
+
+
+# the second process fails in its second step, where the first waits for it
+FAILS_ALONE = """
+import os
+if os.environ.get("RANK") == "1":
+    from tasks.training.loop import Loop
+    update = Loop._update
+
+    def fail(self, step):
+        if step == 1:
+            raise MemoryError("only here")
+        update(self, step)
+
+    Loop._update = fail
+"""
 
 
 def test_processes_that_die_are_reported_with_the_end_of_their_log(tmp_path: Path) -> None:

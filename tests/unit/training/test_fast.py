@@ -10,7 +10,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tasks.core import progress
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_forward import window_tensors
-from tasks.training.fast.buffers import fixed_bytes, kept_bytes, shared_bytes
+from tasks.training.fast.buffers import allocate, fixed_bytes, kept_bytes, shared_bytes
 from tasks.training.fast.graphs import SMALLEST, bucket, padded
 from tasks.training.fast.model import Unsupported, parameter_order
 from tasks.training.fast.operands import (
@@ -20,12 +20,13 @@ from tasks.training.fast.operands import (
     mix,
 )
 from tasks.training.fast.step import FastStepper
+from tasks.training.fast.torch_weights import rotate
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.pick_stepper import pick_stepper
 from tasks.training.steppers.stepper import window_seed
-from tests.unit.training.conftest import SHAPE, make_window, tiny
+from tests.unit.training.conftest import FAMILIES, SHAPE, make_window, tiny
 
 CPU = torch.device("cpu")
 WINDOWS = ((7, 3, 12), (20,))
@@ -64,6 +65,28 @@ def both(model: Any, flat: FlatParameters, **fast: Any) -> None:
         wanted = expected[at : at + gradient.numel()].view_as(gradient)
         error = torch.linalg.vector_norm(gradient - wanted)
         assert float(error) <= 1e-5 * max(1e-3, float(torch.linalg.vector_norm(wanted))), name
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+@pytest.mark.parametrize("kind", list(FAMILIES))
+def test_every_family_of_the_table_has_the_autograd_gradients(kind: str, kept: int) -> None:
+    both(*prepare(base(kind)), kept_layers=kept, longest_row=lambda: 20)
+
+
+def test_a_window_shorter_than_the_longest_row_takes_the_plain_path() -> None:
+    model, flat = prepare(base("mistral"))
+    with pytest.raises(Unsupported, match="a sliding window of 20 tokens, and rows of up to 21"):
+        FastStepper(model, flat, max_tokens=22, longest_row=lambda: 21)
+
+
+@pytest.mark.parametrize("kind", list(FAMILIES))
+def test_bytes_of_a_layer_are_known_before(kind: str) -> None:
+    model, flat = prepare(base(kind))
+    stepper = FastStepper(model, flat, max_tokens=22, kept_layers=1, longest_row=lambda: 20)
+    parts = stepper.parts
+    saved = allocate(parts, 22, 1, CPU, offload=False).saved[1]
+    tensors = [value for value in vars(saved).values() if isinstance(value, torch.Tensor)]
+    assert shared_bytes(parts, 22) == sum(t.numel() * t.element_size() for t in tensors)
 
 
 @pytest.mark.parametrize("kept", [0, 3])
@@ -209,6 +232,44 @@ def test_buffers_take_the_bytes_that_are_computed_beforehand() -> None:
         shared = shared_bytes(stepper.parts, 300) if kept == 3 else 0  # no layer needs it
         expected = fixed_bytes(stepper.parts, 300) + kept * kept_bytes(stepper.parts, 300)
         assert total == expected - shared, kept
+
+
+def test_rotating_both_operands_keeps_their_product() -> None:
+    grad, weight = torch.randn(7, 192), torch.randn(192, 40)
+    rotated = rotate(grad) @ rotate(weight.t()).t()
+    torch.testing.assert_close(rotated, grad @ weight, rtol=1e-5, atol=1e-5)
+    assert float(rotate(torch.eye(192)[:1]).abs().max()) == pytest.approx(1 / 8)  # spread evenly
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_an_int8_backward_pass_changes_gradients_by_rounding_alone(kept: int) -> None:
+    model, flat = prepare(base("stablelm"))
+    window = window_tensors(make_window(7, 12), CPU)
+    found = []
+    for backward in ("bf16", "int8"):
+        flat.clear()
+        stepper = FastStepper(model, flat, max_tokens=19, kept_layers=kept, backward=backward)
+        loss = stepper.run([window], window.trained_tokens, seed=1)
+        found.append((float(loss), flat.gradient.clone()))
+    (loss, gradient), (loss8, gradient8) = found
+    assert loss8 == loss
+    error = torch.linalg.vector_norm(gradient8 - gradient) / torch.linalg.vector_norm(gradient)
+    assert 1e-4 < float(error) < 0.02
+
+
+def test_layers_that_cannot_be_rotated_run_without_int8_and_a_line_says_so() -> None:
+    model, flat = prepare(base("llama"))  # its keys have 32 features
+    said: list[str] = []
+
+    class Sink:
+        def update(self, *_: Any) -> None: ...
+
+        def message(self, text: str) -> None:
+            said.append(text)
+
+    with progress.sink(Sink()):
+        both(model, flat, backward="int8")
+    assert "no multiple of 64" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """The whole stage: its files, and that it learns."""
 
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from tasks.core import progress
 from tasks.core.errors import PipelineError
-from tasks.training.report.metrics_log import MetricsLog, read_metrics
+from tasks.training.report import trackers
+from tasks.training.report.metrics_log import read_metrics
 
 
 def test_training_learns_and_writes_its_artifact(run_stage: Any) -> None:
@@ -158,33 +157,13 @@ def test_extra_modules_are_saved_with_the_adapter_and_load_with_plain_peft(
     assert float((after - before).abs().max()) > 1e-4
 
 
-def test_tensorboard_gets_every_line_and_forgets_steps_that_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[Any] = []
-
-    class Writer:
-        def __init__(self, folder: str, purge_step: int) -> None:
-            told.append((Path(folder), purge_step))
-
-        def add_scalar(self, *what: Any) -> None:
-            told.append(what)
-
-        def flush(self) -> None: ...
-
-    fake = types.SimpleNamespace(SummaryWriter=Writer)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    log = MetricsLog(tmp_path, 6, tensorboard=True)
-    log.add({"step": 8, "loss": 1.5, "lr": 0.1})
-    assert told == [(tmp_path / "tensorboard", 7), ("loss", 1.5, 8), ("lr", 0.1, 8)]
-
-
-def test_tensorboard_that_is_not_installed_is_an_error_before_training(
+def test_a_tracker_that_is_not_installed_is_an_error_before_training(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(PipelineError, match=r"train\.tensorboard is true"):
-        run_stage(tensorboard=True)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", ("no_such_module", lambda _: None))
+    with pytest.raises(PipelineError, match="names wandb, which is not installed") as error:
+        run_stage(track_with=["wandb"])
+    assert "pip install 'finetune-pipeline[wandb]'" in error.value.remedy
 
 
 def test_auto_trains_by_the_size_of_the_data_and_shows_the_arithmetic(run_stage: Any) -> None:

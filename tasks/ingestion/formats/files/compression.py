@@ -1,16 +1,18 @@
-"""Files as bytes, decompressed: gzip, bzip2, xz and zstd, recognized by their first bytes.
+"""Files as bytes, decompressed (gzip, bzip2, xz and zstd, recognized by their first bytes) and in
+UTF-8: text with the byte order mark of UTF-16, as Windows programs write it, is converted.
 
 pyarrow, which decompresses zstd, is imported where it is used: `finetune plan` must not import it.
 """
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 ENDINGS = (".gz", ".zst", ".bz2", ".xz")
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError)  # besides OSError: what damaged data raises
@@ -31,7 +33,53 @@ OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
 }
 
 
+class _Converted(io.RawIOBase):
+    """The UTF-8 form of a file in UTF-16."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            raw = self._file.read(io.DEFAULT_BUFFER_SIZE)
+            try:
+                text = self._decoder.decode(raw, not raw)
+            except UnicodeDecodeError as error:  # the file ends within a character
+                raise EOFError(str(error)) from error
+            self._rest = text.encode("utf-8", "surrogatepass")
+            if not raw:
+                break
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def open_bytes(path: Path) -> IO[bytes]:
+    """A file, or what is compressed in it; text in UTF-16 is converted to UTF-8.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    with _decompressed(path) as file:
+        start = file.read(4)
+    # the little-endian mark of UTF-32 begins with that of UTF-16
+    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    file = _decompressed(path)  # not all of them can be rewound
+    if is_utf16 and start != codecs.BOM_UTF32_LE:
+        return cast(IO[bytes], io.BufferedReader(_Converted(file)))
+    return file
+
+
+def _decompressed(path: Path) -> IO[bytes]:
     """A file, or what is compressed in it.
 
     Raises:

@@ -35,7 +35,7 @@ def _read(path: Path, _columns: Collection[str] | None) -> Records:
                 if not text:
                     continue
                 values, end = decode(text)
-                if end != len(text):
+                if end != len(text) and text[end:] != ",":  # lines of an array without brackets
                     raise json.JSONDecodeError("Extra data", text, end)
             except UnicodeDecodeError as error:
                 problem = f"byte {error.object[error.start]:#04x} is not UTF-8"

@@ -18,21 +18,19 @@ from tasks.ingestion.formats.files.compression import (
 )
 from tasks.ingestion.formats.files.csv_table import CSV
 from tasks.ingestion.formats.files.json_array import JSON_ARRAY
+from tasks.ingestion.formats.files.json_table import JSON_TABLE
 from tasks.ingestion.formats.files.jsonl import JSONL
 from tasks.ingestion.formats.files.parquet import PARQUET
 from tasks.ingestion.formats.files.protocol import FileFormat, Records, UnreadableRecord
 
-FILE_FORMATS = (JSONL, JSON_ARRAY, CSV, PARQUET)
+FILE_FORMATS = (JSON_TABLE, JSONL, JSON_ARRAY, CSV, PARQUET)
 EXTENSIONS = tuple(dict.fromkeys(ending for form in FILE_FORMATS for ending in form.extensions))
 
 PACKED_EXTENSIONS = tuple(f"{ending}{packed}" for ending in EXTENSIONS for packed in ENDINGS)
 
-# UTF-32 first: its little-endian mark begins with that of UTF-16
 NOT_UTF8_SIGNATURES = (
     (0, codecs.BOM_UTF32_LE, "UTF-32 text"),
     (0, codecs.BOM_UTF32_BE, "UTF-32 text"),
-    (0, codecs.BOM_UTF16_LE, "UTF-16 text"),
-    (0, codecs.BOM_UTF16_BE, "UTF-16 text"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"7z\xbc\xaf", "a 7z archive"),
     (257, b"ustar", "a tar archive"),
@@ -49,7 +47,7 @@ def file_format(path: Path) -> FileFormat:
     forms = [form for form in FILE_FORMATS if ending in form.extensions]
     if not forms:
         with path.open("rb") as file:
-            forms = [PARQUET] if file.read(4) == b"PAR1" else [JSONL, JSON_ARRAY]
+            forms = [PARQUET] if file.read(4) == b"PAR1" else [JSON_TABLE, JSONL, JSON_ARRAY]
     *shared, last = forms
     return next((form for form in shared if form.recognizes and form.recognizes(path)), last)
 

@@ -138,6 +138,50 @@ def test_artifact_copied_to_another_disk_with_new_times_is_still_whole(pipeline)
     assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
+def test_half_finished_rsync_of_the_artifacts_counts_as_missing_or_edited(toy, pipeline, tmp_path):
+    """rsync copies into `.name.suffix` and renames; cut off, later files are missing or whole."""
+    pipeline.run()
+    copy = tmp_path / "copy"
+    shutil.copytree(pipeline.store.root, copy, symlinks=True)
+    there = toy.Pipeline(copy)
+    read, sort, join = (there.store.folder(p.stage.name, p.key) for p in pipeline.plan())
+    (read / manifests.NAME).rename(read / f".{manifests.NAME}.aB3dEf")
+    data = sort / "sorted.txt"
+    data.rename(sort / ".sorted.txt.aB3dEf")
+    os.truncate(sort / ".sorted.txt.aB3dEf", 2)
+    shutil.rmtree(join)
+    with there.digests:
+        problems = {f.parent.name for f, p in maintenance.verify(there.store, deep=True) if p}
+        assert problems >= {"sort"}
+        assert there.decisions()[:2] == ["RUN", "MAYBE"]
+        assert there.run() == ["read", "sort", "join"]
+        assert there.decisions() == ["HIT", "HIT", "HIT"]
+    assert [p.outputs for p in made(there)] == [p.outputs for p in made(pipeline)]
+
+
+def made(pipeline):
+    return [plan.manifest for plan in pipeline.plan()]
+
+
+def test_threads_of_a_stage_sleep_at_barriers(toy, pipeline, monkeypatch):
+    """Threads that spin take the CPU from the one that they wait for."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    seen = []
+    monkeypatch.setattr(
+        toy, "sort", watched(toy.sort, lambda: seen.append(os.environ.get("OMP_WAIT_POLICY")))
+    )
+    pipeline.run()
+    assert seen == ["PASSIVE"]
+
+
+def watched(function, note):
+    def run(*arguments):
+        note()
+        return function(*arguments)
+
+    return run
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 256 KiB."""

@@ -6,6 +6,7 @@ from tasks.core.cache.decision import Selection
 from tasks.core.cache.plan import Planner
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
+from tasks.core.stage import StageOption
 
 
 def causes(plan):
@@ -136,3 +137,24 @@ def test_only_reads_the_sources_of_the_stages_that_it_needs(pipeline, toy):
     selection = Selection(only=("alone",))
     planner = Planner((other, alone), settings, pipeline.store, pipeline.digests, selection)
     assert [plan.stage.name for plan in planner.plan()] == ["alone"]
+
+
+def test_an_option_of_a_stage_enters_its_key_only_while_its_setting_is_on(pipeline, toy):
+    extra = StageOption("filter.base_loss", "toy:sort", inputs=("read.words",), env=("numpy",))
+    own, on = toy.STAGES[2], check({"filter": {"base_loss": True}})
+    optional = dataclasses.replace(own, options=(extra,))
+    assert optional.with_options(check({})) == optional
+    stages = (*toy.STAGES[:2], optional)
+    pipeline.run()
+
+    def plan(config):
+        return Planner(
+            stages, config, pipeline.store, pipeline.digests, Selection(only=("join",))
+        ).plan()[0]
+
+    assert plan(check({})).decision == "HIT"
+    changed = plan(on)
+    assert changed.decision == "RUN"
+    assert set(changed.parts["inputs"]) == {"sort.sorted", "read.words"}
+    assert "numpy" in changed.parts["env"]
+    assert changed.stage.run == "toy:sort"

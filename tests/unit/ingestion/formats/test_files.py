@@ -41,10 +41,25 @@ def test_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     assert read(path) == ([(1, {"output": "ok"})], [])
 
 
-def test_utf16_file_is_one_problem_not_one_a_line(tmp_path: Path) -> None:
+def test_utf32_file_is_one_problem_not_one_a_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"output": "ok"}\n' * 5, encoding="utf-16")
-    assert read(path) == ([], [(0, "the file is UTF-16 text, wanted UTF-8 text")])
+    path.write_text('{"output": "ok"}\n' * 5, encoding="utf-32")
+    assert read(path) == ([], [(0, "the file is UTF-32 text, wanted UTF-8 text")])
+
+
+def test_utf16_file_that_ends_within_a_character_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"output": "ok"}\n'.encode("utf-16")[:-1])
+    _, ((_, problem),) = read(path)
+    assert "damaged" in problem
+
+
+def test_half_of_a_character_in_utf16_is_a_problem_of_its_line_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    good = '{"output": "ok"}\n'
+    path.write_bytes(f"{good}{{\ud800}}\n{good}".encode("utf-16", "surrogatepass"))
+    rows, problems = read(path)
+    assert [number for number, _ in rows] == [1, 3] and [number for number, _ in problems] == [2]
 
 
 def test_jsonl_line_that_is_no_object_is_a_problem(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`finetune init`: a profile for what is in a folder, on this machine."""

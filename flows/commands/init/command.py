@@ -1,0 +1,76 @@
+"""`finetune init`: looks at a folder and at the machine, and writes finetune.yaml."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from flows import profiles
+from flows.commands.init.folder_contents import FolderContents, inspect
+from flows.commands.init.machine import Machine, this_machine
+from flows.commands.init.profile_text import profile_text
+from tasks.core.errors import PipelineError
+from tasks.core.settings import config
+from tasks.core.system.atomic_write import write_text
+
+SHOWN_FILES = 5  # data files that are listed by name
+
+
+@click.command
+@click.argument("place", default=".", metavar="PATH", help="Folder or data file.  [default: here]")
+@click.option("--base", metavar="MODEL", help="Hub id, folder or GGUF file of the base model.")
+@click.option("--force", is_flag=True, help=f"Replace an existing {profiles.OWN_FILE}.")
+def init(place: str, base: str | None, force: bool) -> int:
+    """Write a profile for the code and data in a folder."""
+    target = Path(profiles.OWN_FILE)
+    if target.exists() and not force:
+        raise PipelineError(
+            f"{target.absolute()} exists", "Edit it, or replace it with `finetune init --force`."
+        )
+    found, machine = inspect(Path(place).expanduser().resolve()), this_machine()
+    section = base_section(base) if base else machine.base()
+    text = profile_text(found, machine, section)
+    config.check(yaml.safe_load(text))
+    write_text(target, text)
+    for line in summary(found, machine, section):
+        click.echo(line)
+    click.echo(f"\nWrote {target}. Next:\n    finetune plan\n    finetune run")
+    return 0
+
+
+def base_section(model: str) -> dict[str, str]:
+    """The section `base` for a model that the user names."""
+    path = Path(model).expanduser()
+    if model.startswith("package:"):
+        return {"gguf": model}
+    if path.exists():
+        return {"gguf" if path.is_file() else "path": str(path.resolve())}
+    return {"hub_id": model}
+
+
+def summary(found: FolderContents, machine: Machine, base: Mapping[str, Any]) -> Iterator[str]:
+    """What was found and decided, one line each."""
+    git = ", git repository" if found.is_repository else ""
+    yield f"{found.place.name}{git}"
+    if found.languages:
+        code = ", ".join(f"{count:,} {name}" for name, count in found.languages.items())
+        yield f"  code      {code} (source files, without tests)"
+        licence = found.licence or f"unknown ({found.licence_evidence}); see the file's comment"
+        yield f"  licence   {licence}"
+    if found.uncommitted:
+        changed = f"{found.uncommitted:,} changed or new source files"
+        yield f"  git       {changed} are not committed, so they are not read"
+    for file in found.data[:SHOWN_FILES]:
+        more = "over " if file.is_more else ""
+        what = "conversations" if file.is_chat else "rows"
+        yield f"  data      {file.path.name}: {more}{file.rows:,} {what} ({file.form})"
+    if (rest := len(found.data) - SHOWN_FILES) > 0:
+        yield f"  data      and {rest:,} more files"
+    for file in found.unread[:SHOWN_FILES]:
+        yield f"  not read  {file.path.name}: {file.problem}"
+    model = base.get("gguf") or base.get("path") or base.get("hub_id")
+    yield f"  machine   {machine}"
+    small = "" if machine.gpu else ": a small model and few steps, to try the pipeline"
+    yield f"  model     {model} on {machine.gpu or f'the CPU{small}'}"

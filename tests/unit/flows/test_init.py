@@ -1,0 +1,168 @@
+"""`finetune init`: the profile fits what is in the folder and the machine, and a run can use it."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.cli import main
+from flows.commands.init import machine
+from flows.session import Request, open_session
+from tasks.core.cache.decision import Selection
+from tasks.core.cache.execute import RunContext, execute
+from tasks.core.models.memory_probes import Gpu
+
+MODULE = '''
+def total(values, scale=1.0):
+    """Return the scaled sum of all values of an order."""
+    result = sum(values) * scale
+    return result
+'''
+CHAT = [{"role": "user", "content": "Add."}, {"role": "assistant", "content": "a + b"}]
+RECORDS = {
+    "messages": {"messages": CHAT},
+    "instruction": {"instruction": "Add.", "output": "a + b"},
+    "preference": {"prompt": "Add.", "chosen": "a + b", "rejected": "a - b"},
+    "text": {"text": "a + b"},
+}
+
+GPU = Gpu("NVIDIA GeForce RTX 3080", "1.2", 10.0)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, on a machine without a GPU."""
+    place = tmp_path / "shop"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: None)
+    return place
+
+
+def write_rows(path: Path, record: dict[str, Any], count: int = 4) -> None:
+    rows = (json.dumps({**record, "number": number}) for number in range(count))
+    path.write_text("".join(f"{row}\n" for row in rows))
+
+
+def written() -> dict[str, Any]:
+    profile: dict[str, Any] = yaml.safe_load(Path("finetune.yaml").read_text())
+    return profile
+
+
+def sources() -> list[dict[str, Any]]:
+    assert main(["init"]) == 0
+    found: list[dict[str, Any]] = written()["ingest"]["sources"]
+    return found
+
+
+def ingested() -> dict[str, Any]:
+    """The summary of ingest by the written profile."""
+    with open_session(Request("finetune.yaml", selection=Selection(only=("ingest",)))) as session:
+        plan = session.planner.plan_stage("ingest")
+        context = RunContext(session.config, session.store, {})
+        return dict(execute(plan, context).summary)
+
+
+def test_a_folder_of_code_and_chats_gives_a_source_for_each_that_ingest_reads(folder, capsys):
+    (folder / "shop.py").write_text(MODULE)
+    (folder / "package.json").write_text('{"name": "shop"}')
+    write_rows(folder / "chats.jsonl", RECORDS["messages"])
+    code, chats = sources()
+    assert (code["kind"], code["path"]) == ("folder", str(folder))
+    assert (chats["kind"], chats["path"]) == ("files", str(folder / "chats.jsonl"))
+    assert ingested()["counts"]["read as messages"] == 4
+    assert "chats.jsonl: 4 conversations (messages)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", RECORDS)
+def test_a_single_data_file_of_any_format_is_a_source(folder, form):
+    write_rows(folder / "rows.jsonl", RECORDS[form])
+    assert main(["init", "rows.jsonl"]) == 0
+    assert ingested()["rows_out"] == 4
+
+
+def test_columns_of_other_names_are_guessed_where_nothing_else_is_there(folder):
+    write_rows(folder / "rows.jsonl", {"task": {"text": "Add."}, "answers": [{"body": "a + b"}]})
+    (source,) = sources()
+    assert source["columns"] == {"instruction": "task.text", "output": "answers.0.body"}
+
+
+def test_a_git_repository_is_read_at_its_commit_and_what_is_not_committed_is_named(folder, capsys):
+    (folder / "shop.py").write_text(MODULE)
+    git = ["git", "-c", "user.name=Example", "-c", "user.email=dev@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Add"]):
+        subprocess.run([*git, *words], check=True, cwd=folder)
+    (folder / "later.py").write_text(MODULE)
+    (source,) = sources()
+    assert source["kind"] == "git"
+    assert "1 changed or new source files" in capsys.readouterr().out
+
+
+def test_code_without_a_known_licence_is_kept_as_own_code_and_the_file_says_so(folder):
+    (folder / "shop.py").write_text(MODULE)
+    assert main(["init"]) == 0
+    assert "function" in written()["filter"]["keep_unknown_licence"]
+    assert "remove that line for code of others" in Path("finetune.yaml").read_text()
+
+
+def test_infilling_is_left_to_a_base_that_is_known_to_have_tokens_for_it(folder, monkeypatch):
+    (folder / "shop.py").write_text(MODULE)
+    monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: GPU)
+    (source,) = sources()
+    assert "fill" in source["rows"]
+    assert main(["init", "--force", "--base", "someone/model"]) == 0
+    assert "fill" not in written()["ingest"]["sources"][0]["rows"]
+    assert written()["base"] == {"hub_id": "someone/model"}
+
+
+def test_without_a_gpu_a_small_model_runs_on_the_cpu_and_it_says_so(folder, capsys):
+    (folder / "shop.py").write_text(MODULE)
+    assert main(["init"]) == 0
+    assert written()["hardware"] == {"device": "cpu"}
+    assert "SmolLM2-135M" in str(written()["base"])
+    assert "no NVIDIA GPU" in capsys.readouterr().out
+
+
+def test_with_a_gpu_its_memory_less_a_reserve_is_used(folder, monkeypatch):
+    monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: GPU)
+    (folder / "shop.py").write_text(MODULE)
+    assert main(["init"]) == 0
+    assert written()["hardware"] == {"vram_gib": 9.0}
+    assert written()["base"] == {"hub_id": machine.HUB_BASE}
+
+
+def test_a_profile_that_is_there_is_replaced_only_with_force(folder, capsys):
+    (folder / "shop.py").write_text(MODULE)
+    Path("finetune.yaml").write_text("# mine\n")
+    assert main(["init"]) == 2
+    assert "finetune init --force" in capsys.readouterr().err
+    assert Path("finetune.yaml").read_text() == "# mine\n"
+    assert main(["init", "--force"]) == 0
+
+
+def test_a_folder_with_nothing_to_train_on_is_an_error_that_lists_what_is_read(folder, capsys):
+    (folder / "notes.txt").write_text("nothing")
+    assert main(["init"]) == 2
+    assert ".jsonl" in capsys.readouterr().err
+    assert not Path("finetune.yaml").exists()
+
+
+def test_the_commands_after_it_need_no_profile(folder, capsys):
+    (folder / "shop.py").write_text(MODULE)
+    assert main(["init"]) == 0
+    assert main(["plan"]) == 10
+    assert capsys.readouterr().err == "profile finetune.yaml (in this folder)\n"
+
+
+def test_another_folder_and_another_model_are_named_as_documented(folder, tmp_path):
+    (folder / "shop.py").write_text(MODULE)
+    write_rows(folder / "chats.jsonl", RECORDS["messages"])
+    assert main(["init"]) == 0
+    assert main(["init", "chats.jsonl", "--force"]) == 0
+    assert [source["kind"] for source in written()["ingest"]["sources"]] == ["files"]
+    assert main(["init", "--force", "--base", str(tmp_path)]) == 0
+    assert written()["base"] == {"path": str(tmp_path)}
