@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from flows.orchestration.child_processes import Parts, prefect_command, say
+from flows.orchestration.child_processes import ChildProcesses, prefect_command, say
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import DEPLOYMENTS
 from tasks.core.system.interrupts import STOP_SIGNALS, handled
@@ -47,7 +47,7 @@ def serve(port: int, close_dead_runs: Callable[[str], None]) -> int:
     """
     url = f"http://{HOST}:{port}/api"
     env = dict(os.environ) | SETTINGS | {"PREFECT_API_URL": url}
-    parts = Parts(env)
+    parts = ChildProcesses(env)
     with _stoppable():
         try:
             if answers(url):

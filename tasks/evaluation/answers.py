@@ -1,5 +1,6 @@
 """Answers of both models: to held-out prompts for reading, to problems, and to masked lines."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -9,11 +10,12 @@ import pyarrow.parquet as pq
 from tasks.core.rows.hash_rank import keyed_rank
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import Template
+from tasks.evaluation.completion import infilling
+from tasks.evaluation.completion.infilling import InfillingProblem
 from tasks.evaluation.completion.scores import is_exact
 from tasks.evaluation.generation import generate, stop_rules
 from tasks.evaluation.generation.cached_generation import CachedGenerator, Decoding, StopRule
-from tasks.evaluation.problems import infilling, posing
-from tasks.evaluation.problems.infilling import InfillingProblem
+from tasks.evaluation.problems import posing
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.problems.user_sets import SetLine
 from tasks.evaluation.results import (
@@ -99,21 +101,34 @@ def solve(
     A raw completion ends once its function is closed: what follows would be cut anyway.
     """
     posed = [p for p in problems if style in posing.styles_of(p, (style,))]
-    if not posed:
-        return []
-    rule = StopRule(
-        stop_rules.FUNCTION,
-        lambda index, text: stop_rules.is_function_closed(posed[index].prompt, text),
-    )
-    return _ask(
-        generator,
-        posed[0].suite,
-        style,
-        [(p.problem_id, posing.pose(p, style, template), "") for p in posed],
-        decoding,
-        label=f"{posed[0].suite} {style}",
-        rule=rule if style == COMPLETION else None,
-    )
+    results = []
+    for python in (True, False):
+        own = [p for p in posed if bool(p.language) != python]
+        results += _ask(
+            generator,
+            problems[0].suite,
+            style,
+            [(p.problem_id, posing.pose(p, style, template), "") for p in own],
+            decoding,
+            label=f"{problems[0].suite} {style}{'' if python else ', other languages'}",
+            rule=_stop_rule(own, python) if style == COMPLETION else None,
+        )
+    return results
+
+
+def _stop_rule(problems: Sequence[Problem], python: bool) -> StopRule:
+    if python:
+        return StopRule(
+            stop_rules.FUNCTION,
+            lambda index, text: stop_rules.is_function_closed(problems[index].prompt, text),
+        )
+
+    def is_complete(index: int, text: str) -> bool:
+        asked = problems[index]
+        return stop_rules.answer_end(asked.prompt, asked.stop_words, text) is not None
+
+    tags = [json.dumps(p.stop_words) for p in problems]
+    return StopRule(stop_rules.OTHER_LANGUAGE, is_complete, tags)
 
 
 def fill_in(
@@ -169,6 +184,8 @@ def _ask(
     rule: StopRule | None = None,
 ) -> list[ProblemResult]:
     """Results without outcomes, of (id, prompt, reference)."""
+    if not asked:
+        return []
     answers = generator.complete([prompt for _, prompt, _ in asked], decoding, label, rule)
     return [
         ProblemResult(suite, name, style, prompt, base, tuned, reference)

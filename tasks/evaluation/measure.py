@@ -25,6 +25,7 @@ from tasks.evaluation.model_pair import ModelPair
 from tasks.evaluation.problems.prepare import Prepared
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import (
+    COMPLETION,
     HELD_OUT,
     PROMPT,
     Evaluation,
@@ -155,12 +156,13 @@ def _answered(
         sampling=Sampling(settings.temperature, settings.top_p, settings.seed),
     )
     for suite in _suites(prepared.tested.problems if prepared.tested else ()):
-        for style in dict.fromkeys([*settings.styles, PROMPT]):
-            # problems in words have one style, whatever the settings ask for
-            posed = [p for p in suite if style in settings.styles or p.in_words]
-            results += answers.solve(
-                generator, posed, style=style, template=template, decoding=drawn
-            )
+        for style in dict.fromkeys([*settings.styles, PROMPT, COMPLETION]):
+            # problems in words and in other languages have one style, whatever the settings ask for
+            posed = [p for p in suite if style in settings.styles or p.in_words or p.language]
+            if posed:
+                results += answers.solve(
+                    generator, posed, style=style, template=template, decoding=drawn
+                )
     for name, lines in prepared.answers.items():
         results += answers.answer(generator, name, lines, template, greedy)
     try:

@@ -15,6 +15,7 @@ PASS = "pass"
 WRONG = "wrong"
 INFRA = "infra"  # the sandbox failed, not the model: counted, and left out of every share
 NOT_JUDGED = "not judged"  # the test can't be run on any answer: counted, and left out as well
+NOT_RUN = "not run: "  # how the reason begins where a tool is missing
 COMPLETION, PROMPT = "completion", "prompt"  # styles that are graded by tests
 INFILLING, ANSWER = "one line", "answer"
 MATCHED = (INFILLING, ANSWER)  # styles that are graded by exact match

@@ -18,8 +18,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WITH_PROFILE = ("plan", "run", "rerun", "explain", "show", "adopt", "accept", "promote")
 # what else than 0 a command may end with: work to do; refused by the gate; something to mend
 CODES = {"plan": {10}, "promote": {2}, "rollback": {2}, "doctor": {1}}
-# test_operations, test_sweep; in tests/unit/flows: test_try_model, test_serve_model, test_delivery
-ELSEWHERE = ("serve", "sweep", "try", "serve-model", "export")
+# test_operations, test_sweep, test_gallery; in tests/unit/flows: test_try_model, test_serve_model,
+# test_delivery, test_init
+ELSEWHERE = ("serve", "sweep", "try", "serve-model", "export", "init")
 ON_A_CLUSTER = "task_runner=ray"  # test_task_runners, with the packages of the extra `ray`
 
 

@@ -134,6 +134,24 @@ def test_command_line_and_deployment_at_once_make_each_artifact_once(deployed):
     assert "Nothing to do" in servers.call(env, *plan)
 
 
+def test_two_runs_at_once_on_a_cold_prefect_home_both_reach_their_end(tiny_model, tmp_path):
+    """Each starts a server of its own, which creates the same database."""
+    profile = write_small_profile(tmp_path / "small.yaml", tiny_model)
+    env = servers.fresh_environment(tmp_path, 0)
+    del env["PREFECT_API_URL"]
+    command = [sys.executable, "-m", "flows.cli", *run_options(profile, ["base", "ingest"])]
+    logs = [tmp_path / "one.log", tmp_path / "two.log"]
+    with (
+        servers.process(command, env, logs[0]) as one,
+        servers.process(command, env, logs[1]) as two,
+    ):
+        codes = one.wait(280), two.wait(280)
+    said = [log.read_text() for log in logs]
+    assert codes == (0, 0), said
+    assert all("Done in" in text and "Traceback" not in text for text in said)
+    assert set(made(tmp_path / "home")) == {"base", "ingest"}
+
+
 def test_single_stage_of_a_deployment_cuts_off_early_and_names_what_is_missing(deployed):
     env, folder, profile = deployed
     log = folder / "worker.log"

@@ -178,4 +178,4 @@ def test_every_subject_has_its_page_and_the_readme_links_to_them():
     subjects = "your-data your-model settings caching memory evaluation operations extending recipe"
     names = {path.stem for path in PAGES}
     assert {*subjects.split(), "troubleshooting"} <= names
-    assert "(docs/)" in (REPOSITORY / "README.md").read_text()
+    assert "(docs/README.md)" in (REPOSITORY / "README.md").read_text()

@@ -22,6 +22,7 @@ import pytest
 from benchmarks.random_model import SHAPE, VOCABULARY
 from flows import profiles
 from flows.commands.doctor.machine import FREE_GIB
+from flows.orchestration.child_processes import RESTART_S
 from tasks.core.rows.row_cache_shards import SHARDS
 from tasks.core.sandbox.levels import TMP_MIB
 from tasks.core.settings import config as configs
@@ -46,6 +47,7 @@ CONSTANTS = {
     "20 GiB": FREE_GIB,
     "5 s": FIRST_WAIT_S,
     "10 s": 2 * FIRST_WAIT_S,
+    "15 s": RESTART_S,
     "0.48 GiB": 4 * VOCABULARY * SHAPE["hidden_size"] / 2**30,  # embeddings in 32 bit
     "32 MiB": TMP_MIB,
     "1 %": 100 * MAX_INEXACT_SHARE,

@@ -93,7 +93,7 @@ def test_trust_is_read_only_from_folders_that_the_pipeline_wrote():
         for keyword in node.keywords
         if keyword.arg == "trust_remote_code"
     }
-    ours = ("job.weights", "weights", "folder")
+    ours = ("job.weights", "weights", "folder", "self.weights")
     wanted = {f"is_trusted({name})" for name in ours}
     assert values == wanted | {"chosen.is_ours and is_trusted(chosen.weights)"}
 
@@ -232,8 +232,8 @@ def test_the_server_listens_on_loopback_only(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", Started)
     monkeypatch.setattr(serve, "answers", lambda url: bool(started))
     monkeypatch.setattr(serve, "set_up", lambda *_: None)
-    monkeypatch.setattr(serve.Parts, "wait", lambda *_: None)
-    monkeypatch.setattr(serve.Parts, "end", lambda _: None)
+    monkeypatch.setattr(serve.ChildProcesses, "wait", lambda *_: None)
+    monkeypatch.setattr(serve.ChildProcesses, "end", lambda _: None)
     assert serve.serve(4299, lambda _: None) == 0
     server = next(command for command in started if "server" in command)
     assert server[server.index("--host") + 1] == "127.0.0.1"

@@ -1,4 +1,5 @@
-"""Published formats of problem sets: MBPP and EvalPlus, rewritten to the fields of `set_fields`.
+"""Published formats of problem sets, rewritten to the fields of `set_fields`: MBPP, EvalPlus,
+MultiPL-E and HumanEval-X.
 
 The evaluation reads a line to pose and test the problem, the filter to keep it out of the training
 data; both see the same fields. To add a format, add a function to `FORMATS` that returns None for a
@@ -78,7 +79,23 @@ def evalplus(raw: Line) -> Line | None:
     return {**raw, "test": checks}
 
 
-FORMATS: tuple[Callable[[Line], Line | None], ...] = (mbpp, evalplus)
+def multipl_e(raw: Line) -> Line | None:
+    """MultiPL-E (Cassano et al. 2022): HumanEval and MBPP in other languages. The tests follow the
+    answer, which ends before the first stop word."""
+    if not isinstance(raw.get("stop_tokens"), list) or not isinstance(raw.get("tests"), str):
+        return None
+    return {**raw, "task_id": raw.get("name", ""), "stop_words": raw["stop_tokens"]}
+
+
+def humaneval_x(raw: Line) -> Line | None:
+    """HumanEval-X (Zheng et al. 2023): HumanEval in other languages, named by the id."""
+    language, slash, _ = str(raw.get("task_id", "")).partition("/")
+    if not slash or "declaration" not in raw or language == "Python":
+        return None
+    return {**raw, "language": language}
+
+
+FORMATS: tuple[Callable[[Line], Line | None], ...] = (mbpp, evalplus, multipl_e, humaneval_x)
 
 
 def _called(program: str, test: str) -> str:

@@ -6,6 +6,7 @@ choose.py        which spans are used; those that the training data contain are 
 posed_span.py    a span as a prompt, with left context alone or with the suffix
 measure.py       both models' completions and losses
 span_metrics.py  metrics of them, for gate and report
+infilling.py     a line of a HumanEval solution to fill in, with which forgetting is measured
 scores.py        exact match, edit similarity, first line
 span_results.py  what was measured, as values
 """

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from tasks.core.sandbox import INFRA, NOT_JUDGED, TIMEOUT, Job, Outcome, Sandbox
+from tasks.core.sandbox import INFRA, NOT_JUDGED, TIMEOUT, Job, Limits, Outcome, Sandbox
 from tasks.evaluation.generation.completion_cache import (
     SANDBOX,
     CompletionCache,
     key_of,
     maker,
 )
+from tasks.evaluation.problems import language_tools
 from tasks.evaluation.problems.programs import program_of
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import MATCHED, Attempt, Attempts, ProblemResult
@@ -44,6 +45,15 @@ class TestedProblems:
 
 def job(problem: Problem, program: str, timeout_s: float) -> Job:
     """The sandbox's job for a program that should solve a problem."""
+    if problem.language:
+        return Job(
+            program=language_tools.driver(problem.language, f"{program}\n{problem.checks}\n"),
+            entry="run",
+            checks="run()",
+            timeout_s=max(timeout_s, language_tools.LEAST_S),
+            together=True,
+            limits=Limits(language_tools.MEMORY_MIB, language_tools.PROCESSES),
+        )
     if _CHECK.search(problem.checks):
         calls = f"\n\ncheck({problem.entry})\n"
     else:

@@ -13,7 +13,10 @@ from tasks.evaluation.results import COMPLETION, PROMPT
 
 
 def styles_of(problem: Problem, styles: Sequence[str]) -> tuple[str, ...]:
-    """The styles that a problem is posed in, of those asked for; words only as `PROMPT`."""
+    """The styles that a problem is posed in, of those asked for; words only as `PROMPT`, code of
+    other languages only as `COMPLETION`."""
+    if problem.language:
+        return (COMPLETION,)
     return (PROMPT,) if problem.in_words else tuple(styles)
 
 

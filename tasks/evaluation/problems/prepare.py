@@ -8,11 +8,12 @@ from pathlib import Path
 from tasks.core.errors import PipelineError
 from tasks.core.sandbox import Limits, Sandbox
 from tasks.core.settings.evaluate import EvaluateSettings
+from tasks.evaluation.completion import infilling
 from tasks.evaluation.completion.choose import ChosenSpans
-from tasks.evaluation.problems import humaneval, infilling, user_sets
+from tasks.evaluation.completion.infilling import InfillingProblem
+from tasks.evaluation.problems import humaneval, user_sets
 from tasks.evaluation.problems.grading import TestedProblems
 from tasks.evaluation.problems.humaneval import HUMANEVAL
-from tasks.evaluation.problems.infilling import InfillingProblem
 from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet, choose_problems
 from tasks.evaluation.problems.registry import PROBLEM_SETS, set_of
 from tasks.evaluation.problems.self_test import SelfTestError, self_test

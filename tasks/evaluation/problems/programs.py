@@ -5,7 +5,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from tasks.evaluation.generation.stop_rules import TOP_LEVEL, parsed
+from tasks.evaluation.generation.stop_rules import TOP_LEVEL, answer_end, parsed
 from tasks.evaluation.problems.posing import parts
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import COMPLETION
@@ -31,8 +31,12 @@ def program_of(problem: Problem, style: str, text: str) -> str:
         text: What was generated, without the end marker.
 
     Returns:
-        Python text; where no prefix of the answer parses, all of it, so that the outcome is syntax.
+        Text in the problem's language; in Python, where no prefix of the answer parses, all of it,
+        so that the outcome is syntax.
     """
+    if problem.language:
+        given = problem.prompt.rstrip()
+        return f"{given}{text[: answer_end(problem.prompt, problem.stop_words, text)]}\n"
     if problem.in_words:
         return trim(textwrap.dedent(_unfenced(text)).strip() + "\n", problem.entry)
     if style == COMPLETION:

@@ -15,6 +15,7 @@ from tasks.core.decontamination.set_fields import NAMES, value_of
 from tasks.core.decontamination.set_formats import standard
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import home, resolve_path
+from tasks.evaluation.problems.language_tools import TOOLS, language_named
 
 if TYPE_CHECKING:
     from tasks.core.settings.config import View
@@ -33,6 +34,8 @@ class SetLine:
         entry: Name of the function that the tests call; "" in a set of answers.
         tests: Text that defines `check(candidate)`, or asserts that call the function.
         solution: A correct continuation of the prompt, or a correct answer to words; "" unknown.
+        language: Of prompt and tests, where it is not Python; a key of `language_tools.TOOLS`.
+        stop_words: Texts before which an answer in such a language ends.
     """
 
     name: str
@@ -42,6 +45,8 @@ class SetLine:
     entry: str = ""
     tests: str = ""
     solution: str = ""
+    language: str = ""
+    stop_words: tuple[str, ...] = ()
 
 
 def sources(config: "View", digest_of: Callable[[Path], str]) -> dict[str, str]:
@@ -118,7 +123,7 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         raise ValueError(f"a {type(raw).__name__}, not an object\nWrite {{...}} with named fields")
     raw = standard(raw)
     identity = _checked("id", str(value_of(raw, "id", "") or number))
-    common = {
+    common: dict[str, Any] = {
         "name": identity if identity.startswith(f"{name}/") else f"{name}/{identity}",
         "prompt": _text(raw, "prompt"),
     }
@@ -126,6 +131,9 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         return SetLine(
             **common, answer=_text(raw, "answer"), input=_text(raw, "input", needed=False)
         )
+    language = str(raw.get("language") or "python").lower()
+    if language not in ("python", "py"):
+        return _in_other_language(raw, common, language)
     entry = _text(raw, "entry")
     if not entry.isidentifier():
         raise ValueError(
@@ -147,6 +155,25 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
         raise ValueError(f"test can't be compiled ({why})\nDivide it in test") from error
     return SetLine(
         **common, entry=entry, tests=tests, solution=_text(raw, "solution", needed=False)
+    )
+
+
+def _in_other_language(raw: Mapping[str, Any], common: dict[str, Any], language: str) -> SetLine:
+    """A line whose prompt is code of another language than Python, with tests that follow it."""
+    key = language_named(language)
+    if not key:
+        raise ValueError(
+            f"programs in {language} can't be run\nUse one of python, {', '.join(sorted(TOOLS))}"
+        )
+    words = raw.get("stop_words", [])
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        raise ValueError('stop_words is no list of texts\nWrite ["...", "..."]')
+    return SetLine(
+        **common,
+        tests=_text(raw, "tests"),
+        solution=_text(raw, "solution", needed=False),
+        language=key,
+        stop_words=tuple(words),
     )
 
 

@@ -9,8 +9,10 @@ from tasks.core.sandbox.crossing import why_together
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.generation.stop_rules import parsed
 from tasks.evaluation.problems import user_sets
+from tasks.evaluation.problems.language_tools import TOOLS
 from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet
 from tasks.evaluation.problems.user_sets import SetLine
+from tasks.evaluation.results import NOT_RUN
 
 
 def from_lines(
@@ -22,6 +24,9 @@ def from_lines(
     """The problems of a set; a prompt that does not end with the function's docstring is words."""
     found = []
     for line in lines:
+        if line.language:
+            found.append(_in_other_language(suite, line, mode))
+            continue
         in_words = not _ends_with_docstring(line.prompt, line.entry)
         known = () if in_words else _defined(line.prompt)
         why = why_together(line.tests, line.entry, known) if mode != "together" else ""
@@ -41,6 +46,27 @@ def from_lines(
         )
         found.append(problem)
     return found
+
+
+def _in_other_language(suite: str, line: SetLine, mode: str) -> Problem:
+    """A problem whose checks follow the answer in one program."""
+    tool = TOOLS[line.language]
+    why = f"no {missing}" if (missing := tool.missing()) else ""
+    if mode == "isolated":
+        why = f"tests in {line.language} need the answer in their own program"
+    return Problem(
+        problem_id=line.name,
+        prompt=line.prompt,
+        entry="",
+        solution=line.solution,
+        checks=line.tests,
+        suite=suite,
+        together=True,
+        not_judged=f"{NOT_RUN}{why}" if why else "",
+        of_user=True,
+        language=line.language,
+        stop_words=line.stop_words,
+    )
 
 
 def _defined(prompt: str) -> set[str]:

@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from tasks.core.languages.registry import BY_NAME
 from tasks.core.text.special_tokens import readable
 from tasks.evaluation.completion.span_results import (
     CompletionResult,
@@ -41,7 +42,10 @@ def section(evaluation: Evaluation, comparisons: Sequence[Comparison]) -> dict[s
 
 def _rows(results: Sequence[CompletionResult]) -> list[dict[str, Any]]:
     """All spans, those of each size, and those of each language where there are several."""
-    languages = groups(results, "language")
+    languages = [
+        (BY_NAME[name].title if name in BY_NAME else name, own)
+        for name, own in groups(results, "language")
+    ]
     named_groups = [("all spans", list(results)), *groups(results, "size")]
     named_groups += languages if len(languages) > 1 else []
     return [

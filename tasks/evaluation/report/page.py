@@ -5,6 +5,7 @@ requests; in Markdown, texts are in fenced blocks that they can't close.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,14 @@ from tasks.evaluation.report.format_values import duration, scalar
 from tasks.evaluation.report.other_stages import OtherStages
 from tasks.evaluation.report.subject import UNKNOWN, Subject
 from tasks.evaluation.report.training_facts import training_facts
-from tasks.evaluation.results import HELD_OUT, PROMPT, Evaluation, by_suite
+from tasks.evaluation.results import (
+    HELD_OUT,
+    NOT_JUDGED,
+    NOT_RUN,
+    PROMPT,
+    Evaluation,
+    by_suite,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 FEW_TEXT = 1_000  # characters of one text in Markdown
@@ -110,24 +118,31 @@ def _view(
         **side_by_side.answers(evaluation),
         "costs": evaluation.costs,
         "sandbox": evaluation.sandbox,
-        "not_measured": [*evaluation.not_measured, *_left_out(numbers)],
+        "not_measured": [*evaluation.not_measured, *_left_out(evaluation, numbers)],
         "settings": sorted((k, scalar(v)) for k, v in evaluation.settings.items()),
     }
 
 
-def _left_out(numbers: Mapping[str, Any]) -> list[str]:
+def _left_out(evaluation: Evaluation, numbers: Mapping[str, Any]) -> list[str]:
     """A sentence for each suite with problems that count for neither model."""
     reasons = {
         "infra": "the sandbox failed on them",
         "not_judged": "not judged, as their tests need the answer in their own process, which "
         "evaluate.sets.mode isolated excludes",
     }
-    return [
-        f"{found[key]} of {found['problems']} problems of {on} are left out: {why}."
-        for on, found in numbers["problems"].items()
-        for key, why in reasons.items()
-        if found.get(key)
-    ]
+    said = []
+    for (suite, style), problems in by_suite(evaluation.problems).items():
+        on = f"{suite} ({style})"
+        counts = {**dict.fromkeys(reasons, 0), **numbers["problems"][on]}
+        not_run = Counter(p.base[0].detail for p in problems if p.base[0].outcome == NOT_JUDGED)
+        not_run = Counter({why: n for why, n in not_run.items() if why.startswith(NOT_RUN)})
+        counts["not_judged"] -= not_run.total()
+        found = [(counts[key], why) for key, why in reasons.items()]
+        found += [(n, why) for why, n in not_run.items()]
+        said += [
+            f"{n} of {len(problems)} problems of {on} are left out: {why}." for n, why in found if n
+        ]
+    return said
 
 
 def _groups(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from tasks.core.errors import PipelineError
 from tasks.core.text.special_tokens import FIM, placeholder
 from tasks.evaluation import model_pair
+from tasks.evaluation.completion import infilling
 from tasks.evaluation.generation.continuous_batching import Generated
-from tasks.evaluation.problems import humaneval, infilling
+from tasks.evaluation.problems import humaneval
 from tasks.evaluation.problems.protocol import Problem, choose_problems
 
 RunStage = Callable[..., tuple[Any, Path]]

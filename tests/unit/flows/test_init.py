@@ -156,3 +156,13 @@ def test_the_commands_after_it_need_no_profile(folder, capsys):
     assert main(["init"]) == 0
     assert main(["plan"]) == 10
     assert capsys.readouterr().err == "profile finetune.yaml (in this folder)\n"
+
+
+def test_another_folder_and_another_model_are_named_as_documented(folder, tmp_path):
+    (folder / "shop.py").write_text(MODULE)
+    write_rows(folder / "chats.jsonl", RECORDS["messages"])
+    assert main(["init"]) == 0
+    assert main(["init", "chats.jsonl", "--force"]) == 0
+    assert [source["kind"] for source in written()["ingest"]["sources"]] == ["files"]
+    assert main(["init", "--force", "--base", str(tmp_path)]) == 0
+    assert written()["base"] == {"path": str(tmp_path)}

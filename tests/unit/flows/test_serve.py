@@ -40,7 +40,7 @@ def sleeping(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\nexec sleep 100\n")
     program.chmod(0o755)
     monkeypatch.setattr(child_processes, "prefect_command", lambda: str(program))
-    parts = child_processes.Parts(os.environ)
+    parts = child_processes.ChildProcesses(os.environ)
     yield parts
     parts.end()
 
@@ -94,12 +94,12 @@ def test_runs_without_a_process_are_looked_for_again_and_again(sleeping, monkeyp
 def test_a_flow_that_outlived_its_worker_is_ended_with_it(monkeypatch, tmp_path):
     program = tmp_path / "prefect"  # starts a flow, and is killed
     flow = "import sys, time; print(flush=True); time.sleep(100)"
-    engine = f"{sys.executable} -c '{flow}' prefect.engine"
+    engine = f"setsid {sys.executable} -c '{flow}' prefect.engine"  # as Prefect starts it
     program.write_text(f"#!/bin/sh\n{engine} > {tmp_path}/started &\nwait\n")
     program.chmod(0o755)
     monkeypatch.setattr(child_processes, "prefect_command", lambda: str(program))
     workers = []
-    parts = child_processes.Parts(os.environ)
+    parts = child_processes.ChildProcesses(os.environ)
     parts.start("worker", "x", ready=workers.append)
     while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text():
         time.sleep(0.05)

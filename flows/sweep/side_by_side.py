@@ -14,7 +14,7 @@ MISSING = "–"
 
 
 @dataclass(frozen=True)
-class Difference:
+class DifferentValue:
     """One value in which the runs differ.
 
     Attributes:
@@ -28,7 +28,7 @@ class Difference:
 
 def differences(
     records: Sequence[RunRecord], made: Sequence[Mapping[str, Manifest]]
-) -> list[Difference]:
+) -> list[DifferentValue]:
     """What differs between runs, by stage: causes first, then row counts and metrics.
 
     Args:
@@ -43,7 +43,7 @@ def differences(
         for name in dict.fromkeys(name for column in columns for name in column):
             values = tuple(column.get(name, MISSING) for column in columns)
             if len(set(values)) > 1:
-                found.append(Difference(stage, name, values))
+                found.append(DifferentValue(stage, name, values))
     return found
 
 
