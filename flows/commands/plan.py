@@ -7,7 +7,7 @@ import click
 
 from flows import messages, terminal
 from flows.commands import options
-from flows.forecast import forecast, resume_line, step_budget
+from flows.cost.forecast import forecast, resume_line, step_budget
 from flows.model_notes import model_notes
 from flows.session import Request, open_session
 from tasks.core.cache.decision import HIT, StagePlan

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import training_cost
+from flows.cost import training_cost
 from flows.messages import duration
 from flows.session import Session
 from tasks.core.cache.decision import HIT, StagePlan

@@ -1,0 +1,1 @@
+"""Memory and duration of a training, before it runs."""
