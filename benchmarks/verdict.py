@@ -1,6 +1,6 @@
 """How often the comparison of two models claims a difference: by chance, and where there is one.
 
-    python -m benchmarks.verdict            # the tables of benchmarks/README.md; half an hour
+    python -m benchmarks.verdict            # the tables of benchmarks/README.md; 35 minutes
 
 Each run draws the sizes of projects (equal, or lognormal with sigma 1 or 2) and the change of each
 project: normal, Student's t with 2 degrees of freedom, or exponential, all with mean zero plus a
@@ -30,6 +30,7 @@ EFFECTS: dict[str, Callable[[Draw, int], Floats]] = {
 SIZES = {0: "equal", 1: "lognormal 1", 2: "lognormal 2"}
 CLUSTERS = (3, 5, 9, 20, 60)
 ALPHA = 0.05
+MARGIN = 0.01  # evaluate.gate.loss_margin_percent
 Test = Callable[[Floats, Floats, int], float]
 
 
@@ -135,6 +136,34 @@ def regressions(sets: int, runs: int, corrected: bool) -> float:
     return found / runs
 
 
+def forgotten(
+    texts: int, worse: float, *, spread: float, runs: int, draws: int, kinds: int = 3
+) -> float:
+    """Share of runs that end as regressed when untouched texts have become worse.
+
+    Args:
+        texts: Of each kind.
+        worse: Mean rise of the loss, as a share of the base's.
+        spread: Standard deviation of this rise among texts.
+        runs: How many.
+        draws: Draws of the test itself.
+        kinds: Of texts; beside them, two guarded values have not changed.
+    """
+    draw = np.random.default_rng([texts, int(1000 * worse), int(1000 * spread)])
+    names, found = [f"{i:03}" for i in range(texts)], 0
+    for _ in range(runs):
+        p_values = [1.0, 1.0]
+        for _ in range(kinds):
+            base = draw.normal(2.0, 0.3, texts).clip(0.5)
+            tuned = base * (1 + worse + draw.normal(0, spread, texts))
+            change = ratio_difference(
+                names, list(base), list(tuned), [1.0] * texts, resamples=draws, seed=0
+            )
+            p_values.append(change.p_beyond(MARGIN * change.base))
+        found += min(statistics.holm(p_values)) < ALPHA
+    return found / runs
+
+
 def rows(runs: int, draws: int) -> Iterable[tuple[Any, ...]]:
     """The cells of the table."""
     for clusters in CLUSTERS:
@@ -156,7 +185,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=2_000)
     parser.add_argument("--draws", type=int, default=2_000)
+    parser.add_argument("--forgetting", action="store_true", help="print the last table alone")
     given = parser.parse_args()
+    if not given.forgetting:
+        print_errors(given)
+    print("| texts of each kind | spread | 1 % worse | 2.5 % worse | 5 % worse |")
+    print("|--:|--:|--:|--:|--:|")
+    for texts in (12, 24, 56, 96):
+        for spread in (0.02, 0.04, 0.08):
+            shares = [
+                forgotten(texts, worse, spread=spread, runs=given.runs // 4, draws=given.draws)
+                for worse in (0.01, 0.025, 0.05)
+            ]
+            cells = " | ".join(f"{100 * share:.1f} %" for share in shares)
+            print(f"| {texts} | {100 * spread:g} % | {cells} |", flush=True)
+
+
+def print_errors(given: argparse.Namespace) -> None:
+    """Print the tables of projects and of sets."""
     print(f"| projects | sizes | effects | {' | '.join(TESTS)} | power at 1 | power at 3 |")
     print("|--:|---|---|" + "--:|" * (len(TESTS) + 2))
     for clusters, title, effects, *shares in rows(given.runs, given.draws):

@@ -75,6 +75,8 @@ VARIANTS = (
     Variant("fast, 16,384 a step in 4 windows", "fast", 4096, 4, None, 12),
     Variant("fast int8, 4,096 a step", "fast", 4096, 1, None, 40, backward="int8"),
     Variant("fast int8, 16,384 a step in 4 windows", "fast", 4096, 4, None, 12, backward="int8"),
+    Variant("fast, 16,896 a step in 6 windows", "fast", 2816, 6, None, 12),
+    Variant("fast int8, 16,896 a step in 6 windows", "fast", 2816, 6, None, 12, backward="int8"),
     Variant("fast, 16,384 a step in 2 windows", "fast", 8192, 2, None, 12),
     Variant("fast, 4,096 a step, nothing kept", "fast", 4096, 1, 0, 30),
     Variant("fast, 4 rows a step (joined)", "fast", 8192, 1, None, 60, rows=4),

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from flows import messages, terminal
 from flows.commands.options import RUN_ID, RUN_IDS, as_json
-from flows.side_by_side import differences, same
 from flows.store_access import root
+from flows.sweep.side_by_side import differences, same
 from tasks.core.artifacts import runs
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests

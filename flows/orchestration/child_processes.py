@@ -1,7 +1,8 @@
 """Child processes of `finetune serve`: started again when they end, and ended in order.
 
-Each has a session of its own, so that Ctrl-C does not reach it directly, and the flows of a worker
-are found by its session even after the worker is gone.
+Each has a session of its own, so that Ctrl-C does not reach it directly. Prefect does the same for
+the flows of a worker, which are therefore found by a variable that they inherit, also after their
+worker is gone.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import DEPLOYMENTS
 
+MARK = "FINETUNE_SERVE_PROCESS"  # variable with the id of the process that started it
 CHECKPOINT_S = 90.0  # time for a running flow to write a checkpoint
 END_S = 15.0
 RESTART_S = 15.0  # a process that worked for less than this would end again
@@ -48,9 +50,8 @@ class ChildProcesses:
     """The child processes, each in its own session, so that Ctrl-C does not reach them directly."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
+        self._env = {**env, MARK: str(os.getpid())}
         self._running: dict[str, ChildProcess] = {}
-        self._workers: list[int] = []  # sessions of all workers; a flow may outlive its worker
 
     def start(
         self,
@@ -68,8 +69,6 @@ class ChildProcesses:
             start_new_session=True,
         )
         self._running[name] = ChildProcess(running, command, ready)
-        if name == "worker":
-            self._workers.append(running.pid)
         say(f"{name:<10}process {running.pid}")
         ready(running)
         self._running[name] = ChildProcess(running, command, ready, time.monotonic())
@@ -108,20 +107,16 @@ class ChildProcesses:
     def end(self) -> None:
         """End the flow, the worker and the server, in this order."""
         if worker := self._running.pop("worker", None):
-            end_flows(self._workers)
+            end_flows()
             _end(worker.process)
         for part in self._running.values():
             _end(part.process)
         self._running.clear()
 
 
-def end_flows(workers: Collection[int]) -> None:
-    """Stop the flow runs of some workers, and wait until they have ended.
-
-    Args:
-        workers: Process ids of the workers, which are the ids of their sessions.
-    """
-    flows = [p for p in psutil.process_iter() if _session(p) in workers and _is_flow(p)]
+def end_flows() -> None:
+    """Stop the flow runs of the workers of this process, and wait until they have ended."""
+    flows = [p for p in psutil.process_iter() if _is_ours(p) and _is_flow(p)]
     for process in flows:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGTERM)
@@ -130,11 +125,11 @@ def end_flows(workers: Collection[int]) -> None:
         psutil.wait_procs(flows, timeout=CHECKPOINT_S)
 
 
-def _session(process: psutil.Process) -> int:
+def _is_ours(process: psutil.Process) -> bool:
     try:
-        return os.getsid(process.pid)
-    except OSError:
-        return -1
+        return bool(process.environ().get(MARK) == str(os.getpid()))
+    except (psutil.Error, OSError):
+        return False  # of another user, or gone
 
 
 def _is_flow(process: psutil.Process) -> bool:

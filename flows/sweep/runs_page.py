@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from flows.side_by_side import differences, same
 from flows.sweep.page import learning_curves, template
+from flows.sweep.side_by_side import differences, same
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import KEY_DIGITS

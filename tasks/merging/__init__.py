@@ -41,5 +41,6 @@ STAGE = Stage(
         "tokenizers",
         "torch",
         "transformers",
+        "xllamacpp",
     ),
 )

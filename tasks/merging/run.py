@@ -72,8 +72,9 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         form=form,
     )
     (model / "README.md").write_text(card, encoding="utf-8")
+    traits = ModelTraits.read(inputs["base.weights"])
     for kind in settings.gguf:
-        _export(model, kind, work, form, base=licence["base"], licence=licence["licence"])
+        _export(model, kind, work, form, traits, licence)
     return _summary(gate["verdict"], trial, kept, _model_bytes(candidates.shards), settings.gguf)
 
 
@@ -102,7 +103,7 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
     if settings.gguf:
         from tasks.merging.gguf import export  # imports a package that only this output needs
 
-        export.check_exportable(base, inputs["base.tokenizer"])
+        export.check_exportable(base, inputs["base.tokenizer"], settings.gguf)
         gguf_bytes = export.file_bytes(sum(t.parameters for t in tensors), settings.gguf)
     model_bytes = _model_bytes(shards)
     check_disk(work.out, model_bytes, len(strategies), gguf_bytes, folder_bytes(work.scratch))
@@ -182,14 +183,24 @@ def _add_files(inputs: Mapping[str, Path], model: Path, dtype: str) -> None:
 
 
 def _export(
-    model: Path, kind: str, work: Work, form: PromptFormat, *, base: str, licence: str
+    model: Path,
+    kind: str,
+    work: Work,
+    form: PromptFormat,
+    traits: ModelTraits,
+    licence: Mapping[str, Any],
 ) -> None:
     """Write one GGUF file beside the model, and its Modelfile."""
     from tasks.merging.gguf import export
 
     name = f"model-{kind}.gguf"
-    title = f"{base or 'model'}, fine-tuned"
-    export.write(model, kind, work.scratch / name, name=title, licence=licence)
+    title = f"{licence['base'] or 'model'}, fine-tuned"
+    export.write(
+        *(model, kind, work.scratch / name),
+        name=title,
+        licence=licence["licence"],
+        traits=traits,
+    )
     (work.out / "gguf").mkdir(exist_ok=True)
     link_or_copy(work.scratch / name, work.out / "gguf" / name)
     text = form.modelfile(name)

@@ -120,6 +120,7 @@ def _train(
         max_tokens=max(batches.max_tokens, int(validation.tokens.max(initial=1))),
         offload=settings.offload_activations,
         lockstep=parallel.lockstep,
+        longest_row=lambda: max(batches.windows.longest_row(), validation.longest_row()),
     )
     # `run` has replaced auto by a number
     max_steps = settings.max_steps if isinstance(settings.max_steps, int) else None

@@ -20,7 +20,7 @@ PATIENCE_MS = 90_000  # a busy machine
 
 @pytest.fixture(scope="module")
 def deployed(tiny_model, tmp_path_factory):
-    """A server with deployments of the small profile and a worker: (environment, folder, profile)."""
+    """A server with its deployments and a worker: (environment, folder, profile)."""
     folder = tmp_path_factory.mktemp("browser")
     profile = write_small_profile(folder / "small.yaml", tiny_model)
     with servers.server(folder) as env:

@@ -1,6 +1,11 @@
 """The README, on a real Prefect server: pool, deploy, worker, run, and again from the cache."""
 
+import contextlib
+import os
+import pty
 import re
+import subprocess
+import threading
 import time
 
 import pytest
@@ -69,6 +74,39 @@ def test_page_of_a_run_tells_the_story_also_when_all_was_cached(deployed):
             "report": "markdown",
             "report-page": "markdown",
         }
+
+
+def test_the_command_of_the_readme_deploys_in_a_terminal_without_a_question(deployed):
+    env, _, _ = deployed
+    readme = (servers.REPOSITORY / "README.md").read_text()
+    (command,) = re.findall(r"^    (prefect .*deploy --all)$", readme, re.MULTILINE)
+    ours, terminal = pty.openpty()
+    said = bytearray()
+
+    def read():
+        with contextlib.suppress(OSError):  # the other side was closed
+            while chunk := os.read(ours, 4096):
+                said.extend(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        done = subprocess.run(
+            command.split(),
+            env=env,
+            cwd=servers.REPOSITORY,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            timeout=200,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        reader.join(10)
+        os.close(ours)
+    assert done.returncode == 0, said.decode()
+    assert b"[y/n]" not in said
 
 
 def test_runs_and_tasks_are_named_by_what_they_do(deployed):

@@ -94,6 +94,8 @@ class DecoderShape:
             "inner": self.inner,
             "queries": self.queries * self.size,
             "keys": self.keys * self.size,
+            "qkv": (self.queries + 2 * self.keys) * self.size,
+            "gate_up": 2 * self.inner,
         }
         return widths[linear.inputs], widths[linear.outputs]
 
@@ -146,7 +148,10 @@ def kept_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int
 def shared_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
     """Activations that all layers that keep none share."""
     heads = (shape.queries + 2 * shape.keys) * shape.size
-    out = _extended(shape, shape.architecture.layer.out, settings)
+    layer = shape.architecture.layer
+    out = _extended(shape, layer.out, settings)
+    if layer.head_norms:
+        heads *= 2  # also saved before the norms
     return tokens * (2 * (heads + out + shape.hidden) + 4 * shape.queries)
 
 

@@ -24,11 +24,11 @@ class MergeSettings(Section):
     dtype: Literal["bfloat16", "float16"] = Field(
         "bfloat16", description="Type of the merged weights."
     )
-    gguf: tuple[Literal["f16", "q8_0"], ...] = Field(
+    gguf: tuple[Literal["f16", "q8_0", "q4_k_m"], ...] = Field(
         (),
         description=(
             "GGUF files to write beside the model, for llama.cpp and Ollama: f16 (16 bits per "
-            "weight), q8_0 (8.5 bits). Llama and StableLM models with byte-level BPE."
+            "weight), q8_0 (8.5 bits), q4_k_m (4.9 bits; needs `.[llama-cpp]`)."
         ),
     )
     max_shard_gib: float = Field(

@@ -1,25 +1,24 @@
 """A model's config.json for a GGUF file: hyper-parameters, tensor names and row orders."""
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gguf import MODEL_ARCH_NAMES, TensorNameMap, get_tensor_name_map
-from numpy.typing import NDArray
-from transformers import AutoConfig
 
 from tasks.core.errors import PipelineError
-from tasks.merging.gguf.families.protocol import GgufFamily
+from tasks.core.models.pretrained import read_config
+from tasks.core.models.traits.model_traits import ModelTraits
+from tasks.merging.gguf.families.protocol import GgufFamily, RowOrder
 from tasks.merging.gguf.families.registry import FAMILIES
+from tasks.merging.gguf.rope import Factors, rope_parameters, rope_tensors, unsupported_rope
 
-ROPES = ("default", "llama3")
 SUFFIXES = (".weight", ".bias")
-ROPE_FACTORS = "rope_freqs.weight"
 LEAVE_OUT = "Leave gguf out: set merge.gguf to []."
+_NUMBERED = re.compile(r"\.(experts|norms)\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,15 @@ class GgufModel:
 
     Attributes:
         family: Of the model.
-        config: As transformers reads it.
-        head_size: Features of an attention head.
+        config: Of the text model, as transformers reads it.
+        traits: The checkpoint's names.
+        stop_ids: Tokens at which generation ends, as generation_config.json lists them.
     """
 
     family: GgufFamily
     config: Any
-    head_size: int
+    traits: ModelTraits
+    stop_ids: tuple[int, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -42,111 +43,115 @@ class GgufModel:
         return str(MODEL_ARCH_NAMES[self.family.architecture])
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """Hyper-parameters as {method of `GGUFWriter`: value}, in the order of the file."""
-        config, rope = self.config, self.config.rope_parameters
-        rotated = rope.get("partial_rotary_factor", getattr(config, "partial_rotary_factor", None))
-        values = {
-            "add_vocab_size": config.vocab_size,
-            "add_context_length": config.max_position_embeddings,
-            "add_embedding_length": config.hidden_size,
-            "add_block_count": config.num_hidden_layers,
-            "add_feed_forward_length": config.intermediate_size,
-            "add_head_count": config.num_attention_heads,
-            "add_head_count_kv": config.num_key_value_heads,
-            "add_rope_freq_base": float(rope["rope_theta"]),
-            "add_rope_dimension_count": int(self.head_size * (1.0 if rotated is None else rotated)),
-        }
-        values |= {method: getattr(config, name) for method, name in self.family.parameters.items()}
-        if self.family.writes_head_size:
-            values |= {"add_key_length": self.head_size, "add_value_length": self.head_size}
-        return values
+    def head_size(self) -> int:
+        """Features of an attention head."""
+        config = self.config
+        return int(
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
 
     @property
-    def rope_factors(self) -> NDArray[np.float32] | None:
-        """Divisors of the rotary frequencies, float32[head / 2]; None if all are 1."""
-        rope = self.config.rope_parameters
-        return llama3_factors(rope, self.head_size) if rope["rope_type"] == "llama3" else None
+    def context_length(self) -> int:
+        """Longest text; a window that llama.cpp does not apply to this family bounds it."""
+        config = self.config
+        window = None if self.family.window_period else getattr(config, "sliding_window", None)
+        longest = int(config.max_position_embeddings)
+        return min(longest, window or longest)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Hyper-parameters as {method of `GGUFWriter`: value}, in the order of the file."""
+        config = self.config
+        inner = config.n_inner if hasattr(config, "n_inner") else config.intermediate_size
+        heads = config.num_attention_heads
+        shared = getattr(config, "num_key_value_heads", None) or heads
+        values = {
+            "add_vocab_size": config.vocab_size,
+            "add_context_length": self.context_length,
+            "add_embedding_length": config.hidden_size,
+            "add_block_count": config.num_hidden_layers,
+            "add_feed_forward_length": inner or 4 * config.hidden_size,
+            "add_head_count": heads,
+            "add_head_count_kv": 1 if getattr(config, "multi_query", False) else shared,
+            "add_key_length": self.head_size,
+            "add_value_length": self.head_size,
+        }
+        values |= rope_parameters(config, self.head_size)
+        found = {method: getattr(config, name) for method, name in self.family.parameters.items()}
+        return values | {method: value for method, value in found.items() if value is not None}
+
+    @property
+    def rope_tensors(self) -> dict[str, Factors]:
+        """Tensors of the file that the checkpoint does not have."""
+        return rope_tensors(self.config, self.head_size)
 
     @cached_property
     def _names(self) -> TensorNameMap:
         return get_tensor_name_map(self.family.architecture, self.config.num_hidden_layers)
 
+    @property
+    def tied(self) -> bool:
+        """The head is the embedding."""
+        return bool(self.config.tie_word_embeddings)
+
     def tensor_name(self, tensor: str) -> str | None:
         """The name of a tensor in the file; None for one that is not stored.
+
+        Tensors with the same name are stored as one, in their order: experts, norms of heads.
 
         Raises:
             PipelineError: llama.cpp has no such tensor.
         """
-        tied_head = self.config.tie_word_embeddings and "lm_head" in tensor
-        if tensor.endswith("rotary_emb.inv_freq") or tied_head:
+        prefix, head = self.traits.tensor_prefix, "lm_head" in tensor
+        if prefix and not (tensor.startswith(prefix) or head):
+            return None  # images or audio: llama.cpp reads them from a file of their own
+        buffer = tensor.endswith((".inv_freq", ".attention.bias", ".masked_bias"))
+        if buffer or (self.tied and head):
             return None
-        name = self._names.get_name(tensor, SUFFIXES)
+        module = _NUMBERED.sub(r".\1.", self.traits.module_of(tensor)).replace(".norms.", ".")
+        name = self._names.get_name(module, SUFFIXES)
         if name is None:
             raise PipelineError(
                 f"llama.cpp has no name for {tensor} of a {self.architecture}", LEAVE_OUT
             )
         return str(name)
 
-    def interleaved_heads(self, gguf_name: str) -> int:
-        """Heads by which the rows of a tensor are reordered; 0 if they keep their order."""
-        kind = gguf_name.rpartition(".")[0].rpartition(".")[2]
-        field = self.family.interleaved.get(kind)
-        return getattr(self.config, field) if field else 0
+    def order_of(self, gguf_name: str) -> RowOrder | None:
+        """The order of a tensor's rows in the file; None if it is transformers'."""
+        return self.family.orders.get(gguf_name.rpartition(".")[0].rpartition(".")[2])
+
+    def offset_of(self, gguf_name: str) -> float:
+        """What is added to a tensor's values in the file."""
+        return self.family.norm_offset if gguf_name.endswith("norm.weight") else 0.0
 
 
-def read_model(folder: Path) -> GgufModel:
+def read_model(folder: Path, traits: ModelTraits, stop_ids: Sequence[int] = ()) -> GgufModel:
     """Read a model's config.json.
 
     Raises:
         PipelineError: The model can't be written as GGUF.
     """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    kind, rope = config.model_type, config.rope_parameters
-    family = next((known for known in FAMILIES if known.model_type == kind), None)
+    config = read_config(folder).get_text_config()
+    family = next((known for known in FAMILIES if known.model_type == config.model_type), None)
     if family is None:
         names = ", ".join(known.model_type for known in FAMILIES)
         raise PipelineError(
-            f"a model of type {kind} can't be exported as GGUF, only {names} can", LEAVE_OUT
+            f"a model of type {config.model_type} can't be exported as GGUF, only {names} can",
+            LEAVE_OUT,
         )
-    unsupported = ""
-    if rope["rope_type"] not in ROPES:
-        unsupported = f"rope_type {rope['rope_type']}"
-    elif getattr(config, "qk_layernorm", False):
-        unsupported = "qk_layernorm"
-    if unsupported:
-        raise PipelineError(f"a {kind} with {unsupported} can't be exported as GGUF", LEAVE_OUT)
-    head_size = (
-        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    )
-    return GgufModel(family, config, head_size)
+    if reason := _unsupported(family, config):
+        raise PipelineError(
+            f"a {config.model_type} with {reason} can't be exported as GGUF", LEAVE_OUT
+        )
+    return GgufModel(family, config, traits, tuple(stop_ids))
 
 
-def interleaved(rows: NDArray[Any], heads: int) -> NDArray[Any]:
-    """Rows in llama.cpp's order: the two halves of each head alternate; unchanged for 0 heads."""
-    return _regrouped(rows, heads, (2, -1))
-
-
-def halved(rows: NDArray[Any], heads: int) -> NDArray[Any]:
-    """The inverse of `interleaved`."""
-    return _regrouped(rows, heads, (-1, 2))
-
-
-def _regrouped(rows: NDArray[Any], heads: int, split: tuple[int, int]) -> NDArray[Any]:
-    if not heads:
-        return rows
-    return rows.reshape(heads, *split, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
-
-
-def llama3_factors(rope: Mapping[str, Any], head_size: int) -> NDArray[np.float32]:
-    """Llama 3.1's divisor of each rotary frequency, float32[head / 2].
-
-    Low frequencies are divided by `factor`, high ones by 1, those between by an interpolation, as
-    in transformers' `_compute_llama3_parameters`.
-    """
-    frequencies = float(rope["rope_theta"]) ** (-np.arange(0, head_size, 2) / head_size)
-    rotations = rope["original_max_position_embeddings"] * frequencies / (2 * math.pi)
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    share = np.clip((rotations - low) / (high - low), 0, 1)
-    factors = 1 / ((1 - share) / rope["factor"] + share)
-    return np.asarray(factors, dtype=np.float32)
+def _unsupported(family: GgufFamily, config: Any) -> str:
+    for name, values in family.required.items():
+        if (found := getattr(config, name, values[0])) not in values:
+            return f"{name} {found}"
+    if family.window_period and (kinds := getattr(config, "layer_types", None)):
+        full = [(i + 1) % family.window_period == 0 for i in range(len(kinds))]
+        if full != [kind == "full_attention" for kind in kinds]:
+            return f"windows in other layers than all but every {family.window_period}th"
+    return unsupported_rope(config) or family.unsupported(config)

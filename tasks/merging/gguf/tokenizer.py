@@ -1,7 +1,8 @@
-"""A byte-level BPE tokenizer's files -> the vocabulary of a GGUF file.
+"""A tokenizer's files -> the vocabulary of a GGUF file: byte-level BPE and SentencePiece's BPE.
 
-llama.cpp identifies pre-tokenizers by name. A tokenizer whose pre-tokenizer has no known name is
-rejected: a file that splits text differently than in training would be worse than none.
+The tokenizer is read as transformers loads it, as that is what the model was trained with.
+A tokenizer that llama.cpp would apply differently is rejected: a file that splits text differently
+than in training would be worse than none.
 """
 
 import json
@@ -14,20 +15,11 @@ from gguf import TokenType
 from tokenizers import Tokenizer
 
 from tasks.core.errors import PipelineError
+from tasks.core.models.pretrained import read_tokenizer
+from tasks.merging.gguf import byte_level, sentencepiece
 from tasks.merging.gguf.architecture import LEAVE_OUT
 
 SPECIAL = ("bos", "eos", "unk", "pad")
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_CASELESS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-BYTES, BYTES_ALONE = ("ByteLevel", True), ("ByteLevel", False)
-# steps of the pre-tokenizer -> its name in llama.cpp
-PRE_TOKENIZERS: dict[tuple[tuple[str, Any], ...], str] = {
-    (BYTES,): "gpt-2",
-    (("Digits", True), BYTES): "smollm",
-    (("Split", rf"{_CASELESS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"), BYTES_ALONE): "llama-bpe",
-    (("Split", rf"{_CASELESS}|{_WORDS}|\p{{N}}|{_REST}"), BYTES_ALONE): "qwen2",
-}
 
 
 @dataclass(frozen=True)
@@ -35,23 +27,33 @@ class Vocabulary:
     """A tokenizer as llama.cpp stores it.
 
     Attributes:
-        tokens: One for each row of the embedding, with bytes as GPT-2's characters.
+        model: "gpt2" (byte-level BPE) or "llama" (SentencePiece).
+        tokens: One for each row of the embedding; with bytes as GPT-2's characters in byte-level.
         types: `TokenType` of each.
-        merges: "left right" each, highest priority first.
+        merges: "left right" each, highest priority first; byte-level only.
+        scores: Of each token, the highest is merged first; SentencePiece only.
         pre_tokenizer: Its name in llama.cpp.
         special: Token ids of "bos", "eos", "unk" and "pad", as far as defined.
         add_bos: A text begins with BOS.
         add_eos: A text ends with EOS.
+        space_prefix: A text begins with a space; SentencePiece only.
+        normalized: The tokenizer composes characters (NFC), which llama.cpp does not do.
+        strips: Control tokens remove the spaces after them.
         chat_template: In Jinja; "" if there is none.
     """
 
+    model: str
     tokens: tuple[str, ...]
     types: tuple[int, ...]
     merges: tuple[str, ...]
+    scores: tuple[float, ...]
     pre_tokenizer: str
     special: Mapping[str, int]
     add_bos: bool
     add_eos: bool
+    space_prefix: bool = False
+    normalized: bool = False
+    strips: bool = False
     chat_template: str = ""
 
 
@@ -63,78 +65,45 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
         rows: Of the embedding; ids without a token get a placeholder.
 
     Raises:
-        PipelineError: It is not byte-level BPE, or its pre-tokenizer has no name in llama.cpp.
+        PipelineError: llama.cpp would split text differently.
     """
-    path, settings = folder / "tokenizer.json", _json(folder / "tokenizer_config.json")
-    raw = _json(path)
-    model = raw.get("model", {})
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        kind = "BPE with byte fallback" if model.get("byte_fallback") else model.get("type")
+    loaded = read_tokenizer(folder)
+    raw = json.loads(loaded.backend_tokenizer.to_str())
+    model, added = raw.get("model", {}), raw.get("added_tokens") or []
+    if model.get("type") != "BPE":
         raise PipelineError(
-            f"the tokenizer is {kind}; only byte-level BPE can be exported as GGUF", LEAVE_OUT
+            f"the tokenizer is {model.get('type')}; only BPE can be exported as GGUF", LEAVE_OUT
         )
-    tokens, types = _tokens(model["vocab"], raw.get("added_tokens") or [], rows)
-    ids = {token: i for i, token in enumerate(tokens)}
-    special = {}
-    for name in SPECIAL:
-        text = settings.get(f"{name}_token")
-        text = text.get("content") if isinstance(text, dict) else text
-        if text in ids:
-            special[name] = ids[text]
-    add_bos, add_eos = _ends(Tokenizer.from_file(str(path)), special)
-    template = folder / "chat_template.jinja"
+    tokens, types = _tokens(model, added, rows)
+    template = loaded.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+    pieces = bool(model.get("byte_fallback"))
+    found = [(name, getattr(loaded, f"{name}_token_id")) for name in SPECIAL]
+    special = {name: i for name, i in found if i is not None}
+    add_bos, add_eos = _ends(loaded.backend_tokenizer, special)
     return Vocabulary(
+        model="llama" if pieces else "gpt2",
         tokens=tokens,
         types=types,
-        merges=tuple(m if isinstance(m, str) else " ".join(m) for m in model["merges"]),
-        pre_tokenizer=pre_tokenizer_name(raw.get("pre_tokenizer")),
+        merges=() if pieces else tuple(" ".join(pair) for pair in merges),
+        scores=sentencepiece.scores(tokens, model["vocab"], merges, added) if pieces else (),
+        pre_tokenizer="default" if pieces else byte_level.pre_tokenizer_name(raw),
         special=special,
         add_bos=add_bos,
         add_eos=add_eos,
-        chat_template=template.read_text(encoding="utf-8")
-        if template.is_file()
-        else _text(settings.get("chat_template")),
+        space_prefix=pieces and sentencepiece.space_prefix(raw, chat=bool(template)),
+        normalized=not pieces and byte_level.composes(raw),
+        strips=any(token["rstrip"] for token in added if token["special"]),
+        chat_template=template or "",
     )
 
 
-def pre_tokenizer_name(pre_tokenizer: Mapping[str, Any] | None) -> str:
-    """The name of a pre-tokenizer in llama.cpp.
-
-    Raises:
-        PipelineError: No name is known.
-    """
-    steps = tuple(_step(step) for step in _flat(pre_tokenizer))
-    if steps not in PRE_TOKENIZERS:
-        shown = " then ".join(f"{name} ({value})" for name, value in steps) or "nothing"
-        raise PipelineError(
-            f"the tokenizer splits text by {shown}, whose name in llama.cpp is unknown", LEAVE_OUT
-        )
-    return PRE_TOKENIZERS[steps]
-
-
-def _flat(step: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    if step is None:
-        return []
-    if step["type"] == "Sequence":
-        return [inner for part in step["pretokenizers"] for inner in _flat(part)]
-    return [step]
-
-
-def _step(step: Mapping[str, Any]) -> tuple[str, Any]:
-    """A step and its decisive setting; any other setting gives a value that is in no rule."""
-    kind = str(step["type"])
-    if kind == "ByteLevel":
-        return kind, "with a space before" if step["add_prefix_space"] else step["use_regex"]
-    if kind == "Digits":
-        return kind, step["individual_digits"]
-    if kind == "Split" and (step["behavior"], step["invert"]) == ("Isolated", False):
-        return kind, step["pattern"].get("Regex")
-    return kind, json.dumps(step, sort_keys=True)
-
-
 def _tokens(
-    vocabulary: Mapping[str, int], added: Sequence[Mapping[str, Any]], rows: int
+    model: Mapping[str, Any], added: Sequence[Mapping[str, Any]], rows: int
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    vocabulary = model["vocab"]
     tokens = [f"[PAD{i}]" for i in range(rows)]
     types = [int(TokenType.UNUSED)] * rows
     beyond = max([*vocabulary.values(), *(token["id"] for token in added)], default=0)
@@ -147,6 +116,12 @@ def _tokens(
     for entry in added:
         kind = TokenType.CONTROL if entry["special"] else TokenType.USER_DEFINED
         tokens[entry["id"]], types[entry["id"]] = entry["content"], int(kind)
+    if model.get("byte_fallback"):
+        for byte in range(256):
+            if (i := vocabulary.get(f"<0x{byte:02X}>")) is not None:
+                types[i] = int(TokenType.BYTE)
+        if (unknown := vocabulary.get(model.get("unk_token"))) is not None:
+            types[unknown] = int(TokenType.UNKNOWN)
     return tuple(tokens), tuple(types)
 
 
@@ -167,11 +142,3 @@ def _ends(tokenizer: Tokenizer, special: Mapping[str, int]) -> tuple[bool, bool]
         f"the tokenizer encodes {bare} as {complete}, which adds more than BOS and EOS",
         LEAVE_OUT,
     )
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -84,6 +84,7 @@ def allocate(
             lse=new(tokens * parts.heads.queries, dtype=torch.float32),
             middle=new(tokens * parts.hidden),
             gate_up=gate_up() if kept else None,
+            unnormed=new(tokens * parts.unnormed_width) if parts.unnormed_width else None,
         )
 
     hidden = max(map(parts.widest, ("qkv", "out", "gate_up")))  # `down` has `act_grad`
@@ -146,7 +147,7 @@ def kept_bytes(parts: FastModel, tokens: int) -> int:
 
 def shared_bytes(parts: FastModel, tokens: int) -> int:
     """Bytes of the `Saved` of all layers that are not kept; it exists if there is one."""
-    values = parts.heads.width + parts.widest("out") + parts.hidden
+    values = parts.heads.width + parts.unnormed_width + parts.widest("out") + parts.hidden
     return tokens * (values * parts.head.element_size() + 4 * parts.heads.queries)
 
 

@@ -41,6 +41,8 @@ class Inputs:
         for to, table in zip((cos, sin), tables, strict=True):
             # transformers repeats the angles for both halves of the rotated features
             to.copy_(table[0, :, :half])
+            if parts.rotation_scale != 1.0:
+                to.mul_(parts.rotation_scale)
         bounds = sample_bounds(window)
         mixed = mix(seed or 0)
         if seed is not None and parts.dropout:

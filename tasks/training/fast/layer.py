@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasks.training.fast.head_norms import normalize, normalize_backward
 from tasks.training.fast.model import LayerWeights, LinearGroup, LinearMember
 from tasks.training.fast.operands import (
     AttentionTensors,
@@ -45,6 +46,7 @@ from tasks.training.fast.operands import (
 )
 
 QKV, OUT, GATE_UP, DOWN = range(4)  # kinds of groups, as indexes of `LayerWeights.groups`
+BRANCH_ENDS = (OUT, DOWN)  # whose output is added to the residual stream
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Saved:
     """Activations that the backward pass needs and that are expensive to compute again.
 
     Attributes:
+        unnormed: q, k and v before the norms of heads, [tokens, heads.width]; None without norms.
         qkv: [tokens, heads.width], q and k rotated.
         out: Attention's output, extended: [tokens, out.width].
         lse: float32[queries, tokens], log-sum-exp of attention's scores.
@@ -65,6 +68,7 @@ class Saved:
     lse: Tensor
     middle: Tensor
     gate_up: Tensor | Packed | None
+    unnormed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -155,13 +159,14 @@ class LayerPass:
 
     def forward(self, x: Tensor, y: Tensor) -> None:
         """Write the layer's output for the residual stream `x` into `y`, which may be `x`."""
-        self._attend(x)  # x is not read after this: the MLP adds to `middle`
+        self._attend(x)
         for part in chunks(len(x), self.call.chunk):
-            normed = self._gate_up_in(part)
+            # in parallel a chunk of x is read once more, before it is written as y
+            normed = self._gate_up_in(x, part)
             self._lora_in(GATE_UP, normed, part.start)
             product(self.layer.gate_up, normed, self._load(GATE_UP), self._gate_up(part))
             act = self._activate(part)
-            torch.addmm(self.saved.middle[part], act, self._load(DOWN).t(), out=y[part])
+            self._add(self.saved.middle[part], DOWN, act, y[part])
 
     def backward(self, x: Tensor, grad: Tensor, *, kept: bool, more: bool) -> None:
         """Turn the output's gradient into the input's, in place; add to LoRA's gradients.
@@ -175,9 +180,12 @@ class LayerPass:
         """
         if not kept:
             self._attend(x, again=True)
+        if self.layer.parallel:  # both branches read the output's gradient
+            self._out_backward(grad)
         for part in chunks(len(x), self.call.chunk):
-            self._mlp_backward(grad, part, kept=kept)
-        self._out_backward(grad)
+            self._mlp_backward(x, grad, part, kept=kept)
+        if not self.layer.parallel:
+            self._out_backward(grad)
         if more or self.layer.qkv.loras:
             self._qkv_backward(x, grad, kept=kept)
 
@@ -186,21 +194,33 @@ class LayerPass:
         call, saved = self.call, self.saved
         normed = self._qkv_in(x)
         self._lora_in(QKV, normed, again=again)
-        product(self.layer.qkv, normed, self._load(QKV), saved.qkv)
-        call.ops.rope(saved.qkv, call.heads, call.cos, call.sin, False)
+        if saved.unnormed is None or self.layer.head_norms is None:
+            product(self.layer.qkv, normed, self._load(QKV), saved.qkv)
+        else:
+            product(self.layer.qkv, normed, self._load(QKV), saved.unnormed)
+            normalize(saved.unnormed, call.heads, self.layer.head_norms, saved.qkv)
+        if self.layer.rotates:
+            call.ops.rope(saved.qkv, call.heads, call.cos, call.sin, False)
         call.ops.attention(self._attention())
         self._lora_in(OUT, saved.out, again=again)
-        torch.addmm(x, saved.out, self._load(OUT).t(), out=saved.middle)
+        self._add(x, OUT, saved.out, saved.middle)
+
+    def _add(self, stream: Tensor, kind: int, x: Tensor, to: Tensor) -> None:
+        """Write the residual stream plus a branch, whose last group is `kind`."""
+        scale, bias = self.layer.branch_scale, self.layer.groups[kind].bias
+        torch.addmm(stream, x, self._load(kind).t(), alpha=scale, out=to)
+        if bias is not None:
+            to.add_(bias.to(to.dtype), alpha=scale)
 
     def _attention(self) -> AttentionTensors:
         saved, inner = self.saved, self.layer.out.inner
         heads, bounds = self.call.heads, self.call.bounds
         return AttentionTensors(saved.qkv, saved.out[:, :inner], saved.lse, heads, bounds)
 
-    def _mlp_backward(self, grad: Tensor, part: slice, *, kept: bool) -> None:
-        """One chunk of the MLP: `grad` [tokens, hidden] becomes that of `middle`, in place."""
-        layer, gate_up, middle = self.layer, self._gate_up(part), self.saved.middle[part]
-        normed, tokens = self._gate_up_in(part), len(middle)
+    def _mlp_backward(self, x: Tensor, grad: Tensor, part: slice, *, kept: bool) -> None:
+        """One chunk of the MLP: `grad` [tokens, hidden] becomes that of its input, in place."""
+        layer, gate_up = self.layer, self._gate_up(part)
+        normed, tokens = self._gate_up_in(x, part), part.stop - part.start
         if not kept:
             self._lora_in(GATE_UP, normed, part.start, again=True)
             product(layer.gate_up, normed, self._load(GATE_UP), gate_up)
@@ -218,7 +238,7 @@ class LayerPass:
         back = rows(self.scratch.grad, tokens, layer.gate_up.width)
         self._input_grad(GATE_UP, gate_up, back)
         self._lora_in_backward(GATE_UP, normed, back, part.start)
-        self._norm_backward(layer.norm2, middle, back, grad[part])
+        self._norm_backward(layer.norm2, self._mlp_input(x)[part], back, grad[part])
 
     def _out_backward(self, grad: Tensor) -> None:
         """From the gradient of `middle` to those of q, k and v, before the rotation."""
@@ -229,7 +249,10 @@ class LayerPass:
         self._lora_in_backward(OUT, saved.out, back)
         to = self._qkv_grad()
         call.ops.attention_backward(self._attention(), back[:, : group.inner], to)
-        call.ops.rope(to, call.heads, call.cos, call.sin, True)
+        if self.layer.rotates:
+            call.ops.rope(to, call.heads, call.cos, call.sin, True)
+        if saved.unnormed is not None and self.layer.head_norms is not None:
+            normalize_backward(saved.unnormed, call.heads, self.layer.head_norms, to)
 
     def _qkv_backward(self, x: Tensor, grad: Tensor, *, kept: bool) -> None:
         group = self.layer.qkv
@@ -247,11 +270,15 @@ class LayerPass:
         self._normalize(self.layer.norm1, x, normed)
         return normed
 
-    def _gate_up_in(self, part: slice) -> Tensor:
+    def _mlp_input(self, x: Tensor) -> Tensor:
+        """What the MLP's norm reads."""
+        return x if self.layer.parallel else self.saved.middle
+
+    def _gate_up_in(self, x: Tensor, part: slice) -> Tensor:
         """The extended input of gate and up, without LoRA's columns."""
-        middle = self.saved.middle[part]
-        normed = rows(self.scratch.normed2, len(middle), self.layer.gate_up.width)
-        self._normalize(self.layer.norm2, middle, normed)
+        stream = self._mlp_input(x)[part]
+        normed = rows(self.scratch.normed2, len(stream), self.layer.gate_up.width)
+        self._normalize(self.layer.norm2, stream, normed)
         return normed
 
     def _activate(self, part: slice) -> Tensor:
@@ -276,8 +303,12 @@ class LayerPass:
 
     def _gate_up_lora(self, part: slice) -> GateUpLora:
         group = self.layer.gate_up
-        gate, up = (-1 if m.lora is None else m.lora * group.rank for m in group.members)
-        gate_grad, up_grad = (member.b_grad for member in group.members)
+        columns = [-1 if m.lora is None else m.lora * group.rank for m in group.members]
+        grads = [member.b_grad for member in group.members]
+        if len(columns) == 1:  # one layer for both: they share A
+            columns *= 2
+            grads = [None, None] if grads[0] is None else list(grads[0].chunk(2))
+        (gate, up), (gate_grad, up_grad) = columns, grads
         return GateUpLora(self.sides[GATE_UP][part], group.rank, gate, up, gate_grad, up_grad)
 
     def _qkv_grad(self) -> Tensor:
@@ -314,8 +345,14 @@ class LayerPass:
         """Gradient of a group's extended input, except A's part, from that of its output."""
         if self.scales is None:
             torch.mm(grad, self._load(kind), out=back)
-            return
-        weight, ops = self._load_rotated(kind, self.scales[kind]), self.call.ops
+        else:
+            self._input_grad8(kind, grad, back, self.scales[kind])
+        if kind in BRANCH_ENDS and self.layer.branch_scale != 1.0:
+            back.mul_(self.layer.branch_scale)
+
+    def _input_grad8(self, kind: int, grad: Tensor, back: Tensor, scales: Tensor) -> None:
+        """Likewise, with products in 8 bit."""
+        weight, ops = self._load_rotated(kind, scales), self.call.ops
         values = rows(self.scratch.act.view(torch.int8), *grad.shape)
         rounded, inner = Rounded(values, self.scratch.row_scales[: len(grad)]), len(weight.scales)
         ops.quantize(grad, weight.tail, rounded, back[:, inner:])
@@ -373,6 +410,8 @@ class LayerPass:
         for member in group.members:
             if member.lora is not None:
                 u = side[:, member.lora * group.rank : (member.lora + 1) * group.rank]
+                if kind in BRANCH_ENDS and self.layer.branch_scale != 1.0:
+                    u = u * self.layer.branch_scale
                 self.call.ops.lora_out_backward(grad_out[:, member.rows], u, member.b_grad)
 
 

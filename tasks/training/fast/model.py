@@ -1,27 +1,30 @@
 """Extracts weights, LoRA matrices and shapes from a PEFT model for the fast path.
 
-In: a PEFT model with pre-norm decoder layers and a gated MLP, as in Llama and StableLM. Out: a
-`FastModel` of plain tensors, or `Unsupported` with the reason, upon which the autograd stepper is
-used. Anything that is not checked here would train wrongly without an error, so a model is
-supported only if its layer class is known and every deviation from that form is excluded.
+In: a PEFT model with pre-norm decoder layers and a gated MLP, as in Llama; the table of
+architectures names what else its layers have. Out: a `FastModel` of plain tensors, or
+`Unsupported` with the reason, upon which the autograd stepper is used. Anything that is not
+checked here would train wrongly without an error, so a model is supported only if its layer class
+is known and every deviation from that form is excluded.
 
 Linear layers that share an input form a group, which runs as one matrix product (see `operands`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tasks.core.models.architectures.registry import ARCHITECTURES
+from tasks.core.models.architectures.protocol import LinearLayer
+from tasks.core.models.architectures.registry import ARCHITECTURES, PLAIN_IF_SET, applied_window
 from tasks.core.models.packed_forward import base_model, head_of
 from tasks.training.fast.operands import PAD, Heads, NormWeights
 
 REMOTE_CODE = "transformers_modules"  # package in which transformers imports a model's own code
 # decoder layer classes of transformers that have exactly the form of `LayerWeights`
-SUPPORTED_LAYERS = tuple(known.layer.class_name for known in ARCHITECTURES)
+SUPPORTED_LAYERS = {known.layer.class_name: known.layer for known in ARCHITECTURES}
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 _QUANTIZED_BLOCK = 64  # NF4 values that share a scale; the kernel needs whole blocks per row
 
@@ -94,7 +97,14 @@ class LinearGroup:
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One decoder layer: norms and four groups."""
+    """One decoder layer: norms and four groups.
+
+    Attributes:
+        head_norms: Of the heads of queries and keys.
+        parallel: The MLP reads the layer's input instead of attention's output.
+        rotates: Queries and keys are rotated.
+        branch_scale: What attention and MLP are multiplied by.
+    """
 
     norm1: NormWeights
     qkv: LinearGroup
@@ -102,6 +112,10 @@ class LayerWeights:
     norm2: NormWeights
     gate_up: LinearGroup
     down: LinearGroup
+    head_norms: tuple[NormWeights, NormWeights] | None = None
+    parallel: bool = False
+    rotates: bool = True
+    branch_scale: float = 1.0
 
     @property
     def groups(self) -> tuple[LinearGroup, LinearGroup, LinearGroup, LinearGroup]:
@@ -130,6 +144,9 @@ class FastModel:
         scale: LoRA's alpha / rank.
         dropout: LoRA's dropout rate.
         first_trained: First layer with LoRA; nothing before it needs a gradient.
+        embedding_scale: What embedded tokens are multiplied by.
+        rotation_scale: What the tables of the rotation are multiplied by, so that the product of
+            query and key has the model's own scale.
     """
 
     embedding: nn.Module
@@ -143,6 +160,13 @@ class FastModel:
     scale: float
     dropout: float
     first_trained: int
+    embedding_scale: float = 1.0
+    rotation_scale: float = 1.0
+
+    @property
+    def unnormed_width(self) -> int:
+        """Features of q, k and v that are also saved before their norms; 0 without norms."""
+        return self.heads.width if self.layers[0].head_norms else 0
 
     def widest(self, kind: str) -> int:
         """Columns of the widest extended input of a kind of group."""
@@ -165,12 +189,15 @@ def parameter_order(name: str) -> tuple[Any, ...]:
     return path, parts[at], place, name
 
 
-def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
+def extract_model(
+    model: Any, offsets: dict[str, int], longest_row: Callable[[], int] | None = None
+) -> FastModel:
     """Extract what the fast path needs.
 
     Args:
         model: With LoRA; its parameters are in flat tensors already.
         offsets: name of a parameter -> its offset in the flat parameters.
+        longest_row: Tokens of the longest sample: a sliding window of that length has no effect.
 
     Raises:
         Unsupported: With the reason.
@@ -180,7 +207,7 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     lora = model.peft_config["default"]
     if any(type(module).__module__.startswith(REMOTE_CODE) for module in base.modules()):
         raise Unsupported("code that comes with the model")
-    _check_config(config, lora)
+    _check_config(config, lora, longest_row)
     layers = list(getattr(decoder, "layers", ()))
     if not layers:
         raise Unsupported(f"decoders of kind {type(decoder).__name__}")
@@ -190,8 +217,8 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     # a trained parameter that the fast path does not know would never get a gradient
     if sum(p.numel() for p in model.parameters() if p.requires_grad) != _lora_size(built):
         raise Unsupported("parameters other than LoRA's are trained")
-    head = head_of(model)
-    if not getattr(base, "linear_head", True):
+    head, form = head_of(model), SUPPORTED_LAYERS[type(layers[0]).__name__]
+    if not getattr(base, "linear_head", True) and not form.logits_divisor:
         raise Unsupported("the model scales or caps its logits")
     if getattr(head, "bias", None) is not None:
         raise Unsupported("the head has a bias")
@@ -199,13 +226,14 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     size = attention.head_dim
     rotated = 2 * decoder.rotary_emb.inv_freq.shape[0]
     heads = Heads(config.num_attention_heads, config.num_key_value_heads, size, rotated)
-    if attention.scaling != size**-0.5:
+    scale = attention.scaling * size**0.5
+    if abs(scale - 1) > 1e-6 and (scale <= 0 or rotated < size or not all_rotate(built)):
         raise Unsupported("attention is scaled by another factor")
     return FastModel(
         embedding=base.get_input_embeddings(),
         rotary=decoder.rotary_emb,
         layers=built,
-        norm=_norm(decoder.norm),
+        norm=_divided(_norm(decoder.norm), _field(config, form.logits_divisor)),
         head=head.weight,
         heads=heads,
         hidden=config.hidden_size,
@@ -213,10 +241,29 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
         scale=_scale(layers, trained),
         dropout=float(lora.lora_dropout),
         first_trained=trained[0],
+        embedding_scale=_field(config, form.embedding_scale),
+        rotation_scale=1.0 if abs(scale - 1) <= 1e-6 else scale**0.5,
     )
 
 
-def _check_config(config: Any, lora: Any) -> None:
+def all_rotate(layers: tuple[LayerWeights, ...]) -> bool:
+    """Whether all layers rotate queries and keys."""
+    return all(layer.rotates for layer in layers)
+
+
+def _field(owner: Any, name: str) -> float:
+    return float(getattr(owner, name)) if name else 1.0
+
+
+def _divided(norm: NormWeights, divisor: float) -> NormWeights:
+    """The last norm with logits divided by `divisor`, as the head is linear."""
+    if divisor == 1.0:
+        return norm
+    bias = None if norm.bias is None else norm.bias.float() / divisor
+    return replace(norm, weight=norm.weight.float() / divisor, bias=bias)
+
+
+def _check_config(config: Any, lora: Any, longest_row: Callable[[], int] | None) -> None:
     """Raise for options of model or LoRA that the fast path does not implement."""
     if lora.use_dora:
         raise Unsupported("DoRA")
@@ -224,9 +271,11 @@ def _check_config(config: Any, lora: Any) -> None:
         raise Unsupported("LoRA with biases or extra trained modules")
     if getattr(config, "hidden_act", "silu") != "silu":
         raise Unsupported(f"activation {config.hidden_act}")
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        raise Unsupported("sliding window attention")
-    for name in ("attention_dropout", "hidden_dropout"):
+    if window := applied_window(config):
+        longest = longest_row() if longest_row else 2**31
+        if window < longest:
+            raise Unsupported(f"a sliding window of {window} tokens, and rows of up to {longest}")
+    for name in PLAIN_IF_SET:
         if getattr(config, name, 0):
             raise Unsupported(f"{name} of the base model")
 
@@ -235,25 +284,25 @@ def _layer(layer: Any, names: dict[int, str], offsets: dict[str, int]) -> LayerW
     kind = type(layer).__name__
     if kind not in SUPPORTED_LAYERS:
         raise Unsupported(f"layers of kind {kind}")
-    if getattr(layer, "use_parallel_residual", False):
-        raise Unsupported("parallel residuals")
-    attention, mlp = layer.self_attn, layer.mlp
-    if getattr(attention, "qk_layernorm", False) or hasattr(attention, "q_norm"):
+    form, attention, mlp = SUPPORTED_LAYERS[kind], layer.self_attn, layer.mlp
+    if hasattr(attention, "q_norm") and not form.head_norms:
         raise Unsupported("norms on queries and keys")
-    for module in (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj):
-        if getattr(module, "bias", None) is not None:
-            raise Unsupported("biases outside of q, k and v")
+    parallel = bool(form.parallel and getattr(layer, form.parallel))
 
-    def group(parent: Any, *members: str) -> LinearGroup:
-        return _group([getattr(parent, name) for name in members], names, offsets)
+    def group(parent: Any, members: tuple[LinearLayer, ...]) -> LinearGroup:
+        return _group([getattr(parent, member.name) for member in members], names, offsets)
 
     return LayerWeights(
         norm1=_norm(layer.input_layernorm),
-        qkv=group(attention, *ATTENTION),
-        out=group(attention, "o_proj"),
-        norm2=_norm(layer.post_attention_layernorm),
-        gate_up=group(mlp, *MLP),
-        down=group(mlp, "down_proj"),
+        qkv=group(attention, form.qkv),
+        out=group(attention, form.out),
+        norm2=_norm(layer.input_layernorm if parallel else layer.post_attention_layernorm),
+        gate_up=group(mlp, form.gate_up),
+        down=group(mlp, form.down),
+        head_norms=(_norm(attention.q_norm), _norm(attention.k_norm)) if form.head_norms else None,
+        parallel=parallel,
+        rotates=bool(getattr(attention, form.rotates)) if form.rotates else True,
+        branch_scale=_field(layer, form.branch_scale),
     )
 
 

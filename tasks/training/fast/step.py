@@ -39,6 +39,7 @@ class FastStepper:
         max_tokens: Tokens of the longest window.
         kept_layers: Layers that keep their activations, counted from the last; None: all.
         offload: The residual stream waits for the backward pass in the CPU's memory.
+        longest_row: Tokens of the longest sample, for models with a sliding window.
         backward: int8 rounds the backward pass's products with frozen weights; bf16 does not.
         ops: The operations; None: GPU kernels on CUDA, PyTorch elsewhere.
 
@@ -58,9 +59,10 @@ class FastStepper:
         kept_layers: int | None = None,
         offload: bool = False,
         backward: str = "bf16",
+        longest_row: Callable[[], int] | None = None,
         ops: Any = None,
     ) -> None:
-        self.parts = extract_model(model, flat.offsets)
+        self.parts = extract_model(model, flat.offsets, longest_row)
         self._flat = flat
         self._device = flat.values.device
         self._dtype = self.parts.head.dtype
@@ -128,6 +130,8 @@ class FastStepper:
             self._inputs = Inputs(self.parts, self._allocated.tokens, self._device)
         call = self._inputs.fill(window, seed, self._ops, self._values)
         embedded = self.parts.embedding(window.input_ids)[0]
+        if self.parts.embedding_scale != 1.0:
+            embedded = embedded * self.parts.embedding_scale
         self._allocated.stream.at(0, window.tokens).copy_(embedded)
         return call
 
@@ -225,6 +229,7 @@ class FastStepper:
             lse=rows(whole.lse, heads.queries, tokens),
             middle=rows(whole.middle, tokens, self.parts.hidden),
             gate_up=None if whole.gate_up is None else whole.gate_up[:tokens],
+            unnormed=None if whole.unnormed is None else rows(whole.unnormed, tokens, heads.width),
         )
         sides = self._buffers.sides[max(0, number - self.parts.first_trained)]
         widths = [group.loras * group.rank for group in layer.groups]

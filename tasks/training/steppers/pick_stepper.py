@@ -32,6 +32,7 @@ def pick_stepper(
     max_tokens: int,
     offload: bool = False,
     lockstep: bool = False,
+    longest_row: Callable[[], int] | None = None,
 ) -> Stepper:
     """The stepper of a model on its device.
 
@@ -45,6 +46,7 @@ def pick_stepper(
         max_tokens: Tokens of the longest window.
         offload: Activations wait in the CPU's memory.
         lockstep: The base is sharded over processes, which the fused stepper does not support.
+        longest_row: Tokens of the longest sample, for models with a sliding window.
     """
     if kept_layers is None:
         kept_layers = 2**31 if flat.values.device.type == "cpu" else 0
@@ -59,6 +61,7 @@ def pick_stepper(
                 kept_layers=kept_layers,
                 offload=offload,
                 backward=backward,
+                longest_row=longest_row,
             )
         except (Unsupported, ImportError) as reason:
             say(f"train: steps run by transformers and peft, not the fast path: {reason}")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import verdict
+from flows import profiles
+from tasks.core.settings import config as configs
 from tasks.evaluation.gate import cluster_inference
 from tasks.evaluation.gate.cluster_inference import ratio_difference
 
@@ -33,6 +35,23 @@ def test_the_standard_error_of_equal_clusters_is_that_of_the_mean():
 def test_chance_alone_is_significant_in_at_most_one_of_twenty(clusters, sizes, effects):
     cell = verdict.simulate(clusters, sizes, effects, shift=0.0, runs=400, draws=1000)
     assert cell <= 0.05 + 2.33 * math.sqrt(0.05 * 0.95 / 400)  # 99 % of the sampling error
+
+
+def test_the_untouched_texts_of_the_demo_find_a_loss_that_is_worse_by_two_and_a_half_percent():
+    demo = configs.load(profiles.locate("cpu_demo")).evaluate.probe_problems
+    assert verdict.forgotten(demo, 0.025, spread=0.02, runs=50, draws=1000) >= 0.8
+    assert verdict.forgotten(12, 0.025, spread=0.02, runs=50, draws=1000) < 0.5  # as it was
+
+
+def test_texts_that_are_worse_by_the_margin_alone_are_rarely_a_regression():
+    found = verdict.forgotten(56, 0.01, spread=0.04, runs=100, draws=1000)
+    assert found <= 0.05 + 2.33 * math.sqrt(0.05 * 0.95 / 100)
+
+
+def test_sets_that_did_not_change_are_rarely_a_regression():
+    corrected = verdict.regressions(10, 200, corrected=True)
+    assert corrected <= 0.05
+    assert corrected < verdict.regressions(10, 200, corrected=False)
 
 
 def test_a_real_change_is_found():

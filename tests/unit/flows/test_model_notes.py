@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from flows.model_notes import notes
+from flows.plan_notes.model_notes import notes
 from tasks.core.settings.config import check
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
     "plain_reason": "",
+    "window": 0,
     "trusted_code": False,
     "isolation": "varlen",
     "leak": "1e-06",

@@ -94,7 +94,7 @@ def test_runs_without_a_process_are_looked_for_again_and_again(sleeping, monkeyp
 def test_a_flow_that_outlived_its_worker_is_ended_with_it(monkeypatch, tmp_path):
     program = tmp_path / "prefect"  # starts a flow, and is killed
     flow = "import sys, time; print(flush=True); time.sleep(100)"
-    engine = f"{sys.executable} -c '{flow}' prefect.engine"
+    engine = f"setsid {sys.executable} -c '{flow}' prefect.engine"  # as Prefect starts it
     program.write_text(f"#!/bin/sh\n{engine} > {tmp_path}/started &\nwait\n")
     program.chmod(0o755)
     monkeypatch.setattr(child_processes, "prefect_command", lambda: str(program))

@@ -48,6 +48,57 @@ def test_remedy_for_missing_columns_works(ingest, tmp_path, record, given) -> No
     assert [row["output"].strip() for row in rows] == ["x", "x"]
 
 
+PAIR = {"prompt": "do", "chosen": "x", "rejected": "y"}
+CHAT = {"messages": [{"role": "user", "content": "do"}, {"role": "assistant", "content": "x"}]}
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any] | None]] = {
+    "ambiguous": ({"question": "do", "response": "x", "answer": "y"}, {}, "could be", None),
+    "pairs": (PAIR, {}, "preference pairs", None),
+    "columns of another format, removed": (
+        CHAT,
+        {"format": "messages", "columns": {"output": "b"}},
+        "`columns` names output, which format messages does not have",
+        {"columns": {}},
+    ),
+    "format, removed": (
+        {"question": "do", "b": "x"},
+        {"format": "messages", "columns": {"output": "b"}},
+        "Remove output from `columns`, or remove `format`",
+        {"format": None},
+    ),
+    "columns of two formats": (
+        {"a": "do", "b": "x"},
+        {"columns": {"instruction": "a", "output": "b", "messages": "c"}},
+        "which no format has together",
+        {"columns": {"instruction": "a", "output": "b"}},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_remedy_of_settings_that_do_not_fit_works(ingest, tmp_path, write_jsonl, kind) -> None:
+    record, given, problem, followed = SETTINGS[kind]
+    write_jsonl(tmp_path / "a.jsonl", record)
+    source = {"kind": "files", "path": str(tmp_path / "a.jsonl"), **given}
+    with pytest.raises(PipelineError, match=re.escape(problem)) as error:
+        ingest(source)
+    shown = settings_in(error.value.remedy.split(" or `")[0])
+    assert ingest(source | (shown if followed is None else followed))[1]
+
+
+def test_chat_in_an_unknown_form_is_read_once_it_is_written_as_the_remedy_says(
+    ingest, tmp_path, write_jsonl
+) -> None:
+    unknown = {"talk": [{"speaker": "user", "words": "do"}, {"speaker": "assistant", "words": "x"}]}
+    write_jsonl(tmp_path / "a.jsonl", unknown, unknown)
+    source = {"kind": "files", "path": str(tmp_path / "a.jsonl")}
+    with pytest.raises(PipelineError, match="a chat format that is not known") as error:
+        ingest(source)
+    assert "{role, content}" in error.value.remedy
+    turns = [{"role": t["speaker"], "content": t["words"]} for t in unknown["talk"]]
+    write_jsonl(tmp_path / "a.jsonl", {"talk": turns}, {"talk": turns})
+    assert ingest(source)[1]
+
+
 def test_remedy_names_no_column_that_has_a_role(ingest, tmp_path, write_jsonl) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", {"instruction": "do", "input": "x"})
     with pytest.raises(PipelineError) as error:

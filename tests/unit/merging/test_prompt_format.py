@@ -1,7 +1,9 @@
 """The prompt format that ships with a model, against what the training wrote."""
 
 import json
+import os
 import shutil
+import subprocess
 
 import pytest
 from transformers import AutoTokenizer, GenerationConfig
@@ -178,3 +180,68 @@ def test_files_are_the_same_bytes_when_shipped_twice(folder, tmp_path):
         ship(PromptTemplate("chat", "Be brief."), target)
     for file in again.iterdir():
         assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+GO = """package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"text/template"
+)
+
+type Message struct{ Role, Content string }
+
+type Case struct {
+	Template, System, Prompt, Suffix string
+	Messages                         []Message
+}
+
+func main() {
+	var cases []Case
+	var found []string
+	if err := json.NewDecoder(os.Stdin).Decode(&cases); err != nil {
+		panic(err)
+	}
+	for _, c := range cases {
+		var text strings.Builder
+		if err := template.Must(template.New("").Parse(c.Template)).Execute(&text, c); err != nil {
+			panic(err)
+		}
+		found = append(found, text.String())
+	}
+	json.NewEncoder(os.Stdout).Encode(found)
+}
+"""
+
+
+@pytest.mark.slow
+def test_the_template_of_a_modelfile_writes_the_same_in_the_language_of_ollama(folder, tmp_path):
+    if shutil.which("go") is None:
+        pytest.skip("Go is not installed, in whose language Ollama's templates are written")
+    cases, expected = [], []
+    for name, template in TEMPLATES.items():
+        copy = tmp_path / name.replace(" ", "_")
+        copy.mkdir()
+        for file in folder.iterdir():
+            if file.is_file():
+                shutil.copyfile(file, copy / file.name)
+        form = ship(template, copy)
+        text = form.modelfile("model.gguf").split('"""')[1]
+        for system in (form.system, "Answer in French."):
+            roles = [{"Role": m["role"], "Content": m["content"]} for m in TURNS]
+            cases.append({"Template": text, "System": system, "Messages": roles})
+            expected.append(form.layout.prompt(TURNS, system))
+    (tmp_path / "main.go").write_text(GO)
+    done = subprocess.run(
+        ["go", "run", str(tmp_path / "main.go")],
+        input=json.dumps(cases),
+        env={**os.environ, "GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == expected

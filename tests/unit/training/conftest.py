@@ -9,7 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
+)
 
 from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.core.rows import row_schema
@@ -42,7 +49,36 @@ SHAPE: dict[str, Any] = {
 }
 
 
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3": ("qwen3", {"head_dim": 32}),
+    "smollm3": ("smollm3", {"no_rope_layers": [1, 0, 1], "pad_token_id": None}),
+    "granite": (
+        "granite",
+        {"embedding_multiplier": 3.0, "attention_multiplier": 0.1}
+        | {"residual_multiplier": 0.5, "logits_scaling": 2.0},
+    ),
+    "phi3": ("phi3", {"partial_rotary_factor": 0.5, "pad_token_id": None}),
+    "mistral": ("mistral", {"sliding_window": 20}),
+    "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "stablelm in parallel": ("stablelm", {"use_parallel_residual": True, "use_qkv_bias": True}),
+}
+
+
+def family(kind: str) -> Any:
+    torch.manual_seed(0)
+    model_type, options = FAMILIES[kind]
+    config = AutoConfig.for_model(model_type, **SHAPE, num_key_value_heads=2, **options)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:  # norms of ones and biases of zeros would hide a mistake
+            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.2)
+    model.linear_head = kind != "granite"  # as `load_model` measures it
+    return model
+
+
 def tiny(kind: str) -> Any:
+    if kind in FAMILIES:
+        return family(kind)
     torch.manual_seed(0)
     if kind == "llama":
         return LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=2))

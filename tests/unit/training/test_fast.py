@@ -10,7 +10,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tasks.core import progress
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_forward import window_tensors
-from tasks.training.fast.buffers import fixed_bytes, kept_bytes, shared_bytes
+from tasks.training.fast.buffers import allocate, fixed_bytes, kept_bytes, shared_bytes
 from tasks.training.fast.graphs import SMALLEST, bucket, padded
 from tasks.training.fast.model import Unsupported, parameter_order
 from tasks.training.fast.operands import (
@@ -26,7 +26,7 @@ from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.pick_stepper import pick_stepper
 from tasks.training.steppers.stepper import window_seed
-from tests.unit.training.conftest import SHAPE, make_window, tiny
+from tests.unit.training.conftest import FAMILIES, SHAPE, make_window, tiny
 
 CPU = torch.device("cpu")
 WINDOWS = ((7, 3, 12), (20,))
@@ -65,6 +65,28 @@ def both(model: Any, flat: FlatParameters, **fast: Any) -> None:
         wanted = expected[at : at + gradient.numel()].view_as(gradient)
         error = torch.linalg.vector_norm(gradient - wanted)
         assert float(error) <= 1e-5 * max(1e-3, float(torch.linalg.vector_norm(wanted))), name
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+@pytest.mark.parametrize("kind", list(FAMILIES))
+def test_every_family_of_the_table_has_the_autograd_gradients(kind: str, kept: int) -> None:
+    both(*prepare(base(kind)), kept_layers=kept, longest_row=lambda: 20)
+
+
+def test_a_window_shorter_than_the_longest_row_takes_the_plain_path() -> None:
+    model, flat = prepare(base("mistral"))
+    with pytest.raises(Unsupported, match="a sliding window of 20 tokens, and rows of up to 21"):
+        FastStepper(model, flat, max_tokens=22, longest_row=lambda: 21)
+
+
+@pytest.mark.parametrize("kind", list(FAMILIES))
+def test_bytes_of_a_layer_are_known_before(kind: str) -> None:
+    model, flat = prepare(base(kind))
+    stepper = FastStepper(model, flat, max_tokens=22, kept_layers=1, longest_row=lambda: 20)
+    parts = stepper.parts
+    saved = allocate(parts, 22, 1, CPU, offload=False).saved[1]
+    tensors = [value for value in vars(saved).values() if isinstance(value, torch.Tensor)]
+    assert shared_bytes(parts, 22) == sum(t.numel() * t.element_size() for t in tensors)
 
 
 @pytest.mark.parametrize("kept", [0, 3])

@@ -16,8 +16,9 @@ Standard library only, and nothing is computed at import: `finetune plan` reads 
 from dataclasses import dataclass
 from typing import Literal
 
-# features: of the residual stream, of the MLP, of all query heads, of all key (or value) heads
-Width = Literal["hidden", "inner", "queries", "keys"]
+# features: of the residual stream, of the MLP, of all query heads, of all key (or value) heads, of
+# q, k and v together, of gate and up together
+Width = Literal["hidden", "inner", "queries", "keys", "qkv", "gate_up"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class DecoderLayer:
         out: Projection of the attention's output.
         gate_up: Projections of the MLP's input.
         down: Projection of the MLP's output.
+        head_norms: q_norm and k_norm normalize each head before the rotation.
+        parallel: Attribute of the layer that is true if the MLP reads the layer's input, normalized
+            as for attention, instead of attention's output.
+        rotates: Attribute of the attention that is false in layers without rotation.
+        branch_scale: Attribute of the layer: what attention and MLP are multiplied by before they
+            are added to the residual stream.
+        embedding_scale: Field of the config: what embedded tokens are multiplied by.
+        logits_divisor: Field of the config: what logits are divided by.
     """
 
     class_name: str
@@ -60,6 +69,12 @@ class DecoderLayer:
         LinearLayer("up_proj", "hidden", "inner"),
     )
     down: tuple[LinearLayer, ...] = (LinearLayer("down_proj", "inner", "hidden"),)
+    head_norms: bool = False
+    parallel: str = ""
+    rotates: str = ""
+    branch_scale: str = ""
+    embedding_scale: str = ""
+    logits_divisor: str = ""
 
     @property
     def linear_layers(self) -> tuple[LinearLayer, ...]:

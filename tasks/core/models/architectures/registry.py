@@ -2,23 +2,32 @@
 
 from typing import Any
 
+from tasks.core.models.architectures.granite import GRANITE
 from tasks.core.models.architectures.llama import LLAMA
 from tasks.core.models.architectures.mistral import MISTRAL
+from tasks.core.models.architectures.phi3 import PHI3
 from tasks.core.models.architectures.protocol import Architecture
 from tasks.core.models.architectures.qwen2 import QWEN2
+from tasks.core.models.architectures.qwen3 import QWEN3
+from tasks.core.models.architectures.smollm3 import SMOLLM3
 from tasks.core.models.architectures.stablelm import STABLELM
 
 # options of the known layers that the fast path does not implement
-_PLAIN_IF_SET = (
-    *("attention_dropout", "hidden_dropout", "use_parallel_residual", "qk_layernorm"),
-    *("attention_bias", "mlp_bias"),
+PLAIN_IF_SET = (
+    *("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "qk_layernorm"),
 )
-ARCHITECTURES = (LLAMA, MISTRAL, QWEN2, STABLELM)
+ARCHITECTURES = (LLAMA, MISTRAL, QWEN2, QWEN3, STABLELM, SMOLLM3, GRANITE, PHI3)
 
 
 def architecture_of(model_type: str) -> Architecture | None:
     """The architecture of a config's `model_type`; None for one that is not in the table."""
     return next((known for known in ARCHITECTURES if known.model_type == model_type), None)
+
+
+def applied_window(config: Any) -> int:
+    """The sliding window of a model, which the fast path takes for rows that fit into it; or 0."""
+    used = getattr(config, "use_sliding_window", True)
+    return int(getattr(config, "sliding_window", None) or 0) if used else 0
 
 
 def plain_reason(config: Any) -> str:
@@ -28,9 +37,7 @@ def plain_reason(config: Any) -> str:
     """
     if architecture_of(config.model_type) is None:
         return f"there is no fast path for models of type {config.model_type}"
-    found = {name: getattr(config, name, None) for name in _PLAIN_IF_SET}
-    if getattr(config, "use_sliding_window", True):
-        found["sliding_window"] = getattr(config, "sliding_window", None)
+    found = {name: getattr(config, name, None) for name in PLAIN_IF_SET}
     if (activation := getattr(config, "hidden_act", "silu")) != "silu":
         found["hidden_act"] = activation
     return ", ".join(f"{name} is {value}" for name, value in found.items() if value)

@@ -2,4 +2,6 @@
 
 from tasks.core.models.architectures.protocol import Architecture, DecoderLayer
 
-STABLELM = Architecture("stablelm", DecoderLayer("StableLmDecoderLayer"))
+STABLELM = Architecture(
+    "stablelm", DecoderLayer("StableLmDecoderLayer", parallel="use_parallel_residual")
+)

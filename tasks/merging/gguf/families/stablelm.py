@@ -11,4 +11,5 @@ STABLELM = GgufFamily(
         "add_layer_norm_eps": "layer_norm_eps",
         "add_parallel_residual": "use_parallel_residual",
     },
+    required={"hidden_act": ("silu",), "tie_word_embeddings": (False,)},
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.core import progress
 from tasks.core.cache import digest_cache
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.decision import Selection
@@ -144,6 +145,24 @@ def test_a_second_process_waits_for_the_lock_and_says_so(pipeline, tmp_path):
         with locked(tmp_path / "lock", waiting):
             pass
     assert said == ["waiting"]
+
+
+def test_a_run_that_waits_for_a_collection_says_so(pipeline):
+    pipeline.run()
+    said = []
+
+    class Told:
+        def update(self, *_):
+            pass
+
+        def message(self, text):
+            said.append(text)
+            collecting.__exit__(None, None, None)  # the collection ends once the run has said it
+
+    collecting = pipeline.store.alone(lambda: None)
+    collecting.__enter__()
+    with progress.sink(Told()), pipeline.store.in_use():
+        assert said == ["artifacts are being collected; waiting for that to end"]
 
 
 def test_forced_run_replaces_the_artifact(pipeline, toy):

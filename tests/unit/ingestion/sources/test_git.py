@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.languages.registry import language_of
 from tasks.core.settings.config import View, check
 from tasks.ingestion.sources.digests import source_digests
+from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.git.commit_rules import clean_subject, edit_problem, subject_problem
 
 FUNCTION = 'def f{n}(x):\n    """Say the value of x."""\n    return x + {n}\n'
@@ -226,3 +228,18 @@ def test_rows_are_dated_by_the_last_commit_that_changed_their_file(ingest, repos
     repository.commit("two", at=times[1], b_py=FUNCTION.format(n=3))
     _, rows, _ = ingest(repository.source())
     assert [(r["path"], r["date"]) for r in rows] == [("a.py", times[0]), ("b.py", times[1])]
+
+
+@pytest.mark.timeout(60)
+def test_git_that_writes_much_on_both_pipes_is_read_to_its_end(repository, tmp_path, monkeypatch):
+    repository.commit("Add f", a_py=FUNCTION.format(n=1))
+    real = shutil.which("git")
+    (tmp_path / "git").write_text(
+        f'#!/bin/sh\nhead -c 300000 /dev/zero >&2\nexec {real} "$@"\n'  # pipes hold 64 KiB
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    commit = plumbing._git(repository.folder, "rev-parse", "HEAD").strip()
+    with plumbing.objects(repository.folder) as objects:
+        assert objects is not None
+    assert len(commit) == 40

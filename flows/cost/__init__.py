@@ -1,1 +1,0 @@
-"""Memory and duration of a training, before it runs."""
