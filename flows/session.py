@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from flows import profiles
-from flows.training_cost import with_training_cost
+from flows.plan_notes.training_cost import with_training_cost
 from tasks.core.cache.decision import HIT, Selection, StagePlan
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.manifest import Manifest

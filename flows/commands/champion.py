@@ -10,7 +10,7 @@ import json
 import click
 
 from flows.commands import options
-from flows.promotion import outcome_of, print_reasons, promote_model
+from flows.delivery.promotion import outcome_of, print_reasons, promote_model
 from flows.session import Request
 from flows.store_access import open_store, root
 from tasks.core.artifacts import champion as champions

@@ -7,8 +7,8 @@ import click
 
 from flows import messages, terminal
 from flows.commands import options
-from flows.forecast import forecast, resume_line, step_budget
-from flows.model_notes import model_notes
+from flows.plan_notes.forecast import forecast, resume_line, step_budget
+from flows.plan_notes.model_notes import model_notes
 from flows.session import Request, open_session
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.system.home import short_path

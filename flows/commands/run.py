@@ -15,7 +15,7 @@ from rich.console import Console
 
 from flows import messages, terminal
 from flows.commands import options
-from flows.forecast import forecast, resume_line, step_budget
+from flows.plan_notes.forecast import forecast, resume_line, step_budget
 from flows.session import Request, open_session, passed_on
 from tasks.core import progress
 from tasks.core.cache.decision import HIT, Selection

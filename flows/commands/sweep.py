@@ -14,7 +14,7 @@ from rich.console import Console
 from flows import messages, profiles
 from flows.commands import options
 from flows.commands.run import run_flow
-from flows.forecast import forecast
+from flows.plan_notes.forecast import forecast
 from flows.session import Request, Session, open_session, passed_on
 from flows.store_access import root
 from flows.sweep import trials

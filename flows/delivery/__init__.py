@@ -1,5 +1,6 @@
 """Hands a merged model over to other programs.
 
+promotion.py         makes a merged model the champion if it is shown to be better
 delivered_model.py   finds the model, its GGUF files and its prompt format
 engines.py           inference engines that serve a model: one class per engine, and the table
 openai_gateway.py    what the engines' OpenAI-compatible endpoints lack, added to requests

@@ -95,7 +95,7 @@ class Runner:
         made = self._session.planner.artifacts
         if PROMOTES not in flow_run.tags or "merge" not in made:
             return
-        from flows.promotion import promote_model
+        from flows.delivery.promotion import promote_model
 
         key = made["merge"].key
         try:

@@ -21,9 +21,9 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # ships no types
 
-from flows.finding import Finding
 from flows.orchestration import serve
 from flows.orchestration.child_processes import say
+from flows.orchestration.finding import Finding
 from flows.store_access import root
 from tasks.core.artifacts import runs
 from tasks.core.errors import PipelineError

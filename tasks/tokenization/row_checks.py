@@ -18,7 +18,7 @@ from tasks.tokenization.samples import Ints, Samples, Spans, split_samples
 
 REFUSED, INEXACT, MASKED = "refused_by_chat_template", "inexact", "all_masked"
 EMPTY, TOO_LONG, DENSITY = "empty_completion", "too_long", "characters_per_token"
-MEASURED_TOKENS = 16  # fewer tell nothing: a good answer can be one digit or "[1, 2]"
+MEASURED_TOKENS = 32  # fewer tell nothing: a good answer can be one digit or a regular expression
 
 DROPPED = pa.schema(
     [

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from flows.forecast import forecast
+from flows.plan_notes.forecast import forecast
 from flows.session import Request, open_session
 from tasks.core.cache import code_digest
 from tasks.core.cache.decision import HIT, Selection

@@ -21,7 +21,8 @@ import pytest
 
 from benchmarks.random_model import SHAPE, VOCABULARY
 from flows import profiles
-from flows.commands.doctor.machine import FREE_GIB
+from flows.commands.doctor.machine import FREE_GIB, MIN_FREE_GIB
+from flows.commands.init.machine import MIN_GPU_GIB
 from flows.orchestration.child_processes import RESTART_S
 from tasks.core.rows.row_cache_shards import SHARDS
 from tasks.core.sandbox.levels import TMP_MIB
@@ -45,6 +46,8 @@ CONSTANTS = {
     "16 shards": SHARDS,
     "95 %": 100 * CONFIDENCE,
     "20 GiB": FREE_GIB,
+    "1 GiB": MIN_FREE_GIB,
+    "6 GiB": MIN_GPU_GIB,
     "5 s": FIRST_WAIT_S,
     "10 s": 2 * FIRST_WAIT_S,
     "15 s": RESTART_S,

@@ -12,7 +12,7 @@ import click
 
 from flows import messages, terminal
 from flows.commands import options
-from flows.finding import Check, Finding
+from flows.orchestration.finding import Check, Finding
 from tasks.core.errors import PipelineError
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.finding import Check, Finding
+from flows.orchestration.finding import Check, Finding
 from flows.store_access import open_store, root
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.store import TRASH

@@ -12,7 +12,6 @@ from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import reason_of_name
 from tasks.core.languages.python.definition import PYTHON
 from tasks.core.languages.registry import is_test
-from tasks.core.system.home import home
 from tasks.ingestion.formats.detect import bind
 from tasks.ingestion.formats.files.protocol import Record
 from tasks.ingestion.formats.files.registry import (
@@ -60,11 +59,10 @@ class DataFile:
 
 
 def data_files(folder: Path) -> Iterable[Path]:
-    """Files below a folder with the extension of a data format, artifacts of runs left out."""
-    artifacts = home() / "artifacts"
+    """Files below a folder with the extension of a data format."""
     names = (n for n in walk(folder, "") if n.lower().endswith((*EXTENSIONS, *PACKED_EXTENSIONS)))
     paths = (folder / name for name in names if not _is_no_data(name))
-    return islice((path for path in paths if not path.is_relative_to(artifacts)), TRIED_FILES)
+    return islice(paths, TRIED_FILES)
 
 
 def _is_no_data(path: str) -> bool:

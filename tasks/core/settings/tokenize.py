@@ -32,7 +32,7 @@ class TokenizeSettings(Section):
         description="Least mean length of the tokens of an output in bytes of UTF-8 (one for a "
         "letter of English, three for a Chinese character); rows below it are dropped, as they "
         "hold data rather than code. 2.5 is usual for whole files of code, and would drop one "
-        "function in eight. Outputs of less than 16 tokens are kept. 0: no limit.",
+        "function in eight. Outputs of less than 32 tokens are kept. 0: no limit.",
     )
     shuffle: bool = Field(True, description="Shuffle the rows; false: keep their order.")
     seed: int = Field(0, ge=0, description="Seed of the order of rows and windows.")

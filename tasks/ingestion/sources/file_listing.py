@@ -162,9 +162,11 @@ def walk(
     """Relative paths of the files below `root` with one of the extensions ("": all), sorted.
 
     Hidden files and folders, virtual environments and folders named in `skip` are left out; the
-    last two are added to `skipped`.
+    last two are added to `skipped`. The artifacts of runs are left out, too: an installed program
+    has them in the folder in which it is started.
     """
     skipped = [] if skipped is None else skipped
+    artifacts = home() / "artifacts"
     found: list[str] = []
     waiting = [""]
     while waiting:
@@ -182,6 +184,8 @@ def walk(
             if name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
+                if name == artifacts.name and Path(entry.path) == artifacts:
+                    continue
                 (skipped if name in skip else waiting).append(f"{folder}{name}/")
             elif name.endswith(extensions) and _is_file(entry):
                 found.append(folder + name)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flows import forecast as forecasts
-from flows.forecast import forecast, step_budget
-from flows.training_cost import tokens_to_see
+from flows.plan_notes import forecast as forecasts
+from flows.plan_notes.forecast import forecast, step_budget
+from flows.plan_notes.training_cost import tokens_to_see
 from tasks.core.cache.decision import HIT, RUN
 from tasks.core.models import memory_probes
 from tasks.core.settings.config import check

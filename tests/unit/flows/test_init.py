@@ -166,3 +166,16 @@ def test_another_folder_and_another_model_are_named_as_documented(folder, tmp_pa
     assert [source["kind"] for source in written()["ingest"]["sources"]] == ["files"]
     assert main(["init", "--force", "--base", str(tmp_path)]) == 0
     assert written()["base"] == {"path": str(tmp_path)}
+
+
+def test_artifacts_in_the_folder_are_neither_code_nor_data(folder, monkeypatch):
+    monkeypatch.setenv("FINETUNE_HOME", str(folder))
+    (folder / "shop.py").write_text(MODULE)
+    made = folder / "artifacts/base/0"
+    made.mkdir(parents=True)
+    (made / "modeling.py").write_text(MODULE)
+    write_rows(made / "problems.jsonl", RECORDS["messages"])
+    (code,) = sources()
+    assert code["kind"] == "folder"
+    assert "1 Python" in Path("finetune.yaml").read_text()
+    assert ingested()["rows_out"] == 2  # the file and its function

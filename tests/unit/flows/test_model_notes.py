@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flows.model_notes import notes
+from flows.plan_notes.model_notes import notes
 from tasks.core.settings.config import check
 
 LLAMA: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows import forecast, training_cost
+from flows.plan_notes import forecast, training_cost
 from tasks.core.cache.decision import HIT, RUN
 from tasks.core.settings.config import check
 

@@ -152,7 +152,7 @@ FAILING: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
         r"204 to 205 tokens|20\d to 20\d tokens",
     ),
     "characters_per_token": (
-        [{"prompt": "Add.", "completion": "\x07" * 20}] * 3,
+        [{"prompt": "Add.", "completion": "\x07" * 40}] * 3,
         {"min_characters_per_token": 1.5},
         "1 to 1 bytes per token, min_characters_per_token is 1.5",
     ),

@@ -54,8 +54,8 @@ def test_each_dropped_row_is_listed_with_its_value_and_the_threshold():
 
 
 def test_characters_of_the_prompt_dont_count_for_the_length_of_tokens():
-    assert checked((1000, 979, 40, True), max_tokens=2000).kept.tolist() == [0]
-    assert checked((1000, 979, 39, True), max_tokens=2000).kept.tolist() == []
+    assert checked((1000, 959, 80, True), max_tokens=2000).kept.tolist() == [0]
+    assert checked((1000, 959, 79, True), max_tokens=2000).kept.tolist() == []
 
 
 def test_answer_of_a_few_tokens_is_not_measured_by_their_length():

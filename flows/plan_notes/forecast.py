@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import training_cost
 from flows.messages import duration
+from flows.plan_notes import training_cost
 from flows.session import Session
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.models import memory_estimate, memory_probes

@@ -1,0 +1,1 @@
+"""What a plan states about the training and the base model: memory, duration, notes."""
