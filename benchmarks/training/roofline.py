@@ -15,7 +15,8 @@ BF16_TFLOPS, INT8_TOPS, BANDWIDTH = 59.5, 238.0, 760.0  # RTX 3080 10 GB, dense;
 H100_BANDWIDTH = 3350.0
 BF16_SHARE, INT8_SHARE, ATTENTION_SHARE = 0.85, 0.6, 0.5  # assumed shares of those rates
 KEPT, RECOMPUTED = 22, 0.78  # layers; share of a layer's products that the others compute again
-# measured per 4,096 tokens on the H100: attention's operations, and all other kernels' time
+# attention's operations; all other kernels' time per 4,096 tokens in one profile on the H100, and
+# with about 10.5 ms more for rotating and rounding
 ATTENTION_TFLOP, REST_MS, INT8_REST_MS = 1.6, 33.4, 44.0
 
 
