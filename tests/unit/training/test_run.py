@@ -22,6 +22,7 @@ def test_training_learns_and_writes_its_artifact(run_stage: Any) -> None:
         "adapter",
         "loss.png",
         "metrics.jsonl",
+        "steps.json",
         "training.json",
     ]
     facts = json.loads((work.out / "training.json").read_text())
