@@ -112,7 +112,7 @@ def test_logs_of_the_stages_hold_no_notices_of_libraries_that_no_user_can_act_on
 
 
 CHANGES = {
-    "prompt.template=completion": {"prompt": "RUN", "evaluate": "RUN"},
+    "prompt.template=completion": {"prompt": "RUN", "evaluate": "RUN", "merge": "RUN"},
     "ingest.doctests=true": {"ingest": "RUN"},
     "filter.max_function_lines=100": {"filter": "RUN"},
     "tokenize.loss_on=everything": {"tokenize": "RUN"},
