@@ -149,8 +149,9 @@ def _verdict(comparisons: tuple[Comparison, ...]) -> Gate:
         reasons = [change(c, "better, but by too little to count") for c in small]
     elif comparisons:
         reasons = ["No difference is larger than chance explains."]
-        # a set of rows that is too small for any claim, of which the verdict can't speak
-        reasons += [c.note for c in comparisons if c.low is None and not c.probe]
+        # a set of rows that is too small for any claim, of which the verdict can't speak; the
+        # metrics of one set share their note
+        reasons += dict.fromkeys(c.note for c in comparisons if c.low is None and not c.probe)
     else:
         reasons = ["Nothing was measured."]
     return Gate("inconclusive", tuple(reasons), comparisons)

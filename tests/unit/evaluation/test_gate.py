@@ -84,6 +84,11 @@ def test_too_few_projects_can_tell_nothing():
         assert found.comparisons[0].low is None
 
 
+def test_a_reason_that_several_metrics_share_is_given_once():
+    found = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=3)),)))
+    assert len(found.reasons) == len(set(found.reasons))
+
+
 def test_as_many_projects_as_the_reason_asks_for_can_tell():
     found = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=6)),)))
     assert found.verdict == "improved"
