@@ -189,7 +189,9 @@ def test_each_benchmark_table_has_a_command_above_it_and_a_date():
         for block in re.split(r"\n\s*\n", text):
             if block.startswith("|") and "calculated:" not in before:
                 assert re.search(r"20\d\d-\d\d-\d\d", before), f"{anchor}: {block[:60]}"
-                assert re.search(r"^    (python -m benchmarks|make |finetune run )", text, re.MULTILINE), anchor
+                assert re.search(
+                    r"^    (python -m benchmarks|make |finetune run )", text, re.MULTILINE
+                ), anchor
             before = block
 
 
