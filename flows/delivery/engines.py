@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -92,7 +93,7 @@ class LlamaCpp:
         yield str(server.listening_address)
 
 
-class CommandEngine:
+class CommandEngine(ABC):
     """An engine that is started as a command and serves a model's folder."""
 
     name: str
@@ -101,9 +102,9 @@ class CommandEngine:
     cuts_stop_words = True
     path: str  # answers once the engine is ready
 
+    @abstractmethod
     def command(self, folder: Path, port: int, context: int | None) -> list[str]:
         """The command line."""
-        raise NotImplementedError
 
     def file_of(self, model: DeliveredModel) -> Path | None:
         """The model's folder."""

@@ -1,1 +1,1 @@
-"""Commands that hand a merged model over: serve-model, export."""
+"""Commands that deliver a merged model: serve-model, export."""

@@ -126,7 +126,7 @@ def swiglu_backward(
     from their 8-bit copy. The output of swiglu, which A's gradient needs, is computed again; the
     gradient of the output with A's part in it is never stored. Tiles as in `lora_in_backward`.
 
-    With the gradients of gate and up at hand, those of their B are added (GATE, UP: columns of u,
+    Also adds the gradients of gate's and up's B, which need the same tiles (GATE, UP: columns of u,
     -1 without LoRA).
 
     d silu(z) / dz = s (1 + z (1 - s)) with s = sigmoid(z).
