@@ -25,6 +25,12 @@ FEWEST_CLUSTERS = 6
 _POWER = float(stats.norm.ppf(0.8))
 
 
+def too_few(on: str, count: int, unit: str, fewest: int) -> str:
+    """The note on a comparison of fewer clusters than can show a difference."""
+    few = f"{count} {unit if count != 1 else unit[:-1]}"
+    return f"{on}: {few} can't tell whether anything changed; at least {fewest} can."
+
+
 def ratio_difference(
     clusters: Sequence[str],
     base: Sequence[float],

@@ -140,11 +140,8 @@ def _of_rows(
     )
     unit = "projects" if len({row.cluster for row in rows.rows}) < len(rows.rows) else "rows"
     if difference.units < fewest:
-        count = difference.units
-        few = f"{count} {unit if count != 1 else unit[:-1]}"
-        known = replace(difference, low=-math.inf, high=math.inf, p=1.0, p_at=None, detectable=None)
-        found = as_comparison(metric, rows.name, known, unit, margins)
-        note = f"{rows.name}: {few} can't tell whether anything changed; at least {fewest} can."
+        note = cluster_inference.too_few(rows.name, difference.units, unit, fewest)
+        found = as_comparison(metric, rows.name, difference.without_interval(), unit, margins)
         return replace(found, probe=rows.probe, note=note)
     found = as_comparison(metric, rows.name, difference, unit, margins)
     return replace(found, probe=rows.probe, note=detectable_in_clusters(metric, found))

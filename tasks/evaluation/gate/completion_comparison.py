@@ -1,6 +1,5 @@
 """Paired comparisons of base and tuned model on completed spans of code, by project or file."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -63,7 +62,5 @@ def _compared(
         return replace(compared, note=detectable_in_clusters(metric, compared))
     note = f"{on}: the two models differ on none of {len(results)} spans."
     if units < fewest:
-        few = f"{units} {unit if units != 1 else unit[:-1]}"
-        note = f"{on}: {few} can't tell whether anything changed; at least {fewest} can."
-    unknown = replace(found, low=-math.inf, high=math.inf, p=1.0, p_at=None, detectable=None)
-    return replace(as_comparison(metric, on, unknown, unit, margins), note=note)
+        note = cluster_inference.too_few(on, units, unit, fewest)
+    return replace(as_comparison(metric, on, found.without_interval(), unit, margins), note=note)

@@ -6,7 +6,7 @@ accuracy) in `cluster_inference`; a family of tests is corrected by Holm.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ class Difference:
     def value(self) -> float:
         """The difference itself."""
         return self.tuned - self.base
+
+    def without_interval(self) -> "Difference":
+        """The same values, of which nothing is claimed."""
+        return replace(self, low=-math.inf, high=math.inf, p=1.0, p_at=None, detectable=None)
 
     def p_beyond(self, limit: float) -> float:
         """p value of a true difference that is at most as far from zero as `limit`, against one
