@@ -28,7 +28,7 @@ from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import window_tensors
 from tasks.core.settings.train import TrainSettings
 from tasks.training.fast.buffers import fixed_bytes
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.fast.step import FastStepper
 from tasks.training.loop import Loop
 from tasks.training.lora import add_lora

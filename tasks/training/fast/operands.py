@@ -99,25 +99,51 @@ def signed(bits: int) -> int:
 class Bounds:
     """Sample boundaries of a packed window.
 
+    A sliding window is part of both bounds, so that kernels need no code for it: it starts a
+    token's view later, and ends the view of it earlier.
+
     Attributes:
-        starts: int32[tokens], first token of each token's sample.
-        ends: int32[tokens], end of each token's sample, exclusive.
+        starts: int32[tokens], the first token that each token attends to. Never decreases.
+        ends: int32[tokens], end of the tokens that attend to each token. Never decreases.
         cu_seqlens: int32[samples + 1], cumulative lengths.
+        window: Tokens of the sliding window; 0 without one.
     """
 
     starts: Tensor
     ends: Tensor
     cu_seqlens: Tensor
+    window: int = 0
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Shape of attention: query heads, key/value heads, features per head, rotated features."""
+    """Shape of attention.
+
+    Attributes:
+        queries: Query heads.
+        keys: Key (and value) heads.
+        size: Features per head.
+        rotated: Rotated features per head, the first ones.
+        scaling: Factor of the scores; None: size^-0.5.
+        cap: Soft cap of the scores: cap * tanh(score / cap); 0 without one.
+        adjacent_pairs: Rotated feature 2 i is paired with 2 i + 1, not i with i + rotated / 2.
+        grouped: Columns are q, k, v of the first head, then of the second, and so on; else all
+            queries, all keys, all values.
+    """
 
     queries: int
     keys: int
     size: int
     rotated: int
+    scaling: float | None = None
+    cap: float = 0.0
+    adjacent_pairs: bool = False
+    grouped: bool = False
+
+    @property
+    def scale(self) -> float:
+        """Factor of the scores."""
+        return self.size**-0.5 if self.scaling is None else self.scaling
 
     @property
     def width(self) -> int:
@@ -126,18 +152,28 @@ class Heads:
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v as views [tokens, heads, size]."""
-        q, k = self.queries * self.size, self.keys * self.size
-        tokens = qkv.shape[0]
-        return (
-            qkv[:, :q].view(tokens, self.queries, self.size),
-            qkv[:, q : q + k].view(tokens, self.keys, self.size),
-            qkv[:, q + k :].view(tokens, self.keys, self.size),
-        )
+        if self.grouped:
+            q, k, v = qkv.unflatten(1, (self.queries, 3, self.size)).unbind(2)
+            return q, k, v
+        counts = (self.queries, self.keys, self.keys)
+        q, k, v = qkv.unflatten(1, (-1, self.size)).split(counts, 1)
+        return q, k, v
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Of the MLP: silu, gelu, gelu_tanh or relu2; of half of its features if they are gates."""
+
+    name: str
+    gated: bool = True
 
 
 @dataclass(frozen=True)
 class NormWeights:
-    """A frozen LayerNorm if `layer_norm`, else an RMSNorm."""
+    """A frozen LayerNorm if `layer_norm`, else an RMSNorm.
+
+    Weight and bias are [K], or [heads, K] for norms of heads that differ.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -196,8 +232,8 @@ class AttentionTensors:
 class Packed:
     """Gate and up of a kept layer in 8 bit: `GROUP` values of a row share a scale."""
 
-    values: Tensor  # int8[tokens, 2 F]
-    scales: Tensor  # float32[tokens, 2 groups of F]
+    values: Tensor  # int8[tokens, 2 F], or F without gates
+    scales: Tensor  # float32[tokens, 2 groups of F], likewise
 
     def __getitem__(self, part: slice) -> "Packed":
         return Packed(self.values[part], self.scales[part])
@@ -205,7 +241,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class GateUpLora:
-    """The B side of gate and up, whose gradients the backward pass of swiglu adds.
+    """The B side of gate and up, whose gradients the backward pass of the activation adds.
 
     Attributes:
         u: [tokens, members * rank], LoRA's first products.

@@ -31,7 +31,7 @@ from tasks.merging.adapter import read_adapter
 from tasks.merging.candidates import merged_tensor
 from tasks.merging.gguf.families.registry import FAMILIES as EXPORTED
 from tasks.merging.strategies import registry
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.lora import add_lora, save_adapter
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.pick_stepper import pick_stepper
@@ -93,13 +93,11 @@ def train_path(folder: Path) -> str:
     model = load(folder, trainable=True)
     tuned = add_lora(model, rank=2, alpha=4, dropout=0.0)
     flat = FlatParameters(tuned, parameter_order)
-    longest = max(LENGTHS)
     stepper = pick_stepper(
         *(tuned, flat),
         fast_path="auto",
         kept_layers=None,
         max_tokens=64,
-        longest_row=lambda: longest,
     )
     flat.clear()
     tensors = window_tensors(window(), CPU)

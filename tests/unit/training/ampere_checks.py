@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction
 
 from benchmarks.training.shape import make_model, window_of
 from tasks.core.models.packed_forward import window_tensors
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.fast.step import FastStepper
 from tasks.training.fast.triton_ops import TritonOps
 from tasks.training.lora import add_lora

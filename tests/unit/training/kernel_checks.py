@@ -226,7 +226,7 @@ def cross_entropy() -> None:
 def whole_step() -> None:
     """All kernels together, with dropout: the same gradients as by PyTorch's operations."""
     from tasks.core.models.packed_forward import window_tensors
-    from tasks.training.fast.model import parameter_order
+    from tasks.training.fast.model.groups import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
     from tasks.training.steppers.flat_parameters import FlatParameters
@@ -242,9 +242,7 @@ def whole_step() -> None:
         results = []
         for ops in (OURS, WANTED):
             flat.clear()
-            stepper = FastStepper(
-                model, flat, max_tokens=73, kept_layers=1, longest_row=lambda: 20, ops=ops
-            )
+            stepper = FastStepper(model, flat, max_tokens=73, kept_layers=1, ops=ops)
             loss = stepper.run([window], window.trained_tokens, seed=4)
             results.append((loss, flat.gradient.clone()))
         same(results[0][0], results[1][0])
@@ -256,7 +254,7 @@ def noise() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tasks.core.models.packed_forward import window_tensors
-    from tasks.training.fast.model import parameter_order
+    from tasks.training.fast.model.groups import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
     from tasks.training.steppers.autograd_stepper import AutogradStepper

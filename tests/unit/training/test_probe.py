@@ -11,7 +11,8 @@ from tasks.core.models import memory_estimate, memory_probes
 from tasks.core.models.memory_probes import Gpu, Probe
 from tasks.core.settings.config import check
 from tasks.training.fast.buffers import fixed_bytes, kept_bytes
-from tasks.training.fast.model import extract_model, parameter_order
+from tasks.training.fast.model.extract import extract_model
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.lora import add_lora
 from tasks.training.optimizer import make_optimizer
 from tasks.training.steppers import memory_probe as probing
