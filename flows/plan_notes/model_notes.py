@@ -50,10 +50,6 @@ def notes(checks: Mapping[str, Any], config: Config) -> list[str]:
     return lines
 
 
-def _longest_row(config: Config) -> int:
-    return config.tokenize.max_tokens or config.tokenize.window_tokens
-
-
 def _path(checks: Mapping[str, Any], config: Config) -> str:
     """Which training step runs, and why it is not the fast one."""
     reason = ""
@@ -61,12 +57,7 @@ def _path(checks: Mapping[str, Any], config: Config) -> str:
         reason = "train.fast_path is off"
     elif checks["plain_reason"]:
         reason = checks["plain_reason"]
-    elif 0 < checks["window"] < (longest := _longest_row(config)):
-        reason = (
-            f"rows of up to {longest} tokens are longer than the sliding window of "
-            f"{checks['window']} (tokenize.max_tokens)"
-        )
-    elif checks["isolation"] != "varlen":
+    elif checks["isolation"] == "rows":
         reason = "packed rows of this model are not isolated by attention alone"
     elif checks["trusted_code"]:
         reason = "the model comes with its own code"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasks.training.fast.layer.state import Saved, Scratch
 from tasks.training.fast.model.weights import FastModel
-from tasks.training.fast.operands import Packed, pack_groups
+from tasks.training.fast.ops.operands import Packed, pack_groups
 
 # `memory_estimate` repeats both
 MLP_CHUNK = 8192  # tokens per chunk of the MLP; bounds the buffers of longer windows

@@ -9,7 +9,8 @@ from tasks.core.models.packed_forward import WindowTensors
 from tasks.training.fast import buffers
 from tasks.training.fast.layer.state import Call, chunks, rows
 from tasks.training.fast.model.weights import FastModel
-from tasks.training.fast.operands import Bounds, mix, signed
+from tasks.training.fast.ops.dropout import mix, signed
+from tasks.training.fast.ops.operands import Bounds
 
 
 class Inputs:

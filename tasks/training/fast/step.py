@@ -21,14 +21,15 @@ from torch import Tensor
 from tasks.core.models.packed_forward import WindowTensors
 from tasks.training.fast.buffers import Buffers, allocate, kept_bytes
 from tasks.training.fast.graphs import WindowGraphs, bucket, padded
+from tasks.training.fast.head import head_losses
 from tasks.training.fast.inputs import Inputs
 from tasks.training.fast.layer.layer_pass import LayerPass
 from tasks.training.fast.layer.products import Products
-from tasks.training.fast.layer.state import Call, Saved, chunks, rows
+from tasks.training.fast.layer.state import Call, Saved, rows
 from tasks.training.fast.model.extract import extract_model
 from tasks.training.fast.model.weights import LayerWeights
-from tasks.training.fast.torch_ops import TorchOps
-from tasks.training.fast.torch_weights import model_scales
+from tasks.training.fast.ops.torch_ops import TorchOps
+from tasks.training.fast.ops.torch_weights import model_scales
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import window_seed
 
@@ -114,7 +115,7 @@ class FastStepper:
         self._values.copy_(self._flat.values)
         call = self._begin(window, None)
         self._forward(call, saves=False)
-        return self._head(window, self._last(call), None, 0.0)
+        return self._head(window, call, None, 0.0)
 
     def _begin(self, window: WindowTensors, seed: int | None) -> Call:
         """Write a window's inputs and its embedded tokens into the buffers."""
@@ -138,9 +139,12 @@ class FastStepper:
         self._allocated.stream.at(0, window.tokens).copy_(embedded)
         return call
 
-    def _last(self, call: Call) -> Tensor:
-        """The residual stream after the last layer."""
-        return self._buffers.stream.at(self.layers, call.tokens)
+    def _head(
+        self, window: WindowTensors, call: Call, grad: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Losses from the residual stream after the last layer; see `head_losses`."""
+        x, logits = self._buffers.stream.at(self.layers, call.tokens), self._buffers.logits
+        return head_losses(self._ops, self.parts.last, logits, window, x, grad, scale)
 
     def _forward(self, call: Call, *, saves: bool) -> None:
         """Run all layers; with `saves`, save the stream before each trained one.
@@ -167,7 +171,7 @@ class FastStepper:
         call = self._begin(window, seed)
         grad = self._buffers.grad[: window.tokens].zero_()
         self._run("forward", call, lambda: self._forward(call, saves=True))
-        losses, _ = self._head(window, self._last(call), grad, 1.0 / trained_tokens)
+        losses, _ = self._head(window, call, grad, 1.0 / trained_tokens)
         self._run("backward", call, lambda: self._backward(call, grad))
         return losses.sum()
 
@@ -188,38 +192,6 @@ class FastStepper:
             self._pass(parts.layers[number], number, call).backward(
                 x, grad, kept=self._is_kept(number), more=number > first
             )
-
-    def _head(
-        self, window: WindowTensors, x: Tensor, grad: Tensor | None, scale: float
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of each trained token; and hits without `grad`, or the gradient of `x` in `grad`.
-
-        Runs only tokens that predict a trained one, in chunks: all logits of a window of 16,384
-        tokens at 50,304 vocabulary entries would take 1.5 GiB.
-        """
-        last, ops = self.parts.last, self._ops
-        count, size = window.trained_tokens, self._buffers.logits.shape[0]
-        losses = torch.empty(count, dtype=torch.float32, device=self._device)
-        hits = torch.empty(count, dtype=torch.bool, device=self._device)
-        for part in chunks(count, size):
-            predictors, targets = window.predictors[part], window.targets[part]
-            stream = x.index_select(0, predictors)
-            hidden = torch.empty_like(stream)
-            ops.norm(stream, last.norm, hidden)
-            logits = self._buffers.logits[: len(stream)]
-            torch.mm(hidden, last.weight.t(), out=logits)
-            if last.bias is not None:
-                logits.add_(last.bias)
-            if grad is None:
-                hits[part] = logits.argmax(-1) == targets
-            # logits become gradients
-            ops.cross_entropy(logits, targets, scale, losses[part], last.cap)
-            if grad is not None:
-                torch.mm(logits, last.weight, out=hidden)
-                back = torch.empty_like(stream)
-                ops.norm_backward(stream, last.norm, hidden, back, add=False)
-                grad.index_copy_(0, predictors, back)  # each token predicts at most one
-        return losses, hits
 
     def _is_kept(self, number: int) -> bool:
         return number >= len(self.parts.layers) - self.kept_layers
@@ -251,6 +223,6 @@ def pick_ops(device: torch.device) -> Any:
     """GPU kernels on CUDA, PyTorch's own operations elsewhere."""
     if device.type != "cuda":
         return TorchOps()
-    from tasks.training.fast.triton_ops import TritonOps
+    from tasks.training.fast.ops.triton_ops import TritonOps
 
     return TritonOps()

@@ -8,7 +8,6 @@ from tasks.core.settings.config import check
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
     "plain_reason": "",
-    "window": 0,
     "trusted_code": False,
     "isolation": "varlen",
     "leak": "1e-06",

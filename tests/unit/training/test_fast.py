@@ -14,14 +14,9 @@ from tasks.training.fast.buffers import allocate, fixed_bytes, kept_bytes, share
 from tasks.training.fast.graphs import SMALLEST, bucket, padded
 from tasks.training.fast.model.groups import parameter_order
 from tasks.training.fast.model.weights import Unsupported
-from tasks.training.fast.operands import (
-    NO_DROPOUT,
-    hash_bits,
-    make_dropout,
-    mix,
-)
+from tasks.training.fast.ops.dropout import NO_DROPOUT, hash_bits, make_dropout, mix
+from tasks.training.fast.ops.torch_weights import rotate
 from tasks.training.fast.step import FastStepper
-from tasks.training.fast.torch_weights import rotate
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters

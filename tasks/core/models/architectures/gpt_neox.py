@@ -16,4 +16,5 @@ GPT_NEOX = Architecture(
         grouped_heads=True,
     ),
     last_norm="final_layer_norm",
+    fields={"num_key_value_heads": "num_attention_heads"},
 )

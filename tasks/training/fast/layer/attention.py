@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tasks.training.fast.layer.products import Products
 from tasks.training.fast.layer.state import OUT, QKV, Saved, rows
-from tasks.training.fast.operands import AttentionTensors, NormWeights
+from tasks.training.fast.ops.operands import AttentionTensors, NormWeights
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,4 @@ def normed_view(heads: Tensor, norm: NormWeights) -> Tensor:
 
     The weight's width tells.
     """
-    return heads.flatten(1).unflatten(1, (-1, norm.weight.shape[-1]))
+    return heads.view(len(heads), -1, norm.weight.shape[-1])

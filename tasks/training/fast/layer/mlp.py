@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tasks.training.fast.layer.products import Products
 from tasks.training.fast.layer.state import DOWN, GATE_UP, Saved, rows
-from tasks.training.fast.operands import GateUpLora, Packed
+from tasks.training.fast.ops.operands import GateUpLora, Packed
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tasks.training.fast.layer.state import BRANCH_ENDS, Call, Scratch, rows
 from tasks.training.fast.model.weights import LayerWeights, LinearGroup, LinearMember
-from tasks.training.fast.operands import LoraInput, NormWeights, Rotated, Rounded, make_dropout, mix
+from tasks.training.fast.ops.dropout import make_dropout, mix
+from tasks.training.fast.ops.operands import LoraInput, NormWeights, Rotated, Rounded
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tasks.training.fast.operands import Bounds, Heads, Packed
+from tasks.training.fast.ops.operands import Bounds, Heads, Packed
 
 QKV, OUT, GATE_UP, DOWN = range(4)  # kinds of groups, as indexes of `LayerWeights.groups`
 BRANCH_ENDS = (OUT, DOWN)  # whose output is added to the residual stream

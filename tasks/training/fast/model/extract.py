@@ -20,7 +20,7 @@ from tasks.training.fast.model.weights import (
     LinearGroup,
     Unsupported,
 )
-from tasks.training.fast.operands import Activation, Heads
+from tasks.training.fast.ops.operands import Activation, Heads
 
 REMOTE_CODE = "transformers_modules"  # package in which transformers imports a model's own code
 # decoder layer classes of transformers -> the architecture that describes them
@@ -41,7 +41,7 @@ def extract_model(model: Any, offsets: dict[str, int]) -> FastModel:
     decoder, config, lora = base.base_model, base.config, model.peft_config["default"]
     if any(type(module).__module__.startswith(REMOTE_CODE) for module in base.modules()):
         raise Unsupported("code that comes with the model")
-    layers = list(getattr(decoder, "layers", None) or getattr(decoder, "h", ()))
+    layers = list(getattr(decoder, "layers", ()) or getattr(decoder, "h", ()))
     if not layers:
         raise Unsupported(f"decoders of kind {type(decoder).__name__}")
     _check_kinds(layers)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tasks.training.fast.model.weights import Unsupported
-from tasks.training.fast.operands import NormWeights
+from tasks.training.fast.ops.operands import NormWeights
 
 
 def norm_of(module: Any, offset: float) -> NormWeights:
@@ -16,7 +16,7 @@ def norm_of(module: Any, offset: float) -> NormWeights:
     if isinstance(module, nn.LayerNorm):
         return NormWeights(module.weight, bias, module.eps, True)
     weight = module.weight.float() + offset if offset else module.weight
-    eps = float(getattr(module, "variance_epsilon", None) or getattr(module, "eps", 0.0))
+    eps = float(getattr(module, "variance_epsilon", 0.0) or getattr(module, "eps", 0.0))
     if not kind.endswith(("RMSNorm", "LayerNorm")) or bias is not None or not eps:
         raise Unsupported(f"norms of kind {kind}")
     return NormWeights(weight, None, eps, not kind.endswith("RMSNorm"))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.training.fast.operands import PAD, Activation, Heads, NormWeights
+from tasks.training.fast.ops.operands import PAD, Activation, Heads, NormWeights
 
 
 class Unsupported(Exception):  # noqa: N818 - selects the other stepper; no failure

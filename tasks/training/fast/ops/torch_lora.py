@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from tasks.training.fast.operands import Dropout, LoraInput, hash_bits
+from tasks.training.fast.ops.dropout import Dropout, hash_bits
+from tasks.training.fast.ops.operands import LoraInput
 
 
 class TorchLora:

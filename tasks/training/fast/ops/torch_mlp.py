@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from tasks.training.fast.operands import GROUP, TINY, Activation, GateUpLora, LoraInput, Packed
-from tasks.training.fast.torch_lora import TorchLora
+from tasks.training.fast.ops.operands import GROUP, TINY, Activation, GateUpLora, LoraInput, Packed
+from tasks.training.fast.ops.torch_lora import TorchLora
 
 
 class TorchMlp(TorchLora):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tasks.core.progress import say
 from tasks.training.fast.model.weights import FastModel
-from tasks.training.fast.operands import GROUP, TINY, Rotated, Rounded
+from tasks.training.fast.ops.operands import GROUP, TINY, Rotated, Rounded
 
 
 class TorchWeights:

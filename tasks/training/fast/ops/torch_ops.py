@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from tasks.training.fast.operands import AttentionTensors, Heads, NormWeights
-from tasks.training.fast.torch_mlp import TorchMlp
-from tasks.training.fast.torch_weights import TorchWeights
+from tasks.training.fast.ops.operands import AttentionTensors, Heads, NormWeights
+from tasks.training.fast.ops.torch_mlp import TorchMlp
+from tasks.training.fast.ops.torch_weights import TorchWeights
 
 
 class TorchOps(TorchWeights, TorchMlp):
@@ -111,11 +111,12 @@ def _attend(qkv: Tensor, heads: Heads, window: int) -> Tensor:
         attend = torch.nn.functional.scaled_dot_product_attention
         out = attend(q, k, v, is_causal=True, scale=heads.scale)
     else:
-        scores = q @ k.transpose(2, 3) * heads.scale
+        scores = q.float() @ k.float().transpose(2, 3) * heads.scale
         if heads.cap:
             scores = heads.cap * torch.tanh(scores / heads.cap)
         at = torch.arange(len(qkv), device=qkv.device)
         distance = at[:, None] - at
         hidden = (distance < 0) | (distance >= (window or len(qkv)))
-        out = torch.softmax(scores.masked_fill(hidden, float("-inf")), -1) @ v
+        shares = torch.softmax(scores.masked_fill(hidden, float("-inf")), -1)
+        out = (shares @ v.float()).to(v.dtype)
     return out[0].transpose(0, 1).reshape(qkv.shape[0], -1)
