@@ -35,7 +35,7 @@ from tasks.training.fast.model.groups import parameter_order
 from tasks.training.lora import add_lora, save_adapter
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.pick_stepper import pick_stepper
-from tests.unit.base.families import FAMILIES, tiny_config
+from tests.unit.base.families import FAMILIES, HELD_OUT, tiny_config
 from tests.unit.base.test_run import go
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "your-model.md"
@@ -178,6 +178,17 @@ def test_a_family_works_from_base_to_merge_as_documented(weights: Path, tmp_path
     cells = (*cells[:-1], "all" if cells[-1] == "all" else f"all but {cells[-1]}")
     cells = (*cells, "yes" if family in {known.model_type for known in EXPORTED} else "no")
     assert documented(family) == f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("weights", HELD_OUT, indirect=True)
+def test_a_type_that_no_code_names_works_from_base_to_merge(weights: Path, tmp_path: Path) -> None:
+    check_loss(load(weights))
+    assert train_path(weights) == "plain"
+    check_merge(weights, tmp_path)
+    checks = json.loads((weights.parent / "checks.json").read_text())
+    assert (
+        checks["plain_reason"] == f"there is no fast path for models of type {checks['model_type']}"
+    )
 
 
 @pytest.mark.parametrize("family", REJECTED)
