@@ -54,7 +54,8 @@ def make_model(
     torch.manual_seed(0)
     own = ("partial_rotary_factor", "use_qkv_bias", "model_type")
     shape = {name: value for name, value in SHAPE.items() if name not in own}
-    config = AutoConfig.for_model(kind, **{**shape, **FAMILIES[kind], **(changes or {})})
+    shape |= {"pad_token_id": None} | FAMILIES[kind] | (changes or {})
+    config = AutoConfig.for_model(kind, **shape)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(without_dropout(config))
     for name, module in list(model.named_modules()):
