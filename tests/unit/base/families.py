@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import AutoConfig
 
+VOCABULARY = 260  # bytes, the end of a text, three tokens for infilling
 SHAPE: dict[str, Any] = {
-    "vocab_size": 257,
+    "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
@@ -79,5 +80,5 @@ def tiny_config(model_type: str) -> Any:
     known = AutoConfig.for_model(model_type).to_dict()
     fields = {name: value for name, value in SHAPE.items() if name in known}
     return AutoConfig.for_model(
-        model_type, **fields | FAMILIES.get(model_type, {}) | {"vocab_size": 257}
+        model_type, **fields | FAMILIES.get(model_type, {}) | {"vocab_size": VOCABULARY}
     )
