@@ -5,8 +5,9 @@ their split leaves no split empty and train at least half of its share of the ro
 many projects is split by project; a single repository by folder or, most often, by file.
 
 A unit goes to a split by a hash: of the project's name where the project has given itself one, else
-of the least row id in the unit. So another name of a file, folder or source moves nothing, and a
-new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
+of the least row id in the unit, among its rows of whole files where it has some. So another name of
+a file, folder or source moves nothing, other row types of a source that reads whole files move
+nothing, and a new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
 hash's range and validation from the other, so that changing one share moves no unit between the
 two. An end with less than half of its share of the rows gets the next units until it has that, at
 least one; the last of them return to train once there are more rows below the share. If new rows
@@ -30,7 +31,8 @@ from tasks.core.rows.hash_rank import RANKS, choose, hash_rank
 
 SPLITS = ("train", "validation", "test")
 LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
-COLUMNS = ["row_id", "project", "source", "path", "cluster", "date"]
+COLUMNS = ["row_id", "kind", "project", "source", "path", "cluster", "date"]
+WHOLE_FILE = "file"  # kind of the rows that other row types of a source do not change
 DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
 
@@ -181,10 +183,12 @@ def _units(rows: pa.Table, level: str) -> tuple[NDArray[np.int64], pa.Array, lis
     """The unit of every row as a number; the name of each unit; what each unit is ranked by."""
     places = _places(rows, level).dictionary_encode()
     units = pa.array(np.arange(len(places.dictionary)))
-    table = pa.table({"unit": places.indices.cast(pa.int64()), "row_id": rows.column("row_id")})
-    least = table.group_by("unit").aggregate([("row_id", "min")]).combine_chunks()
+    preference = pc.if_else(pc.equal(rows.column("kind"), WHOLE_FILE), "0", "1")
+    ids = pc.binary_join_element_wise(preference, rows.column("row_id"), "")
+    table = pa.table({"unit": places.indices.cast(pa.int64()), "id": ids})
+    least = table.group_by("unit").aggregate([("id", "min")]).combine_chunks()
     order = pc.index_in(units, least.column("unit").combine_chunks())
-    by_text = least.column("row_id_min").combine_chunks().take(order)
+    by_text = pc.utf8_slice_codeunits(least.column("id_min").combine_chunks().take(order), 1)
     names = places.dictionary if level == "project" else by_text
     ranked = [
         name if level == "project" and not name.endswith("/") else row_id
