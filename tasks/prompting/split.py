@@ -10,7 +10,8 @@ a file, folder or source moves nothing, other row types of a source that reads w
 nothing, and a new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
 hash's range and validation from the other, so that changing one share moves no unit between the
 two. An end with less than half of its share of the rows gets the next units until it has that, at
-least one; the last of them return to train once there are more rows below the share. If new rows
+least one; the last of them return to train once there are more rows below the share. Test also gets
+`prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
 change the level itself, rows move; `prompt.split` fixes it.
 
 The filter removes duplicates, so no two rows here are equal; but two rows may both be near
@@ -35,6 +36,7 @@ COLUMNS = ["row_id", "kind", "project", "source", "path", "cluster", "date"]
 WHOLE_FILE = "file"  # kind of the rows that other row types of a source do not change
 DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
+MOST_TEST = 5  # one unit in so many is held out to reach `prompt.min_test_units`
 
 Numbers = NDArray[np.int8]
 
@@ -60,7 +62,13 @@ class RowSplits:
 
     @classmethod
     def by_unit(
-        cls, rows: pa.Table, unit: str, validation_share: float, test_share: float, seed: int
+        cls,
+        rows: pa.Table,
+        unit: str,
+        validation_share: float,
+        test_share: float,
+        seed: int,
+        min_test_units: int = 0,
     ) -> "RowSplits":
         """Assign rows by the hash of their unit.
 
@@ -70,6 +78,7 @@ class RowSplits:
             validation_share: Share of the units, 0..1.
             test_share: Share of the units, 0..1.
             seed: Another seed holds out other units.
+            min_test_units: Units that test gets where `test_share` gives fewer.
 
         Raises:
             PipelineError: There are fewer than three units, or duplicates link all of them.
@@ -83,7 +92,9 @@ class RowSplits:
             if len(names) < len(SPLITS):
                 continue
             places = np.array([place_of(name, seed) for name in ranked])
-            per_unit = fill(places, np.bincount(codes), validation_share, test_share)
+            least_test = min(min_test_units, len(names) // MOST_TEST)
+            shares = validation_share, test_share
+            per_unit = fill(places, np.bincount(codes), *shares, least_test)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
             is_row = level == "project" and names.equals(rows["row_id"].combine_chunks())
             named = "row" if is_row else level
@@ -126,6 +137,11 @@ class RowSplits:
                 beyond[choose(row_ids, members.tolist(), at_most, seed)] = False
                 self.drop(beyond, f"over_cap_{SPLITS[number]}")
 
+    def test_units(self) -> int:
+        """Units of the test split that still have rows."""
+        held_out = self.names.filter(pa.array(self.numbers == SPLITS.index("test")))
+        return int(pc.count_distinct(held_out).as_py())
+
     def rows(self) -> dict[str, int]:
         """Rows per split."""
         return {name: int((self.numbers == number).sum()) for number, name in enumerate(SPLITS)}
@@ -142,6 +158,7 @@ def fill(
     sizes: NDArray[np.int64],
     validation_share: float,
     test_share: float,
+    least_test: int = 0,
 ) -> Numbers:
     """The split of each unit: test is the low end of the range 0..1, validation the high one.
 
@@ -150,10 +167,12 @@ def fill(
         sizes: Rows of each.
         validation_share: Part of the range.
         test_share: Part of the range.
+        least_test: Units that test has at least.
     """
     total = len(places)
     order = np.argsort(places, kind="stable")
-    test = _count(sizes[order], int((places < test_share).sum()), test_share)
+    below = max(least_test, int((places < test_share).sum()))
+    test = _count(sizes[order], below, test_share)
     at_end = int((places >= 1 - validation_share).sum())
     validation = _count(sizes[order[::-1]], at_end, validation_share)
     while test + validation >= total:
