@@ -177,9 +177,11 @@ def _winner(results: SweepResults, folder: Path) -> dict[str, Any] | None:
     """The best variant on the test split."""
     if results.winner is None:
         return None
+    best = results.ranked(results.planned[-1].share)[0]
     gate = json.loads((results.winner / "gate.json").read_bytes())
     return {
-        "label": results.ranked(results.planned[-1].share)[0].label,
+        "label": best.label,
+        "ends": results.grid.ends(best),
         "verdict": gate["verdict"],
         "reasons": gate["reasons"],
         "report": os.path.relpath(results.winner / "report.html", folder),
