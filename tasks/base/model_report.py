@@ -83,7 +83,7 @@ def _report(
     template = tokenizer.chat_template or ""
     return {
         "model_type": config.model_type,
-        "plain_reason": plain_reason(config),
+        "plain_reason": plain_reason(whole.config),
         "parameters": total,
         "linear_parameters": quantized,
         "other_parameters": total - quantized - tables,

@@ -71,8 +71,12 @@ class DecoderShape:
 
     @classmethod
     def read(cls, weights: Path) -> "DecoderShape | None":
-        """From a folder's config.json; None for an architecture that is not in the table."""
+        """From a folder's config.json; None for an architecture that is not in the table.
+
+        Also None where the file leaves out a number that is needed, as some of composite models do.
+        """
         config: Mapping[str, Any] = json.loads((weights / "config.json").read_text())
+        config = config.get("text_config", config)
         architecture = architecture_of(config.get("model_type", ""))
         if architecture is None:
             return None
@@ -80,6 +84,9 @@ class DecoderShape:
         def number(name: str) -> Any:
             return config.get(architecture.fields.get(name, name))
 
+        needed = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+        if None in map(number, needed):
+            return None
         layer, queries = architecture.layer, number("num_attention_heads")
         keys = number("num_key_value_heads") or queries
         if "multi_query" in config:  # GPT-BigCode

@@ -1,5 +1,6 @@
 """The table of architectures against transformers' own modules."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -44,6 +45,15 @@ def test_layer_has_the_class_and_the_linear_layers_of_the_table(
     )
     linears = known.layer.linear_layers
     assert Counter((linear.name, *shape.features(linear)) for linear in linears) == found
+
+
+def test_shape_of_a_composite_model_is_that_of_its_text_model(tmp_path: Path) -> None:
+    text = {"model_type": "mistral", **SHAPE}
+    for given, known in ((text, True), ({"model_type": "gemma3_text"}, False)):
+        (tmp_path / "config.json").write_text(json.dumps({"text_config": given}))
+        shape = DecoderShape.read(tmp_path)
+        assert (shape is not None) == known
+        assert shape is None or (shape.hidden, shape.architecture.model_type) == (64, "mistral")
 
 
 def test_every_entry_of_the_tables_files_is_listed() -> None:
