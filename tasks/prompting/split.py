@@ -7,11 +7,11 @@ many projects is split by project; a single repository by folder or, most often,
 A unit goes to a split by a hash: of the project's name where the project has given itself one, else
 of the least row id in the unit, among its rows of whole files where it has some. So another name of
 a file, folder or source moves nothing, other row types of a source that reads whole files move
-nothing, and a new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
-hash's range and validation from the other, so that changing one share moves no unit between the
-two. An end with less than half of its share of the rows gets the next units until it has that, at
-least one; the last of them return to train once there are more rows below the share. Test also gets
-`prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
+nothing, and a new row moves its own unit only if its id is the least one of it. Test is taken from
+one end of the hash's range and validation from the other, so that changing one share moves no unit
+between the two. An end with less than half of its share of the rows gets the next units until it
+has that, at least one; the last of them return to train once there are more rows below the share.
+Test also gets `prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
 change the level itself, rows move; `prompt.split` fixes it.
 
 The filter removes duplicates, so no two rows here are equal; but two rows may both be near
