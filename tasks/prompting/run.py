@@ -6,7 +6,7 @@ at a time, so memory does not grow with the length of the texts.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
+from tasks.core.rows.disk_arrays import mapped_table
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
-from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, cluster_codes, plural
+from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, cluster_codes, is_one_of, plural
 from tasks.prompting.split_by_time import split_by_time
 
 
@@ -99,7 +100,7 @@ def _split(
     near duplicate in another split, and caps count only rows that nothing else drops.
     """
     settings = config.prompt
-    names = pq.read_table(kept, columns=COLUMNS)
+    names = mapped_table(kept, COLUMNS, work.scratch / "names.arrow")
     if not names.num_rows:
         raise PipelineError(
             "there are no rows to make prompts of", "Check what the stages ingest and filter kept."
@@ -110,14 +111,16 @@ def _split(
     else:
         splits = RowSplits.by_unit(names, settings.split, *shares, settings.seed)
     clusters = cluster_codes(names)
-    ids = names.column("row_id").to_pylist()
+    ids = names.column("row_id").combine_chunks()
     problems = _choose_problems(config, executable, splits, ids, clusters)
     splits.hold_out(ids, clusters, {problem["row_id"] for problem in problems})
     write_problems(work.out / "problems.jsonl", problems)
     limits = config.filter.decontamination
     remaining = splits.numbers >= 0
     hits = rows_with_problems(kept, remaining, problems, limits, work, config.hardware.workers)
-    splits.drop(np.isin(np.arange(len(ids)), list(hits)), "holds_a_problem")
+    holds_one = np.zeros(len(ids), dtype=bool)
+    holds_one[list(hits)] = True
+    splits.drop(holds_one, "holds_a_problem")
     write_hits(work.out / "contaminated.jsonl", ids, hits)
     if empty := [name for name, number in splits.rows().items() if not number]:
         raise PipelineError(
@@ -133,19 +136,20 @@ def _choose_problems(
     config: View,
     executable: Path,
     splits: RowSplits,
-    ids: Sequence[str],
+    ids: pa.Array,
     clusters: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     """Executable rows to hold out; a split whose rows would all be held out keeps a cluster."""
     settings = config.prompt
-    may_be_held_out = splits.numbers >= 0
+    passed = pq.read_table(executable, columns=["row_id"]).column("row_id").to_pylist()
+    may_be_held_out = (splits.numbers >= 0) & is_one_of(ids, set(passed))
     while True:
-        by_id = {
-            ids[i]: SPLITS[splits.numbers[i]] for i in np.flatnonzero(may_be_held_out).tolist()
-        }
+        rows = np.flatnonzero(may_be_held_out)
+        names = zip(ids.take(pa.array(rows)).to_pylist(), rows.tolist(), strict=True)
+        by_id = {row_id: SPLITS[splits.numbers[row]] for row_id, row in names}
         problems = choose_problems(executable, by_id, settings.max_problems, settings.seed)
         chosen = {problem["row_id"] for problem in problems}
-        taken = np.unique(clusters[[i in chosen for i in ids]])
+        taken = np.unique(clusters[is_one_of(ids, chosen)])
         for number in range(len(SPLITS)):
             left = clusters[splits.numbers == number]
             if len(left) and np.isin(left, taken).all():

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
+from tasks.core.rows.disk_arrays import BATCH_ROWS, text_numbers
 from tasks.core.rows.hash_rank import RANKS, choose, hash_rank
 
 SPLITS = ("train", "validation", "test")
@@ -35,6 +36,25 @@ DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
 
 Numbers = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class UnitNames:
+    """The name of each row's unit: a text of that row, or of the row of the unit with the least id.
+
+    Attributes:
+        texts: A text of each row.
+        rows: Which row's text it is; None: that of the row itself.
+    """
+
+    texts: pa.Array
+    rows: NDArray[np.int64] | None = None
+
+    def of(self, first: int, count: int) -> pa.Array:
+        """The names of `count` rows."""
+        if self.rows is None:
+            return self.texts.slice(first, count)
+        return self.texts.take(pa.array(self.rows[first : first + count]))
 
 
 @dataclass
@@ -53,7 +73,7 @@ class RowSplits:
     numbers: Numbers
     unit: str
     units: dict[str, int]
-    names: pa.Array
+    names: "UnitNames"
     dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -73,19 +93,24 @@ class RowSplits:
             PipelineError: There are fewer than three units, or duplicates link all of them.
         """
         clusters = cluster_codes(rows)
+        ids, projects = (rows.column(name).combine_chunks() for name in ("row_id", "project"))
+        by_id = np.asarray(pc.array_sort_indices(ids)).astype(np.int64)
         least_train = LEAST * (1 - validation_share - test_share) * len(rows)
         counts: dict[str, int] = {}
         for level in LEVELS if unit == "auto" else (unit,):
-            codes, names, ranked = _units(rows, level)
-            counts[level] = len(names)
-            if len(names) < len(SPLITS):
+            codes = _places(rows, level)
+            # of the rows of a unit, the first one by id
+            least = by_id[np.unique(codes[by_id], return_index=True)[1]]
+            counts[level] = len(least)
+            if len(least) < len(SPLITS):
                 continue
-            places = np.array([place_of(name, seed) for name in ranked])
+            places = _ranked(least, ids, projects if level == "project" else None, seed)
             per_unit = fill(places, np.bincount(codes), validation_share, test_share)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
-            is_row = level == "project" and names.equals(rows["row_id"].combine_chunks())
-            named = "row" if is_row else level
-            splits = cls(per_unit[codes], named, number_of, names.take(pa.array(codes)))
+            by_project = level == "project"
+            is_row = by_project and len(least) == len(rows) and projects.equals(ids)
+            named = UnitNames(projects) if by_project else UnitNames(ids, least[codes])
+            splits = cls(per_unit[codes], "row" if is_row else level, number_of, named)
             splits.separate(clusters)
             found = splits.rows()
             is_last = level == LEVELS[-1] or unit != "auto"
@@ -107,21 +132,22 @@ class RowSplits:
         self.drop(present & (self.numbers != first[clusters]), "cluster_in_another_split")
 
     def hold_out(
-        self, row_ids: Sequence[str], clusters: NDArray[np.int64], chosen: Collection[str]
+        self, row_ids: pa.Array, clusters: NDArray[np.int64], chosen: Collection[str]
     ) -> None:
         """Drop the rows that become problems, and all rows in a cluster with one of them."""
-        own = np.array([i in chosen for i in row_ids])
+        own = is_one_of(row_ids, chosen)
         tied = np.isin(clusters, clusters[own]) & ~own & (self.numbers != DROPPED)
         self.drop(own, "held_out_as_problem")
         self.drop(tied, "tied_to_a_problem")
 
-    def cap(self, row_ids: Sequence[str], caps: Sequence[int | None], seed: int) -> None:
+    def cap(self, row_ids: pa.Array, caps: Sequence[int | None], seed: int) -> None:
         """Drop the rows of each split beyond its cap."""
         for number, at_most in enumerate(caps):
             members = np.flatnonzero(self.numbers == number)
             if at_most is not None and len(members) > at_most:
                 beyond = self.numbers == number
-                beyond[choose(row_ids, members.tolist(), at_most, seed)] = False
+                ids = row_ids.take(pa.array(members)).to_pylist()
+                beyond[members[choose(ids, range(len(ids)), at_most, seed)]] = False
                 self.drop(beyond, f"over_cap_{SPLITS[number]}")
 
     def rows(self) -> dict[str, int]:
@@ -129,10 +155,14 @@ class RowSplits:
         return {name: int((self.numbers == number).sum()) for number, name in enumerate(SPLITS)}
 
 
+def is_one_of(row_ids: pa.Array, chosen: Collection[str]) -> NDArray[np.bool_]:
+    """Which of the rows are chosen."""
+    return np.array(pc.is_in(row_ids, pa.array(sorted(chosen), pa.string())), dtype=bool)
+
+
 def cluster_codes(rows: pa.Table) -> NDArray[np.int64]:
     """A number for each cluster of duplicates, one entry per row."""
-    codes = rows.column("cluster").combine_chunks().dictionary_encode().indices
-    return np.asarray(codes).astype(np.int64)
+    return text_numbers(rows.column("cluster"))
 
 
 def fill(
@@ -177,30 +207,35 @@ def place_of(name: str, seed: int) -> float:
     return int.from_bytes(hash_rank(seed, name), "big") / RANKS
 
 
-def _units(rows: pa.Table, level: str) -> tuple[NDArray[np.int64], pa.Array, list[str]]:
-    """The unit of every row as a number; the name of each unit; what each unit is ranked by."""
-    places = _places(rows, level).dictionary_encode()
-    units = pa.array(np.arange(len(places.dictionary)))
-    table = pa.table({"unit": places.indices.cast(pa.int64()), "row_id": rows.column("row_id")})
-    least = table.group_by("unit").aggregate([("row_id", "min")]).combine_chunks()
-    order = pc.index_in(units, least.column("unit").combine_chunks())
-    by_text = least.column("row_id_min").combine_chunks().take(order)
-    names = places.dictionary if level == "project" else by_text
-    ranked = [
-        name if level == "project" and not name.endswith("/") else row_id
-        for name, row_id in zip(names.to_pylist(), by_text.to_pylist(), strict=True)
-    ]
-    return np.asarray(places.indices).astype(np.int64), names, ranked
+def _ranked(
+    least: NDArray[np.int64], ids: pa.Array, projects: pa.Array | None, seed: int
+) -> NDArray[np.float64]:
+    """The place of each unit, given by the row with its least id: by its project, where that has a
+    name of its own, else by that id."""
+    places = []
+    for first in range(0, len(least), BATCH_ROWS):
+        rows = pa.array(least[first : first + BATCH_ROWS])
+        ranked = ids.take(rows).to_pylist()
+        if projects is not None:
+            named = zip(projects.take(rows).to_pylist(), ranked, strict=True)
+            ranked = [row_id if name.endswith("/") else name for name, row_id in named]
+        places.append(np.array([place_of(name, seed) for name in ranked]))
+    return np.concatenate(places)
 
 
-def _places(rows: pa.Table, level: str) -> pa.Array:
-    """The unit of every row as a text that no other unit of the level has.
+def _places(rows: pa.Table, level: str) -> NDArray[np.int64]:
+    """The unit of every row as a number.
 
     A row that is its own project is its own unit on every level but that of clusters.
     """
-    columns = {name: rows.column(name).combine_chunks() for name in COLUMNS}
     if level in ("project", "cluster"):
-        return pc.fill_null(columns[level], "")
+        return text_numbers(rows.column(level))
+    return text_numbers(pa.chunked_array([_texts(batch, level) for batch in rows.to_batches()]))
+
+
+def _texts(rows: pa.RecordBatch, level: str) -> pa.Array:
+    """A text for the unit of every row that no other unit of the level has."""
+    columns = {name: rows.column(name) for name in COLUMNS}
     path = columns["path"]
     if level == "folder":
         path = pc.replace_substring_regex(path, r"(^|/)[^/]*$", "")
