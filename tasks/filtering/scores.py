@@ -58,6 +58,7 @@ class RowScores:
             self._table = block.select(KEPT)
             return
         start = 0
+        scratch.mkdir(parents=True, exist_ok=True)
         with TableWriter(self._path, pa.schema([SCORES.field(name) for name in KEPT])) as writer:
             for block in blocks:
                 self._take(block, start)

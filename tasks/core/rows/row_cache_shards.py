@@ -34,6 +34,7 @@ BUFFER_ROWS = 16_384  # kept in memory until written; 16 small writes for each b
 MAX_SEGMENTS = 24  # a shard with more is rewritten: reading many small segments takes long
 MOSTLY = 0.5  # a shard with a smaller share of rows in use is rewritten
 BLOCK_ROWS = 65_536  # rows whose values are sorted in memory
+ROW = "selected row"  # a column of numbers beside those of the values
 SEGMENTS_AT_ONCE = 16  # in memory with all their columns, while some columns are read
 
 
@@ -143,7 +144,7 @@ class Shards:
         if total <= BLOCK_ROWS:
             yield self.table(names)
             return
-        schema = pa.schema([*(self._schema.field(name) for name in names), ("row", pa.uint32())])
+        schema = pa.schema([*(self._schema.field(name) for name in names), (ROW, pa.uint32())])
         scratch.mkdir(parents=True, exist_ok=True)
         paths = [scratch / f"{n:06d}.block" for n in range(-(-total // BLOCK_ROWS))]
         with ExitStack() as stack:
@@ -154,7 +155,7 @@ class Shards:
             with pa.ipc.open_stream(path) as stream:
                 block = stream.read_all().combine_chunks()
             path.unlink()
-            yield block.take(np.argsort(block.column("row").to_numpy())).select(names)
+            yield block.take(np.argsort(block.column(ROW).to_numpy())).select(names)
 
     def _dealt(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """(number of a block, some of its rows with their numbers)."""
@@ -170,7 +171,7 @@ class Shards:
                 rows = own[start:stop]
                 table = read.take(pa.array(self._places[rows] - first))
                 yield int(blocks[start]), table.append_column(
-                    "row", pa.array(rows, pa.uint32())
+                    ROW, pa.array(rows, pa.uint32())
                 )
             first, at = end, until
 
