@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.disk_arrays import mapped_table
+from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_words
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
-from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, cluster_codes, is_one_of, plural
+from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, cluster_codes, is_one_of
 from tasks.prompting.split_by_time import split_by_time
 
 
@@ -45,11 +46,11 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     formatter.write(kept, splits.numbers, splits.names, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
-    own_unit = unit not in ("project", "row")
+    own_unit = unit not in (PROJECT, ROW)
     smaller = {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if own_unit}
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
-        + f" rows{_origin(content)}{held_out}",
+        + f" rows, {split_words(content)}{held_out}",
         rows_in=len(splits.numbers),
         rows_out=sum(rows.values()),
         counts=splits.dropped,
@@ -66,22 +67,10 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     )
 
 
-def _origin(split: Mapping[str, Any]) -> str:
-    """How the rows were split, for the summary."""
-    units, projects = sum(split["units"].values()), split["projects"]["all"]
-    told = f"{projects:,} {plural('project', projects)}"
-    unit = split["unit"]
-    if unit == "row":
-        return ", split by row"
-    if unit == "project":
-        return f" of {told}"
-    return f", split by {unit}: {units:,} {plural(unit, units)} of {told}"
-
-
 def _projects(names: pa.Table, splits: RowSplits) -> dict[str, int]:
     """Projects per split, and of all rows."""
     column = names.column("project")
-    if splits.unit in ("project", "row"):
+    if splits.unit in (PROJECT, ROW):
         return splits.units | {"all": sum(splits.units.values())}
     own = {
         name: pc.count_distinct(column.filter(pa.array(splits.numbers == number))).as_py()

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tasks.core.errors import PipelineError
 from tasks.core.rows.disk_arrays import BATCH_ROWS, text_numbers
 from tasks.core.rows.hash_rank import RANKS, choose, hash_rank
+from tasks.core.rows.split_unit import ROW, count_of
 
 SPLITS = ("train", "validation", "test")
 LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
@@ -110,7 +111,7 @@ class RowSplits:
             by_project = level == "project"
             is_row = by_project and len(least) == len(rows) and projects.equals(ids)
             named = UnitNames(projects) if by_project else UnitNames(ids, least[codes])
-            splits = cls(per_unit[codes], "row" if is_row else level, number_of, named)
+            splits = cls(per_unit[codes], ROW if is_row else level, number_of, named)
             splits.separate(clusters)
             found = splits.rows()
             is_last = level == LEVELS[-1] or unit != "auto"
@@ -245,7 +246,7 @@ def _texts(rows: pa.RecordBatch, level: str) -> pa.Array:
 
 
 def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:
-    found = ", ".join(f"{number:,} {plural(level, number)}" for level, number in counts.items())
+    found = ", ".join(count_of(number, level) for level, number in counts.items())
     remedy = (
         "Give `ingest.sources` more rows, or let the filter keep more (`finetune show filter`)."
     )
@@ -256,8 +257,3 @@ def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:
         f"are no near duplicates",
         remedy,
     )
-
-
-def plural(unit: str, number: int) -> str:
-    """ "file" or "files"."""
-    return unit if number == 1 else f"{unit}s"

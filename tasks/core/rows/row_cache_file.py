@@ -23,7 +23,7 @@ from tasks.core.system.atomic_write import written_whole
 
 _HEAD = struct.Struct("<8sQQI")  # magic, bytes of the table, bytes of the numbers, checksum
 _MAGIC = b"shard-1\n"
-SEGMENT_BYTES = 32 << 20  # a rewritten segment, about: two of them are in memory
+SEGMENT_BYTES = 8 << 20  # a rewritten segment, about: two of them are in memory
 _OWN = [("high", pa.uint64()), ("low", pa.uint64()), ("count", pa.int64())]
 
 Counts = NDArray[np.int64]

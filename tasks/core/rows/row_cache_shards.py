@@ -170,9 +170,7 @@ class Shards:
             for start, stop in pairwise([*bounds, len(own)]):
                 rows = own[start:stop]
                 table = read.take(pa.array(self._places[rows] - first))
-                yield int(blocks[start]), table.append_column(
-                    ROW, pa.array(rows, pa.uint32())
-                )
+                yield int(blocks[start]), table.append_column(ROW, pa.array(rows, pa.uint32()))
             first, at = end, until
 
     def counts(self) -> Counts:

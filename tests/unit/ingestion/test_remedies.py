@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -118,6 +120,8 @@ FILES: dict[str, bytes] = {
     "list": b'{"instruction": "do", "output": ["x"]}\n',
     "number": b'{"instruction": "do", "output": 7}\n',
     "dict": b'{"instruction": "do", "output": {"text": "x"}}\n',
+    "number under another name": b'{"question": "do", "answer": 7}\n',
+    "list under another name": b'{"question": "do", "answer": ["x"]}\n',
     "no instruction": b'{"instruction": "", "output": "x"}\n',
 }
 
@@ -147,6 +151,32 @@ def test_remedy_that_names_a_command_works(ingest, tmp_path, content) -> None:
     command = command.replace("FILE", str(file)).replace("NEW", str(new))
     subprocess.run(command, shell=True, check=True)  # as the user would
     assert ingest({"kind": "files", "path": str(new)})[1]
+
+
+@pytest.mark.parametrize(
+    "content", ['["do", "x"]', '["x", "y"]', '[["do", "x"], ["and", "y"]]', '"x"\n"y"\n', "{oops"]
+)
+def test_json_that_holds_no_objects_is_read_once_it_is_written_as_the_remedy_says(
+    ingest, tmp_path, content
+) -> None:
+    (tmp_path / "a.json").write_text(content)
+    source = {"kind": "files", "path": str(tmp_path / "a.json")}
+    with pytest.raises(PipelineError, match="0 rows") as error:
+        ingest(source)
+    for example in re.findall(r"\{.+?\}", error.value.remedy):
+        (tmp_path / "a.json").write_text(f"{example}\n{example}\n")
+        assert len(ingest(source)[1]) == 2
+
+
+def test_a_compressed_parquet_file_is_read_once_it_is_unpacked(ingest, tmp_path) -> None:
+    pq.write_table(pa.table({"instruction": ["do"], "output": ["x"]}), tmp_path / "a.parquet")
+    file = tmp_path / "a.parquet"
+    subprocess.run(["gzip", file], check=True)
+    with pytest.raises(PipelineError, match="0 rows") as error:
+        ingest({"kind": "files", "path": f"{file}.gz"})
+    (command,) = re.findall(r"`(.+?)`", error.value.remedy)
+    subprocess.run(command.replace("FILE", f"{file}.gz"), shell=True, check=True)  # as the user
+    assert ingest({"kind": "files", "path": str(file)})[1]
 
 
 def test_nul_bytes_are_removed_by_the_command_of_the_remedy(tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def _values(column: Any) -> list[Any]:
     used as text. A field without a value is left out of a struct, where JSON would not have it."""
     import pyarrow as pa
 
+    if any(map(column.type.equals, (pa.binary(), pa.large_binary(), pa.binary_view()))):
+        # text of writers that do not mark it as such
+        return [
+            v if v is None else v.decode("utf-8", "surrogateescape") for v in column.to_pylist()
+        ]
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
