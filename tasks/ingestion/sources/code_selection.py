@@ -7,6 +7,8 @@ from tasks.core.languages.authorship import reason_of_name
 from tasks.core.languages.registry import EXTENSIONS, is_test, language_of
 from tasks.ingestion.licenses import is_license_file
 
+TEST_FILES, OTHER_LANGUAGES = "test files", "files in other languages"
+
 
 class CodeSelection:
     """The choice of a source's files.
@@ -46,6 +48,14 @@ class CodeSelection:
         if language is None:
             return "files that are no code"
         if self._languages and language.name not in self._languages:
-            return "files in other languages"
+            return OTHER_LANGUAGES
         is_left_out = not self._include_tests and is_test(path, language)
-        return "test files" if is_left_out else ""
+        return TEST_FILES if is_left_out else ""
+
+    def remedy(self) -> str:
+        """What lets a source that has no code have some."""
+        if self.left_out[TEST_FILES]:
+            return "Set `include_tests: true` of the source."
+        if self.left_out[OTHER_LANGUAGES]:
+            return "Remove `languages` from the source's settings."
+        return "Point its `path` to a folder with code in a known language."

@@ -125,7 +125,7 @@ def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> 
         raise PipelineError(
             f"ingest source {path!r} holds no source code outside tests "
             f"({reasons or 'it is empty'}; known: {titles(languages)})",
-            "Point its `path` to another folder, or set `include_tests: true`.",
+            selection.remedy(),
         )
     return Listing(root, files, left_out=selection.left_out)
 

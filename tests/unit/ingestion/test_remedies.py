@@ -153,6 +153,73 @@ def test_remedy_that_names_a_command_works(ingest, tmp_path, content) -> None:
     assert ingest({"kind": "files", "path": str(new)})[1]
 
 
+CODE = 'def add(a, b):\n    """Return the sum of two numbers, a and b."""\n    return a + b\n'
+FOLDERS: dict[str, tuple[dict[str, str], dict[str, Any], dict[str, Any]]] = {
+    "only tests": ({"tests/test_a.py": CODE}, {}, {"include_tests": True}),
+    "another language": ({"a.py": CODE}, {"languages": ["go"]}, {"languages": []}),
+    "no code": ({"notes.txt": "x"}, {}, {"path": "code"}),
+    "no folder": ({}, {"path": "gone"}, {"path": "code"}),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_remedy_for_a_folder_without_code_works(ingest, tmp_path, kind) -> None:
+    files, given, followed = FOLDERS[kind]
+    for name, text in {**{f"source/{n}": t for n, t in files.items()}, "code/a.py": CODE}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    source = {"kind": "folder", "path": "source", **given}
+    source["path"] = str(tmp_path / source["path"])
+    with pytest.raises(PipelineError) as error:
+        ingest(source)
+    shown = settings_in(error.value.remedy)
+    assert shown.items() <= followed.items() and all(n in error.value.remedy for n in followed)
+    if "path" in followed:
+        followed = {"path": str(tmp_path / followed["path"])}
+    assert ingest(source | followed)[1]
+
+
+def distribution(site: Path, record: str) -> None:
+    """An installed package whose files are not where it says."""
+    (site / "oddly-1.0.dist-info").mkdir(parents=True)
+    (site / "oddly-1.0.dist-info" / "METADATA").write_text("Name: oddly\nVersion: 1.0\n")
+    (site / "oddly-1.0.dist-info" / "RECORD").write_text(record)
+
+
+def test_remedy_for_an_editable_install_works(ingest, tmp_path, monkeypatch) -> None:
+    distribution(tmp_path / "site", "oddly-1.0.dist-info/METADATA,,\n")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(PipelineError, match="has no Python file") as error:
+        ingest({"kind": "packages", "names": ["oddly"]})
+    assert "add its source tree as a source of kind `folder`" in error.value.remedy
+    assert ingest({"kind": "folder", "path": str(tmp_path / "tree")})[1]
+
+
+def test_remedy_for_a_misspelled_package_works(ingest, tmp_path, monkeypatch) -> None:
+    distribution(tmp_path, "oddly.py,,\n")
+    (tmp_path / "oddly.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PipelineError, match="not installed") as error:
+        ingest({"kind": "packages", "names": ["odly"]})
+    (name,) = re.findall(r"Did you mean '(.+?)'", error.value.remedy)
+    assert ingest({"kind": "packages", "names": [name]})[1]
+
+
+def test_remedy_for_a_data_set_without_splits_works(ingest, tmp_path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"instruction": "do", "output": "x"}])
+    datasets.DatasetDict({}).save_to_disk(tmp_path / "set")
+    source = {"kind": "huggingface", "path": str(tmp_path / "set")}
+    with pytest.raises(PipelineError, match="but none at all") as error:
+        ingest(source)
+    assert "Write it again with `save_to_disk`" in error.value.remedy
+    datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "set")
+    assert ingest(source)[1]
+
+
 @pytest.mark.parametrize(
     "content", ['["do", "x"]', '["x", "y"]', '[["do", "x"], ["and", "y"]]', '"x"\n"y"\n', "{oops"]
 )
