@@ -33,7 +33,8 @@ from tasks.core.text.prompt_templates import (
 )
 from tasks.core.text.repository_format import repository_prompt
 from tasks.prompting.fill_in_middle import hole
-from tasks.prompting.split import SPLITS, UnitNames
+from tasks.prompting.split import SPLITS
+from tasks.prompting.units import UnitNames
 
 BATCH_ROWS = 1024
 COLUMNS = ["row_id", "instruction", "input", "output", "kind", "conversation", "repeats"]

@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.disk_arrays import mapped_table
-from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_words
+from tasks.core.rows.split_unit import PROJECT, ROW, count_of, plural, split_words
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
-from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, cluster_codes, is_one_of
+from tasks.prompting.split import SPLITS, RowSplits
 from tasks.prompting.split_by_time import split_by_time
+from tasks.prompting.units import COLUMNS, cluster_codes, is_one_of
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
@@ -50,7 +51,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     smaller = {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if own_unit}
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
-        + f" rows, {split_words(content)}{held_out}",
+        + f" rows{_origin(content)}{held_out}",
         rows_in=len(splits.numbers),
         rows_out=sum(rows.values()),
         counts=splits.dropped,
@@ -67,8 +68,14 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     )
 
 
+def _origin(split: Mapping[str, Any]) -> str:
+    if split["unit"] == PROJECT:
+        return f" of {count_of(split['projects']['all'], PROJECT)}"
+    return f", {split_words(split)}"
+
+
 def _projects(names: pa.Table, splits: RowSplits) -> dict[str, int]:
-    """Projects per split, and of all rows."""
+    """Projects per split, and of all rows; 0 if no row names one."""
     column = names.column("project")
     if splits.unit in (PROJECT, ROW):
         return splits.units | {"all": sum(splits.units.values())}
@@ -76,7 +83,8 @@ def _projects(names: pa.Table, splits: RowSplits) -> dict[str, int]:
         name: pc.count_distinct(column.filter(pa.array(splits.numbers == number))).as_py()
         for number, name in enumerate(SPLITS)
     }
-    return own | {"all": pc.count_distinct(column).as_py()}
+    is_named = not pc.all(pc.equal(column, names.column("row_id"))).as_py()
+    return own | {"all": pc.count_distinct(column).as_py() if is_named else 0}
 
 
 def _split(

@@ -26,36 +26,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
-from tasks.core.rows.disk_arrays import BATCH_ROWS, text_numbers
-from tasks.core.rows.hash_rank import RANKS, choose, hash_rank
+from tasks.core.rows.hash_rank import choose
 from tasks.core.rows.split_unit import ROW, count_of
+from tasks.prompting.units import (
+    LEVELS,
+    UnitNames,
+    cluster_codes,
+    is_one_of,
+    ranks,
+    unit_numbers,
+)
 
 SPLITS = ("train", "validation", "test")
-LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
-COLUMNS = ["row_id", "project", "source", "path", "cluster", "date"]
 DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
 
 Numbers = NDArray[np.int8]
-
-
-@dataclass(frozen=True)
-class UnitNames:
-    """The name of each row's unit: a text of that row, or of the row of the unit with the least id.
-
-    Attributes:
-        texts: A text of each row.
-        rows: Which row's text it is; None: that of the row itself.
-    """
-
-    texts: pa.Array
-    rows: NDArray[np.int64] | None = None
-
-    def of(self, first: int, count: int) -> pa.Array:
-        """The names of `count` rows."""
-        if self.rows is None:
-            return self.texts.slice(first, count)
-        return self.texts.take(pa.array(self.rows[first : first + count]))
 
 
 @dataclass
@@ -74,7 +60,7 @@ class RowSplits:
     numbers: Numbers
     unit: str
     units: dict[str, int]
-    names: "UnitNames"
+    names: UnitNames
     dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -99,13 +85,13 @@ class RowSplits:
         least_train = LEAST * (1 - validation_share - test_share) * len(rows)
         counts: dict[str, int] = {}
         for level in LEVELS if unit == "auto" else (unit,):
-            codes = _places(rows, level)
+            codes = unit_numbers(rows, level)
             # of the rows of a unit, the first one by id
             least = by_id[np.unique(codes[by_id], return_index=True)[1]]
             counts[level] = len(least)
             if len(least) < len(SPLITS):
                 continue
-            places = _ranked(least, ids, projects if level == "project" else None, seed)
+            places = ranks(least, ids, projects if level == "project" else None, seed)
             per_unit = fill(places, np.bincount(codes), validation_share, test_share)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
             by_project = level == "project"
@@ -156,16 +142,6 @@ class RowSplits:
         return {name: int((self.numbers == number).sum()) for number, name in enumerate(SPLITS)}
 
 
-def is_one_of(row_ids: pa.Array, chosen: Collection[str]) -> NDArray[np.bool_]:
-    """Which of the rows are chosen."""
-    return np.array(pc.is_in(row_ids, pa.array(sorted(chosen), pa.string())), dtype=bool)
-
-
-def cluster_codes(rows: pa.Table) -> NDArray[np.int64]:
-    """A number for each cluster of duplicates, one entry per row."""
-    return text_numbers(rows.column("cluster"))
-
-
 def fill(
     places: NDArray[np.float64],
     sizes: NDArray[np.int64],
@@ -201,48 +177,6 @@ def _count(sizes: NDArray[np.int64], below: int, share: float) -> int:
     until they have half of that share of the rows."""
     rows = sizes.cumsum()
     return max(below, int(np.searchsorted(rows, LEAST * share * rows[-1])) + 1)
-
-
-def place_of(name: str, seed: int) -> float:
-    """The place of a unit's name in the range 0..1."""
-    return int.from_bytes(hash_rank(seed, name), "big") / RANKS
-
-
-def _ranked(
-    least: NDArray[np.int64], ids: pa.Array, projects: pa.Array | None, seed: int
-) -> NDArray[np.float64]:
-    """The place of each unit, given by the row with its least id: by its project, where that has a
-    name of its own, else by that id."""
-    places = []
-    for first in range(0, len(least), BATCH_ROWS):
-        rows = pa.array(least[first : first + BATCH_ROWS])
-        ranked = ids.take(rows).to_pylist()
-        if projects is not None:
-            named = zip(projects.take(rows).to_pylist(), ranked, strict=True)
-            ranked = [row_id if name.endswith("/") else name for name, row_id in named]
-        places.append(np.array([place_of(name, seed) for name in ranked]))
-    return np.concatenate(places)
-
-
-def _places(rows: pa.Table, level: str) -> NDArray[np.int64]:
-    """The unit of every row as a number.
-
-    A row that is its own project is its own unit on every level but that of clusters.
-    """
-    if level in ("project", "cluster"):
-        return text_numbers(rows.column(level))
-    return text_numbers(pa.chunked_array([_texts(batch, level) for batch in rows.to_batches()]))
-
-
-def _texts(rows: pa.RecordBatch, level: str) -> pa.Array:
-    """A text for the unit of every row that no other unit of the level has."""
-    columns = {name: rows.column(name) for name in COLUMNS}
-    path = columns["path"]
-    if level == "folder":
-        path = pc.replace_substring_regex(path, r"(^|/)[^/]*$", "")
-    place = pc.binary_join_element_wise(columns["source"], columns["project"], path, "\0")
-    is_own = pc.equal(columns["project"], columns["row_id"])
-    return pc.if_else(is_own, columns["project"], place)
 
 
 def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:

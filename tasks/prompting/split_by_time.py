@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.errors import PipelineError
-from tasks.prompting.split import SPLITS, RowSplits, UnitNames, cluster_codes
+from tasks.prompting.split import SPLITS, RowSplits
+from tasks.prompting.units import UnitNames, cluster_codes
 
 
 def split_by_time(

@@ -18,9 +18,8 @@ def count_of(number: int, noun: str) -> str:
 
 def split_words(split: Mapping[str, Any]) -> str:
     """How the rows were split, by split.json of the stage prompt."""
-    unit, projects = split["unit"], count_of(split["projects"]["all"], PROJECT)
+    unit, projects = split["unit"], split["projects"]["all"]
     if unit == ROW:
         return "split by row: no row names a project"
-    if unit == PROJECT:
-        return f"split by project: {projects}"
-    return f"split by {unit}: {count_of(sum(split['units'].values()), unit)} of {projects}"
+    of = f" of {count_of(projects, PROJECT)}" if projects and unit != PROJECT else ""
+    return f"split by {unit}: {count_of(sum(split['units'].values()), unit)}{of}"

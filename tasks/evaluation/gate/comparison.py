@@ -60,8 +60,7 @@ class Comparison:
         p: Two-sided.
         p_adjusted: After Holm over all comparisons of the evaluation.
         units: How many `unit` were compared.
-        unit: The unit of the split ("projects", "files" ...), "rows" (each is its own cluster),
-            "spans" or "problems".
+        unit: "projects" (or another unit of the split), "rows", "spans" or "problems".
         margin: How much worse it may be, in the unit of the value; None: not guarded.
         probe: Not expected to improve.
         outcome: "better", "worse", "unclear" (by p_adjusted) or "too small": better, but by less
@@ -111,12 +110,11 @@ def compare(
         seed: Of the draws.
         fewest: With fewer units, no claim is made.
     """
-    found = []
+    found, how = [], (evaluation.unit, margins, resamples, seed, fewest)
     for rows in evaluation.row_sets:
         if any(row.tokens for row in rows.rows):
             for metric in ROW_METRICS:
                 if metric.terms is not None:
-                    how = (evaluation.unit, margins, resamples, seed, fewest)
                     found.append(_of_rows(metric, rows, *how))
     for (suite, style), problems in by_suite(evaluation.problems).items():
         if shared := graded(problems):

@@ -106,7 +106,7 @@ def test_the_summary_and_the_metrics_tell_what_a_single_repository_is_split_by(
 def test_rows_without_projects_are_said_to_be_split_by_row(tmp_path: Path) -> None:
     ids = [f"{i:04d}" for i in range(30)]
     summary, _splits = go(tmp_path, write_kept(tmp_path / "kept.parquet", 30, 0, project=ids))
-    assert summary.line.endswith(" test rows, split by row")
+    assert summary.line.endswith(" test rows, split by row: no row names a project")
 
 
 def test_the_unit_of_the_split_is_what_the_evaluation_resamples(tmp_path: Path) -> None:
