@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from tasks.core.errors import PipelineError
+from tasks.ingestion.formats.files import parquet
 from tasks.ingestion.remedies import OTHERWISE, REMEDIES, remedy_for
 
 
@@ -244,6 +246,25 @@ def test_a_compressed_parquet_file_is_read_once_it_is_unpacked(ingest, tmp_path)
     (command,) = re.findall(r"`(.+?)`", error.value.remedy)
     subprocess.run(command.replace("FILE", f"{file}.gz"), shell=True, check=True)  # as the user
     assert ingest({"kind": "files", "path": str(file)})[1]
+
+
+def test_a_file_with_large_pages_is_noted_and_small_once_it_is_rewritten(
+    ingest, tmp_path, monkeypatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(parquet, "say", said.append)
+    monkeypatch.setattr(parquet, "LARGE_PAGE_BYTES", 4000)
+    table = pa.table({"instruction": [f"do {n}" for n in range(90)], "output": ["x" * 50] * 90})
+    pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False)
+    assert len(ingest({"kind": "files", "path": str(tmp_path / "a.parquet")})[1]) == 90
+    (command,) = re.findall(r"`(.+?)`", said.pop())
+    for name in ("FILE", "NEW"):
+        path = tmp_path / ("a.parquet" if name == "FILE" else "b.parquet")
+        command = command.replace(name, str(path))
+    command = command.replace("python ", f"{sys.executable} ", 1)
+    subprocess.run(command, shell=True, check=True)  # as the user would
+    assert len(ingest({"kind": "files", "path": str(tmp_path / "b.parquet")})[1]) == 90
+    assert not said
 
 
 def test_nul_bytes_are_removed_by_the_command_of_the_remedy(tmp_path: Path) -> None:
