@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.disk_arrays import mapped_table
+from tasks.core.rows.held_out import held_out_units
 from tasks.core.rows.split_unit import PROJECT, ROW, count_of, plural, split_words
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
@@ -48,17 +49,18 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
     own_unit = unit not in (PROJECT, ROW)
+    tested = splits.test_units()
     smaller = {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if own_unit}
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
-        + f" rows{_origin(content)}{held_out}",
+        + f" rows{_origin(content)}{held_out_units(unit, tested)}{held_out}",
         rows_in=len(splits.numbers),
         rows_out=sum(rows.values()),
         counts=splits.dropped,
         metrics={f"{name}_rows": rows[name] for name in SPLITS}
         | {f"{name}_projects": projects[name] for name in SPLITS}
         | smaller
-        | {"problems": problems}
+        | {"problems": problems, "test_units": tested}
         | ({"repeated_rows": formatter.repeated} if formatter.repeated else {})
         | (
             {"infilling_rows": formatter.infilled}
@@ -69,6 +71,9 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
 
 
 def _origin(split: Mapping[str, Any]) -> str:
+    """How the rows were split, for the summary."""
+    if split["unit"] == ROW:
+        return ", split by row"
     if split["unit"] == PROJECT:
         return f" of {count_of(split['projects']['all'], PROJECT)}"
     return f", {split_words(split)}"
@@ -106,7 +111,9 @@ def _split(
     if settings.split == "time":
         splits = split_by_time(names, settings.split_date, *shares)
     else:
-        splits = RowSplits.by_unit(names, settings.split, *shares, settings.seed)
+        splits = RowSplits.by_unit(
+            names, settings.split, *shares, settings.seed, settings.min_test_units
+        )
     clusters = cluster_codes(names)
     ids = names.column("row_id").combine_chunks()
     problems = _choose_problems(config, executable, splits, ids, clusters)

@@ -5,11 +5,13 @@ their split leaves no split empty and train at least half of its share of the ro
 many projects is split by project; a single repository by folder or, most often, by file.
 
 A unit goes to a split by a hash: of the project's name where the project has given itself one, else
-of the least row id in the unit. So another name of a file, folder or source moves nothing, and a
-new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
-hash's range and validation from the other, so that changing one share moves no unit between the
-two. An end with less than half of its share of the rows gets the next units until it has that, at
-least one; the last of them return to train once there are more rows below the share. If new rows
+of the least row id in the unit, among its rows of whole files where it has some. So another name of
+a file, folder or source moves nothing, other row types of a source that reads whole files move
+nothing, and a new row moves its own unit only if its id is the least one of it. Test is taken from
+one end of the hash's range and validation from the other, so that changing one share moves no unit
+between the two. An end with less than half of its share of the rows gets the next units until it
+has that, at least one; the last of them return to train once there are more rows below the share.
+Test also gets `prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
 change the level itself, rows move; `prompt.split` fixes it.
 
 The filter removes duplicates, so no two rows here are equal; but two rows may both be near
@@ -22,7 +24,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
@@ -31,6 +32,7 @@ from tasks.core.rows.split_unit import ROW, count_of
 from tasks.prompting.units import (
     LEVELS,
     UnitNames,
+    by_preference,
     cluster_codes,
     is_one_of,
     ranks,
@@ -40,6 +42,7 @@ from tasks.prompting.units import (
 SPLITS = ("train", "validation", "test")
 DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
+MOST_TEST = 5  # one unit in so many is held out to reach `prompt.min_test_units`
 
 Numbers = NDArray[np.int8]
 
@@ -65,7 +68,13 @@ class RowSplits:
 
     @classmethod
     def by_unit(
-        cls, rows: pa.Table, unit: str, validation_share: float, test_share: float, seed: int
+        cls,
+        rows: pa.Table,
+        unit: str,
+        validation_share: float,
+        test_share: float,
+        seed: int,
+        min_test_units: int = 0,
     ) -> "RowSplits":
         """Assign rows by the hash of their unit.
 
@@ -75,24 +84,27 @@ class RowSplits:
             validation_share: Share of the units, 0..1.
             test_share: Share of the units, 0..1.
             seed: Another seed holds out other units.
+            min_test_units: Units that test gets where `test_share` gives fewer.
 
         Raises:
             PipelineError: There are fewer than three units, or duplicates link all of them.
         """
         clusters = cluster_codes(rows)
         ids, projects = (rows.column(name).combine_chunks() for name in ("row_id", "project"))
-        by_id = np.asarray(pc.array_sort_indices(ids)).astype(np.int64)
+        by_id = by_preference(rows)
         least_train = LEAST * (1 - validation_share - test_share) * len(rows)
         counts: dict[str, int] = {}
         for level in LEVELS if unit == "auto" else (unit,):
             codes = unit_numbers(rows, level)
-            # of the rows of a unit, the first one by id
+            # of the rows of a unit, the first one
             least = by_id[np.unique(codes[by_id], return_index=True)[1]]
             counts[level] = len(least)
             if len(least) < len(SPLITS):
                 continue
             places = ranks(least, ids, projects if level == "project" else None, seed)
-            per_unit = fill(places, np.bincount(codes), validation_share, test_share)
+            least_test = min(min_test_units, len(least) // MOST_TEST)
+            shares = validation_share, test_share
+            per_unit = fill(places, np.bincount(codes), *shares, least_test)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
             by_project = level == "project"
             is_row = by_project and len(least) == len(rows) and projects.equals(ids)
@@ -137,6 +149,10 @@ class RowSplits:
                 beyond[members[choose(ids, range(len(ids)), at_most, seed)]] = False
                 self.drop(beyond, f"over_cap_{SPLITS[number]}")
 
+    def test_units(self) -> int:
+        """Units of the test split that still have rows."""
+        return self.names.count(self.numbers == SPLITS.index("test"))
+
     def rows(self) -> dict[str, int]:
         """Rows per split."""
         return {name: int((self.numbers == number).sum()) for number, name in enumerate(SPLITS)}
@@ -147,6 +163,7 @@ def fill(
     sizes: NDArray[np.int64],
     validation_share: float,
     test_share: float,
+    least_test: int = 0,
 ) -> Numbers:
     """The split of each unit: test is the low end of the range 0..1, validation the high one.
 
@@ -155,10 +172,12 @@ def fill(
         sizes: Rows of each.
         validation_share: Part of the range.
         test_share: Part of the range.
+        least_test: Units that test has at least.
     """
     total = len(places)
     order = np.argsort(places, kind="stable")
-    test = _count(sizes[order], int((places < test_share).sum()), test_share)
+    below = max(least_test, int((places < test_share).sum()))
+    test = _count(sizes[order], below, test_share)
     at_end = int((places >= 1 - validation_share).sum())
     validation = _count(sizes[order[::-1]], at_end, validation_share)
     while test + validation >= total:

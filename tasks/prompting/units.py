@@ -12,7 +12,8 @@ from tasks.core.rows.disk_arrays import BATCH_ROWS, text_numbers
 from tasks.core.rows.hash_rank import RANKS, hash_rank
 
 LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
-COLUMNS = ["row_id", "project", "source", "path", "cluster", "date"]
+COLUMNS = ["row_id", "kind", "project", "source", "path", "cluster", "date"]
+WHOLE_FILE = "file"  # kind of the rows that other row types of a source do not change
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class UnitNames:
             return self.texts.slice(first, count)
         return self.texts.take(pa.array(self.rows[first : first + count]))
 
+    def count(self, which: NDArray[np.bool_]) -> int:
+        """The number of different units of some rows."""
+        if self.rows is None:
+            return int(pc.count_distinct(self.texts.filter(pa.array(which))).as_py())
+        return len(np.unique(self.rows[which]))
+
 
 def is_one_of(row_ids: pa.Array, chosen: Collection[str]) -> NDArray[np.bool_]:
     """Which of the rows are chosen."""
@@ -42,6 +49,19 @@ def is_one_of(row_ids: pa.Array, chosen: Collection[str]) -> NDArray[np.bool_]:
 def cluster_codes(rows: pa.Table) -> NDArray[np.int64]:
     """A number for each cluster of duplicates, one entry per row."""
     return text_numbers(rows.column("cluster"))
+
+
+def by_preference(rows: pa.Table) -> NDArray[np.int64]:
+    """The rows in the order in which a unit is named by one of them: whole files first, then by
+    id."""
+    table = pa.table(
+        {
+            "is_part": pc.not_equal(rows.column("kind"), WHOLE_FILE),
+            "row_id": rows.column("row_id"),
+        }
+    )
+    keys = [("is_part", "ascending"), ("row_id", "ascending")]
+    return np.asarray(pc.sort_indices(table, keys)).astype(np.int64)
 
 
 def ranks(

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from tasks.core.progress import report
 from tasks.core.rows.data_card import DataCard
 from tasks.core.rows.hash_rank import keyed_rank
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.core.rows.parquet import read_batches
 from tasks.core.rows.split_unit import count_of
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.completion import documents, spans
 from tasks.evaluation.completion.spans import CodeSpan
-from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
 from tasks.evaluation.generation.scope_end import SIZES
 
 NEARLY_ALL = 0.8  # of the characters of a span's lines

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.core.rows.split_unit import plural
 from tasks.evaluation.completion.span_results import CompletionResult, by_style
 from tasks.evaluation.gate import cluster_inference
@@ -26,7 +27,7 @@ def compare_completions(
     margins: Margins,
     resamples: int,
     seed: int,
-    fewest: int = cluster_inference.FEWEST_CLUSTERS,
+    fewest: int = FEWEST_CLUSTERS,
 ) -> list[Comparison]:
     """Each metric of each style; arguments as in `comparison.compare`."""
     how = (evaluation.unit, margins, resamples, seed, fewest)
