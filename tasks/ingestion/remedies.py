@@ -3,6 +3,7 @@ about it. Each kind of problem has its own remedy."""
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
@@ -16,6 +17,7 @@ REMEDIES = (
     (r"(?s)not (?:valid )?UTF-8", "Convert the file, if it is in the encoding of Western Europe: "
      "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."),
     (r"is a (zip|7z|tar) archive", "Unpack the archive and point `path` to the files in it."),
+    (r"pointer of Git LFS", "Fetch the content: `git lfs pull` in the repository."),
     (r"compressed data is damaged", "Copy or download the file again."),
     (r"Permission denied", "Let your user read the file: `chmod u+r FILE`."),
     (r"malformed JSON|holds a JSON|holds no JSON", "Write one JSON object per line, or one array "
@@ -46,19 +48,21 @@ REMEDIES = (
 OTHERWISE = "Correct the input, or point `ingest.sources` to other files."
 
 
-def no_rows(ledger: Path, sources: str, bad: int) -> PipelineError:
+def no_rows(ledger: Path, sources: str, bad: int, skipped: Mapping[str, int]) -> PipelineError:
     """The error of a run without a single row.
 
     Args:
         ledger: unreadable.parquet.
         sources: Number of sources, as text.
         bad: Number of its entries.
+        skipped: What was left out, by reason.
     """
     import pyarrow.parquet as pq
 
     if not bad:
         return PipelineError(
-            f"ingest read {sources} and found no rows in them",
+            f"ingest read {sources} and found no rows in them"
+            + "".join(f", {number:,} {reason}" for reason, number in skipped.items() if number),
             "Point `ingest.sources` to files with rows, or to code with documented functions.",
         )
     entries = pq.read_table(ledger, columns=["path", "line", "problem"]).to_pylist()

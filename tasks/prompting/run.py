@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.disk_arrays import mapped_table
-from tasks.core.rows.held_out import held_out_units
-from tasks.core.rows.split_unit import PROJECT, ROW, count_of, plural, split_words
+from tasks.core.rows.split_unit import PROJECT, ROW, count_of, held_out_units, plural, split_words
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import PromptTemplate

@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 from tasks.core.progress import report
 from tasks.core.rows.data_card import DataCard
 from tasks.core.rows.hash_rank import keyed_rank
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.core.rows.parquet import read_batches
-from tasks.core.rows.split_unit import count_of
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS, count_of
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.completion import documents, spans
 from tasks.evaluation.completion.spans import CodeSpan

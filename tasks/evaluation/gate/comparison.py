@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
-from tasks.core.rows.split_unit import ROW, plural
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS, ROW, plural
 from tasks.evaluation.gate import cluster_inference, statistics
 from tasks.evaluation.metrics.protocol import Metric, ProblemMetric, RowMetric
 from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
-from tasks.core.rows.split_unit import plural
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS, plural
 from tasks.evaluation.completion.span_results import CompletionResult, by_style
 from tasks.evaluation.gate import cluster_inference
 from tasks.evaluation.gate.comparison import (

@@ -267,6 +267,22 @@ def test_a_file_with_large_pages_is_noted_and_small_once_it_is_rewritten(
     assert not said
 
 
+def test_a_pointer_of_git_lfs_is_called_one_and_read_once_it_is_fetched(ingest, tmp_path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(PipelineError, match="is a pointer of Git LFS") as error:
+        ingest({"kind": "files", "path": str(file)})
+    assert "`git lfs pull`" in error.value.remedy
+    file.write_text('{"instruction": "do", "output": "x"}\n')
+    assert ingest({"kind": "files", "path": str(file)})[1]
+
+
+def test_a_folder_in_an_unknown_language_is_an_error_that_names_it(ingest, tmp_path) -> None:
+    (tmp_path / "a.kt").write_text("fun add(a: Int) = a\n")
+    with pytest.raises(PipelineError, match=r"1 files that are no code: kt; known: Python, "):
+        ingest({"kind": "folder", "path": str(tmp_path)})
+
+
 def test_nul_bytes_are_removed_by_the_command_of_the_remedy(tmp_path: Path) -> None:
     file, new = tmp_path / "a", tmp_path / "b"
     file.write_bytes(b"a\0b")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from tasks.core.languages.authorship import LFS_POINTER
 from tasks.ingestion.formats.files.compression import (
     DAMAGED,
     ENDINGS,
@@ -94,6 +95,10 @@ def read_records(path: Path, columns: Collection[str] | None) -> Records:
     """
     try:
         form = file_format(path)
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                yield UnreadableRecord(0, "the file is a pointer of Git LFS, not its content", "")
+                return
         if form.is_text:
             with open_bytes(path) as file:
                 start = file.read(512)
