@@ -55,7 +55,6 @@ class Request:
     overrides: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
 
-
     def leading_to(self, stage: str) -> "Request":
         """The same settings for one stage and those that it depends on: what only other stages
         need, such as a pin of the base, may be missing."""
