@@ -96,15 +96,18 @@ def sandbox() -> list[Finding]:
 
 
 def sandbox_level() -> tuple[str, str]:
-    """The strongest level that works here, of those that need no opt-in, and why it is not
-    bubblewrap; level "": none works."""
+    """The strongest level that works here, of those that need no opt-in, and why it is no better;
+    level "": none works."""
     from tasks.core.sandbox import BUBBLEWRAP, UNSHARE, Sandbox
 
     try:
-        level = Sandbox.best(UNSHARE).level
+        best = Sandbox.best(UNSHARE)
     except PipelineError as error:
         return "", error.problem
-    return level, "" if level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""
+    reasons = ["" if best.level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""]
+    if best.without_group:
+        reasons += [f"memory of all processes together is measured: {best.without_group}"]
+    return best.name, "; ".join(filter(None, reasons))
 
 
 def quantization(python: str = sys.executable) -> list[Finding]:
