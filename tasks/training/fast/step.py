@@ -166,7 +166,7 @@ class FastStepper:
         self._run("forward", call, lambda: self._forward(call, saves=True))
         losses, _ = self._head(window, self._last(call), grad, 1.0 / trained_tokens)
         self._run("backward", call, lambda: self._backward(call, grad))
-        return losses.sum()
+        return losses.sum() if window.weights is None else losses @ window.weights
 
     def _run(self, name: str, call: Call, body: Callable[[], None]) -> None:
         """Run one pass over a window, as a graph on a GPU."""
@@ -210,6 +210,8 @@ class FastStepper:
             ops.cross_entropy(logits, targets, scale, losses[part])  # logits become gradients
             if grad is not None:
                 torch.mm(logits, head, out=hidden)
+                if window.weights is not None:
+                    hidden *= window.weights[part, None]
                 back = torch.zeros_like(stream)
                 ops.norm_backward(stream, norm, hidden, back)
                 grad.index_copy_(0, predictors, back)  # each token predicts at most one
