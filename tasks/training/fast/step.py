@@ -173,7 +173,7 @@ class FastStepper:
         self._run("forward", call, lambda: self._forward(call, saves=True))
         losses, _ = self._head(window, call, grad, 1.0 / trained_tokens)
         self._run("backward", call, lambda: self._backward(call, grad))
-        return losses.sum()
+        return losses.sum() if window.weights is None else losses @ window.weights
 
     def _run(self, name: str, call: Call, body: Callable[[], None]) -> None:
         """Run one pass over a window, as a graph on a GPU."""
