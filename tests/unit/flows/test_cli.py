@@ -125,19 +125,6 @@ def test_the_bare_command_shows_the_help_and_the_version_is_known(capsys):
     assert capsys.readouterr().out.startswith("finetune ")
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"), [("finetune ru", "runs"), ("finetune plan --profile cpu", "cpu_demo")]
-)
-def test_the_shell_completes_commands_and_profiles(words, expected):
-    script = "import sys; from flows.cli import main; sys.exit(main())"
-    env = os.environ | {"_FINETUNE_COMPLETE": "bash_complete", "COMP_WORDS": words}
-    env["COMP_CWORD"] = str(len(words.split()) - 1)
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
-    )
-    assert f"plain,{expected}" in done.stdout
-
-
 def test_a_negative_number_names_a_run(small_profile, capsys):
     assert main(["pin", "-1"]) == 2
     assert "run" in capsys.readouterr().err.splitlines()[0]
