@@ -89,7 +89,11 @@ def _wandb(run: TrackedRun) -> Any:
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_CONSOLE", "off")  # the messages are in log.txt
-    options = {"name": run.name, "id": run.name.replace("/", "-"), "resume": "allow"}
+    options: dict[str, Any] = {
+        "name": run.name,
+        "id": run.name.replace("/", "-"),
+        "resume": "allow",
+    }
     options |= {"dir": str(run.folder), "config": dict(run.settings), "allow_val_change": True}
     tracker = WandBTracker(PROJECT, **options)
     tracker.start()

@@ -52,7 +52,13 @@ def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
             "train.lora_rank",
             "Change train.lora_rank",
         ),
-        (["plna"], "No such command 'plna'", "finetune --help"),
+        (["plna"], "No such command 'plna'. Did you mean 'plan'?", "finetune --help"),
+        (
+            ["show", *DEMO, "--row", "0"],
+            "--row and --ids need a stage",
+            "finetune show tokenize --row 0",
+        ),
+        (["init", "nowhere"], "nowhere does not exist", "Name a folder or a data file."),
         (["explain", "trian"], "'trian' is not one of", "finetune explain --help"),
         (["gc", "--keep-last", "x"], "'x' is not a valid integer", "finetune gc --help"),
         (
@@ -112,6 +118,7 @@ def test_ctrl_c_ends_a_command_in_one_line(small_profile, monkeypatch, capsys):
 def test_every_command_has_a_help_page(capsys):
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
+    assert "..." not in overview.partition("Commands:")[2]  # every summary fits its line
     for name in COMMANDS:
         assert f"  {name} " in overview
         assert main([name, "--help"]) == 0
