@@ -89,13 +89,9 @@ def _wandb(run: TrackedRun) -> Any:
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_CONSOLE", "off")  # the messages are in log.txt
-    options: dict[str, Any] = {
-        "name": run.name,
-        "id": run.name.replace("/", "-"),
-        "resume": "allow",
-    }
-    options |= {"dir": str(run.folder), "config": dict(run.settings), "allow_val_change": True}
-    tracker = WandBTracker(PROJECT, **options)
+    options: dict[str, Any] = {"dir": str(run.folder), "config": dict(run.settings)}
+    options |= {"name": run.name, "id": run.name.replace("/", "-"), "resume": "allow"}
+    tracker = WandBTracker(PROJECT, allow_val_change=True, **options)
     tracker.start()
     tracker.tracker.summary.update(dict(run.notes))
     return tracker
