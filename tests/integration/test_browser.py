@@ -108,6 +108,7 @@ def test_cancel_in_the_menu_of_a_run_stops_its_training_at_a_checkpoint(deployed
         "profile": str(profile),
         "overrides": ["train.max_steps=5000", "evaluate.probe_problems=0"],
         "only": servers.STAGES[:6],
+        "until": None,
     }
     path = f"/deployments/{deployment_id(env, 'local-gpu')}/create_flow_run"
     run = servers.api(env, path, {"parameters": parameters})["id"]
