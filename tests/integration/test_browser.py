@@ -102,7 +102,7 @@ def test_the_form_of_a_custom_run_passes_its_profile_to_the_flow(deployed, page)
     assert run["state_name"] == "Completed"
 
 
-def test_cancel_in_the_menu_of_a_run_stops_its_training_at_a_checkpoint(deployed, page):
+def test_cancel_on_the_page_of_a_run_stops_its_training_at_a_checkpoint(deployed, page):
     env, folder, profile = deployed
     parameters = {
         "profile": str(profile),
@@ -118,9 +118,8 @@ def test_cancel_in_the_menu_of_a_run_stops_its_training_at_a_checkpoint(deployed
     )
     servers.wait_until(steps, folder / "worker.log", seconds=300)
     page.goto(address(env, f"/runs/flow-run/{run}"))
-    page.locator(".flow-run-menu button, button.flow-run-menu").first.click()
-    page.get_by_text("Cancel", exact=True).first.click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel").first.click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Confirm", exact=True).click()
     assert ended(env, folder, run)["state_type"] == "CANCELLED"
     page.get_by_text("Cancelled", exact=True).first.wait_for()
     assert list((folder / "home").glob(f"{scratch}/checkpoints/step-*"))

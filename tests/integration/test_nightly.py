@@ -132,6 +132,7 @@ def champion(env):
     return told["champion"]["key"], len(told["history"])
 
 
+@pytest.mark.timeout(900)
 def test_nightly_promotes_has_nothing_to_do_goes_on_with_new_rows_and_leaves_a_rollback(
     deployed, rows
 ):
