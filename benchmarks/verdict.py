@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.evaluation.gate import statistics
-from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS, ratio_difference
+from tasks.evaluation.gate.cluster_inference import ratio_difference
 
 Floats = NDArray[np.float64]
 Draw = np.random.Generator

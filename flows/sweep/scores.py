@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from flows.sweep.grid import Variant
-from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS, ratio_difference
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
+from tasks.evaluation.gate.cluster_inference import ratio_difference
 
 RESAMPLES = 20_000  # the interval of one pair among many is far out in the tail
 

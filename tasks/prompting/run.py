@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
+from tasks.core.rows.held_out import held_out_units
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import PromptTemplate
@@ -45,17 +46,18 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
     own_unit = unit not in ("project", "row")
+    tested = splits.test_units()
     smaller = {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if own_unit}
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
-        + f" rows{_origin(content)}{held_out}",
+        + f" rows{_origin(content)}{held_out_units(unit, tested)}{held_out}",
         rows_in=len(splits.numbers),
         rows_out=sum(rows.values()),
         counts=splits.dropped,
         metrics={f"{name}_rows": rows[name] for name in SPLITS}
         | {f"{name}_projects": projects[name] for name in SPLITS}
         | smaller
-        | {"problems": problems}
+        | {"problems": problems, "test_units": tested}
         | ({"repeated_rows": formatter.repeated} if formatter.repeated else {})
         | (
             {"infilling_rows": formatter.infilled}
@@ -108,7 +110,9 @@ def _split(
     if settings.split == "time":
         splits = split_by_time(names, settings.split_date, *shares)
     else:
-        splits = RowSplits.by_unit(names, settings.split, *shares, settings.seed)
+        splits = RowSplits.by_unit(
+            names, settings.split, *shares, settings.seed, settings.min_test_units
+        )
     clusters = cluster_codes(names)
     ids = names.column("row_id").to_pylist()
     problems = _choose_problems(config, executable, splits, ids, clusters)

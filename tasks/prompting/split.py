@@ -5,11 +5,13 @@ their split leaves no split empty and train at least half of its share of the ro
 many projects is split by project; a single repository by folder or, most often, by file.
 
 A unit goes to a split by a hash: of the project's name where the project has given itself one, else
-of the least row id in the unit. So another name of a file, folder or source moves nothing, and a
-new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
-hash's range and validation from the other, so that changing one share moves no unit between the
-two. An end with less than half of its share of the rows gets the next units until it has that, at
-least one; the last of them return to train once there are more rows below the share. If new rows
+of the least row id in the unit, among its rows of whole files where it has some. So another name of
+a file, folder or source moves nothing, other row types of a source that reads whole files move
+nothing, and a new row moves its own unit only if its id is the least one of it. Test is taken from
+one end of the hash's range and validation from the other, so that changing one share moves no unit
+between the two. An end with less than half of its share of the rows gets the next units until it
+has that, at least one; the last of them return to train once there are more rows below the share.
+Test also gets `prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
 change the level itself, rows move; `prompt.split` fixes it.
 
 The filter removes duplicates, so no two rows here are equal; but two rows may both be near
@@ -30,9 +32,11 @@ from tasks.core.rows.hash_rank import RANKS, choose, hash_rank
 
 SPLITS = ("train", "validation", "test")
 LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
-COLUMNS = ["row_id", "project", "source", "path", "cluster", "date"]
+COLUMNS = ["row_id", "kind", "project", "source", "path", "cluster", "date"]
+WHOLE_FILE = "file"  # kind of the rows that other row types of a source do not change
 DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
+MOST_TEST = 5  # one unit in so many is held out to reach `prompt.min_test_units`
 
 Numbers = NDArray[np.int8]
 
@@ -58,7 +62,13 @@ class RowSplits:
 
     @classmethod
     def by_unit(
-        cls, rows: pa.Table, unit: str, validation_share: float, test_share: float, seed: int
+        cls,
+        rows: pa.Table,
+        unit: str,
+        validation_share: float,
+        test_share: float,
+        seed: int,
+        min_test_units: int = 0,
     ) -> "RowSplits":
         """Assign rows by the hash of their unit.
 
@@ -68,6 +78,7 @@ class RowSplits:
             validation_share: Share of the units, 0..1.
             test_share: Share of the units, 0..1.
             seed: Another seed holds out other units.
+            min_test_units: Units that test gets where `test_share` gives fewer.
 
         Raises:
             PipelineError: There are fewer than three units, or duplicates link all of them.
@@ -81,7 +92,9 @@ class RowSplits:
             if len(names) < len(SPLITS):
                 continue
             places = np.array([place_of(name, seed) for name in ranked])
-            per_unit = fill(places, np.bincount(codes), validation_share, test_share)
+            least_test = min(min_test_units, len(names) // MOST_TEST)
+            shares = validation_share, test_share
+            per_unit = fill(places, np.bincount(codes), *shares, least_test)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
             is_row = level == "project" and names.equals(rows["row_id"].combine_chunks())
             named = "row" if is_row else level
@@ -124,6 +137,11 @@ class RowSplits:
                 beyond[choose(row_ids, members.tolist(), at_most, seed)] = False
                 self.drop(beyond, f"over_cap_{SPLITS[number]}")
 
+    def test_units(self) -> int:
+        """Units of the test split that still have rows."""
+        held_out = self.names.filter(pa.array(self.numbers == SPLITS.index("test")))
+        return int(pc.count_distinct(held_out).as_py())
+
     def rows(self) -> dict[str, int]:
         """Rows per split."""
         return {name: int((self.numbers == number).sum()) for number, name in enumerate(SPLITS)}
@@ -140,6 +158,7 @@ def fill(
     sizes: NDArray[np.int64],
     validation_share: float,
     test_share: float,
+    least_test: int = 0,
 ) -> Numbers:
     """The split of each unit: test is the low end of the range 0..1, validation the high one.
 
@@ -148,10 +167,12 @@ def fill(
         sizes: Rows of each.
         validation_share: Part of the range.
         test_share: Part of the range.
+        least_test: Units that test has at least.
     """
     total = len(places)
     order = np.argsort(places, kind="stable")
-    test = _count(sizes[order], int((places < test_share).sum()), test_share)
+    below = max(least_test, int((places < test_share).sum()))
+    test = _count(sizes[order], below, test_share)
     at_end = int((places >= 1 - validation_share).sum())
     validation = _count(sizes[order[::-1]], at_end, validation_share)
     while test + validation >= total:
@@ -181,10 +202,12 @@ def _units(rows: pa.Table, level: str) -> tuple[NDArray[np.int64], pa.Array, lis
     """The unit of every row as a number; the name of each unit; what each unit is ranked by."""
     places = _places(rows, level).dictionary_encode()
     units = pa.array(np.arange(len(places.dictionary)))
-    table = pa.table({"unit": places.indices.cast(pa.int64()), "row_id": rows.column("row_id")})
-    least = table.group_by("unit").aggregate([("row_id", "min")]).combine_chunks()
+    preference = pc.if_else(pc.equal(rows.column("kind"), WHOLE_FILE), "0", "1")
+    ids = pc.binary_join_element_wise(preference, rows.column("row_id"), "")
+    table = pa.table({"unit": places.indices.cast(pa.int64()), "id": ids})
+    least = table.group_by("unit").aggregate([("id", "min")]).combine_chunks()
     order = pc.index_in(units, least.column("unit").combine_chunks())
-    by_text = least.column("row_id_min").combine_chunks().take(order)
+    by_text = pc.utf8_slice_codeunits(least.column("id_min").combine_chunks().take(order), 1)
     names = places.dictionary if level == "project" else by_text
     ranked = [
         name if level == "project" and not name.endswith("/") else row_id

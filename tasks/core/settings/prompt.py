@@ -72,6 +72,12 @@ class PromptSettings(Section):
         description="Share of projects (or other units of the split) held out for the evaluation, "
         "0..1; at least one.",
     )
+    min_test_units: int = Field(
+        0,
+        ge=0,
+        description="Least projects (or other units of the split) held out for the evaluation "
+        "where test_share gives fewer, up to a fifth of all; fewer than 6 can show no difference.",
+    )
     seed: int = Field(0, ge=0, description="Decides which projects are held out.")
     max_problems: int = Field(
         100,

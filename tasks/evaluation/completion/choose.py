@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from tasks.core.progress import report
 from tasks.core.rows.hash_rank import keyed_rank
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.core.rows.parquet import read_batches
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.completion import documents, spans
 from tasks.evaluation.completion.spans import CodeSpan
-from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
 from tasks.evaluation.generation.scope_end import SIZES
 
 NEARLY_ALL = 0.8  # of the characters of a span's lines

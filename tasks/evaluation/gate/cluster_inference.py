@@ -20,8 +20,6 @@ from tasks.evaluation.gate.statistics import CONFIDENCE, Difference, Floats
 
 CHUNK = 1_000  # draws at once: 10,000 x 5,000 clusters would take 400 MB
 _MAX_DRAWN = 20_000_000  # numbers for each kind of effect: a second
-# a test of signs can reach 5 % only from six on: 2 of 2^6 ways to choose them are as extreme
-FEWEST_CLUSTERS = 6
 _POWER = float(stats.norm.ppf(0.8))
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.evaluation.gate import cluster_inference, statistics
-from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
 from tasks.evaluation.metrics.protocol import Metric, ProblemMetric, RowMetric
 from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics
 from tasks.evaluation.results import (

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.evaluation.completion.span_results import CompletionResult, by_style
 from tasks.evaluation.gate import cluster_inference
 from tasks.evaluation.gate.comparison import (
@@ -24,7 +25,7 @@ def compare_completions(
     margins: Margins,
     resamples: int,
     seed: int,
-    fewest: int = cluster_inference.FEWEST_CLUSTERS,
+    fewest: int = FEWEST_CLUSTERS,
 ) -> list[Comparison]:
     """Each metric of each style; arguments as in `comparison.compare`."""
     return [

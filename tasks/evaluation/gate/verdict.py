@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.evaluation.gate import leave_one_out, statistics
-from tasks.evaluation.gate.cluster_inference import FEWEST_CLUSTERS
 from tasks.evaluation.gate.comparison import Comparison, Margins, compare
 from tasks.evaluation.gate.completion_comparison import compare_completions
 from tasks.evaluation.gate.wording import breach, change

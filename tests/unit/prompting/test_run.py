@@ -99,14 +99,30 @@ def test_the_summary_and_the_metrics_tell_what_a_single_repository_is_split_by(
     kept = write_kept(tmp_path / "kept.parquet", 60, 0, **one_repository(60, 6))
     summary, splits = go(tmp_path, kept)
     assert all(splits.values())
-    assert summary.line.endswith(" rows, split by file: 6 files of 1 project")
+    assert " rows, split by file: 6 files of 1 project, 1 file held out" in summary.line
     assert (summary.metrics["train_files"], summary.metrics["train_projects"]) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "held_out"),
+    [
+        (150, "20 files held out for the evaluation"),
+        (30, "6 files held out for the evaluation"),
+        (29, "5 files held out for the evaluation: too few to claim anything, which takes 6"),
+    ],
+)
+def test_a_small_repository_holds_out_as_many_files_as_a_verdict_needs_and_else_says_so(
+    tmp_path: Path, files: int, held_out: str
+) -> None:
+    kept = write_kept(tmp_path / "kept.parquet", 3 * files, 0, **one_repository(3 * files, files))
+    summary, _ = go(tmp_path, kept, min_test_units=20)
+    assert summary.line.endswith(f" of 1 project, {held_out}")
 
 
 def test_rows_without_projects_are_said_to_be_split_by_row(tmp_path: Path) -> None:
     ids = [f"{i:04d}" for i in range(30)]
     summary, _splits = go(tmp_path, write_kept(tmp_path / "kept.parquet", 30, 0, project=ids))
-    assert summary.line.endswith(" test rows, split by row")
+    assert " test rows, split by row" in summary.line
 
 
 def test_the_unit_of_the_split_is_what_the_evaluation_resamples(tmp_path: Path) -> None:
