@@ -80,7 +80,7 @@ def calls():
 
 def test_every_loader_gets_trust_remote_code_and_none_gets_a_constant_true():
     found = [c for c in calls() if c[2] == "from_pretrained" and c[1] not in OWN_LOADERS]
-    assert len(found) > 5
+    assert len(found) >= 5
     values = {c[3].get("trust_remote_code") for c in found}
     assert values == {"False", "trust_remote_code", "code"}  # or the setting, passed on
 

@@ -266,29 +266,46 @@ def cross_entropy() -> None:
 
 
 def whole_step() -> None:
-    """All kernels together, with dropout: the same gradients as by PyTorch's operations."""
+    """All kernels together, with dropout: the gradients of PyTorch's operations, or as near to
+    those in float32.
+
+    In bfloat16, gradients of such small models differ by several percent however they are computed.
+    """
+    from tests.unit.training.conftest import FAMILIES
+
+    more = FAMILIES if KIND["device"] == "cuda" else ()  # the interpreter takes minutes
+    for kind in ("llama", "stablelm", *more):
+        ours, wanted = (_step_of(kind, ops, KIND["dtype"]) for ops in (OURS, WANTED))
+        if KIND["dtype"] == torch.float32:
+            for one, other in zip(ours, wanted, strict=True):
+                same(one, other)
+            continue
+        truth = _step_of(kind, WANTED, torch.float32)
+        for one, other, true in zip(ours, wanted, truth, strict=True):
+            error, plain = (float((x - true).norm() / true.norm()) for x in (one, other))
+            assert error < 1.3 * plain + 5e-3, f"{kind}: error {error:.2e}, plain {plain:.2e}"
+
+
+def _step_of(kind: str, ops: Any, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss and gradients of one step of a tiny model, in float32."""
     from tasks.core.models.packed_forward import window_tensors
     from tasks.training.fast.model.groups import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
     from tasks.training.steppers.flat_parameters import FlatParameters
-    from tests.unit.training.conftest import FAMILIES, make_window, tiny
+    from tests.unit.training.conftest import make_window, tiny
 
-    more = FAMILIES if KIND["device"] == "cuda" else ()  # the interpreter takes minutes
-    for kind in ("llama", "stablelm", *more):
-        model = add_lora(tiny(kind).to(**KIND), rank=4, alpha=16, dropout=0.2)
-        flat = FlatParameters(model, parameter_order)
-        with torch.no_grad():
-            flat.values.add_(0.05 * torch.randn(flat.values.shape).to(KIND["device"]))
-        window = window_tensors(make_window(20, 3, 50), torch.device(KIND["device"]))
-        results = []
-        for ops in (OURS, WANTED):
-            flat.clear()
-            stepper = FastStepper(model, flat, max_tokens=73, kept_layers=1, ops=ops)
-            loss = stepper.run([window], window.trained_tokens, seed=4)
-            results.append((loss, flat.gradient.clone()))
-        same(results[0][0], results[1][0])
-        same(results[0][1], results[1][1], rough=5e-2)
+    torch.manual_seed(0)
+    base = tiny(kind).to(torch.bfloat16 if KIND["dtype"] == torch.bfloat16 else dtype)
+    model = add_lora(base.to(KIND["device"], dtype), rank=4, alpha=16, dropout=0.2)
+    flat = FlatParameters(model, parameter_order)
+    with torch.no_grad():
+        noise = 0.05 * torch.randn(flat.values.shape, generator=torch.manual_seed(3))
+        flat.values.add_(noise.to(KIND["device"]))
+    window = window_tensors(make_window(20, 3, 50), torch.device(KIND["device"]))
+    stepper = FastStepper(model, flat, max_tokens=73, kept_layers=1, ops=ops)
+    loss = stepper.run([window], window.trained_tokens, seed=4)
+    return loss.float(), flat.gradient.float().clone()
 
 
 def noise() -> None:
