@@ -46,9 +46,11 @@ def prepare(model: Any, **lora: Any) -> tuple[Any, FlatParameters]:
     return model, flat
 
 
-def both(model: Any, flat: FlatParameters, **fast: Any) -> None:
+def both(model: Any, flat: FlatParameters, row_weight: float | None = None, **fast: Any) -> None:
     """Assert that both steppers agree on the loss and on every gradient."""
-    windows = [window_tensors(make_window(*n, seed=i), CPU) for i, n in enumerate(WINDOWS)]
+    windows = [
+        window_tensors(make_window(*n, seed=i), CPU, row_weight) for i, n in enumerate(WINDOWS)
+    ]
     trained = sum(w.trained_tokens for w in windows)
     expected_loss = AutogradStepper(model, 99).run(windows, trained, seed=1)
     expected = flat.gradient.clone()
@@ -68,6 +70,11 @@ def both(model: Any, flat: FlatParameters, **fast: Any) -> None:
 @pytest.mark.parametrize("kind", list(FAMILIES))
 def test_every_family_of_the_table_has_the_autograd_gradients(kind: str, kept: int) -> None:
     both(*prepare(base(kind)), kept_layers=kept)
+
+
+@pytest.mark.parametrize("kind", ["llama", "stablelm"])
+def test_rows_that_weigh_the_same_have_the_autograd_gradients(kind: str) -> None:
+    both(*prepare(base(kind)), row_weight=11.5)
 
 
 @pytest.mark.parametrize("kind", list(FAMILIES))

@@ -87,25 +87,29 @@ def rope(
     row = tl.program_id(0).to(tl.int64)
     head = tl.arange(0, HEADS_UP)
     at = tl.arange(0, HALF_UP)
-    ok = at < HALF
-    c = tl.load(cos + row * HALF + at, mask=ok, other=0.0)[None, :]
-    s = tl.load(sin + row * HALF + at, mask=ok, other=0.0)[None, :] * sign
-    both = (head < HEADS)[:, None] & ok[None, :]
+    c = tl.load(cos + row * HALF + at, mask=at < HALF, other=0.0)[None, :]
+    s = tl.load(sin + row * HALF + at, mask=at < HALF, other=0.0)[None, :] * sign
+    is_head = (head < HEADS)[:, None]
     head_at = head
     if GROUPED:
         head_at = head + head // 2
     place = qkv + row * stride + head_at[:, None] * SIZE
-    if PAIRS:
-        place += 2 * at[None, :]
-        other = place + 1
-    else:
-        place += at[None, :]
-        other = place + HALF
-    first = tl.load(place, mask=both, other=0.0).to(tl.float32)
-    second = tl.load(other, mask=both, other=0.0).to(tl.float32)
     kind = qkv.dtype.element_ty
-    tl.store(place, (first * c - second * s).to(kind), mask=both)
-    tl.store(other, (second * c + first * s).to(kind), mask=both)
+    if PAIRS:  # read as a whole: two reads of every second value take several times as long
+        every = tl.arange(0, 2 * HALF_UP)
+        ok = is_head & (every < 2 * HALF)[None, :]
+        values = tl.load(place + every[None, :], mask=ok, other=0.0).to(tl.float32)
+        first, second = tl.split(tl.reshape(values, (HEADS_UP, HALF_UP, 2)))
+        turned = tl.join(first * c - second * s, second * c + first * s)
+        turned = tl.reshape(turned, (HEADS_UP, 2 * HALF_UP))
+        tl.store(place + every[None, :], turned.to(kind), mask=ok)
+    else:
+        ok = is_head & (at < HALF)[None, :]
+        place += at[None, :]
+        first = tl.load(place, mask=ok, other=0.0).to(tl.float32)
+        second = tl.load(place + HALF, mask=ok, other=0.0).to(tl.float32)
+        tl.store(place, (first * c - second * s).to(kind), mask=ok)
+        tl.store(place + HALF, (second * c + first * s).to(kind), mask=ok)
 
 
 @triton.jit
