@@ -48,9 +48,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             name, evidence, files = _from_folder(folder, weights, tokenizer, code)
     if settings.licence:
         name, evidence = settings.licence, "setting base.licence"
-    for file in files:
-        shutil.copyfile(file, weights / file.name)
-    write_licence(name, evidence, source.name, [file.name for file in files], work.out)
+    write_licence(name, evidence, source.name, files, work.out)
     with quiet():
         hub = source.name if source.hub else ""
         traits, checks = examine(weights, tokenizer, hub, settings.trust_remote_code)

@@ -20,6 +20,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.sandbox import (
     called_program,
+    cgroup,
     confinement,
     inside,
     levels,
@@ -63,6 +64,8 @@ class Job:
             program that knows of them can fake a pass. `setup` is not used.
         packages: Installed distributions that the program may import, such as "numpy".
         limits: Instead of those of the sandbox; None: those.
+        executable: Of a compiler, see `levels.command`.
+        folders: That it reads outside of /usr.
     """
 
     program: str
@@ -73,10 +76,19 @@ class Job:
     together: bool = False
     packages: tuple[str, ...] = ()
     limits: Limits | None = None
+    executable: str = ""
+    folders: tuple[str, ...] = ()
 
 
 class Sandbox:
-    """One level of isolation, ready to run jobs; created by `Sandbox.best`."""
+    """One level of isolation, ready to run jobs; created by `Sandbox.best`.
+
+    Attributes:
+        level: Of `levels.LADDER`.
+        limits: Of each job that has none of its own.
+        workers: Programs that run at the same time.
+        without_group: Why no cgroup limits a sandbox as a whole; "": one does.
+    """
 
     def __init__(self, level: str, limits: Limits = Limits(), workers: int = 0) -> None:
         self.level = level
@@ -89,6 +101,7 @@ class Sandbox:
         self._command = levels.command(level, python)
         self._filter = syscalls.build_filter()
         self._keyctl = syscalls.numbers()["keyctl"]
+        self.without_group = cgroup.usable()[1]
 
     @classmethod
     def best(
@@ -112,12 +125,17 @@ class Sandbox:
             if (reason := sandbox.defect()) is None:
                 if purpose:
                     why = f" ({'; '.join(reasons)})" if reasons else ""
-                    say(f"sandbox: {purpose} under {level}{why}{_WEAKNESS.get(level, '')}")
+                    say(f"sandbox: {purpose} under {sandbox.name}{why}{_WEAKNESS.get(level, '')}")
                 return sandbox
             reasons.append(f"{level}: {reason}")
         raise PipelineError(
             f"no sandbox of level {minimum} or better works here ({'; '.join(reasons)})", _INSTALL
         )
+
+    @property
+    def name(self) -> str:
+        """The level, and whether the kernel limits each sandbox as a whole."""
+        return self.level if self.without_group else f"{self.level} in a cgroup"
 
     def defect(self) -> str | None:
         """Why this level does not work on this machine; None if it does."""
@@ -191,10 +209,10 @@ class Sandbox:
         own = job.limits or self.limits
         limits = asdict(own) | {"cpu_s": int(job.timeout_s) + 2}
         command, paths = self._command, list[str]()
-        if job.packages:
-            entries = packages.folders(job.packages)
-            command = levels.command(self.level, self._python, entries)
-            paths = levels.package_paths(self.level, entries)
+        if job.packages or job.executable or job.folders:
+            entries = packages.folders(job.packages) if job.packages else {}
+            command = levels.command(self.level, self._python, entries, job.executable, job.folders)
+            paths = levels.package_paths(self.level, entries) if entries else []
         # the program's process sees its command line, so nothing in the options is secret; job and
         # nonce go through standard input, which the checker reads after the fork
         options = asdict(levels.identity(self.level, slot)) | {
@@ -207,9 +225,10 @@ class Sandbox:
         ended = run_process(
             [*command, json.dumps(options)],
             json.dumps(asdict(job) | {"nonce": nonce}).encode("ascii"),
-            levels.ENVIRONMENT,
             job.timeout_s + _GRACE_S,
             2 * own.memory_mib,
+            2 * own.processes,
+            own_folder=self.level == levels.RLIMITS,
         )
         return read_outcome(ended, nonce, limits["cpu_s"])
 
