@@ -51,6 +51,8 @@ def head_losses(
         ops.cross_entropy(logits, targets, scale, losses[part], last.cap)
         if grad is not None:
             torch.mm(logits, last.weight, out=hidden)
+            if window.weights is not None:
+                hidden *= window.weights[part, None]
             back = torch.empty_like(stream)
             ops.norm_backward(stream, last.norm, hidden, back, add=False)
             grad.index_copy_(0, predictors, back)  # each token predicts at most one

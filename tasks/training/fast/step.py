@@ -193,40 +193,6 @@ class FastStepper:
                 x, grad, kept=self._is_kept(number), more=number > first
             )
 
-<<<<<<< HEAD
-=======
-    def _head(
-        self, window: WindowTensors, x: Tensor, grad: Tensor | None, scale: float
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of each trained token; and hits without `grad`, or the gradient of `x` in `grad`.
-
-        Runs only tokens that predict a trained one, in chunks: all logits of a window of 16,384
-        tokens at 50,304 vocabulary entries would take 1.5 GiB.
-        """
-        norm, head, ops = self.parts.norm, self.parts.head, self._ops
-        count, size = window.trained_tokens, self._buffers.logits.shape[0]
-        losses = torch.empty(count, dtype=torch.float32, device=self._device)
-        hits = torch.empty(count, dtype=torch.bool, device=self._device)
-        for part in chunks(count, size):
-            predictors, targets = window.predictors[part], window.targets[part]
-            stream = x.index_select(0, predictors)
-            hidden = torch.empty_like(stream)
-            ops.norm(stream, norm, hidden)
-            logits = self._buffers.logits[: len(stream)]
-            torch.mm(hidden, head.t(), out=logits)
-            if grad is None:
-                hits[part] = logits.argmax(-1) == targets
-            ops.cross_entropy(logits, targets, scale, losses[part])  # logits become gradients
-            if grad is not None:
-                torch.mm(logits, head, out=hidden)
-                if window.weights is not None:
-                    hidden *= window.weights[part, None]
-                back = torch.zeros_like(stream)
-                ops.norm_backward(stream, norm, hidden, back)
-                grad.index_copy_(0, predictors, back)  # each token predicts at most one
-        return losses, hits
-
->>>>>>> h-repos
     def _is_kept(self, number: int) -> bool:
         return number >= len(self.parts.layers) - self.kept_layers
 
