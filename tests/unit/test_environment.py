@@ -31,10 +31,7 @@ NOT_IN_ENV = {
     "pyarrow": ("base train evaluate merge", "reads tables; what these write with it is no output"),
     "pydantic": ("train", "passes the job's fields to a worker process"),
     "tqdm": ("base", "reports the progress of a download"),
-    "xxhash": (
-        "ingest filter prompt tokenize",
-        "XXH3 is a fixed function; it names rows in a cache",
-    ),
+    "xxhash": ("ingest filter prompt tokenize", "XXH3 is a fixed function; it tells rows apart"),
 } | dict.fromkeys(
     set(PARSERS) - {PYTHON}, ("ingest", "its version is in the digest of sources that need it")
 )

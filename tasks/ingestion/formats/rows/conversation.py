@@ -5,8 +5,8 @@ The JSON of a conversation has a fixed order of keys. Tools and the arguments of
 order of the data, because a chat template prints them as they are.
 """
 
-import ast
 import json
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -137,7 +137,7 @@ def decoded(value: Any) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        return ast.literal_eval(value.strip()) if len(value) < MAX_PRINTED else value
+        return literal_eval(value.strip()) if len(value) < MAX_PRINTED else value
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return value
 
