@@ -88,7 +88,7 @@ def test_run_killed_in_prefects_own_commit_keeps_its_stage_and_goes_on(deployed,
     before = made(tmp_path)
     assert set(before) == {"base"}
     said = servers.call(env, "finetune", *options)
-    assert "ingest: runs because: never ran" in said
+    assert "ingest    RUN    never ran" in said
     assert "base: runs" not in said
     assert made(tmp_path)["base"] == before["base"]
     assert list(Path(tmp_path).glob("artifacts/.work/*")) == []
@@ -126,7 +126,7 @@ def test_command_line_and_deployment_at_once_make_each_artifact_once(deployed):
             assert here.wait(120) == 0, said.read_text()
     assert done["state_name"] == "Completed"
     lines = "\n".join([*servers.log_lines(env, run), said.read_text()])
-    assert "another run is making this artifact; waiting for it" in lines
+    assert "another run is producing this artifact; waiting for it" in lines
     folders = [p for p in (folder / "home").glob("artifacts/*/*") if len(p.name) == 12]
     assert sorted(p.parent.name for p in folders) == sorted(TO_TRAIN)
     assert list((folder / "home").glob("artifacts/.work/*")) == []
@@ -171,4 +171,4 @@ def test_single_stage_of_a_deployment_cuts_off_early_and_names_what_is_missing(d
     assert set(servers.task_states(env, third["id"]).values()) == {"Cached"}
     assert merge["state_type"] == "FAILED"
     assert "stage merge needs" in merge["state"]["message"]
-    assert "would have to be made first" in merge["state"]["message"]
+    assert "has to run first" in merge["state"]["message"]
