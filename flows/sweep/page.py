@@ -16,7 +16,7 @@ from flows.sweep.grid import Variant
 from flows.sweep.results import SweepResults
 from flows.sweep.scores import Score
 from flows.sweep.trials import comparisons
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS
 from tasks.evaluation.report import plots
 from tasks.evaluation.report.page import TEMPLATES as REPORT_TEMPLATES
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
-from tasks.core.models.packed_dataset import Window, Windows
+from tasks.core.models.packed_dataset import IGNORED, Window, Windows
 from tasks.core.models.packing import join_rows, pack_in_order
 
 BLOCK = 256  # samples shuffled together; about one row group of a Parquet file
@@ -197,3 +197,12 @@ def _samples(window: Window, first: int, stop: int) -> Window:
 def trained_tokens(windows: Sequence[Window]) -> int:
     """Tokens in the loss of a step."""
     return sum(window.trained_tokens for window in windows)
+
+
+def trained_rows(windows: Sequence[Window]) -> int:
+    """Rows of a step with a token in the loss."""
+    found = 0
+    for window in windows:
+        labels = np.flatnonzero(window.labels != IGNORED)
+        found += len(np.unique(np.searchsorted(window.cu_seqlens, labels, "right")))
+    return found

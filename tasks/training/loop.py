@@ -23,7 +23,7 @@ from tasks.core.models.packed_forward import window_tensors
 from tasks.core.progress import report, say
 from tasks.core.settings.train import TrainSettings
 from tasks.training import checkpoints
-from tasks.training.batches import Batches, split_window, trained_tokens
+from tasks.training.batches import Batches, split_window, trained_rows, trained_tokens
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 from tasks.training.optimizer import learning_rate
 from tasks.training.report.metrics_log import Counters, LogInterval, MetricsLog
@@ -144,7 +144,11 @@ class Loop:
             seed = self.settings.seed * 2**32 + counters.step
             seed = seed * self.parallel.size + self.parallel.rank
             own = self.parallel.share(windows)
-            interval.losses.append(self._fitting(lambda: self._gradients(own, trained, seed)))
+            by_row = self.settings.loss_average == "rows"
+            weight = trained / trained_rows(windows) if by_row else None
+            interval.losses.append(
+                self._fitting(lambda: self._gradients(own, trained, weight, seed))
+            )
             self.parallel.add(self.flat.gradient)
         else:
             counters.skipped += 1
@@ -161,11 +165,14 @@ class Loop:
             )
         return self._fitting(lambda: self.flat.clip(self.settings.max_grad_norm))
 
-    def _gradients(self, windows: Sequence[Window], trained: int, seed: int) -> Tensor:
+    def _gradients(
+        self, windows: Sequence[Window], trained: int, row_weight: float | None, seed: int
+    ) -> Tensor:
         """Gradients of this process's windows; returns their summed loss."""
         self.flat.clear()  # again: an attempt that ran out of memory left a part of them
         parts = [p for w in windows for p in split_window(w, self.stepper.window_tokens)]
-        return self.stepper.run([window_tensors(p, self.device) for p in parts], trained, seed)
+        tensors = [window_tensors(p, self.device, row_weight) for p in parts]
+        return self.stepper.run(tensors, trained, seed)
 
     def _fitting(self, work: Callable[[], T]) -> T:
         """`work()`, repeated at a smaller size each time that the GPU is out of memory.

@@ -92,7 +92,8 @@ def humaneval_x(raw: Line) -> Line | None:
     language, slash, _ = str(raw.get("task_id", "")).partition("/")
     if not slash or "declaration" not in raw or language == "Python":
         return None
-    return {**raw, "language": language}
+    # the tests in Go have imports of their own
+    return {**raw, "language": language, "test": f"{raw.get('test_setup') or ''}{raw.get('test')}"}
 
 
 FORMATS: tuple[Callable[[Line], Line | None], ...] = (mbpp, evalplus, multipl_e, humaneval_x)

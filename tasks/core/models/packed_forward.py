@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class WindowTensors:
         max_tokens: Length of the longest sample.
         predictors: int64[m], the positions whose next token is trained.
         targets: int64[m], that next token.
+        weights: float32[m], of each one's loss; None: 1.
     """
 
     input_ids: Tensor
@@ -35,6 +37,7 @@ class WindowTensors:
     max_tokens: int
     predictors: Tensor
     targets: Tensor
+    weights: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -72,8 +75,16 @@ def loss_head(model: Any) -> Any:
     return OwnHead(base, decoder_of(base))
 
 
-def window_tensors(window: Window, device: torch.device) -> WindowTensors:
-    """Copy a window to a device; to a GPU asynchronously, from pinned memory."""
+def window_tensors(
+    window: Window, device: torch.device, row_weight: float | None = None
+) -> WindowTensors:
+    """Copy a window to a device; to a GPU asynchronously, from pinned memory.
+
+    Args:
+        window: The window.
+        device: Of the model.
+        row_weight: The weights of a sample's losses add up to this; None: each is 1.
+    """
     predictors, targets = targets_of(window.labels, window.cu_seqlens)
     lengths = window.cu_seqlens[1:] - window.cu_seqlens[:-1]
 
@@ -90,7 +101,16 @@ def window_tensors(window: Window, device: torch.device) -> WindowTensors:
         max_tokens=int(lengths.max()),
         predictors=move(predictors),
         targets=move(targets),
+        weights=None
+        if row_weight is None
+        else move(_token_weights(predictors, window.cu_seqlens, row_weight)),
     )
+
+
+def _token_weights(predictors: Any, cu_seqlens: Any, row_weight: float) -> Any:
+    """Weight of each predictor's loss: float32[m]; all samples weigh the same."""
+    sample = np.searchsorted(cu_seqlens, predictors, "right") - 1
+    return (row_weight / np.bincount(sample)[sample]).astype(np.float32)
 
 
 def forward_hidden(model: Any, window: WindowTensors) -> Tensor:

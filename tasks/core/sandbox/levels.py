@@ -29,6 +29,7 @@ TMP_MIB, TMP_FILES = 32, 4096
 PACKAGES = Path("/packages")  # where the packages that a job names appear
 _FIRST_UID, _UIDS = 61184, 4336  # systemd's range for services without an account: no user's ids
 _DEVICES = ("null", "urandom")
+_EXECUTABLE = "/proc/self/exe"
 _TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
 _TOP_FOLDERS = [Path(name) for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64")]
 ENVIRONMENT = {
@@ -85,17 +86,29 @@ def _links() -> list[tuple[str, str]]:
     return [(str(p.readlink()), str(p)) for p in _TOP_FOLDERS if p.is_symlink()]
 
 
-def command(level: str, python: Sequence[str], packages: Mapping[str, Path] = {}) -> list[str]:
+def command(
+    level: str,
+    python: Sequence[str],
+    packages: Mapping[str, Path] = {},
+    executable: str = "",
+    folders: Sequence[str] = (),
+) -> list[str]:
     """The whole command line that starts `python` under a level.
 
     Args:
         level: Of `LADDER`.
         python: The interpreter and its arguments.
         packages: Files and folders of the host that appear in `PACKAGES` under these names.
+        executable: What the link /proc/self/exe names, without which compilers do not find their
+            files; "": there is no /proc.
+        folders: Of the host, outside of /usr, that appear under the same path.
     """
-    if level == BUBBLEWRAP:
-        return [*_bubblewrap(packages), *python]
-    return [*_unshare(packages), *python] if level == UNSHARE else list(python)
+    if level == RLIMITS:
+        return list(python)
+    shown = {PACKAGES / name: path for name, path in packages.items()}
+    shown |= {Path(folder): Path(folder) for folder in folders}
+    build = _bubblewrap if level == BUBBLEWRAP else _unshare
+    return [*build(shown, executable), *python]
 
 
 def package_paths(level: str, packages: Mapping[str, Path]) -> list[str]:
@@ -116,7 +129,7 @@ def _which(tool: str) -> str | None:
     return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{_TOOLS}")
 
 
-def _bubblewrap(packages: Mapping[str, Path]) -> list[str]:
+def _bubblewrap(shown: Mapping[Path, Path], executable: str) -> list[str]:
     argv = [_which("bwrap") or "bwrap"]
     # --new-session: without it a program could type into the user's terminal (TIOCSTI)
     argv += ["--die-with-parent", "--new-session", "--clearenv"]
@@ -138,9 +151,13 @@ def _bubblewrap(packages: Mapping[str, Path]) -> list[str]:
         argv += ["--ro-bind", str(folder), str(folder)]
     for target, path in _links():
         argv += ["--symlink", target, path]
-    argv += ["--perms", "0755", "--dir", str(PACKAGES)] if packages else []
-    for name, source in packages.items():
-        argv += ["--ro-bind", str(source), str(PACKAGES / name)]
+    for place, source in shown.items():
+        for parent in reversed(place.parents[:-1]):
+            argv += ["--perms", "0755", "--dir", str(parent)]
+        argv += ["--ro-bind", str(source), str(place)]
+    for name in ("/proc", "/proc/self") if executable else ():
+        argv += ["--perms", "0755", "--dir", name]
+    argv += ["--symlink", executable, _EXECUTABLE] if executable else []
     argv += ["--dir", "/dev"]
     for device in _DEVICES:
         argv += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -152,17 +169,17 @@ def _bubblewrap(packages: Mapping[str, Path]) -> list[str]:
     return [*argv, "--"]
 
 
-def _unshare(packages: Mapping[str, Path]) -> list[str]:
+def _unshare(shown: Mapping[Path, Path], executable: str) -> list[str]:
     root = os.geteuid() == 0
     argv = [_which("unshare") or "unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork"]
     # with the first process of a pid namespace, the kernel kills all others, detached ones too
     argv += ["--kill-child", "--propagation", "private"]
     argv += [] if root else ["--user", "--map-root-user"]
-    script = _build_root(packages, keep="+setuid,+setgid" if root else "")
+    script = _build_root(shown, executable, keep="+setuid,+setgid" if root else "")
     return [*argv, "/bin/sh", "-ec", script, "sh"]
 
 
-def _build_root(packages: Mapping[str, Path], keep: str) -> str:
+def _build_root(shown: Mapping[Path, Path], executable: str, keep: str) -> str:
     """Shell script that builds the small root, enters it, drops privileges and runs its arguments.
 
     The new root is mounted over /sys of the private mount namespace: a folder that always exists
@@ -177,13 +194,15 @@ def _build_root(packages: Mapping[str, Path], keep: str) -> str:
         lines += [f"mount --bind {q(str(folder))} {target}"]
         # the kernel ignores `ro` on the first bind; it takes a second call
         lines += [f"mount -o remount,bind,ro,nosuid,nodev {target}"]
-    lines += ["mkdir /sys/packages"] if packages else []
-    for name, source in packages.items():
-        target = q(f"/sys{PACKAGES / name}")
+    for path, source in shown.items():
+        target = q(f"/sys{path}")
+        lines += [f"mkdir -p {q(f'/sys{path.parent}')}"]
         lines += [f"mkdir {target}" if source.is_dir() else f": > {target}"]
         lines += [f"mount --bind {q(str(source))} {target}"]
         lines += [f"mount -o remount,bind,ro,nosuid,nodev {target}"]
     lines += [f"ln -s {q(target)} {q('/sys' + path)}" for target, path in _links()]
+    if executable:  # below the /proc that is mounted for `umount` and goes last
+        lines += ["mkdir -p /sys/proc/self", f"ln -s {q(executable)} /sys{_EXECUTABLE}"]
     for device in _DEVICES:
         lines += [f": > /sys/dev/{device}", f"mount --bind /dev/{device} /sys/dev/{device}"]
     flags = "mode=1777,nosuid,nodev"

@@ -64,6 +64,8 @@ class Job:
             program that knows of them can fake a pass. `setup` is not used.
         packages: Installed distributions that the program may import, such as "numpy".
         limits: Instead of those of the sandbox; None: those.
+        executable: Of a compiler, see `levels.command`.
+        folders: That it reads outside of /usr.
     """
 
     program: str
@@ -74,6 +76,8 @@ class Job:
     together: bool = False
     packages: tuple[str, ...] = ()
     limits: Limits | None = None
+    executable: str = ""
+    folders: tuple[str, ...] = ()
 
 
 class Sandbox:
@@ -205,10 +209,10 @@ class Sandbox:
         own = job.limits or self.limits
         limits = asdict(own) | {"cpu_s": int(job.timeout_s) + 2}
         command, paths = self._command, list[str]()
-        if job.packages:
-            entries = packages.folders(job.packages)
-            command = levels.command(self.level, self._python, entries)
-            paths = levels.package_paths(self.level, entries)
+        if job.packages or job.executable or job.folders:
+            entries = packages.folders(job.packages) if job.packages else {}
+            command = levels.command(self.level, self._python, entries, job.executable, job.folders)
+            paths = levels.package_paths(self.level, entries) if entries else []
         # the program's process sees its command line, so nothing in the options is secret; job and
         # nonce go through standard input, which the checker reads after the fork
         options = asdict(levels.identity(self.level, slot)) | {

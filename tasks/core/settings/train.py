@@ -74,6 +74,11 @@ class TrainSettings(Section):
         description="With batch_rows: rows of a step run joined, isolated from each other, up to "
         "this many tokens; 0: one by one, as in the original recipe (same result, slower).",
     )
+    loss_average: Literal["tokens", "rows"] = Field(
+        "tokens",
+        description="The loss of an optimizer step: the mean over its trained tokens, or the mean "
+        "over its rows of each row's mean, as in the original recipe, whose batches were one row.",
+    )
     learning_rate: float = Field(
         2e-5, gt=0, le=1, description="Peak learning rate, reached after the warm-up."
     )

@@ -12,7 +12,7 @@ from tasks.evaluation.generation.completion_cache import (
     key_of,
     maker,
 )
-from tasks.evaluation.problems import language_tools
+from tasks.evaluation.problems.languages import tools
 from tasks.evaluation.problems.programs import program_of
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import MATCHED, Attempt, Attempts, ProblemResult
@@ -46,13 +46,16 @@ class TestedProblems:
 def job(problem: Problem, program: str, timeout_s: float) -> Job:
     """The sandbox's job for a program that should solve a problem."""
     if problem.language:
+        tool = tools.TOOLS[problem.language]
         return Job(
-            program=language_tools.driver(problem.language, f"{program}\n{problem.checks}\n"),
+            program=tool.driver(f"{program}\n{problem.checks}\n"),
             entry="run",
             checks="run()",
-            timeout_s=max(timeout_s, language_tools.LEAST_S),
+            timeout_s=max(timeout_s, tools.LEAST_S),
             together=True,
-            limits=Limits(language_tools.MEMORY_MIB, language_tools.PROCESSES),
+            limits=Limits(tools.MEMORY_MIB, tools.PROCESSES),
+            executable=tool.executable(),
+            folders=tool.folders(),
         )
     if _CHECK.search(problem.checks):
         calls = f"\n\ncheck({problem.entry})\n"

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from tasks.evaluation.generation.stop_rules import TOP_LEVEL, answer_end, parsed
+from tasks.evaluation.problems.languages.sources import unclosed
 from tasks.evaluation.problems.posing import parts
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.results import COMPLETION
@@ -35,8 +36,10 @@ def program_of(problem: Problem, style: str, text: str) -> str:
         so that the outcome is syntax.
     """
     if problem.language:
-        given = problem.prompt.rstrip()
-        return f"{given}{text[: answer_end(problem.prompt, problem.stop_words, text)]}\n"
+        given, end = problem.prompt.rstrip(), answer_end(problem.prompt, problem.stop_words, text)
+        # the answer ends with its function; the class around it, as in Java, is closed here
+        around = 0 if problem.stop_words or end is None else unclosed(problem.prompt) - 1
+        return f"{given}{text[:end]}\n" + "}\n" * around
     if problem.in_words:
         return trim(textwrap.dedent(_unfenced(text)).strip() + "\n", problem.entry)
     if style == COMPLETION:

@@ -34,7 +34,7 @@ class Problem:
         packages: Installed packages that answers and checks may import.
         trusted_prompt: The checks may run the prompt, for helpers that it defines.
         of_user: It is from a set of the user.
-        language: Of prompt, answer and checks; a key of `language_tools.TOOLS`, "" for Python.
+        language: Of prompt, answer and checks; a key of `tools.TOOLS`, "" for Python.
         stop_words: Texts before which an answer in such a language ends; (): where the block that
             the prompt opens is closed.
     """

@@ -15,7 +15,7 @@ from tasks.core.decontamination.set_fields import NAMES, value_of
 from tasks.core.decontamination.set_formats import standard
 from tasks.core.errors import PipelineError
 from tasks.core.system.home import home, resolve_path
-from tasks.evaluation.problems.language_tools import TOOLS, language_named
+from tasks.evaluation.problems.languages.tools import TOOLS, language_named
 
 if TYPE_CHECKING:
     from tasks.core.settings.config import View
@@ -34,7 +34,7 @@ class SetLine:
         entry: Name of the function that the tests call; "" in a set of answers.
         tests: Text that defines `check(candidate)`, or asserts that call the function.
         solution: A correct continuation of the prompt, or a correct answer to words; "" unknown.
-        language: Of prompt and tests, where it is not Python; a key of `language_tools.TOOLS`.
+        language: Of prompt and tests, where it is not Python; a key of `tools.TOOLS`.
         stop_words: Texts before which an answer in such a language ends.
     """
 

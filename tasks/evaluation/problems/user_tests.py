@@ -9,7 +9,7 @@ from tasks.core.languages.python.crossing import why_together
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.generation.stop_rules import parsed
 from tasks.evaluation.problems import user_sets
-from tasks.evaluation.problems.language_tools import TOOLS
+from tasks.evaluation.problems.languages.tools import TOOLS
 from tasks.evaluation.problems.protocol import OnFailure, Problem, ProblemSet
 from tasks.evaluation.problems.user_sets import SetLine
 from tasks.evaluation.results import NOT_RUN
@@ -51,7 +51,7 @@ def from_lines(
 def _in_other_language(suite: str, line: SetLine, mode: str) -> Problem:
     """A problem whose checks follow the answer in one program."""
     tool = TOOLS[line.language]
-    why = f"no {missing}" if (missing := tool.missing()) else ""
+    why = f"no {missing}" if (missing := tool.missing(line.solution + line.tests)) else ""
     if mode == "isolated":
         why = f"tests in {line.language} need the answer in their own program"
     return Problem(

@@ -75,4 +75,5 @@ def padded(window: WindowTensors, tokens: int) -> WindowTensors:
         max_tokens=max(window.max_tokens, missing),
         predictors=window.predictors,
         targets=window.targets,
+        weights=window.weights,
     )

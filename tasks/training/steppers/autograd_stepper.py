@@ -65,7 +65,7 @@ class AutogradStepper:
             with self._saved():
                 hidden = forward_hidden(self._model, window)[window.predictors]
                 losses, _ = token_losses(hidden, self._head, window.targets)
-            loss = losses.sum()
+            loss = losses.sum() if window.weights is None else losses @ window.weights
             (loss / trained_tokens).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

@@ -37,7 +37,8 @@ class Stepper(Protocol):
         """Set both sizes, from the next window on; neither changes the result of a step."""
 
     def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add the gradients of the mean loss over `trained_tokens` to the flat gradient.
+        """Add the gradients of the mean loss over `trained_tokens`, weighted by the windows'
+        weights, to the flat gradient.
 
         Args:
             windows: All windows of one optimizer step that this process runs.

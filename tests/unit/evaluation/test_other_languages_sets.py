@@ -1,4 +1,4 @@
-"""Sets with tests in JavaScript, C++ and Bash, in the forms of MultiPL-E and HumanEval-X."""
+"""Sets with tests in other languages, in the forms of MultiPL-E and HumanEval-X."""
 
 import json
 import shutil
@@ -11,8 +11,9 @@ from tasks.core.errors import PipelineError
 from tasks.core.sandbox import PASS, Sandbox
 from tasks.core.settings.evaluate import EvaluationSet
 from tasks.evaluation.generation.stop_rules import answer_end
-from tasks.evaluation.problems import language_tools, user_sets, user_tests
+from tasks.evaluation.problems import user_sets, user_tests
 from tasks.evaluation.problems.grading import job
+from tasks.evaluation.problems.languages import tool, tools
 from tasks.evaluation.problems.programs import program_of
 from tasks.evaluation.problems.protocol import Problem
 from tasks.evaluation.problems.self_test import SelfTestError, self_test
@@ -54,6 +55,80 @@ BASH = {
 }
 
 
+MULTIPL_E_TS = {
+    "name": "HumanEval_53_add",
+    "language": "ts",
+    "prompt": "//Add two numbers x and y\nfunction add(x: number, y: number): number {\n",
+    "tests": "declare var require: any;\nconst assert = require('node:assert');\n\n\n"
+    "function test() {\n  let candidate = add;\n  assert.deepEqual(candidate(2, 3),5);\n}\n\n"
+    "test();",
+    "stop_tokens": ["\nfunction ", "\n/*", "\n//", "\nclass"],
+}
+MULTIPL_E_GO = {
+    "name": "HumanEval_53_add",
+    "language": "go",
+    "prompt": 'package add_test\n\nimport (\n    "testing"\n    "fmt"\n)\n\n// Add two numbers.\n'
+    "func add(x int, y int) int {\n",
+    "tests": "func TestAdd(t *testing.T) {\n  candidate := add\n"
+    '  if fmt.Sprintf("%v", candidate(2, 3)) != "5" {\n    t.Errorf("wrong")\n  }\n}\n',
+    "stop_tokens": ["\nfunc", "struct", "\n// "],
+}
+HUMANEVAL_X_GO = {
+    "task_id": "Go/53",
+    "prompt": "import (\n)\n\n// Add two numbers x and y\nfunc Add(x int, y int) int {\n",
+    "import": "import (\n)",
+    "declaration": "\nfunc Add(x int, y int) int {\n",
+    "canonical_solution": "    return x + y\n}\n\n",
+    "test": "func TestAdd(t *testing.T) {\n    assert := assert.New(t)\n"
+    "    assert.Equal(5, Add(2, 3))\n}\n",
+    "test_setup": 'package main\n\nimport (\n    "testing"\n'
+    '    "github.com/stretchr/testify/assert"\n)\n\n',
+}
+MULTIPL_E_RUST = {
+    "name": "HumanEval_53_add",
+    "language": "rs",
+    "prompt": "/// Add two numbers x and y\nfn add(x: isize, y: isize) -> isize {\n",
+    "tests": "}\n\nfn main() {\n    let candidate = add;\n    assert_eq!(candidate(2, 3), 5);\n}\n",
+    "stop_tokens": ["\n}"],
+}
+HUMANEVAL_X_RUST = {
+    "task_id": "Rust/53",
+    "prompt": "\nfn main(){    \n} \n\nuse std::{cmp::max, collections::HashMap};\n"
+    "use rand::Rng;\nuse regex::Regex;\nuse md5;\n/*\n Add two numbers x and y\n*/\n"
+    "fn add(x:i32, y:i32) -> i32{\n",
+    "declaration": "fn add(x:i32, y:i32) -> i32{\n",
+    "canonical_solution": "    return x + y;\n}\n\n",
+    "test": "#[cfg(test)]\nmod tests {\n    use super::*;\n\n    #[test]\n    fn test_add() {\n"
+    "        assert!(add(2, 3) == 5);\n    }\n}\n",
+}
+MULTIPL_E_JAVA = {
+    "name": "HumanEval_53_add",
+    "language": "java",
+    "prompt": "import java.util.*;\nclass Problem {\n    // Add two numbers x and y\n"
+    "    public static long add(long x, long y) {\n",
+    "tests": "    }\n    public static void main(String[] args) {\n"
+    "    assert(add((2l), (3l)) == (5l));\n    }\n\n}\n",
+    "stop_tokens": ["\n    }\n"],
+}
+HUMANEVAL_X_JAVA = {
+    "task_id": "Java/53",
+    "prompt": "import java.util.*;\nimport java.lang.*;\n\nclass Solution {\n    /**\n"
+    "    Add two numbers x and y\n     */\n    public int add(int x, int y) {\n",
+    "declaration": "class Solution {\n    public int add(int x, int y) {\n",
+    "canonical_solution": "        return x + y;\n    }\n}\n",
+    "test": "public class Main {\n    public static void main(String[] args) {\n"
+    "        Solution s = new Solution();\n"
+    "        List<Boolean> correct = Arrays.asList(s.add(0, 1) == 1, s.add(2, 3) == 5);\n"
+    "        if (correct.contains(false)) {\n            throw new AssertionError();\n"
+    "        }\n    }\n}\n",
+}
+
+
+def needs(language: str) -> pytest.MarkDecorator:
+    missing = tools.TOOLS[language].missing()
+    return pytest.mark.skipif(missing != "", reason=f"{missing} is not installed")
+
+
 def own(folder: Path, *lines: dict[str, Any]) -> EvaluationSet:
     path = folder / "own.jsonl"
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -93,6 +168,55 @@ def sandbox() -> Sandbox:
             "    return x - y;\n}\n",
             marks=needs_gpp,
             id="HumanEval-X, C++",
+        ),
+        pytest.param(
+            MULTIPL_E_TS,
+            "  const sum: number = x + y;\n  return sum;\n}\n\nfunction main() { boom",
+            "  return x - y;\n}\n",
+            marks=needs("typescript"),
+            id="MultiPL-E, TypeScript",
+        ),
+        pytest.param(
+            MULTIPL_E_GO,
+            "    return x + y\n}\n\nfunc boom",
+            "    return x - y\n}\n",
+            marks=needs("go"),
+            id="MultiPL-E, Go",
+        ),
+        pytest.param(
+            HUMANEVAL_X_GO,
+            "    return x + y\n}\n\nfunc boom",
+            "    return x - y\n}\n",
+            marks=needs("go"),
+            id="HumanEval-X, Go",
+        ),
+        pytest.param(
+            MULTIPL_E_RUST,
+            "    x + y\n}\n\nfn boom",
+            "    x - y\n}\n",
+            marks=needs("rust"),
+            id="MultiPL-E, Rust",
+        ),
+        pytest.param(
+            HUMANEVAL_X_RUST,
+            "    x + y\n}\n\nfn boom",
+            "    x - y\n}\n",
+            marks=needs("rust"),
+            id="HumanEval-X, Rust",
+        ),
+        pytest.param(
+            MULTIPL_E_JAVA,
+            "        return x + y;\n    }\n\n    boom",
+            "        return x - y;\n    }\n",
+            marks=needs("java"),
+            id="MultiPL-E, Java",
+        ),
+        pytest.param(
+            HUMANEVAL_X_JAVA,
+            "        return x + y;\n    }\n\n    boom",
+            "        return x - y;\n    }\n}\n",
+            marks=needs("java"),
+            id="HumanEval-X, Java",
         ),
         pytest.param(BASH, "  echo $(($1 + $2))\n}\nboom", "  echo 4\n}\n", id="MultiPL-E, Bash"),
     ],
@@ -137,7 +261,7 @@ def test_an_answer_ends_at_a_stop_word_or_at_the_closing_bracket() -> None:
 def test_without_the_tool_a_problem_is_not_run_and_the_report_says_so(
     tmp_path: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(language_tools.LanguageTool, "missing", lambda self: self.needed[0])
+    monkeypatch.setattr(tool.LanguageTool, "missing", lambda self, program="": "node")
     made = own(tmp_path, MULTIPL_E)
     assert problem(tmp_path, MULTIPL_E).not_judged == "not run: no node"
     _, out = run_stage(sets=[made.model_dump()])
@@ -146,9 +270,25 @@ def test_without_the_tool_a_problem_is_not_run_and_the_report_says_so(
     ).read_text(encoding="utf-8")
 
 
+def test_a_solution_in_rust_that_needs_a_crate_is_not_run(tmp_path: Path) -> None:
+    needed = HUMANEVAL_X_RUST | {"canonical_solution": "    md5::compute(x);\n}\n"}
+    assert problem(tmp_path, needed).not_judged.startswith("not run: no ")
+
+
+def test_a_form_of_a_language_that_is_not_installed_gives_way_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tool, "_path", lambda name: "" if name in ("tsc", "node") else name)
+    assert "['deno', 'run', '--no-check', 'main.ts']" in tools.TOOLS["typescript"].driver(
+        "let x = 1;"
+    )
+    monkeypatch.setattr(tool, "_path", lambda name: "")
+    assert tools.TOOLS["typescript"].missing() == "node or tsc or deno or bun"
+
+
 def test_another_language_is_refused_with_those_that_can_be_run(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="programs in cobol can't be run") as failed:
         user_sets.read(own(tmp_path, MULTIPL_E | {"language": "cobol"}))
-    assert "bash, cpp, javascript" in failed.value.remedy
+    assert "bash, cpp, go, java, javascript, rust, typescript" in failed.value.remedy
     with pytest.raises(PipelineError, match="stop_words is no list of texts"):
         user_sets.read(own(tmp_path, MULTIPL_E | {"stop_tokens": [1]}))

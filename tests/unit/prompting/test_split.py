@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.hash_rank import hash_rank
-from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, fill, place_of
+from tasks.prompting.split import SPLITS, RowSplits, fill
 from tasks.prompting.split_by_time import split_by_time
+from tasks.prompting.units import COLUMNS, place_of
 
 shares = st.floats(0.01, 0.4)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tasks.core.models.packed_forward import WindowTensors, window_tensors
+from tasks.training.batches import trained_rows
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper, set_checkpointing
 from tasks.training.steppers.flat_parameters import FlatParameters
@@ -65,6 +66,20 @@ def test_every_token_weighs_the_same_not_every_window() -> None:
         short.trained_tokens + long.trained_tokens
     )
     torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_with_row_weights_the_loss_is_the_mean_of_the_means_of_the_rows() -> None:
+    lengths = (4, 20)
+    window = make_window(*lengths)
+    trained, rows = window.trained_tokens, trained_rows([window])
+    weighted = window_tensors(window, CPU, row_weight=trained / rows)
+    alone = [gradient("llama", [part]) for part in cut(lengths)]
+    loss, found = gradient("llama", [weighted])
+    means = [
+        total / part.trained_tokens for (total, _), part in zip(alone, cut(lengths), strict=True)
+    ]
+    assert loss / trained == pytest.approx(sum(means) / 2, rel=1e-5)
+    torch.testing.assert_close(found, (alone[0][1] + alone[1][1]) / 2, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["llama", "stablelm"])

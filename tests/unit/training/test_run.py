@@ -83,6 +83,19 @@ def test_two_hundred_steps_of_both_paths_give_one_curve(run_stage: Any) -> None:
     assert curves[0][-1] < curves[0][0] - 2
 
 
+def test_the_loss_averaged_over_rows_is_another_training_alike_on_both_paths(
+    run_stage: Any,
+) -> None:
+    curves = []
+    for path, average in (("auto", "rows"), ("off", "rows"), ("auto", "tokens")):
+        changes = {"lora_dropout": 0.0, "max_steps": 4, "log_every": 1}
+        _, work = run_stage(f"{path}-{average}", fast_path=path, loss_average=average, **changes)
+        lines = read_metrics(work.out / "metrics.jsonl")
+        curves.append([line["loss"] for line in lines if "loss" in line])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+    assert curves[0] != pytest.approx(curves[2], rel=1e-3)
+
+
 def test_progress_shows_loss_and_speed(run_stage: Any) -> None:
     notes: list[tuple[str, float, float | None, str]] = []
 
