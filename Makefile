@@ -18,10 +18,12 @@ test: setup sandbox languages check ## all tests that need no GPU
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
 	@exec $(BIN)/finetune serve --port $(PORT)
 
-test-servers: setup sandbox ## schedules, kills, concurrent runs on real Prefect servers; two Prefect versions; Ray and Dask; Prefect's pages in Chromium; 20 minutes
+test-servers: setup sandbox ## schedules, kills, concurrent runs on real Prefect servers; two Prefect versions; Ray and Dask; Prefect's pages in Chromium; trackers; 25 minutes
 	$(BIN)/python -m pip install --quiet -c requirements.lock -e '.[ray,dask,browser]'
 	$(BIN)/python -m pytest -m servers
 	$(BIN)/python -m pytest -m 'slow and not servers' tests/integration/test_task_runners.py
+	$(BIN)/python -m pip install --quiet --target $(VENV)/trackers --upgrade mlflow-skinny tensorboard trackio wandb
+	TRACKERS=$(CURDIR)/$(VENV)/trackers $(BIN)/python -m pytest tests/unit/training/test_trackers.py
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .

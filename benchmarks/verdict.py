@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-
 from tasks.core.rows.held_out import FEWEST_CLUSTERS
+
 from tasks.evaluation.gate import statistics
 from tasks.evaluation.gate.cluster_inference import ratio_difference
 

@@ -12,6 +12,7 @@ import errno
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -66,6 +67,17 @@ class LazyCommands(click.Group):
         module, _, name = COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; a name like it is suggested."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if close := get_close_matches(args[0], COMMANDS, 1):
+                ctx.fail(f"{error.message} Did you mean {close[0]!r}?")
+            raise
 
     def invoke(self, ctx: click.Context) -> int:
         """Run the command and return its exit code."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.core.cache.causes import Cause
-from tasks.core.cache.decision import HIT, MAYBE, StagePlan
+from tasks.core.cache.decision import HIT, MAYBE, RUN, StagePlan
 from tasks.core.cache.manifest import Manifest
 from tasks.pipeline import PIPELINE
 
@@ -58,6 +58,13 @@ def verdict(evaluate: Manifest | None) -> str:
     return last if last in VERDICTS else ""
 
 
+def short_reason(plan: StagePlan) -> str:
+    """The reason for a decision in a message about something else."""
+    told = brief(plan.causes) if plan.decision == RUN else [reason(plan)]
+    more = f"; {len(told) - SHOWN_CAUSES} more" if len(told) > SHOWN_CAUSES else ""
+    return "; ".join(told[:SHOWN_CAUSES]) + more
+
+
 def reason(plan: StagePlan) -> str:
     """The reason for a decision; for a HIT, the summary of the artifact."""
     if plan.decision == HIT:
@@ -68,8 +75,13 @@ def reason(plan: StagePlan) -> str:
 
 
 def brief(causes: Sequence[Cause]) -> list[str]:
-    """Causes as a plan shows them: of many modules or packages, the first; `finetune explain` shows
-    all."""
+    """Causes as a plan shows them; `finetune explain` shows all.
+
+    Of many modules or packages the first. Sources that came or went with a setting, and the parsers
+    that they need, follow from that setting.
+    """
+    if any(cause.kind == "config" for cause in causes):
+        causes = [c for c in causes if c.kind != "data" or (c.old is None) == (c.new is None)]
     told = [str(cause) for cause in causes if cause.kind not in MANY]
     for kind, many in MANY.items():
         of_kind = [cause for cause in causes if cause.kind == kind]

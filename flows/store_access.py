@@ -39,7 +39,8 @@ def current_artifact(plan: StagePlan) -> Manifest:
     """
     if plan.decision != HIT or plan.manifest is None:
         raise PipelineError(
-            f"stage {plan.stage.name} has no artifact for these settings ({messages.reason(plan)})",
+            f"stage {plan.stage.name} has no artifact for these settings "
+            f"({messages.short_reason(plan)})",
             "Run `finetune run` first, with the same --profile and --set.",
         )
     return plan.manifest

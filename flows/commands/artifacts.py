@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import click
 
-from flows import messages
+from flows import messages, terminal
 from flows.commands.options import stage_argument, takes_settings
 from flows.session import Request, open_session
 from flows.store_access import open_store, plan_of, root
@@ -18,7 +18,10 @@ from tasks.core.errors import PipelineError
 @click.command
 @click.option("--deep", is_flag=True, help="Read every byte (sha256).")
 def verify(deep: bool) -> int:
-    """Check every artifact against its manifest; exit code 1 if one is damaged."""
+    """Check that every artifact is complete.
+
+    Exit code 1 if one is damaged.
+    """
     good = bad = 0
     with open_store() as store:
         for folder, problem in maintenance.verify(store, deep):
@@ -43,8 +46,8 @@ def adopt(request: Request, stage: str) -> int:
         plan = plan_of(session, stage)
         if plan.key is None:
             raise PipelineError(
-                f"stage {stage} needs stages that have to run first ({messages.reason(plan)})",
-                "Adopt or run those before.",
+                f"the key of stage {stage} is unknown ({messages.short_reason(plan)})",
+                "Run or adopt the stages before it first.",
             )
         adopted = maintenance.adopt(session.store, stage, plan.key, plan.stage.outputs)
     print(f"adopted {stage}/{adopted.key[:KEY_DIGITS]}; the next run updates dependent stages")
@@ -88,7 +91,10 @@ def accept(request: Request, stage: str, undo: bool) -> int:
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
-    """Remove artifacts that no recent run, pinned run or champion uses."""
+    """Remove artifacts that are no longer needed.
+
+    Those of recent runs, pinned runs and champions are kept.
+    """
 
     def waiting() -> None:
         print("waiting for a run in progress to end", flush=True)
@@ -105,12 +111,15 @@ def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
             print(f"  {folder.parent.name}/{folder.name}  recreating takes {cost}")
         for folder in garbage.unfinished:
             print(f"  {folder.name}  unfinished, of a run that is not kept")
-        print(
-            f"{'would free' if dry_run else 'freeing'} {garbage.freed_bytes / 2**20:,.1f} MiB: "
-            f"{len(garbage.folders)} artifacts, {len(garbage.unfinished)} unfinished, "
-            f"{len(garbage.leftovers)} leftovers; "
-            f"recreating them takes {messages.duration(garbage.remake_seconds)}",
-            flush=True,
+        if not (garbage.folders or garbage.unfinished or garbage.leftovers):
+            print("Nothing to remove.")
+            return 0
+        terminal.show(
+            f"{'would free' if dry_run else 'freeing'} {messages.size(garbage.freed_bytes)}: "
+            f"{messages.plural(len(garbage.folders), 'artifact')}, "
+            f"{len(garbage.unfinished)} unfinished, "
+            f"{messages.plural(len(garbage.leftovers), 'leftover')}; "
+            f"recreating them takes {messages.duration(garbage.remake_seconds)}"
         )
         if not dry_run:
             garbage_collection.collect(root(), garbage)

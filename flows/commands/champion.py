@@ -66,7 +66,7 @@ def rollback(because: str) -> int:
 @click.command
 @options.as_json
 def champion(as_json: bool) -> int:
-    """Show the promoted model and the history of promotions, the latest first."""
+    """Show the promoted model and the promotions before it."""
     with open_store() as store:
         now = champions.current(store)
         entries = champions.history(root())

@@ -11,6 +11,7 @@ from flows.plan_notes.forecast import forecast, resume_line, step_budget
 from flows.plan_notes.model_notes import model_notes
 from flows.session import Request, open_session
 from flows.store_access import plan_of
+from tasks.core.cache.causes import module_file
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.system.home import short_path
 
@@ -73,7 +74,7 @@ def _part_lines(plan: StagePlan) -> Iterator[str]:
             shown = str(value)
             yield f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}"
     for module in parts.get("code", {}):
-        yield f"{'code':<11}{module.replace('.', '/')}.py"
+        yield f"{'code':<11}{module_file(module)}"
 
 
 @click.command

@@ -3,6 +3,7 @@
 import click
 
 from flows import profiles as known
+from flows import terminal
 
 
 @click.command
@@ -10,5 +11,5 @@ def profiles() -> int:
     """List the profiles that come with the project."""
     for name in known.names():
         default = "  (default)" if name == known.DEFAULT else ""
-        print(f"{name:<24}{known.headline(name)}{default}")
+        terminal.show(f"{name:<24}{known.headline(name)}{default}")
     return 0

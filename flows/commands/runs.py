@@ -156,7 +156,7 @@ def pin(run: str, undo: bool) -> int:
     help="Write the runs side by side to this HTML file, with learning curves.",
 )
 def diff(named: tuple[str, ...], page: Path | None) -> int:
-    """Show which parts of the cache keys and which metrics differ between runs.
+    """Show what differs between runs, and their metrics.
 
     Two runs are compared cause by cause, more in a table with a column for each.
     """

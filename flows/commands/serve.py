@@ -6,7 +6,10 @@ import click
 @click.command
 @click.option("--port", default=4200, show_default=True, help="Port of the server.")
 def serve(port: int) -> int:
-    """Start the Prefect server, work pool, deployments and worker, until Ctrl-C."""
+    """Start Prefect's server and a worker, with the deployments.
+
+    Runs until Ctrl-C.
+    """
     from flows.orchestration.serve import serve as start
     from flows.orchestration.server_checks import close_dead_runs
 

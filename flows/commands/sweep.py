@@ -223,7 +223,9 @@ def _quoted(text: str) -> str:
 )
 @options.takes_settings
 def sweep(request: Request, seeds: int, halving: bool, max_trainings: int) -> int:
-    """Compare variants of the training: --set train.learning_rate=1e-4,2e-4,5e-4.
+    """Train variants, compare them, and evaluate the best.
+
+    For example: finetune sweep --set train.learning_rate=1e-4,2e-4,5e-4
 
     A value list makes one variant of each value, several lists one of each combination. All
     variants are compared on the validation split; the best one is evaluated on the test split.

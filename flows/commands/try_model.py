@@ -288,6 +288,6 @@ def try_model(
     top_p: float,
     seed: int,
 ) -> int:
-    """Print one answer of the champion, the newest adapter or a model in a folder."""
+    """Print the answer of a model to an instruction."""
     sampling = Sampling(temperature, top_p, seed)
     return try_out(request, source, text, given, raw, max_new_tokens, sampling)

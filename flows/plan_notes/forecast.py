@@ -24,6 +24,10 @@ CPU_TIMES = 3.2  # of what a GPU would need: products are computed in 32 bit
 CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 
 
+def _tokens(number: int) -> str:
+    return f"{number:,} tokens" if number < 1e5 else f"{number / 1e6:,.1f} M tokens"
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Forecast of one training.
@@ -57,7 +61,7 @@ class Forecast:
             f"{self.kept_layers} of {self.layers} layers kept",
         ]
         if self.tokens is not None:
-            parts.append(f"{self.tokens / 1e6:,.1f} M tokens")
+            parts.append(_tokens(self.tokens))
         if self.seconds is not None:
             parts.append(f"about {duration(self.seconds)}")
         basis = f"measured on this {self.gpu}" if self.measured else "an estimate"
@@ -92,7 +96,7 @@ class CpuForecast:
     def __str__(self) -> str:
         parts = [f"train: about {self.memory_gib:.1f} GiB of memory on {self.cores} cores"]
         if self.tokens is not None:
-            parts.append(f"{self.tokens / 1e6:,.2f} M tokens")
+            parts.append(_tokens(self.tokens))
         if self.seconds is not None:
             parts.append(f"about {duration(self.seconds)}")
         basis = "measured here" if self.measured else "an estimate; there is no GPU here"
@@ -187,9 +191,9 @@ def step_budget(session: Session) -> str:
         return ""
     budget = training_cost.budget(session.config, session.tokenized)
     if tokenize is None or tokenize.decision == HIT:
-        return f"train.max_steps auto: {budget or 'decided after tokenize'}."
-    last = f"; for the last data: {budget}" if budget else ""
-    return f"train.max_steps auto: decided after tokenize{last}."
+        return f"train: {budget or 'the number of steps follows from the tokens'}."
+    last = f"; for the previous data: {budget}" if budget else ""
+    return f"train: the number of steps follows from the tokens{last}."
 
 
 def resume_line(session: Session) -> str:

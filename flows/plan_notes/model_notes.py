@@ -38,8 +38,8 @@ def notes(checks: Mapping[str, Any], config: Config, *, on_cpu: bool = False) ->
     lines = [f"train: {_path(checks, config)}."]
     if checks["isolation"] == "rows":
         lines.append(
-            "base: rows run one by one in training and evaluation: packed, they would see each "
-            f"other (hidden states differ by {float(checks['leak']):.1g})."
+            "base: rows run one by one in training and evaluation, because packed rows would see "
+            f"each other (hidden states differ by {float(checks['leak']):.1g})."
         )
     if checks["isolation"] == "rows" or not checks["generation_cache"]:
         cache = "its own cache" if checks["generation_cache"] else "no cache, as its own is wrong"
@@ -76,5 +76,5 @@ def _path(checks: Mapping[str, Any], config: Config) -> str:
     elif config.train.use_dora or config.train.extra_modules:
         reason = "it has no DoRA and no extra modules"
     if not reason:
-        return "fast path"
-    return f"plain path, several times slower than the fast one: {reason}"
+        return "uses the fast path"
+    return f"uses the plain path, several times slower than the fast path: {reason}"

@@ -49,7 +49,7 @@ class RowLosses:
 
     @property
     def loss(self) -> float:
-        """Of the tuned model, in nats a token."""
+        """Of the tuned model, in nats per token."""
         return sum(self.tuned) / sum(self.tokens)
 
     @property

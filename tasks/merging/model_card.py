@@ -103,7 +103,7 @@ def _before_after(gate: Mapping[str, Any]) -> str:
             f"| {scale * c['difference']:+.{digits}f} | {interval} | {_p(c['p_adjusted'])} |"
         )
     notes = dict.fromkeys(c["note"] for c in gate["comparisons"] if c["note"])
-    text = "\n".join(lines) + "\n\nLoss in nats a token; differences of shares in points.\n"
+    text = "\n".join(lines) + "\n\nLoss in nats per token; differences of shares in points.\n"
     return text + "".join(f"\n{note}\n" for note in notes)
 
 

@@ -53,9 +53,9 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
     by_tokens = [f"{epoch['by_tokens'][str(n)]:,} of {n:,} tokens" for n in SHOWN_TOKENS]
     return [
         f"to train on: {numbers['rows']:,} rows, {numbers['tokens']:,} tokens, "
-        f"{numbers['trained_share']:.1%} of them with loss; {too_long:,} rows over "
-        f"{numbers['max_tokens']:,} tokens left out",
+        f"{numbers['trained_share']:.1%} of them with loss; left out: {too_long:,} rows of more "
+        f"than {numbers['max_tokens']:,} tokens",
         f"packed: {numbers['windows']:,} windows of {numbers['window_tokens']:,} tokens, "
         f"{numbers['padding_share']:.1%} padding",
-        f"an epoch: {', '.join([*by_rows, *by_tokens])}",
+        f"one epoch: {', '.join([*by_rows, *by_tokens])}",
     ]

@@ -96,13 +96,14 @@ class StepBudget:
         return asdict(self)
 
     def __str__(self) -> str:
+        passes = "1 pass" if self.passes == 1 else f"{self.passes:.3g} passes"
         each = "1 window" if self.step_windows == 1 else f"{self.step_windows} windows"
         rate = f"learning rate {self.learning_rate:.3g}"
         if self.learning_rate != self.full_learning_rate:
-            rate += f" instead of {self.full_learning_rate:.3g}, for smaller steps"
+            rate += f" instead of {self.full_learning_rate:.3g}, because the steps are smaller"
         return (
-            f"{self.tokens:,} tokens in {self.windows:,} windows x {self.passes:.3g} passes / "
-            f"{each} a step = {self.steps:,} steps, {self.warmup_steps} of them warm-up; {rate}"
+            f"{self.steps:,} steps, {self.warmup_steps} of them warm-up: {self.tokens:,} tokens in "
+            f"{self.windows:,} windows, {passes}, {each} per step; {rate}"
         )
 
 

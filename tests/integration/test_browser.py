@@ -1,4 +1,4 @@
-"""Prefect's pages in a real browser: start the nightly run, submit the form.
+"""Prefect's pages in a real browser: start the nightly run, submit the form, cancel a run.
 
 With Playwright and the Chromium of the distribution; Playwright downloads no browser of its own.
 """
@@ -100,3 +100,26 @@ def test_the_form_of_a_custom_run_passes_its_profile_to_the_flow(deployed, page)
     run = ended(env, folder, newest_run(env, folder, "local-gpu"))
     assert run["parameters"]["profile"] == str(profile)
     assert run["state_name"] == "Completed"
+
+
+def test_cancel_on_the_page_of_a_run_stops_its_training_at_a_checkpoint(deployed, page):
+    env, folder, profile = deployed
+    parameters = {
+        "profile": str(profile),
+        "overrides": ["train.max_steps=5000", "evaluate.probe_problems=0"],
+        "only": servers.STAGES[:6],
+        "until": None,
+    }
+    path = f"/deployments/{deployment_id(env, 'local-gpu')}/create_flow_run"
+    run = servers.api(env, path, {"parameters": parameters})["id"]
+    scratch = "artifacts/.work/train-*/scratch"
+    steps = lambda: any(  # noqa: E731 - asked again and again
+        log.stat().st_size for log in (folder / "home").glob(f"{scratch}/metrics.jsonl")
+    )
+    servers.wait_until(steps, folder / "worker.log", seconds=300)
+    page.goto(address(env, f"/runs/flow-run/{run}"))
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Confirm", exact=True).click()
+    assert ended(env, folder, run)["state_type"] == "CANCELLED"
+    page.get_by_text("Cancelled", exact=True).first.wait_for()
+    assert list((folder / "home").glob(f"{scratch}/checkpoints/step-*"))

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -166,6 +167,27 @@ def test_serve_on_a_port_that_another_program_holds_ends_with_two_lines(tmp_path
         other.terminate()
     assert f"127.0.0.1:{port}" in said
     assert "--port" in said.splitlines()[-1]
+
+
+def test_the_server_of_the_readme_starts_in_a_terminal_without_a_question(tmp_path):
+    readme = (servers.REPOSITORY / "README.md").read_text()
+    (command,) = re.findall(r"^    (prefect .*server start) ", readme, re.MULTILINE)
+    port = servers.free_port()
+    env = servers.fresh_environment(tmp_path, port) | {"PREFECT_SERVER_API_PORT": str(port)}
+    del env["PREFECT_API_URL"]  # a server with another address than the profile's asks most
+    ours, terminal = pty.openpty()
+    running = subprocess.Popen(
+        command.split(), env=env, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    try:
+        log = tmp_path / "none.log"
+        log.touch()
+        servers.wait_until(lambda: servers.healthy(port), log, running)
+    finally:
+        running.terminate()
+        running.wait(60)
+        os.close(terminal)
+        os.close(ours)
 
 
 def test_ctrl_c_in_the_terminal_of_a_run_writes_a_checkpoint_and_leaves_no_process(

@@ -88,7 +88,7 @@ def test_run_killed_in_prefects_own_commit_keeps_its_stage_and_goes_on(deployed,
     before = made(tmp_path)
     assert set(before) == {"base"}
     said = servers.call(env, "finetune", *options)
-    assert "ingest    RUN    never ran" in said
+    assert "ingest: runs\n" in said
     assert "base: runs" not in said
     assert made(tmp_path)["base"] == before["base"]
     assert list(Path(tmp_path).glob("artifacts/.work/*")) == []
@@ -171,4 +171,4 @@ def test_single_stage_of_a_deployment_cuts_off_early_and_names_what_is_missing(d
     assert set(servers.task_states(env, third["id"]).values()) == {"Cached"}
     assert merge["state_type"] == "FAILED"
     assert "stage merge needs" in merge["state"]["message"]
-    assert "has to run first" in merge["state"]["message"]
+    assert "stage train has to run first" in merge["state"]["message"]

@@ -1,10 +1,12 @@
 """The documentation is correct: commands, links, files and settings that it names exist."""
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import click
@@ -36,7 +38,8 @@ RUN = {
     "make check": "make test",
     "make test": "manually, before every change",
     "make format": "manually, before every change",
-    "prefect server start": DEPLOYMENT,
+    "export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1": DEPLOYMENT,
+    "prefect --no-prompt server start": "integration/test_operations.py::test_the_server_of_the",
     "prefect work-pool create local-gpu --type process": DEPLOYMENT,
     "prefect work-pool set-concurrency-limit local-gpu 1": DEPLOYMENT,
     "prefect work-pool create docker-gpu": ELSEWHERE,
@@ -145,6 +148,35 @@ def test_files_that_the_image_copies_exist_and_are_not_ignored():
             names = line.split()[1:-1]
             assert all((REPOSITORY / name).exists() for name in names), line
             assert all(f"!{name}" in kept for name in names), line
+
+
+def test_the_image_has_the_locked_packages_the_entry_point_and_a_supported_python():
+    lines = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    of = lambda word: [rest for first, rest in steps if first == word]  # noqa: E731
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    (version,) = re.findall(r"^python:(3\.\d+)-slim", of("FROM")[0])
+    assert f"Programming Language :: Python :: {version}" in project["classifiers"]
+    # the same commands as `make setup`, of files that are copied before
+    installs = [
+        found.split(" -r ")[-1].strip()
+        for run in of("RUN")
+        for found in re.findall(r"pip install [^&]+", run)
+    ]
+    make = (REPOSITORY / "Makefile").read_text()
+    assert installs[:2] == re.findall(r"pip install --quiet .*-r (\S+\.lock)", make)
+    assert installs[2].endswith("--no-deps -e .")
+    copied = set(" ".join(of("COPY")).split())
+    assert {*installs[:2], "pyproject.toml", "prefect.yaml", "flows", "tasks"} <= copied
+    assert project["readme"] in copied and set(project["license-files"]) <= copied
+    # what it runs is the command of the package, in the folder that the pages name
+    assert json.loads(of("CMD")[0])[0] in project["scripts"]
+    (home,) = re.findall(r"FINETUNE_HOME=(\S+)", of("ENV")[0])
+    assert of("VOLUME") == [home]
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    assert f":{home}" in page and f"at `{home}`" in page
+    # the sandbox and the sources of kind git need these
+    assert {"bubblewrap", "git"} <= set(of("RUN")[0].split())
 
 
 def test_units_call_commands_that_exist():

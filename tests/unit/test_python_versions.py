@@ -1,6 +1,7 @@
 """The versions of Python that the package declares."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -32,9 +33,10 @@ def test_the_sources_use_the_syntax_of_the_oldest_version():
 def test_the_sources_compile_without_a_warning(version):
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     python = sys.executable if version == own else shutil.which(f"python{version}")
-    works = python and subprocess.run([python, "-V"], capture_output=True, check=False)
-    if not works or works.returncode:  # none, or a name by which a version manager has none
+    env = os.environ | {"PYENV_VERSION": version}  # where the name is that of a version manager
+    works = python and subprocess.run([python, "-V"], env=env, capture_output=True, check=False)
+    if not works or works.returncode:
         pytest.skip(f"python{version} is not on the PATH")
     command = [python, "-W", "error", "-c", COMPILE, *map(str, SOURCES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

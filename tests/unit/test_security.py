@@ -244,6 +244,6 @@ def test_units_and_pages_start_the_server_on_loopback_only():
     pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
     for path in [*pages, *(REPOSITORY / "deploy").iterdir()]:
         for line in path.read_text().splitlines():
-            if "prefect server start" in line and "--host" in line:
+            if "server start" in line and "--host" in line:
                 assert "--host 127.0.0.1" in line, path
             assert "0.0.0.0" not in line, path

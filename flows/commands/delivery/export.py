@@ -22,7 +22,10 @@ from flows.delivery.delivered_model import CHAMPION, find_model
     help="The champion, or the folder of a merged model.",
 )
 def export(target: Path, source: str) -> int:
-    """Copy a merged model into one folder or archive for transformers, vLLM, llama.cpp, Ollama."""
+    """Copy a merged model into a folder or archive.
+
+    It contains what transformers, vLLM, llama.cpp and Ollama load, and the commands.
+    """
     model = find_model(source)
     target = target.expanduser().absolute()
     title = re.sub(r"[^a-z0-9._-]+", "-", target.name.partition(".t")[0].lower()).strip("-.")

@@ -36,7 +36,10 @@ PORT = 8012  # where llama.vscode looks for completions
 )
 @click.option("--context", type=int, metavar="TOKENS", help="Longest prompt and answer.")
 def serve_model(source: str, port: int, name: str, context: int | None) -> int:
-    """Serve a merged model through an OpenAI-compatible endpoint on loopback, until Ctrl-C."""
+    """Serve a merged model to editors and other programs.
+
+    The endpoint is OpenAI-compatible, on loopback. Runs until Ctrl-C.
+    """
     import uvicorn
 
     from flows.delivery.openai_gateway import gateway

@@ -70,17 +70,17 @@ def _print_good(check: Check) -> None:
 
     texts = {**machine.in_order(), server_checks.check_server: server_checks.server_in_order}
     if text := texts.get(check):
-        terminal.show(f"ok     {check.__name__.removeprefix('check_'):<13}{text()}")
+        terminal.show(f"ok     {check.__name__.removeprefix('check_'):<14}{text()}")
 
 
 def _print_finding(finding: Finding, fixed: list[Finding], fix: bool) -> None:
     kind = "note" if finding.is_note else "fault"
-    terminal.show(f"{kind:<7}{finding.name:<13}{finding.problem}")
+    terminal.show(f"{kind:<7}{finding.name:<14}{finding.problem}")
     if finding in fixed:
-        print(f"{'':<20}fixed")
+        print(f"{'':<21}fixed")
         return
     hint = "  (or run with --fix)" if finding.fix and not fix else ""
-    terminal.show(f"{'':<20}{finding.remedy}{hint}")
+    terminal.show(f"{'':<21}{finding.remedy}{hint}")
 
 
 def _is_fixed(finding: Finding) -> bool:

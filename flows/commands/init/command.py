@@ -7,7 +7,7 @@ from typing import Any
 import click
 import yaml
 
-from flows import profiles
+from flows import profiles, terminal
 from flows.commands.init.folder_contents import FolderContents, inspect
 from flows.commands.init.machine import Machine, this_machine
 from flows.commands.init.profile_text import profile_text
@@ -24,19 +24,22 @@ SHOWN_FILES = 5  # data files that are listed by name
 @click.option("--force", is_flag=True, help=f"Replace an existing {profiles.OWN_FILE}.")
 def init(place: str, base: str | None, force: bool) -> int:
     """Write a profile for the code and data in a folder."""
+    folder = Path(place).expanduser().resolve()
+    if not folder.exists():
+        raise PipelineError(f"{folder} does not exist", "Name a folder or a data file.")
     target = Path(profiles.OWN_FILE)
     if target.exists() and not force:
         raise PipelineError(
             f"{target.absolute()} exists", "Edit it, or replace it with `finetune init --force`."
         )
-    found, machine = inspect(Path(place).expanduser().resolve()), this_machine()
+    found, machine = inspect(folder), this_machine()
     section = base_section(base) if base else machine.base()
     text = profile_text(found, machine, section)
     config.check(yaml.safe_load(text))
     write_text(target, text)
     for line in summary(found, machine, section):
-        click.echo(line)
-    click.echo(f"\nWrote {target}. Next:\n    finetune plan\n    finetune run")
+        terminal.show(line)
+    terminal.show(f"\nWrote {target}. Next:\n    finetune plan\n    finetune run")
     return 0
 
 
@@ -72,5 +75,5 @@ def summary(found: FolderContents, machine: Machine, base: Mapping[str, Any]) ->
         yield f"  not read  {file.path.name}: {file.problem}"
     model = base.get("gguf") or base.get("path") or base.get("hub_id")
     yield f"  machine   {machine}"
-    small = "" if machine.gpu else ": a small model and few steps, to try the pipeline"
+    small = "" if machine.gpu else ", a small model with which to try the pipeline"
     yield f"  model     {model} on {machine.gpu or f'the CPU{small}'}"

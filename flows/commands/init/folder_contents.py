@@ -46,10 +46,8 @@ def inspect(place: Path) -> FolderContents:
     """Look at a folder or a single data file.
 
     Raises:
-        PipelineError: It does not exist, or holds nothing to train on.
+        PipelineError: It holds nothing to train on.
     """
-    if not place.exists():
-        raise PipelineError(f"{place} does not exist", "Name a folder or a data file.")
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
     languages = dict(Counter(map(_title, code)).most_common())

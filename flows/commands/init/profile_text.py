@@ -27,7 +27,7 @@ COMMENTS = {
     "filter": "which rows are kept; `finetune show filter` lists all rules",
     "prompt": "how rows become text (docs/chat.md)",
     "tokenize": "longest sample and window, in tokens",
-    "train": "max_steps auto: as many steps as there is data for (finetune plan shows them)",
+    "train": "max_steps auto: the number of steps follows from the data (finetune plan shows it)",
     "evaluate": "how much is measured; more takes longer",
     "merge": "rows on which the merged model is compared with base + adapter",
     "hardware": "limits of this machine; changing them retrains nothing",
@@ -47,9 +47,8 @@ def profile_text(found: FolderContents, machine: Machine, base: Mapping[str, Any
     sections = _sections(found, machine, base, template)
     where = machine.gpu if machine.gpu else f"the CPU ({machine.why_cpu})"
     lines = [
-        f"# {found.place.name}: fine-tuning on {where}, written by finetune init",
-        "#",
-        "# command    finetune plan, then finetune run, in this folder",
+        f"# {found.place.name}: fine-tuning on {where}",
+        "# Written by `finetune init`. Next, in this folder: finetune plan, finetune run",
     ]
     for name, section in sections.items():
         lines += ["", f"# {COMMENTS[name]}", f"{name}:"]

@@ -40,6 +40,7 @@ OTHER_TABLES = {
     "prompt": (("validation", ""), ("test", "")),
     "tokenize": (("validation", "rows.parquet"), ("test", "rows.parquet")),
 }
+NO_ARTIFACT = "not run with these settings and this data"
 MAX_DIGITS = 12  # of a row number; a row id is longer
 
 
@@ -65,7 +66,11 @@ class ShownArtifacts:
 def show(
     request: Request, stage: str | None, row: str | None, ids: bool, run: str | None, as_json: bool
 ) -> int:
-    """Show the artifacts: one line each, one in full, or one row of it."""
+    """Show all artifacts, one of them, or one row of it."""
+    if stage is None and (row is not None or ids):
+        raise PipelineError(
+            "--row and --ids need a stage", "For example: finetune show tokenize --row 0"
+        )
     if run is not None:
         with open_store() as store:
             return _show(_of_run(store, run), stage, row, ids, as_json)
@@ -77,7 +82,7 @@ def show(
         if stage is None and not as_json:
             lines = (
                 f"{plan.stage.name:<10}"
-                f"{messages.summary_line(made.get(plan.stage.name)) or plan.decision}"
+                f"{messages.summary_line(made.get(plan.stage.name)) or NO_ARTIFACT}"
                 for plan in session.plans
             )
             terminal.show("\n".join(lines))

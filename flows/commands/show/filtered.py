@@ -25,17 +25,17 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{'rows in':<28}{total:>10,}",
         f"{'rows kept':<28}{kept:>10,}  {_share(kept, total)}  {_bar(kept, total)}",
-        "",
-        f"{'rejected by':<28}{'rows':>10}  {'share':>7}  {'only this':>9}  "
-        f"{'kept at -20%':>14}{'kept at +20%':>14}  setting",
     ]
     reasons = sorted(funnel["reasons"], key=lambda r: -r["rows"])
+    if any(reason["rows"] for reason in reasons):
+        head = f"{'rejected by':<25}{'rows':>8} {'share':>7} {'alone':>8}"
+        lines += ["", f"{head} {'kept -20%':>10} {'kept +20%':>10}  setting"]
     for reason in (r for r in reasons if r["rows"]):
         moved = funnel.get("what_if", {}).get(reason["rule"], {})
-        what_if = "".join(f"{_kept(moved.get(name), kept):>14}" for name in ("-20%", "+20%"))
+        what_if = " ".join(f"{_kept(moved.get(name), kept):>10}" for name in ("-20%", "+20%"))
         lines.append(
-            f"  {reason['rule']:<26}{reason['rows']:>10,}  {_share(reason['rows'], total)}  "
-            f"{reason['only_this_rule']:>9,}  {what_if}  {reason.get('setting', '')}"
+            f"  {reason['rule']:<23}{reason['rows']:>8,} {_share(reason['rows'], total)} "
+            f"{reason['only_this_rule']:>8,} {what_if}  {reason.get('setting', '')}"
         )
     silent = [reason["rule"] for reason in reasons if not reason["rows"]]
     if silent:

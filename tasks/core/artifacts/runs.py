@@ -90,10 +90,13 @@ def read(root: Path, run: str) -> RunRecord:
         found = [run]  # may also be a prefix of ids with longer process numbers
     else:
         found = [name for name in known if name.startswith(run)]
+    if not known:
+        raise PipelineError("no run is recorded", "Start one with: finetune run")
     if len(found) != 1:
+        what = f"{len(found)} runs match" if found else "no run matches"
         raise PipelineError(
-            f"{len(found)} runs are called {run!r}; {len(known)} are recorded",
-            f"Give one of {', '.join(known[-3:])}, or -1 for the last." if known else "Run first.",
+            f"{what} {run!r}; {len(known)} recorded",
+            f"Give one of {', '.join(known[-3:])}, or -1 for the last.",
         )
     return load(root, found[0])
 

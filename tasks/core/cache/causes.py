@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.cache_key import Parts, canonical
@@ -22,6 +23,7 @@ KINDS = (
     "forced",
     "schema",
 )
+PACKAGES = Path(__file__).parents[3]
 DIGEST_DIGITS = 64
 SHOWN_NAMES = 3
 SHORT_LIST = 40  # characters of a list that is shown whole
@@ -106,6 +108,12 @@ def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
+def module_file(module: str) -> str:
+    """Path of a module below the packages' folder."""
+    path = module.replace(".", "/")
+    return f"{path}/__init__.py" if (PACKAGES / path).is_dir() else f"{path}.py"
+
+
 def is_opinion(causes: Sequence[Cause]) -> bool:
     """Whether only code and packages changed, which the user may know to be harmless."""
     return bool(causes) and {cause.kind for cause in causes} <= {"code", "env"}
@@ -139,7 +147,7 @@ def _changed_code(
         names = [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
         if not names:
             continue
-        cause = Cause("code", f"{module.replace('.', '/')}.py", detail=", ".join(names))
+        cause = Cause("code", module_file(module), detail=", ".join(names))
         moved = {content_digest(d) for d in (before, after) if d} <= unmoved
         (redirected if moved else edited).append(cause)
     return edited or redirected
@@ -174,12 +182,17 @@ def _section_changes(name: str, old: Sequence[Any], new: Sequence[Any]) -> Itera
         if kind == "equal":
             continue
         common = min(a_end - a, b_end - b)
-        for step in range(common):
-            yield from _leaf_changes(f"{name}[{b + step}]", old[a + step], new[b + step])
-        for item in old[a + common : a_end]:
-            yield Cause("config", name, None, None, f"removed {_brief(item)}")
-        for item in new[b + common : b_end]:
-            yield Cause("config", name, None, None, f"added {_brief(item)}")
+        gone, came = list(old[a + common : a_end]), list(new[b + common : b_end])
+        for before, after, place in zip(old[a:a_end], new[b:b_end], range(b, b_end), strict=False):
+            are_sections = isinstance(before, Mapping) and isinstance(after, Mapping)
+            if are_sections and not _are_alike(before, after):
+                gone.append(before)
+                came.append(after)
+            else:
+                yield from _leaf_changes(f"{name}[{place}]", before, after)
+        for verb, items in (("removed", gone), ("added", came)):
+            if items:
+                yield Cause("config", name, None, None, f"{verb} {_listed([*map(_brief, items)])}")
 
 
 def _member_change(name: str, old: Sequence[Any], new: Sequence[Any]) -> Cause:
@@ -204,4 +217,4 @@ def _brief(item: Any) -> str:
     if not isinstance(item, Mapping):
         return str(item)
     named = [item.get(field) for field in ("kind", "name", "path", "hub_id", "names")]
-    return " ".join(str(value) for value in named if value) or canonical(item)
+    return " ".join(short_path(str(value)) for value in named if value) or canonical(item)

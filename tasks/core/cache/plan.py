@@ -229,7 +229,7 @@ class Planner:
             if self._is_ready(upstream, plans):
                 continue
             first = next(n for n in self._ancestors(stage.name) if not self._is_ready(n, plans))
-            why = "; ".join(map(str, plans[first].causes)) or plans[first].decision
+            why = "; ".join(map(str, plans[first].causes[:2])) or plans[first].decision
             raise PipelineError(
                 f"stage {stage.name} needs {name}, but stage {first} has to run first ({why})",
                 f"Run `finetune run --from {first}` first, or `finetune run` for all stages.",

@@ -1,4 +1,4 @@
-"""Loss: mean negative log-likelihood of the labelled tokens of the content, in nats a token."""
+"""Loss: mean negative log-likelihood of the labelled tokens of the content, in nats per token."""
 
 from tasks.evaluation.metrics.protocol import NATS, RowMetric
 

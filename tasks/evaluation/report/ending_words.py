@@ -33,4 +33,4 @@ def sentence(evaluation: Evaluation) -> str:
             said.append(f"loss of end markers and EOS {shown}")
     if not said:
         return ""
-    return f"{how}: {', '.join(said)}. Measured apart from the content, which the verdict is about."
+    return f"{how}: {', '.join(said)}. The verdict is about the content, without endings."

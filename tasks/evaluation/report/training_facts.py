@@ -24,8 +24,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "window_tokens": "longest window, tokens",
     },
     "Loss": {
-        "first_loss": "first logged loss, nats a token",
-        "last_loss": "last logged loss, nats a token",
+        "first_loss": "first logged loss, nats per token",
+        "last_loss": "last logged loss, nats per token",
     },
     "Adapter": {
         "trainable_parameters": "trained parameters",

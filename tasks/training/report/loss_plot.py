@@ -55,7 +55,7 @@ def draw_loss(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
                 fontsize=9,
             )
     axes.set_xlabel("optimizer step", color=INK)
-    axes.set_ylabel("loss, nats a token", color=INK)
+    axes.set_ylabel("loss, nats per token", color=INK)
     axes.grid(axis="y", color=INK, linewidth=0.4)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_color(INK)

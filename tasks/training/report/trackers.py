@@ -8,11 +8,13 @@ To add one: a function that returns Accelerate's tracker, and a line in `TRACKER
 """
 
 import importlib.util
+import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
 PROJECT, FOLDER, STATE_FILE = "finetune", "tracking", "tracking.json"
+
+
+# drops what trackers print: the output of `finetune run --json` is JSON
+_no_prints = partial(redirect_stdout, io.StringIO())
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ def _tensorboard(run: TrackedRun) -> Any:
 def _mlflow(run: TrackedRun) -> Any:
     from accelerate.tracking import MLflowTracker
 
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # not how it creates its database
     is_local = "MLFLOW_TRACKING_URI" not in os.environ
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{run.folder / 'mlflow.db'}")
     tracker = MLflowTracker(
@@ -81,23 +88,24 @@ def _wandb(run: TrackedRun) -> Any:
 
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
-    options = {"name": run.name, "id": run.name.replace("/", "-"), "resume": "allow"}
-    config = dict(run.settings)
-    tracker = WandBTracker(
-        PROJECT, dir=str(run.folder), config=config, allow_val_change=True, **options
-    )
+    os.environ.setdefault("WANDB_CONSOLE", "off")  # the messages are in log.txt
+    options: dict[str, Any] = {"dir": str(run.folder), "config": dict(run.settings)}
+    options |= {"name": run.name, "id": run.name.replace("/", "-"), "resume": "allow"}
+    tracker = WandBTracker(PROJECT, allow_val_change=True, **options)
     tracker.start()
     tracker.tracker.summary.update(dict(run.notes))
     return tracker
 
 
 def _trackio(run: TrackedRun) -> Any:
+    os.environ.setdefault("TRACKIO_DIR", str(run.folder / "trackio"))  # read at the import
+    import trackio
     from accelerate.tracking import TrackioTracker
 
-    os.environ.setdefault("TRACKIO_DIR", str(run.folder / "trackio"))
     config = dict(run.settings)  # each start replaces that of the last
     tracker = TrackioTracker(PROJECT, name=run.name, resume="allow", config=config)
     tracker.start()
+    tracker.finish = trackio.finish  # Accelerate's leaves the run to be finished again at exit
     if run.notes:
         tracker.log(dict(run.notes))
     return tracker
@@ -150,7 +158,8 @@ class Trackers:
     def _each(self, action: Callable[[Any], None]) -> None:
         for name, tracker in list(self._running.items()):
             try:
-                action(tracker)
+                with _no_prints():
+                    action(tracker)
             except Exception as error:  # of a library that only watches
                 del self._running[name]
                 say(f"{name} no longer tracks the training: {_first_line(error)}")
@@ -175,7 +184,7 @@ def add_results(artifact: Path, values: Mapping[str, float], notes: Mapping[str,
     """Add what was measured after a training to its runs.
 
     Args:
-        artifact: Folder of the training's artifact; without tracked runs nothing happens.
+        artifact: Of the training; without tracked runs nothing happens.
         values: Numbers by name.
         notes: Texts by name.
     """
@@ -184,10 +193,11 @@ def add_results(artifact: Path, values: Mapping[str, float], notes: Mapping[str,
     step = int(_read(artifact / "training.json").get("step", 0))
     for name, tracker in _started(names, state, step + 1, notes).items():
         try:
-            tracker.log(dict(values), step=step)
-            tracker.finish()
+            with _no_prints():
+                tracker.log(dict(values), step=step)
+                tracker.finish()
         except Exception as error:  # as above
-            say(f"{name} has not got the results: {_first_line(error)}")
+            say(f"{name} did not record the results: {_first_line(error)}")
 
 
 def _started(
@@ -201,12 +211,13 @@ def _started(
     PartialState()  # Accelerate's trackers log through it
     folder = home() / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
+    found, ids = {}, state.get("ids", {})
     for name in names:
-        known = state.get("ids", {}).get(name, "")
-        run = TrackedRun(state["run"], folder, known, first_step, state["settings"], notes)
+        settings, known = state["settings"], ids.get(name, "")
+        run = TrackedRun(state["run"], folder, known, first_step, settings, notes)
         try:
-            found[name] = TRACKERS[name][1](run)
+            with _no_prints():
+                found[name] = TRACKERS[name][1](run)
         except Exception as error:  # as above
             say(f"{name} does not track the training: {_first_line(error)}")
     return found
@@ -214,22 +225,18 @@ def _started(
 
 def _ids(trackers: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
     """Id by which each tracker finds its run again; others find it by its name."""
-    found = {}
-    for name, tracker in trackers.items():
-        info = getattr(tracker.tracker, "info", None)
-        found[name] = str(getattr(info, "run_id", known.get(name, "")))
-    return found
+    infos = {name: getattr(tracker.tracker, "info", None) for name, tracker in trackers.items()}
+    return {n: str(getattr(info, "run_id", known.get(n, ""))) for n, info in infos.items()}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as names with dots; what is no number or text as JSON."""
+    """Nested settings as names with dots; lists as JSON."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{name}.")
-        else:
-            plain = isinstance(value, (bool, int, float, str))
-            found[prefix + name] = value if plain else json.dumps(value)
+            continue
+        found[prefix + name] = value if isinstance(value, (int, float, str)) else json.dumps(value)
     return found
 
 

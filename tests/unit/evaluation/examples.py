@@ -15,7 +15,7 @@ from tasks.evaluation.results import (
 
 
 def rows(shift: float, projects: int = 12, each: int = 5, seed: int = 0) -> tuple[RowResult, ...]:
-    """Rows whose loss differs by about `shift` nats a token between base and tuned."""
+    """Rows whose loss differs by about `shift` nats per token between base and tuned."""
     draw = random.Random(seed)
     found = []
     for i in range(projects * each):

@@ -101,7 +101,7 @@ def test_an_answer_that_was_broken_off_is_not_said_to_reach_the_limit():
 def test_what_is_left_out_of_the_page_is_counted():
     text = page(evaluation(tried=problems(won=11, lost=0, both=0, none=0)))
     assert text.count("<b>fail → pass</b>") == MAX_SHOWN
-    assert "3 more stand in generations.parquet" in text
+    assert "3 more are in generations.parquet" in text
 
 
 def test_characters_that_hide_or_reorder_are_spelled_out():
@@ -208,7 +208,7 @@ def test_markdown_shows_flips_first_with_prompts_answers_and_verdicts():
     assert kinds[:5] == ["Fail → pass"] * 3 + ["Pass → fail", "Held-out"]
     assert "Base, wrong, 5 tokens" in html
     assert html.count("def f():") == 6  # the prompt of each problem that is shown
-    assert "More of them" in html
+    assert "More answers" in html
 
 
 @settings(deadline=None)  # a busy machine
@@ -306,7 +306,7 @@ def test_fields_of_the_training_are_named_and_grouped():
     assert training_facts(training) == [
         ("Length", [("optimizer steps", "20")]),
         ("Data", [("tokens seen", "40,639")]),
-        ("Loss", [("first logged loss, nats a token", "2")]),
+        ("Loss", [("first logged loss, nats per token", "2")]),
         ("Machine", [("training step", "fast")]),
         ("Other", [("new one", "1")]),
     ]

@@ -156,14 +156,14 @@ AUTO = {"max_steps": "auto", "batch_tokens": 16_000}
 def test_the_plan_shows_the_arithmetic_of_auto(tmp_path: Path) -> None:
     known = session(tmp_path, train=AUTO)
     assert step_budget(known).startswith(
-        "train.max_steps auto: 900,000 tokens in 225 windows x 3 passes / 4 windows a step = 169"
+        "train: 169 steps, 16 of them warm-up: 900,000 tokens in 225 windows, "
     )
     assert tokens_to_see(known.config, known.planner.artifacts["tokenize"]) == 169 * 16_000
     known.plans[1].decision = RUN
-    assert "decided after tokenize; for the last data: 900,000" in step_budget(known)
+    assert "follows from the tokens; for the previous data: 169 steps" in step_budget(known)
     known.plans[1].manifest = None
     known.tokenized = None
-    assert step_budget(known) == "train.max_steps auto: decided after tokenize."
+    assert step_budget(known) == "train: the number of steps follows from the tokens."
     assert tokens_to_see(known.config, None) is None
 
 

@@ -21,20 +21,21 @@ LLAMA: dict[str, Any] = {
 
 
 def test_a_llama_takes_the_fast_path_and_nothing_is_unusual() -> None:
-    assert notes(LLAMA, check({})) == ["train: fast path."]
+    assert notes(LLAMA, check({})) == ["train: uses the fast path."]
 
 
 def test_the_plain_path_has_its_reason() -> None:
     assert notes(LLAMA, check({"train": {"fast_path": "off"}})) == [
-        "train: plain path, several times slower than the fast one: train.fast_path is off."
+        "train: uses the plain path, several times slower than the fast path: "
+        "train.fast_path is off."
     ]
     lines = notes(LLAMA | {"plain_reason": "sliding_window is 4096"}, check({}))
-    assert lines[0].endswith("slower than the fast one: sliding_window is 4096.")
+    assert lines[0].endswith("slower than the fast path: sliding_window is 4096.")
 
 
 def test_rows_that_are_not_isolated_are_told_with_the_difference() -> None:
     lines = notes(LLAMA | {"isolation": "rows", "leak": "9e-01"}, check({}))
-    assert "packed, they would see each other (hidden states differ by 0.9)" in lines[1]
+    assert "packed rows would see each other (hidden states differ by 0.9)" in lines[1]
     assert lines[2] == "evaluate: texts are generated one by one, with its own cache."
 
 

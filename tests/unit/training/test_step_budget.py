@@ -20,8 +20,8 @@ def test_100_kb_of_code_train_for_tens_of_steps_not_for_2000() -> None:
     assert (found.step_windows, found.passes, found.steps, found.warmup_steps) == (1, 3.0, 27, 2)
     assert found.learning_rate == 2e-4  # a quarter of the full step, so half of its rate
     assert str(found) == (
-        "33,000 tokens in 9 windows x 3 passes / 1 window a step = 27 steps, 2 of them warm-up; "
-        "learning rate 0.0002 instead of 0.0004, for smaller steps"
+        "27 steps, 2 of them warm-up: 33,000 tokens in 9 windows, 3 passes, 1 window per step; "
+        "learning rate 0.0002 instead of 0.0004, because the steps are smaller"
     )
 
 

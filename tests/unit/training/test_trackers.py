@@ -1,6 +1,6 @@
-"""Experiment trackers. MLflow and Trackio run for real where they are installed, in a process of
-their own, because their requirements may replace packages: set TRACKERS to the folder of
-`pip install --target FOLDER mlflow-skinny trackio`."""
+"""Experiment trackers. Each runs for real where it is installed, in a process of its own, because
+their requirements may replace packages: set TRACKERS to the folder of `pip install --target FOLDER
+mlflow-skinny tensorboard trackio wandb`."""
 
 import importlib.util
 import json
@@ -53,11 +53,65 @@ print(json.dumps({"loss": [[log["step"], log["loss"]] for log in logs if "loss" 
     "name": name, "settings": SQLiteStorage.get_run_config("finetune", name),
     "verdict": of("verdict")[0], "tuned": of("loss/held-out/tuned")[0]}))
 """,
+    "tensorboard": """
+import json, os
+from pathlib import Path
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+top = Path(os.environ["FINETUNE_HOME"], "tracking/tensorboard")
+events = EventAccumulator(str(top / "train/train-0123"))
+events.Reload()
+(settings,) = top.glob("**/hparams.yml")
+(verdict,) = events.Tensors("verdict/text_summary")
+print(json.dumps({"loss": [[one.step, one.value] for one in events.Scalars("loss")],
+    "name": str(settings.parents[1].relative_to(top)),
+    "settings": dict(line.split(": ") for line in settings.read_text().splitlines()),
+    "verdict": verdict.tensor_proto.string_val[0].decode(),
+    "tuned": round(events.Scalars("loss/held-out/tuned")[0].value, 6)}))
+""",
+    # an offline run is a log of records in blocks of 32 KiB, which `wandb sync` sends; a resumed
+    # training and its results are further logs with the same id
+    "wandb": """
+import json, os, struct
+from pathlib import Path
+from wandb.proto import wandb_internal_pb2
+def records(data, at=7):
+    while at < len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        size, kind = struct.unpack_from("<HB", data, at + 4)
+        assert kind == 1  # none of these is longer than its block
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data[at + 7 : at + 7 + size])
+        yield record
+        at += 7 + size
+pick = lambda items: {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
+logs, found = Path(os.environ["FINETUNE_HOME"], "tracking/wandb"), {"loss": []}
+for path in sorted(logs.glob("offline-run-*/*.wandb"), key=lambda one: one.stat().st_mtime):
+    for record in records(path.read_bytes()):
+        if record.HasField("run"):
+            found |= {"name": record.run.display_name, "settings": pick(record.run.config.update)}
+        elif record.HasField("summary"):
+            found |= {"verdict": pick(record.summary.update).get("verdict", found.get("verdict"))}
+        elif record.HasField("history"):
+            values = pick(record.history.item)
+            if "loss" in values:
+                found["loss"].append([record.history.step.num, values["loss"]])
+            found["tuned"] = values.get("loss/held-out/tuned")
+print(json.dumps(found))
+""",
 }
 
 
 def is_there(name: str) -> bool:
     return importlib.util.find_spec(name) is not None or (Path(TARGET or "none") / name).is_dir()
+
+
+def output(words: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        words, env=environment, check=True, timeout=250, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
 
 
 @pytest.mark.parametrize("name", READ)
@@ -77,13 +131,13 @@ def test_a_real_tracker_has_settings_metrics_and_verdict_of_a_resumed_training(
         "CUDA_VISIBLE_DEVICES": "",
     }
     words = [sys.executable, "-c", TRAINING, name, str(scratch), str(out)]
-    subprocess.run(words, env=environment, check=True, timeout=250)
+    printed = subprocess.run(
+        words, env=environment, check=True, timeout=250, stdout=subprocess.PIPE
+    )
+    assert printed.stdout == b""  # it would be in the JSON of `finetune run --json`
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{home / 'tracking' / 'mlflow.db'}"
     environment["TRACKIO_DIR"] = str(home / "tracking" / "trackio")
-    words = [sys.executable, "-c", READ[name]]
-    text = subprocess.run(
-        words, env=environment, check=True, timeout=250, stdout=subprocess.PIPE, text=True
-    ).stdout
+    text = output([sys.executable, "-c", READ[name]], environment)
     found = json.loads(text.splitlines()[-1])
     assert found["loss"] == [[2, 2.0], [4, 1.0]]
     assert found["name"] == "train/train-0123"
