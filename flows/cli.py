@@ -19,7 +19,7 @@ import click
 from flows import terminal
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.stage_log import hide_notices
-from tasks.core.system.home import keep_home
+from tasks.core.system.home import keep_home, short_path
 from tasks.core.system.interrupts import StopHandler, ignore_stop_signals, install_for_process
 
 DISTRIBUTION = "finetune-pipeline"
@@ -98,6 +98,12 @@ def _exit_code(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # the reader of our output is gone; nothing is left to report to
         return 0
+    if isinstance(error, SyntaxError) and error.filename:  # code of a stage that was edited
+        return _fail(
+            2,
+            f"{short_path(error.filename)}, line {error.lineno}: {error.msg}",
+            "Correct the file; with git, `git diff` shows what was edited.",
+        )
     if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         problem = f"{error.filename or ''}: {error.strerror}"
         return _fail(2, problem, "Free disk space or fix the permissions, and try again.")

@@ -7,7 +7,7 @@ passes the same session to the flow that it calls in this process.
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flows import profiles
 from flows.plan_notes.training_cost import with_training_cost
@@ -54,6 +54,11 @@ class Request:
     profile: str
     overrides: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
+
+    def leading_to(self, stage: str) -> "Request":
+        """The same settings for one stage and those that it depends on: what only other stages
+        need, such as a pin of the base, may be missing."""
+        return replace(self, selection=Selection(leading_to=stage))
 
 
 _planned: ContextVar[tuple[Request, Session] | None] = ContextVar("planned", default=None)

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.training import shape
 from tasks.core.models.device import free_gpu
 from tasks.core.models.packed_forward import WindowTensors, window_tensors
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.fast.step import FastStepper
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper

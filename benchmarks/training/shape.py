@@ -1,4 +1,4 @@
-"""A random 4-bit model with stable-code-3b's shape, created on the GPU layer by layer, and rows.
+"""A random 4-bit model of stable-code-3b's size, created on the GPU layer by layer, and rows.
 
 No 16-bit copy of the whole model exists at any time, so that the memory cap holds from the start.
 """
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.random_model import SHAPE
+from tasks.core.models.loading import without_dropout
 from tasks.core.models.packed_dataset import IGNORED, Window
 
 SMALL = {
@@ -19,6 +20,17 @@ SMALL = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
+}
+PLAIN_MLP = {"intermediate_size": 10_240, "n_inner": 10_240}  # without gates, as many weights
+GEMMA_HEADS = {"head_dim": 256, "num_attention_heads": 10, "num_key_value_heads": 10}
+# families of the fast path, by how they differ from a Llama of the same size
+FAMILIES: dict[str, dict[str, Any]] = {
+    "stablelm": {"partial_rotary_factor": SHAPE["partial_rotary_factor"]},
+    **{name: {} for name in ("llama", "mistral", "qwen2", "smollm3", "granite", "phi3")},
+    **{name: {} for name in ("olmo2", "cohere", "cohere2")},
+    **dict.fromkeys(("starcoder2", "gpt_neox", "gpt_bigcode", "phi"), PLAIN_MLP),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), GEMMA_HEADS),
+    "qwen3": {"head_dim": 80},
 }
 MEDIAN_TOKENS, SIGMA, SHORTEST, LONGEST = 220, 0.8, 32, 2048
 
@@ -29,34 +41,30 @@ def make_model(
     """Random NF4 weights on the GPU, double quantized; embeddings, head and norms in bfloat16.
 
     Args:
-        kind: stablelm, or llama for a Llama of the same size.
+        kind: A key of `FAMILIES`; all have the same size.
         device: cuda, or cpu for a smoke test.
         changes: Arguments of the configuration that differ.
     """
     import bitsandbytes as bnb
-    from transformers import LlamaConfig, LlamaForCausalLM, StableLmConfig, StableLmForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from tasks.core.models.packed_attention import PACKED, has_varlen, register_packed_attention
 
     register_packed_attention()
     torch.manual_seed(0)
-    shape: dict[str, Any] = {**SHAPE, **(changes or {})}
-    if kind == "llama":
-        shape = {
-            k: v for k, v in shape.items() if k not in ("partial_rotary_factor", "use_qkv_bias")
-        }
-        with torch.device("meta"):
-            model: Any = LlamaForCausalLM(LlamaConfig(**shape))
-    else:
-        with torch.device("meta"):
-            model = StableLmForCausalLM(StableLmConfig(**shape))
+    own = ("partial_rotary_factor", "use_qkv_bias", "model_type")
+    shape = {name: value for name, value in SHAPE.items() if name not in own}
+    shape |= {"pad_token_id": None} | FAMILIES[kind] | (changes or {})
+    config = AutoConfig.for_model(kind, **shape)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(without_dropout(config))
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and name != "lm_head":
             parent, _, last = name.rpartition(".")
             linear = bnb.nn.Linear4bit(
                 module.in_features,
                 module.out_features,
-                bias=False,
+                bias=module.bias is not None,
                 compute_dtype=torch.bfloat16,
                 quant_type="nf4",
                 device="meta",
@@ -75,7 +83,11 @@ def make_model(
                 elif key == "bias":
                     filled.zero_()
                 setattr(module, key, torch.nn.Parameter(filled, requires_grad=False))
-    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(device)
+    for module in model.modules():  # buffers that a load would compute
+        if hasattr(module, "rotary_emb"):
+            module.rotary_emb = type(module.rotary_emb)(model.config).to(device)
+        if hasattr(module, "scalar_embed_scale"):
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, device=device)
     model.is_loaded_in_4bit = True
     if has_varlen(torch.device(device)):
         model.set_attn_implementation(PACKED)

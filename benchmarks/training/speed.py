@@ -1,6 +1,7 @@
 """Real tokens/s, GPU time and memory of a training step at the shape of stable-code-3b.
 
     python -m benchmarks.training.speed [--vram-gib 9] [--only NAME ...] [--kernels]
+    python -m benchmarks.training.speed --family gemma2 starcoder2   # or all: against a Llama
 
 Each variant runs the train stage's own loop (paged 8-bit AdamW, a log line every second step, a
 checkpoint at the end) with the recipe's LoRA (rank 8, alpha 32, dropout 0.05, every linear layer
@@ -28,7 +29,7 @@ from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import window_tensors
 from tasks.core.settings.train import TrainSettings
 from tasks.training.fast.buffers import fixed_bytes
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.fast.step import FastStepper
 from tasks.training.loop import Loop
 from tasks.training.lora import add_lora
@@ -52,7 +53,7 @@ class Variant:
         windows: Per step.
         kept: Layers that keep activations; None: chosen by memory.
         steps: Timed, after as many as warm up.
-        model: stablelm or llama.
+        model: A key of `shape.FAMILIES`.
         whole: One sample a window.
         rows: Rows per window, if it is not packed.
         backward: Of the fast path: bf16 or int8.
@@ -88,6 +89,12 @@ VARIANTS = (
     Variant("fast, Llama, 4,096 a step", "fast", 4096, 1, None, 30, "llama"),
     Variant("fast int8, Llama, 4,096 a step", "fast", 4096, 1, None, 30, "llama", backward="int8"),
 )
+
+
+def family_variants(names: list[str]) -> list[Variant]:
+    """A Llama, and families of the same size on the fast path."""
+    wanted = list(shape.FAMILIES) if names == ["all"] else ["llama", *names]
+    return [Variant(f"fast, {name}, 4,096 a step", "fast", 4096, 1, 0, 20, name) for name in wanted]
 
 
 class Synthetic:
@@ -213,6 +220,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--vram-gib", type=float, default=9.0)
     options.add_argument("--only", nargs="*", default=[], help="parts of variants' names")
+    options.add_argument("--family", nargs="*", default=[], help="families, or all of them")
     options.add_argument("--kernels", action="store_true", help="show where GPU time goes")
     given = options.parse_args()
     limit_memory(torch.device("cuda"), given.vram_gib)
@@ -220,7 +228,7 @@ def main() -> None:
     show("| variant | layers kept | real tokens/s | GPU-busy ms per 4,096 | peak GiB | reserved |")
     show("|---|---|---|---|---|---|")
     known: dict[str, tuple[Any, FlatParameters]] = {}
-    for variant in VARIANTS:
+    for variant in family_variants(given.family) if given.family else VARIANTS:
         if given.only and not any(part in variant.name for part in given.only):
             continue
         began = time.perf_counter()

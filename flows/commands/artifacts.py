@@ -39,7 +39,7 @@ def verify(deep: bool) -> int:
 @takes_settings
 def adopt(request: Request, stage: str) -> int:
     """Keep a manual change of an artifact."""
-    with open_session(request, to_write=True) as session:
+    with open_session(request.leading_to(stage), to_write=True) as session:
         plan = plan_of(session, stage)
         if plan.key is None:
             raise PipelineError(
@@ -57,7 +57,7 @@ def adopt(request: Request, stage: str) -> int:
 @takes_settings
 def accept(request: Request, stage: str, undo: bool) -> int:
     """Declare a change of code or packages harmless for a stage."""
-    with open_session(request, to_write=True) as session:
+    with open_session(request.leading_to(stage), to_write=True) as session:
         plan = plan_of(session, stage)
         if undo:
             maintenance.undo_accept(session.store, plan)

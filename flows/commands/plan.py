@@ -10,6 +10,7 @@ from flows.commands import options
 from flows.plan_notes.forecast import forecast, resume_line, step_budget
 from flows.plan_notes.model_notes import model_notes
 from flows.session import Request, open_session
+from flows.store_access import plan_of
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.system.home import short_path
 
@@ -42,8 +43,8 @@ def print_plan(request: Request, as_json: bool) -> int:
 
 def print_explanation(request: Request, stage: str) -> int:
     """Print everything that is known about the decision for one stage."""
-    with open_session(request) as session:
-        plan = next(p for p in session.plans if p.stage.name == stage)
+    with open_session(request.leading_to(stage)) as session:
+        plan = plan_of(session, stage)
         folder = session.store.folder(stage, plan.manifest.key) if plan.manifest else None
     lines = [
         messages.plan_line(plan) if plan.decision == HIT else f"{stage:<10}{plan.decision}",

@@ -125,6 +125,8 @@ class Sweep:
         self._write_page()
         self._say(f"{messages.summary_line(made[LAST])}\n")
         self._print_table()
+        for note in results.grid.ends(best):
+            self._say(note)
         given = " ".join(f"--set {_quoted(o)}" for o in overrides)
         self._say(
             f"page:  {self.page}\nmerge: finetune run --profile {self._request.profile} {given}"

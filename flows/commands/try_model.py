@@ -171,7 +171,7 @@ def _whole(name: str, folder: Path, template: PromptTemplate) -> Chosen:
 
 def _on_base(request: Request, adapter: Path | None) -> Chosen:
     """An adapter, by default the one of these settings, on the base of these settings."""
-    with open_session(request) as session:
+    with open_session(request.leading_to("train" if adapter is None else "base")) as session:
         base = current_artifact(plan_of(session, "base"))
         name = f"adapter {adapter}"
         if adapter is None:

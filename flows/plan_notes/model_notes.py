@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.session import Session
 from tasks.core.cache.decision import HIT
+from tasks.core.models.memory_probes import find_gpu
 from tasks.core.settings.config import Config
 
 CHECKS_FILE = "checks.json"
@@ -13,21 +14,26 @@ NOT_TRAINED_SHARE = 0.05  # of the parameters outside of the embedding; less is 
 
 
 def model_notes(session: Session) -> list[str]:
-    """One line for each thing that is unusual about the base; none if it does not exist yet."""
+    """One line for each thing that is unusual about the GPU or the base, if that exists yet."""
+    gpu = None if session.config.hardware.device == "cpu" else find_gpu()
+    found = [f"hardware: {gpu.too_old}."] if gpu and gpu.too_old else []
     plan = next((plan for plan in session.plans if plan.stage.name == "base"), None)
     made = session.planner.artifacts.get("base") or (plan.manifest if plan else None)
     if made is None or (plan is not None and plan.decision != HIT):
-        return []
+        return found
     file = session.store.folder("base", made.key) / CHECKS_FILE
-    return notes(json.loads(file.read_bytes()), session.config) if file.is_file() else []
+    if file.is_file():
+        found += notes(json.loads(file.read_bytes()), session.config, on_cpu=gpu is None)
+    return found
 
 
-def notes(checks: Mapping[str, Any], config: Config) -> list[str]:
+def notes(checks: Mapping[str, Any], config: Config, *, on_cpu: bool = False) -> list[str]:
     """The lines.
 
     Args:
         checks: Content of checks.json.
         config: What is planned.
+        on_cpu: It runs without a GPU.
     """
     lines = [f"train: {_path(checks, config)}."]
     if checks["isolation"] == "rows":
@@ -45,13 +51,15 @@ def notes(checks: Mapping[str, Any], config: Config) -> list[str]:
             f"bit ({2 * other / 2**30:.1f} GiB) and are not trained: they are in no linear layer "
             "that LoRA reaches."
         )
+    if on_cpu and checks["odd_features"] and config.train.quantization == "nf4":
+        shown = ", ".join(f"{name} {size}" for name, size in checks["odd_features"].items())
+        lines.append(
+            f"train: stops, as features of linear layers ({shown}) are not multiples of 64, which "
+            "a CPU can't run in 4 bit; set train.quantization to none."
+        )
     if checks["unreached"]:
         lines.append(f"base: LoRA does not reach {', '.join(checks['unreached'])}.")
     return lines
-
-
-def _longest_row(config: Config) -> int:
-    return config.tokenize.max_tokens or config.tokenize.window_tokens
 
 
 def _path(checks: Mapping[str, Any], config: Config) -> str:
@@ -61,12 +69,7 @@ def _path(checks: Mapping[str, Any], config: Config) -> str:
         reason = "train.fast_path is off"
     elif checks["plain_reason"]:
         reason = checks["plain_reason"]
-    elif 0 < checks["window"] < (longest := _longest_row(config)):
-        reason = (
-            f"rows of up to {longest} tokens are longer than the sliding window of "
-            f"{checks['window']} (tokenize.max_tokens)"
-        )
-    elif checks["isolation"] != "varlen":
+    elif checks["isolation"] == "rows":
         reason = "packed rows of this model are not isolated by attention alone"
     elif checks["trusted_code"]:
         reason = "the model comes with its own code"

@@ -66,6 +66,25 @@ class Grid:
         best = min(losses, key=lambda place: losses[place]) if losses else self.start
         return min(left, key=lambda v: sum(abs(a - b) for a, b in zip(v.place, best, strict=True)))
 
+    def ends(self, best: Variant) -> list[str]:
+        """What to try next where the best number of a list is its smallest or largest one."""
+        notes = []
+        for number, (name, text) in enumerate(best.values):
+            tried = {_number(variant.values[number][1]) for variant in self.variants}
+            value = _number(text)
+            known = sorted(other for other in tried if other is not None)
+            if value is None or len(known) < max(2, len(tried)) or name == "train.seed":
+                continue  # one value, values that are no numbers, or numbers without an order
+            for end, largest, more in (
+                (known[-1], "largest", "larger"),
+                (known[0], "smallest", "smaller"),
+            ):
+                if value == end:
+                    notes.append(
+                        f"{text} is the {largest} {name} of this sweep; a {more} one may be better."
+                    )
+        return notes
+
 
 def read_grid(profile: Path, overrides: Sequence[str]) -> Grid:
     """The variants of a profile and --set options.
@@ -103,6 +122,13 @@ def read_grid(profile: Path, overrides: Sequence[str]) -> Grid:
         for n, vs in swept.items()
     )
     return Grid(tuple(fixed), tuple(swept), tuple(found.values()), start)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _values(override: str) -> tuple[str, list[str]]:

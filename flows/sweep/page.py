@@ -16,7 +16,7 @@ from flows.sweep.grid import Variant
 from flows.sweep.results import SweepResults
 from flows.sweep.scores import Score
 from flows.sweep.trials import comparisons
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS
 from tasks.evaluation.report import plots
 from tasks.evaluation.report.page import TEMPLATES as REPORT_TEMPLATES
 
@@ -177,9 +177,11 @@ def _winner(results: SweepResults, folder: Path) -> dict[str, Any] | None:
     """The best variant on the test split."""
     if results.winner is None:
         return None
+    best = results.ranked(results.planned[-1].share)[0]
     gate = json.loads((results.winner / "gate.json").read_bytes())
     return {
-        "label": results.ranked(results.planned[-1].share)[0].label,
+        "label": best.label,
+        "ends": results.grid.ends(best),
         "verdict": gate["verdict"],
         "reasons": gate["reasons"],
         "report": os.path.relpath(results.winner / "report.html", folder),

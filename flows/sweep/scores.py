@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from flows.sweep.grid import Variant
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS
 from tasks.evaluation.gate.cluster_inference import ratio_difference
 
 RESAMPLES = 20_000  # the interval of one pair among many is far out in the tail

@@ -12,11 +12,14 @@ LICENCE_FILE = "licence.json"
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
 
-def write_licence(name: str, evidence: str, origin: str, files: Iterable[str], out: Path) -> None:
-    """Write licence.json; `name` is "" if the license is unknown."""
-    content = {"licence": name, "evidence": evidence, "base": origin, "files": sorted(files)}
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    (out / LICENCE_FILE).write_text(text, encoding="utf-8")
+def write_licence(name: str, evidence: str, origin: str, files: Iterable[Path], out: Path) -> None:
+    """Write licence.json; `name` is "" if the license is unknown.
+
+    It holds the texts: beside the weights, a corrected notice would change what `train` reads.
+    """
+    texts = {file.name: file.read_bytes().decode("utf-8", "surrogateescape") for file in files}
+    content = {"licence": name, "evidence": evidence, "base": origin, "files": texts}
+    (out / LICENCE_FILE).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def licence_of(files: Iterable[Path]) -> tuple[str, str]:

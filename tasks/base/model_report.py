@@ -15,7 +15,7 @@ from torch import nn
 from tasks.base.model_check import ArchitectureCheck, check_architecture
 from tasks.base.reduced_model import on_meta, parameters_of, reduced_configs
 from tasks.core.errors import PipelineError
-from tasks.core.models.architectures.registry import applied_window, plain_reason
+from tasks.core.models.architectures.registry import plain_reason
 from tasks.core.models.loading import QUANTIZED_BLOCK
 from tasks.core.models.pretrained import read_config, read_tokenizer
 from tasks.core.models.traits.model_traits import ModelTraits
@@ -83,8 +83,7 @@ def _report(
     template = tokenizer.chat_template or ""
     return {
         "model_type": config.model_type,
-        "plain_reason": plain_reason(config),
-        "window": applied_window(config),
+        "plain_reason": plain_reason(whole.config),
         "parameters": total,
         "linear_parameters": quantized,
         "other_parameters": total - quantized - tables,

@@ -13,7 +13,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.model_folder import is_license
 from tasks.core.settings.config import View
 from tasks.core.system.home import resolve_path
-from tasks.core.system.hub_pins import pinned_commit
+from tasks.core.system.hub_pins import MODEL_SOURCE, pinned_commit
 
 PACKAGE = "package:"
 
@@ -117,7 +117,7 @@ def key_sources(config: View, digest_of: Callable[[Path], str]) -> dict[str, str
     base = config.base
     source = locate(base.hub_id, base.revision, base.path, base.gguf)
     if source.hub:
-        return {"hub": source.name}
+        return {MODEL_SOURCE: source.name}
     if source.gguf:
         notes = {f"package/{note.name}": digest_of(note) for note in source.notes}
         return {"gguf": digest_of(source.gguf), **notes}

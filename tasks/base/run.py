@@ -6,12 +6,10 @@ safetensors are accepted, and a model's own code runs only if `base.trust_remote
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import AutoConfig, GenerationConfig
-from transformers.utils import logging
 
 from tasks.base.hub import download
 from tasks.base.licence import licence_files, licence_of, write_licence
@@ -27,6 +25,7 @@ from tasks.base.model_source import ModelSource, locate
 from tasks.base.tokenizer import adopt_tokenizer, check_tokenizer, write_limits
 from tasks.core.errors import PipelineError
 from tasks.core.models.model_folder import link_or_copy
+from tasks.core.models.pretrained import quiet
 from tasks.core.models.trusted_code import trust
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
@@ -39,7 +38,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     tokenizer, weights = work.out / "tokenizer", work.out / "weights"
     tokenizer.mkdir()
     weights.mkdir()
-    with _quiet():
+    with quiet():
         if source.gguf:
             name, evidence, files = _from_gguf(source, weights, tokenizer, settings.dtype)
         else:
@@ -49,10 +48,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             name, evidence, files = _from_folder(folder, weights, tokenizer, code)
     if settings.licence:
         name, evidence = settings.licence, "setting base.licence"
-    for file in files:
-        shutil.copyfile(file, weights / file.name)
-    write_licence(name, evidence, source.name, [file.name for file in files], work.out)
-    with _quiet():
+    write_licence(name, evidence, source.name, files, work.out)
+    with quiet():
         hub = source.name if source.hub else ""
         traits, checks = examine(weights, tokenizer, hub, settings.trust_remote_code)
     traits.write(weights)
@@ -129,17 +126,3 @@ def check_config(folder: Path, code: bool) -> None:
             f"the base model is quantized already ({method})",
             "Use its 16-bit weights: training quantizes them, and merging needs them unquantized.",
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Turn off transformers' progress bars and warnings for a while."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

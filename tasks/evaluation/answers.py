@@ -1,10 +1,11 @@
 """Answers of both models: to held-out prompts for reading, to problems, and to masked lines."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.core.rows.hash_rank import keyed_rank
@@ -42,8 +43,19 @@ class HeldOutPrompt:
     completion: str
 
 
-def projects(path: Path) -> dict[str, str]:
-    """Row id -> project of a prompts file."""
+def unit_names(inputs: Mapping[str, Path], units: Collection[str], unit: str) -> dict[str, str]:
+    """Names of units of the split that are known by the least id of their rows: the path of a file
+    or folder. Projects name themselves, and clusters have no better name."""
+    if unit not in ("file", "folder"):
+        return {}
+    columns, named = ["row_id", "path"], pc.field("row_id").isin(sorted(units))
+    table = pq.read_table(inputs["filter.kept"], columns=columns, filters=named)
+    paths = zip(*(table[name].to_pylist() for name in columns), strict=True)
+    return {row: path if unit == "file" else f"{Path(path).parent}/" for row, path in paths}
+
+
+def units(path: Path) -> dict[str, str]:
+    """Row id -> unit of the split, of a prompts file."""
     table = pq.read_table(path, columns=["row_id", "project"])
     return dict(zip(table["row_id"].to_pylist(), table["project"].to_pylist(), strict=True))
 

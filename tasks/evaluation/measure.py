@@ -63,8 +63,8 @@ def measured(
             f"Give the {settings.split} split a share of the data in the prompt section.",
         )
     pair = _loaded(config, inputs, clock)
-    clusters = answers.projects(split_prompts)
-    # the further samples of a text are in its project
+    clusters = answers.units(split_prompts)
+    # the further samples of a text are in its unit
     clusters |= {row: clusters.get(row.partition(PART)[0], row) for row in choice.row_ids}
     template = PromptTemplate(config.prompt.template, config.prompt.system, config.prompt.date)
     losses = partial(
@@ -99,6 +99,8 @@ def measured(
         ),
         not_measured=missing,
     )
+    names = answers.unit_names(inputs, named, evaluation.unit)
+    evaluation = replace(evaluation, unit_names=names)
     return evaluation, choice.left_out
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.core.rows.data_card import Split
+from tasks.core.rows.split_unit import PROJECT
 from tasks.evaluation.completion.span_results import CompletionResult
 
 HELD_OUT = "held-out"  # name of the row set of the test split
@@ -28,7 +29,7 @@ class RowResult:
 
     Attributes:
         row_id: As in every table of the pipeline.
-        cluster: Project of the row; rows of a project are alike and count as one observation.
+        cluster: Unit of the split; its rows are alike and count as one observation.
         tokens: Predicted tokens of the content that carry a label.
         text_bytes: UTF-8 bytes of the text of those tokens, for bits per byte; 0 unknown.
         base_loss_sum: Summed negative log-likelihood of the base in nats.
@@ -168,6 +169,8 @@ class Evaluation:
         not_measured: One sentence for each thing that could not be measured, with the reason.
         settings: What numbers depend on (decoding, batch size, seed ...), flat and JSON-ready.
         costs: Times and memory.
+        unit_names: A name for the units of the split that are not named by a project: the path of
+            a file instead of the id of a row.
     """
 
     row_sets: tuple[RowSet, ...]
@@ -180,6 +183,12 @@ class Evaluation:
     not_measured: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
+    unit_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the split: "project", "file" ..."""
+        return self.splits[0].unit if self.splits else PROJECT
 
 
 def by_suite(problems: Iterable[ProblemResult]) -> dict[tuple[str, str], list[ProblemResult]]:

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 from tasks.core.cache.manifest import digest_of
 from tasks.core.models.chunked_loss import token_losses
@@ -29,6 +28,7 @@ from tasks.core.models.device import free_gpu
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.core.models.packed_forward import forward_hidden, loss_head, window_tensors
+from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.rows.parquet import read_batches
 from tasks.core.rows.row_cache import fill, opened
@@ -107,7 +107,7 @@ class _Base:
 
     @cached_property
     def _encoder(self) -> RowEncoder:
-        return RowEncoder(AutoTokenizer.from_pretrained(self.tokenizer, trust_remote_code=False))
+        return RowEncoder(read_tokenizer(self.tokenizer))
 
     def losses(self, table: pa.Table) -> Values:
         """`LOSSES` of rows (`COLUMNS`)."""

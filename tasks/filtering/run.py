@@ -84,7 +84,7 @@ def filter_rows(
         row_ids, digests = _score_all(
             rows, shards, work, batch, losses, total=total, workers=workers
         )
-        scores = RowScores(shards, row_ids, digests)
+        scores = RowScores(shards, row_ids, digests, work.scratch / "scores")
         idle = not_executable(rows, inputs["ingest.executable"], settings.require_executable)
         what_if = WhatIf(thresholds(settings))
         funnel, found = _write(
@@ -144,17 +144,13 @@ def _score_all(
     workers: int,
 ) -> tuple[pa.Array, Digests]:
     """First pass: the scores of each row by itself. Returns ids and digests of all rows."""
-    row_ids = [pa.array([], pa.string())]
-
-    measured = pa.nulls(total, pa.float64())
-    if losses is not None:
-        measured = pa.array(losses, pa.float64(), from_pandas=True)
 
     def tables() -> Iterator[pa.Table]:
         done = 0
         for table in read_batches(rows, BATCH_ROWS, COLUMNS):
-            row_ids.extend(table.column("row_id").chunks)
-            yield table.append_column(BASE_LOSS, measured.slice(done, len(table)))
+            own = None if losses is None else losses[done : done + len(table)]
+            measured = [None] * len(table) if own is None else own
+            yield table.append_column(BASE_LOSS, pa.array(measured, pa.float64(), from_pandas=True))
             done += len(table)
 
     digests = fill(
@@ -168,7 +164,7 @@ def _score_all(
         rows_for_processes=ROWS_FOR_PROCESSES,
         progress=("score rows", total),
     )
-    return pa.concat_arrays(row_ids), digests
+    return pq.read_table(rows, columns=["row_id"]).column("row_id").combine_chunks(), digests
 
 
 def _write(

@@ -194,7 +194,7 @@ def _least_ids(clusters: Numbers, row_ids: pa.Array) -> Numbers:
     """
     least = np.arange(len(clusters))
     members = np.flatnonzero(np.bincount(clusters, minlength=1)[clusters] > 1)
-    ids = row_ids.take(pa.array(members)).to_pylist()
-    for _, row in sorted(zip(ids, members.tolist(), strict=True), reverse=True):
-        least[clusters[row]] = row  # descending ids: the last assignment is the least
+    order = pc.array_sort_indices(row_ids.take(pa.array(members)), order="descending")
+    rows = members[np.asarray(order)]
+    least[clusters[rows]] = rows  # descending ids: the last assignment is the least
     return least[clusters]

@@ -3,29 +3,39 @@ about it. Each kind of problem has its own remedy."""
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.core.errors import PipelineError
+from tasks.ingestion.formats.column_errors import in_yaml
 
-# (problem, remedy), the first that matches; \1 is the column or the name in the problem
+ROLE = r"^(?P<role>[\w.-]+)(?: \(column (?P<column>.+?)\))? "
+# (problem, remedy), the first that matches; \1 is the name in the problem, ROLE and COLUMN are
+# those of a text
 REMEDIES = (
     (r"UTF-32", "Convert the file: `iconv -f UTF-32 -t UTF-8 FILE > NEW`."),
     (r"(?s)not (?:valid )?UTF-8", "Convert the file, if it is in the encoding of Western Europe: "
      "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."),
     (r"is a (zip|7z|tar) archive", "Unpack the archive and point `path` to the files in it."),
+    (r"pointer of Git LFS", "Fetch the content: `git lfs pull` in the repository."),
     (r"compressed data is damaged", "Copy or download the file again."),
     (r"Permission denied", "Let your user read the file: `chmod u+r FILE`."),
     (r"malformed JSON|holds a JSON|holds no JSON", "Write one JSON object per line, or one array "
-     "of objects."),
+     'of objects, such as {"instruction": "...", "output": "..."}, or {"text": "..."} for text.'),
     (r"malformed CSV|fields, the header has", "Put fields that contain a separator, a quote or a "
      'line end in quotes, and write a quote inside as "".'),
-    (r"^(\S+) is of type (?:int|float|bool)", 'Turn it into text with a template: `columns: {\\1: '
-     '"{\\1}"}` of the source.'),
-    (r"^(\S+) is of type list", "Name an item of it: `columns: {\\1: \\1.0}` of the source."),
-    (r"^(\S+) is of type dict", "Name a field inside it by its path, such as `columns: {\\1: "
-     "\\1.text}` of the source."),
-    (r"^(?:instruction) is empty$", "Allow rows without it: `required: [output]` of the source."),
-    (r"^(\S+) is empty", "Fill in column \\1: a row without it has nothing to learn from."),
+    (ROLE + r"is of type (?:int|float|bool)", "Turn it into text with a template: `columns: "
+     '{ROLE: "{COLUMN}"}` of the source.'),
+    (ROLE + r"is of type list", "Name an item of it: `columns: {ROLE: COLUMN.0}` of the source."),
+    (ROLE + r"is of type dict", "Name a field inside it by its path, such as `columns: {ROLE: "
+     "COLUMN.text}` of the source."),
+    (r"^instruction(?: \(column .+\))? is empty$", "Allow rows without it: `required: [output]` of "
+     "the source."),
+    (ROLE + r"is empty", "Fill in column COLUMN: a row without it has nothing to learn from."),
+    (r"read for text only", "Unpack the file, for example with `gunzip FILE`."),
+    (r"holds no list of \[question, answer\]", "Write each earlier turn as [question, answer], or "
+     "as messages {role, content}."),
+    (r"more than one list", "Write each list to a file of its own."),
     (r"NUL byte", "Remove these bytes: `tr -d '\\\\000' < FILE > NEW`."),
     (r"no answer of an assistant", "Add answers with the role assistant: only these are trained."),
     (r"has the role|is from", "Rename the roles to system, user, assistant and tool."),
@@ -38,19 +48,21 @@ REMEDIES = (
 OTHERWISE = "Correct the input, or point `ingest.sources` to other files."
 
 
-def no_rows(ledger: Path, sources: str, bad: int) -> PipelineError:
+def no_rows(ledger: Path, sources: str, bad: int, skipped: Mapping[str, int]) -> PipelineError:
     """The error of a run without a single row.
 
     Args:
         ledger: unreadable.parquet.
         sources: Number of sources, as text.
         bad: Number of its entries.
+        skipped: What was left out, by reason.
     """
     import pyarrow.parquet as pq
 
     if not bad:
         return PipelineError(
-            f"ingest read {sources} and found no rows in them",
+            f"ingest read {sources} and found no rows in them"
+            + "".join(f", {number:,} {reason}" for reason, number in skipped.items() if number),
             "Point `ingest.sources` to files with rows, or to code with documented functions.",
         )
     entries = pq.read_table(ledger, columns=["path", "line", "problem"]).to_pylist()
@@ -75,5 +87,10 @@ def remedy_for(problem: str) -> str:
     """What to do about a problem of the ledger."""
     for pattern, remedy in REMEDIES:
         if match := re.search(pattern, problem):
-            return match.expand(remedy)
+            role = match.groupdict()
+            if not role:
+                return match.expand(remedy)
+            column = in_yaml(role["column"] or role["role"]).strip('"')
+            name = role["role"].partition(".")[0]
+            return remedy.replace("ROLE", name).replace("COLUMN", column)
     return OTHERWISE

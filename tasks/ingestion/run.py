@@ -72,7 +72,8 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
                 say(f"source {name} gave no rows")
         total, bad = rows.rows, unreadable.rows
     if not total:
-        raise no_rows(work.out / "unreadable.parquet", _sources(len(settings)), bad)
+        counts.pop("bytes", 0)
+        raise no_rows(work.out / "unreadable.parquet", _sources(len(settings)), bad, counts)
     executable = _write_executable(config, candidates_path, work, counts)
     seconds = time.monotonic() - started
     source_bytes = counts.pop("bytes", 0)

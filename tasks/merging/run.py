@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.device import GIB, peak_vram_gib, reset_peak
-from tasks.core.models.model_folder import is_license, link_or_copy
+from tasks.core.models.model_folder import link_or_copy
 from tasks.core.models.packed_dataset import Window, Windows
 from tasks.core.models.traits.model_traits import ModelTraits
 from tasks.core.progress import say
@@ -50,15 +50,15 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     model = work.out / "model"
     # linked, not moved: a run that is killed from here on finds its shards again
     shutil.copytree(candidates.folder(kept.strategy), model, copy_function=link_or_copy)
-    _add_files(inputs, model, settings.dtype)
+    licence = _json(inputs["base.licence"])
+    _add_files(inputs, licence["files"], model, settings.dtype)
     prompt = config.prompt
     form = ship(PromptTemplate(prompt.template, prompt.system, prompt.date), model)
-    licence = _json(inputs["base.licence"])
     data = DataCard.read(inputs["tokenize.data_card"])
     card = model_card(
         base=licence["base"],
         licence=licence["licence"],
-        licence_files=licence["files"],
+        licence_files=sorted(licence["files"]),
         adapter=candidates.adapter.settings,
         gate=gate,
         metrics=_json(inputs["evaluate.metrics"]),
@@ -167,16 +167,19 @@ def _select(checks: Sequence[MergeCheck]) -> MergeCheck:
     return kept
 
 
-def _add_files(inputs: Mapping[str, Path], model: Path, dtype: str) -> None:
+def _add_files(
+    inputs: Mapping[str, Path], licences: Mapping[str, str], model: Path, dtype: str
+) -> None:
     """Add config, generation config, tokenizer and licenses to the weights."""
     config = _json(inputs["base.weights"] / "config.json")
     config = {name: value for name, value in config.items() if name not in DROPPED_FROM_CONFIG}
     text = json.dumps(config | {"dtype": dtype}, indent=2, sort_keys=True) + "\n"
     (model / "config.json").unlink(missing_ok=True)  # a hard link to the one in scratch
     (model / "config.json").write_text(text, encoding="utf-8")
-    for file in sorted(inputs["base.weights"].iterdir()):
-        if is_license(file.name) or file.name == "generation_config.json":
-            shutil.copyfile(file, model / file.name)
+    if (generation := inputs["base.weights"] / "generation_config.json").is_file():
+        shutil.copyfile(generation, model / generation.name)
+    for name, content in licences.items():
+        (model / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     for file in sorted(inputs["base.tokenizer"].iterdir()):
         if file.is_file() and file.name not in NOT_COPIED:
             shutil.copyfile(file, model / file.name)

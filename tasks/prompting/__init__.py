@@ -2,6 +2,7 @@
 
     run.py             the stage
     split.py           which split a row is in, and why a row is in none
+    units.py           what the split never divides
     problems.py        executable rows held out as an evaluation set in HumanEval's form
     decontaminate.py   rows that hold one of these problems
     format_prompts.py  rows -> prompt and completion, conversations passed on

@@ -120,12 +120,12 @@ def search(batch: RowsToSearch) -> HitsByRow:
     return found
 
 
-def write_hits(path: Path, row_ids: Sequence[str], found: HitsByRow) -> None:
+def write_hits(path: Path, row_ids: pa.Array, found: HitsByRow) -> None:
     """Write the hits as a JSONL file, in the order of the rows."""
     lines = [
         json.dumps(
             {
-                "row_id": row_ids[row],
+                "row_id": row_ids[row].as_py(),
                 "layer": hit.layer,
                 "task_id": hit.problem_id,
                 "value": hit.value,

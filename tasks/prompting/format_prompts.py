@@ -34,6 +34,7 @@ from tasks.core.text.prompt_templates import (
 from tasks.core.text.repository_format import repository_prompt
 from tasks.prompting.fill_in_middle import hole
 from tasks.prompting.split import SPLITS
+from tasks.prompting.units import UnitNames
 
 BATCH_ROWS = 1024
 COLUMNS = ["row_id", "instruction", "input", "output", "kind", "conversation", "repeats"]
@@ -58,7 +59,7 @@ class PromptFormatter:
     infilled: int = 0
     repeated: int = 0
 
-    def write(self, kept: Path, splits: NDArray[np.int8], units: pa.Array, out: Path) -> None:
+    def write(self, kept: Path, splits: NDArray[np.int8], units: UnitNames, out: Path) -> None:
         """Format every row into the file of its split, in the order of `kept`; `units` are the
         units of the split, which the evaluation resamples."""
         done = 0
@@ -69,7 +70,7 @@ class PromptFormatter:
             ]
             for batch in read_batches(kept, BATCH_ROWS, COLUMNS):
                 own = splits[done : done + len(batch)]
-                prompts = self.format(batch, units.slice(done, len(batch)), own == TRAIN)
+                prompts = self.format(batch, units.of(done, len(batch)), own == TRAIN)
                 for number, writer in enumerate(writers):
                     part = prompts.filter(pa.array(own == number))
                     if number == TRAIN:

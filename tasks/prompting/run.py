@@ -6,7 +6,7 @@ at a time, so memory does not grow with the length of the texts.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
-from tasks.core.rows.held_out import held_out_units
+from tasks.core.rows.disk_arrays import mapped_table
+from tasks.core.rows.split_unit import PROJECT, ROW, count_of, held_out_units, plural, split_words
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
-from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, cluster_codes, plural
+from tasks.prompting.split import SPLITS, RowSplits
 from tasks.prompting.split_by_time import split_by_time
+from tasks.prompting.units import COLUMNS, cluster_codes, is_one_of
 
 
 def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
@@ -45,7 +47,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     formatter.write(kept, splits.numbers, splits.names, work.out)
     rows = splits.rows()
     held_out = f"; {problems:,} problems" if problems else ""
-    own_unit = unit not in ("project", "row")
+    own_unit = unit not in (PROJECT, ROW)
     tested = splits.test_units()
     smaller = {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if own_unit}
     return Summary(
@@ -69,26 +71,24 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
 
 def _origin(split: Mapping[str, Any]) -> str:
     """How the rows were split, for the summary."""
-    units, projects = sum(split["units"].values()), split["projects"]["all"]
-    told = f"{projects:,} {plural('project', projects)}"
-    unit = split["unit"]
-    if unit == "row":
+    if split["unit"] == ROW:
         return ", split by row"
-    if unit == "project":
-        return f" of {told}"
-    return f", split by {unit}: {units:,} {plural(unit, units)} of {told}"
+    if split["unit"] == PROJECT:
+        return f" of {count_of(split['projects']['all'], PROJECT)}"
+    return f", {split_words(split)}"
 
 
 def _projects(names: pa.Table, splits: RowSplits) -> dict[str, int]:
-    """Projects per split, and of all rows."""
+    """Projects per split, and of all rows; 0 if no row names one."""
     column = names.column("project")
-    if splits.unit in ("project", "row"):
+    if splits.unit in (PROJECT, ROW):
         return splits.units | {"all": sum(splits.units.values())}
     own = {
         name: pc.count_distinct(column.filter(pa.array(splits.numbers == number))).as_py()
         for number, name in enumerate(SPLITS)
     }
-    return own | {"all": pc.count_distinct(column).as_py()}
+    is_named = not pc.all(pc.equal(column, names.column("row_id"))).as_py()
+    return own | {"all": pc.count_distinct(column).as_py() if is_named else 0}
 
 
 def _split(
@@ -101,7 +101,7 @@ def _split(
     near duplicate in another split, and caps count only rows that nothing else drops.
     """
     settings = config.prompt
-    names = pq.read_table(kept, columns=COLUMNS)
+    names = mapped_table(kept, COLUMNS, work.scratch / "names.arrow")
     if not names.num_rows:
         raise PipelineError(
             "there are no rows to make prompts of", "Check what the stages ingest and filter kept."
@@ -114,14 +114,16 @@ def _split(
             names, settings.split, *shares, settings.seed, settings.min_test_units
         )
     clusters = cluster_codes(names)
-    ids = names.column("row_id").to_pylist()
+    ids = names.column("row_id").combine_chunks()
     problems = _choose_problems(config, executable, splits, ids, clusters)
     splits.hold_out(ids, clusters, {problem["row_id"] for problem in problems})
     write_problems(work.out / "problems.jsonl", problems)
     limits = config.filter.decontamination
     remaining = splits.numbers >= 0
     hits = rows_with_problems(kept, remaining, problems, limits, work, config.hardware.workers)
-    splits.drop(np.isin(np.arange(len(ids)), list(hits)), "holds_a_problem")
+    holds_one = np.zeros(len(ids), dtype=bool)
+    holds_one[list(hits)] = True
+    splits.drop(holds_one, "holds_a_problem")
     write_hits(work.out / "contaminated.jsonl", ids, hits)
     if empty := [name for name, number in splits.rows().items() if not number]:
         raise PipelineError(
@@ -137,19 +139,20 @@ def _choose_problems(
     config: View,
     executable: Path,
     splits: RowSplits,
-    ids: Sequence[str],
+    ids: pa.Array,
     clusters: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     """Executable rows to hold out; a split whose rows would all be held out keeps a cluster."""
     settings = config.prompt
-    may_be_held_out = splits.numbers >= 0
+    passed = pq.read_table(executable, columns=["row_id"]).column("row_id").to_pylist()
+    may_be_held_out = (splits.numbers >= 0) & is_one_of(ids, set(passed))
     while True:
-        by_id = {
-            ids[i]: SPLITS[splits.numbers[i]] for i in np.flatnonzero(may_be_held_out).tolist()
-        }
+        rows = np.flatnonzero(may_be_held_out)
+        names = zip(ids.take(pa.array(rows)).to_pylist(), rows.tolist(), strict=True)
+        by_id = {row_id: SPLITS[splits.numbers[row]] for row_id, row in names}
         problems = choose_problems(executable, by_id, settings.max_problems, settings.seed)
         chosen = {problem["row_id"] for problem in problems}
-        taken = np.unique(clusters[[i in chosen for i in ids]])
+        taken = np.unique(clusters[is_one_of(ids, chosen)])
         for number in range(len(SPLITS)):
             left = clusters[splits.numbers == number]
             if len(left) and np.isin(left, taken).all():

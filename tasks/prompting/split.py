@@ -5,12 +5,13 @@ their split leaves no split empty and train at least half of its share of the ro
 many projects is split by project; a single repository by folder or, most often, by file.
 
 A unit goes to a split by a hash: of the project's name where the project has given itself one, else
-of the least row id in the unit. So another name of a file, folder or source moves nothing, and a
-new row moves its own unit only if its id is the least one of it. Test is taken from one end of the
-hash's range and validation from the other, so that changing one share moves no unit between the
-two. An end with less than half of its share of the rows gets the next units until it has that, at
-least one; the last of them return to train once there are more rows below the share. Test also gets
-`prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
+of the least row id in the unit, among its rows of whole files where it has some. So another name of
+a file, folder or source moves nothing, other row types of a source that reads whole files move
+nothing, and a new row moves its own unit only if its id is the least one of it. Test is taken from
+one end of the hash's range and validation from the other, so that changing one share moves no unit
+between the two. An end with less than half of its share of the rows gets the next units until it
+has that, at least one; the last of them return to train once there are more rows below the share.
+Test also gets `prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
 change the level itself, rows move; `prompt.split` fixes it.
 
 The filter removes duplicates, so no two rows here are equal; but two rows may both be near
@@ -23,15 +24,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.core.errors import PipelineError
-from tasks.core.rows.hash_rank import RANKS, choose, hash_rank
+from tasks.core.rows.hash_rank import choose
+from tasks.core.rows.split_unit import ROW, count_of
+from tasks.prompting.units import (
+    LEVELS,
+    UnitNames,
+    by_preference,
+    cluster_codes,
+    is_one_of,
+    ranks,
+    unit_numbers,
+)
 
 SPLITS = ("train", "validation", "test")
-LEVELS = ("project", "folder", "file", "cluster")  # the coarsest first
-COLUMNS = ["row_id", "project", "source", "path", "cluster", "date"]
 DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
 MOST_TEST = 5  # one unit in so many is held out to reach `prompt.min_test_units`
@@ -55,7 +63,7 @@ class RowSplits:
     numbers: Numbers
     unit: str
     units: dict[str, int]
-    names: pa.Array
+    names: UnitNames
     dropped: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -82,21 +90,26 @@ class RowSplits:
             PipelineError: There are fewer than three units, or duplicates link all of them.
         """
         clusters = cluster_codes(rows)
+        ids, projects = (rows.column(name).combine_chunks() for name in ("row_id", "project"))
+        by_id = by_preference(rows)
         least_train = LEAST * (1 - validation_share - test_share) * len(rows)
         counts: dict[str, int] = {}
         for level in LEVELS if unit == "auto" else (unit,):
-            codes, names, ranked = _units(rows, level)
-            counts[level] = len(names)
-            if len(names) < len(SPLITS):
+            codes = unit_numbers(rows, level)
+            # of the rows of a unit, the first one
+            least = by_id[np.unique(codes[by_id], return_index=True)[1]]
+            counts[level] = len(least)
+            if len(least) < len(SPLITS):
                 continue
-            places = np.array([place_of(name, seed) for name in ranked])
-            least_test = min(min_test_units, len(names) // MOST_TEST)
+            places = ranks(least, ids, projects if level == "project" else None, seed)
+            least_test = min(min_test_units, len(least) // MOST_TEST)
             shares = validation_share, test_share
             per_unit = fill(places, np.bincount(codes), *shares, least_test)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
-            is_row = level == "project" and names.equals(rows["row_id"].combine_chunks())
-            named = "row" if is_row else level
-            splits = cls(per_unit[codes], named, number_of, names.take(pa.array(codes)))
+            by_project = level == "project"
+            is_row = by_project and len(least) == len(rows) and projects.equals(ids)
+            named = UnitNames(projects) if by_project else UnitNames(ids, least[codes])
+            splits = cls(per_unit[codes], ROW if is_row else level, number_of, named)
             splits.separate(clusters)
             found = splits.rows()
             is_last = level == LEVELS[-1] or unit != "auto"
@@ -118,37 +131,31 @@ class RowSplits:
         self.drop(present & (self.numbers != first[clusters]), "cluster_in_another_split")
 
     def hold_out(
-        self, row_ids: Sequence[str], clusters: NDArray[np.int64], chosen: Collection[str]
+        self, row_ids: pa.Array, clusters: NDArray[np.int64], chosen: Collection[str]
     ) -> None:
         """Drop the rows that become problems, and all rows in a cluster with one of them."""
-        own = np.array([i in chosen for i in row_ids])
+        own = is_one_of(row_ids, chosen)
         tied = np.isin(clusters, clusters[own]) & ~own & (self.numbers != DROPPED)
         self.drop(own, "held_out_as_problem")
         self.drop(tied, "tied_to_a_problem")
 
-    def cap(self, row_ids: Sequence[str], caps: Sequence[int | None], seed: int) -> None:
+    def cap(self, row_ids: pa.Array, caps: Sequence[int | None], seed: int) -> None:
         """Drop the rows of each split beyond its cap."""
         for number, at_most in enumerate(caps):
             members = np.flatnonzero(self.numbers == number)
             if at_most is not None and len(members) > at_most:
                 beyond = self.numbers == number
-                beyond[choose(row_ids, members.tolist(), at_most, seed)] = False
+                ids = row_ids.take(pa.array(members)).to_pylist()
+                beyond[members[choose(ids, range(len(ids)), at_most, seed)]] = False
                 self.drop(beyond, f"over_cap_{SPLITS[number]}")
 
     def test_units(self) -> int:
         """Units of the test split that still have rows."""
-        held_out = self.names.filter(pa.array(self.numbers == SPLITS.index("test")))
-        return int(pc.count_distinct(held_out).as_py())
+        return self.names.count(self.numbers == SPLITS.index("test"))
 
     def rows(self) -> dict[str, int]:
         """Rows per split."""
         return {name: int((self.numbers == number).sum()) for number, name in enumerate(SPLITS)}
-
-
-def cluster_codes(rows: pa.Table) -> NDArray[np.int64]:
-    """A number for each cluster of duplicates, one entry per row."""
-    codes = rows.column("cluster").combine_chunks().dictionary_encode().indices
-    return np.asarray(codes).astype(np.int64)
 
 
 def fill(
@@ -191,45 +198,8 @@ def _count(sizes: NDArray[np.int64], below: int, share: float) -> int:
     return max(below, int(np.searchsorted(rows, LEAST * share * rows[-1])) + 1)
 
 
-def place_of(name: str, seed: int) -> float:
-    """The place of a unit's name in the range 0..1."""
-    return int.from_bytes(hash_rank(seed, name), "big") / RANKS
-
-
-def _units(rows: pa.Table, level: str) -> tuple[NDArray[np.int64], pa.Array, list[str]]:
-    """The unit of every row as a number; the name of each unit; what each unit is ranked by."""
-    places = _places(rows, level).dictionary_encode()
-    units = pa.array(np.arange(len(places.dictionary)))
-    table = pa.table({"unit": places.indices.cast(pa.int64()), "row_id": rows.column("row_id")})
-    least = table.group_by("unit").aggregate([("row_id", "min")]).combine_chunks()
-    order = pc.index_in(units, least.column("unit").combine_chunks())
-    by_text = least.column("row_id_min").combine_chunks().take(order)
-    names = places.dictionary if level == "project" else by_text
-    ranked = [
-        name if level == "project" and not name.endswith("/") else row_id
-        for name, row_id in zip(names.to_pylist(), by_text.to_pylist(), strict=True)
-    ]
-    return np.asarray(places.indices).astype(np.int64), names, ranked
-
-
-def _places(rows: pa.Table, level: str) -> pa.Array:
-    """The unit of every row as a text that no other unit of the level has.
-
-    A row that is its own project is its own unit on every level but that of clusters.
-    """
-    columns = {name: rows.column(name).combine_chunks() for name in COLUMNS}
-    if level in ("project", "cluster"):
-        return pc.fill_null(columns[level], "")
-    path = columns["path"]
-    if level == "folder":
-        path = pc.replace_substring_regex(path, r"(^|/)[^/]*$", "")
-    place = pc.binary_join_element_wise(columns["source"], columns["project"], path, "\0")
-    is_own = pc.equal(columns["project"], columns["row_id"])
-    return pc.if_else(is_own, columns["project"], place)
-
-
 def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:
-    found = ", ".join(f"{number:,} {plural(level, number)}" for level, number in counts.items())
+    found = ", ".join(count_of(number, level) for level, number in counts.items())
     remedy = (
         "Give `ingest.sources` more rows, or let the filter keep more (`finetune show filter`)."
     )
@@ -240,8 +210,3 @@ def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:
         f"are no near duplicates",
         remedy,
     )
-
-
-def plural(unit: str, number: int) -> str:
-    """ "file" or "files"."""
-    return unit if number == 1 else f"{unit}s"

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.errors import PipelineError
-from tasks.prompting.split import SPLITS, RowSplits, cluster_codes
+from tasks.prompting.split import SPLITS, RowSplits
+from tasks.prompting.units import UnitNames, cluster_codes
 
 
 def split_by_time(
@@ -26,7 +27,8 @@ def split_by_time(
     Raises:
         PipelineError: No row has a date, or a split is empty.
     """
-    dates = np.array(rows.column("date").to_pylist(), dtype=np.str_)
+    column = rows.column("date").combine_chunks()
+    dates = np.array(column.to_pylist(), dtype=np.str_)
     dated = dates != ""
     times, inverse, counts = np.unique(dates[dated], return_inverse=True, return_counts=True)
     if not len(times):
@@ -48,7 +50,7 @@ def split_by_time(
     numbers = np.full(len(rows), SPLITS.index("train"), dtype=np.int8)
     numbers[dated] = by_time[inverse]
     units = {name: int((by_time == number).sum()) for number, name in enumerate(SPLITS)}
-    splits = RowSplits(numbers, "commit", units, rows.column("date").combine_chunks())
+    splits = RowSplits(numbers, "commit", units, UnitNames(column))
     splits.separate(cluster_codes(rows))
     if empty := [name for name, number in splits.rows().items() if not number]:
         raise PipelineError(

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from transformers import AutoTokenizer
-from transformers.utils import logging
 
+from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.text.conversation import parse
 from tasks.core.text.row_encoder import Encoded, RowEncoder
@@ -44,12 +44,7 @@ class PromptBatch:
 @lru_cache(maxsize=1)  # loading takes seconds, and each process encodes many batches
 def load(folder: str) -> RowEncoder:
     """The encoder for the tokenizer in a folder, an output of the stage `base`."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        return RowEncoder(AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
-    finally:
-        logging.set_verbosity(level)
+    return RowEncoder(read_tokenizer(Path(folder)))
 
 
 def encode_batch(batch: PromptBatch) -> Values:

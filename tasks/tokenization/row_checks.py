@@ -4,7 +4,7 @@ Rows are dropped whole and never cut, because a function without its end teaches
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from tasks.tokenization.samples import Ints, Samples, Spans, split_samples
 
 REFUSED, INEXACT, MASKED = "refused_by_chat_template", "inexact", "all_masked"
 EMPTY, TOO_LONG, DENSITY = "empty_completion", "too_long", "characters_per_token"
+AT_ONCE = 16_384  # ids that are texts of Python
 MEASURED_TOKENS = 32  # fewer tell nothing: a good answer can be one digit or a regular expression
 
 DROPPED = pa.schema(
@@ -75,13 +76,21 @@ class CheckedRows:
         """Dropped rows by reason."""
         return Counter(reason for _, reason, _, _ in self.dropped)
 
-    def ids(self) -> list[str]:
-        """The id of each sample: that of its row, and for further parts of a text its number."""
-        ids = self.row_ids.take(pa.array(self.samples.rows)).to_pylist()
+    def ids(self, which: Ints) -> list[str]:
+        """The ids of some samples: that of the row, and for further parts of a text its number."""
+        own = self.samples.rows[which]
+        parts = which - np.searchsorted(self.samples.rows, own, side="left")
         return [
             f"{row}{PART}{part + 1}" if part else row
-            for row, part in zip(ids, self.samples.parts.tolist(), strict=True)
+            for row, part in zip(
+                self.row_ids.take(pa.array(own)).to_pylist(), parts.tolist(), strict=True
+            )
         ]
+
+    def all_ids(self) -> Iterator[str]:
+        """The ids of all samples, in order."""
+        for first in range(0, len(self.samples.rows), AT_ONCE):
+            yield from self.ids(np.arange(first, min(first + AT_ONCE, len(self.samples.rows))))
 
     def is_single(self) -> NDArray[np.bool_]:
         """Whether each sample is trained from its first trained token to its end."""

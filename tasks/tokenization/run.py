@@ -8,7 +8,7 @@ reads its file from front to back.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Windows
-from tasks.core.models.packing import consecutive, pack_best_fit
+from tasks.core.models.packing import Packing, pack_best_fit
 from tasks.core.progress import say
 from tasks.core.rows import data_card, row_schema
 from tasks.core.rows.hash_rank import shuffled
@@ -70,10 +70,12 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         for rows in encoded:
             check_exact(rows.split, rows.counts[INEXACT], len(rows.tokens))
             check_not_empty(rows, limits, model_tokens, settings.window_tokens)
-            ids = rows.ids()
-            order = shuffled(ids, settings.seed) if settings.shuffle else np.arange(len(ids))
-            windows = pack_best_fit(rows.samples.tokens, order, settings.window_tokens)
-            write(work.out / rows.split, windows, rows, ids, shards)
+            total = len(rows.samples.rows)
+            order = (
+                shuffled(rows.all_ids(), settings.seed) if settings.shuffle else np.arange(total)
+            )
+            packing = pack_best_fit(rows.samples.tokens, order, settings.window_tokens)
+            write(work.out / rows.split, packing, rows, shards)
             dropped.add_table(rows.dropped_table())
             audits[rows.split] = audit(
                 Windows.open(work.out / rows.split),
@@ -124,17 +126,10 @@ def encode(
     workers: int,
 ) -> Iterator[CheckedRows]:
     """Tokenize all splits, and yield each with its checks."""
-    ids = {split: [pa.array([], pa.string())] for split in files}
-
-    def batches() -> Iterator[pa.Table]:
-        for split, file in files.items():
-            for table in read_batches(file, BATCH_ROWS, COLUMNS):
-                ids[split].extend(table.column("row_id").chunks)
-                yield table
-
+    batches = (read_batches(file, BATCH_ROWS, COLUMNS) for file in files.values())
     fill(
         shards,
-        batches(),
+        chain.from_iterable(batches),
         encode_batch,
         partial(PromptBatch, str(tokenizer), loss_on),
         work,
@@ -144,33 +139,25 @@ def encode(
         progress=("tokenize", sum(pq.read_metadata(file).num_rows for file in files.values())),
     )
     encoded, tokens, first = shards.table(ENCODED.names), shards.counts(), 0
-    for split, parts in ids.items():
-        row_ids = pa.concat_arrays(parts)
+    for split, file in files.items():
+        row_ids = pq.read_table(file, columns=["row_id"]).column("row_id").combine_chunks()
         own = slice(first, first + len(row_ids))
         part = encoded.slice(first, len(row_ids))
         yield check_rows(split, first, row_ids, tokens[own], part, limits)
         first = own.stop
 
 
-def write(
-    folder: Path,
-    windows: list[list[int]],
-    rows: CheckedRows,
-    ids: Sequence[str],
-    shards: Shards,
-) -> None:
+def write(folder: Path, packing: Packing, rows: CheckedRows, shards: Shards) -> None:
     """Write the samples of a split in the order of their windows, and the packing plan.
 
     Args:
         folder: Folder of the split, which is created.
-        windows: Windows of indexes into the samples.
+        packing: Windows of indexes into the samples.
         rows: The split.
-        ids: Ids of its samples.
         shards: The row cache with the token ids.
     """
     folder.mkdir()
-    stored = np.fromiter(chain.from_iterable(windows), dtype=np.int64)
-    names = pa.array(ids, pa.string())
+    stored = packing.rows
     is_single = rows.is_single()
     schema = row_schema.TOKENS if is_single.all() else row_schema.SPANNED_TOKENS
     with TableWriter(folder / ROWS_FILE, schema, BATCH_ROWS, ENCODINGS) as writer:
@@ -180,15 +167,17 @@ def write(
             spans = [rows.spans.of_row(*place) for place in own.places()]
             ends = np.concatenate([[0], np.cumsum(own.tokens)]).astype(np.int32)
             columns = [
-                names.take(pa.array(chunk)),
+                pa.array(rows.ids(chunk), pa.string()),
                 pa.ListArray.from_arrays(pa.array(ends), pa.array(_token_ids(rows, own, shards))),
                 pa.array([span[0] for span in spans], pa.int32()),
                 pa.array(spans, pa.list_(pa.int32())),
             ]
             writer.add_table(pa.table(columns[: len(schema)], schema=schema))
-    lengths = rows.samples.tokens
-    tokens = [int(lengths[window].sum()) for window in windows]
-    plan = [list(range(len(windows))), consecutive(windows), tokens]
+    bounds = pa.array(np.append(packing.starts, len(stored)), pa.int32())
+    tokens = np.add.reduceat(rows.samples.tokens[stored], packing.starts)
+    members = pa.ListArray.from_arrays(bounds, pa.array(np.arange(len(stored)), pa.int64()))
+    plan = [pa.array(np.arange(len(tokens))), members, pa.array(tokens)]
+    plan = [column.cast(f.type) for column, f in zip(plan, row_schema.WINDOWS, strict=True)]
     pq.write_table(
         pa.table(plan, schema=row_schema.WINDOWS), folder / WINDOWS_FILE, compression="zstd"
     )

@@ -100,12 +100,6 @@ class Samples:
             kept[at] = own[-1:] > [1]
         return self.take(np.flatnonzero(kept))
 
-    @property
-    def parts(self) -> Ints:
-        """Which sample of its row each is, from 0."""
-        first = np.searchsorted(self.rows, self.rows, side="left")
-        return np.arange(len(self.rows)) - first
-
 
 def split_samples(kept: Ints, tokens: Ints, max_tokens: int) -> Samples:
     """Samples of at most `max_tokens`, about equally long in each row.

@@ -79,7 +79,7 @@ class Loop:
         if parallel.is_main:
             shown = settings.model_dump(mode="json")
             trackers = Trackers(settings.track_with, folder, {"train": shown}, known)
-            self.log = MetricsLog(folder, known, trackers)
+            self.log = MetricsLog(folder, known, total_steps, trackers)
         self.rate = 0.0
 
     def run(self) -> Counters:

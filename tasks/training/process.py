@@ -31,7 +31,7 @@ from tasks.core.stage import Summary
 from tasks.training.batches import Batches
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 from tasks.training.distributed.fsdp import shard, unwrap
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.loop import Loop
 from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
 from tasks.training.optimizer import make_optimizer, pick_optimizer
@@ -120,7 +120,6 @@ def _train(
         max_tokens=max(batches.max_tokens, int(validation.tokens.max(initial=1))),
         offload=settings.offload_activations,
         lockstep=parallel.lockstep,
-        longest_row=lambda: max(batches.windows.longest_row(), validation.longest_row()),
     )
     # `run` has replaced auto by a number
     max_steps = settings.max_steps if isinstance(settings.max_steps, int) else None

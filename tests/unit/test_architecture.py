@@ -37,10 +37,6 @@ LONG = {
     "tasks/core/text/prompt_templates.py": "the four kinds of templates, side by side",
     "tasks/filtering/report/funnel.py": "one pass over the scores counts everything",
     "tasks/ingestion/licenses.py": "tables of names and texts of licenses",
-    "tasks/training/fast/layer.py": "forward and backward of one layer, read side by side",
-    "tasks/training/fast/model.py": "all that is extracted from a model, checked in one place",
-    "tasks/training/fast/torch_ops.py": "the reference of every kernel, in the kernels' order",
-    "tasks/training/fast/triton_ops.py": "one launch after another, in the order of torch_ops",
     "tasks/training/loop.py": "one loop with its log, checkpoints and stops",
     "tasks/training/process.py": "one training process from loading to results",
 }

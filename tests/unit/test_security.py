@@ -25,7 +25,8 @@ from tasks.core.settings import config as configs
 from tasks.core.settings.config import View
 from tasks.core.stage import Work
 from tasks.training import checkpoints
-from tasks.training.fast.model import Unsupported, extract_model
+from tasks.training.fast.model.extract import extract_model
+from tasks.training.fast.model.weights import Unsupported
 from tasks.training.lora import add_lora
 from tests.conftest import SMALL_SHAPE
 

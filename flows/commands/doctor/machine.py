@@ -27,7 +27,6 @@ print(device, torch.version.cuda)
 if device == "cuda":
     print(torch.cuda.get_device_name(), *torch.cuda.get_device_capability(), sep="|")
 """
-MINIMUM_CAPABILITY = (8, 0)  # as in tasks/core/models/device.py, which imports torch
 
 
 def disk() -> list[Finding]:
@@ -97,15 +96,18 @@ def sandbox() -> list[Finding]:
 
 
 def sandbox_level() -> tuple[str, str]:
-    """The strongest level that works here, of those that need no opt-in, and why it is not
-    bubblewrap; level "": none works."""
+    """The strongest level that works here, of those that need no opt-in, and why it is no better;
+    level "": none works."""
     from tasks.core.sandbox import BUBBLEWRAP, UNSHARE, Sandbox
 
     try:
-        level = Sandbox.best(UNSHARE).level
+        best = Sandbox.best(UNSHARE)
     except PipelineError as error:
         return "", error.problem
-    return level, "" if level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""
+    reasons = ["" if best.level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""]
+    if best.without_group:
+        reasons += [f"memory of all processes together is measured: {best.without_group}"]
+    return best.name, "; ".join(filter(None, reasons))
 
 
 def quantization(python: str = sys.executable) -> list[Finding]:
@@ -146,16 +148,9 @@ def quantization(python: str = sys.executable) -> list[Finding]:
 def _too_old(output: str) -> list[Finding]:
     """A GPU that does not compute in bfloat16, from the output of `PROBE`."""
     name, *capability = output.splitlines()[-1].split("|") if "|" in output else ("", "9", "0")
-    if tuple(map(int, capability)) >= MINIMUM_CAPABILITY:
-        return []
-    return [
-        Finding(
-            "GPU",
-            f"{name} has compute capability {'.'.join(capability)}, computing in bfloat16 needs "
-            f"{'.'.join(map(str, MINIMUM_CAPABILITY))}",
-            "Use an RTX 30, A10, A100 or newer, or run with `--set hardware.device=cpu`.",
-        )
-    ]
+    problem = memory_probes.Gpu(name, "", 0.0, ".".join(capability)).too_old
+    remedy = "Use an RTX 30, A10, A100 or newer, or run with `--set hardware.device=cpu`."
+    return [Finding("GPU", problem, remedy)] if problem else []
 
 
 def in_order() -> dict[Check, Callable[[], str]]:

@@ -62,7 +62,9 @@ def this_machine() -> Machine:
         why = "no NVIDIA GPU"
     elif too_small:
         why = f"{gpu.name} has {gpu.total_gib:.1f} GiB, {MIN_GPU_GIB:.0f} are needed"
-    used = gpu if gpu and not too_small else None
+    elif gpu.too_old:
+        why = gpu.too_old
+    used = None if why else gpu
     return Machine(
         gpu=used.name if used else "",
         gpu_gib=used.total_gib if used else 0.0,

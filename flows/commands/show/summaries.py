@@ -13,6 +13,7 @@ from flows import messages
 from flows.commands.show import filtered, rows
 from tasks.core.cache.manifest import NAME, Manifest
 from tasks.core.cache.source_changes import SOURCES
+from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_words
 
 REPORT_END = "\n## Answers"  # of report.md: what follows are texts of the models
 PLAIN_WIDTH = 120  # of a table that is written to a file or a pipe
@@ -66,11 +67,12 @@ def _prompt(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
     counts = {**manifest.summary.get("counts", {}), **manifest.summary.get("metrics", {})}
     split = files.get("split", {})
     units = split.get("units", {})
-    unit = split.get("unit", "project")
-    yield f"  {'split':<12}{'rows':>10}{'units':>12}  (a unit is a {unit})"
+    unit = split.get("unit", PROJECT)
+    yield f"  {'split':<12}{'rows':>10}{plural(unit, 2) if unit != ROW else 'units':>12}"
     for name in SPLITS:
         yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{units.get(name, 0):>12,}"
-    yield f"No {unit} is in two splits."
+    if split:
+        yield f"S{split_words(split)[1:]}. No {unit} is in two splits."
     if problems := counts.get("problems"):
         yield f"Held out as problems of the evaluation: {problems:,.0f} functions."
 

@@ -188,7 +188,7 @@ def _data_files(package: Path, digests: DigestCache) -> dict[str, str]:
 
 def _parse(path: Path, module: str, root: Path) -> str:
     """Digest one file's definitions and list what it imports, as JSON."""
-    tree = ast.parse(path.read_bytes())
+    tree = ast.parse(path.read_bytes(), filename=str(path))
     names = _Names(module, path.name == "__init__.py", root)
     names.collect(tree)
     tree = _Normalise(names).visit(tree)

@@ -63,6 +63,7 @@ class Selection:
         only: These stages and no others.
         start_from: This stage and all after it.
         until: This stage and all before it.
+        leading_to: This stage and those that it depends on; no others are planned.
         force: Stages that run even if their artifact exists.
     """
 
@@ -70,6 +71,7 @@ class Selection:
     start_from: str | None = None
     force: tuple[str, ...] = ()
     until: str | None = None
+    leading_to: str | None = None
 
     def names(self, pipeline: Sequence[Stage]) -> list[str]:
         """Selected stages in pipeline order.
@@ -81,6 +83,12 @@ class Selection:
         for name in (*self.only, *self.force, self.start_from, self.until):
             if name not in (None, *known):
                 raise PipelineError(f"no stage is called {name!r}", f"Stages: {', '.join(known)}.")
+        if self.leading_to:
+            needed = {self.leading_to}
+            for stage in reversed(pipeline):
+                if stage.name in needed:
+                    needed.update(name.partition(".")[0] for name in stage.inputs)
+            return [name for name in known if name in needed]
         start = known.index(self.start_from) if self.start_from else 0
         end = known.index(self.until) + 1 if self.until else len(known)
         return [name for name in known[start:end] if not self.only or name in self.only]

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 
 from tasks.core.errors import PipelineError
+from tasks.core.models.memory_probes import MINIMUM_CAPABILITY
 
 Quantization = Literal["nf4", "none"]
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "bfloat16", "float32"]
 
 GIB = 2**30
-MINIMUM_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16 in its tensor cores
 
 
 def pick_device(setting: Device = "auto") -> torch.device:

@@ -62,7 +62,7 @@ def load_model(
         trust_remote_code: Run the Python files in the folder; see `tasks.core.models.trusted_code`.
 
     What the stage `base` found out about the model (`ModelTraits`) is applied, and set on the model
-    for whoever runs it: `isolation`, `caches`, `lora_names`, `linear_head`.
+    for whoever runs it: `isolation`, `caches`, `lora_names`, `linear_head`. Its dropouts are off.
 
     Raises:
         PipelineError: The folder holds no model of a known type, or one that a CPU can't run in
@@ -77,7 +77,7 @@ def load_model(
     logging.disable_progress_bar()
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
-        config=config.get_text_config(decoder=True),
+        config=without_dropout(config.get_text_config(decoder=True)),
         key_mapping=_key_mapping(traits),
         output_loading_info=True,
         dtype=compute,
@@ -108,6 +108,18 @@ def load_model(
                 module.support_avx512bf16_for_cpu = False
     model.eval()
     return model
+
+
+def without_dropout(config: Any) -> Any:
+    """A config with every dropout of the base set to 0.
+
+    StarCoder2, Phi-2 and GPT-BigCode are published with 0.1, which is for the training of the base:
+    its weights are frozen here, and LoRA has a dropout of its own (train.lora_dropout).
+    """
+    for name, value in config.to_dict().items():
+        if "drop" in name and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(config, name, 0.0)
+    return config
 
 
 def _key_mapping(traits: ModelTraits) -> dict[str, str] | None:

@@ -54,7 +54,8 @@ class DecoderShape:
         size: Features of a head.
         vocabulary: Rows of the embedding.
         tied: Whether the head is the embedding.
-        architecture: Its linear layers.
+        architecture: Its linear layers and norms.
+        head_norms: Whether queries and keys have norms of their own.
     """
 
     hidden: int
@@ -66,25 +67,42 @@ class DecoderShape:
     vocabulary: int
     tied: bool
     architecture: Architecture = LLAMA
+    head_norms: bool = False
 
     @classmethod
     def read(cls, weights: Path) -> "DecoderShape | None":
-        """From a folder's config.json; None for an architecture that is not in the table."""
+        """From a folder's config.json; None for an architecture that is not in the table.
+
+        Also None where the file leaves out a number that is needed, as some of composite models do.
+        """
         config: Mapping[str, Any] = json.loads((weights / "config.json").read_text())
+        config = config.get("text_config", config)
         architecture = architecture_of(config.get("model_type", ""))
         if architecture is None:
             return None
-        queries = config["num_attention_heads"]
+
+        def number(name: str) -> Any:
+            return config.get(architecture.fields.get(name, name))
+
+        needed = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+        if None in map(number, needed):
+            return None
+        layer, queries = architecture.layer, number("num_attention_heads")
+        keys = number("num_key_value_heads") or queries
+        if "multi_query" in config:  # GPT-BigCode
+            keys = 1 if config["multi_query"] else queries
+        norms = layer.head_norms
         return cls(
-            hidden=config["hidden_size"],
-            inner=config["intermediate_size"],
-            layers=config["num_hidden_layers"],
+            hidden=number("hidden_size"),
+            inner=number("intermediate_size") or 4 * number("hidden_size"),
+            layers=number("num_hidden_layers"),
             queries=queries,
-            keys=config.get("num_key_value_heads") or queries,
-            size=config.get("head_dim") or config["hidden_size"] // queries,
+            keys=keys,
+            size=number("head_dim") or number("hidden_size") // queries,
             vocabulary=config["vocab_size"],
             tied=bool(config.get("tie_word_embeddings", False)),
             architecture=architecture,
+            head_norms=bool(config.get(norms)) if isinstance(norms, str) else norms,
         )
 
     def features(self, linear: LinearLayer) -> tuple[int, int]:
@@ -98,6 +116,17 @@ class DecoderShape:
             "gate_up": 2 * self.inner,
         }
         return widths[linear.inputs], widths[linear.outputs]
+
+    @property
+    def parts(self) -> int:
+        """Outputs of the MLP's first group by F: 2 if it is gated, else 1."""
+        group = self.architecture.layer.gate_up
+        return sum(self.features(linear)[1] for linear in group) // self.inner
+
+    @property
+    def branches(self) -> int:
+        """Outputs of branches that are saved for the norms after them."""
+        return 2 if self.architecture.layer.norms.attention_out else 0
 
     @property
     def linear_weights(self) -> int:
@@ -141,7 +170,7 @@ def weight_bytes(shape: DecoderShape, settings: TrainSettings) -> float:
 
 def kept_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
     """Activations of one layer that keeps them."""
-    in_8_bit = 2 * shape.inner + 4 * 2 * -(-shape.inner // GROUP)
+    in_8_bit = shape.parts * (shape.inner + 4 * -(-shape.inner // GROUP))
     return shared_bytes(shape, settings, tokens) + tokens * in_8_bit
 
 
@@ -150,9 +179,10 @@ def shared_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     heads = (shape.queries + 2 * shape.keys) * shape.size
     layer = shape.architecture.layer
     out = _extended(shape, layer.out, settings)
-    if layer.head_norms:
+    if shape.head_norms:
         heads *= 2  # also saved before the norms
-    return tokens * (2 * (heads + out + shape.hidden) + 4 * shape.queries)
+    hidden = (1 + shape.branches) * shape.hidden
+    return tokens * (2 * (heads + out + hidden) + 4 * shape.queries)
 
 
 def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> int:
@@ -163,7 +193,8 @@ def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     heads = (shape.queries + 2 * shape.keys) * shape.size
     trained = min(settings.last_layers or shape.layers, shape.layers)
     stream = 3 if settings.offload_activations else trained + 2
-    inner = 2 * shape.inner
+    stream += 1 if shape.branches else 0
+    inner = shape.parts * shape.inner
     weight = max(heads * qkv, shape.hidden * out, inner * gate_up, shape.hidden * down)
     act = max(chunk * down, max(chunk * inner, tokens * max(heads, shape.hidden)) // 2)
     sides = trained * settings.lora_rank * len(_with_lora(layer.linear_layers, settings))

@@ -24,6 +24,7 @@ from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
 TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and for fragmentation
+MINIMUM_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16 in its tensor cores
 TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",
@@ -46,11 +47,24 @@ class Gpu:
 
     Attributes:
         total_gib: All of its memory.
+        capability: Compute capability, such as 8.6; "" where the driver does not tell.
     """
 
     name: str
     driver: str
     total_gib: float
+    capability: str = ""
+
+    @property
+    def too_old(self) -> str:
+        """Why the pipeline can't compute on it; "" if it can."""
+        least = ".".join(map(str, MINIMUM_CAPABILITY))
+        if not self.capability or tuple(map(int, self.capability.split("."))) >= MINIMUM_CAPABILITY:
+            return ""
+        return (
+            f"{self.name} has compute capability {self.capability}, computing in bfloat16 needs "
+            f"{least}"
+        )
 
 
 @dataclass(frozen=True)
@@ -94,20 +108,22 @@ def find_gpu() -> Gpu | None:
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
-    wanted = "name,driver_version,memory.total"
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0] or "0"
-    try:
-        done = subprocess.run(
-            [command, f"--query-gpu={wanted}", "--format=csv,noheader,nounits", "-i", first],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        name, driver, total = (part.strip() for part in done.stdout.splitlines()[0].split(","))
-        return Gpu(name, driver, float(total) / 1024)
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
+    fields, options = "name,driver_version,memory.total", "--format=csv,noheader,nounits"
+    for wanted in (f"{fields},compute_cap", fields):  # old drivers do not know the last one
+        try:
+            done = subprocess.run(
+                [command, f"--query-gpu={wanted}", options, "-i", first],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+            name, driver, total, *more = map(str.strip, done.stdout.splitlines()[0].split(","))
+            return Gpu(name, driver, float(total) / 1024, *more)
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+            continue
+    return None
 
 
 def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:

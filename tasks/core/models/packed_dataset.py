@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -111,13 +110,6 @@ class Windows:
     def row_count(self) -> int:
         """Samples in the split."""
         return self._starts[-1]
-
-    def longest_row(self) -> int:
-        """Tokens of the longest sample; reads all of them."""
-        parts = self._rows.iter_batches(columns=["input_ids"])
-        return max(
-            (int(pc.max(pc.list_value_length(p["input_ids"])).as_py()) for p in parts), default=0
-        )
 
     def window(self, index: int) -> Window:
         """The window at `index`, counted from 0 in training order."""

@@ -5,8 +5,9 @@ rows in any order and leaves the least padding. `pack_in_order` keeps the order 
 needs only the next one, for rows that are read once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,10 +16,34 @@ from numpy.typing import NDArray
 from tasks.core.models.packed_dataset import Window
 
 Ints = NDArray[np.int64]
+AT_ONCE = 65_536  # rows that are Python's numbers, which take four times the memory
 T = TypeVar("T")
 
 
-def pack_best_fit(lengths: Ints, order: Ints, window_tokens: int) -> list[list[int]]:
+@dataclass(frozen=True)
+class Packing:
+    """Which rows are in which window: arrays, because there may be millions of each.
+
+    Attributes:
+        rows: Row indexes, those of a window together.
+        ends: Where each window ends in `rows`.
+    """
+
+    rows: Ints
+    ends: Ints
+
+    @property
+    def starts(self) -> Ints:
+        """Where each window begins in `rows`."""
+        return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])
+
+    def windows(self) -> list[list[int]]:
+        """The row indexes of each window."""
+        bounds = zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+        return [self.rows[start:end].tolist() for start, end in bounds]
+
+
+def pack_best_fit(lengths: Ints, order: Ints, window_tokens: int) -> Packing:
     """Best-fit decreasing: longest row first, each into the window where it leaves the least room.
 
     See Johnson 1973; for language models Ding et al. 2024, "Fewer Truncations Improve Language
@@ -32,39 +57,35 @@ def pack_best_fit(lengths: Ints, order: Ints, window_tokens: int) -> list[list[i
         window_tokens: Tokens that fit in a window.
 
     Returns:
-        Windows of row indexes; every row is in exactly one. Windows are in the order of their
-        first rows, which says nothing about how many rows they hold, so that full and sparse
-        windows are mixed.
+        Every row is in exactly one window. Windows are in the order of their longest rows, which
+        nothing about how many rows they hold, so that full and sparse windows are mixed.
     """
     ordered = lengths[order]
     by_size = np.argsort(-ordered, kind="stable")
-    windows: list[list[int]] = []
+    window_of = array("q", bytes(8 * len(order)))  # of each rank; a window is named by its first
     with_room: list[list[int]] = [[] for _ in range(window_tokens + 1)]
     rooms = 0  # bit r is set where some window has room for exactly r tokens
-    for rank, length in zip(by_size.tolist(), ordered[by_size].tolist(), strict=True):
-        fitting = rooms >> length
-        if fitting:
-            # the lowest set bit is the least room that is enough
-            room = length + (fitting & -fitting).bit_length() - 1
-            window = with_room[room].pop()
-            if not with_room[room]:
-                rooms ^= 1 << room
-            windows[window].append(rank)
-        else:
-            room, window = window_tokens, len(windows)
-            windows.append([rank])
-        left = room - length
-        if left:
-            with_room[left].append(window)
-            rooms |= 1 << left
-    windows.sort(key=lambda ranks: ranks[0])
-    return [order[sorted(ranks)].tolist() for ranks in windows]
-
-
-def consecutive(windows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The same windows for rows that are stored in window order: runs of 0, 1, 2 ..."""
-    ends = np.cumsum([0, *map(len, windows)]).tolist()
-    return [list(range(start, end)) for start, end in pairwise(ends)]
+    for first in range(0, len(by_size), AT_ONCE):
+        some = by_size[first : first + AT_ONCE]
+        for rank, length in zip(some.tolist(), ordered[some].tolist(), strict=True):
+            fitting = rooms >> length
+            if fitting:
+                # the lowest set bit is the least room that is enough
+                room = length + (fitting & -fitting).bit_length() - 1
+                window = with_room[room].pop()
+                if not with_room[room]:
+                    rooms ^= 1 << room
+            else:
+                room, window = window_tokens, rank
+            window_of[rank] = window
+            left = room - length
+            if left:
+                with_room[left].append(window)
+                rooms |= 1 << left
+    windows = np.frombuffer(window_of, dtype=np.int64)
+    ranks = np.argsort(windows, kind="stable")
+    is_last = np.append(np.diff(windows[ranks]) != 0, True)[: len(ranks)]
+    return Packing(order[ranks], np.flatnonzero(is_last) + 1)
 
 
 def pack_in_order(

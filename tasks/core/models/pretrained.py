@@ -4,15 +4,32 @@ Apart from `loading`, so that a stage that needs a tokenizer alone does not depe
 loads models.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging
 
 from tasks.core.errors import PipelineError
 
 DEFAULT_MAX_LENGTH = 1024  # of a model whose config names no limit
 _LENGTH_NAMES = ("n_positions", "max_position_embeddings", "seq_length")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Turn off transformers' progress bars and warnings for a while: no user can act on them."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def read_config(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -62,7 +79,8 @@ def max_length(config: Any) -> int:
 def _read(auto: Any, folder: Path, kind: str, remedy: str, trust_remote_code: bool) -> Any:
     """`from_pretrained` of an Auto class, with its errors as the user's."""
     try:
-        return auto.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        with quiet():
+            return auto.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         first = str(error).partition("\n")[0]
         raise PipelineError(f"no {kind} can be loaded from {folder}: {first}", remedy) from error

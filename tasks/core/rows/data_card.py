@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_words
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -27,12 +29,12 @@ class Split:
     rows: int
     tokens: int
     projects: int = 0
-    unit: str = "project"
+    unit: str = PROJECT
 
     @property
     def unit_heading(self) -> str:
         """Heading of the column of units, next to one of rows."""
-        return "Units" if self.unit == "row" else f"{self.unit.capitalize()}s"
+        return "Units" if self.unit == ROW else plural(self.unit, 2).capitalize()
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class DataCard:
     splits: tuple[Split, ...] = ()
     split: str = ""
     licences: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """The unit of the split: "project", "file" ..."""
+        return self.splits[0].unit if self.splits else PROJECT
 
     def write(self, path: Path) -> None:
         """Write the card as JSON."""
@@ -68,7 +75,7 @@ def count(paths: Mapping[str, Path]) -> DataCard:
     Args:
         paths: "filter.kept", "prompt.split", and "prompt.NAME" and "tokenize.NAME" of each split.
     """
-    unit = _read_split(paths["prompt.split"]).get("unit", "project")
+    unit = _read_split(paths["prompt.split"]).get("unit", PROJECT)
     splits = tuple(_count_split(name, paths, unit) for name in SPLITS)
     licences = _count_licences(paths["filter.kept"], paths["tokenize.train"])
     return DataCard(splits, split_line(paths["prompt.split"]), licences)
@@ -89,13 +96,8 @@ def split_line(path: Path | None) -> str:
     Args:
         path: split.json of the stage prompt.
     """
-    if not (split := _read_split(path)):
-        return ""
-    units, projects, unit = sum(split["units"].values()), split["projects"]["all"], split["unit"]
-    if unit == "row":
-        return "Split by row: no row names a project."
-    of = "" if unit == "project" else f" ({units:,} {unit}{'s' * (units != 1)})"
-    return f"Split by {unit}: {projects:,} project{'s' * (projects != 1)}{of}."
+    split = _read_split(path)
+    return f"S{split_words(split)[1:]}." if split else ""
 
 
 def _read_split(path: Path | None) -> Mapping[str, Any]:

@@ -48,7 +48,8 @@ def choose(row_ids: Sequence[str], indexes: Iterable[int], at_most: int, seed: i
     )
 
 
-def shuffled(row_ids: Sequence[str], seed: int) -> NDArray[np.int64]:
+def shuffled(row_ids: Iterable[str], seed: int) -> NDArray[np.int64]:
     """Indexes of all rows in the order of their ranks, whatever order the rows came in."""
-    ranks = [hash_rank(seed, row_id, size=16) for row_id in row_ids]
-    return np.array(sorted(range(len(ranks)), key=ranks.__getitem__), dtype=np.int64)
+    content = b"".join(hash_rank(seed, row_id, size=16) for row_id in row_ids)
+    ranks = np.frombuffer(content, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    return np.lexsort((ranks[:, 1], ranks[:, 0])).astype(np.int64)

@@ -23,6 +23,7 @@ from tasks.core.system.atomic_write import written_whole
 
 _HEAD = struct.Struct("<8sQQI")  # magic, bytes of the table, bytes of the numbers, checksum
 _MAGIC = b"shard-1\n"
+SEGMENT_BYTES = 8 << 20  # a rewritten segment, about: two of them are in memory
 _OWN = [("high", pa.uint64()), ("low", pa.uint64()), ("count", pa.int64())]
 
 Counts = NDArray[np.int64]
@@ -109,7 +110,9 @@ class ShardFile:
         if not table.schema.equals(self._fields):
             return None
         high, low, counts = (table.column(name).to_numpy() for name, _ in _OWN)
-        return Segment(np.stack([high, low], axis=1), counts, table_at, table_at + table_bytes, end)
+        digests = np.stack([high, low], axis=1)
+        # a copy: the column would keep the whole segment in memory
+        return Segment(digests, counts.copy(), table_at, table_at + table_bytes, end)
 
     def read_table(self, segment: Segment, names: Sequence[str]) -> pa.Table:
         """Columns of the values of a segment."""
@@ -140,23 +143,31 @@ class ShardFile:
         return _HEAD.pack(_MAGIC, len(table), len(numbers), crc32(body)) + body, len(table)
 
     def rewrite(self, kept: Sequence[NDArray[np.bool_]]) -> None:
-        """Replace the file by one segment with the rows that are kept, given for each segment.
+        """Replace the file by few segments with the rows that are kept, given for each segment.
 
         For the end of a run: what was read from the old file is no longer valid.
         """
         if not any(keep.any() for keep in kept):
             os.ftruncate(self.descriptor, 0)
             return
-        digests, parts = [], []
-        for segment, keep in zip(self.segments, kept, strict=True):
-            size = segment.end - segment.numbers_at
-            raw = os.pread(self.descriptor, size, segment.numbers_at)
-            table = self.read_table(segment, self._schema.names)
-            values = Values(table, np.frombuffer(raw, dtype=self._dtype), segment.counts)
-            parts.append(values.take(np.flatnonzero(keep)))
-            digests.append(segment.digests[keep])
-        with written_whole(self._path) as temporary:
-            temporary.write_bytes(self._packed(np.concatenate(digests), concatenated(parts))[0])
+        with written_whole(self._path) as temporary, temporary.open("wb") as file:
+            digests, parts, size = [], [], 0
+            for number, (segment, keep) in enumerate(zip(self.segments, kept, strict=True), 1):
+                parts.append(self._values(segment).take(np.flatnonzero(keep)))
+                digests.append(segment.digests[keep])
+                size += segment.end - segment.table_at
+                if size >= SEGMENT_BYTES or number == len(kept):
+                    whole = np.concatenate(digests), concatenated(parts)
+                    if len(whole[0]):
+                        file.write(self._packed(*whole)[0])
+                    digests, parts, size = [], [], 0
+
+    def _values(self, segment: Segment) -> Values:
+        """All values of a segment."""
+        size = segment.end - segment.numbers_at
+        raw = os.pread(self.descriptor, size, segment.numbers_at)
+        table = self.read_table(segment, self._schema.names)
+        return Values(table, np.frombuffer(raw, dtype=self._dtype), segment.counts)
 
     def close(self) -> None:
         """Close the file."""

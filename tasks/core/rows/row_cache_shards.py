@@ -8,7 +8,9 @@ that are no longer in the input are removed once they are most of a shard.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.core.rows.row_cache_file import Counts, Segment, ShardFile, Values, concatenated
+from tasks.core.rows.row_cache_file import (
+    SEGMENT_BYTES,
+    Counts,
+    Segment,
+    ShardFile,
+    Values,
+    concatenated,
+)
 from tasks.core.rows.row_digests import DigestIndex, Digests
 
 BITS = 4
@@ -24,14 +33,16 @@ SHARDS = 1 << BITS
 BUFFER_ROWS = 16_384  # kept in memory until written; 16 small writes for each batch take long
 MAX_SEGMENTS = 24  # a shard with more is rewritten: reading many small segments takes long
 MOSTLY = 0.5  # a shard with a smaller share of rows in use is rewritten
+BLOCK_ROWS = 65_536  # rows whose values are sorted in memory
+ROW = "selected row"  # a column of numbers beside those of the values
 SEGMENTS_AT_ONCE = 16  # in memory with all their columns, while some columns are read
 
 
 class Shards:
     """The shards in a folder.
 
-    Use: `contains` and `add` while rows come in; `select` once all have values; then `table` and
-    `numbers`.
+    Use: `contains` and `add` while rows come in; `select` once all have values; then `table` or
+    `blocks`, and `numbers`.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, dtype: Any) -> None:
@@ -90,12 +101,13 @@ class Shards:
             RuntimeError: A row has no values.
         """
         self._write_buffer()
+        self._index = DigestIndex(np.empty((0, 2), dtype=np.uint64))  # freed before the next one
         self._places = self._new_index().find(digests)
         if (self._places < 0).any():
             raise RuntimeError(f"{(self._places < 0).sum()} rows have no values")
         segments = self._segments()
         sizes = np.array([len(segment.counts) for _, segment in segments], dtype=np.int64)
-        files = np.array([file.descriptor for file, _ in segments], dtype=np.int64)
+        files = np.array([file.descriptor for file, _ in segments], dtype=np.int32)
         empty, size = np.empty(0, dtype=np.int64), self._dtype.itemsize
         counts = np.concatenate([empty, *(segment.counts for _, segment in segments)])
         starts = [s.numbers_at + size * (np.cumsum(s.counts) - s.counts) for _, s in segments]
@@ -109,18 +121,57 @@ class Shards:
         return stored.take(pa.array(self._places))
 
     def _stored(self, names: Sequence[str]) -> pa.Table:
-        """Columns of all stored values.
-
-        A few segments at a time are read and copied, because a column of a table that was read
-        keeps all other columns in memory.
-        """
+        """Columns of all stored values; copied, because a column of a table that was read keeps all
+        other columns in memory."""
         parts = [self._schema.empty_table().select(names)]
+        parts += (read.take(pa.array(np.arange(len(read)))) for read in self._read(names))
+        return pa.concat_tables(parts)
+
+    def _read(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Columns of all stored values, a few segments at a time."""
         segments = self._segments()
         for first in range(0, len(segments), SEGMENTS_AT_ONCE):
             some = segments[first : first + SEGMENTS_AT_ONCE]
-            read = pa.concat_tables([file.read_table(segment, names) for file, segment in some])
-            parts.append(read.take(pa.array(np.arange(len(read)))))
-        return pa.concat_tables(parts)
+            yield pa.concat_tables([file.read_table(segment, names) for file, segment in some])
+
+    def blocks(self, names: Sequence[str], scratch: Path) -> Iterator[pa.Table]:
+        """Columns of the values of the selected rows, in their order, `BLOCK_ROWS` rows at a time.
+
+        Values are stored by digest. A few segments at a time are dealt out to one file for each
+        block, and each block is then sorted in memory.
+        """
+        total = len(self._places)
+        if total <= BLOCK_ROWS:
+            yield self.table(names)
+            return
+        schema = pa.schema([*(self._schema.field(name) for name in names), (ROW, pa.uint32())])
+        scratch.mkdir(parents=True, exist_ok=True)
+        paths = [scratch / f"{n:06d}.block" for n in range(-(-total // BLOCK_ROWS))]
+        with ExitStack() as stack:
+            files = [stack.enter_context(pa.ipc.new_stream(path, schema)) for path in paths]
+            for number, table in self._dealt(names):
+                files[number].write_table(table)
+        for path in paths:
+            with pa.ipc.open_stream(path) as stream:
+                block = stream.read_all().combine_chunks()
+            path.unlink()
+            yield block.take(np.argsort(block.column(ROW).to_numpy())).select(names)
+
+    def _dealt(self, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """(number of a block, some of its rows with their numbers)."""
+        by_place = np.argsort(self._places, kind="stable")
+        places, first, at = self._places[by_place], 0, 0
+        for read in self._read(names):
+            end = first + len(read)
+            until = int(np.searchsorted(places, end))
+            own = np.sort(by_place[at:until])
+            blocks = own // BLOCK_ROWS
+            bounds = np.flatnonzero(np.diff(blocks, prepend=-1)).tolist()
+            for start, stop in pairwise([*bounds, len(own)]):
+                rows = own[start:stop]
+                table = read.take(pa.array(self._places[rows] - first))
+                yield int(blocks[start]), table.append_column(ROW, pa.array(rows, pa.uint32()))
+            first, at = end, until
 
     def counts(self) -> Counts:
         """How many numbers each selected row has."""
@@ -152,6 +203,7 @@ class Shards:
             # nothing selected: the run failed before it knew its rows
             if len(self._places) and kept:
                 share = np.concatenate(kept).mean()
-                if share < MOSTLY or len(kept) > MAX_SEGMENTS:
+                most = MAX_SEGMENTS + file.segments[-1].end // SEGMENT_BYTES
+                if share < MOSTLY or len(kept) > most:
                     file.rewrite(kept)
             file.close()

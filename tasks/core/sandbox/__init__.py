@@ -7,7 +7,7 @@ levels.py       what each level isolates, and the command line that starts it
 syscalls.py     the system calls that no program can make
 runner.py       starts sandboxes from outside, in parallel; one outcome per job
 process.py      input, output, time, total memory and outcome of one sandbox
-crossing.py     whether the text of a test can be checked from another process
+cgroup.py       limits of the kernel on a sandbox as a whole, where groups can be created
 packages.py     installed packages that a job makes importable
 inside.py       the checker: how a program is kept from faking an outcome
 program.py      the program's process; called_program.py: as the checks see it

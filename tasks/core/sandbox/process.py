@@ -1,7 +1,7 @@
 """The process of one sandbox, seen from outside: input, output, time, total memory, outcome.
 
-Limits of the kernel on memory apply to each process of a sandbox. What all of them take together is
-measured every tenth of a second, so it can exceed the limit for a moment.
+Without a cgroup, limits of the kernel on memory apply to each process of a sandbox. What all of
+them take together is measured every tenth of a second, so it can exceed the limit for a moment.
 """
 
 import contextlib
@@ -12,10 +12,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.sandbox import cgroup
 from tasks.core.sandbox.inside import STARTED
+from tasks.core.sandbox.levels import ENVIRONMENT
 from tasks.core.sandbox.messages import EXCEPTION, INFRA, OOM, TIMEOUT
 from tasks.core.sandbox.plain_data import MAX_DETAIL
 
@@ -48,7 +51,8 @@ class Ended:
         err: The beginning of standard error.
         code: Exit status; None where it was killed from here for its time.
         seconds: Wall time.
-        memory_mib: What all its processes held together when it was killed for that; 0: it was not.
+        memory_mib: What all its processes held together when it was killed for that, at least; 0:
+            it was not.
     """
 
     out: bytes
@@ -68,12 +72,43 @@ class Ended:
 def run_process(
     argv: Sequence[str],
     message: bytes,
-    environment: Mapping[str, str],
     limit_s: float,
     total_mib: int,
+    processes: int,
+    own_folder: bool = False,
 ) -> Ended:
-    """Run a command; its process group is dead on return."""
+    """Run a command; its process group is dead on return.
+
+    Args:
+        argv: The command line.
+        message: Its standard input.
+        limit_s: Wall time until it is killed.
+        total_mib: Memory of all its processes at which it is killed.
+        processes: Of which it has at most this many, if there is a cgroup for it.
+        own_folder: Whether it starts in a temporary folder, its home and TMPDIR: without a root of
+            its own, the files that it leaves go there.
+    """
+    parent, _ = cgroup.usable()
+    groups = cgroup.group(parent, total_mib, processes) if parent else nullcontext()
+    if not own_folder:
+        with groups as group:
+            return _run(argv, message, limit_s, total_mib, ENVIRONMENT, "/", group)
+    with groups as group, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = ENVIRONMENT | {"HOME": folder, "TMPDIR": folder}
+        return _run(argv, message, limit_s, total_mib, environment, folder, group)
+
+
+def _run(
+    argv: Sequence[str],
+    message: bytes,
+    limit_s: float,
+    total_mib: int,
+    environment: Mapping[str, str],
+    folder: str,
+    group: cgroup.Group | None,
+) -> Ended:
     begin = time.monotonic()
+    argv = group.start(argv) if group else argv
     # standard error goes to a file: through a pipe, a flood of output would fill our memory
     with tempfile.TemporaryFile() as err:
         try:
@@ -83,7 +118,7 @@ def run_process(
                 stdout=subprocess.PIPE,  # only the checker writes there: two short lines
                 stderr=err,
                 env=environment,
-                cwd="/",
+                cwd=folder,
                 start_new_session=True,  # a process group of its own, to kill as a whole
             )
         except OSError as error:
@@ -107,6 +142,8 @@ def run_process(
             process.wait()
         err.seek(0)
         over = held_mib if code is None and held_mib > total_mib else 0
+        if group and group.exceeded():
+            over = total_mib
         return Ended(out, err.read(_MAX_OUTPUT), code, time.monotonic() - begin, over)
 
 

@@ -20,6 +20,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.sandbox import (
     called_program,
+    cgroup,
     confinement,
     inside,
     levels,
@@ -80,7 +81,14 @@ class Job:
 
 
 class Sandbox:
-    """One level of isolation, ready to run jobs; created by `Sandbox.best`."""
+    """One level of isolation, ready to run jobs; created by `Sandbox.best`.
+
+    Attributes:
+        level: Of `levels.LADDER`.
+        limits: Of each job that has none of its own.
+        workers: Programs that run at the same time.
+        without_group: Why no cgroup limits a sandbox as a whole; "": one does.
+    """
 
     def __init__(self, level: str, limits: Limits = Limits(), workers: int = 0) -> None:
         self.level = level
@@ -93,6 +101,7 @@ class Sandbox:
         self._command = levels.command(level, python)
         self._filter = syscalls.build_filter()
         self._keyctl = syscalls.numbers()["keyctl"]
+        self.without_group = cgroup.usable()[1]
 
     @classmethod
     def best(
@@ -116,12 +125,17 @@ class Sandbox:
             if (reason := sandbox.defect()) is None:
                 if purpose:
                     why = f" ({'; '.join(reasons)})" if reasons else ""
-                    say(f"sandbox: {purpose} under {level}{why}{_WEAKNESS.get(level, '')}")
+                    say(f"sandbox: {purpose} under {sandbox.name}{why}{_WEAKNESS.get(level, '')}")
                 return sandbox
             reasons.append(f"{level}: {reason}")
         raise PipelineError(
             f"no sandbox of level {minimum} or better works here ({'; '.join(reasons)})", _INSTALL
         )
+
+    @property
+    def name(self) -> str:
+        """The level, and whether the kernel limits each sandbox as a whole."""
+        return self.level if self.without_group else f"{self.level} in a cgroup"
 
     def defect(self) -> str | None:
         """Why this level does not work on this machine; None if it does."""
@@ -211,9 +225,10 @@ class Sandbox:
         ended = run_process(
             [*command, json.dumps(options)],
             json.dumps(asdict(job) | {"nonce": nonce}).encode("ascii"),
-            levels.ENVIRONMENT,
             job.timeout_s + _GRACE_S,
             2 * own.memory_mib,
+            2 * own.processes,
+            own_folder=self.level == levels.RLIMITS,
         )
         return read_outcome(ended, nonce, limits["cpu_s"])
 

@@ -1,14 +1,16 @@
 """Pinned commits of models and data sets on the hub: data/pins.json, like a dependency lock file.
 
 A revision in a profile takes precedence. Without one, the hub is asked once for the commit of the
-main branch, and every later run uses that commit until its line is removed from the file. Only the
-standard library is used, as `plan` calls this.
+main branch, and every later run uses that commit until its line is removed from the file. Where
+there is no pin and no hub, the commit of the last artifact stands in: what was made from it can be
+used offline. Only the standard library is used, as `plan` calls this.
 """
 
 import json
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,7 @@ from tasks.core.system.home import home
 ENDPOINT = "https://huggingface.co"
 TIMEOUT_S = 10
 COMMIT_DIGITS = 40
+MODEL_SOURCE = "hub"  # in the sources of an artifact, what names the commit of a model
 Kind = Literal["models", "datasets"]
 
 
@@ -32,13 +35,18 @@ def pinned_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
         instead: What else the user can do, for the remedy.
 
     Raises:
-        PipelineError: There is no pin yet, and the hub did not answer.
+        PipelineError: There is no pin yet, the hub did not answer, and no artifact names a commit.
     """
     file = home() / "data" / "pins.json"
     pins = _read(file)
     name = hub_id if kind == "models" else f"{kind}/{hub_id}"
     if name not in pins:
-        pins[name] = _main_commit(hub_id, kind, setting, instead)
+        try:
+            pins[name] = _main_commit(hub_id, kind, setting, instead)
+        except PipelineError:
+            if used := _last_used(hub_id, kind):
+                return used  # not pinned: the next run with a hub asks it
+            raise
         write_text(file, json.dumps(pins, indent=2, sort_keys=True) + "\n")
     return pins[name]
 
@@ -56,6 +64,18 @@ def _read(file: Path) -> dict[str, str]:
             "Correct or delete it.",
         )
     return {str(name): str(commit) for name, commit in pins.items()}
+
+
+def _last_used(hub_id: str, kind: Kind) -> str:
+    """The commit that the newest artifact was made from; "" if there is none."""
+    found = []
+    for path in (home() / "artifacts").glob("*/*/manifest.json"):
+        with suppress(OSError, ValueError, KeyError, AttributeError):
+            for name, value in json.loads(path.read_bytes())["parts"]["sources"].items():
+                of, _, commit = str(value).partition("@")
+                if of == hub_id and (name == MODEL_SOURCE) == (kind == "models"):
+                    found.append((path.stat().st_mtime_ns, commit))
+    return max(found, default=(0, ""))[1]
 
 
 def _main_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:

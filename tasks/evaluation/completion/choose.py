@@ -14,9 +14,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tasks.core.progress import report
+from tasks.core.rows.data_card import DataCard
 from tasks.core.rows.hash_rank import keyed_rank
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
 from tasks.core.rows.parquet import read_batches
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS, count_of
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.completion import documents, spans
 from tasks.evaluation.completion.spans import CodeSpan
@@ -83,7 +84,8 @@ def choose(settings: EvaluateSettings, inputs: Mapping[str, Path]) -> ChosenSpan
         for found in in_turn.values()
         for span in [s for s in found if s.name not in known][:per_size]
     ]
-    return ChosenSpans(tuple(chosen), total, dict(left_out), _too_few(chosen))
+    unit = DataCard.read(inputs["tokenize.data_card"]).unit
+    return ChosenSpans(tuple(chosen), total, dict(left_out), _too_few(chosen, unit))
 
 
 def _none(code_rows: int) -> str:
@@ -93,14 +95,14 @@ def _none(code_rows: int) -> str:
     )
 
 
-def _too_few(chosen: Sequence[CodeSpan]) -> str:
+def _too_few(chosen: Sequence[CodeSpan], unit: str) -> str:
     """Why no claim can be made; "" if one can."""
     found = len({span.source.cluster for span in chosen})
     if found >= FEWEST_CLUSTERS:
         return ""
     return (
-        f"Completion: {len(chosen)} spans of {found} held-out projects or files; "
-        f"at least {FEWEST_CLUSTERS} projects or files can show a difference. Name more code in "
+        f"Completion: {count_of(len(chosen), 'span')} of {count_of(found, f'held-out {unit}')}; "
+        f"at least {count_of(FEWEST_CLUSTERS, unit)} can show a difference. Name more code in "
         "ingest.sources, or give the test split a larger share in the prompt section."
     )
 

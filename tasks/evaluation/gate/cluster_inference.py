@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tasks.core.rows.split_unit import count_of
 from tasks.evaluation.gate.statistics import CONFIDENCE, Difference, Floats
 
 CHUNK = 1_000  # draws at once: 10,000 x 5,000 clusters would take 400 MB
@@ -25,7 +26,7 @@ _POWER = float(stats.norm.ppf(0.8))
 
 def too_few(on: str, count: int, unit: str, fewest: int) -> str:
     """The note on a comparison of fewer clusters than can show a difference."""
-    few = f"{count} {unit if count != 1 else unit[:-1]}"
+    few = count_of(count, unit.removesuffix("s"))
     return f"{on}: {few} can't tell whether anything changed; at least {fewest} can."
 
 

@@ -1,7 +1,7 @@
 """Paired comparisons of base and tuned model: each compared metric on each row set or suite.
 
-Rows are compared by project; problems with one attempt each by exact McNemar, with several attempts
-by the share of each problem.
+Rows are compared by the unit of the split; problems with one attempt each by exact McNemar, with
+several attempts by the share of each problem.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS, ROW, plural
 from tasks.evaluation.gate import cluster_inference, statistics
 from tasks.evaluation.metrics.protocol import Metric, ProblemMetric, RowMetric
 from tasks.evaluation.metrics.registry import ROW_METRICS, problem_metrics
@@ -59,7 +59,7 @@ class Comparison:
         p: Two-sided.
         p_adjusted: After Holm over all comparisons of the evaluation.
         units: How many `unit` were compared.
-        unit: "projects", "rows" (each is its own cluster) or "problems".
+        unit: "projects" (or another unit of the split), "rows", "spans" or "problems".
         margin: How much worse it may be, in the unit of the value; None: not guarded.
         probe: Not expected to improve.
         outcome: "better", "worse", "unclear" (by p_adjusted) or "too small": better, but by less
@@ -107,14 +107,14 @@ def compare(
         margins: Tolerances.
         resamples: Draws of the distribution without an effect.
         seed: Of the draws.
-        fewest: With fewer projects or rows, no claim is made.
+        fewest: With fewer units, no claim is made.
     """
-    found = []
+    found, how = [], (evaluation.unit, margins, resamples, seed, fewest)
     for rows in evaluation.row_sets:
         if any(row.tokens for row in rows.rows):
             for metric in ROW_METRICS:
                 if metric.terms is not None:
-                    found.append(_of_rows(metric, rows, margins, resamples, seed, fewest))
+                    found.append(_of_rows(metric, rows, *how))
     for (suite, style), problems in by_suite(evaluation.problems).items():
         if shared := graded(problems):
             for measured in problem_metrics(style, (1,)):
@@ -126,7 +126,13 @@ def compare(
 
 
 def _of_rows(
-    metric: RowMetric, rows: RowSet, margins: Margins, resamples: int, seed: int, fewest: int
+    metric: RowMetric,
+    rows: RowSet,
+    cluster: str,
+    margins: Margins,
+    resamples: int,
+    seed: int,
+    fewest: int,
 ) -> Comparison:
     assert metric.terms is not None
     terms = [metric.terms(row) for row in rows.rows]
@@ -138,7 +144,8 @@ def _of_rows(
         resamples=resamples,
         seed=seed,
     )
-    unit = "projects" if len({row.cluster for row in rows.rows}) < len(rows.rows) else "rows"
+    is_row = len({row.cluster for row in rows.rows}) == len(rows.rows)
+    unit = plural(ROW if is_row else cluster, 2)
     if difference.units < fewest:
         note = cluster_inference.too_few(rows.name, difference.units, unit, fewest)
         found = as_comparison(metric, rows.name, difference.without_interval(), unit, margins)

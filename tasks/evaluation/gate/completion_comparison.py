@@ -1,9 +1,9 @@
-"""Paired comparisons of base and tuned model on completed spans of code, by project or file."""
+"""Paired comparisons of base and tuned model on completed spans of code, by unit of the split."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS, plural
 from tasks.evaluation.completion.span_results import CompletionResult, by_style
 from tasks.evaluation.gate import cluster_inference
 from tasks.evaluation.gate.comparison import (
@@ -14,6 +14,7 @@ from tasks.evaluation.gate.comparison import (
 )
 from tasks.evaluation.metrics.protocol import CompletionMetric
 from tasks.evaluation.metrics.registry import COMPLETION_METRICS
+from tasks.evaluation.results import Evaluation
 
 # one imaginary span of each kind of flip, as in `mcnemar`: where few spans moved, they alone would
 # claim certainty
@@ -21,16 +22,17 @@ _FLIPS = (("\0won", 0.0, 1.0), ("\0lost", 1.0, 0.0))
 
 
 def compare_completions(
-    completions: Iterable[CompletionResult],
+    evaluation: Evaluation,
     margins: Margins,
     resamples: int,
     seed: int,
     fewest: int = FEWEST_CLUSTERS,
 ) -> list[Comparison]:
     """Each metric of each style; arguments as in `comparison.compare`."""
+    how = (evaluation.unit, margins, resamples, seed, fewest)
     return [
-        _compared(metric, f"completion, {style}", found, margins, resamples, seed, fewest)
-        for style, found in by_style(completions).items()
+        _compared(metric, f"completion, {style}", found, *how)
+        for style, found in by_style(evaluation.completions).items()
         for metric in COMPLETION_METRICS
         if metric.values(found) is not None
     ]
@@ -40,6 +42,7 @@ def _compared(
     metric: CompletionMetric,
     on: str,
     results: Sequence[CompletionResult],
+    cluster: str,
     margins: Margins,
     resamples: int,
     seed: int,
@@ -57,7 +60,7 @@ def _compared(
     assert values is not None
     units = found.units - len(added)
     found = replace(found, base=values[0], tuned=values[1], units=units)
-    unit = "projects" if units < len(results) else "spans"
+    unit = plural(cluster, 2) if units < len(results) else "spans"
     if units >= fewest and found.low < found.high:
         compared = as_comparison(metric, on, found, unit, margins)
         return replace(compared, note=detectable_in_clusters(metric, compared))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tasks.core.rows.held_out import FEWEST_CLUSTERS
+from tasks.core.rows.split_unit import FEWEST_CLUSTERS
 from tasks.evaluation.gate import leave_one_out, statistics
 from tasks.evaluation.gate.comparison import Comparison, Margins, compare
 from tasks.evaluation.gate.completion_comparison import compare_completions
@@ -33,7 +33,7 @@ class Gate:
         verdict: "improved", "inconclusive" or "regressed".
         reasons: Sentences that say why.
         comparisons: What was compared.
-        warnings: Sentences about single projects that decide the verdict.
+        warnings: Sentences about single units of the split that decide the verdict.
         notes: Sentences about what the numbers can show.
     """
 
@@ -65,7 +65,7 @@ def decide(
         min_share_gain_points: Least rise of token accuracy and pass@1 that counts as better.
         resamples: Draws of the distribution without an effect.
         seed: Of the draws.
-        without_each: Find out whether a single project decides the verdict.
+        without_each: Find out whether a single unit of the split decides the verdict.
     """
     margins = Margins(
         loss_margin_percent / 100,
@@ -77,7 +77,7 @@ def decide(
     def judge(measured: Evaluation, fewest: int) -> Gate:
         how = (margins, resamples, seed, fewest)
         # first what the training is for
-        found = [*compare_completions(measured.completions, *how), *compare(measured, *how)]
+        found = [*compare_completions(measured, *how), *compare(measured, *how)]
         return _verdict(_corrected(found))
 
     gate = judge(evaluation, FEWEST_CLUSTERS)
@@ -89,7 +89,7 @@ def decide(
     return replace(
         gate,
         notes=tuple(dict.fromkeys(notes)),
-        # one project fewer is no reason to claim nothing
+        # one unit fewer is no reason to claim nothing
         warnings=leave_one_out.warnings(
             evaluation, found, gate.verdict, lambda e: judge(e, FEWEST_CLUSTERS - 1).verdict
         ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from tasks.core.sandbox.crossing import why_together
+from tasks.core.languages.python.crossing import why_together
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.evaluation.generation.stop_rules import parsed
 from tasks.evaluation.problems import user_sets

@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from tasks.core.rows.split_unit import count_of
 from tasks.evaluation.gate import wording
 from tasks.evaluation.gate.comparison import Comparison
 from tasks.evaluation.gate.verdict import Gate
@@ -112,6 +113,7 @@ def _view(
         "training": training_facts(others.training),
         "funnel": others.funnel_bars(),
         "splits": evaluation.splits,
+        "unit": evaluation.unit,
         "split": others.split,
         "licences": others.licence_shares(),
         "lineage": others.lineage,
@@ -181,7 +183,7 @@ def _comparison(c: Comparison, reach: float) -> dict[str, Any]:
         "unit": wording.unit(c),
         "interval": bounds,
         "p": "< 0.001" if c.p_adjusted < 0.001 else f"{c.p_adjusted:.3f}",
-        "units": f"{c.units:,} {c.unit if c.units != 1 else c.unit.removesuffix('s')}",
+        "units": count_of(c.units, c.unit.removesuffix("s")),
         "margin": margin,
         "outcome": "breached" if c.breached else c.outcome,
         "span": plots.span(c, reach),

@@ -10,6 +10,7 @@ Components of the pairs found are still returned, as `clusters`, and the answers
 in one: train and test must not share one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,7 @@ def find_duplicates(
     # most rows share neither a text nor a band with another row and skip the loop
     involved = texts.is_candidate | search.is_candidate
     rows = order[passes[order] & involved[order]]
-    for number, row in enumerate(rows.tolist()):
+    for number, row in enumerate(_numbers(rows)):
         found = texts.look_up(row) or search.look_up(row)
         for twin in found:
             clusters.join(row, twin)
@@ -78,7 +79,7 @@ def find_duplicates(
         if number % REPORT_ROWS == 0:
             report("duplicates", number, len(rows))
     texts.keep(np.flatnonzero(passes & ~involved))
-    for row in order[~passes[order] & involved[order]].tolist():
+    for row in _numbers(order[~passes[order] & involved[order]]):
         search.look_up(row)  # rejected for another reason, and a duplicate too
     is_near = search.similarity >= near.jaccard
     twins = texts.twins()
@@ -89,6 +90,12 @@ def find_duplicates(
     return Duplicates(
         twins, search.twins, search.similarity, is_near, answers, clusters.roots(), search.verified
     )
+
+
+def _numbers(rows: Numbers) -> Iterator[int]:
+    """The rows as Python's numbers, which take four times the memory, a few at a time."""
+    for first in range(0, len(rows), REPORT_ROWS):
+        yield from rows[first : first + REPORT_ROWS].tolist()
 
 
 def _number_answers(kept: Numbers, questions: Numbers, clusters: "_Clusters") -> Numbers:

@@ -8,14 +8,15 @@ out, and their rows get new ones, from the n-grams that few rows share.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.decontamination.ngrams import Hashes, jaccard
 from tasks.core.progress import report
+from tasks.core.rows.disk_arrays import DiskArrays
 from tasks.filtering.dedup.exact_dedup import NO_TWIN, Numbers
 from tasks.filtering.dedup.minhash import NO_KEY
 
@@ -38,6 +39,7 @@ class NearCandidates:
         jaccard: Similarity from which two rows are duplicates.
         common: Sorted n-grams that do not count.
         band_keys: Sets of n-grams -> band keys, as those of `keys`.
+        arrays: Creates the arrays of the search.
     """
 
     keys: Hashes
@@ -45,6 +47,57 @@ class NearCandidates:
     jaccard: float
     common: Hashes
     band_keys: Callable[[list[Hashes]], Hashes]
+    arrays: DiskArrays = field(default_factory=DiskArrays)
+
+
+class _SharedBands:
+    """The bands that each row shares with others, as group numbers, and the kept rows of each
+    group: arrays, because there may be dozens of groups for each row."""
+
+    def __init__(self, counts: Numbers, arrays: DiskArrays) -> None:
+        """Make room for so many groups of each row."""
+        self.counts = counts
+        self._arrays = arrays
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._groups = arrays.zeros((int(self._starts[-1]),), np.int64)
+        self._filled = self._starts[:-1].copy()
+        self._rooms = [np.empty(0, np.int64)]  # of each group, the kept rows that are compared
+        self._next = 0
+
+    def add(self, rows: Numbers, sizes: Numbers) -> None:
+        """Add groups of `sizes` rows, those of one group together."""
+        numbers = np.repeat(np.arange(len(sizes)), sizes) + self._next
+        self._groups[self._filled[rows]] = numbers
+        self._filled[rows] += 1
+        self._next += len(sizes)
+        self._rooms.append(np.minimum(sizes, MAX_KEPT))
+
+    def complete(self) -> None:
+        """Make room for the kept rows of all groups."""
+        self._room = np.concatenate(self._rooms)
+        self._first = np.cumsum(self._room) - self._room
+        self._kept = self._arrays.zeros((int(self._room.sum()),), np.int64)
+        self._used = self._arrays.zeros((len(self._room),), np.int64)
+        del self._rooms, self._filled
+
+    def kept_rows(self, row: int) -> list[int]:
+        """Kept rows of all groups of a row; one that shares several is there several times."""
+        groups = self._of(row)
+        used = self._used[groups]
+        has_any = np.flatnonzero(used)
+        firsts, ends = self._first[groups[has_any]], used[has_any]
+        pairs = zip(firsts.tolist(), ends.tolist(), strict=True)
+        return [twin for first, n in pairs for twin in self._kept[first : first + n].tolist()]
+
+    def keep(self, row: int) -> None:
+        """Add a row to its groups that have room."""
+        groups = self._of(row)
+        groups = groups[self._used[groups] < self._room[groups]]
+        self._kept[self._first[groups] + self._used[groups]] = row
+        self._used[groups] += 1
+
+    def _of(self, row: int) -> Numbers:
+        return self._groups[self._starts[row] : self._starts[row + 1]]
 
 
 class NearSearch:
@@ -64,16 +117,15 @@ class NearSearch:
         self._rank = np.empty(total, dtype=np.int64)
         self._rank[order] = np.arange(total)
         self._near = near
-        self._starts, self._groups = _candidate_bands(near)
-        self._kept: dict[int, list[int]] = {}
-        self.is_candidate = np.diff(self._starts) > 0
+        self._bands = _shared_bands(near)
+        self.is_candidate = self._bands.counts > 0
         self.twins = np.full(total, NO_TWIN, np.int64)
         self.similarity = np.zeros(total)
         self.verified = 0
 
     def look_up(self, row: int) -> list[int]:
         """Kept rows that are near duplicates of a row; records the most similar one compared."""
-        bands = Counter(twin for group in self._bands(row) for twin in self._kept.get(group, ()))
+        bands = Counter(self._bands.kept_rows(row))
         if not bands:
             return []
         candidates = sorted(bands, key=lambda twin: (-bands[twin], self._rank[twin]))[:MAX_CHECKS]
@@ -82,6 +134,10 @@ class NearSearch:
         self.verified += len(found)
         self.similarity[row], self.twins[row] = max(found, key=lambda pair: pair[0])
         return [twin for similarity, twin in found if similarity >= self._near.jaccard]
+
+    def keep(self, row: int) -> None:
+        """Let later rows find this one."""
+        self._bands.keep(row)
 
     def _similarity(self, one: Grams, other: Grams) -> float:
         """The lower similarity of question and answer. A row without a question is compared by its
@@ -99,16 +155,6 @@ class NearSearch:
             least = min(least, similarity)
         return least
 
-    def keep(self, row: int) -> None:
-        """Let later rows find this one."""
-        for group in self._bands(row):
-            kept = self._kept.setdefault(group, [])
-            if len(kept) < MAX_KEPT:
-                kept.append(row)
-
-    def _bands(self, row: int) -> list[int]:
-        return self._groups[self._starts[row] : self._starts[row + 1]].tolist()  # type: ignore[no-any-return]
-
 
 def _without(grams: Hashes, common: Hashes) -> Hashes:
     """The n-grams that are not common; both are sorted."""
@@ -118,61 +164,50 @@ def _without(grams: Hashes, common: Hashes) -> Hashes:
     return few
 
 
-def _candidate_bands(near: NearCandidates) -> tuple[Numbers, Numbers]:
-    """The bands that a row shares with another row, as group numbers: row i has those from
-    starts[i] to starts[i + 1]."""
+def _shared_bands(near: NearCandidates) -> _SharedBands:
+    """The bands that a row shares with others: first their number, to lay them out by row."""
     total = len(near.keys)
-    everything = np.arange(total)
-    rows, groups, next_group = _shared_bands(near.keys, everything, 0, CROWD)
-    crowded = _crowded(near.keys)
-    if len(crowded) and len(near.common):
-        more = _shared_bands(_rare_keys(near, crowded), crowded, next_group, total)
-        rows, groups = np.concatenate([rows, more[0]]), np.concatenate([groups, more[1]])
-    by_row = np.argsort(rows, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=total))])
-    return starts.astype(np.int64), groups[by_row]
+    counts, is_crowded = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=bool)
+    for rows, sizes in _groups(near.keys):
+        fits = np.repeat(sizes <= CROWD, sizes)
+        counts[rows[fits]] += 1
+        is_crowded[rows[~fits]] = True
+    crowded = np.flatnonzero(is_crowded if len(near.common) else [])
+    rare = _rare_keys(near, crowded)
+    for places, _ in _groups(rare):
+        counts[crowded[places]] += 1
+    found = _SharedBands(counts, near.arrays)
+    for rows, sizes in _groups(near.keys):
+        fits = sizes <= CROWD
+        found.add(rows[np.repeat(fits, sizes)], sizes[fits])
+    for places, sizes in _groups(rare):
+        found.add(crowded[places], sizes)
+    found.complete()
+    return found
 
 
 def _rare_keys(near: NearCandidates, rows: Numbers) -> Hashes:
     """Band keys of rows by the n-grams that few rows share."""
-    keys = np.empty((len(rows), near.keys.shape[1]), dtype=np.uint64)
+    keys = near.arrays.zeros((near.keys.shape[1], len(rows)), np.uint64)
     for first in range(0, len(rows), BATCH_ROWS):
         batch = rows[first : first + BATCH_ROWS].tolist()
         whole = [np.concatenate(near.grams(row)) for row in batch]
         rare = [grams[~np.isin(grams, near.common)] for grams in whole]
         sets = [few if len(few) else grams for few, grams in zip(rare, whole, strict=True)]
-        keys[first : first + len(batch)] = near.band_keys(sets)
+        keys[:, first : first + len(batch)] = near.band_keys(sets).T
         report("shared texts", first + len(batch), len(rows))
-    return keys
+    return keys.T
 
 
-def _crowded(keys: Hashes) -> Numbers:
-    """Rows with a band that more than `CROWD` rows share."""
-    is_crowded = np.zeros(len(keys), dtype=bool)
+def _groups(keys: Hashes) -> Iterator[tuple[Numbers, Numbers]]:
+    """Of each band, the rows that share it, see `_groups_of`."""
     for band in range(keys.shape[1]):
-        members, sizes = _groups_of(np.ascontiguousarray(keys[:, band]))
-        is_crowded[members[np.repeat(sizes, sizes) > CROWD]] = True
-    return np.flatnonzero(is_crowded)
-
-
-def _shared_bands(
-    keys: Hashes, numbers: Numbers, next_group: int, at_most: int
-) -> tuple[Numbers, Numbers, int]:
-    """(row, group) for each band that 2 to `at_most` rows share, as two columns, and the next free
-    group number; row i of `keys` is row `numbers[i]`."""
-    rows, groups = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for band in range(keys.shape[1]):
-        members, sizes = _groups_of(np.ascontiguousarray(keys[:, band]))
-        fits = np.repeat(sizes, sizes) <= at_most
-        rows.append(numbers[members[fits]])
-        groups.append(np.repeat(np.arange(len(sizes)), sizes)[fits] + next_group)
-        next_group += len(sizes)
-    return np.concatenate(rows), np.concatenate(groups), next_group
+        yield _groups_of(np.ascontiguousarray(keys[:, band]))
 
 
 def _groups_of(column: Hashes) -> tuple[Numbers, NDArray[np.int64]]:
     """Rows that share a key with another row, those of one key together, and how many have each."""
-    low_bits = np.uint64((1 << (len(column).bit_length() + 3)) - 1)
+    low_bits = np.uint64((1 << (len(column).bit_length() + 1)) - 1)
     # most rows share not even the low bits of their key with another, and need no sorting
     low = (column & low_bits).astype(np.int64)
     near = np.flatnonzero((np.bincount(low, minlength=1)[low] > 1) & (column != NO_KEY))

@@ -22,6 +22,11 @@ WORDS = {
     "text": ("text", "content", "body", "code"),
     "messages": ("message", "conversation", "dialog", "turns", "chat"),
 }
+# columns about a row, which are hardly its texts
+ABOUT = frozenset(
+    {"author", "category", "commit", "date", "hash", "id", "lang", "language", "licence", "license",
+     "path", "repo", "repo_name", "source", "split", "type", "uid", "url", "uuid"}
+)  # fmt: skip
 FROM_THE_END = frozenset({"output", "completion", "chosen"})
 
 
@@ -125,12 +130,17 @@ def _is_used(path: str, used: set[str]) -> bool:
 def _pick(role: str, spec: str, free: Sequence[str]) -> str:
     """The column that most likely has a role; "" if none does."""
     by_name = {path.lower(): path for path in reversed(free) if "{" not in path}
-    near = difflib.get_close_matches(spec.lower(), by_name, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(spec.lower(), by_name, n=1, cutoff=0.7)
     if near:
         return by_name[near[0]]
-    for word in WORDS.get(role, ()):
-        if found := next((path for name, path in by_name.items() if word in name), None):
-            return found
+    words = WORDS.get(role, ())
+    # first the columns whose names begin with a word: solutions before input_output
+    for begins in (True, False):
+        for word in words:
+            for name, path in reversed(by_name.items()):
+                if name.startswith(word) if begins else word in name:
+                    return path
+    by_name = {name: path for name, path in by_name.items() if name not in ABOUT} or by_name
     if role not in WORDS or not by_name:
         return ""
     in_order = list(reversed(by_name.values()))

@@ -8,16 +8,22 @@ from typing import Any
 from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.column_errors import in_yaml
 from tasks.ingestion.formats.columns import Column, Values, column
-from tasks.ingestion.formats.rows.conversation import as_list
+from tasks.ingestion.formats.rows.messages import speaker_of
 from tasks.ingestion.formats.rows.protocol import (
     BoundFormat,
     ColumnMapping,
     RowFormat,
-    RowProblemError,
 )
 from tasks.ingestion.formats.rows.registry import ROW_FORMATS
 
 LABELS = ("project", "licence")  # roles of every format
+# question and answer under less usual names, and with code as the answer
+PAIRS = (
+    ("inputs", "targets"), ("input", "target"), ("source", "target"), ("human", "assistant"),
+    ("human", "gpt"), ("human", "bot"), ("user", "assistant"), ("question", "code"),
+    ("prompt", "code"), ("text", "code"), ("docstring", "code"), ("instruction", "code"),
+    ("instruction", "completion"), ("question", "completion"), ("instruction", "target"),
+)  # fmt: skip
 ALWAYS_READ = ("input",)  # may be absent from the first records and still come later
 
 
@@ -38,13 +44,13 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
     choices = [_resolved(form, mapping, records) for form in forms]
     fitting = [sum(bound.form.fits(bound, values) for values in records) for bound in choices]
     most = max(fitting)
-    if not most:
-        for guess in _guesses(mapping, records):
-            bound = bind(guess, records, path)
-            if any(bound.form.fits(bound, values) for values in records):
-                return bound
-        return next((b for b in choices if b.form.name == "instruction"), choices[0])
     bound = choices[fitting.index(most)]
+    for guess in _guesses(mapping, records, bound.form.name if most else ""):
+        guessed = bind(guess, records, path)
+        if any(guessed.form.fits(guessed, values) for values in records):
+            return guessed
+    if not most:
+        return next((b for b in choices if b.form.name == "instruction"), choices[0])
     for role, names in bound.ambiguous.items():
         raise _ambiguous(mapping.source, path, role, names)
     if bound.form.choice and mapping.take is None:
@@ -56,25 +62,40 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
     return bound
 
 
-def _guesses(mapping: ColumnMapping, records: Sequence[Values]) -> Iterator[ColumnMapping]:
-    """Mappings of columns with unusual names whose values say what they are: the only column with a
-    chat; an input without an instruction, which is the question."""
-    if mapping.columns or mapping.format:
+def _guesses(
+    mapping: ColumnMapping, records: Sequence[Values], found: str
+) -> Iterator[ColumnMapping]:
+    """Mappings of columns with less usual names whose values say what they are: the only column
+    with a chat; an input without an instruction, which is the question; a question and its answer.
+
+    Args:
+        mapping: Of the source; if it names columns or a format, nothing is guessed.
+        records: Some records.
+        found: The format that they fit by usual names; "" none.
+    """
+    if mapping.columns or mapping.format or found not in ("", "text", "prompt_completion"):
         return
     names = list(dict.fromkeys(name for values in records for name in values))
+    if found == "prompt_completion":
+        if "input" in names and all(isinstance(v.get("prompt"), str) for v in records):
+            yield replace(mapping, columns={"instruction": "prompt"})
+        return
+    for question, answer in PAIRS:
+        if question in names and answer in names:
+            yield replace(mapping, columns={"instruction": question, "output": answer})
+    if found:
+        return
     chats = [name for name in names if all(_is_chat(values.get(name)) for values in records)]
     if len(chats) == 1:
         yield replace(mapping, columns={"messages": chats[0]})
     if "input" in names and "instruction" not in names:
         yield replace(mapping, columns={"instruction": "input"})
+    if "code" in names:
+        yield replace(mapping, columns={"text": "code"})
 
 
 def _is_chat(value: Any) -> bool:
-    try:
-        first = next(iter(as_list("", value)), {})
-    except RowProblemError:
-        return False
-    return "role" in first or {"from", "value"} <= first.keys()
+    return bool(speaker_of(value))
 
 
 def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:

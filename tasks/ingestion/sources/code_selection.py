@@ -7,6 +7,9 @@ from tasks.core.languages.authorship import reason_of_name
 from tasks.core.languages.registry import EXTENSIONS, is_test, language_of
 from tasks.ingestion.licenses import is_license_file
 
+SHOWN_ENDINGS = 5
+TEST_FILES, OTHER_LANGUAGES = "test files", "files in other languages"
+
 
 class CodeSelection:
     """The choice of a source's files.
@@ -19,6 +22,7 @@ class CodeSelection:
         """Choose by the settings of the source; no languages are all languages."""
         self._include_tests, self._languages = include_tests, frozenset(languages)
         self.left_out: Counter[str] = Counter()
+        self._endings: Counter[str] = Counter()  # of files that are no code in a known language
 
     def chosen(self, paths: Iterable[str], head: Callable[[str], bytes]) -> list[str]:
         """The paths that are read.
@@ -40,12 +44,31 @@ class CodeSelection:
         name = path.rpartition("/")[2]
         is_named = name.lower().endswith(EXTENSIONS)
         if not is_named and ("." in name or is_license_file(path)):
-            return "files that are no code"
+            return self._no_code(name)
         content = b"" if is_named else head(path)
         language = language_of(path, content)
         if language is None:
-            return "files that are no code"
+            return self._no_code(name)
         if self._languages and language.name not in self._languages:
-            return "files in other languages"
+            return OTHER_LANGUAGES
         is_left_out = not self._include_tests and is_test(path, language)
-        return "test files" if is_left_out else ""
+        return TEST_FILES if is_left_out else ""
+
+    def _no_code(self, name: str) -> str:
+        if "." in name and not is_license_file(name):
+            self._endings[name.rpartition(".")[2]] += 1
+        return "files that are no code"
+
+    def reasons(self) -> str:
+        """Why no file is read, with the endings of those that are no code in a known language."""
+        found = [f"{number:,} {reason}" for reason, number in self.left_out.items()]
+        endings = ", ".join(ending for ending, _ in self._endings.most_common(SHOWN_ENDINGS))
+        return ", ".join(found) + (f": {endings}" if endings else "")
+
+    def remedy(self) -> str:
+        """What lets a source that has no code have some."""
+        if self.left_out[TEST_FILES]:
+            return "Set `include_tests: true` of the source."
+        if self.left_out[OTHER_LANGUAGES]:
+            return "Remove `languages` from the source's settings."
+        return "Point its `path` to a folder with code in a known language."

@@ -121,11 +121,10 @@ def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> 
     if skipped:
         selection.left_out["folders of installed packages"] = len(skipped)
     if not files:
-        reasons = ", ".join(f"{count:,} {name}" for name, count in selection.left_out.items())
         raise PipelineError(
             f"ingest source {path!r} holds no source code outside tests "
-            f"({reasons or 'it is empty'}; known: {titles(languages)})",
-            "Point its `path` to another folder, or set `include_tests: true`.",
+            f"({selection.reasons() or 'it is empty'}; known: {titles(languages)})",
+            selection.remedy(),
         )
     return Listing(root, files, left_out=selection.left_out)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.training.fast.layer import Saved, Scratch
-from tasks.training.fast.model import FastModel
-from tasks.training.fast.operands import Packed, pack_groups
+from tasks.training.fast.layer.state import Saved, Scratch
+from tasks.training.fast.model.weights import FastModel
+from tasks.training.fast.ops.operands import Packed, pack_groups
 
 # `memory_estimate` repeats both
 MLP_CHUNK = 8192  # tokens per chunk of the MLP; bounds the buffers of longer windows
@@ -73,9 +73,9 @@ def allocate(
 
     def gate_up() -> Tensor | Packed:
         if kind.itemsize > 2:
-            return new(tokens, 2 * parts.inner)
-        scales = new(tokens, 2 * pack_groups(parts.inner), dtype=torch.float32)
-        return Packed(new(tokens, 2 * parts.inner, dtype=torch.int8), scales)
+            return new(tokens, parts.gate_up)
+        scales = new(tokens, _scales(parts), dtype=torch.float32)
+        return Packed(new(tokens, parts.gate_up, dtype=torch.int8), scales)
 
     def saved(kept: bool) -> Saved:
         return Saved(
@@ -85,6 +85,8 @@ def allocate(
             middle=new(tokens * parts.hidden),
             gate_up=gate_up() if kept else None,
             unnormed=new(tokens * parts.unnormed_width) if parts.unnormed_width else None,
+            branch1=new(tokens, parts.hidden) if parts.branches else None,
+            branch2=new(tokens, parts.hidden) if parts.branches else None,
         )
 
     hidden = max(map(parts.widest, ("qkv", "out", "gate_up")))  # `down` has `act_grad`
@@ -92,12 +94,13 @@ def allocate(
         normed1=new(tokens * parts.widest("qkv")),
         normed2=new(chunk * parts.widest("gate_up")),
         act=new(_act_values(parts, tokens)),
-        gate_up=new(chunk * 2 * parts.inner),
+        gate_up=new(chunk * parts.gate_up),
         grad=new(tokens * hidden),
         act_grad=new(chunk * parts.widest("down")),
         qkv_grad=new(tokens * parts.heads.width),
         weight=new(_weight_values(parts)),
         row_scales=new(tokens, dtype=torch.float32),
+        branch_grad=new(tokens * parts.hidden if parts.branches else 0),
     )
     return Buffers(
         tokens=tokens,
@@ -130,8 +133,13 @@ def _new_stream(parts: FastModel, tokens: int, device: torch.device, offload: bo
 def _act_values(parts: FastModel, tokens: int) -> int:
     """Of `Scratch.act`, which also holds the widest gradient in 8 bit."""
     chunk, size = min(tokens, MLP_CHUNK), parts.head.element_size()
-    widest = max(chunk * 2 * parts.inner, tokens * max(parts.heads.width, parts.hidden))
+    widest = max(chunk * parts.gate_up, tokens * max(parts.heads.width, parts.hidden))
     return max(chunk * parts.widest("down"), -(-widest // size))
+
+
+def _scales(parts: FastModel) -> int:
+    """Scales of gate and up in 8 bit per token."""
+    return parts.gate_up // parts.inner * pack_groups(parts.inner)
 
 
 def _weight_values(parts: FastModel) -> int:
@@ -140,14 +148,15 @@ def _weight_values(parts: FastModel) -> int:
 
 def kept_bytes(parts: FastModel, tokens: int) -> int:
     """Bytes of one kept layer's `Saved`."""
-    size, gate_up = parts.head.element_size(), 2 * parts.inner
-    kept = 4 * 2 * pack_groups(parts.inner) + gate_up if size == 2 else size * gate_up
+    size, gate_up = parts.head.element_size(), parts.gate_up
+    kept = 4 * _scales(parts) + gate_up if size == 2 else size * gate_up
     return shared_bytes(parts, tokens) + tokens * kept
 
 
 def shared_bytes(parts: FastModel, tokens: int) -> int:
     """Bytes of the `Saved` of all layers that are not kept; it exists if there is one."""
-    values = parts.heads.width + parts.unnormed_width + parts.widest("out") + parts.hidden
+    values = parts.heads.width + parts.unnormed_width + parts.widest("out")
+    values += (1 + parts.branches) * parts.hidden
     return tokens * (values * parts.head.element_size() + 4 * parts.heads.queries)
 
 
@@ -156,8 +165,9 @@ def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
     size, chunk = parts.head.element_size(), min(tokens, MLP_CHUNK)
     stream = 3 if offload else len(parts.layers) - parts.first_trained + 2
     wide = max(map(parts.widest, ("qkv", "out", "gate_up")))
+    stream += 1 if parts.branches else 0
     a_token = stream * parts.hidden + parts.widest("qkv") + wide + parts.heads.width
-    a_chunk = parts.widest("gate_up") + parts.widest("down") + 2 * parts.inner
+    a_chunk = parts.widest("gate_up") + parts.widest("down") + parts.gate_up
     logits = min(HEAD_VALUES, tokens * len(parts.head))
     sides = sum(g.loras * g.rank for one in parts.layers for g in one.groups)
     values = tokens * (a_token + sides) + chunk * a_chunk + logits

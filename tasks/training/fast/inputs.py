@@ -7,9 +7,10 @@ from torch import Tensor
 
 from tasks.core.models.packed_forward import WindowTensors
 from tasks.training.fast import buffers
-from tasks.training.fast.layer import Call, chunks, rows
-from tasks.training.fast.model import FastModel
-from tasks.training.fast.operands import Bounds, mix, signed
+from tasks.training.fast.layer.state import Call, chunks, rows
+from tasks.training.fast.model.weights import FastModel
+from tasks.training.fast.ops.dropout import mix, signed
+from tasks.training.fast.ops.operands import Bounds
 
 
 class Inputs:
@@ -26,37 +27,27 @@ class Inputs:
             return torch.empty(values, dtype=dtype, device=device)
 
         self._parts, half = parts, parts.heads.rotated // 2
-        self._cos, self._sin = (new(tokens * half, torch.float32) for _ in range(2))
-        self._starts, self._ends = (new(tokens, torch.int32) for _ in range(2))
+        self._tables = {
+            name: (new(tokens * half, torch.float32), new(tokens * half, torch.float32))
+            for name in parts.rotations
+        }
+        self._bounds = {
+            window: (new(tokens, torch.int32), new(tokens, torch.int32)) for window in parts.windows
+        }
         count = 4 * len(parts.layers) * len(chunks(tokens, buffers.MLP_CHUNK))
         self._seeds = new(count, torch.int32)
 
     def fill(self, window: WindowTensors, seed: int | None, ops: Any, flat: Tensor) -> Call:
         """Write a window's inputs; without a seed there is no dropout."""
-        parts, tokens, half = self._parts, window.tokens, self._parts.heads.rotated // 2
-        # the rotary module returns the type of its first argument: float32 tables are more accurate
-        like = torch.empty(1, dtype=torch.float32, device=flat.device)
-        tables = parts.rotary(like, window.position_ids)
-        cos, sin = rows(self._cos, tokens, half), rows(self._sin, tokens, half)
-        for to, table in zip((cos, sin), tables, strict=True):
-            # transformers repeats the angles for both halves of the rotated features
-            to.copy_(table[0, :, :half])
-            if parts.rotation_scale != 1.0:
-                to.mul_(parts.rotation_scale)
-        bounds = sample_bounds(window)
-        mixed = mix(seed or 0)
+        parts, mixed = self._parts, mix(seed or 0)
         if seed is not None and parts.dropout:
-            self._fill_seeds(tokens, mixed)
+            self._fill_seeds(window.tokens, mixed)
         return Call(
             ops=ops,
             heads=parts.heads,
-            bounds=Bounds(
-                self._starts[:tokens].copy_(bounds.starts),
-                self._ends[:tokens].copy_(bounds.ends),
-                window.cu_seqlens,
-            ),
-            cos=cos,
-            sin=sin,
+            tokens=window.tokens,
+            bounds=self._fill_bounds(window),
+            tables={name: self._fill_table(name, window) for name in self._tables},
             flat=flat,
             scale=parts.scale,
             rate=0.0 if seed is None else parts.dropout,
@@ -64,6 +55,32 @@ class Inputs:
             seeds=self._seeds,
             chunk=buffers.MLP_CHUNK,
         )
+
+    def _fill_table(self, name: str, window: WindowTensors) -> tuple[Tensor, Tensor]:
+        """cos and sin of one rotation, each angle once."""
+        half = self._parts.heads.rotated // 2
+        cos, sin = (rows(buffer, window.tokens, half) for buffer in self._tables[name])
+        # the rotary module returns the type of its first argument: float32 tables are more accurate
+        like = torch.empty(1, dtype=torch.float32, device=cos.device)
+        assert self._parts.rotary is not None, "a layer that rotates has tables"
+        found = self._parts.rotary(like, window.position_ids, *([name] if name else []))
+        # transformers repeats the angles for both halves of the rotated features, or for each pair
+        once = slice(0, None, 2) if self._parts.heads.adjacent_pairs else slice(0, half)
+        return cos.copy_(found[0][0, :, once]), sin.copy_(found[1][0, :, once])
+
+    def _fill_bounds(self, window: WindowTensors) -> dict[int, Bounds]:
+        found = sample_bounds(window)
+        at = torch.arange(window.tokens, dtype=torch.int32, device=found.starts.device)
+        filled = {}
+        for size, buffers_of in self._bounds.items():
+            starts, ends = (buffer[: window.tokens] for buffer in buffers_of)
+            starts.copy_(found.starts)
+            ends.copy_(found.ends)
+            if size:
+                torch.maximum(starts, at - (size - 1), out=starts)
+                torch.minimum(ends, at + size, out=ends)
+            filled[size] = Bounds(starts, ends, window.cu_seqlens, size)
+        return filled
 
     def _fill_seeds(self, tokens: int, mixed: int) -> None:
         """Seeds of all dropout masks, in the order of `Call.seed_place`."""

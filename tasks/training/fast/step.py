@@ -1,6 +1,6 @@
 """The fused stepper (fast path): forward and backward of one optimizer step without autograd.
 
-In: a model that `model.extract_model` supports. Out: gradients in the flat gradient tensor, equal
+In: a model that `model.extract` supports. Out: gradients in the flat gradient tensor, equal
 to those of the autograd stepper up to rounding (tests/unit/training/test_fast.py: 1e-5 in 32 bit).
 
 Why it is fast: linear layers that share an input run as one matrix product that includes LoRA; no
@@ -21,11 +21,15 @@ from torch import Tensor
 from tasks.core.models.packed_forward import WindowTensors
 from tasks.training.fast.buffers import Buffers, allocate, kept_bytes
 from tasks.training.fast.graphs import WindowGraphs, bucket, padded
+from tasks.training.fast.head import head_losses
 from tasks.training.fast.inputs import Inputs
-from tasks.training.fast.layer import Call, LayerPass, Saved, chunks, rows
-from tasks.training.fast.model import LayerWeights, extract_model
-from tasks.training.fast.torch_ops import TorchOps
-from tasks.training.fast.torch_weights import model_scales
+from tasks.training.fast.layer.layer_pass import LayerPass
+from tasks.training.fast.layer.products import Products
+from tasks.training.fast.layer.state import Call, Saved, rows
+from tasks.training.fast.model.extract import extract_model
+from tasks.training.fast.model.weights import LayerWeights
+from tasks.training.fast.ops.torch_ops import TorchOps
+from tasks.training.fast.ops.torch_weights import model_scales
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.stepper import window_seed
 
@@ -39,7 +43,6 @@ class FastStepper:
         max_tokens: Tokens of the longest window.
         kept_layers: Layers that keep their activations, counted from the last; None: all.
         offload: The residual stream waits for the backward pass in the CPU's memory.
-        longest_row: Tokens of the longest sample, for models with a sliding window.
         backward: int8 rounds the backward pass's products with frozen weights; bf16 does not.
         ops: The operations; None: GPU kernels on CUDA, PyTorch elsewhere.
 
@@ -59,10 +62,9 @@ class FastStepper:
         kept_layers: int | None = None,
         offload: bool = False,
         backward: str = "bf16",
-        longest_row: Callable[[], int] | None = None,
         ops: Any = None,
     ) -> None:
-        self.parts = extract_model(model, flat.offsets, longest_row)
+        self.parts = extract_model(model, flat.offsets)
         self._flat = flat
         self._device = flat.values.device
         self._dtype = self.parts.head.dtype
@@ -113,7 +115,7 @@ class FastStepper:
         self._values.copy_(self._flat.values)
         call = self._begin(window, None)
         self._forward(call, saves=False)
-        return self._head(window, self._last(call), None, 0.0)
+        return self._head(window, call, None, 0.0)
 
     def _begin(self, window: WindowTensors, seed: int | None) -> Call:
         """Write a window's inputs and its embedded tokens into the buffers."""
@@ -132,19 +134,24 @@ class FastStepper:
         embedded = self.parts.embedding(window.input_ids)[0]
         if self.parts.embedding_scale != 1.0:
             embedded = embedded * self.parts.embedding_scale
+        if self.parts.positions is not None:
+            embedded = embedded + self.parts.positions(window.position_ids)[0]
         self._allocated.stream.at(0, window.tokens).copy_(embedded)
         return call
 
-    def _last(self, call: Call) -> Tensor:
-        """The residual stream after the last layer."""
-        return self._buffers.stream.at(self.layers, len(call.cos))
+    def _head(
+        self, window: WindowTensors, call: Call, grad: Tensor | None, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Losses from the residual stream after the last layer; see `head_losses`."""
+        x, logits = self._buffers.stream.at(self.layers, call.tokens), self._buffers.logits
+        return head_losses(self._ops, self.parts.last, logits, window, x, grad, scale)
 
     def _forward(self, call: Call, *, saves: bool) -> None:
         """Run all layers; with `saves`, save the stream before each trained one.
 
         Layers before the first trained one all use the stream's buffer 0, in place.
         """
-        first, tokens, stream = self.parts.first_trained, len(call.cos), self._buffers.stream
+        first, tokens, stream = self.parts.first_trained, call.tokens, self._buffers.stream
         for number, layer in enumerate(self.parts.layers):
             index, following = max(0, number - first), max(0, number + 1 - first)
             x, y = stream.at(index, tokens), stream.at(following, tokens)
@@ -164,7 +171,7 @@ class FastStepper:
         call = self._begin(window, seed)
         grad = self._buffers.grad[: window.tokens].zero_()
         self._run("forward", call, lambda: self._forward(call, saves=True))
-        losses, _ = self._head(window, self._last(call), grad, 1.0 / trained_tokens)
+        losses, _ = self._head(window, call, grad, 1.0 / trained_tokens)
         self._run("backward", call, lambda: self._backward(call, grad))
         return losses.sum() if window.weights is None else losses @ window.weights
 
@@ -175,47 +182,16 @@ class FastStepper:
             return
         if self._graphs is None:
             self._graphs = WindowGraphs()
-        self._graphs.run((name, len(call.cos)), body)
+        self._graphs.run((name, call.tokens), body)
 
     def _backward(self, call: Call, grad: Tensor) -> None:
         """Run the trained layers in reverse, from the gradient of the last one's output."""
         parts, first = self.parts, self.parts.first_trained
         for number in reversed(range(first, len(parts.layers))):
-            x = self._buffers.stream.load(number - first, len(call.cos))
+            x = self._buffers.stream.load(number - first, call.tokens)
             self._pass(parts.layers[number], number, call).backward(
                 x, grad, kept=self._is_kept(number), more=number > first
             )
-
-    def _head(
-        self, window: WindowTensors, x: Tensor, grad: Tensor | None, scale: float
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of each trained token; and hits without `grad`, or the gradient of `x` in `grad`.
-
-        Runs only tokens that predict a trained one, in chunks: all logits of a window of 16,384
-        tokens at 50,304 vocabulary entries would take 1.5 GiB.
-        """
-        norm, head, ops = self.parts.norm, self.parts.head, self._ops
-        count, size = window.trained_tokens, self._buffers.logits.shape[0]
-        losses = torch.empty(count, dtype=torch.float32, device=self._device)
-        hits = torch.empty(count, dtype=torch.bool, device=self._device)
-        for part in chunks(count, size):
-            predictors, targets = window.predictors[part], window.targets[part]
-            stream = x.index_select(0, predictors)
-            hidden = torch.empty_like(stream)
-            ops.norm(stream, norm, hidden)
-            logits = self._buffers.logits[: len(stream)]
-            torch.mm(hidden, head.t(), out=logits)
-            if grad is None:
-                hits[part] = logits.argmax(-1) == targets
-            ops.cross_entropy(logits, targets, scale, losses[part])  # logits become gradients
-            if grad is not None:
-                torch.mm(logits, head, out=hidden)
-                if window.weights is not None:
-                    hidden *= window.weights[part, None]
-                back = torch.zeros_like(stream)
-                ops.norm_backward(stream, norm, hidden, back)
-                grad.index_copy_(0, predictors, back)  # each token predicts at most one
-        return losses, hits
 
     def _is_kept(self, number: int) -> bool:
         return number >= len(self.parts.layers) - self.kept_layers
@@ -224,7 +200,7 @@ class FastStepper:
         """A layer with its own activations if it is kept, else with the shared ones."""
         index = number - (len(self.parts.layers) - self.kept_layers)
         whole, heads = self._buffers.saved[index if index >= 0 else -1], self.parts.heads
-        tokens = len(call.cos)
+        tokens = call.tokens
         saved = Saved(
             qkv=rows(whole.qkv, tokens, heads.width),
             out=rows(whole.out, tokens, layer.out.width),
@@ -232,18 +208,21 @@ class FastStepper:
             middle=rows(whole.middle, tokens, self.parts.hidden),
             gate_up=None if whole.gate_up is None else whole.gate_up[:tokens],
             unnormed=None if whole.unnormed is None else rows(whole.unnormed, tokens, heads.width),
+            branch1=None if whole.branch1 is None else whole.branch1[:tokens],
+            branch2=None if whole.branch2 is None else whole.branch2[:tokens],
         )
         sides = self._buffers.sides[max(0, number - self.parts.first_trained)]
         widths = [group.loras * group.rank for group in layer.groups]
         cut = tuple(rows(*pair) for pair in zip(sides, (tokens,) * 4, widths, strict=True))
         scales = self._scales[number] if self._scales else None
-        return LayerPass(layer, number, call, saved, self._buffers.scratch, cut, scales)  # type: ignore[arg-type]
+        products = Products(layer, number, call, self._buffers.scratch, cut, scales)  # type: ignore[arg-type]
+        return LayerPass(products, saved)
 
 
 def pick_ops(device: torch.device) -> Any:
     """GPU kernels on CUDA, PyTorch's own operations elsewhere."""
     if device.type != "cuda":
         return TorchOps()
-    from tasks.training.fast.triton_ops import TritonOps
+    from tasks.training.fast.ops.triton_ops import TritonOps
 
     return TritonOps()

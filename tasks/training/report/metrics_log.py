@@ -60,12 +60,21 @@ class MetricsLog:
     Args:
         folder: Of the file.
         resume_step: Lines of later steps are dropped, as those steps run again.
+        total_steps: A validation after the last of them is dropped, too: it comes after the last
+            checkpoint, and runs again.
         trackers: Get every line, too.
     """
 
-    def __init__(self, folder: Path, resume_step: int, trackers: Trackers | None = None) -> None:
+    def __init__(
+        self, folder: Path, resume_step: int, total_steps: int, trackers: Trackers | None = None
+    ) -> None:
         self._path = folder / METRICS_FILE
-        kept = [line for line in read_metrics(self._path) if line["step"] <= resume_step]
+        kept = [
+            line
+            for line in read_metrics(self._path)
+            if line["step"] <= resume_step
+            and not ("validation_loss" in line and line["step"] == total_steps)
+        ]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         self._trackers = trackers
 

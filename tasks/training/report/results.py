@@ -15,7 +15,6 @@ from tasks.training.report.metrics_log import (
     read_metrics,
 )
 from tasks.training.report.trackers import STATE_FILE
-from tasks.training.step_budget import StepBudget
 
 
 def finish(
@@ -61,9 +60,8 @@ def finish(
         }
         first, last = held[0]["validation_loss"], held[-1]["validation_loss"]
         shown = f"validation loss {first:.3f} -> {last:.3f}"
-    budget = f"; {StepBudget(**facts['auto'])}" if "auto" in facts else ""
     return Summary(
-        f"{done.step:,} steps, {done.tokens:,} tokens, {shown}{budget}",
+        f"{done.step:,} steps, {done.tokens:,} tokens, {shown}",
         rows_in=rows,
         counts={"steps without a trained token": done.skipped} if done.skipped else {},
         metrics=metrics,

@@ -14,7 +14,7 @@ from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import base_model
 from tasks.core.progress import say
 from tasks.core.settings.train import TrainSettings
-from tasks.training.fast.model import Unsupported
+from tasks.training.fast.model.weights import Unsupported
 from tasks.training.fast.step import FastStepper
 from tasks.training.steppers import memory_probe
 from tasks.training.steppers.autograd_stepper import AutogradStepper
@@ -32,7 +32,6 @@ def pick_stepper(
     max_tokens: int,
     offload: bool = False,
     lockstep: bool = False,
-    longest_row: Callable[[], int] | None = None,
 ) -> Stepper:
     """The stepper of a model on its device.
 
@@ -46,13 +45,12 @@ def pick_stepper(
         max_tokens: Tokens of the longest window.
         offload: Activations wait in the CPU's memory.
         lockstep: The base is sharded over processes, which the fused stepper does not support.
-        longest_row: Tokens of the longest sample, for models with a sliding window.
     """
     if kept_layers is None:
         kept_layers = 2**31 if flat.values.device.type == "cpu" else 0
     if fast_path != "off" and not lockstep:
         try:
-            if getattr(base_model(model), "isolation", "varlen") != "varlen":
+            if getattr(base_model(model), "isolation", "varlen") == "rows":
                 raise Unsupported("the model mixes samples by more than masked attention")
             return FastStepper(
                 model,
@@ -61,7 +59,6 @@ def pick_stepper(
                 kept_layers=kept_layers,
                 offload=offload,
                 backward=backward,
-                longest_row=longest_row,
             )
         except (Unsupported, ImportError) as reason:
             say(f"train: steps run by transformers and peft, not the fast path: {reason}")

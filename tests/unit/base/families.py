@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import AutoConfig
 
+VOCABULARY = 260  # bytes, the end of a text, three tokens for infilling
 SHAPE: dict[str, Any] = {
-    "vocab_size": 257,
+    "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 2,
@@ -43,7 +44,7 @@ MAMBA: dict[str, Any] = {
 FAMILIES: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("llama", "mistral", "qwen2", "qwen3", "stablelm", "smollm3")},
     **{name: {} for name in ("gemma", "gemma2", "gemma3_text", "phi", "phi3", "olmo2")},
-    **{name: {} for name in ("starcoder2", "gpt_neox", "granite", "cohere")},
+    **{name: {} for name in ("starcoder2", "gpt_neox", "granite", "cohere", "cohere2")},
     "opt": {"dropout": 0.0},
     "gpt_bigcode": GPT,
     "gpt2": GPT,
@@ -70,10 +71,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     | {"kv_lora_rank": 16, "q_lora_rank": 16, "num_key_value_heads": 4},
     "bert": {"is_decoder": False},
 }
+# types that no code of the project names
+HELD_OUT = ("olmo3", "glm4", "exaone4", "nanochat", "apertus", "helium")
 
 
 def tiny_config(model_type: str) -> Any:
     """The config of a family's tiny model."""
     known = AutoConfig.for_model(model_type).to_dict()
     fields = {name: value for name, value in SHAPE.items() if name in known}
-    return AutoConfig.for_model(model_type, **fields | FAMILIES[model_type] | {"vocab_size": 257})
+    return AutoConfig.for_model(
+        model_type, **fields | FAMILIES.get(model_type, {}) | {"vocab_size": VOCABULARY}
+    )

@@ -25,17 +25,19 @@ from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.core.models.packed_forward import forward_hidden, loss_head, window_tensors
 from tasks.core.models.traits.model_traits import ModelTraits
+from tasks.core.text.row_encoder import RowEncoder
+from tasks.core.text.special_tokens import FIM, FIM_TOKENS, placeholder
 from tasks.evaluation.generation.generate import generate
 from tasks.evaluation.generation.own_generation import supports_batches
 from tasks.merging.adapter import read_adapter
 from tasks.merging.candidates import merged_tensor
 from tasks.merging.gguf.families.registry import FAMILIES as EXPORTED
 from tasks.merging.strategies import registry
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
 from tasks.training.lora import add_lora, save_adapter
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.pick_stepper import pick_stepper
-from tests.unit.base.families import FAMILIES, tiny_config
+from tests.unit.base.families import FAMILIES, HELD_OUT, VOCABULARY, tiny_config
 from tests.unit.base.test_run import go
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "your-model.md"
@@ -44,12 +46,19 @@ CPU = torch.device("cpu")
 load = partial(load_model, quantization="none", device="cpu", dtype="float32")
 
 
+CHAT = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
+
+
 @pytest.fixture
 def weights(request: Any, saved_model: Path, tmp_path: Path) -> Path:
-    """What the stage makes of a family's tiny model."""
+    """What the stage makes of a family's tiny model, for a tokenizer of a chat and code model."""
     folder = tmp_path / "model"
     ignore = shutil.ignore_patterns("*.safetensors", "config.json", "generation_config.json")
     shutil.copytree(saved_model, folder, ignore=ignore)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(FIM_TOKENS[0])})
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
     config = tiny_config(request.param)
     build(config, "eager").save_pretrained(folder)
     return go(tmp_path, path=str(folder))[1] / "weights"
@@ -57,7 +66,7 @@ def weights(request: Any, saved_model: Path, tmp_path: Path) -> Path:
 
 def window() -> Window:
     rng = np.random.default_rng(0)
-    ids = rng.integers(1, 257, sum(LENGTHS))
+    ids = rng.integers(1, VOCABULARY, sum(LENGTHS))
     labels = ids.copy()
     bounds = np.cumsum([0, *LENGTHS]).astype(np.int32)
     labels[bounds[:-1]] = IGNORED
@@ -93,13 +102,11 @@ def train_path(folder: Path) -> str:
     model = load(folder, trainable=True)
     tuned = add_lora(model, rank=2, alpha=4, dropout=0.0)
     flat = FlatParameters(tuned, parameter_order)
-    longest = max(LENGTHS)
     stepper = pick_stepper(
         *(tuned, flat),
         fast_path="auto",
         kept_layers=None,
         max_tokens=64,
-        longest_row=lambda: longest,
     )
     flat.clear()
     tensors = window_tensors(window(), CPU)
@@ -109,9 +116,13 @@ def train_path(folder: Path) -> str:
     return stepper.name
 
 
-def check_generation(model: Any) -> None:
-    """Greedy answers are those without any cache or padding."""
-    prompts, wanted = [[5, 9, 7], [3, 8, 2, 6, 4, 11]], []
+def check_generation(model: Any, folder: Path) -> None:
+    """Greedy answers in a chat and for infilling are those without any cache or padding."""
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "date": "2026-01-01"}
+    before, after, middle = map(placeholder, FIM)
+    texts = [placeholder(json.dumps(chat)), f"{before}a = {after}\n{middle}"]
+    prompts, wanted = RowEncoder(AutoTokenizer.from_pretrained(folder)).prompts(texts), []
+    assert prompts[1][0] == 257
     for prompt in prompts:
         ids = list(prompt)
         with torch.no_grad():
@@ -164,7 +175,7 @@ def test_a_family_works_from_base_to_merge_as_documented(weights: Path, tmp_path
     model = load(weights)
     check_loss(model)
     path = train_path(weights)
-    check_generation(model)
+    check_generation(model, weights.parent / "tokenizer")
     batches = supports_batches(model)
     check_merge(weights, tmp_path)
     checks = json.loads((weights.parent / "checks.json").read_text())
@@ -175,11 +186,22 @@ def test_a_family_works_from_base_to_merge_as_documented(weights: Path, tmp_path
         "one by one" if checks["isolation"] == "rows" else "packed",
         path,
         "in batches" if batches else "one by one",
-        ", ".join(checks["unreached"]) or "all",
+        f"all but {', '.join(checks['unreached'])}" if checks["unreached"] else "all",
     )
-    cells = (*cells[:-1], "all" if cells[-1] == "all" else f"all but {cells[-1]}")
+    cells += tuple("yes" if checks[name] else "no" for name in ("chat", "infilling"))
     cells = (*cells, "yes" if family in {known.model_type for known in EXPORTED} else "no")
     assert documented(family) == f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("weights", HELD_OUT, indirect=True)
+def test_a_type_that_no_code_names_works_from_base_to_merge(weights: Path, tmp_path: Path) -> None:
+    check_loss(load(weights))
+    assert train_path(weights) == "plain"
+    check_merge(weights, tmp_path)
+    checks = json.loads((weights.parent / "checks.json").read_text())
+    assert (
+        checks["plain_reason"] == f"there is no fast path for models of type {checks['model_type']}"
+    )
 
 
 @pytest.mark.parametrize("family", REJECTED)

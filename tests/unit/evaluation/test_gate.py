@@ -5,6 +5,7 @@ from itertools import chain
 
 import pytest
 
+from tasks.core.rows.data_card import Split
 from tasks.evaluation.gate import verdict as gate
 from tasks.evaluation.gate import wording
 from tasks.evaluation.metrics import summary
@@ -155,6 +156,17 @@ def test_the_range_without_any_one_project_contains_the_difference():
     (note,) = (note for note in found.notes if "with any one project left out" in note)
     low, high = (-float(value) for value in re.findall(r"−(0\.\d+) \(without project-\d+\)", note))
     assert low <= found.comparisons[0].difference <= high
+
+
+def test_units_of_a_split_by_file_are_called_files_and_named_by_their_paths():
+    names = {f"project-{n}": f"src/m{n}.py" for n in range(20)}
+    splits = (Split("train", 1, 1, unit="file"),)
+    sets = (RowSet("held-out", rows(-0.3)),)
+    found = decide(Evaluation(sets, splits=splits, unit_names=names))
+    (note,) = (note for note in found.notes if "left out" in note)
+    assert "with any one file left out" in note and "(without src/m" in note
+    assert {c.unit for c in found.comparisons} == {"files"}
+    assert not any("project" in text for text in (*found.notes, *found.reasons))
 
 
 def test_several_attempts_are_compared_by_their_share():

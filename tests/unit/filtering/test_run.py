@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.errors import PipelineError
-from tasks.core.rows import row_schema
+from tasks.core.rows import disk_arrays, row_schema
+from tasks.core.rows import row_cache_shards as shards
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
-from tasks.filtering import STAGE
+from tasks.filtering import STAGE, scores
 from tasks.filtering import run as stage
 from tasks.filtering.report.funnel import Funnel
 from tests.conftest import ingested_row as row
@@ -57,6 +58,21 @@ def test_kept_rows_are_the_rows_read_unchanged_and_in_order(filtered) -> None:
     own = {"redactions": ""}
     assert kept == [r | own | {"cluster": r["row_id"]} for r in (rows[0], rows[1], rows[3])]
     assert [r["row_id"] for r in rejected] == [rows[2]["row_id"]]
+
+
+def test_scores_on_disk_give_the_same_files(filtered, tmp_path, monkeypatch) -> None:
+    texts = ["\n".join(f"walk{n // 2} to{i}" for i in range(40)) for n in range(60)]
+    rows = [row(n, output=text + ("\nend" if n % 2 else "")) for n, text in enumerate(texts)]
+    names = ("kept.parquet", "rejected.parquet", "measurements.parquet", "funnel.json")
+    assert len(filtered(*rows)[1]) == 60  # their questions differ
+    same = [{**one, "instruction": "Walk."} for one in rows]
+    kept = len(filtered(*same)[1])
+    before = [(tmp_path / "out" / name).read_bytes() for name in names]
+    for place, name in ((shards, "BLOCK_ROWS"), (scores, "BLOCK_ROWS")):
+        monkeypatch.setattr(place, name, 7)
+    monkeypatch.setattr(disk_arrays, "IN_MEMORY_BYTES", 8)
+    assert len(filtered(*same)[1]) == kept == 30
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
 
 
 def test_rejected_row_tells_rule_value_and_threshold(filtered) -> None:

@@ -6,6 +6,9 @@ import sys
 import pytest
 
 from flows.cli import COMMANDS, main
+from tasks.core.artifacts import garbage_collection
+from tasks.core.cache import code_digest
+from tests.conftest import REPOSITORY
 
 STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
 DEMO = ("--profile", "cpu_demo")
@@ -55,6 +58,8 @@ def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
         (["plna"], "No such command 'plna'", "finetune --help"),
         (["explain", "trian"], "'trian' is not one of", "finetune explain --help"),
         (["gc", "--keep-last", "x"], "'x' is not a valid integer", "finetune gc --help"),
+        (["gc", "--keep-last", "-1"], "-1 is not in the range x>=0", "finetune gc --help"),
+        (["gc", "--keep-days", "-1"], "-1.0 is not in the range x>=0", "finetune gc --help"),
         (
             ["plan", *DEMO, "--set", "lora_rank"],
             "is not section.field=value",
@@ -141,3 +146,63 @@ def test_the_shell_completes_commands_and_profiles(words, expected):
 def test_a_negative_number_names_a_run(small_profile, capsys):
     assert main(["pin", "-1"]) == 2
     assert "run" in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.fixture
+def offline_profile(tmp_path, monkeypatch):
+    """A base on a hub that can't be reached, and no pin of it."""
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    sample = f"{REPOSITORY}/data/sample"
+    profile = tmp_path / "offline.yaml"
+    profile.write_text(
+        "base: {hub_id: me/model, licence: MIT}\n"
+        f"ingest: {{sources: [{{kind: files, path: {sample}, licence: CC0-1.0}}]}}\n"
+    )
+    return ("--profile", str(profile))
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("plan", "--only", "ingest", "--only", "filter", "--only", "prompt"), 10),
+        (("explain", "prompt"), 0),
+        (("show", "ingest"), 2),  # never ran
+        (("adopt", "filter"), 2),
+        (("accept", "filter"), 2),
+    ],
+)
+def test_commands_about_the_data_ask_for_no_pin_of_the_base(offline_profile, command, code, capsys):
+    assert main([*command, *offline_profile]) == code
+    assert "pinned" not in capsys.readouterr().err
+    assert main(["explain", "tokenize", *offline_profile]) == 2
+    assert "no commit of me/model is pinned" in capsys.readouterr().err
+
+
+def test_a_syntax_error_in_a_stage_is_two_lines_with_its_file_and_line(
+    small_profile, tmp_path, monkeypatch, capsys
+):
+    broken = tmp_path / "rules.py"
+    broken.write_text("x = 1\ndef rule(:\n")
+    found = code_digest._file_of
+    monkeypatch.setattr(
+        code_digest,
+        "_file_of",
+        lambda module, root: broken if module == "tasks.filtering.run" else found(module, root),
+    )
+    assert main(["plan", "--profile", str(small_profile)]) == 2
+    problem, _ = capsys.readouterr().err.splitlines()
+    assert problem == f"error: {broken}, line 2: invalid syntax"
+
+
+def test_gc_prints_what_it_frees_before_it_removes_anything(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    (tmp_path / "artifacts/filter/0123456789ab").mkdir(parents=True)
+    (tmp_path / "artifacts/filter/0123456789ab/kept.parquet").write_bytes(bytes(3 << 20))
+    printed = []
+    monkeypatch.setattr(
+        garbage_collection, "collect", lambda *_: printed.append(capsys.readouterr().out)
+    )
+    assert main(["gc"]) == 0
+    assert "filter/0123456789ab" in printed[0]
+    assert "freeing 3.0 MiB: 1 artifacts" in printed[0]

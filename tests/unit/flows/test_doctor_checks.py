@@ -12,7 +12,7 @@ from flows.commands.doctor import command as doctors
 from flows.commands.doctor import machine
 from flows.orchestration import server_checks
 from tasks.core.errors import PipelineError
-from tasks.core.sandbox import Sandbox, levels
+from tasks.core.sandbox import Sandbox, cgroup, levels
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -73,8 +73,11 @@ def test_the_level_that_will_be_used_is_named_with_the_reason(monkeypatch, capsy
     works = {"bubblewrap": "bwrap is not installed", "unshare": None}
     monkeypatch.setattr(Sandbox, "defect", lambda box: works[box.level])
     monkeypatch.setattr(doctors, "checks", lambda: (machine.sandbox,))
+    monkeypatch.setattr(cgroup, "usable", lambda: (None, "no cgroup v2"))
     assert doctors.examine(fix=False, as_json=False) == 0
-    assert "runs under unshare (bwrap is not installed)" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "runs under unshare (bwrap is not installed; memory" in said
+    assert "no cgroup v2)" in said
 
 
 @pytest.fixture

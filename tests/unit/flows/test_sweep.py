@@ -61,6 +61,27 @@ def test_the_profile_s_own_values_come_first_and_then_the_neighbours_of_the_best
 
 
 @pytest.mark.parametrize(
+    ("value", "note"),
+    [
+        (
+            "5e-4",
+            "5e-4 is the largest train.learning_rate of this sweep; a larger one may be better.",
+        ),
+        (
+            "1e-4",
+            "1e-4 is the smallest train.learning_rate of this sweep; a smaller one may be better.",
+        ),
+        ("2e-4", None),
+    ],
+)
+def test_a_best_value_at_the_end_of_its_list_is_pointed_out(profile, value, note):
+    grid = read_grid(profile, ["train.learning_rate=1e-4,2e-4,5e-4", "train.seed=1,2"])
+    best = next(v for v in grid.variants if dict(v.values)["train.learning_rate"] == value)
+    found = [text for text in grid.ends(best) if "learning_rate" in text]
+    assert found == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
     ("options", "problem", "remedy"),
     [
         (["--set", "train.lora_rank=8"], "no setting has several values", "1e-4,2e-4"),

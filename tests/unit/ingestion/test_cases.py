@@ -118,6 +118,11 @@ FILES: dict[str, Write] = {
     "rows_by_id.json": lambda r: json.dumps({f"row-{n}": one for n, one in enumerate(r)}).encode(),
     "export.txt": lambda r: json.dumps(r).encode(),
     "shards.data": parquet,
+    "parquet_under_another_name.jsonl": parquet,
+    "lines_under_another_name.csv": lines,
+    "separator_named.csv": lambda r: b"sep=;\r\n" + table(r, ";"),
+    "nested.json": lambda r: json.dumps({"version": 1, "data": {"train": r}}).encode(),
+    "described.json": lambda r: json.dumps({"features": [{"name": "a"}], "rows": r}).encode(),
 }
 
 
@@ -179,6 +184,23 @@ UNUSUAL_NAMES: dict[str, dict[str, Any]] = {
     "the only chat, with roles": {"thread": chat(1)},
     "input and output": {"input": "do 1", "output": "x = 1"},
     "blanks around names": {"Instruction ": "do 1", " Response": "x = 1"},
+    "inputs and targets": {"inputs": "do 1", "targets": "x = 1"},
+    "speakers": {"human": "do 1", "gpt": "x = 1"},
+    "code as the answer to a text": {"text": "do 1", "code": "x = 1", "task_id": 1},
+    "a docstring and its code": {"docstring": "do 1", "code": "x = 1"},
+    "a prompt with an input": {"prompt": "do 1", "input": "", "output": "x = 1"},
+    "turns with text": {
+        "conversations": [{"from": "human", "text": "do 1"}, {"from": "gpt", "text": "x = 1"}]
+    },
+    "parts": {
+        "contents": [
+            {"role": "user", "parts": [{"text": "do 1"}]},
+            {"role": "model", "parts": [{"text": "x = 1"}]},
+        ]
+    },
+    "pairs of turns": {"conversation": [{"human": "do 1", "assistant": "x = 1"}]},
+    "texts in turn": {"dialog": ["do 1", "x = 1"]},
+    "as Python prints it": {"messages": repr(chat(1))},
 }
 
 
@@ -187,6 +209,53 @@ def test_columns_are_found_by_what_they_hold(ingest, tmp_path, write_jsonl, kind
     write_jsonl(tmp_path / "a.jsonl", UNUSUAL_NAMES[kind])
     _, (row,), _ = ingest({"kind": "files", "path": str(tmp_path / "a.jsonl")})
     assert (row["instruction"], row["output"]) == ("do 1", "x = 1")
+
+
+PREFERENCES: dict[str, dict[str, Any]] = {
+    "texts": {"prompt": "do 1", "chosen": "x = 1", "rejected": "no"},
+    "conversations": {"chosen": chat(1), "rejected": chat(2)},
+    "messages": {"prompt": chat(1)[:1], "chosen": chat(1)[1:], "rejected": chat(2)[1:]},
+    "turns": {"conversations": turns(1)[:1], "chosen": turns(1)[1], "rejected": turns(2)[1]},
+    "transcripts": {"chosen": "\n\nHuman: do 1\n\nAssistant: x = 1", "rejected": "\n\nHuman: a"},
+}
+
+
+@pytest.mark.parametrize("layout", PREFERENCES)
+def test_chosen_answers_are_taken_from_every_layout_of_pairs(
+    ingest, tmp_path, write_jsonl, layout
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", PREFERENCES[layout])
+    _, (row,), _ = ingest({"kind": "files", "path": str(tmp_path / "a.jsonl"), "take": "chosen"})
+    assert (row["instruction"], row["output"]) == ("do 1", "x = 1")
+
+
+@pytest.mark.parametrize("mask", ["label", "train", "weight"])
+def test_segments_have_masks_under_several_names(ingest, tmp_path, write_jsonl, mask) -> None:
+    parts = [{"text": "do 1", mask: 0}, {"text": "x = 1", mask: 1}]
+    write_jsonl(tmp_path / "a.jsonl", {"segments": parts})
+    _, (row,), _ = ingest({"kind": "files", "path": str(tmp_path / "a.jsonl")})
+    assert (row["instruction"], row["output"]) == ("do 1", "x = 1")
+
+
+def test_earlier_turns_may_be_messages(ingest, tmp_path, write_jsonl) -> None:
+    record = {"instruction": "do 1", "output": "x = 1", "history": chat(0)}
+    write_jsonl(tmp_path / "a.jsonl", record)
+    _, (row,), _ = ingest({"kind": "files", "path": str(tmp_path / "a.jsonl")})
+    assert row["output"] == "x = 1" and "do 0" in row["instruction"]
+
+
+def test_text_that_a_parquet_file_calls_bytes_is_text(ingest, tmp_path) -> None:
+    record = {"instruction": b"do 1", "output": b"x = 1"}
+    (tmp_path / "a.parquet").write_bytes(parquet([record, {**record, "output": b"\xff"}]))
+    _, (row,), (bad,) = ingest({"kind": "files", "path": str(tmp_path / "a.parquet")})
+    assert row["output"] == "x = 1" and bad["problem"] == "output is not valid UTF-8"
+
+
+def test_a_second_list_of_a_json_file_is_reported(ingest, tmp_path) -> None:
+    rows = [FORMATS["instruction"](n) for n in NUMBERS]
+    (tmp_path / "a.json").write_text(json.dumps({"train": rows, "test": rows}))
+    _, found, (bad,) = ingest({"kind": "files", "path": str(tmp_path / "a.json")})
+    assert len(found) == len(rows) and "'test' is not read" in bad["problem"]
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -3,13 +3,17 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tasks.core.errors import PipelineError
+from tasks.ingestion.formats.files import parquet
 from tasks.ingestion.remedies import OTHERWISE, REMEDIES, remedy_for
 
 
@@ -118,6 +122,8 @@ FILES: dict[str, bytes] = {
     "list": b'{"instruction": "do", "output": ["x"]}\n',
     "number": b'{"instruction": "do", "output": 7}\n',
     "dict": b'{"instruction": "do", "output": {"text": "x"}}\n',
+    "number under another name": b'{"question": "do", "answer": 7}\n',
+    "list under another name": b'{"question": "do", "answer": ["x"]}\n',
     "no instruction": b'{"instruction": "", "output": "x"}\n',
 }
 
@@ -147,6 +153,134 @@ def test_remedy_that_names_a_command_works(ingest, tmp_path, content) -> None:
     command = command.replace("FILE", str(file)).replace("NEW", str(new))
     subprocess.run(command, shell=True, check=True)  # as the user would
     assert ingest({"kind": "files", "path": str(new)})[1]
+
+
+CODE = 'def add(a, b):\n    """Return the sum of two numbers, a and b."""\n    return a + b\n'
+FOLDERS: dict[str, tuple[dict[str, str], dict[str, Any], dict[str, Any]]] = {
+    "only tests": ({"tests/test_a.py": CODE}, {}, {"include_tests": True}),
+    "another language": ({"a.py": CODE}, {"languages": ["go"]}, {"languages": []}),
+    "no code": ({"notes.txt": "x"}, {}, {"path": "code"}),
+    "no folder": ({}, {"path": "gone"}, {"path": "code"}),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_remedy_for_a_folder_without_code_works(ingest, tmp_path, kind) -> None:
+    files, given, followed = FOLDERS[kind]
+    for name, text in {**{f"source/{n}": t for n, t in files.items()}, "code/a.py": CODE}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    source = {"kind": "folder", "path": "source", **given}
+    source["path"] = str(tmp_path / source["path"])
+    with pytest.raises(PipelineError) as error:
+        ingest(source)
+    shown = settings_in(error.value.remedy)
+    assert shown.items() <= followed.items() and all(n in error.value.remedy for n in followed)
+    if "path" in followed:
+        followed = {"path": str(tmp_path / followed["path"])}
+    assert ingest(source | followed)[1]
+
+
+def distribution(site: Path, record: str) -> None:
+    """An installed package whose files are not where it says."""
+    (site / "oddly-1.0.dist-info").mkdir(parents=True)
+    (site / "oddly-1.0.dist-info" / "METADATA").write_text("Name: oddly\nVersion: 1.0\n")
+    (site / "oddly-1.0.dist-info" / "RECORD").write_text(record)
+
+
+def test_remedy_for_an_editable_install_works(ingest, tmp_path, monkeypatch) -> None:
+    distribution(tmp_path / "site", "oddly-1.0.dist-info/METADATA,,\n")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    with pytest.raises(PipelineError, match="has no Python file") as error:
+        ingest({"kind": "packages", "names": ["oddly"]})
+    assert "add its source tree as a source of kind `folder`" in error.value.remedy
+    assert ingest({"kind": "folder", "path": str(tmp_path / "tree")})[1]
+
+
+def test_remedy_for_a_misspelled_package_works(ingest, tmp_path, monkeypatch) -> None:
+    distribution(tmp_path, "oddly.py,,\n")
+    (tmp_path / "oddly.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PipelineError, match="not installed") as error:
+        ingest({"kind": "packages", "names": ["odly"]})
+    (name,) = re.findall(r"Did you mean '(.+?)'", error.value.remedy)
+    assert ingest({"kind": "packages", "names": [name]})[1]
+
+
+def test_remedy_for_a_data_set_without_splits_works(ingest, tmp_path) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"instruction": "do", "output": "x"}])
+    datasets.DatasetDict({}).save_to_disk(tmp_path / "set")
+    source = {"kind": "huggingface", "path": str(tmp_path / "set")}
+    with pytest.raises(PipelineError, match="but none at all") as error:
+        ingest(source)
+    assert "Write it again with `save_to_disk`" in error.value.remedy
+    datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "set")
+    assert ingest(source)[1]
+
+
+@pytest.mark.parametrize(
+    "content", ['["do", "x"]', '["x", "y"]', '[["do", "x"], ["and", "y"]]', '"x"\n"y"\n', "{oops"]
+)
+def test_json_that_holds_no_objects_is_read_once_it_is_written_as_the_remedy_says(
+    ingest, tmp_path, content
+) -> None:
+    (tmp_path / "a.json").write_text(content)
+    source = {"kind": "files", "path": str(tmp_path / "a.json")}
+    with pytest.raises(PipelineError, match="0 rows") as error:
+        ingest(source)
+    for example in re.findall(r"\{.+?\}", error.value.remedy):
+        (tmp_path / "a.json").write_text(f"{example}\n{example}\n")
+        assert len(ingest(source)[1]) == 2
+
+
+def test_a_compressed_parquet_file_is_read_once_it_is_unpacked(ingest, tmp_path) -> None:
+    pq.write_table(pa.table({"instruction": ["do"], "output": ["x"]}), tmp_path / "a.parquet")
+    file = tmp_path / "a.parquet"
+    subprocess.run(["gzip", file], check=True)
+    with pytest.raises(PipelineError, match="0 rows") as error:
+        ingest({"kind": "files", "path": f"{file}.gz"})
+    (command,) = re.findall(r"`(.+?)`", error.value.remedy)
+    subprocess.run(command.replace("FILE", f"{file}.gz"), shell=True, check=True)  # as the user
+    assert ingest({"kind": "files", "path": str(file)})[1]
+
+
+def test_a_file_with_large_pages_is_noted_and_small_once_it_is_rewritten(
+    ingest, tmp_path, monkeypatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(parquet, "say", said.append)
+    monkeypatch.setattr(parquet, "LARGE_PAGE_BYTES", 4000)
+    table = pa.table({"instruction": [f"do {n}" for n in range(90)], "output": ["x" * 50] * 90})
+    pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False)
+    assert len(ingest({"kind": "files", "path": str(tmp_path / "a.parquet")})[1]) == 90
+    (command,) = re.findall(r"`(.+?)`", said.pop())
+    for name in ("FILE", "NEW"):
+        path = tmp_path / ("a.parquet" if name == "FILE" else "b.parquet")
+        command = command.replace(name, str(path))
+    command = command.replace("python ", f"{sys.executable} ", 1)
+    subprocess.run(command, shell=True, check=True)  # as the user would
+    assert len(ingest({"kind": "files", "path": str(tmp_path / "b.parquet")})[1]) == 90
+    assert not said
+
+
+def test_a_pointer_of_git_lfs_is_called_one_and_read_once_it_is_fetched(ingest, tmp_path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(PipelineError, match="is a pointer of Git LFS") as error:
+        ingest({"kind": "files", "path": str(file)})
+    assert "`git lfs pull`" in error.value.remedy
+    file.write_text('{"instruction": "do", "output": "x"}\n')
+    assert ingest({"kind": "files", "path": str(file)})[1]
+
+
+def test_a_folder_in_an_unknown_language_is_an_error_that_names_it(ingest, tmp_path) -> None:
+    (tmp_path / "a.kt").write_text("fun add(a: Int) = a\n")
+    with pytest.raises(PipelineError, match=r"1 files that are no code: kt; known: Python, "):
+        ingest({"kind": "folder", "path": str(tmp_path)})
 
 
 def test_nul_bytes_are_removed_by_the_command_of_the_remedy(tmp_path: Path) -> None:

@@ -40,8 +40,6 @@ def make_base(folder: Path, kind: str = "llama", tied: bool = False) -> None:
     config = make(**SHAPE, tie_word_embeddings=tied)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(folder)
-    (folder / "LICENSE").write_text("Do what you like.\n")
-    (folder / "NOTICE.txt").write_text("Made by a test.\n")
 
 
 def make_adapter(weights: Path, folder: Path, **options) -> None:
@@ -170,6 +168,6 @@ def stage(tmp_path: Path) -> Stage:
     made.write("gate.json", GATE)
     held_out = {"rows": 12, "projects": 12, "tokens": 240}
     made.write("metrics.json", {"rows": {"held-out": held_out}})
-    files = ["LICENSE", "NOTICE.txt"]
+    files = {"LICENSE": "Do what you like.\n", "NOTICE.txt": "Made by \udca9 test.\n"}
     made.write("licence.json", {"base": f"tiny/llama@{'0' * 40}", "licence": "MIT", "files": files})
     return made

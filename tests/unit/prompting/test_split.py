@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tasks.core.errors import PipelineError
 from tasks.core.rows.hash_rank import hash_rank
-from tasks.prompting.split import COLUMNS, SPLITS, RowSplits, fill, place_of
+from tasks.prompting.split import SPLITS, RowSplits, fill
 from tasks.prompting.split_by_time import split_by_time
+from tasks.prompting.units import COLUMNS, place_of
 
 shares = st.floats(0.01, 0.4)
 
@@ -71,6 +72,7 @@ def rows_of(count: int, **columns: Any) -> pa.Table:
     """Rows of one project; each column is a function of the row's number."""
     fields = {
         "row_id": text_id,
+        "kind": lambda i: "function",
         "project": lambda i: "repo/",
         "source": lambda i: "repo",
         "path": lambda i: f"src/m{i % 10}.py",
@@ -160,6 +162,20 @@ def test_a_new_row_that_is_not_the_least_of_its_file_moves_nothing() -> None:
     both = pa.concat_tables([old, pa.Table.from_pylist(new, schema=old.schema)])
     assert len(both) > 250
     assert split(both).numbers[:100].tolist() == split(old).numbers.tolist()
+
+
+def test_rows_of_another_type_move_no_file_that_is_also_read_as_a_whole() -> None:
+    files = rows_of(60, kind=lambda i: "file", path=lambda i: f"m{i}.py")
+    others = rows_of(
+        600,
+        row_id=lambda i: text_id(1000 + i),
+        path=lambda i: f"m{i % 60}.py",
+        kind=lambda i: "fill",
+    )
+    alone = split(files, "file").numbers
+    np.testing.assert_array_equal(
+        split(pa.concat_tables([files, others]), "file").numbers[:60], alone
+    )
 
 
 @pytest.mark.parametrize("unit", ["project", "folder", "file"])

@@ -18,9 +18,9 @@ from triton.runtime.jit import JITFunction
 
 from benchmarks.training.shape import make_model, window_of
 from tasks.core.models.packed_forward import window_tensors
-from tasks.training.fast.model import parameter_order
+from tasks.training.fast.model.groups import parameter_order
+from tasks.training.fast.ops.triton_ops import TritonOps
 from tasks.training.fast.step import FastStepper
-from tasks.training.fast.triton_ops import TritonOps
 from tasks.training.lora import add_lora
 from tasks.training.steppers.flat_parameters import FlatParameters
 
@@ -53,6 +53,12 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
             "num_key_value_heads": 2,
         },
     ),
+    "Gemma 2 2B": (
+        "gemma2",
+        {"hidden_size": 2304, "intermediate_size": 9216}
+        | {"num_attention_heads": 8, "num_key_value_heads": 4},
+    ),
+    "Pythia 2.8B": ("gpt_neox", {}),
 }
 
 

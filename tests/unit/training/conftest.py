@@ -18,7 +18,10 @@ from transformers import (
     StableLmForCausalLM,
 )
 
+from tasks.core.models.loading import without_dropout
 from tasks.core.models.packed_dataset import IGNORED, Window
+from tasks.core.models.packed_forward import decoder_of
+from tasks.core.models.traits.own_head import OwnHead
 from tasks.core.rows import row_schema
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
@@ -29,12 +32,13 @@ VOCABULARY = 96
 KERNEL_CASES = (
     "load_weight",
     "norms",
+    "head_norms",
     "lora_in",
     "lora_in_backward",
     "lora_out_backward",
     "rope",
     "attention",
-    "swiglu",
+    "activation",
     "backward8",
     "cross_entropy",
     "whole_step",
@@ -49,8 +53,14 @@ SHAPE: dict[str, Any] = {
 }
 
 
+GEMMA: dict[str, Any] = {"head_dim": 32, "pad_token_id": None, "query_pre_attn_scalar": 20}
+# rows of the tests are longer than the windows
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {"head_dim": 32}),
+    "qwen2 with a window": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    ),
     "smollm3": ("smollm3", {"no_rope_layers": [1, 0, 1], "pad_token_id": None}),
     "granite": (
         "granite",
@@ -58,21 +68,55 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"residual_multiplier": 0.5, "logits_scaling": 2.0},
     ),
     "phi3": ("phi3", {"partial_rotary_factor": 0.5, "pad_token_id": None}),
-    "mistral": ("mistral", {"sliding_window": 20}),
+    "mistral": ("mistral", {"sliding_window": 5}),
     "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "stablelm in parallel": ("stablelm", {"use_parallel_residual": True, "use_qkv_bias": True}),
+    "stablelm with norms of heads": ("stablelm", {"qk_layernorm": True}),
+    "starcoder2": ("starcoder2", {"sliding_window": 7}),
+    "gpt_bigcode": ("gpt_bigcode", {"activation_function": "gelu"}),
+    "gpt_bigcode with all keys": ("gpt_bigcode", {"multi_query": False}),
+    "gpt_neox": ("gpt_neox", {"hidden_act": "gelu", "rotary_pct": 0.5}),
+    "gpt_neox in sequence": ("gpt_neox", {"use_parallel_residual": False}),
+    "gemma": ("gemma", {"head_dim": 32, "pad_token_id": None}),
+    "gemma2": (
+        "gemma2",
+        GEMMA
+        | {"sliding_window": 5, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0},
+    ),
+    "gemma3_text": (
+        "gemma3_text",
+        GEMMA
+        | {"sliding_window": 5}
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    "phi": ("phi", {"pad_token_id": None}),
+    "phi with norms of heads": ("phi", {"qk_layernorm": True, "pad_token_id": None}),
+    "olmo2": ("olmo2", {"pad_token_id": None}),
+    "cohere": ("cohere", {"logit_scale": 0.5, "pad_token_id": None}),
+    "cohere with norms of heads": ("cohere", {"use_qk_norm": True, "pad_token_id": None}),
+    "cohere2": (
+        "cohere2",
+        {"sliding_window": 5, "logit_scale": 0.5, "head_dim": 16, "pad_token_id": None}
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
 }
 
 
 def family(kind: str) -> Any:
     torch.manual_seed(0)
     model_type, options = FAMILIES[kind]
-    config = AutoConfig.for_model(model_type, **SHAPE, num_key_value_heads=2, **options)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    config = without_dropout(
+        AutoConfig.for_model(model_type, **SHAPE, num_key_value_heads=2, **options)
+    )
+    kernel = "eager" if "attn_logit_softcapping" in options else "sdpa"  # sdpa ignores the cap
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation=kernel
+    )
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:  # norms of ones and biases of zeros would hide a mistake
-            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.2)
-    model.linear_head = kind != "granite"  # as `load_model` measures it
+            one = "norm" in name and not model_type.startswith("gemma")
+            torch.nn.init.normal_(parameter, mean=float(one), std=0.2)
+    model.linear_head = OwnHead(model, decoder_of(model)).is_linear()  # as `load_model` does
     return model
 
 

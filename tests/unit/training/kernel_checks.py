@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from tasks.training.fast.operands import (
+from tasks.training.fast.ops.dropout import make_dropout
+from tasks.training.fast.ops.operands import (
+    Activation,
     AttentionTensors,
     Bounds,
     GateUpLora,
@@ -18,11 +20,10 @@ from tasks.training.fast.operands import (
     Packed,
     Rotated,
     Rounded,
-    make_dropout,
 )
-from tasks.training.fast.torch_ops import TorchOps
-from tasks.training.fast.torch_weights import column_scales
-from tasks.training.fast.triton_ops import TritonOps
+from tasks.training.fast.ops.torch_ops import TorchOps
+from tasks.training.fast.ops.torch_weights import column_scales
+from tasks.training.fast.ops.triton_ops import TritonOps
 
 OURS, WANTED = TritonOps(), TorchOps()
 KIND: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
@@ -78,6 +79,22 @@ def norms() -> None:
         same(first, second)
 
 
+def head_norms() -> None:
+    """Of heads, with one weight or one each, in place in the gradient."""
+    for layer_norm, own in ((True, True), (False, False)):
+        x, grad = new(7, 6, 40)[:, :4], new(7, 6, 40)
+        shape = (4, 40) if own else (40,)
+        norm = NormWeights(new(*shape), new(*shape) if layer_norm else None, 1e-5, layer_norm)
+        found = []
+        for ops in (OURS, WANTED):
+            out, back = torch.zeros(7, 6, 40, **KIND), grad.clone()
+            ops.norm(x, norm, out[:, 1:5])
+            ops.norm_backward(x, norm, back[:, 1:5], back[:, 1:5], add=False)
+            found.append((out, back))
+        for ours, wanted in zip(*found, strict=True):
+            same(ours, wanted)
+
+
 def lora_in() -> None:
     for members, rate, rank in ((1, 0.0, 8), (3, 0.0, 4), (1, 0.3, 8), (2, 0.3, 16), (3, 0.3, 8)):
         drop = make_dropout(rate, members, 0xDEADBEEF)
@@ -95,29 +112,36 @@ def lora_in() -> None:
         assert torch.equal(third, first)
 
 
-def swiglu() -> None:
-    """With and without LoRA on the output, on gate and up, and a copy in 8 bit."""
-    for rate, rank, above, pack in (
-        (0.0, 8, (0, 4), False),
-        (0.3, 8, (-1, 0), True),
-        (0.3, 0, (0, -1), True),
-        (0.0, 0, (-1, -1), False),
+def activation() -> None:
+    """With and without gates, LoRA on the output, on gate and up, and a copy in 8 bit."""
+    for name, gated, rate, rank, above, pack in (
+        ("silu", True, 0.0, 8, (0, 4), False),
+        ("silu", True, 0.3, 8, (-1, 0), True),
+        ("silu", True, 0.3, 0, (0, -1), True),
+        ("silu", True, 0.0, 0, (-1, -1), False),
+        ("gelu_tanh", True, 0.3, 8, (0, 4), True),
+        ("gelu", False, 0.0, 8, (0, -1), False),
+        ("gelu_tanh", False, 0.3, 8, (0, -1), True),
+        ("relu2", False, 0.0, 0, (-1, -1), True),
     ):
+        form, parts = Activation(name, gated), 2 if gated else 1
         drop = make_dropout(rate, 1, 0xDEADBEEF)
-        lora, gate_up = LoraInput(new(rank, 160), 1, 2.0, drop) if rank else None, new(70, 320)
+        lora = LoraInput(new(rank, 160), 1, 2.0, drop) if rank else None
+        gate_up = new(70, parts * 160)
         u, starts = new(70, 8), [new(rank or 1, 160).float(), *(new(160, 4).float() for _ in "ab")]
         grad, found = new(70, 192), []
         for ops in (OURS, WANTED):
             out, side = torch.zeros(70, 192, **KIND), torch.zeros(70, rank, **KIND)
-            values = torch.full((70, 320), 9, dtype=torch.int8, device=KIND["device"])
-            packed = Packed(values, torch.zeros(70, 6, device=KIND["device"])) if pack else None
-            ops.swiglu(gate_up, out, lora, side, packed)
+            values = torch.full(gate_up.shape, 9, dtype=torch.int8, device=KIND["device"])
+            scales = torch.zeros(70, parts * 3, device=KIND["device"])
+            packed = Packed(values, scales) if pack else None
+            ops.activate(form, gate_up, out, lora, side, packed)
             back = torch.zeros_like(gate_up) if pack else gate_up.clone()
             a_grad, *sums = (start.clone() for start in starts)
             given = GateUpLora(
                 u, 4, *above, *(s if at >= 0 else None for s, at in zip(sums, above, strict=True))
             )
-            ops.swiglu_backward(back, grad.clone(), lora, a_grad, given, packed)
+            ops.activate_backward(form, back, grad.clone(), lora, a_grad, given, packed)
             found.append([out, side, back, a_grad, *sums])
             if packed is not None:
                 found[-1] += [packed.scales, packed.values]
@@ -184,19 +208,36 @@ def lora_out_backward() -> None:
 
 
 def rope() -> None:
-    heads = Heads(4, 2, 20, 10)
-    first = new(9, heads.width)
-    second = first.clone()
-    cos, sin = (torch.randn(9, 5, device=KIND["device"]) for _ in range(2))
-    for inverse in (False, True):
-        OURS.rope(first, heads, cos, sin, inverse)
-        WANTED.rope(second, heads, cos, sin, inverse)
-        same(first, second)
+    for more in ({}, {"adjacent_pairs": True}, {"grouped": True}):
+        heads = Heads(4, 4 if "grouped" in more else 2, 20, 10, **more)
+        first = new(9, heads.width)
+        second = first.clone()
+        cos, sin = (torch.randn(9, 5, device=KIND["device"]) for _ in range(2))
+        for inverse in (False, True):
+            OURS.rope(first, heads, cos, sin, inverse)
+            WANTED.rope(second, heads, cos, sin, inverse)
+            same(first, second)
+
+
+def windowed(where: Bounds, window: int) -> Bounds:
+    """The bounds with a sliding window."""
+    at = torch.arange(len(where.starts), dtype=torch.int32, device=where.starts.device)
+    starts = torch.maximum(where.starts, at - (window - 1))
+    return Bounds(starts, torch.minimum(where.ends, at + window), where.cu_seqlens, window)
 
 
 def attention() -> None:
-    for size, queries, keys in ((16, 2, 2), (80, 2, 2), (40, 4, 2)):
-        heads, where = Heads(queries, keys, size, size), bounds(5, 1, 90, 64, 33)
+    """Head sizes, shared keys, a window, a soft cap, and the layout of GPT-NeoX."""
+    for size, queries, keys, window, more in (
+        (16, 2, 2, 0, {}),
+        (80, 2, 2, 0, {}),
+        (40, 4, 2, 0, {}),
+        (40, 4, 1, 20, {"cap": 1.5, "scaling": 0.3}),
+        (80, 2, 2, 40, {"grouped": True}),
+        (256, 2, 1, 70, {"cap": 2.0}),
+    ):
+        heads, where = Heads(queries, keys, size, size, **more), bounds(5, 1, 90, 64, 33)
+        where = windowed(where, window) if window else where
         tokens = len(where.starts)
         qkv, grad = new(tokens, heads.width), new(tokens, queries * size + 32)[:, : queries * size]
         outs, grads = [], []
@@ -213,20 +254,21 @@ def attention() -> None:
 
 
 def cross_entropy() -> None:
-    logits = new(5, 9000)
-    targets = torch.randint(0, 9000, (5,), device=KIND["device"])
-    first, second = logits.clone(), logits.clone()
-    losses = [torch.zeros(5, device=KIND["device"]) for _ in range(2)]
-    OURS.cross_entropy(first, targets, 0.1, losses[0])
-    WANTED.cross_entropy(second, targets, 0.1, losses[1])
-    same(first, second)
-    same(*losses)
+    for cap in (0.0, 1.5):
+        logits = new(5, 9000)
+        targets = torch.randint(0, 9000, (5,), device=KIND["device"])
+        first, second = logits.clone(), logits.clone()
+        losses = [torch.zeros(5, device=KIND["device"]) for _ in range(2)]
+        OURS.cross_entropy(first, targets, 0.1, losses[0], cap)
+        WANTED.cross_entropy(second, targets, 0.1, losses[1], cap)
+        same(first, second)
+        same(*losses)
 
 
 def whole_step() -> None:
     """All kernels together, with dropout: the same gradients as by PyTorch's operations."""
     from tasks.core.models.packed_forward import window_tensors
-    from tasks.training.fast.model import parameter_order
+    from tasks.training.fast.model.groups import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
     from tasks.training.steppers.flat_parameters import FlatParameters
@@ -242,9 +284,7 @@ def whole_step() -> None:
         results = []
         for ops in (OURS, WANTED):
             flat.clear()
-            stepper = FastStepper(
-                model, flat, max_tokens=73, kept_layers=1, longest_row=lambda: 20, ops=ops
-            )
+            stepper = FastStepper(model, flat, max_tokens=73, kept_layers=1, ops=ops)
             loss = stepper.run([window], window.trained_tokens, seed=4)
             results.append((loss, flat.gradient.clone()))
         same(results[0][0], results[1][0])
@@ -256,7 +296,7 @@ def noise() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tasks.core.models.packed_forward import window_tensors
-    from tasks.training.fast.model import parameter_order
+    from tasks.training.fast.model.groups import parameter_order
     from tasks.training.fast.step import FastStepper
     from tasks.training.lora import add_lora
     from tasks.training.steppers.autograd_stepper import AutogradStepper
@@ -302,8 +342,17 @@ def main(case: str, device: str) -> None:
     torch.manual_seed(0)
     if device == "cuda":
         KIND.update(device="cuda", dtype=torch.bfloat16)
-    cases = [load_weight, norms, lora_in, lora_in_backward, lora_out_backward, rope, attention]
-    for run in [*cases, swiglu, backward8, cross_entropy, whole_step, noise]:
+    cases = [
+        load_weight,
+        norms,
+        head_norms,
+        lora_in,
+        lora_in_backward,
+        lora_out_backward,
+        rope,
+        attention,
+    ]
+    for run in [*cases, activation, backward8, cross_entropy, whole_step, noise]:
         if case in ("all", run.__name__):
             run()
             sys.stdout.write(f"ok {run.__name__}\n")

@@ -12,15 +12,11 @@ from tasks.core.models.loading import load_model
 from tasks.core.models.packed_forward import window_tensors
 from tasks.training.fast.buffers import allocate, fixed_bytes, kept_bytes, shared_bytes
 from tasks.training.fast.graphs import SMALLEST, bucket, padded
-from tasks.training.fast.model import Unsupported, parameter_order
-from tasks.training.fast.operands import (
-    NO_DROPOUT,
-    hash_bits,
-    make_dropout,
-    mix,
-)
+from tasks.training.fast.model.groups import parameter_order
+from tasks.training.fast.model.weights import Unsupported
+from tasks.training.fast.ops.dropout import NO_DROPOUT, hash_bits, make_dropout, mix
+from tasks.training.fast.ops.torch_weights import rotate
 from tasks.training.fast.step import FastStepper
-from tasks.training.fast.torch_weights import rotate
 from tasks.training.lora import add_lora
 from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
@@ -62,17 +58,18 @@ def both(model: Any, flat: FlatParameters, row_weight: float | None = None, **fa
     flat.clear()
     loss = FastStepper(model, flat, max_tokens=22, **fast).run(windows, trained, seed=1)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=1e-5)
+    least = float(torch.linalg.vector_norm(expected)) / 100  # smaller ones are mostly rounding
     for name, (_, gradient) in flat.views.items():
         at = flat.offsets[name]
         wanted = expected[at : at + gradient.numel()].view_as(gradient)
         error = torch.linalg.vector_norm(gradient - wanted)
-        assert float(error) <= 1e-5 * max(1e-3, float(torch.linalg.vector_norm(wanted))), name
+        assert float(error) <= 1e-5 * max(least, float(torch.linalg.vector_norm(wanted))), name
 
 
 @pytest.mark.parametrize("kept", [0, 2])
 @pytest.mark.parametrize("kind", list(FAMILIES))
 def test_every_family_of_the_table_has_the_autograd_gradients(kind: str, kept: int) -> None:
-    both(*prepare(base(kind)), kept_layers=kept, longest_row=lambda: 20)
+    both(*prepare(base(kind)), kept_layers=kept)
 
 
 @pytest.mark.parametrize("kind", ["llama", "stablelm"])
@@ -80,16 +77,10 @@ def test_rows_that_weigh_the_same_have_the_autograd_gradients(kind: str) -> None
     both(*prepare(base(kind)), row_weight=11.5)
 
 
-def test_a_window_shorter_than_the_longest_row_takes_the_plain_path() -> None:
-    model, flat = prepare(base("mistral"))
-    with pytest.raises(Unsupported, match="a sliding window of 20 tokens, and rows of up to 21"):
-        FastStepper(model, flat, max_tokens=22, longest_row=lambda: 21)
-
-
 @pytest.mark.parametrize("kind", list(FAMILIES))
 def test_bytes_of_a_layer_are_known_before(kind: str) -> None:
     model, flat = prepare(base(kind))
-    stepper = FastStepper(model, flat, max_tokens=22, kept_layers=1, longest_row=lambda: 20)
+    stepper = FastStepper(model, flat, max_tokens=22, kept_layers=1)
     parts = stepper.parts
     saved = allocate(parts, 22, 1, CPU, offload=False).saved[1]
     tensors = [value for value in vars(saved).values() if isinstance(value, torch.Tensor)]

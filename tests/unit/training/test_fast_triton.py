@@ -40,7 +40,7 @@ def test_every_kernel_compiles_for_an_rtx_3080_and_fits_its_shared_memory() -> N
     printed = json.loads(done.stdout.splitlines()[-1])
     assert printed["integer units"]
     shapes = printed["shared"]
-    assert len(shapes) == 4
+    assert len(shapes) == 6
     for shape, kernels in shapes.items():
         assert len(kernels) == 18, shape
         assert max(kernels.values()) <= RTX_3080_SHARED, (shape, kernels)

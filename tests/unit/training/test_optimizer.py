@@ -42,12 +42,12 @@ def test_the_optimizer_follows_the_device() -> None:
 
 def test_metrics_of_steps_that_run_again_are_cut_back(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    log = MetricsLog(tmp_path, -1)
+    log = MetricsLog(tmp_path, -1, 9)
     for step in (2, 4, 6):
         log.add({"step": step, "loss": 1.0 / step})
     with path.open("a") as file:
         file.write('{"step": 8, "lo')  # a kill in the middle of a line
-    MetricsLog(tmp_path, 4)
+    MetricsLog(tmp_path, 4, 9)
     assert [line["step"] for line in read_metrics(path)] == [2, 4]
 
 

@@ -176,7 +176,9 @@ def test_a_checkpoint_cut_short_is_not_there(
 def test_a_finished_run_resumes_to_its_end_without_a_step(run_stage: Any) -> None:
     _, work = run_stage("twice", max_steps=4)
     first = (work.out / "adapter" / "adapter_model.safetensors").read_bytes()
+    steps = (work.out / "steps.json").read_bytes()
     seconds = read_metrics(work.out / "metrics.jsonl")[-2]["seconds"]
     _, again = run_stage("twice", max_steps=4)
     assert (again.out / "adapter" / "adapter_model.safetensors").read_bytes() == first
+    assert (again.out / "steps.json").read_bytes() == steps  # the last validation is in it once
     assert json.loads((again.out / "training.json").read_text())["seconds"] >= seconds - 1e-6

@@ -180,8 +180,12 @@ def test_a_tracker_that_is_not_installed_is_an_error_before_training(
     assert "pip install 'finetune-pipeline[wandb]'" in error.value.remedy
 
 
-def test_auto_trains_by_the_size_of_the_data_and_shows_the_arithmetic(run_stage: Any) -> None:
-    summary, work = run_stage(max_steps="auto", batch_tokens=80, epochs=2, warmup_steps=2)
+def test_auto_trains_by_the_size_of_the_data_and_shows_the_arithmetic(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tasks.training.run.say", said.append)
+    _, work = run_stage(max_steps="auto", batch_tokens=80, epochs=2, warmup_steps=2)
     facts = json.loads((work.out / "training.json").read_text())
     assert facts["step"] == facts["auto"]["steps"] == 30
-    assert "15 windows x 2 passes / 1 window a step = 30 steps" in summary.line
+    assert "15 windows x 2 passes / 1 window a step = 30 steps" in said[0]

@@ -1,7 +1,7 @@
 """A family of decoder models as data: what its `model_type` in config.json stands for.
 
 The defaults are Llama's decoder layer, so an entry names only what differs from it. A new trait of
-a layer (the offset of a norm, an ungated MLP) is a new field, with Llama's value as its default.
+a layer is a new field, with Llama's value as its default.
 
 The fast training path and the memory estimate read the table. Two things are not in it:
 
@@ -13,7 +13,8 @@ The fast training path and the memory estimate read the table. Two things are no
 Standard library only, and nothing is computed at import: `finetune plan` reads the table.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 # features: of the residual stream, of the MLP, of all query heads, of all key (or value) heads, of
@@ -37,27 +38,60 @@ class LinearLayer:
 
 
 @dataclass(frozen=True)
+class LayerNorms:
+    """Names of a decoder layer's norms on the residual stream; "" for one that it has not.
+
+    Attributes:
+        attention: Of attention's input.
+        attention_out: Of attention's output, before it is added to the residual stream.
+        mlp: Of the MLP's input.
+        mlp_out: Of the MLP's output.
+    """
+
+    attention: str = "input_layernorm"
+    attention_out: str = ""
+    mlp: str = "post_attention_layernorm"
+    mlp_out: str = ""
+
+
+@dataclass(frozen=True)
 class DecoderLayer:
     """A decoder layer; linear layers that share an input form a group and run as one product.
+
+    The MLP is gated if its first group has two outputs. Biases need no entry.
 
     Attributes:
         class_name: Its class in transformers. The fast path takes no other layer apart, as only the
             class tells the order of the operations.
+        attention: Name of the attention's module.
         qkv: Projections of the attention's input.
         out: Projection of the attention's output.
         gate_up: Projections of the MLP's input.
         down: Projection of the MLP's output.
-        head_norms: q_norm and k_norm normalize each head before the rotation.
-        parallel: Attribute of the layer that is true if the MLP reads the layer's input, normalized
-            as for attention, instead of attention's output.
-        rotates: Attribute of the attention that is false in layers without rotation.
+        norms: On the residual stream.
+        norm_offset: What is added to the weights of RMSNorms.
+        head_norms: Whether queries and keys have norms of their own before the rotation (per head,
+            or over all heads, as the shape of their weight tells), or the field of the config that
+            tells.
+        activation: Field of the config: the MLP's activation.
+        parallel: Whether the MLP reads the layer's input instead of attention's output, or the
+            attribute of the layer that tells.
+        parallel_norm: The norm of the MLP's input in that case.
+        rotates: Whether layers rotate queries and keys, or the attribute of the attention that is
+            false (or None) in those that do not.
+        adjacent_pairs: The rotation pairs features 2 i and 2 i + 1 instead of halves of a head.
+        rotation_by_type: The rotary embedding has another table for each type of layer.
+        grouped_heads: The outputs of the common projection are q, k and v of the first head, then
+            of the second, and so on, or the field of the config that is false in that case.
+        window: Where the sliding window is: "layer" is an attribute of the attention, "config" a
+            field of the config for all layers.
+        attention_cap: Field of the config: soft cap of the attention's scores.
         branch_scale: Attribute of the layer: what attention and MLP are multiplied by before they
             are added to the residual stream.
-        embedding_scale: Field of the config: what embedded tokens are multiplied by.
-        logits_divisor: Field of the config: what logits are divided by.
     """
 
     class_name: str
+    attention: str = "self_attn"
     qkv: tuple[LinearLayer, ...] = (
         LinearLayer("q_proj", "hidden", "queries"),
         LinearLayer("k_proj", "hidden", "keys"),
@@ -69,12 +103,19 @@ class DecoderLayer:
         LinearLayer("up_proj", "hidden", "inner"),
     )
     down: tuple[LinearLayer, ...] = (LinearLayer("down_proj", "inner", "hidden"),)
-    head_norms: bool = False
-    parallel: str = ""
-    rotates: str = ""
+    norms: LayerNorms = LayerNorms()
+    norm_offset: float = 0.0
+    head_norms: bool | str = False
+    activation: str = "hidden_act"
+    parallel: bool | str = False
+    parallel_norm: str = "input_layernorm"
+    rotates: bool | str = True
+    adjacent_pairs: bool = False
+    rotation_by_type: bool = False
+    grouped_heads: bool | str = False
+    window: Literal["", "layer", "config"] = ""
+    attention_cap: str = ""
     branch_scale: str = ""
-    embedding_scale: str = ""
-    logits_divisor: str = ""
 
     @property
     def linear_layers(self) -> tuple[LinearLayer, ...]:
@@ -89,7 +130,24 @@ class Architecture:
     Attributes:
         model_type: In config.json.
         layer: Its decoder layer.
+        layers: Name of the decoder's list of layers.
+        last_norm: Name of the norm before the head.
+        positions: Name of the decoder's embedding of positions; "" without one.
+        embedding_scale: Field of the config: what embedded tokens are multiplied by, where their
+            module does not do that itself.
+        logits_divisor: Field of the config: what logits are divided by.
+        logits_factor: Field of the config: what logits are multiplied by.
+        logits_cap: Field of the config: soft cap of logits.
+        fields: Llama's name of a field of config.json -> the family's.
     """
 
     model_type: str
     layer: DecoderLayer
+    layers: str = "layers"
+    last_norm: str = "norm"
+    positions: str = ""
+    embedding_scale: str = ""
+    logits_divisor: str = ""
+    logits_factor: str = ""
+    logits_cap: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)

@@ -3,5 +3,8 @@
 from tasks.core.models.architectures.protocol import Architecture, DecoderLayer
 
 STABLELM = Architecture(
-    "stablelm", DecoderLayer("StableLmDecoderLayer", parallel="use_parallel_residual")
+    "stablelm",
+    DecoderLayer(
+        "StableLmDecoderLayer", parallel="use_parallel_residual", head_norms="qk_layernorm"
+    ),
 )

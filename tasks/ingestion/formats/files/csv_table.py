@@ -6,6 +6,7 @@ its first line is dropped, and the lines after it are read again.
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.ingestion.formats.files.protocol import (
 )
 
 DELIMITERS = (",", ";", "\t", "|")
+SEPARATOR = re.compile(r"sep=([,;\t|])")  # a line before the header, as spreadsheets write it
 SAMPLE_CHARACTERS, SAMPLE_ROWS = 1 << 16, 20
 
 
@@ -48,7 +50,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
             lines.taken.clear()
             if fields is None:
                 return
-            if not fields:
+            if not fields or (header is None and SEPARATOR.fullmatch(delimiter.join(fields))):
                 continue
             if header is None:
                 header = [name.strip() for name in fields]
@@ -68,6 +70,8 @@ def _delimiter(path: Path) -> str:
     usual = "\t" if plain_name(path.name).endswith(".tsv") else ","
     with open_text(path) as file:
         lines = file.read(SAMPLE_CHARACTERS).splitlines(keepends=True)
+    if lines and (named := SEPARATOR.fullmatch(lines[0].strip("\r\n"))):
+        return named[1]
     best = (0.0, 0)
     chosen = usual
     for delimiter in (usual, *(one for one in DELIMITERS if one != usual)):

@@ -25,6 +25,7 @@ from tasks.ingestion.formats.files.protocol import (
 # characters; longer than any token of JSON except texts and numbers, so an error that is this far
 # from the end of the window is not caused by the end
 MARGIN = 64
+OTHER_LIST = re.compile(r'"([^"\\]+)"\s*:\s*\[\s*\{')  # after the list that is read
 # an object after the end of another one, or at the beginning of a line
 NEXT_OBJECT = re.compile(r"(?:\}\s*,?\s*|\n[ \t]*)(?=\{)")
 
@@ -62,6 +63,10 @@ def _items(window: "_JsonWindow", depth: int, is_enclosed: bool) -> Records:
             depth -= 1
             window.advance(window.at + 1)
             if is_enclosed and not depth:
+                window.skip(BLANK_OR_COMMA)
+                if other := OTHER_LIST.match(window.peek()):
+                    problem = f"the file holds more than one list: {other[1]!r} is not read"
+                    yield UnreadableRecord(window.line, problem, window.peek())
                 return
             window.skip(BLANK_OR_COMMA)
             if depth or not window.peek(1):

@@ -22,6 +22,9 @@ LIST_NAMES = frozenset(
 PARTS = frozenset(
     {"answers", "choices", "functions", "history", "options", "segments", "tool_calls", "tools"}
 )
+DESCRIPTIONS = frozenset(
+    {"columns", "features", "fields", "schema"}
+)  # lists before that of the rows
 PART_FIELDS = frozenset({"role", "from"})  # of messages and turns
 BLANK = re.compile(r"\s*")
 BLANK_OR_COMMA = re.compile(r"[\s,]*")
@@ -93,8 +96,13 @@ def _place_of_list(head: str, at: int) -> int | None:
                 return None
             at = BLANK.match(head, at + 1).end()  # type: ignore[union-attr]
             if match := LIST_OF_OBJECTS.match(head, at):
-                is_wrapper = _is_list_of_rows(name, head, match.end())
-                return match.end() if is_wrapper else None
+                if _is_list_of_rows(name, head, match.end()):
+                    return match.end()
+                if name.lower() not in DESCRIPTIONS:
+                    return None
+            inside = name.lower() in LIST_NAMES and head[at : at + 1] == "{"
+            if inside and (place := _place_of_list(head, at + 1)):
+                return place
             _, at = DECODER.raw_decode(head, at)
     except (ValueError, RecursionError):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.core.progress import say
 from tasks.ingestion.formats.files.protocol import (
     FileFormat,
     Record,
@@ -19,6 +20,11 @@ from tasks.ingestion.rows import Unfit
 
 # whichever is less; repeated values, which are stored once, count once in the sizes of a file
 BATCH_ROWS, BATCH_BYTES = 256, 16 << 20
+PAGE_ROWS, LARGE_PAGE_BYTES = 1024, 512 << 20  # of the first page of a row group, as pyarrow writes
+REWRITE = (
+    "python -c \"import pyarrow.parquet as p; f = p.ParquetFile('FILE'); w = p.ParquetWriter("
+    "'NEW', f.schema_arrow); [w.write_batch(b) for b in f.iter_batches(16)]; w.close()\""
+)
 READ_BYTES = 1 << 20  # of a column that are read at once, instead of its whole part of a row group
 
 
@@ -39,6 +45,8 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
             return
         wanted = [name for name in names if columns is None or name in columns]
         before = 0
+        if columns is not None and (note := _large_pages(path, file)):
+            say(note)
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             number = before
@@ -52,6 +60,20 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
                 problem = f"damaged Parquet: {_first_line(error)}; {lost}"
                 yield UnreadableRecord(number + 1, problem, "")
             before += rows
+
+
+def _large_pages(path: Path, file: Any) -> str:
+    """A note on a file whose pages take much memory; "" if they don't. Writers count the values of
+    a page before its bytes, and every reader decodes a page as a whole."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    sizes = [g.total_byte_size * min(1, PAGE_ROWS / max(g.num_rows, 1)) for g in groups]
+    if max(sizes, default=0) < LARGE_PAGE_BYTES:
+        return ""
+    return (
+        f"{path.name}: a page of it may have {max(sizes) / 2**30:.1f} GiB, and reading it takes "
+        "twice that memory. Where that is too much, write it with small pages on another machine: "
+        f"`{REWRITE}`"
+    )
 
 
 def _batch_rows(file: Any, group: int) -> int:
@@ -77,6 +99,11 @@ def _values(column: Any) -> list[Any]:
     used as text. A field without a value is left out of a struct, where JSON would not have it."""
     import pyarrow as pa
 
+    if any(map(column.type.equals, (pa.binary(), pa.large_binary(), pa.binary_view()))):
+        # text of writers that do not mark it as such
+        return [
+            v if v is None else v.decode("utf-8", "surrogateescape") for v in column.to_pylist()
+        ]
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:

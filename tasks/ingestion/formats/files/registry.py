@@ -6,14 +6,17 @@ share an extension are tried in this order; the last one needs no `recognizes`.
 """
 
 import codecs
+import json
 from collections.abc import Collection
 from pathlib import Path
 
+from tasks.core.languages.authorship import LFS_POINTER
 from tasks.ingestion.formats.files.compression import (
     DAMAGED,
     ENDINGS,
     is_compressed,
     open_bytes,
+    open_text,
     plain_name,
 )
 from tasks.ingestion.formats.files.csv_table import CSV
@@ -22,6 +25,7 @@ from tasks.ingestion.formats.files.json_table import JSON_TABLE
 from tasks.ingestion.formats.files.jsonl import JSONL
 from tasks.ingestion.formats.files.parquet import PARQUET
 from tasks.ingestion.formats.files.protocol import FileFormat, Records, UnreadableRecord
+from tasks.ingestion.formats.files.text_lines import MAX_RECORD
 
 FILE_FORMATS = (JSON_TABLE, JSONL, JSON_ARRAY, CSV, PARQUET)
 EXTENSIONS = tuple(dict.fromkeys(ending for form in FILE_FORMATS for ending in form.extensions))
@@ -45,11 +49,23 @@ def file_format(path: Path) -> FileFormat:
     """
     ending = Path(plain_name(path.name)).suffix
     forms = [form for form in FILE_FORMATS if ending in form.extensions]
-    if not forms:
-        with path.open("rb") as file:
-            forms = [PARQUET] if file.read(4) == b"PAR1" else [JSON_TABLE, JSONL, JSON_ARRAY]
+    with path.open("rb") as file:
+        if file.read(4) == b"PAR1":
+            return PARQUET
+    if not forms or (forms == [CSV] and _begins_with_an_object(path)):
+        forms = [JSON_TABLE, JSONL, JSON_ARRAY]
     *shared, last = forms
     return next((form for form in shared if form.recognizes and form.recognizes(path)), last)
+
+
+def _begins_with_an_object(path: Path) -> bool:
+    """Whether the first line of a file is a JSON object."""
+    with open_text(path) as file:
+        line = file.readline(MAX_RECORD).strip()
+    try:
+        return line.startswith('{"') and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def is_data(path: Path) -> bool:
@@ -79,6 +95,10 @@ def read_records(path: Path, columns: Collection[str] | None) -> Records:
     """
     try:
         form = file_format(path)
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                yield UnreadableRecord(0, "the file is a pointer of Git LFS, not its content", "")
+                return
         if form.is_text:
             with open_bytes(path) as file:
                 start = file.read(512)

@@ -25,6 +25,7 @@ from tasks.ingestion.formats.rows.instruction import (
     needs_of_instruction,
     plain_texts,
 )
+from tasks.ingestion.formats.rows.messages import messages_of
 from tasks.ingestion.formats.rows.protocol import (
     BoundFormat,
     RowFormat,
@@ -62,8 +63,11 @@ def _history(bound: BoundFormat, values: Values) -> list[Message]:
     turns = decoded(bound.value("history", values))
     if turns in (None, "", []):
         return []
+    name = bound.columns["history"].spec
+    if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+        earlier = messages_of(name, turns)
+        return [m | {"train": False} if m["role"] == ASSISTANT else m for m in earlier]
     if not isinstance(turns, list) or not all(map(_is_pair, turns)):
-        name = bound.columns["history"].spec
         raise RowProblemError(f"{name} holds no list of [question, answer] pairs")
     messages = []
     for number, (question, answer) in enumerate(turns):

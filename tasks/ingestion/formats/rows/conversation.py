@@ -5,6 +5,7 @@ The JSON of a conversation has a fixed order of keys. Tools and the arguments of
 order of the data, because a chat template prints them as they are.
 """
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from tasks.ingestion.rows import Unfit, text_problem
 
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+MAX_PRINTED = 1 << 20  # characters; a syntax tree takes far more memory
 PASSED_ON = ("name", "reasoning_content", "tool_call_id")
 
 Message = dict[str, Any]
@@ -126,13 +128,18 @@ def as_list(name: str, value: Any) -> list[dict[str, Any]]:
 
 
 def decoded(value: Any) -> Any:
-    """A value in JSON, as CSV files have it, decoded; any other value as it is."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    """A value in JSON, as CSV files have it, or as Python prints it, as pandas writes it to them,
+    decoded; any other value as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(value.strip()) if len(value) < MAX_PRINTED else value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
 
 
 def conversation_texts(

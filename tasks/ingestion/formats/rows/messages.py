@@ -1,4 +1,5 @@
-"""Messages: a list of objects with `role` and `content`, as in OpenAI's API, with tools and calls.
+"""Messages: a list of objects with `role` and `content`, as in OpenAI's API, with tools and calls;
+also a list of turns that hold question and answer, and of texts of user and assistant in turn.
 
 `weight` (0 or 1, as in OpenAI's fine-tuning format) or `train` of an answer says whether it is
 trained.
@@ -16,6 +17,7 @@ from tasks.ingestion.formats.rows.conversation import (
     Message,
     as_list,
     conversation_texts,
+    decoded,
     message,
     tool_list,
 )
@@ -31,6 +33,7 @@ ROLES = {
     "system": ("system", "system_prompt"),
     "tools": ("tools", "functions"),
 }
+CALLS = ("function_call", "tool_call")
 NAMES = {
     "system": SYSTEM,
     "developer": SYSTEM,
@@ -38,22 +41,63 @@ NAMES = {
     "human": USER,
     "assistant": ASSISTANT,
     "model": ASSISTANT,
+    "gpt": ASSISTANT,
+    "chatgpt": ASSISTANT,
+    "bot": ASSISTANT,
+    **dict.fromkeys(CALLS, ASSISTANT),
     "tool": TOOL,
     "function": TOOL,
     "ipython": TOOL,
+    "observation": TOOL,
+    "function_response": TOOL,
+    "tool_response": TOOL,
 }
+SPEAKERS, CONTENTS = ("role", "from"), ("content", "value", "text", "parts", "message")
+# fields of turns that hold a question and its answer
+QUESTIONS = ("user", "human", "question", "prompt", "instruction", "input")
+ANSWERS = ("assistant", "gpt", "answer", "response", "output", "completion", "model", "bot")
 
 
 def _fits(bound: BoundFormat, values: Values) -> bool:
-    return looks_like_messages(bound.value("messages", values))
+    value = bound.value("messages", values)
+    return looks_like_messages(value) or bool(_pairs(value) or _alternating(value))
 
 
 def looks_like_messages(value: Any) -> bool:
     """Whether a value is a list of objects with a role."""
+    return speaker_of(value) == "role"
+
+
+def speaker_of(value: Any) -> str:
+    """The field that says who speaks in a list of messages: "role" or "from"; "" if it is none."""
     try:
-        return "role" in next(iter(as_list("", value)), {})
+        first = next(iter(as_list("", value)), {})
     except RowProblemError:
-        return False
+        return ""
+    has_text = any(name in first for name in CONTENTS)
+    return next((n for n in SPEAKERS if n in first and (has_text or n == "role")), "")
+
+
+def _pairs(value: Any) -> list[tuple[str, str]]:
+    """The fields with question and answer of each turn; [] if a value is no list of such turns."""
+    try:
+        turns = as_list("", value)
+    except RowProblemError:
+        return []
+    found = []
+    for turn in turns:
+        fields = [next((n for n in names if n in turn), "") for names in (QUESTIONS, ANSWERS)]
+        if not all(fields):
+            return []
+        found.append((fields[0], fields[1]))
+    return found
+
+
+def _alternating(value: Any) -> list[str]:
+    """Texts of a user and an assistant in turn; [] if a value is no list of texts."""
+    value = decoded(value)
+    is_list = isinstance(value, list) and len(value) > 1
+    return value if is_list and all(isinstance(one, str) for one in value) else []
 
 
 def _texts(bound: BoundFormat, values: Values) -> RowTexts:
@@ -80,19 +124,33 @@ def messages_of(name: str, value: Any) -> list[Message]:
     Raises:
         RowProblemError: It is no list of messages, or one of them can't be read.
     """
+    if texts := _alternating(value):
+        return [message(n + 1, (USER, ASSISTANT)[n % 2], text) for n, text in enumerate(texts)]
     given = as_list(name, value)
     if not given:
         raise RowProblemError(f"{name} is empty")
-    return [_message(number, one) for number, one in enumerate(given, 1)]
+    if speaker_of(given) or not (fields := _pairs(given)):
+        return [_message(number, one) for number, one in enumerate(given, 1)]
+    system = given[0].get("system")
+    messages = [message(0, SYSTEM, system)] if system else []
+    for turn, (question, answer) in zip(given, fields, strict=True):
+        messages.append(message(len(messages) + 1, USER, turn[question]))
+        messages.append(message(len(messages) + 1, ASSISTANT, turn[answer], train=_train(turn)))
+    return messages
 
 
 def _message(number: int, one: Mapping[str, Any]) -> Message:
-    name = one.get("role")
+    speaker = next((name for name in SPEAKERS if name in one), "role")
+    name = one.get(speaker)
     role = NAMES.get(name.lower()) if isinstance(name, str) else None
     if role is None:
-        raise RowProblemError(f"message {number} has the role {name!r}, wanted one of {_KNOWN}")
+        has = "has the role" if speaker == "role" else "is from"
+        raise RowProblemError(f"message {number} {has} {name!r}, wanted one of {_KNOWN}")
+    content = next((one[field] for field in CONTENTS if one.get(field) is not None), None)
     calls = one.get("tool_calls") or one.get("function_call")
-    return message(number, role, one.get("content"), calls, _train(one), one)
+    if name in CALLS and not isinstance(call := decoded(content), str):
+        content, calls = None, call
+    return message(number, role, content, calls, _train(one), one)
 
 
 def _train(one: Mapping[str, Any]) -> bool | None:

@@ -14,12 +14,12 @@ from tasks.ingestion.formats.rows.conversation import (
     conversation_texts,
     message,
 )
-from tasks.ingestion.formats.rows.messages import looks_like_messages
+from tasks.ingestion.formats.rows.messages import speaker_of
 from tasks.ingestion.formats.rows.prompt_completion import answered
 from tasks.ingestion.formats.rows.protocol import BoundFormat, RowFormat, RowTexts
 
 ROLES = {
-    "prompt": ("prompt", "question", "instruction", "input"),
+    "prompt": ("prompt", "question", "instruction", "input", "messages", "conversations"),
     "chosen": ("chosen", "chosen_response"),
     "rejected": ("rejected", "rejected_response"),
     "system": ("system", "system_prompt"),
@@ -30,7 +30,7 @@ SPEAKER = re.compile(r"\n\n(Human|Assistant): ?")
 
 def _fits(bound: BoundFormat, values: Values) -> bool:
     return all(
-        bound.has_text(role, values) or looks_like_messages(bound.value(role, values))
+        bound.has_text(role, values) or speaker_of(bound.value(role, values))
         for role in ("chosen", "rejected")
     )
 

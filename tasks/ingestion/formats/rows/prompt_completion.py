@@ -6,7 +6,7 @@ answers in the prompt are context: those of the completion are trained.
 
 from tasks.ingestion.formats.columns import Values
 from tasks.ingestion.formats.rows.conversation import ASSISTANT, USER, Message, message
-from tasks.ingestion.formats.rows.messages import looks_like_messages, messages_of, with_columns
+from tasks.ingestion.formats.rows.messages import messages_of, speaker_of, with_columns
 from tasks.ingestion.formats.rows.protocol import BoundFormat, RowFormat, RowTexts
 
 ROLES = {
@@ -19,7 +19,7 @@ ROLES = {
 
 def _fits(bound: BoundFormat, values: Values) -> bool:
     return all(
-        bound.has_text(role, values) or looks_like_messages(bound.value(role, values))
+        bound.has_text(role, values) or speaker_of(bound.value(role, values))
         for role in ("prompt", "completion")
     )
 
@@ -35,7 +35,7 @@ def answered(bound: BoundFormat, values: Values, role: str) -> RowTexts:
         RowProblemError: One of them can't be the text of a row.
     """
     prompt, answer = bound.value("prompt", values), bound.value(role, values)
-    is_chat = looks_like_messages(prompt) or looks_like_messages(answer)
+    is_chat = speaker_of(prompt) or speaker_of(answer)
     if is_chat or any(bound.value(name, values) for name in ("system", "tools")):
         return with_columns(bound, values, _messages(bound, values, role))
     instruction = bound.text("prompt", values, is_required=False)
@@ -46,14 +46,14 @@ def answered(bound: BoundFormat, values: Values, role: str) -> RowTexts:
 def _messages(bound: BoundFormat, values: Values, role: str) -> list[Message]:
     """Prompt and answer as one conversation; an answer that repeats the prompt stands alone."""
     answer = bound.value(role, values)
-    if looks_like_messages(answer):
+    if speaker_of(answer):
         answers = messages_of(bound.columns[role].spec, answer)
         if answers[0]["role"] != ASSISTANT:
             return answers
     else:
         answers = [message(2, ASSISTANT, bound.text(role, values))]
     prompt = bound.value("prompt", values)
-    if not looks_like_messages(prompt):
+    if not speaker_of(prompt):
         return [message(1, USER, bound.text("prompt", values)), *answers]
     given = messages_of(bound.columns["prompt"].spec, prompt)
     return [*(m | {"train": False} if m["role"] == ASSISTANT else m for m in given), *answers]

@@ -106,7 +106,10 @@ class BoundFormat:
                 names = ", ".join(map(repr, column.missing(values)))
                 raise RowProblemError(f"no column {names}")
             return ""
-        if problem := text_problem(column.spec, value, is_required):
+        name = column.spec
+        if name.partition(".")[0] != role:
+            name = f"{role} (column {column.spec})"
+        if problem := text_problem(name, value, is_required):
             raise RowProblemError(problem)
         return value or ""
 

@@ -1,5 +1,5 @@
 """Segments: a list of texts with masks of their own, joined as they are: `text`, and `label` (or
-`train`), which says whether the text is trained."""
+`train`, `weight`), which says whether the text is trained."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from tasks.ingestion.formats.rows.protocol import (
 )
 from tasks.ingestion.rows import text_problem
 
-MASKS = ("label", "train")
+MASKS = ("label", "train", "weight")
 
 
 def _mask(segment: Mapping[str, Any]) -> Any:
@@ -36,7 +36,7 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
         text, is_trained = given.get("text"), _mask(given)
         if problem := text_problem(f"text of segment {number}", text, False):
             raise RowProblemError(problem)
-        if not isinstance(is_trained, bool | int):
+        if not isinstance(is_trained, bool | int | float):
             raise RowProblemError(f"segment {number} has no label true or false")
         segments.append({"text": text or "", "train": bool(is_trained)})
     trained = [one["text"] for one in segments if one["train"] and one["text"]]

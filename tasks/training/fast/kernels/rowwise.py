@@ -9,6 +9,12 @@ import triton.language as tl
 
 
 @triton.jit
+def tanh(x):
+    """The hyperbolic tangent by the exponential, which the hardware computes directly."""
+    return 2.0 * tl.sigmoid(2.0 * x) - 1.0
+
+
+@triton.jit
 def _normalized(x, at, ok, inner, eps, LAYER_NORM: tl.constexpr):
     """A normalized row and one over its deviation; `x` points to the row."""
     values = tl.load(x + at, mask=ok, other=0.0).to(tl.float32)
@@ -21,53 +27,62 @@ def _normalized(x, at, ok, inner, eps, LAYER_NORM: tl.constexpr):
 
 @triton.jit
 def norm(
-    x, weight, bias, out, x_stride, out_stride, inner, eps,
+    x, weight, bias, out, x_stride, x_head, out_stride, out_head, weight_head, inner, eps,
     LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """LayerNorm or RMSNorm, one row per program; BLOCK covers the row."""
+    """LayerNorm or RMSNorm, one row (of one head) per program; BLOCK covers it."""
     row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
     at = tl.arange(0, BLOCK)
     ok = at < inner
-    hat, _ = _normalized(x + row * x_stride, at, ok, inner, eps, LAYER_NORM)
-    result = hat * tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
+    hat, _ = _normalized(x + row * x_stride + head * x_head, at, ok, inner, eps, LAYER_NORM)
+    place = head * weight_head + at
+    result = hat * tl.load(weight + place, mask=ok, other=0.0).to(tl.float32)
     if HAS_BIAS:
-        result += tl.load(bias + at, mask=ok, other=0.0).to(tl.float32)
-    tl.store(out + row * out_stride + at, result.to(out.dtype.element_ty), mask=ok)
+        result += tl.load(bias + place, mask=ok, other=0.0).to(tl.float32)
+    to = out + row * out_stride + head * out_head + at
+    tl.store(to, result.to(out.dtype.element_ty), mask=ok)
 
 
 @triton.jit
 def norm_backward(
-    x, weight, grad, residual, x_stride, grad_stride, residual_stride, inner, eps,
-    LAYER_NORM: tl.constexpr, BLOCK: tl.constexpr,
+    x, weight, grad, to, x_stride, x_head, grad_stride, grad_head, to_stride, to_head, weight_head,
+    inner, eps, LAYER_NORM: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Adds the input's gradient to that of the residual stream, in place; one row per program.
+    """The input's gradient, added to `to` or (not ADD) written there; one row per program.
 
     dx = rstd (g - hat mean(g hat)), minus mean(g) for LayerNorm, with g = grad * weight. Weight and
     bias are frozen, so they need no gradient.
     """
     row = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
     at = tl.arange(0, BLOCK)
     ok = at < inner
-    hat, rstd = _normalized(x + row * x_stride, at, ok, inner, eps, LAYER_NORM)
-    slope = tl.load(grad + row * grad_stride + at, mask=ok, other=0.0).to(tl.float32)
-    slope *= tl.load(weight + at, mask=ok, other=0.0).to(tl.float32)
+    hat, rstd = _normalized(x + row * x_stride + head * x_head, at, ok, inner, eps, LAYER_NORM)
+    slope = tl.load(grad + row * grad_stride + head * grad_head + at, mask=ok, other=0.0)
+    slope = slope.to(tl.float32)
+    slope *= tl.load(weight + head * weight_head + at, mask=ok, other=0.0).to(tl.float32)
     result = slope - hat * (tl.sum(slope * hat, 0) / inner)
     if LAYER_NORM:
         result -= tl.sum(slope, 0) / inner
-    place = residual + row * residual_stride + at
-    before = tl.load(place, mask=ok, other=0.0).to(tl.float32)
-    tl.store(place, (before + result * rstd).to(residual.dtype.element_ty), mask=ok)
+    result *= rstd
+    place = to + row * to_stride + head * to_head + at
+    if ADD:
+        result += tl.load(place, mask=ok, other=0.0).to(tl.float32)
+    tl.store(place, result.to(to.dtype.element_ty), mask=ok)
 
 
 @triton.jit
 def rope(
     qkv, cos, sin, stride, sign, SIZE: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr,
-    HEADS_UP: tl.constexpr, HALF_UP: tl.constexpr,
+    PAIRS: tl.constexpr, GROUPED: tl.constexpr, HEADS_UP: tl.constexpr, HALF_UP: tl.constexpr,
 ):  # fmt: skip
-    """Rotates q and k in place, one token per program; q's and k's heads are adjacent.
+    """Rotates q and k in place, one token per program.
 
-    Feature i is paired with i + HALF (the layout of transformers); features past 2 * HALF are not
-    rotated. A rotation's gradient is the inverse rotation: `sign` -1.
+    q's and k's heads are adjacent; GROUPED: after each two of them (q and k of one head) there is a
+    v. Feature i is paired with i + HALF (the layout of transformers), or PAIRS: 2 i with 2 i + 1;
+    features past 2 * HALF are not rotated. A rotation's gradient is the inverse rotation: `sign`
+    -1.
     """
     row = tl.program_id(0).to(tl.int64)
     head = tl.arange(0, HEADS_UP)
@@ -76,29 +91,51 @@ def rope(
     c = tl.load(cos + row * HALF + at, mask=ok, other=0.0)[None, :]
     s = tl.load(sin + row * HALF + at, mask=ok, other=0.0)[None, :] * sign
     both = (head < HEADS)[:, None] & ok[None, :]
-    place = qkv + row * stride + head[:, None] * SIZE + at[None, :]
+    head_at = head
+    if GROUPED:
+        head_at = head + head // 2
+    place = qkv + row * stride + head_at[:, None] * SIZE
+    if PAIRS:
+        place += 2 * at[None, :]
+        other = place + 1
+    else:
+        place += at[None, :]
+        other = place + HALF
     first = tl.load(place, mask=both, other=0.0).to(tl.float32)
-    second = tl.load(place + HALF, mask=both, other=0.0).to(tl.float32)
+    second = tl.load(other, mask=both, other=0.0).to(tl.float32)
     kind = qkv.dtype.element_ty
     tl.store(place, (first * c - second * s).to(kind), mask=both)
-    tl.store(place + HALF, (second * c + first * s).to(kind), mask=both)
+    tl.store(other, (second * c + first * s).to(kind), mask=both)
 
 
 @triton.jit
-def cross_entropy(logits, targets, losses, stride, values, scale, BLOCK: tl.constexpr):
+def _capped(x, CAP: tl.constexpr):
+    if CAP > 0:
+        x = CAP * tanh(x / CAP)
+    return x
+
+
+@triton.jit
+def cross_entropy(
+    logits, targets, losses, stride, values, scale, CAP: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
     """Loss of one row per program; its logits are replaced by their gradient times `scale`.
+
+    CAP: soft cap of the logits; 0 without one.
 
     Two passes over the vocabulary: an online log-sum-exp, then softmax minus the one-hot target.
     The target's logit is read first, as the second pass overwrites it.
     """
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(targets + row)
-    wanted = tl.load(logits + row * stride + target).to(tl.float32)
+    wanted = _capped(tl.load(logits + row * stride + target).to(tl.float32), CAP)
     high, total = -float("inf"), 0.0
     for start in range(0, values, BLOCK):
         at = start + tl.arange(0, BLOCK)
         part = tl.load(logits + row * stride + at, mask=at < values, other=-float("inf"))
-        part = part.to(tl.float32)
+        part = _capped(part.to(tl.float32), CAP)
+        if CAP > 0:  # the cap of what lies outside is finite
+            part = tl.where(at < values, part, -float("inf"))
         top = tl.maximum(high, tl.max(part, 0))
         total = total * tl.exp(high - top) + tl.sum(tl.exp(part - top), 0)
         high = top
@@ -108,5 +145,8 @@ def cross_entropy(logits, targets, losses, stride, values, scale, BLOCK: tl.cons
         at = start + tl.arange(0, BLOCK)
         place = logits + row * stride + at
         part = tl.load(place, mask=at < values, other=-float("inf")).to(tl.float32)
+        part = _capped(part, CAP)
         slope = tl.exp(part - lse) - tl.where(at == target, 1.0, 0.0)
+        if CAP > 0:
+            slope *= 1.0 - (part / CAP) * (part / CAP)
         tl.store(place, (slope * scale).to(logits.dtype.element_ty), mask=at < values)

@@ -1,7 +1,10 @@
 """The table of architectures against transformers' own modules."""
 
+import json
 import subprocess
 import sys
+from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -33,21 +36,37 @@ def test_layer_has_the_class_and_the_linear_layers_of_the_table(
     config.save_pretrained(tmp_path)
     shape = DecoderShape.read(tmp_path)
     assert shape is not None
-    layer = AutoModelForCausalLM.from_config(config).model.layers[0]
+    layer = getattr(AutoModelForCausalLM.from_config(config).base_model, known.layers)[0]
     assert type(layer).__name__ == known.layer.class_name
-    found = {
-        name.rpartition(".")[2]: (module.in_features, module.out_features)
+    found = Counter(
+        (name.rpartition(".")[2], module.in_features, module.out_features)
         for name, module in layer.named_modules()
         if isinstance(module, torch.nn.Linear)
-    }
+    )
     linears = known.layer.linear_layers
-    assert {linear.name: shape.features(linear) for linear in linears} == found
+    assert Counter((linear.name, *shape.features(linear)) for linear in linears) == found
 
 
-def test_every_file_of_the_table_is_listed() -> None:
+def test_shape_of_a_composite_model_is_that_of_its_text_model(tmp_path: Path) -> None:
+    text = {"model_type": "mistral", **SHAPE}
+    for given, known in ((text, True), ({"model_type": "gemma3_text"}, False)):
+        (tmp_path / "config.json").write_text(json.dumps({"text_config": given}))
+        shape = DecoderShape.read(tmp_path)
+        assert (shape is not None) == known
+        assert shape is None or (shape.hidden, shape.architecture.model_type) == (64, "mistral")
+
+
+def test_every_entry_of_the_tables_files_is_listed() -> None:
     files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")}
+    modules = [import_module(f"{registry.__package__}.{stem}") for stem in files - {"__init__"}]
+    entries = [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if type(value) is Architecture
+    ]
     listed = {known.model_type for known in ARCHITECTURES}
-    assert files - {"__init__", "protocol", "registry"} == listed
+    assert {entry.model_type for entry in entries} == listed
     assert len(listed) == len(ARCHITECTURES)
 
 

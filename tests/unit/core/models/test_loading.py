@@ -41,3 +41,12 @@ def test_four_bit_on_a_cpu_needs_whole_blocks(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"not a multiple of 64 \(down_proj 96\)"):
         loading.load_model(tmp_path, quantization="nf4", device="cpu")
     loading.load_model(tmp_path, quantization="none", device="cpu")
+
+
+def test_dropouts_of_the_base_are_off(tmp_path: Path) -> None:
+    config = LlamaConfig(**SHAPE, attention_dropout=0.1, attention_bias=True)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    model = loading.load_model(tmp_path, quantization="none", device="cpu")
+    assert model.config.attention_dropout == 0
+    assert model.model.layers[0].self_attn.attention_dropout == 0
+    assert model.config.attention_bias is True

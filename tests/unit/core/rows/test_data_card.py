@@ -42,7 +42,7 @@ def test_licences_are_those_of_the_rows_trained_on(tables: dict[str, Path]) -> N
 
 
 def test_it_says_how_the_rows_were_split(tables: dict[str, Path]) -> None:
-    assert data_card.count(tables).split == "Split by file: 1 project (8 files)."
+    assert data_card.count(tables).split == "Split by file: 8 files of 1 project."
 
 
 def test_it_is_read_as_it_was_written(tables: dict[str, Path], tmp_path: Path) -> None:

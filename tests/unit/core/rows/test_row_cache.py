@@ -56,6 +56,8 @@ def cached(folder: Path, texts: list[str], arguments: str = "", workers: int = 1
             progress=("shout", len(texts)),
         )
         upper = shards.table(["upper"]).column("upper").to_pylist()
+        blocks = shards.blocks(["upper"], scratch / "blocks")
+        assert pa.concat_tables(blocks).column("upper").to_pylist() == upper
         return [(text, "".join(map(chr, shards.numbers(row)))) for row, text in enumerate(upper)]
 
 
@@ -68,6 +70,14 @@ TEXTS = [f"row {number}" for number in range(40)]
 
 def test_each_row_gets_its_own_values_in_the_order_asked_for(tmp_path):
     assert cached(tmp_path, TEXTS) == wanted(TEXTS)
+
+
+def test_values_in_blocks_on_disk_are_those_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(module, "BUFFER_ROWS", 5)
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS)  # compares both
+    turned = [*TEXTS[::-1], "one more"]
+    assert cached(tmp_path, turned) == wanted(turned)
 
 
 def test_a_second_run_works_out_only_rows_it_has_not_seen(tmp_path):

@@ -15,6 +15,7 @@ from tasks.core.sandbox import (
     INFRA,
     OOM,
     PASS,
+    RLIMITS,
     TIMEOUT,
     UNSHARE,
     Job,
@@ -121,7 +122,7 @@ def test_a_signal_for_cpu_time_is_a_timeout() -> None:
 
 def test_memory_of_children_counts() -> None:
     script = "python3 -c 'x = bytearray(b\"x\") * (64 << 20); import time; time.sleep(60)' & wait"
-    ended = run_process(["/bin/sh", "-c", script], b"", dict(os.environ), 30, total_mib=48)
+    ended = run_process(["/bin/sh", "-c", script], b"", 30, total_mib=48, processes=8)
     assert ended.memory_mib > 48
     assert memory_mib(os.getpid()) > 1
 
@@ -176,3 +177,20 @@ def f():
 def test_what_checks_print_is_no_result_and_fills_no_memory(sandbox: Sandbox) -> None:
     checks = "for _ in range(3000): print('x' * 10**4)\nassert f() == 1"
     assert run(sandbox, "def f(): return 1", checks, timeout_s=30).status == PASS
+
+
+def test_a_program_under_rlimits_starts_in_a_temporary_folder_that_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    program = """
+import os, tempfile
+def f():
+    for name in range(50): open(str(name), "w").close()
+    os.mkdir("closed", 0)
+    return os.getcwd(), tempfile.gettempdir(), os.path.expanduser("~")
+"""
+    checks = f"folder, *others = f()\nassert folder.startswith({str(tmp_path)!r} + '/'), folder\n"
+    box = Sandbox(RLIMITS)
+    assert run(box, program, f"{checks}assert others == [folder, folder]").status == PASS
+    assert list(tmp_path.iterdir()) == []

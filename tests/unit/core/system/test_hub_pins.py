@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -71,3 +72,18 @@ def test_file_that_is_no_object_is_named_and_deleting_it_helps(hub, tmp_path):
     assert error.value.remedy == "Correct or delete it."
     file.unlink()
     assert pinned_commit("known/model", "models", "base.revision", "use base.path") == COMMIT
+
+
+def test_without_a_hub_the_commit_of_the_last_artifact_stands_in_and_is_not_pinned(hub, tmp_path):
+    """All artifacts are there, and the file of pins is not: nothing asks for one."""
+    for number, commit in enumerate(("cd" * 20, "ef" * 20)):
+        folder = tmp_path / f"artifacts/base/{number}"
+        folder.mkdir(parents=True)
+        sources = {"hub": f"me/gone@{commit}", "rows": f"me/rows@{'12' * 20}"}
+        (folder / "manifest.json").write_text(json.dumps({"parts": {"sources": sources}}))
+        os.utime(folder / "manifest.json", (number, number))
+    assert pin("me/gone") == "ef" * 20
+    assert pin("me/rows", "datasets") == "12" * 20
+    with pytest.raises(PipelineError, match="no commit of me/rows is pinned"):
+        pin("me/rows")
+    assert not (tmp_path / "data/pins.json").exists()

@@ -10,8 +10,8 @@ import triton
 from torch import Tensor
 
 from tasks.training.fast.kernels import int8, nf4
-from tasks.training.fast.operands import Rotated, Rounded
-from tasks.training.fast.torch_weights import TorchWeights
+from tasks.training.fast.ops.operands import Rotated, Rounded
+from tasks.training.fast.ops.torch_weights import TorchWeights
 
 _BLOCK4, _BLOCK8 = 64, 256  # bitsandbytes' block sizes of NF4 and of its quantized scales
 

@@ -1,4 +1,4 @@
-"""Operands of the fast path's operations: shapes, dropout, LoRA, sample bounds, 8-bit values.
+"""Operands of the fast path's operations: shapes, LoRA, sample bounds, 8-bit values.
 
 All operations work on [tokens, features] matrices and write into tensors of the caller.
 
@@ -16,108 +16,64 @@ below the other; each member has its own columns of u, zero in the rows of other
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from tasks.training.fast.ops.dropout import Dropout
 
 GROUP = 64  # values that share a scale in 8 bit, and that are rotated together
 TINY = 1e-30  # instead of a scale of zero
 PAD = 32  # multiple of extended widths: keeps rows aligned for the matrix units
-# odd multipliers of murmur3's finalizer, and of Fibonacci hashing (2^32 / golden ratio)
-_GOLDEN, _MIX1, _MIX2, _BITS32 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0xFFFFFFFF
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Dropout of a LoRA input by a hash of index and seed, so that no mask has to be stored.
-
-    All members that share an input use one 32-bit hash; each takes `bits` bits of its own.
-
-    Attributes:
-        seed: 32 bits; differs by step, window, layer and input.
-        bits: Bits per member: 16, or 10 for three members.
-        threshold: A member's value is dropped if its bits are below it.
-        seeds: int32 tensor of a window's seeds, from which GPU kernels read the seed, so that a
-            recorded launch can run with other seeds; None: they use `seed`.
-        place: Index of the seed in `seeds`.
-    """
-
-    seed: int
-    bits: int
-    threshold: int
-    seeds: Tensor | None = None
-    place: int = 0
-
-    @property
-    def keep_scale(self) -> float:
-        """Factor of kept values that preserves the mean, for the rate that `bits` can express."""
-        return 1.0 / (1.0 - self.threshold / (1 << self.bits))
-
-
-NO_DROPOUT = Dropout(0, 10, 0)
-
-
-def make_dropout(
-    rate: float, members: int, seed: int, seeds: Tensor | None = None, place: int = 0
-) -> Dropout:
-    """Dropout at the rate nearest to `rate` that 32 bits for all members can express."""
-    bits = min(16, 32 // members)
-    threshold = round(rate * 2**bits)
-    return Dropout(seed & _BITS32, bits, threshold, seeds, place) if rate else NO_DROPOUT
-
-
-def mix(*parts: int) -> int:
-    """A 32-bit seed from several integers, each of which affects all bits."""
-    value = 0x243F6A88
-    for part in parts:
-        value = (value ^ (part & _BITS32) ^ (part >> 32 & _BITS32)) * _GOLDEN & _BITS32
-        value ^= value >> 16
-        value = value * _MIX1 & _BITS32
-        value ^= value >> 13
-    return value
-
-
-def hash_bits(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
-    """32 hash bits per value, int32[rows, columns]: murmur3's finalizer over the value's index.
-
-    PyTorch has few operations on unsigned integers, so this computes with int32: products wrap
-    alike, and the ones that a right shift of a negative number brings in are masked off.
-    """
-    h = torch.arange(rows * columns, dtype=torch.int32, device=device)
-    h.mul_(signed(_GOLDEN)).add_(signed(seed))
-    for shift, factor in ((16, _MIX1), (13, _MIX2)):
-        h.bitwise_xor_((h >> shift).bitwise_and_(2 ** (32 - shift) - 1)).mul_(signed(factor))
-    h.bitwise_xor_((h >> 16).bitwise_and_(0xFFFF))
-    return h.view(rows, columns)
-
-
-def signed(bits: int) -> int:
-    """An unsigned 32-bit integer reinterpreted as int32."""
-    return bits - 2**32 if bits >= 2**31 else bits
 
 
 @dataclass(frozen=True)
 class Bounds:
     """Sample boundaries of a packed window.
 
+    A sliding window is part of both bounds, so that kernels need no code for it: it starts a
+    token's view later, and ends the view of it earlier.
+
     Attributes:
-        starts: int32[tokens], first token of each token's sample.
-        ends: int32[tokens], end of each token's sample, exclusive.
+        starts: int32[tokens], the first token that each token attends to. Never decreases.
+        ends: int32[tokens], end of the tokens that attend to each token. Never decreases.
         cu_seqlens: int32[samples + 1], cumulative lengths.
+        window: Tokens of the sliding window; 0 without one.
     """
 
     starts: Tensor
     ends: Tensor
     cu_seqlens: Tensor
+    window: int = 0
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Shape of attention: query heads, key/value heads, features per head, rotated features."""
+    """Shape of attention.
+
+    Attributes:
+        queries: Query heads.
+        keys: Key (and value) heads.
+        size: Features per head.
+        rotated: Rotated features per head, the first ones.
+        scaling: Factor of the scores; None: size^-0.5.
+        cap: Soft cap of the scores: cap * tanh(score / cap); 0 without one.
+        adjacent_pairs: Rotated feature 2 i is paired with 2 i + 1, not i with i + rotated / 2.
+        grouped: Columns are q, k, v of the first head, then of the second, and so on; else all
+            queries, all keys, all values.
+    """
 
     queries: int
     keys: int
     size: int
     rotated: int
+    scaling: float | None = None
+    cap: float = 0.0
+    adjacent_pairs: bool = False
+    grouped: bool = False
+
+    @property
+    def scale(self) -> float:
+        """Factor of the scores."""
+        return self.size**-0.5 if self.scaling is None else self.scaling
 
     @property
     def width(self) -> int:
@@ -126,18 +82,27 @@ class Heads:
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v as views [tokens, heads, size]."""
-        q, k = self.queries * self.size, self.keys * self.size
-        tokens = qkv.shape[0]
-        return (
-            qkv[:, :q].view(tokens, self.queries, self.size),
-            qkv[:, q : q + k].view(tokens, self.keys, self.size),
-            qkv[:, q + k :].view(tokens, self.keys, self.size),
-        )
+        if self.grouped:
+            q, k, v = qkv.view(len(qkv), self.queries, 3, self.size).unbind(2)
+            return q, k, v
+        heads, values = qkv.view(len(qkv), -1, self.size), self.queries + self.keys
+        return heads[:, : self.queries], heads[:, self.queries : values], heads[:, values:]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Of the MLP: silu, gelu, gelu_tanh or relu2; of half of its features if they are gates."""
+
+    name: str
+    gated: bool = True
 
 
 @dataclass(frozen=True)
 class NormWeights:
-    """A frozen LayerNorm if `layer_norm`, else an RMSNorm."""
+    """A frozen LayerNorm if `layer_norm`, else an RMSNorm.
+
+    Weight and bias are [K], or [heads, K] for norms of heads that differ.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -196,8 +161,8 @@ class AttentionTensors:
 class Packed:
     """Gate and up of a kept layer in 8 bit: `GROUP` values of a row share a scale."""
 
-    values: Tensor  # int8[tokens, 2 F]
-    scales: Tensor  # float32[tokens, 2 groups of F]
+    values: Tensor  # int8[tokens, 2 F], or F without gates
+    scales: Tensor  # float32[tokens, 2 groups of F], likewise
 
     def __getitem__(self, part: slice) -> "Packed":
         return Packed(self.values[part], self.scales[part])
@@ -205,7 +170,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class GateUpLora:
-    """The B side of gate and up, whose gradients the backward pass of swiglu adds.
+    """The B side of gate and up, whose gradients the backward pass of the activation adds.
 
     Attributes:
         u: [tokens, members * rank], LoRA's first products.

@@ -1,11 +1,14 @@
-"""Triton kernels of SwiGLU with the LoRA of its output, and of gate and up kept in 8 bit.
+"""Triton kernels of the MLP's activation, the LoRA of its output, and its input kept in 8 bit.
+
+The input is gate and up [tokens, 2 F], of which act(gate) * up is computed; not GATED: [tokens, F],
+of which act is. In the latter case "gate" is the whole input. ACT is an index in `ACTIVATIONS`.
 
 8 bit: GROUP values of a row share a scale, their largest magnitude / 127. Kept gate and up take
 half of the memory; what the backward pass reads of them differs by 0.4 % of a group's largest
 value at most.
 """
 
-# ruff: noqa: N803, PLR0915 - capitals are compile-time constants, and a kernel can't be cut up
+# ruff: noqa: N803, PLR0912, PLR0915 - capitals are compile-time constants, and a kernel can't be cut up
 # Triton compiles these functions itself; Python's types do not reach them
 # mypy: ignore-errors
 
@@ -25,6 +28,32 @@ from tasks.training.fast.kernels.lora import (
 from tasks.training.fast.kernels.rotation import nearest
 
 GROUP = tl.constexpr(64)
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu2")
+
+
+@triton.jit
+def _share(x, ACT: tl.constexpr):
+    """What x is multiplied by: its activation is x times that."""
+    if ACT == 0:
+        return tl.sigmoid(x)
+    if ACT == 1:
+        return 0.5 + 0.5 * tl.erf(x * 0.7071067811865476)
+    if ACT == 2:  # (1 + tanh(z)) / 2 = sigmoid(2 z)
+        return tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    return tl.maximum(x, 0.0)
+
+
+@triton.jit
+def _slope(x, share, ACT: tl.constexpr):
+    """The activation's derivative; for silu s (1 + x (1 - s)) with s = sigmoid(x)."""
+    if ACT == 0:
+        return share * (1.0 + x * (1.0 - share))
+    if ACT == 1:
+        return share + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
+    if ACT == 2:
+        inner = 1.5957691216057308 * (1.0 + 0.134145 * x * x)
+        return share * (1.0 + x * (1.0 - share) * inner)
+    return 2.0 * share
 
 
 @triton.jit
@@ -55,13 +84,14 @@ def _unpack(small, scales, place, start, line, both, row_ok, inner, BLOCK: tl.co
 
 
 @triton.jit(do_not_specialize=["tokens", "place", "threshold"])
-def swiglu(
+def activate(
     gate_up, out, a, side, seeds, small, scales, stride, out_stride, tokens, inner, width, scale,
     place, threshold,
     RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, DROP: tl.constexpr,
-    PACK: tl.constexpr, TAIL: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ACT: tl.constexpr, GATED: tl.constexpr, PACK: tl.constexpr, TAIL: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """silu(gate) * up from [tokens, 2 F] and, of its output, `lora_in` with one member.
+    """The activation and, of its output, `lora_in` with one member.
 
     The output is not read again for LoRA. RANK 0: no LoRA. PACK: gate and up are stored in 8 bit.
     """
@@ -72,20 +102,26 @@ def swiglu(
     seed = tl.load(seeds + place)
     first = tl.zeros((ROWS, PADDED), tl.float32)
     groups = tl.cdiv(inner, GROUP)  # of gate; those of up follow
+    count: tl.constexpr = 2 if GATED else 1
     for start in range(0, inner, BLOCK):
         at = start + tl.arange(0, BLOCK)
         ok = at < inner
         both = row_ok[:, None] & ok[None, :]
         spot = gate_up + row_at[:, None] * stride + at[None, :]
         gate = tl.load(spot, mask=both, other=0.0).to(tl.float32)
-        up = tl.load(spot + inner, mask=both, other=0.0).to(tl.float32)
-        values = (gate * tl.sigmoid(gate) * up).to(out.dtype.element_ty)
+        values = gate * _share(gate, ACT)
+        if GATED:
+            up = tl.load(spot + inner, mask=both, other=0.0).to(tl.float32)
+            values *= up
+        values = values.to(out.dtype.element_ty)
         tl.store(out + row_at[:, None] * out_stride + at[None, :], values, mask=both)
         if PACK:
-            to = row_at[:, None] * (2 * inner) + at[None, :]
-            line = row_at[:, None] * (2 * groups)
+            to = row_at[:, None] * (count * inner) + at[None, :]
+            line = row_at[:, None] * (count * groups)
             _pack(small, scales, gate, to, start, line, both, row_ok, inner, BLOCK)
-            _pack(small, scales, up, to + inner, start, line + groups, both, row_ok, inner, BLOCK)
+            if GATED:
+                to += inner
+                _pack(small, scales, up, to, start, line + groups, both, row_ok, inner, BLOCK)
         if RANK > 0:
             if DROP:
                 h = hash_bits(row[:, None] * inner + at[None, :], seed)
@@ -113,23 +149,22 @@ def _add_b(b_grad, value, rank_at, at, ok, RANK: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["tokens", "place", "threshold", "steps"])
-def swiglu_backward(
+def activate_backward(
     gate_up, grad, a, a_grad, seeds, small, scales, u, gate_b, up_b, stride, grad_stride, u_stride,
     tokens, inner, scale, place, threshold, steps,
     RANK: tl.constexpr, PADDED: tl.constexpr, BITS: tl.constexpr, DROP: tl.constexpr,
-    PACKED: tl.constexpr, GATE: tl.constexpr, UP: tl.constexpr, B_RANK: tl.constexpr,
-    B_PADDED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    ACT: tl.constexpr, GATED: tl.constexpr, PACKED: tl.constexpr, GATE: tl.constexpr,
+    UP: tl.constexpr, B_RANK: tl.constexpr, B_PADDED: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`lora_in_backward` with one member, then swiglu's gradient, in one pass over memory.
+    """`lora_in_backward` with one member, then the input's gradient, in one pass over memory.
 
     Writes the gradients of gate and up into `gate_up`; reads the two from there, or with PACKED
-    from their 8-bit copy. The output of swiglu, which A's gradient needs, is computed again; the
+    from their 8-bit copy. The activation, which A's gradient needs, is computed again; the
     gradient of the output with A's part in it is never stored. Tiles as in `lora_in_backward`.
 
     Also adds the gradients of gate's and up's B, which need the same tiles (GATE, UP: columns of u,
     -1 without LoRA).
-
-    d silu(z) / dz = s (1 + z (1 - s)) with s = sigmoid(z).
     """
     first = tl.program_id(0) * BLOCK
     at = first + tl.arange(0, BLOCK)
@@ -142,6 +177,7 @@ def swiglu_backward(
     if RANK > 0:
         a0 = load_a(a, rank_at, at, ok, 0, RANK, inner)
     groups = tl.cdiv(inner, GROUP)
+    count: tl.constexpr = 2 if GATED else 1
     sum0 = tl.zeros((PADDED, BLOCK), tl.float32)
     sum_gate = tl.zeros((BLOCK, B_PADDED), tl.float32)
     sum_up = tl.zeros((BLOCK, B_PADDED), tl.float32)
@@ -153,19 +189,28 @@ def swiglu_backward(
         both = row_ok[:, None] & ok[None, :]
         spot = gate_up + row_at[:, None] * stride + at[None, :]
         if PACKED:
-            source = row_at[:, None] * (2 * inner) + at[None, :]
-            line = row_at[:, None] * (2 * groups)
+            source = row_at[:, None] * (count * inner) + at[None, :]
+            line = row_at[:, None] * (count * groups)
             gate = _unpack(small, scales, source, first, line, both, row_ok, inner, BLOCK)
-            line += groups
-            up = _unpack(small, scales, source + inner, first, line, both, row_ok, inner, BLOCK)
         else:
             gate = tl.load(spot, mask=both, other=0.0).to(tl.float32)
-            up = tl.load(spot + inner, mask=both, other=0.0).to(tl.float32)
+        share = _share(gate, ACT)
+        values = gate * share
+        gate_slope = _slope(gate, share, ACT)
+        up_slope = values
+        if GATED:
+            if PACKED:
+                source += inner
+                line += groups
+                up = _unpack(small, scales, source, first, line, both, row_ok, inner, BLOCK)
+            else:
+                up = tl.load(spot + inner, mask=both, other=0.0).to(tl.float32)
+            values *= up
+            gate_slope *= up
         line = grad + row_at[:, None] * grad_stride
         slope = tl.load(line + at[None, :], mask=both, other=0.0).to(tl.float32)
-        share = tl.sigmoid(gate)
         if RANK > 0:
-            values = (gate * share * up).to(kind)
+            values = values.to(kind)
             some = row_ok[:, None] & (rank_at < RANK)[None, :]
             v = tl.load(line + inner + rank_at[None, :], mask=some, other=0.0)
             h = tl.zeros((ROWS, BLOCK), tl.uint32)
@@ -174,10 +219,11 @@ def swiglu_backward(
             part, more = back_of(kept(h, 0, BITS, threshold), values, v, a0, DROP)
             slope += scale * part
             sum0 += more
-        gate_slope = (slope * up * share * (1.0 + gate * (1.0 - share))).to(kind)
-        up_slope = (slope * gate * share).to(kind)
+        gate_slope = (slope * gate_slope).to(kind)
         tl.store(spot, gate_slope, mask=both)
-        tl.store(spot + inner, up_slope, mask=both)
+        if GATED:
+            up_slope = (slope * up_slope).to(kind)
+            tl.store(spot + inner, up_slope, mask=both)
         if GATE >= 0:
             sum_gate += _column_sum(gate_slope, u + GATE, row_at, row_ok, u_stride, b_at, B_RANK)
         if UP >= 0:

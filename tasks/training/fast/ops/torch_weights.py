@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tasks.core.progress import say
-from tasks.training.fast.model import FastModel
-from tasks.training.fast.operands import GROUP, TINY, Rotated, Rounded
+from tasks.training.fast.model.weights import FastModel
+from tasks.training.fast.ops.operands import GROUP, TINY, Rotated, Rounded
 
 
 class TorchWeights:

@@ -1,0 +1,1 @@
+"""What the fast path trains: weights, LoRA and shapes of a model, as plain tensors."""

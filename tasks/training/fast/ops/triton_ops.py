@@ -1,0 +1,164 @@
+"""The fast path's operations as launches of Triton kernels; `torch_ops.TorchOps` documents each.
+
+A launch is `kernel[grid](tensors, strides and sizes, CONSTANTS)`, with an argument group per line.
+Tile sizes were chosen by measurement and are fixed: autotuning would time its variants again in
+every process. They must fit an RTX 3080, whose blocks have 99 KiB of shared memory;
+`tests/unit/training/ampere_checks.py` compiles every kernel for it (sm_86) without a GPU.
+"""
+
+import math
+
+import torch
+import triton
+from torch import Tensor
+
+from tasks.training.fast.kernels import attention as attention_kernels
+from tasks.training.fast.kernels import rowwise
+from tasks.training.fast.ops.operands import AttentionTensors, Heads, NormWeights
+from tasks.training.fast.ops.triton_mlp import TritonMlp
+from tasks.training.fast.ops.triton_weights import TritonWeights
+
+_LOG2E = math.log2(math.e)
+
+# attention's tile of rows (BM) and columns (BN), warps, pipeline stages; at head size 128 they take
+# 52, 72 and 81 KiB of shared memory
+ATTENTION = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 3}
+GRAD_Q = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
+GRAD_KV = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
+LARGE_HEAD = 128  # above it (Gemma has 256), smaller tiles fit
+ATTENTION_LARGE = {"BM": 64, "BN": 32, "num_warps": 8, "num_stages": 2}
+GRAD_Q_LARGE = {"BM": 32, "BN": 32, "num_warps": 4, "num_stages": 1}
+GRAD_KV_LARGE = {"BM": 32, "BN": 32, "num_warps": 4, "num_stages": 1}
+
+
+class TritonOps(TritonWeights, TritonMlp):
+    """The operations on a GPU."""
+
+    def norm(self, x: Tensor, norm: NormWeights, out: Tensor) -> None:
+        """LayerNorm or RMSNorm; a kernel without a bias gets the weight as a placeholder."""
+        inner = x.shape[-1]
+        block = triton.next_power_of_2(inner)
+        rowwise.norm[_row_grid(x)](
+            x, norm.weight, norm.weight if norm.bias is None else norm.bias, out,
+            *_steps(x), *_steps(out), _head_step(norm), inner, norm.eps,
+            LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, BLOCK=block,
+            num_warps=warps(block),
+        )  # fmt: skip
+
+    def norm_backward(
+        self, x: Tensor, norm: NormWeights, grad: Tensor, to: Tensor, *, add: bool = True
+    ) -> None:
+        """Add to the residual stream's gradient, or write."""
+        inner = x.shape[-1]
+        block = triton.next_power_of_2(inner)
+        rowwise.norm_backward[_row_grid(x)](
+            x, norm.weight, grad, to,
+            *_steps(x), *_steps(grad), *_steps(to), _head_step(norm), inner, norm.eps,
+            LAYER_NORM=norm.layer_norm, ADD=add, BLOCK=block, num_warps=warps(block),
+        )  # fmt: skip
+
+    def rope(self, qkv: Tensor, heads: Heads, cos: Tensor, sin: Tensor, inverse: bool) -> None:
+        """Rotate q and k in place."""
+        count, half = heads.queries + heads.keys, heads.rotated // 2
+        rowwise.rope[(qkv.shape[0],)](
+            qkv, cos, sin,
+            qkv.stride(0), -1.0 if inverse else 1.0,
+            SIZE=heads.size, HEADS=count, HALF=half,
+            PAIRS=heads.adjacent_pairs, GROUPED=heads.grouped,
+            HEADS_UP=triton.next_power_of_2(count), HALF_UP=triton.next_power_of_2(half),
+            num_warps=4,
+        )  # fmt: skip
+
+    def attention(self, state: AttentionTensors) -> None:
+        """Causal attention within each sample; `lse` is in base 2."""
+        qkv, heads, tokens = state.qkv, state.heads, state.qkv.shape[0]
+        tile, _, _ = attention_tiles(heads.size)
+        attention_kernels.attention[(triton.cdiv(tokens, tile["BM"]), heads.queries)](
+            qkv, state.bounds.starts, state.out, state.lse,
+            qkv.stride(0), state.out.stride(0), tokens, heads.scale * _LOG2E,
+            **_head_shape(heads), **tile,
+        )  # fmt: skip
+
+    def attention_backward(self, state: AttentionTensors, grad: Tensor, to: Tensor) -> None:
+        """Gradients of q, k and v."""
+        qkv, out, lse, heads, bounds = state.qkv, state.out, state.lse, state.heads, state.bounds
+        tokens, size, block = qkv.shape[0], heads.size, 64
+        delta = torch.empty_like(lse)
+        attention_kernels.attention_delta[(triton.cdiv(tokens, block), heads.queries)](
+            out, grad, delta,
+            out.stride(0), grad.stride(0), tokens,
+            SIZE=size, UP=triton.next_power_of_2(size), BM=block, num_warps=4,
+        )  # fmt: skip
+        strides = (qkv.stride(0), grad.stride(0), to.stride(0))
+        numbers = (*strides, tokens, heads.scale * _LOG2E, heads.scale)
+        shape, (_, for_q, for_kv) = _head_shape(heads), attention_tiles(size)
+        attention_kernels.attention_grad_q[(triton.cdiv(tokens, for_q["BM"]), heads.queries)](
+            qkv, bounds.starts, grad, lse, delta, to, *numbers, **shape, **for_q
+        )
+        attention_kernels.attention_grad_kv[(triton.cdiv(tokens, for_kv["BN"]), heads.keys)](
+            qkv, bounds.starts, bounds.ends, grad, lse, delta, to, *numbers, **shape, **for_kv
+        )
+
+    def cross_entropy(
+        self, logits: Tensor, targets: Tensor, scale: float, losses: Tensor, cap: float = 0.0
+    ) -> None:
+        """Losses; logits become their gradients."""
+        rows, values = logits.shape
+        block = min(8192, triton.next_power_of_2(values))
+        rowwise.cross_entropy[(rows,)](
+            logits, targets, losses,
+            logits.stride(0), values, scale, CAP=cap, BLOCK=block, num_warps=warps(block),
+        )  # fmt: skip
+
+
+def _row_grid(x: Tensor) -> tuple[int, int]:
+    """A program for each row, of each head if there are heads."""
+    return x.shape[0], x.shape[1] if x.ndim > 2 else 1
+
+
+def _steps(x: Tensor) -> tuple[int, int]:
+    """Between rows, and between heads."""
+    return x.stride(0), x.stride(1) if x.ndim > 2 else 0
+
+
+def _head_step(norm: NormWeights) -> int:
+    """Between the weights of heads: 0 where they share them."""
+    return norm.weight.stride(0) if norm.weight.ndim > 1 else 0
+
+
+def _head_shape(heads: Heads) -> dict[str, float]:
+    """Constants of the attention kernels."""
+    size, grouped = heads.size, heads.grouped
+    d0, d1 = head_parts(size)
+    return {
+        "QUERIES": heads.queries,
+        "KEYS": heads.keys,
+        "SIZE": size,
+        "Q_STEP": 3 * size if grouped else size,
+        "K_START": size if grouped else heads.queries * size,
+        "KV_STEP": 3 * size if grouped else size,
+        "V_START": 2 * size if grouped else (heads.queries + heads.keys) * size,
+        "D0": d0,
+        "D1": d1,
+        "CAP": heads.cap * _LOG2E,
+    }
+
+
+def attention_tiles(size: int) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Tiles of the forward pass, the queries' and the keys' gradients, for a head size."""
+    if size <= LARGE_HEAD:
+        return ATTENTION, GRAD_Q, GRAD_KV
+    return ATTENTION_LARGE, GRAD_Q_LARGE, GRAD_KV_LARGE
+
+
+def warps(block: int) -> int:
+    """Warps of a program that holds one row of `block` values in registers."""
+    return 16 if block >= 8192 else 8 if block >= 2048 else 4 if block >= 512 else 1
+
+
+def head_parts(size: int) -> tuple[int, int]:
+    """A head size as two powers of two of at least 16, the least that `tl.dot` takes, or (n, 0)."""
+    first = 1 << (size.bit_length() - 1)
+    first = max(16, first)
+    rest = size - first
+    return first, max(16, triton.next_power_of_2(rest)) if rest > 0 else 0
