@@ -15,13 +15,14 @@ from tasks.core.languages.definitions.javascript import JAVASCRIPT
 from tasks.core.languages.definitions.php import PHP
 from tasks.core.languages.definitions.ruby import RUBY
 from tasks.core.languages.definitions.rust import RUST
+from tasks.core.languages.definitions.scala import SCALA
 from tasks.core.languages.definitions.typescript import TSX, TYPESCRIPT
 from tasks.core.languages.protocol import Language, NotParsableError, ParsedSource
 from tasks.core.languages.python.definition import NOTEBOOK, PYTHON
 
 LANGUAGES = (
     *(PYTHON, NOTEBOOK, JAVASCRIPT, TYPESCRIPT, TSX, GO, RUST, JAVA, C, CPP, CSHARP, RUBY, PHP),
-    BASH,
+    *(SCALA, BASH),
 )
 BY_NAME = {language.name: language for language in reversed(LANGUAGES)}
 BY_EXTENSION = {ending: language for language in LANGUAGES for ending in language.extensions}

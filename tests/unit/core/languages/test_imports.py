@@ -51,6 +51,15 @@ CASES = {
         "src/main/java/org/shop/model/Item.java src/main/java/org/shop/Text.java "
         "src/main/java/org/shop/store/Db.java",
     ),
+    "scala": (
+        "src/main/scala/org/shop/Cart.scala",
+        "package org.shop\n\nimport scala.math.max\nimport org.shop.model.{Item, Row => Line}\n"
+        "import org.shop.store._\n",
+        "src/main/scala/org/shop/model/Item.scala src/main/scala/org/shop/model/Row.scala "
+        "src/main/scala/org/shop/store/Db.scala",
+        "src/main/scala/org/shop/model/Item.scala src/main/scala/org/shop/model/Row.scala "
+        "src/main/scala/org/shop/store/Db.scala",
+    ),
     "c": (
         "src/a.c",
         '#include <stdio.h>\n#include "a.h"\n#  include "util/b.h"\n#include <shop/c.h>\n',
