@@ -32,7 +32,7 @@ NOT_IN_ENV = {
     "pydantic": ("train", "passes the job's fields to a worker process"),
     "tqdm": ("base", "reports the progress of a download"),
     "trackio": ("train", "shows what was measured, which is no output"),
-    "xxhash": ("ingest filter tokenize", "XXH3 is a fixed function; it names rows in a cache"),
+    "xxhash": ("ingest filter prompt tokenize", "XXH3 is a fixed function; it names rows"),
 } | dict.fromkeys(
     set(PARSERS) - {PYTHON}, ("ingest", "its version is in the digest of sources that need it")
 )
