@@ -31,12 +31,14 @@ NOT_IN_ENV = {
     "pyarrow": ("base train evaluate merge", "reads tables; what these write with it is no output"),
     "pydantic": ("train", "passes the job's fields to a worker process"),
     "tqdm": ("base", "reports the progress of a download"),
-    "xxhash": ("ingest filter prompt tokenize", "XXH3 is a fixed function; it tells rows apart"),
+    "trackio": ("train", "shows what was measured, which is no output"),
+    "xxhash": ("ingest filter prompt tokenize", "XXH3 is a fixed function; it names rows"),
 } | dict.fromkeys(
     set(PARSERS) - {PYTHON}, ("ingest", "its version is in the digest of sources that need it")
 )
-# import name -> package, for what is not installed everywhere (triton: on Linux with CUDA only)
-NOT_INSTALLED = {"triton": "triton"}
+# import name -> package, for what is not installed everywhere (triton: on Linux with CUDA only;
+# trackio: an extra)
+NOT_INSTALLED = {"triton": "triton", "trackio": "trackio"}
 OWN = {"tasks", "flows"}
 
 
