@@ -15,27 +15,30 @@ def tanh(x):
 
 
 @triton.jit
-def _normalized(x, at, ok, inner, eps, LAYER_NORM: tl.constexpr):
-    """A normalized row and one over its deviation; `x` points to the row."""
-    values = tl.load(x + at, mask=ok, other=0.0).to(tl.float32)
+def _normalized(x, ok, inner, eps, LAYER_NORM: tl.constexpr):
+    """Normalized rows and one over the deviation of each; `x` points to the rows."""
+    values = tl.load(x, mask=ok, other=0.0).to(tl.float32)
     if LAYER_NORM:
         # masked again, as subtracting the mean makes the padding nonzero
-        values = tl.where(ok, values - tl.sum(values, 0) / inner, 0.0)
-    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 0) / inner + eps)
+        values = tl.where(ok, values - tl.sum(values, 1)[:, None] / inner, 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(values * values, 1)[:, None] / inner + eps)
     return values * rstd, rstd
 
 
 @triton.jit
 def norm(
-    x, weight, bias, out, x_stride, x_head, out_stride, out_head, weight_head, inner, eps,
-    LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr,
+    x, weight, bias, out, x_stride, x_head, out_stride, out_head, weight_head, heads, inner, eps,
+    LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """LayerNorm or RMSNorm, one row (of one head) per program; BLOCK covers it."""
+    """LayerNorm or RMSNorm of one row, or of TILE heads of it, per program; BLOCK covers a head.
+
+    A program for each head of a hundred values would take longer to start than to run.
+    """
     row = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    at = tl.arange(0, BLOCK)
-    ok = at < inner
-    hat, _ = _normalized(x + row * x_stride + head * x_head, at, ok, inner, eps, LAYER_NORM)
+    head = tl.program_id(1) * TILE + tl.arange(0, TILE)[:, None]
+    at = tl.arange(0, BLOCK)[None, :]
+    ok = (at < inner) & (head < heads)
+    hat, _ = _normalized(x + row * x_stride + head * x_head + at, ok, inner, eps, LAYER_NORM)
     place = head * weight_head + at
     result = hat * tl.load(weight + place, mask=ok, other=0.0).to(tl.float32)
     if HAS_BIAS:
@@ -47,24 +50,25 @@ def norm(
 @triton.jit
 def norm_backward(
     x, weight, grad, to, x_stride, x_head, grad_stride, grad_head, to_stride, to_head, weight_head,
-    inner, eps, LAYER_NORM: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
+    heads, inner, eps,
+    LAYER_NORM: tl.constexpr, ADD: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The input's gradient, added to `to` or (not ADD) written there; one row per program.
+    """The input's gradient, added to `to` or (not ADD) written there; programs as of `norm`.
 
     dx = rstd (g - hat mean(g hat)), minus mean(g) for LayerNorm, with g = grad * weight. Weight and
     bias are frozen, so they need no gradient.
     """
     row = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    at = tl.arange(0, BLOCK)
-    ok = at < inner
-    hat, rstd = _normalized(x + row * x_stride + head * x_head, at, ok, inner, eps, LAYER_NORM)
+    head = tl.program_id(1) * TILE + tl.arange(0, TILE)[:, None]
+    at = tl.arange(0, BLOCK)[None, :]
+    ok = (at < inner) & (head < heads)
+    hat, rstd = _normalized(x + row * x_stride + head * x_head + at, ok, inner, eps, LAYER_NORM)
     slope = tl.load(grad + row * grad_stride + head * grad_head + at, mask=ok, other=0.0)
     slope = slope.to(tl.float32)
     slope *= tl.load(weight + head * weight_head + at, mask=ok, other=0.0).to(tl.float32)
-    result = slope - hat * (tl.sum(slope * hat, 0) / inner)
+    result = slope - hat * (tl.sum(slope * hat, 1)[:, None] / inner)
     if LAYER_NORM:
-        result -= tl.sum(slope, 0) / inner
+        result -= tl.sum(slope, 1)[:, None] / inner
     result *= rstd
     place = to + row * to_stride + head * to_head + at
     if ADD:

@@ -25,6 +25,7 @@ _LOG2E = math.log2(math.e)
 ATTENTION = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 3}
 GRAD_Q = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
 GRAD_KV = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
+NORM_HEADS = 8  # of a program
 LARGE_HEAD = 128  # above it (Gemma has 256), smaller tiles fit
 ATTENTION_LARGE = {"BM": 64, "BN": 32, "num_warps": 8, "num_stages": 2}
 GRAD_Q_LARGE = {"BM": 32, "BN": 32, "num_warps": 4, "num_stages": 1}
@@ -36,25 +37,22 @@ class TritonOps(TritonWeights, TritonMlp):
 
     def norm(self, x: Tensor, norm: NormWeights, out: Tensor) -> None:
         """LayerNorm or RMSNorm; a kernel without a bias gets the weight as a placeholder."""
-        inner = x.shape[-1]
-        block = triton.next_power_of_2(inner)
-        rowwise.norm[_row_grid(x)](
+        grid, heads, sizes = _norm_programs(x)
+        rowwise.norm[grid](
             x, norm.weight, norm.weight if norm.bias is None else norm.bias, out,
-            *_steps(x), *_steps(out), _head_step(norm), inner, norm.eps,
-            LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, BLOCK=block,
-            num_warps=warps(block),
+            *_steps(x), *_steps(out), _head_step(norm), heads, x.shape[-1], norm.eps,
+            LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, **sizes,
         )  # fmt: skip
 
     def norm_backward(
         self, x: Tensor, norm: NormWeights, grad: Tensor, to: Tensor, *, add: bool = True
     ) -> None:
         """Add to the residual stream's gradient, or write."""
-        inner = x.shape[-1]
-        block = triton.next_power_of_2(inner)
-        rowwise.norm_backward[_row_grid(x)](
+        grid, heads, sizes = _norm_programs(x)
+        rowwise.norm_backward[grid](
             x, norm.weight, grad, to,
-            *_steps(x), *_steps(grad), *_steps(to), _head_step(norm), inner, norm.eps,
-            LAYER_NORM=norm.layer_norm, ADD=add, BLOCK=block, num_warps=warps(block),
+            *_steps(x), *_steps(grad), *_steps(to), _head_step(norm), heads, x.shape[-1], norm.eps,
+            LAYER_NORM=norm.layer_norm, ADD=add, **sizes,
         )  # fmt: skip
 
     def rope(self, qkv: Tensor, heads: Heads, cos: Tensor, sin: Tensor, inverse: bool) -> None:
@@ -111,9 +109,15 @@ class TritonOps(TritonWeights, TritonMlp):
         )  # fmt: skip
 
 
-def _row_grid(x: Tensor) -> tuple[int, int]:
-    """A program for each row, of each head if there are heads."""
-    return x.shape[0], x.shape[1] if x.ndim > 2 else 1
+def _norm_programs(x: Tensor) -> tuple[tuple[int, int], int, dict[str, int]]:
+    """Grid, number of heads, and constants: a program for each row, or for some heads of it."""
+    heads = x.shape[1] if x.ndim > 2 else 1
+    tile, block = (
+        min(NORM_HEADS, triton.next_power_of_2(heads)),
+        triton.next_power_of_2(x.shape[-1]),
+    )
+    sizes = {"TILE": tile, "BLOCK": block, "num_warps": warps(tile * block)}
+    return (x.shape[0], triton.cdiv(heads, tile)), heads, sizes
 
 
 def _steps(x: Tensor) -> tuple[int, int]:
