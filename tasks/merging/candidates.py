@@ -25,6 +25,7 @@ from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.system.atomic_write import write_text
 from tasks.merging.adapter import Adapter
+from tasks.merging.rounding import round_at_random
 from tasks.merging.safetensors_io import TensorInfo, write_shards
 from tasks.merging.strategies.protocol import MergeStrategy
 from tasks.merging.verify import Measured, MergeCheck, compare, measure
@@ -98,6 +99,7 @@ class Candidates:
         # layers in place, and they no longer dequantize to themselves.
         quantized = {name: module for name, module in base.named_modules() if _is_4bit(module)}
         traits = ModelTraits.read(self.base)
+        dtype = getattr(torch, self.settings.dtype)
         for strategy in self.strategies:
             folder = self.folder(strategy.name)
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,8 +109,8 @@ class Candidates:
                 adapter=self.adapter,
                 quantized=quantized,
                 traits=traits,
+                dtype=dtype,
             )
-            dtype = getattr(torch, self.settings.dtype)
             write_shards(self.shards, folder, dtype, change, f"merging, {strategy.name}")
             shutil.copyfile(self.base / "config.json", folder / "config.json")
             traits.write(folder)
@@ -160,8 +162,9 @@ def merged_tensor(
     adapter: Adapter,
     quantized: Mapping[str, Any],
     traits: ModelTraits,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """A tensor of the merged model, before rounding.
+    """A tensor of the merged model; still to be rounded to `dtype`, if it is not bfloat16 already.
 
     Args:
         name: In the base's safetensors.
@@ -170,13 +173,18 @@ def merged_tensor(
         adapter: The updates.
         quantized: The base's 4-bit layers by name.
         traits: Of the base; they map its tensors' names to its modules'.
+        dtype: Of the merged weights.
     """
     if not name.endswith(WEIGHT_SUFFIX):
         return tensor
     module = traits.module_of(name.removesuffix(WEIGHT_SUFFIX))
     weight = strategy.base_weight(tensor, quantized.get(module))
     update = adapter.updates.get(module)
-    return weight if update is None else update.apply(weight)
+    if update is None:
+        return weight
+    merged = update.apply(weight)
+    # float16 is eight times as fine, so that its nearest number keeps most of an update
+    return round_at_random(merged, name) if dtype == torch.bfloat16 else merged
 
 
 def _is_4bit(module: Any) -> bool:

@@ -45,8 +45,8 @@ class MergeSettings(Section):
         gt=0,
         le=100,
         description=(
-            "Largest difference, in percent, of the merged model's loss from that of the same base "
-            "with the adapter beside it, and largest increase over that of the evaluated model."
+            "Largest increase, in percent, of the merged model's loss over that of the same base "
+            "with the adapter beside it, and over that of the evaluated model."
         ),
     )
     min_agreement: float = Field(
@@ -55,7 +55,8 @@ class MergeSettings(Section):
         le=1,
         description=(
             "Smallest share of positions at which the merged model and the same base with the "
-            "adapter beside it have the same likeliest next token."
+            "adapter beside it have the same likeliest next token; not required where its loss is "
+            "smaller by more than the tolerance."
         ),
     )
     force: bool = Field(
