@@ -190,7 +190,7 @@ def test_each_benchmark_table_has_a_command_above_it_and_a_date():
             if block.startswith("|") and "calculated:" not in before:
                 assert re.search(r"20\d\d-\d\d-\d\d", before), f"{anchor}: {block[:60]}"
                 assert re.search(
-                    r"^    (python -m benchmarks|make |finetune run )", text, re.MULTILINE
+                    r"^    (python -m benchmarks|make |finetune (run|sweep) )", text, re.MULTILINE
                 ), anchor
             before = block
 
