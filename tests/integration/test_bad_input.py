@@ -232,7 +232,7 @@ TABLES = [
     Case("bad_header.csv", b'"instruction"x,output\na,b\n', 0, (1,), "malformed CSV header"),
     Case("tabs.tsv", HEADER.replace(b",", b"\t") + b'a\tb\tgood 1\nc\t"d\ne\tf\tgood 2\n', 2, (3,)),
     parquet("numbers", 0, 2, "of type int", instruction=["a", "b"], output=[1, 2]),
-    parquet("bytes", 0, 1, "of type bytes", instruction=["a"], output=[b"\xff"]),
+    parquet("bytes", 0, 1, "not valid UTF-8", instruction=["a"], output=[b"\xff"]),
     parquet("lists", 0, 1, "of type list", instruction=["a"], output=[["b"]]),
     parquet("structs", 0, 1, "of type dict", instruction=["a"], output=[{"b": 1}]),
     parquet("dates", 0, 1, "of type datetime", instruction=["a"], output=[datetime(2020, 1, 1)]),

@@ -148,7 +148,10 @@ def check_merge(folder: Path, tmp_path: Path) -> None:
     changed = 0
     for file in merged.glob("*.safetensors"):
         before = load_file(file)
-        after = {n: merged_tensor(n, t, strategy, adapter, {}, traits) for n, t in before.items()}
+        after = {
+            n: merged_tensor(n, t, strategy, adapter, {}, traits, t.dtype)
+            for n, t in before.items()
+        }
         changed += sum(not torch.equal(after[name], before[name]) for name in before)
         file.unlink()  # a hard link
         save_file(after, file, metadata={"format": "pt"})

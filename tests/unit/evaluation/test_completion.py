@@ -283,7 +283,7 @@ def test_the_report_has_sizes_languages_and_the_clearest_changes_as_diffs() -> N
         assert "- return x" in text
         assert "+ return y" in text
         assert "unused" not in text
-        assert "Smallest true change that is found four times in five: edit similarity" in text
+        assert "Smallest change that would be found four times in five: edit similarity" in text
 
 
 def test_text_of_a_completion_is_never_markup() -> None:

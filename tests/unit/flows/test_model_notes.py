@@ -48,9 +48,9 @@ def test_features_that_a_cpu_cannot_run_in_4_bit_are_told_before_the_training() 
     odd = LLAMA | {"odd_features": {"down_proj": 96}}
     assert "train: stops" in notes(odd, check({}), on_cpu=True)[1]
     assert "down_proj 96" in notes(odd, check({}), on_cpu=True)[1]
-    assert notes(odd, check({}), on_cpu=False) == ["train: fast path."]
+    assert notes(odd, check({}), on_cpu=False) == ["train: uses the fast path."]
     told = notes(odd, check({"train": {"quantization": "none"}}), on_cpu=True)
-    assert told == ["train: fast path."]
+    assert told == ["train: uses the fast path."]
 
 
 def test_a_gpu_before_ampere_is_too_old() -> None:

@@ -188,4 +188,4 @@ def test_auto_trains_by_the_size_of_the_data_and_shows_the_arithmetic(
     _, work = run_stage(max_steps="auto", batch_tokens=80, epochs=2, warmup_steps=2)
     facts = json.loads((work.out / "training.json").read_text())
     assert facts["step"] == facts["auto"]["steps"] == 30
-    assert "15 windows x 2 passes / 1 window a step = 30 steps" in said[0]
+    assert "in 15 windows, 2 passes, 1 window per step" in said[0]
