@@ -62,8 +62,16 @@ STOPS = [
     ("merge", signal.SIGHUP, True),
 ]
 
+OFTEN = ("ingest", "train", "merge")  # the others run in `make test-servers`: ten seconds each
 
-@pytest.mark.parametrize(("stage", "number", "to_group"), STOPS)
+
+@pytest.mark.parametrize(
+    ("stage", "number", "to_group"),
+    [
+        stop if stop[0] in OFTEN else pytest.param(*stop, marks=pytest.mark.servers)
+        for stop in STOPS
+    ],
+)
 def test_signal_at_the_start_of_a_stage_ends_the_run_in_two_lines(
     folder, tmp_path, monkeypatch, stage, number, to_group
 ):
