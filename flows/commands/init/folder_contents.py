@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows.commands.init.data_files import MIN_RECORDS, DataFile, data_files, suggested, tried
 from tasks.core.errors import PipelineError
-from tasks.core.languages.registry import language_of
+from tasks.core.languages.registry import language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
 from tasks.ingestion.sources.file_listing import is_repository, list_code
@@ -122,5 +122,5 @@ def _nothing(place: Path, unread: tuple[DataFile, ...]) -> PipelineError:
     return PipelineError(
         f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} rows or "
         "more",
-        f"Name another folder, or a file of {', '.join(EXTENSIONS)}.",
+        f"Name another folder, or a file of {', '.join(EXTENSIONS)}. Code is read in {titles()}.",
     )
