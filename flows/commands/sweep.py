@@ -113,7 +113,7 @@ class Sweep:
     def conclude(self) -> None:
         """Evaluate the best variant on the test split, and print the result."""
         results = self._results
-        best = results.ranked(results.planned[-1].share)[0]
+        best = results.best
         # the first seed: choosing among seeds by their losses would flatter the variant
         trial = SweepTrial(best, results.seeds[0])
         overrides = trial.overrides(results.grid.fixed, self._train(best))

@@ -177,7 +177,7 @@ def _winner(results: SweepResults, folder: Path) -> dict[str, Any] | None:
     """The best variant on the test split."""
     if results.winner is None:
         return None
-    best = results.ranked(results.planned[-1].share)[0]
+    best = results.best
     gate = json.loads((results.winner / "gate.json").read_bytes())
     return {
         "label": best.label,

@@ -77,6 +77,11 @@ class SweepResults:
         losses = self._losses(share)
         return sorted(losses, key=lambda variant: mean_loss(losses[variant]))
 
+    @property
+    def best(self) -> Variant:
+        """The best variant of the last round, which has results."""
+        return self.ranked(self.planned[-1].share)[0]
+
     def scores(self, share: float) -> dict[Variant, Score]:
         """Scores of a round, the best first."""
         return scores(self._losses(share), trials.comparisons(self.planned))

@@ -13,7 +13,7 @@ from flows import messages
 from flows.commands.show import filtered, rows
 from tasks.core.cache.manifest import NAME, Manifest
 from tasks.core.cache.source_changes import SOURCES
-from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_words
+from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_sentence
 
 REPORT_END = "\n## Answers"  # of report.md: what follows are texts of the models
 PLAIN_WIDTH = 120  # of a table that is written to a file or a pipe
@@ -72,7 +72,7 @@ def _prompt(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
     for name in SPLITS:
         yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{units.get(name, 0):>12,}"
     if split:
-        yield f"S{split_words(split)[1:]}. No {unit} is in two splits."
+        yield f"{split_sentence(split)} No {unit} is in two splits."
     if problems := counts.get("problems"):
         yield f"Held out as problems of the evaluation: {problems:,.0f} functions."
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.cache_key import Parts, canonical
 from tasks.core.cache.code_digest import code_digest, content_digest
 from tasks.core.cache.manifest import Manifest
-from tasks.core.system.home import short_path
+from tasks.core.system.home import REPOSITORY, short_path
 
 KINDS = (
     "never ran",
@@ -23,7 +22,6 @@ KINDS = (
     "forced",
     "schema",
 )
-PACKAGES = Path(__file__).parents[3]
 DIGEST_DIGITS = 64
 SHOWN_NAMES = 3
 SHORT_LIST = 40  # characters of a list that is shown whole
@@ -111,7 +109,7 @@ def difference(parts: Parts, manifest: Manifest | None) -> tuple[Cause, ...]:
 def module_file(module: str) -> str:
     """Path of a module below the packages' folder."""
     path = module.replace(".", "/")
-    return f"{path}/__init__.py" if (PACKAGES / path).is_dir() else f"{path}.py"
+    return f"{path}/__init__.py" if (REPOSITORY / path).is_dir() else f"{path}.py"
 
 
 def is_opinion(causes: Sequence[Cause]) -> bool:

@@ -121,7 +121,9 @@ def find_gpu() -> Gpu | None:
             )
             name, driver, total, *more = map(str.strip, done.stdout.splitlines()[0].split(","))
             return Gpu(name, driver, float(total) / 1024, *more)
-        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        except (subprocess.CalledProcessError, ValueError, IndexError):
             continue
     return None
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_words
+from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_sentence
 
 SPLITS = ("train", "validation", "test")
 
@@ -97,7 +97,7 @@ def split_line(path: Path | None) -> str:
         path: split.json of the stage prompt.
     """
     split = _read_split(path)
-    return f"S{split_words(split)[1:]}." if split else ""
+    return split_sentence(split) if split else ""
 
 
 def _read_split(path: Path | None) -> Mapping[str, Any]:

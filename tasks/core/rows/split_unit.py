@@ -30,6 +30,11 @@ def split_words(split: Mapping[str, Any]) -> str:
     return f"split by {unit}: {count_of(sum(split['units'].values()), unit)}{of}"
 
 
+def split_sentence(split: Mapping[str, Any]) -> str:
+    """`split_words` as a sentence."""
+    return f"S{split_words(split)[1:]}."
+
+
 def held_out_units(unit: str, number: int) -> str:
     """The end of the summary of a split by `unit`; rows and projects, which it names already, are
     named only if they are too few."""
