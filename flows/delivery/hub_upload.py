@@ -20,7 +20,7 @@ def check_repository_name(name: str) -> None:
     """
     if not REPOSITORY.fullmatch(name):
         raise PipelineError(
-            f"{name!r} is no name of a repository of the hub", "Give it as ORG/NAME."
+            f"{name!r} is not a valid repository name of the hub", "Give it as ORG/NAME."
         )
 
 
@@ -35,7 +35,7 @@ def check_licences(model: DeliveredModel, public: bool) -> None:
     if not licence.get("licence"):
         raise PipelineError(
             "the license of the base model is unknown, and the merged weights inherit it",
-            "Find it out and set base.licence to its name, then run and promote again.",
+            "Look it up, set base.licence to its SPDX name, then run and promote again.",
         )
     if not public:
         return
@@ -74,7 +74,7 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         message = f"{model.name}, {len(files)} files"
         commit = api.create_commit(name, operations, commit_message=message)
     except LocalTokenNotFoundError as error:
-        raise PipelineError("there is no login to the hub", "Run `hf auth login`.") from error
+        raise PipelineError("you are not logged in to the hub", "Run `hf auth login`.") from error
     except PipelineError:
         raise
     except HfHubHTTPError as error:

@@ -97,7 +97,7 @@ def gateway(
             try:
                 body = with_training_format(path, json.loads(content), stop, infilling, model)
             except (ValueError, TypeError, AttributeError) as error:
-                text = str(error) if isinstance(error, SuffixError) else f"no valid JSON: {error}"
+                text = str(error) if isinstance(error, SuffixError) else f"invalid JSON: {error}"
                 problem = {"message": text, "type": "invalid_request_error", "code": 400}
                 return JSONResponse({"error": problem}, 400)
             content = json.dumps(body).encode()

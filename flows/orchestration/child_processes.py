@@ -99,9 +99,9 @@ class ChildProcesses:
         if time.monotonic() - part.works_since < RESTART_S:
             raise PipelineError(
                 f"the {name} ended unexpectedly with code {code}",
-                "Its last lines above give the reason; solve it and start again.",
+                "Its last lines above give the reason; fix it and start again.",
             )
-        say(f"the {name} ended unexpectedly with code {code} and is started again")
+        say(f"the {name} ended unexpectedly with code {code}; starting it again")
         self.start(name, *part.command, ready=part.ready)
 
     def end(self) -> None:

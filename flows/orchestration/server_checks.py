@@ -276,4 +276,4 @@ def server_in_order() -> str:
     """What was found good if `check_server` finds nothing."""
     from prefect.settings import PREFECT_API_URL
 
-    return f"{PREFECT_API_URL.value()} answers; pool, worker and deployments are there"
+    return f"{PREFECT_API_URL.value()} answers; work pool, worker and deployments exist"

@@ -42,8 +42,9 @@ def notes(checks: Mapping[str, Any], config: Config, *, on_cpu: bool = False) ->
             f"each other (hidden states differ by {float(checks['leak']):.1g})."
         )
     if checks["isolation"] == "rows" or not checks["generation_cache"]:
-        cache = "its own cache" if checks["generation_cache"] else "no cache, as its own is wrong"
-        lines.append(f"evaluate: texts are generated one by one, with {cache}.")
+        has_cache = checks["generation_cache"]
+        how = "with the model's cache" if has_cache else "without the model's cache, which is wrong"
+        lines.append(f"evaluate: texts are generated one by one, {how}.")
     total, other = checks["linear_parameters"], checks["other_parameters"]
     if other > NOT_TRAINED_SHARE * (total + other):
         lines.append(
@@ -54,8 +55,8 @@ def notes(checks: Mapping[str, Any], config: Config, *, on_cpu: bool = False) ->
     if on_cpu and checks["odd_features"] and config.train.quantization == "nf4":
         shown = ", ".join(f"{name} {size}" for name, size in checks["odd_features"].items())
         lines.append(
-            f"train: stops, as features of linear layers ({shown}) are not multiples of 64, which "
-            "a CPU can't run in 4 bit; set train.quantization to none."
+            f"train: fails, because a CPU runs 4-bit layers only if their features are multiples "
+            f"of 64, and these are not: {shown}. Set train.quantization to none."
         )
     if checks["unreached"]:
         lines.append(f"base: LoRA does not reach {', '.join(checks['unreached'])}.")

@@ -54,7 +54,7 @@ def download(hub_id: str, revision: str, code: bool = False) -> Path:
         return Path(retried(fetch, hub_id))
     except GatedRepoError as error:
         raise PipelineError(
-            f"{hub_id} requires a license to be accepted first",
+            f"{hub_id} has a license that you have to accept first",
             f"Accept it at https://huggingface.co/{hub_id} and run `hf auth login`. {local}",
         ) from error
     except RevisionNotFoundError as error:

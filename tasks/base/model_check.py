@@ -194,7 +194,10 @@ def _head(model: Any, ids: Tensor, hidden: Tensor, kind: str) -> bool:
     except Exception as error:
         raise _rejected(kind, f"has a head that can't run alone: {_first_line(error)}") from error
     if difference > TOLERANCE:
-        raise _rejected(kind, f"has other logits than its head (difference {difference:.1e})")
+        raise _rejected(
+            kind,
+            f"has logits that differ from the output of its head (difference {difference:.1e})",
+        )
     return linear
 
 

@@ -207,6 +207,6 @@ def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:
         remedy = "Set prompt.split to auto, which takes a smaller unit where it has to."
     return PipelineError(
         f"too little data: {rows:,} rows in {found}; train, validation and test need three that "
-        f"are no near duplicates",
+        f"are not near duplicates of each other",
         remedy,
     )

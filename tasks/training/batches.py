@@ -25,7 +25,7 @@ def no_training_rows() -> PipelineError:
     """The error of an empty training split."""
     return PipelineError(
         "there are 0 rows to train on",
-        "Loosen the filter or tokenize.max_tokens, or bring more data.",
+        "Loosen the filter or tokenize.max_tokens, or add more data.",
     )
 
 

@@ -106,7 +106,7 @@ def sandbox_level() -> tuple[str, str]:
         return "", error.problem
     reasons = ["" if best.level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""]
     if best.without_group:
-        reasons += [f"memory of all processes together is measured: {best.without_group}"]
+        reasons += [f"no cgroup, so total memory is sampled: {best.without_group}"]
     return best.name, "; ".join(filter(None, reasons))
 
 

@@ -70,7 +70,7 @@ def check(program: Program, job: dict[str, Any]) -> tuple[str, str]:
     except ChecksTooLong:
         return TIMEOUT, "the checks ran out of time"
     except HandedOver as error:
-        return NOT_JUDGED, f"the test hands over a {error}"
+        return NOT_JUDGED, f"the test passes a {error}"
     except Exception as error:
         return _failure(error, program, job["checks"])
     # checks that catch every exception end here even if the program has failed

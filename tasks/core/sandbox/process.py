@@ -166,7 +166,7 @@ def read_outcome(ended: Ended, nonce: str, cpu_s: int) -> Outcome:
         status, detail, seconds = json.loads(lines[-1][len(nonce) :])
         return Outcome(status, detail, seconds)
     if ended.memory_mib:
-        return Outcome(OOM, f"its processes held {ended.memory_mib} MiB together")
+        return Outcome(OOM, f"its processes used {ended.memory_mib} MiB together")
     if not lines or lines[0] != STARTED:
         errors = ended.err.decode("utf-8", "replace").strip().splitlines()
         why = errors[-1][:MAX_DETAIL] if errors else "it gave no reason"

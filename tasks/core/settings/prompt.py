@@ -103,7 +103,7 @@ class PromptSettings(Section):
     @classmethod
     def _is_text(cls, text: str) -> str:
         if "\0" in text:
-            raise ValueError("the system text holds a NUL byte\nRemove it from prompt.system.")
+            raise ValueError("the system text contains a NUL byte\nRemove it from prompt.system.")
         return text
 
     @field_validator("template")

@@ -91,12 +91,12 @@ def _main_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
     except (OSError, ValueError) as error:
         code = f" (HTTP {error.code})" if isinstance(error, urllib.error.HTTPError) else ""
         raise PipelineError(
-            f"no commit of {hub_id} is pinned, and the hub can't be asked for one{code}",
+            f"no commit of {hub_id} is pinned, and the hub does not return one{code}",
             f"Set {setting} to a commit from {page}, or {instead}.",
         ) from error
     if len(commit) != COMMIT_DIGITS:
         raise PipelineError(
-            f"the hub's answer for {hub_id} names no commit ({commit!r})",
+            f"the hub's response for {hub_id} has no commit ({commit!r})",
             f"Set {setting} to a commit from {page}.",
         )
     return commit

@@ -207,7 +207,7 @@ def fill_prompt(prefix: str, suffix: str, suffix_first: bool = False) -> str:
 def problem_of(template: str) -> str:
     """What is wrong with a template; "" if nothing is."""
     if template in TEMPLATES or is_jinja(template):
-        return "holds a NUL byte" if "\0" in template else ""
+        return "contains a NUL byte" if "\0" in template else ""
     fields = FIELD.findall(template)
     unknown = [name for name in fields if name not in FIELDS]
     known = ", ".join(f"{{{name}}}" for name in FIELDS)
@@ -216,7 +216,7 @@ def problem_of(template: str) -> str:
         f"has an unknown field {{{'}, {'.join(unknown)}}}; there are {known}": bool(unknown),
         "has no field {instruction}": "instruction" not in fields,
         "has a field after {output}, which the model writes": "output" in fields[:-1],
-        "holds a NUL byte": "\0" in template,
+        "contains a NUL byte": "\0" in template,
     }
     return next((problem for problem, is_there in problems.items() if is_there), "")
 

@@ -55,8 +55,8 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
         raise _ambiguous(mapping.source, path, role, names)
     if bound.form.choice and mapping.take is None:
         raise PipelineError(
-            f"source {mapping.source} ({path}): its rows are {bound.form.choice}; training is on "
-            "good answers alone",
+            f"source {mapping.source} ({path}): its rows are {bound.form.choice}, and "
+            "training uses good answers only",
             "To train on the chosen answers, set `take: chosen` in the source's settings.",
         )
     return bound

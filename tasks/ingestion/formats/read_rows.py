@@ -185,8 +185,8 @@ class SourceReader:
         for name in unused_with_meaning(self.counts):
             role = MEANINGFUL[name.lower()]
             say(
-                f"source {self.mapping.source}: column {name!r} is not used; it may change what "
-                f"should be answered (a column of the role {role})"
+                f"source {self.mapping.source}: column {name!r} is not used, but it may be "
+                f"part of the question (role {role})"
             )
 
 

@@ -65,7 +65,7 @@ def list_data(path: str) -> Listing:
     if not files and full.is_file() and is_data(full):
         files = (full.name,)
     if not files:
-        reason = "holds no data file" if found or full.exists() else "is not there"
+        reason = "holds no data file" if found or full.exists() else "does not exist"
         raise PipelineError(
             f"ingest source {path!r} {reason} (looked at {full})",
             f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}, "

@@ -150,7 +150,7 @@ def _streamed(table: "Dataset | IterableDataset", columns: Collection[str] | Non
 def _check_split(name: str, split: str, known: Sequence[str]) -> None:
     if split not in known:
         raise PipelineError(
-            f"data set {name} has no split {split!r}, but {', '.join(known) or 'none at all'}",
+            f"data set {name} has no split {split!r}; its splits: {', '.join(known) or 'none'}",
             "Set `split` of the source to one of them."
             if known
             else "Write it again with `save_to_disk`, or read its files as kind `files`.",

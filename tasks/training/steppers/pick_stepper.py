@@ -51,7 +51,7 @@ def pick_stepper(
     if fast_path != "off" and not lockstep:
         try:
             if getattr(base_model(model), "isolation", "varlen") == "rows":
-                raise Unsupported("the model mixes samples by more than masked attention")
+                raise Unsupported("packed rows of this model are not isolated by attention alone")
             return FastStepper(
                 model,
                 flat,

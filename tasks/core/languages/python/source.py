@@ -140,10 +140,10 @@ def decode(raw: bytes) -> str:
     ends.
 
     Raises:
-        NotParsableError: It holds a NUL byte, or is not in the encoding that it declares.
+        NotParsableError: It contains a NUL byte, or is not in the encoding that it declares.
     """
     if b"\0" in raw:
-        raise NotParsableError("holds a NUL byte", raw[: raw.index(b"\0")].count(b"\n") + 1)
+        raise NotParsableError("contains a NUL byte", raw[: raw.index(b"\0")].count(b"\n") + 1)
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(raw).readline)[0]
         text = raw.decode(encoding)

@@ -42,7 +42,7 @@ def decode(raw: bytes) -> str:
     """Text in UTF-8 or, with a mark of the byte order, UTF-16; with "\\n" line ends.
 
     Raises:
-        NotParsableError: It is in another encoding, or holds a NUL byte.
+        NotParsableError: It is in another encoding, or contains a NUL byte.
     """
     encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
@@ -52,7 +52,7 @@ def decode(raw: bytes) -> str:
         problem = f"byte {raw[error.start]:#04x} is not {encoding.removesuffix('-sig')}"
         raise NotParsableError(problem, line) from error
     if "\0" in text:
-        raise NotParsableError("holds a NUL byte", text[: text.index("\0")].count("\n") + 1)
+        raise NotParsableError("contains a NUL byte", text[: text.index("\0")].count("\n") + 1)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 

@@ -70,8 +70,9 @@ def _large_pages(path: Path, file: Any) -> str:
     if max(sizes, default=0) < LARGE_PAGE_BYTES:
         return ""
     return (
-        f"{path.name}: a page of it may have {max(sizes) / 2**30:.1f} GiB, and reading it takes "
-        "twice that memory. Where that is too much, write it with small pages on another machine: "
+        f"{path.name}: a page of this file may take {max(sizes) / 2**30:.1f} GiB, and reading it "
+        "takes twice that memory. If that is too much, rewrite the file with small pages on a "
+        "machine with more memory: "
         f"`{REWRITE}`"
     )
 
@@ -124,7 +125,7 @@ def _value(convert: Callable[[], Any]) -> Any:
     except UnicodeDecodeError:
         return Unfit("holds text that is not valid UTF-8")
     except (pa.ArrowException, ValueError, OverflowError):
-        return Unfit("can't be represented, wanted text")
+        return Unfit("can't be represented, expected text")
 
 
 def _without_nulls(value: Any) -> Any:

@@ -41,7 +41,7 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
         segments.append({"text": text or "", "train": bool(is_trained)})
     trained = [one["text"] for one in segments if one["train"] and one["text"]]
     if not any(text.strip() for text in trained):
-        raise RowProblemError(f"{name} has no text to learn: no label is true")
+        raise RowProblemError(f"{name} has no text to train on: no label is true")
     masked = [one["text"] for one in segments if not one["train"] and one["text"]]
     return stored("segments", masked, trained, {"segments": segments})
 

@@ -128,7 +128,7 @@ def _text(objects: plumbing.Objects, path: str, object_id: str) -> str:
     if raw is None:
         raise NotParsableError(f"object {object_id} is missing", 0)
     if isinstance(raw, int):
-        raise NotParsableError(f"holds {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+        raise NotParsableError(f"has {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
     language = language_of(path, raw)
     assert language is not None  # it is read
     text = language.decode(raw)
