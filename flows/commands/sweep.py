@@ -38,7 +38,7 @@ class Sweep:
     Args:
         request: Profile and overrides, those with several values among them.
         seeds: Trainings of each variant.
-        halving: Whether the better half goes on with twice the steps.
+        halving: Whether the better half continues with twice the steps.
     """
 
     def __init__(self, request: Request, seeds: int, halving: bool) -> None:

@@ -25,10 +25,10 @@ def check_repository_name(name: str) -> None:
 
 
 def check_licences(model: DeliveredModel, public: bool) -> None:
-    """Check that the licences allow to hand the model over.
+    """Check that the licenses allow distributing the model.
 
     Raises:
-        PipelineError: The base model's licence is unknown, or, for a public repository, that of
+        PipelineError: The base model's license is unknown, or, for a public repository, that of
             some training rows.
     """
     licence = _json(model.licence)
@@ -54,7 +54,7 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
     """Upload a bundle as one commit; returns the commit's address.
 
     Raises:
-        PipelineError: The licences don't allow it, there is no login, the repository is public and
+        PipelineError: The licenses don't allow it, there is no login, the repository is public and
             must not be, or the hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi

@@ -1,7 +1,7 @@
-"""Child processes of `finetune serve`: started again when they end, and ended in order.
+"""Child processes of `finetune serve`: restarted when they exit, and stopped in order.
 
 Each has a session of its own, so that Ctrl-C does not reach it directly. Prefect does the same for
-the flows of a worker, which are therefore found by a variable that they inherit, also after their
+the flows of a worker. They are found by an environment variable that they inherit, even after their
 worker is gone.
 """
 

@@ -1,4 +1,4 @@
-"""The error of a run without a single row: the most frequent problem of the ledger, and what to do
+"""The error of a run without any row: the most frequent problem of the ledger, and its remedy.
 about it. Each kind of problem has its own remedy."""
 
 import re

@@ -42,7 +42,7 @@ from tasks.prompting.units import (
 SPLITS = ("train", "validation", "test")
 DROPPED = -1
 LEAST = 0.5  # part of its share of the rows that a split has at least
-MOST_TEST = 5  # one unit in so many is held out to reach `prompt.min_test_units`
+MOST_TEST = 5  # at most one unit in this many is held out to reach `prompt.min_test_units`
 
 Numbers = NDArray[np.int8]
 

@@ -102,7 +102,7 @@ def _code_fields(
 
 def _uses_chat_template(found: FolderContents, base: Mapping[str, Any]) -> bool:
     """Whether conversations are written in the base's own template: the small model for the CPU is
-    a chat model, whose template knows no tools."""
+    a chat model, whose template does not support tools."""
     chats = [file for file in found.data if file.is_chat]
     is_chat_model = "instruct" in str(base.get("gguf") or base.get("hub_id")).lower()
     return bool(chats) and is_chat_model and not any(file.has_tools for file in chats)

@@ -1,6 +1,6 @@
 """Details of a change of data: the source files that differ, or the number of rows that changed.
 
-A key contains one digest per input, which tells only that the input changed. The files of the
+A key contains one digest per input, which shows only that the input changed. The files of the
 sources are listed in `.sources.json` next to the outputs of the stage that read them; the rows of
 an input are compared by their ids, where both artifacts still exist.
 """
@@ -80,7 +80,7 @@ def between(
         store: Holds both.
         old: The one before.
         new: The one after.
-        made: Manifests of the stages that `new` rests on.
+        made: Manifests of the stages that `new` depends on.
     """
     sources = {*old.parts.get("sources", {}), *new.parts.get("sources", {})}
     files = (files_of(store, manifest) for manifest in (old, new))

@@ -41,7 +41,7 @@ OBJECTIVE_C_HEADER = re.compile(
 
 
 def language_of(path: str, content: bytes = b"") -> Language | None:
-    """The language of a file, by its name; by its content where the name does not tell."""
+    """The language of a file, by its name; by its content if the name is ambiguous."""
     name = path.rpartition("/")[2]
     stem, dot, ending = name.rpartition(".")
     if stem and dot:

@@ -36,9 +36,11 @@ def read_config(folder: Path, trust_remote_code: bool = False) -> Any:
     """A model's config.
 
     Raises:
-        PipelineError: The folder holds no config of a type that transformers knows.
+        PipelineError: The folder holds no config of a type that transformers supports.
     """
-    remedy = "Point base at a causal language model that transformers knows, saved as safetensors."
+    remedy = (
+        "Point base at a causal language model that transformers supports, saved as safetensors."
+    )
     return _read(AutoConfig, folder, "model", remedy, trust_remote_code)
 
 

@@ -1,7 +1,7 @@
 """GPU lock, quiet hours, free-memory wait and time limit of a stage.
 
 Two stages on one GPU run out of its memory, so a file lock per GPU lets only one stage use it at a
-time, whatever and whoever started them. Each wait is logged once and has a limit.
+time, however they were started. Each wait is logged once and has a limit.
 """
 
 import os

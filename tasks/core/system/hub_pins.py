@@ -1,8 +1,8 @@
 """Pinned commits of models and data sets on the hub: data/pins.json, like a dependency lock file.
 
-A revision in a profile takes precedence. Without one, the hub is asked once for the commit of the
+A revision in a profile takes precedence. Without one, the hub is queried once for the commit of the
 main branch, and every later run uses that commit until its line is removed from the file. Where
-there is no pin and no hub, the commit of the last artifact stands in: what was made from it can be
+there is no pin and no hub, the commit of the last artifact is used: what was made from it can be
 used offline. Only the standard library is used, as `plan` calls this.
 """
 

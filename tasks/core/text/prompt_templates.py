@@ -40,7 +40,7 @@ END = "### End"
 TEMPLATES = ("instruction", "completion", "chat")
 FIELDS = ("system", "instruction", "input", "output")
 FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-DATE = "2024-07-26"  # that of Llama 3's chat template where it knows no date
+DATE = "2024-07-26"  # the default date of Llama 3's chat template
 _BETWEEN = "\n\n"
 
 
@@ -170,7 +170,7 @@ def as_segments(template: PromptTemplate, content: Mapping[str, Any]) -> list[di
 
 
 def tools_text(tools: list[Any]) -> str:
-    """Tools as JSON, one a line."""
+    """Tools as JSON, one per line."""
     lines = [json.dumps(tool, ensure_ascii=False, sort_keys=True) for tool in tools]
     return "\n".join(["Tools:", *lines])
 

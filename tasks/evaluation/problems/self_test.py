@@ -12,7 +12,7 @@ from tasks.evaluation.problems.grading import TestedProblems, job
 from tasks.evaluation.problems.protocol import OnFailure, Problem
 from tasks.evaluation.problems.registry import set_of
 
-_TIMES_SOLUTION = 4.0  # a generated program may take so many times as long as the solution
+_TIMES_SOLUTION = 4.0  # time limit of a generated program, in times of the solution's own
 
 
 class SelfTestError(PipelineError):

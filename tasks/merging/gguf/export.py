@@ -90,9 +90,7 @@ def write(
         return
     layout = layout_of(folder, kind, traits)
     if layout.vocabulary.strips and not any(word in name.lower() for word in ("phi-3", "phi3")):
-        name += (
-            " (phi-3)"  # by this name llama.cpp knows that text after control tokens is stripped
-        )
+        name += " (phi-3)"  # llama.cpp strips text after control tokens only for this name
     with written_whole(target) as temporary:
         _write(layout, temporary, kind, name, licence)
         _compare(layout, temporary, kind)

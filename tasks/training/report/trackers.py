@@ -2,7 +2,7 @@
 
 Everything stays in tracking/ of the home folder, unless the variables of a tracker name a server
 (MLFLOW_TRACKING_URI, WANDB_MODE=online, TRACKIO_SPACE_ID). A tracker that fails while it runs is
-reported and given up: no training ends because of it.
+reported and disabled: no training ends because of it.
 
 To add one: a function that returns Accelerate's tracker, and a line in `TRACKERS`.
 """

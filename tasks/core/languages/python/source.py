@@ -91,11 +91,11 @@ class PythonFunction:
         return statements > 1 or len(nodes) >= LONG_STATEMENT
 
     def outline(self) -> Hashable:
-        """See `python_shape.outline`."""
+        """See `function_shape.outline`."""
         return outline(self.node)
 
     def shape(self) -> bytes | None:
-        """See `python_shape.shape`."""
+        """See `function_shape.shape`."""
         return shape(self.node)
 
 

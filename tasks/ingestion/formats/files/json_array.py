@@ -2,7 +2,7 @@
 piece by piece.
 
 A file is never held as a whole: a window of it is decoded and refilled. After a malformed object,
-reading goes on where the next one seems to begin.
+reading continues where the next one seems to begin.
 """
 
 import json
