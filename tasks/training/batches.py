@@ -94,7 +94,7 @@ class Batches:
         windows: The tokenized split.
         batch_rows: Rows per step, used if `batch_tokens` is None.
         batch_tokens: Tokens per step, in whole windows.
-        joined_tokens: With `batch_rows`: rows of a step are joined into windows of at most this length.
+        joined_tokens: With `batch_rows`: longest window that rows of a step are joined into.
         seed: Of the order.
 
     Raises:

@@ -161,9 +161,7 @@ class FilterSettings(Section):
     max_mean_line: float = Field(
         100.0, gt=0, description="Maximum mean length of the lines of code, in characters."
     )
-    max_longest_line: int = Field(
-        1_000, ge=1, description="Maximum length of a line of code, in characters."
-    )
+    max_longest_line: int = Field(1_000, ge=1, description="Maximum characters of a code line.")
     min_alphabetic_share: float = Field(
         0.25, ge=0, le=1, description="Minimum share of the code's characters that are letters."
     )
@@ -183,8 +181,7 @@ class FilterSettings(Section):
     max_encoded_characters: int = Field(
         1_024,
         ge=0,
-        description="Maximum length of a run of encoded data (base64, hex, \\u escapes), in "
-        "characters.",
+        description="Maximum characters of a run of encoded data (base64, hex, \\u escapes).",
     )
     max_encoded_share: float = Field(
         0.5, ge=0, le=1, description="Maximum share of the code that is encoded data."
@@ -201,9 +198,7 @@ class FilterSettings(Section):
     min_docstring_characters: int = Field(
         20, ge=0, description="Minimum length of a function's docstring, in characters."
     )
-    min_docstring_words: int = Field(
-        4, ge=0, description="Minimum words of a function's docstring."
-    )
+    min_docstring_words: int = Field(4, ge=0, description="Minimum words of a docstring.")
     require_executable: bool = Field(
         False,
         description="Reject functions whose doctests did not pass (ingest.doctests); rows of "
