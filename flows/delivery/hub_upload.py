@@ -83,7 +83,7 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         if status in (401, 403):
             remedy = f"Run `hf auth login` with a token that may write to {name}."
         raise PipelineError(f"the hub refuses {name}: {_first_line(error)}", remedy) from error
-    except Exception as error:
+    except Exception as error:  # errors of the network have no common class
         if not is_temporary(error):
             raise
         raise PipelineError(

@@ -150,7 +150,7 @@ class Stage:
 
     def load_run(self) -> Run:
         """Import and return the stage's `run`; this is what pulls in its heavy libraries."""
-        return resolve(self.run)  # type: ignore[no-any-return]
+        return resolve(self.run)  # type: ignore[no-any-return]  # named by a string
 
     def load_sources(self) -> Sources | None:
         """Import and return the stage's `sources`, or None."""

@@ -57,7 +57,7 @@ class PackedProblems:
 
     def unpack(self) -> tuple[BenchmarkProblem, ...]:
         """The problems."""
-        return pickle.loads(self.packed)  # type: ignore[no-any-return]
+        return pickle.loads(self.packed)  # type: ignore[no-any-return]  # pickle returns Any
 
 
 def make_problem(

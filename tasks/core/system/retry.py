@@ -27,7 +27,7 @@ def retried(action: Callable[[], T], what: str, retries: int = RETRIES) -> T:
     for attempt in range(1, retries + 1):
         try:
             return action()
-        except Exception as error:
+        except Exception as error:  # errors of the network have no common class
             if not is_temporary(error):
                 raise
             wait = FIRST_WAIT_S * 2 ** (attempt - 1)

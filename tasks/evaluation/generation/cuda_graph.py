@@ -76,7 +76,7 @@ class DecodingStep:
     def _capture(self) -> None:
         """Capture the current step, which writes the same values again to the same column."""
         present = torch.cuda.current_stream()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # no types
         aside.wait_stream(present)
         with torch.cuda.stream(aside):
             self._forward()  # a first call allocates workspaces, which a capture must not

@@ -151,7 +151,7 @@ def _values(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> Arra
     """A tensor of the model, or some of its rows."""
     with safe_open(tensor.file, framework="pt") as source:
         rows = source.get_slice(tensor.name)[start:stop]
-    return rows.float().numpy()  # type: ignore[no-any-return]
+    return rows.float().numpy()  # type: ignore[no-any-return]  # its dtype is Any
 
 
 def _encoded(model: GgufModel, part: TensorInfo, tensor: StoredTensor) -> NDArray[np.uint8]:
