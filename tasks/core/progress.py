@@ -33,12 +33,12 @@ def sink(target: Sink) -> Iterator[None]:
         _sink.reset(token)
 
 
-def is_watched() -> bool:
+def has_sink() -> bool:
     """Whether a sink is set."""
     return _sink.get() is not None
 
 
-def watcher() -> Sink | None:
+def current_sink() -> Sink | None:
     """The sink that is set, if any."""
     return _sink.get()
 

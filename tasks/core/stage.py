@@ -108,7 +108,7 @@ class Stage:
         inputs: Outputs that it reads, as "stage.output"; their digests enter the key.
         shows: Outputs or extras of other stages that it only displays; they never make it run
             again.
-        goes_on: Outputs of the champion's artifacts that it starts from, if its setting `start`
+        warm_start: Outputs of the champion's artifacts that it starts from, if its setting `start`
             selects them; see `tasks.core.cache.warm_start`.
         reads: Sections ("filter") or single fields ("prompt.template") of the settings that it
             reads.
@@ -125,7 +125,7 @@ class Stage:
     outputs: tuple[str, ...]
     inputs: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
-    goes_on: tuple[str, ...] = ()
+    warm_start: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     sources: str | None = None

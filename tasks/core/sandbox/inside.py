@@ -48,7 +48,7 @@ from tasks.core.sandbox.messages import (
 )
 from tasks.core.sandbox.plain_data import (
     MAX_DETAIL,
-    HandedOver,
+    NotPlainDataError,
 )
 from tasks.core.sandbox.program import serve
 
@@ -69,7 +69,7 @@ def check(program: Program, job: dict[str, Any]) -> tuple[str, str]:
         return failed.status, failed.detail
     except ChecksTooLong:
         return TIMEOUT, "the checks ran out of time"
-    except HandedOver as error:
+    except NotPlainDataError as error:
         return NOT_JUDGED, f"the test passes a {error}"
     except Exception as error:
         return _failure(error, program, job["checks"])
