@@ -138,7 +138,7 @@ def _row(
 def _interval(score: Score) -> str:
     if score.low is None or score.high is None:
         return "no interval"
-    how = "worse" if score.is_worse else "can't be told apart"
+    how = "worse" if score.is_worse else "not significant"
     return f"{_signed(score.low)} to {_signed(score.high)}, {how}"
 
 

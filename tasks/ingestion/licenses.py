@@ -202,14 +202,14 @@ def license_of_texts(texts: Mapping[str, str]) -> tuple[str, str]:
     if all(found.values()):
         return _conjunction(found.values()), f"text of {names}"
     unknown = {name: _named_license(" ".join(texts[name].lower().split())) for name in found}
-    told = [
+    evidence = [
         f"{name}: more than the text of {unknown[name]}"
         if unknown[name]
         else f"{name}: no known license text"
         for name, spdx in found.items()
         if not spdx
     ]
-    return "", "; ".join(told)
+    return "", "; ".join(evidence)
 
 
 def _choice(texts: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, str] | None:

@@ -94,9 +94,9 @@ def check(
         raise PipelineError("--force requires a reason", 'Add --because "...": it is recorded.')
     short = [name for name, verdict in verdicts.items() if verdict != IMPROVED]
     if short and not force:
-        told = "; ".join(f"against the {n} {verdicts[n]}: {' '.join(reasons[n])}" for n in short)
+        against = "; ".join(f"against the {n} {verdicts[n]}: {' '.join(reasons[n])}" for n in short)
         raise PipelineError(
-            f"the model is not shown to be better ({told})",
+            f"the model is not shown to be better ({against})",
             'Train or measure more, or: finetune promote --force --because "...", which is '
             "recorded.",
         )

@@ -66,9 +66,9 @@ def with_files(
     named = [i for i, c in enumerate(causes) if c.kind == "data" and c.what in sources]
     if not named or before is None or now is None:
         return tuple(causes)
-    told = list(causes)
-    told[named[-1]] = replace(told[named[-1]], detail=changed_files(before, now))
-    return tuple(told)
+    detailed = list(causes)
+    detailed[named[-1]] = replace(detailed[named[-1]], detail=changed_files(before, now))
+    return tuple(detailed)
 
 
 def between(

@@ -70,11 +70,11 @@ def _stop_at_fatal(problems: Sequence[Problem], wrong: Mapping[str, str]) -> Non
     if not fatal:
         return
     suite = fatal[0].suite
-    told = [f"{p.problem_id}: {wrong[p.problem_id]}" for p in fatal if p.suite == suite]
+    failures = [f"{p.problem_id}: {wrong[p.problem_id]}" for p in fatal if p.suite == suite]
     problem_set = set_of(suite)
     raise SelfTestError(
-        f"{problem_set.title or f'set {suite}'}'s self-test failed on {len(told)} of "
-        f"{sum(p.suite == suite for p in problems)} problems: {'; '.join(told[:3])}",
+        f"{problem_set.title or f'set {suite}'}'s self-test failed on {len(failures)} of "
+        f"{sum(p.suite == suite for p in problems)} problems: {'; '.join(failures[:3])}",
         problem_set.remedy,
         suite,
     )
