@@ -7,6 +7,7 @@ from typing import Any
 from flows.delivery.bundle import bundle_files
 from flows.delivery.delivered_model import DeliveredModel
 from tasks.core.errors import PipelineError
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.retry import is_temporary
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -82,19 +83,15 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         remedy = "Try again later: nothing was published."
         if status in (401, 403):
             remedy = f"Run `hf auth login` with a token that may write to {name}."
-        raise PipelineError(f"the hub refuses {name}: {_first_line(error)}", remedy) from error
+        raise PipelineError(f"the hub refuses {name}: {first_line(error)}", remedy) from error
     except Exception as error:  # errors of the network have no common class
         if not is_temporary(error):
             raise
         raise PipelineError(
-            f"the hub can't be reached: {_first_line(error)}", "Check the network and try again."
+            f"the hub can't be reached: {first_line(error)}", "Check the network and try again."
         ) from error
     return str(commit.commit_url)
 
 
 def _json(path: Any) -> dict[str, Any]:
     return json.loads(path.read_bytes()) if path is not None else {}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from tasks.core.errors import PipelineError
+from tasks.core.system.escape_text import first_line
 
 DEFAULT_MAX_LENGTH = 1024  # of a model whose config names no limit
 _LENGTH_NAMES = ("n_positions", "max_position_embeddings", "seq_length")
@@ -84,5 +85,5 @@ def _read(auto: Any, folder: Path, kind: str, remedy: str, trust_remote_code: bo
         with quiet():
             return auto.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        first = str(error).partition("\n")[0]
-        raise PipelineError(f"no {kind} can be loaded from {folder}: {first}", remedy) from error
+        problem = f"no {kind} can be loaded from {folder}: {first_line(error)}"
+        raise PipelineError(problem, remedy) from error

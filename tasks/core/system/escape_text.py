@@ -1,4 +1,4 @@
-"""Escapes control characters in untrusted text before it is shown.
+"""Untrusted text before it is shown: escapes control characters, shortens errors of libraries.
 
 A terminal executes escape codes, and bidirectional or invisible characters make a text look
 different from what it is.
@@ -21,3 +21,9 @@ def _escaped(found: re.Match[str]) -> str:
     if unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
         return character
     return f"⟨U+{ord(character):04X}⟩"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters; without one, its class."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

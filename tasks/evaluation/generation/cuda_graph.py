@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 from tasks.evaluation.generation.kv_cache import KVCache, device_of, has_windows
 
 Captured = tuple["torch.cuda.CUDAGraph", Tensor]
@@ -88,7 +89,7 @@ class DecodingStep:
         except torch.OutOfMemoryError:
             raise  # `generate` tries again with fewer rows
         except RuntimeError as error:
-            say(f"steps are not recorded on this GPU: {str(error).splitlines()[0]}")
+            say(f"steps are not recorded on this GPU: {first_line(error)}")
             self.records = False
             self._captured.clear()
             return

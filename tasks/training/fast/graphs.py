@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from tasks.core.models.packed_forward import WindowTensors
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 
 SMALLEST = 64  # step between lengths of short windows, in tokens
 STEPS_AN_OCTAVE = 8  # lengths between a power of two and the next; at most 12 % of tokens are added
@@ -52,7 +53,7 @@ class WindowGraphs:
                 body()
         except RuntimeError as error:  # includes torch.OutOfMemoryError
             self._failed = True
-            say(f"train: steps run without CUDA graphs: {str(error).splitlines()[0]}")
+            say(f"train: steps run without CUDA graphs: {first_line(error)}")
             return None
         return graph
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 from tasks.ingestion.formats.files.protocol import (
     FileFormat,
     Record,
@@ -36,7 +37,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
     try:
         file = pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False)
     except (pa.ArrowException, ValueError) as error:
-        yield UnreadableRecord(0, f"not a Parquet file: {_first_line(error)}", "")
+        yield UnreadableRecord(0, f"not a Parquet file: {first_line(error)}", "")
         return
     with file:
         names = file.schema_arrow.names
@@ -57,7 +58,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
                     number += batch.num_rows
             except (pa.ArrowException, ValueError, OSError) as error:
                 lost = f"rows {number + 1} to {before + rows} are left out"
-                problem = f"damaged Parquet: {_first_line(error)}; {lost}"
+                problem = f"damaged Parquet: {first_line(error)}; {lost}"
                 yield UnreadableRecord(number + 1, problem, "")
             before += rows
 
@@ -142,10 +143,6 @@ def _column_names(path: Path) -> list[str] | None:
         return list(pq.read_schema(path).names)
     except (pa.ArrowException, ValueError, OSError):
         return None  # reported when the rows are read
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 PARQUET = FileFormat(
