@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.columns import Columns, RowFormatName, Text
-from tasks.core.settings.fields import Section
+from tasks.core.settings.fields import COMMIT, Section
 
 SPDX_PATTERN = r"^[A-Za-z0-9.+() -]*$"
-COMMIT = "^[0-9a-f]{40}$"
 
 
 class AnySource(Section):
