@@ -161,7 +161,7 @@ def prepare(folder: Path, layers: int) -> None:
     pq.write_table(pa.Table.from_pylist(plan, schema=row_schema.WINDOWS), test / "windows.parquet")
     write(folder / "gate.json", {"verdict": "improved", "reasons": [], "comparisons": []})
     write(folder / "metrics.json", {})
-    write(folder / "licence.json", {"base": "random", "licence": "Apache-2.0", "files": []})
+    write(folder / "licence.json", {"base": "random", "licence": "Apache-2.0", "files": {}})
 
 
 def write(path: Path, content: object) -> None:
