@@ -21,7 +21,7 @@ from tasks.evaluation.report import plots
 from tasks.evaluation.report.page import TEMPLATES as REPORT_TEMPLATES
 
 TEMPLATES = Path(__file__).parent / "templates"
-COLOURED = 6  # lines with a colour of their own; the others are grey
+COLOURED = 6  # lines with different colors; the others are gray
 
 
 def template(name: str) -> Template:

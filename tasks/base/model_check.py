@@ -185,7 +185,7 @@ def _joined(samples: list[Tensor]) -> Window:
 
 
 def _head(model: Any, ids: Tensor, hidden: Tensor, kind: str) -> bool:
-    """Whether the head is linear; raises if the model's own head can't be run by itself."""
+    """Whether the head is linear; raises if the model's own head can't be run alone."""
     head = OwnHead(model, decoder_of(model))
     try:
         with torch.no_grad():

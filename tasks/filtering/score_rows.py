@@ -93,7 +93,7 @@ class RowsToScore:
 
 
 def score_rows(batch: RowsToScore) -> Values:
-    """Score each row of a batch by itself.
+    """Score each row of a batch independently.
 
     Returns:
         `SCORES`, and the n-grams of each row: those of its question, then those of its answer.

@@ -61,7 +61,7 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
         config = uvicorn.Config(application, log_level="warning", lifespan="on")
         try:
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:  # raised again after a shutdown in order
+        except KeyboardInterrupt:  # raised again after a clean shutdown
             settle()
         print("stopped")
     return 0

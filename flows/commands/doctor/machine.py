@@ -113,7 +113,7 @@ def sandbox_level() -> tuple[str, str]:
 def quantization(python: str = sys.executable) -> list[Finding]:
     """4-bit quantization by bitsandbytes, on the GPU if there is one.
 
-    Runs in a process of its own, because a broken CUDA library can abort the process.
+    Runs in a separate process, because a broken CUDA library can abort the process.
 
     Args:
         python: Interpreter to test.
@@ -154,7 +154,7 @@ def _too_old(output: str) -> list[Finding]:
 
 
 def in_order() -> dict[Check, Callable[[], str]]:
-    """What was found good, for each check that finds nothing."""
+    """Lines for the checks that passed."""
     return {
         disk: lambda: f"{shutil.disk_usage(_existing(root())).free / GIB:,.0f} GiB free",
         leftovers: lambda: "no leftovers of dead runs",

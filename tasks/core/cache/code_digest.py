@@ -283,7 +283,7 @@ class _Names:
         return self._bound.get(name)
 
     def placeholder(self, module: str) -> str:
-        """What stands for a module in the normalised text: a number by order of first use."""
+        """The placeholder of a module in the normalized text: a number by order of first use."""
         number = self._numbers.setdefault(module, len(self._numbers))
         self.edges.add(f"#{number}@{module}")
         return f"#{number}"

@@ -63,7 +63,7 @@ class PackedProblems:
 def make_problem(
     problem_id: str, prompt: str, solution: str, tests: str = "", entry: str = ""
 ) -> BenchmarkProblem:
-    """A problem from its texts; the docstring of a Python prompt is searched for by itself."""
+    """A problem from its texts; the docstring of a Python prompt is also searched for alone."""
     # a prompt in words followed by Python does not parse; the solution alone may
     parsed = ((text, parse_python(text)[0]) for text in (prompt + solution, solution))
     program, source = next(((text, source) for text, source in parsed if source), ("", None))

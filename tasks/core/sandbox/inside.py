@@ -87,7 +87,7 @@ def _run_checks(program: Program, job: dict[str, Any]) -> None:
 
 
 def _check_together(program: Program, job: dict[str, Any]) -> tuple[str, str]:
-    """What the program's process says of its own checks."""
+    """The outcome of the checks that the program's process reports."""
     status, detail = program.start(job, job["checks"])["checked"]
     known = status if status in (PASS, WRONG, OOM) else EXCEPTION
     return known, str(detail)[:MAX_DETAIL]

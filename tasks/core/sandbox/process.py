@@ -119,7 +119,7 @@ def _run(
                 stderr=err,
                 env=environment,
                 cwd=folder,
-                start_new_session=True,  # a process group of its own, to kill as a whole
+                start_new_session=True,  # its own process group, to be killed as a whole
             )
         except OSError as error:
             return Ended(b"", str(error).encode(), 1, 0.0)
@@ -137,7 +137,7 @@ def _run(
                 if held_mib > total_mib or time.monotonic() - begin > limit_s:
                     break
         finally:
-            with contextlib.suppress(ProcessLookupError):  # all of it has ended
+            with contextlib.suppress(ProcessLookupError):  # all its processes have ended
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         err.seek(0)

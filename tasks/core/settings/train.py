@@ -167,7 +167,7 @@ class TrainSettings(Section):
     @field_validator("max_steps", mode="before")
     @classmethod
     def _is_number_or_auto(cls, value: Any) -> Any:
-        # not bounds of the types, each of which would report an error of its own
+        # not bounds of the types, each of which would report another error
         is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if not (is_number or value in (None, "auto")):
             raise ValueError(

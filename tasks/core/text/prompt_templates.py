@@ -190,7 +190,7 @@ def fill_in(text: str, start: int, end: int) -> tuple[str, str]:
 
 
 def fill_prompt(prefix: str, suffix: str, suffix_first: bool = False) -> str:
-    """The prompt for what stands between two texts.
+    """The prompt for the text between two texts.
 
     Args:
         prefix: Text before the hole.

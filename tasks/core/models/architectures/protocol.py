@@ -1,4 +1,4 @@
-"""A family of decoder models as data: what its `model_type` in config.json stands for.
+"""A family of decoder models as data: the architecture of a `model_type` in config.json.
 
 The defaults are Llama's decoder layer, so an entry names only what differs from it. A new trait of
 a layer is a new field, with Llama's value as its default.

@@ -106,7 +106,7 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
 
 
 def with_columns(bound: BoundFormat, values: Values, messages: list[Message]) -> RowTexts:
-    """The row of a conversation whose system text and tools may be in columns of their own.
+    """The row of a conversation whose system text and tools may be in separate columns.
 
     Raises:
         RowProblemError: It has nothing to learn.

@@ -1,4 +1,4 @@
-"""Segments: a list of texts with masks of their own, joined as they are: `text`, and `label` (or
+"""Segments: a list of texts, each with its mask, joined as they are: `text`, and `label` (or
 `train`, `weight`), which says whether the text is trained."""
 
 from collections.abc import Mapping
