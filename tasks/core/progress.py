@@ -33,11 +33,6 @@ def sink(target: Sink) -> Iterator[None]:
         _sink.reset(token)
 
 
-def has_sink() -> bool:
-    """Whether a sink is set."""
-    return _sink.get() is not None
-
-
 def current_sink() -> Sink | None:
     """The sink that is set, if any."""
     return _sink.get()
