@@ -170,8 +170,8 @@ def _sandbox_text() -> str:
 
 def _device_text() -> str:
     gpu = memory_probes.find_gpu()
-    where = f"{gpu.name}, {gpu.total_gib:.0f} GiB" if gpu else "the CPU; there is no NVIDIA GPU"
-    return f"bitsandbytes quantizes; models run on {where}"
+    where = f"{gpu.name}, {gpu.total_gib:.0f} GiB" if gpu else "the CPU (no NVIDIA GPU)"
+    return f"bitsandbytes works; models run on {where}"
 
 
 def _existing(path: Path) -> Path:
