@@ -212,7 +212,7 @@ def activate_backward(
         line = grad + row_at[:, None] * grad_stride
         slope = tl.load(line + at[None, :], mask=both, other=0.0).to(tl.float32)
         if RANK > 0:
-            # v: the gradient of LoRA's columns of the output; adds A's part to the output's gradient
+            # v: the gradient of LoRA's columns; A's part is added to the output's gradient
             values = values.to(kind)
             some = row_ok[:, None] & (rank_at < RANK)[None, :]
             v = tl.load(line + inner + rank_at[None, :], mask=some, other=0.0)
