@@ -89,7 +89,7 @@ class ModelPair:
 
         Args:
             rows: Read one at a time.
-            endings: Finds the tokens that are measured apart from the content.
+            endings: Finds the tokens that are measured separately from the content.
             clusters: Row id -> project.
             label: Of progress and cost.
             total: Tokens of all rows.

@@ -92,7 +92,7 @@ def measure(
         windows: Packed rows.
         clusters: Row id -> project; a row that is not in it is its own cluster.
         byte_count: Token ids -> UTF-8 bytes of their text.
-        endings: Finds the tokens that are measured apart from the content.
+        endings: Finds the tokens that are measured separately from the content.
         done: Called with the tokens measured so far, after each window.
 
     Returns:
