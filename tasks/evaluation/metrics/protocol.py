@@ -52,7 +52,7 @@ SHARE = Scale("points", factor=100, digits=1, suffix=" %")
 
 @dataclass(frozen=True)
 class RowSums:
-    """Sums over the rows of a row set, of one model: content, and endings apart."""
+    """Sums over the rows of a row set, of one model: content, and endings separately."""
 
     tokens: int
     text_bytes: int
