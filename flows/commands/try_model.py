@@ -219,12 +219,12 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
     return model, load_tokenizer(chosen.tokenizer)
 
 
-def _dtype(weights: Path, device: str) -> Literal["bfloat16", "float32"]:
+def _dtype(weights: Path, device: str) -> Literal["auto", "bfloat16", "float32"]:
     """16 bit on a GPU; 32 bit on a CPU, faster there, if it fits in half of the free RAM."""
     import psutil  # type: ignore[import-untyped]  # ships no types
 
     if device != "cpu":
-        return "bfloat16"
+        return "auto"
     needed = 2 * sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     return "float32" if needed < psutil.virtual_memory().available / 2 else "bfloat16"
 

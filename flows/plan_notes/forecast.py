@@ -130,7 +130,7 @@ def forecast(session: Session) -> Forecast | CpuForecast | None:
         shape = memory_estimate.DecoderShape.read(weights)
         if shape is None:
             return None
-        found = memory_estimate.estimate(shape, config.train, bound, gpu.name if gpu else None)
+        found = memory_estimate.estimate(shape, config.train, bound, gpu)
     limits = [x for x in (config.hardware.vram_gib, gpu and gpu.total_gib - CONTEXT_GIB) if x]
     limit = min(limits) if limits else None
     kept = config.train.kept_layers

@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.session import Session
 from tasks.core.cache.decision import HIT
-from tasks.core.models.memory_probes import find_gpu
+from tasks.core.models.memory_probes import Gpu, find_gpu
 from tasks.core.settings.config import Config
 
 CHECKS_FILE = "checks.json"
@@ -16,26 +16,41 @@ NOT_TRAINED_SHARE = 0.05  # of the parameters outside of the embedding; less is 
 def model_notes(session: Session) -> list[str]:
     """One line for each thing that is unusual about the GPU or the base, if that exists yet."""
     gpu = None if session.config.hardware.device == "cpu" else find_gpu()
-    found = [f"hardware: {gpu.too_old}."] if gpu and gpu.too_old else []
+    found = _hardware(gpu, session.config) if gpu else []
     plan = next((plan for plan in session.plans if plan.stage.name == "base"), None)
     made = session.planner.artifacts.get("base") or (plan.manifest if plan else None)
     if made is None or (plan is not None and plan.decision != HIT):
         return found
     file = session.store.folder("base", made.key) / CHECKS_FILE
     if file.is_file():
-        found += notes(json.loads(file.read_bytes()), session.config, on_cpu=gpu is None)
+        found += notes(json.loads(file.read_bytes()), session.config, gpu)
     return found
 
 
-def notes(checks: Mapping[str, Any], config: Config, *, on_cpu: bool = False) -> list[str]:
+def _hardware(gpu: Gpu, config: Config) -> list[str]:
+    if gpu.too_old:
+        return [f"hardware: {gpu.too_old}."]
+    dtype = config.train.dtype
+    if dtype == "float16" or (dtype == "auto" and gpu.uses_float16):
+        why = f", as this {gpu.name} has no bfloat16" if gpu.uses_float16 else ""
+        return [
+            f"train: float16 with loss scaling{why}; it ends in its first steps if activations of "
+            "the base exceed 65,504."
+        ]
+    if dtype == "bfloat16" and gpu.uses_float16:
+        return [f"train: stops, as this {gpu.name} has no bfloat16; set train.dtype to auto."]
+    return []
+
+
+def notes(checks: Mapping[str, Any], config: Config, gpu: Gpu | None) -> list[str]:
     """The lines.
 
     Args:
         checks: Content of checks.json.
         config: What is planned.
-        on_cpu: It runs without a GPU.
+        gpu: That it runs on; None: the CPU.
     """
-    lines = [f"train: {_path(checks, config)}."]
+    lines = [f"train: {_path(checks, config, gpu)}."]
     if checks["isolation"] == "rows":
         lines.append(
             "base: rows run one by one in training and evaluation, because packed rows would see "
@@ -51,7 +66,7 @@ def notes(checks: Mapping[str, Any], config: Config, *, on_cpu: bool = False) ->
             f"bit ({2 * other / 2**30:.1f} GiB) and are not trained: they are in no linear layer "
             "that LoRA reaches."
         )
-    if on_cpu and checks["odd_features"] and config.train.quantization == "nf4":
+    if gpu is None and checks["odd_features"] and config.train.quantization == "nf4":
         shown = ", ".join(f"{name} {size}" for name, size in checks["odd_features"].items())
         lines.append(
             f"train: stops, as features of linear layers ({shown}) are not multiples of 64, which "
@@ -62,7 +77,7 @@ def notes(checks: Mapping[str, Any], config: Config, *, on_cpu: bool = False) ->
     return lines
 
 
-def _path(checks: Mapping[str, Any], config: Config) -> str:
+def _path(checks: Mapping[str, Any], config: Config, gpu: Gpu | None) -> str:
     """Which training step runs, and why it is not the fast one."""
     reason = ""
     if config.train.fast_path == "off":
@@ -75,6 +90,8 @@ def _path(checks: Mapping[str, Any], config: Config) -> str:
         reason = "the model comes with its own code"
     elif config.train.use_dora or config.train.extra_modules:
         reason = "it has no DoRA and no extra modules"
+    else:
+        reason = (gpu or Gpu("", "", 0.0)).no_kernels(config.train.dtype)
     if not reason:
         return "uses the fast path"
     return f"uses the plain path, several times slower than the fast path: {reason}"

@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from tasks.core.models.device import Quantization, free_gpu
+from tasks.core.models.device import Quantization, free_gpu, pick_device
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.traits.model_traits import ModelTraits
@@ -142,11 +142,13 @@ class Candidates:
         )
 
     def _load(self, folder: Path, quantization: Quantization) -> Any:
+        device = self.settings.check_device
         return load_model(
             folder,
             quantization=quantization,
-            device=self.settings.check_device,
-            dtype="bfloat16",
+            device=device,
+            # auto is float32 for an unquantized model on a CPU, which a 3B model has no room for
+            dtype="bfloat16" if pick_device(device).type == "cpu" else "auto",
             trust_remote_code=is_trusted(folder),
         )
 

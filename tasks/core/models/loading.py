@@ -70,7 +70,7 @@ def load_model(
     """
     target = pick_device(device)
     limit_memory(target, vram_gib, expandable_segments)
-    compute = pick_dtype(dtype, target, quantization)
+    compute: torch.dtype = getattr(torch, pick_dtype(dtype, target, quantization))
     traits = ModelTraits.read(folder)
     config = read_config(folder, trust_remote_code)
     register_packed_attention()

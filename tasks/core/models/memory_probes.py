@@ -24,7 +24,8 @@ from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
 TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and for fragmentation
-MINIMUM_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16 in its tensor cores
+MINIMUM_CAPABILITY = (7, 0)  # Volta: the first with tensor cores, for float16
+BFLOAT16_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16; also the least of Triton
 TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",
@@ -58,13 +59,27 @@ class Gpu:
     @property
     def too_old(self) -> str:
         """Why the pipeline can't compute on it; "" if it can."""
-        least = ".".join(map(str, MINIMUM_CAPABILITY))
-        if not self.capability or tuple(map(int, self.capability.split("."))) >= MINIMUM_CAPABILITY:
+        if self._has(MINIMUM_CAPABILITY):
             return ""
+        least = ".".join(map(str, MINIMUM_CAPABILITY))
         return (
-            f"{self.name} has compute capability {self.capability}, computing in bfloat16 needs "
+            f"{self.name} has compute capability {self.capability}, computing in 16 bit needs "
             f"{least}"
         )
+
+    @property
+    def uses_float16(self) -> bool:
+        """Whether it computes in float16, as it has no bfloat16."""
+        return not self.too_old and not self._has(BFLOAT16_CAPABILITY)
+
+    def no_kernels(self, dtype: str) -> str:
+        """Why the fused training step does not run on it in a compute type; "" if it does."""
+        if dtype == "float16" or (dtype == "auto" and self.uses_float16):
+            return "its kernels compute in bfloat16 and float32, not in float16"
+        return "" if self._has(BFLOAT16_CAPABILITY) else "Triton needs compute capability 8.0"
+
+    def _has(self, least: tuple[int, int]) -> bool:
+        return not self.capability or tuple(map(int, self.capability.split("."))) >= least
 
 
 @dataclass(frozen=True)

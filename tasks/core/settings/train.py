@@ -54,9 +54,10 @@ class TrainSettings(Section):
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="Quantization of the frozen base: nf4 (4 bit, double quantized) or none."
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        description="Compute type; auto: bfloat16, or float32 for quantization none on a CPU.",
+        description="Compute type; auto: bfloat16, float16 on a GPU without it (RTX 20, T4, V100), "
+        "float32 for quantization none on a CPU. float16: with loss scaling, no fast path.",
     )
     batch_rows: int = Field(
         4, ge=1, le=65_536, description="Rows per optimizer step; not used with batch_tokens."

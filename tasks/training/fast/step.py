@@ -96,8 +96,8 @@ class FastStepper:
         return kept_bytes(self.parts, self.window_tokens)
 
     @torch.no_grad()
-    def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add the gradients of the mean loss; returns the summed loss.
+    def run(self, windows: Sequence[WindowTensors], divisor: float, seed: int) -> Tensor:
+        """Add the gradients of the loss over `divisor`; returns the summed loss.
 
         Dropout masks differ from the autograd stepper's, at the same rate.
         """
@@ -106,7 +106,7 @@ class FastStepper:
         total = torch.zeros((), dtype=torch.float32, device=self._device)
         for index, window in enumerate(windows):
             if window.trained_tokens:
-                total += self._window(window, trained_tokens, window_seed(seed, index))
+                total += self._window(window, divisor, window_seed(seed, index))
         return total
 
     @torch.no_grad()
@@ -164,14 +164,14 @@ class FastStepper:
         assert self._allocated is not None, "a forward pass allocates them"
         return self._allocated
 
-    def _window(self, window: WindowTensors, trained_tokens: int, seed: int) -> Tensor:
+    def _window(self, window: WindowTensors, divisor: float, seed: int) -> Tensor:
         """Forward and backward of one window; returns its summed loss."""
         if self._graphed and window.tokens <= self.window_tokens:
             window = padded(window, min(bucket(window.tokens), self.window_tokens))
         call = self._begin(window, seed)
         grad = self._buffers.grad[: window.tokens].zero_()
         self._run("forward", call, lambda: self._forward(call, saves=True))
-        losses, _ = self._head(window, call, grad, 1.0 / trained_tokens)
+        losses, _ = self._head(window, call, grad, 1.0 / divisor)
         self._run("backward", call, lambda: self._backward(call, grad))
         return losses.sum() if window.weights is None else losses @ window.weights
 

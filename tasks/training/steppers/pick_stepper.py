@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tasks.core.models import memory_probes
 from tasks.core.models.device import free_gpu, peak_vram_gib, reset_peak
 from tasks.core.models.packed_dataset import Window
@@ -52,6 +54,8 @@ def pick_stepper(
         try:
             if getattr(base_model(model), "isolation", "varlen") == "rows":
                 raise Unsupported("the model mixes samples by more than masked attention")
+            if missing := _no_kernels(base_model(model).dtype, flat.values.device):
+                raise Unsupported(missing)
             return FastStepper(
                 model,
                 flat,
@@ -112,3 +116,9 @@ def fit_to_gpu(
     free_gpu()
     reset_peak()
     return found
+
+
+def _no_kernels(dtype: torch.dtype, device: torch.device) -> str:
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else ()
+    gpu = memory_probes.Gpu("", "", 0.0, ".".join(map(str, capability)))
+    return gpu.no_kernels(str(dtype).removeprefix("torch."))
