@@ -127,9 +127,9 @@ class DecoderShape:
         return sum(self.features(linear)[1] for linear in group) // self.inner
 
     @property
-    def branches(self) -> int:
-        """Outputs of branches that are saved for the norms after them."""
-        return 2 if self.architecture.layer.norms.attention_out else 0
+    def branches(self) -> bool:
+        """Whether outputs of attention and MLP are saved for the norms after them."""
+        return bool(self.architecture.layer.norms.attention_out)
 
     @property
     def linear_weights(self) -> int:
@@ -187,7 +187,7 @@ def shared_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     out = _extended(shape, layer.out, settings)
     if shape.head_norms:
         heads *= 2  # also saved before the norms
-    hidden = (1 + shape.branches) * shape.hidden
+    hidden = (2 if shape.branches else 1) * shape.hidden
     return tokens * (2 * (heads + out + hidden) + 4 * shape.queries)
 
 
@@ -199,7 +199,8 @@ def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     heads = (shape.queries + 2 * shape.keys) * shape.size
     trained = min(settings.last_layers or shape.layers, shape.layers)
     stream = 3 if settings.offload_activations else trained + 2
-    stream += 1 if shape.branches else 0
+    if shape.branches:
+        stream += 2 if settings.offload_activations else trained + 1
     inner = shape.parts * shape.inner
     weight = max(heads * qkv, shape.hidden * out, inner * gate_up, shape.hidden * down)
     act = max(chunk * down, max(chunk * inner, tokens * max(heads, shape.hidden)) // 2)

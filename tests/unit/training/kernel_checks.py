@@ -72,6 +72,10 @@ def norms() -> None:
         OURS.norm(x, norm, ours[:, :96])
         WANTED.norm(x, norm, wanted[:, :96])
         same(ours, wanted)
+        stream = new(7, 128)[:, 32:]
+        OURS.norm(x, norm, ours[:, :96], stream)
+        WANTED.norm(x, norm, wanted[:, :96], stream)
+        same(ours, wanted)
         grad, first = new(7, 128), new(7, 96)
         second = first.clone()
         OURS.norm_backward(x, norm, grad[:, :96], first)

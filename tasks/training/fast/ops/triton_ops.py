@@ -35,13 +35,16 @@ GRAD_KV_LARGE = {"BM": 32, "BN": 32, "num_warps": 4, "num_stages": 1}
 class TritonOps(TritonWeights, TritonMlp):
     """The operations on a GPU."""
 
-    def norm(self, x: Tensor, norm: NormWeights, out: Tensor) -> None:
-        """LayerNorm or RMSNorm; a kernel without a bias gets the weight as a placeholder."""
+    def norm(self, x: Tensor, norm: NormWeights, out: Tensor, stream: Tensor | None = None) -> None:
+        """LayerNorm or RMSNorm, plus `stream`; kernels get placeholders for what is not there."""
         grid, heads, sizes = _norm_programs(x)
         rowwise.norm[grid](
             x, norm.weight, norm.weight if norm.bias is None else norm.bias, out,
-            *_steps(x), *_steps(out), _head_step(norm), heads, x.shape[-1], norm.eps,
-            LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, **sizes,
+            out if stream is None else stream,
+            *_steps(x), *_steps(out), 0 if stream is None else stream.stride(0), _head_step(norm),
+            heads, x.shape[-1], norm.eps,
+            LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, ADD=stream is not None,
+            **sizes,
         )  # fmt: skip
 
     def norm_backward(
