@@ -99,6 +99,27 @@ def head_norms() -> None:
             same(ours, wanted)
 
 
+def norm_rope() -> None:
+    """Norms of heads with the rotation: by one kernel, and by several where it does not fit."""
+    for more, size, rotated, layer_norm in (
+        ({}, 40, 40, False),
+        ({}, 40, 20, False),
+        ({"adjacent_pairs": True}, 40, 40, False),
+        ({}, 40, 40, True),
+    ):
+        heads = Heads(9, 2, size, rotated, **more)
+        norms = tuple(NormWeights(new(size), None, 1e-5, layer_norm) for _ in "qk")
+        table = tuple(torch.randn(7, rotated // 2, device=KIND["device"]) for _ in "cs")
+        x, grad, found = new(7, heads.width), new(7, heads.width), []
+        for ops in (OURS, WANTED):
+            out, back = torch.zeros_like(x), grad.clone()
+            ops.norm_heads(x, norms, out, heads, table)
+            ops.norm_heads_backward(x, norms, back, heads, table)
+            found.append((out, back))
+        for ours, wanted in zip(*found, strict=True):
+            same(ours, wanted)
+
+
 def lora_in() -> None:
     for members, rate, rank in ((1, 0.0, 8), (3, 0.0, 4), (1, 0.3, 8), (2, 0.3, 16), (3, 0.3, 8)):
         drop = make_dropout(rate, members, 0xDEADBEEF)
@@ -367,6 +388,7 @@ def main(case: str, device: str) -> None:
         load_weight,
         norms,
         head_norms,
+        norm_rope,
         lora_in,
         lora_in_backward,
         lora_out_backward,

@@ -8,12 +8,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from tasks.training.fast.ops.head_norms import HeadNorms
 from tasks.training.fast.ops.operands import AttentionTensors, Heads, NormWeights
 from tasks.training.fast.ops.torch_mlp import TorchMlp
 from tasks.training.fast.ops.torch_weights import TorchWeights
 
 
-class TorchOps(TorchWeights, TorchMlp):
+class TorchOps(TorchWeights, TorchMlp, HeadNorms):
     """The operations by PyTorch, on any device and in any precision."""
 
     @staticmethod
