@@ -8,7 +8,7 @@ needs the whole model, and would round a 4-bit layer back to 4 bit.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tasks.core.errors import PipelineError
+from tasks.merging.expert_tensors import ExpertsUpdate, Target, targets
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -26,7 +27,6 @@ A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 UNSUPPORTED = (
     "modules_to_save",
     "trainable_token_indices",
-    "target_parameters",
     "layer_replication",
     "fan_in_fan_out",
     "lora_bias",
@@ -70,17 +70,25 @@ class Update:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Updates by module name, and the settings for the model card."""
+    """An adapter.
+
+    Attributes:
+        updates: Of linear layers, by module name.
+        experts: Of fused experts, by parameter name.
+        settings: For the model card.
+    """
 
     updates: Mapping[str, Update]
+    experts: Mapping[str, ExpertsUpdate]
     settings: Mapping[str, Any]
 
 
-def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter.
+def read_adapter(folder: Path, base: Path) -> Adapter:
+    """Read an adapter of a base.
 
     Raises:
-        PipelineError: A file is missing, or the adapter does more than add B A to linear layers.
+        PipelineError: A file is missing, or the adapter does more than add B A to linear layers and
+            fused experts.
     """
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
@@ -88,6 +96,9 @@ def read_adapter(folder: Path) -> Adapter:
     settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     _check_mergeable(settings)
     tensors = load_file(folder / TENSORS)
+    chosen = targets(folder, base) if settings.get("target_parameters") else []
+    matrices = {t.name: t for t in chosen if t.experts == 1 and t.name.endswith(".weight")}
+    experts = {t.name: _experts_update(t, tensors) for t in chosen if t.name not in matrices}
     modules = sorted(name.removesuffix(A) for name in tensors if name.endswith(A))
     updates = {
         module.removeprefix(PREFIX): Update(
@@ -99,13 +110,27 @@ def read_adapter(folder: Path) -> Adapter:
         for module in modules
         if module + B in tensors
     }
-    if tensors or not updates:
+    for name, target in matrices.items():  # PEFT scales these by other patterns
+        module = name.removesuffix(".weight")
+        updates[module] = replace(updates[module], scaling=target.scaling)
+    if tensors or not (updates or experts):
         found = f"{len(tensors)} tensors such as {min(tensors)}" if tensors else "no LoRA tensors"
         raise PipelineError(
-            f"the adapter holds {found}, which belong to no LoRA of a linear layer",
-            "Train with LoRA or DoRA on linear layers only.",
+            f"the adapter holds {found}, which belong to no LoRA of a linear layer or of experts",
+            "Train with LoRA or DoRA on linear layers and experts only.",
         )
-    return Adapter(updates, settings)
+    return Adapter(updates, experts, settings)
+
+
+def _experts_update(target: Target, tensors: dict[str, Tensor]) -> ExpertsUpdate:
+    """The update of one fused parameter; takes its tensors out of the adapter's."""
+    try:
+        return target.update(tensors.pop(target.key + A), tensors.pop(target.key + B))
+    except KeyError as error:
+        raise PipelineError(
+            f"the adapter has no tensor {error.args[0]}, which its target_parameters need",
+            "Train again, or save the adapter with the version of PEFT that trained it.",
+        ) from error
 
 
 def _check_mergeable(settings: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ MINIMUM_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16 in its tensor cor
 TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",
+    "expert_rank",
     "target_modules",
     "last_layers",
     "extra_modules",

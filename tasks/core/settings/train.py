@@ -30,6 +30,14 @@ class TrainSettings(Section):
     lora_alpha: float = Field(
         32, gt=0, le=4096, description="LoRA scale: updates are multiplied by alpha / rank."
     )
+    expert_rank: int | None = Field(
+        None,
+        ge=0,
+        le=512,
+        description="LoRA rank of each expert of a mixture of experts, without dropout; null: "
+        "lora_rank divided by the experts that a token passes, so that a token trains about as "
+        "much as in a dense model (0 with target_modules or DoRA); 0: experts are not trained.",
+    )
     lora_dropout: float = Field(
         0.05, ge=0, lt=1, description="Share of a LoRA input's values dropped in training."
     )
