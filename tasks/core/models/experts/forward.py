@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _grouped_linear
 
-from tasks.core.models.experts.fused import is_experts, split_matrices, weight_names
+from tasks.core.models.experts.fused import is_experts, shape_of, split_matrices, weight_names
 
 IMPLEMENTATION = "frozen_with_lora"
 RANK_STEP = 8  # the kernel needs rows of 16 bytes
@@ -46,13 +46,13 @@ def experts_forward(experts: Any, hidden: Tensor, chosen: Tensor, weights: Tenso
     """
     tokens, k = chosen.shape
     ids, order = torch.sort(chosen.reshape(-1))
-    numbers = torch.arange(experts.num_experts, device=ids.device)
-    ends = torch.searchsorted(ids, numbers, right=True).to(torch.int32)
     up, down = weight_names(experts)
+    numbers = torch.arange(shape_of(getattr(experts, up))[0], device=ids.device)
+    ends = torch.searchsorted(ids, numbers, right=True).to(torch.int32)
     values = _project(experts, up, hidden[order // k], ids, ends)
     values = experts._apply_gate(values) if experts.has_gate else experts.act_fn(values)
     values = _project(experts, down, values, ids, ends)
-    if experts.has_post_expert_norm:
+    if getattr(experts, "has_post_expert_norm", False):
         values = experts.post_expert_norm(values)
     values = values * weights.reshape(-1)[order][:, None]
     restored = torch.empty_like(values).index_copy(0, order, values)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-_DECORATED = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed", "_apply_gate")
+_DECORATED = ("has_gate", "has_bias", "is_transposed", "_apply_gate")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ def is_experts(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in _DECORATED)
 
 
+def shape_of(weight: Any) -> tuple[int, int, int]:
+    """The shape of a fused weight in 16 or 4 bit."""
+    return tuple(getattr(weight, "ds_shape", weight.shape))  # type: ignore[return-value]
+
+
 def weight_names(module: Any) -> tuple[str, str]:
     """Names of the two fused parameters of a module."""
     return ("gate_up_proj" if module.has_gate else "up_proj", "down_proj")
@@ -76,7 +81,7 @@ def fused_weights(model: nn.Module) -> Iterator[FusedWeight]:
             continue
         for name in weight_names(module):
             parameter = getattr(module, name)
-            experts, rows, columns = getattr(parameter, "ds_shape", parameter.shape)
+            experts, rows, columns = shape_of(parameter)
             inputs, outputs = (rows, columns) if module.is_transposed else (columns, rows)
             yield FusedWeight(f"{path}.{name}", experts, inputs, outputs)
 
