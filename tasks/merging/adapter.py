@@ -8,7 +8,7 @@ needs the whole model, and would round a 4-bit layer back to 4 bit.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tasks.core.errors import PipelineError
-from tasks.merging.expert_tensors import ExpertsUpdate, Target, targets
+from tasks.merging.expert_tensors import ParameterUpdate, Target, targets
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -74,12 +74,12 @@ class Adapter:
 
     Attributes:
         updates: Of linear layers, by module name.
-        experts: Of fused experts, by parameter name.
+        parameters: Of fused experts and other parameters that it names, by parameter name.
         settings: For the model card.
     """
 
     updates: Mapping[str, Update]
-    experts: Mapping[str, ExpertsUpdate]
+    parameters: Mapping[str, ParameterUpdate]
     settings: Mapping[str, Any]
 
 
@@ -97,8 +97,7 @@ def read_adapter(folder: Path, base: Path) -> Adapter:
     _check_mergeable(settings)
     tensors = load_file(folder / TENSORS)
     chosen = targets(folder, base) if settings.get("target_parameters") else []
-    matrices = {t.name: t for t in chosen if t.experts == 1 and t.name.endswith(".weight")}
-    experts = {t.name: _experts_update(t, tensors) for t in chosen if t.name not in matrices}
+    parameters = {target.name: _parameter_update(target, tensors) for target in chosen}
     modules = sorted(name.removesuffix(A) for name in tensors if name.endswith(A))
     updates = {
         module.removeprefix(PREFIX): Update(
@@ -110,20 +109,17 @@ def read_adapter(folder: Path, base: Path) -> Adapter:
         for module in modules
         if module + B in tensors
     }
-    for name, target in matrices.items():  # PEFT scales these by other patterns
-        module = name.removesuffix(".weight")
-        updates[module] = replace(updates[module], scaling=target.scaling)
-    if tensors or not (updates or experts):
+    if tensors or not (updates or parameters):
         found = f"{len(tensors)} tensors such as {min(tensors)}" if tensors else "no LoRA tensors"
         raise PipelineError(
             f"the adapter holds {found}, which belong to no LoRA of a linear layer or of experts",
             "Train with LoRA or DoRA on linear layers and experts only.",
         )
-    return Adapter(updates, experts, settings)
+    return Adapter(updates, parameters, settings)
 
 
-def _experts_update(target: Target, tensors: dict[str, Tensor]) -> ExpertsUpdate:
-    """The update of one fused parameter; takes its tensors out of the adapter's."""
+def _parameter_update(target: Target, tensors: dict[str, Tensor]) -> ParameterUpdate:
+    """The update of one parameter; takes its tensors out of the adapter's."""
     try:
         return target.update(tensors.pop(target.key + A), tensors.pop(target.key + B))
     except KeyError as error:

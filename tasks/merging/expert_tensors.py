@@ -24,24 +24,28 @@ from tasks.core.models.trusted_code import is_trusted
 
 
 @dataclass(frozen=True)
-class ExpertsUpdate:
-    """The update of one fused parameter.
+class ParameterUpdate:
+    """The update of one parameter.
 
     Attributes:
         a: [experts, rank, in].
         b: [experts, out, rank].
         scaling: Factor of B A.
         transposed: Whether the parameter is [experts, in, out] instead of [experts, out, in].
+        matrix: Whether it is [out, in], as a router's; `experts` is 1 then.
     """
 
     a: Tensor
     b: Tensor
     scaling: float
-    transposed: bool
+    transposed: bool = False
+    matrix: bool = False
 
     def delta(self) -> Tensor:
         """What is added to the parameter, float32."""
         delta = self.scaling * torch.bmm(self.b.float(), self.a.float())
+        if self.matrix:
+            return delta[0]
         return delta.transpose(1, 2) if self.transposed else delta
 
 
@@ -52,20 +56,21 @@ class Target:
     Attributes:
         key: Prefix of the names of its tensors in the adapter.
         name: Full name of the parameter.
-        scaling: Factor of B A.
-        experts: How many matrices it holds; 1 for a plain matrix.
-        transposed: As of an update.
+        experts: How many matrices it holds.
+        scaling, transposed, matrix: As of its update.
     """
 
     key: str
     name: str
-    scaling: float
     experts: int
+    scaling: float
     transposed: bool
+    matrix: bool
 
-    def update(self, a: Tensor, b: Tensor) -> ExpertsUpdate:
+    def update(self, a: Tensor, b: Tensor) -> ParameterUpdate:
         """The update of the adapter's two tensors."""
-        return ExpertsUpdate(*split_matrices(a, b, self.experts), self.scaling, self.transposed)
+        a, b = split_matrices(a, b, self.experts)
+        return ParameterUpdate(a, b, self.scaling, self.transposed, self.matrix)
 
 
 def without_storage(base: Path) -> Any:
@@ -86,8 +91,9 @@ def targets(adapter: Path, base: Path) -> list[Target]:
             name=".".join(
                 [*(part for part in path.split(".")[2:] if part != "base_layer"), w.parameter_name]
             ),
-            scaling=w.scaling["default"],
             experts=w.num_experts,
+            scaling=w.scaling["default"],
+            matrix=w.get_param().ndim == 2,
             transposed=bool(getattr(w.get_base_layer(), "is_transposed", False)),
         )
         for path, w in tuned.named_modules()
@@ -106,7 +112,7 @@ class ExpertTensors:
         model: The base without storage; None if nothing is fused.
     """
 
-    updates: Mapping[str, ExpertsUpdate]
+    updates: Mapping[str, ParameterUpdate]
     model: Any = None
     quantized: Mapping[str, Any] = field(default_factory=dict)
     _parameters: dict[str, str] = field(default_factory=dict)
@@ -121,7 +127,9 @@ class ExpertTensors:
             self._parameters |= dict.fromkeys(parts, name)
 
     @classmethod
-    def of(cls, base: Path, updates: Mapping[str, ExpertsUpdate], experts: bool) -> "ExpertTensors":
+    def of(
+        cls, base: Path, updates: Mapping[str, ParameterUpdate], experts: bool
+    ) -> "ExpertTensors":
         """Of a base; nothing is fused if it has neither updates nor `experts` in 4 bit."""
         return cls(updates, without_storage(base) if updates or experts else None)
 

@@ -96,7 +96,7 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
     """The merge's inputs, with everything checked that could fail after the expensive part."""
     base = inputs["base.weights"]
     adapter, traits = read_adapter(inputs["train.adapter"], base), ModelTraits.read(base)
-    experts = ExpertTensors.of(base, adapter.experts, traits.experts)
+    experts = ExpertTensors.of(base, adapter.parameters, traits.experts)
     tensors = list_tensors(base)
     _check_names(adapter, experts, tensors, traits)
     shards = plan_shards(tensors, int(settings.max_shard_gib * GIB))

@@ -144,7 +144,7 @@ def check_merge(folder: Path, tmp_path: Path) -> None:
                 parameter.normal_(std=0.05)
     save_adapter(tuned, tmp_path / "adapter")
     adapter, traits = read_adapter(tmp_path / "adapter", folder), ModelTraits.read(folder)
-    experts = ExpertTensors.of(folder, adapter.experts, traits.experts)
+    experts = ExpertTensors.of(folder, adapter.parameters, traits.experts)
     (strategy,) = registry.selected("base16", "none")
     merged = shutil.copytree(folder, tmp_path / "merged")
     changed = 0

@@ -66,7 +66,7 @@ def is_experts(module: nn.Module) -> bool:
 
 def shape_of(weight: Any) -> tuple[int, int, int]:
     """The shape of a fused weight in 16 or 4 bit."""
-    return tuple(getattr(weight, "ds_shape", weight.shape))  # type: ignore[return-value]
+    return tuple(getattr(weight, "ds_shape", weight.shape))
 
 
 def weight_names(module: Any) -> tuple[str, str]:
