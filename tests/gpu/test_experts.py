@@ -44,7 +44,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two of the 16 layers of OLMoE-1B-7B, whose experts are 0.8 billion of its weights."""
-    config = OlmoeConfig(num_hidden_layers=2, vocab_size=1024, pad_token_id=1, eos_token_id=0)
+    config = OlmoeConfig(
+        num_hidden_layers=2, intermediate_size=1024, vocab_size=1024, pad_token_id=1
+    )
     return saved(config, tmp_path_factory.mktemp("olmoe"))
 
 

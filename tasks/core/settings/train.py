@@ -176,11 +176,16 @@ class TrainSettings(Section):
         return value
 
     @model_validator(mode="after")
-    def _ends(self) -> Self:
+    def _consistent(self) -> Self:
         if self.max_steps is None and self.epochs is None:
             raise ValueError(
                 "max_steps and epochs are both null, so training would not end\n"
                 "Set train.max_steps or train.epochs."
+            )
+        if self.use_dora and self.expert_rank:
+            raise ValueError(
+                f"expert_rank is {self.expert_rank} and use_dora is on, which experts can't have\n"
+                "Set train.expert_rank to null or train.use_dora to false."
             )
         if self.max_steps == "auto" and self.batch_tokens is None:
             raise ValueError(
