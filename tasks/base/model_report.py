@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import nn
 
 from tasks.base.model_check import ArchitectureCheck, check_architecture
-from tasks.base.reduced_model import parameters_of, reduced_configs
+from tasks.base.reduced_model import layers_of, parameters_of, reduced_configs
 from tasks.core.errors import PipelineError
 from tasks.core.models.architectures.registry import plain_reason
 from tasks.core.models.experts.checkpoint import parts_of
@@ -98,6 +98,12 @@ def _report(
         "linear_parameters": quantized,
         "other_parameters": total - quantized - tables - experts,
         "experts": _experts(whole.config, fused),
+        "shape": {
+            "hidden": whole.get_input_embeddings().weight.shape[1],
+            "layers": len(layers_of(whole)),
+            "vocabulary": whole.get_input_embeddings().weight.shape[0],
+            "lora_per_rank": sum(sum(module.weight.shape) for module in linear.values()),
+        },
         "odd_features": {
             name.removesuffix(".weight").rpartition(".")[2]: module.in_features
             for name, module in linear.items()

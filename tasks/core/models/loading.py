@@ -18,15 +18,19 @@ from transformers.utils import logging
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.device import (
+    GIB,
     Device,
     DType,
     Quantization,
     limit_memory,
+    memory_limit_gib,
     pick_device,
     pick_dtype,
 )
 from tasks.core.models.experts.forward import expected_warnings, use_own_forward
+from tasks.core.models.experts.fused import values_of
 from tasks.core.models.experts.quantization import ExpertsConfig
+from tasks.core.models.memory_estimate import NF4_BYTES
 from tasks.core.models.packed_attention import PACKED, has_varlen, register_packed_attention
 from tasks.core.models.packed_forward import decoder_of
 from tasks.core.models.pretrained import read_config
@@ -70,8 +74,8 @@ def load_model(
     dropouts are off.
 
     Raises:
-        PipelineError: The folder holds no model of a known type, or one that a CPU can't run in
-            4 bit.
+        PipelineError: The folder holds no model of a known type, one that a CPU can't run in 4 bit,
+            or one whose weights the GPU can't hold.
     """
     target = pick_device(device)
     limit_memory(target, vram_gib, expandable_segments)
@@ -83,6 +87,8 @@ def load_model(
             "Set hardware.shard_base to false, or train.quantization to none.",
         )
     config = read_config(folder, trust_remote_code)
+    if target.type == "cuda":
+        _check_fits(config, traits, quantization, vram_gib, trust_remote_code)
     register_packed_attention()
     logging.disable_progress_bar()
     model, info = AutoModelForCausalLM.from_pretrained(
@@ -166,6 +172,34 @@ def _key_mapping(traits: ModelTraits) -> dict[str, str] | None:
     if not traits.tensor_prefix:
         return None
     return {f"^{re.escape(traits.tensor_prefix)}": traits.module_prefix}
+
+
+def _check_fits(
+    config: Any,
+    traits: ModelTraits,
+    quantization: Quantization,
+    vram_gib: float | None,
+    trust_remote_code: bool,
+) -> None:
+    """Raise if the GPU can't hold the weights alone, before they are read for minutes."""
+    model = on_meta(config.get_text_config(decoder=True), trust_remote_code)
+    names = set(linear_names(model))
+    layers = values_of(model) if traits.experts else 0
+    layers += sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in names
+    )
+    total = sum(parameter.numel() for parameter in model.parameters())
+    smaller = layers * (2 - NF4_BYTES) if quantization == "nf4" else 0
+    needed, limit = (2 * total - smaller) / GIB, memory_limit_gib(vram_gib)
+    if needed > limit:
+        raise PipelineError(
+            f"the base's weights take {needed:.1f} GiB and {limit:.1f} GiB of GPU memory may be "
+            "used",
+            "Choose a smaller base, close other programs that use the GPU, or raise "
+            "hardware.vram_gib.",
+        )
 
 
 def _check_blocks(model: nn.Module) -> None:
