@@ -15,7 +15,7 @@ from flows.plan_notes.model_notes import read_checks
 from flows.session import Session
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.models import memory_estimate, memory_probes
-from tasks.core.models.experts import memory as expert_memory
+from tasks.core.models.experts import gpu_memory
 from tasks.core.settings.config import Config
 from tasks.training.step_budget import AUTO
 
@@ -159,7 +159,7 @@ def _estimate(
     checks = read_checks(weights.parent)
     if not checks.get("experts"):
         return None
-    return expert_memory.estimate(checks, config.train, tokens, gpu)
+    return gpu_memory.estimate(checks, config.train, tokens, gpu)
 
 
 def _on_cpu(session: Session, train: StagePlan, weights: Path, done: float) -> CpuForecast | None:

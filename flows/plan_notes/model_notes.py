@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.session import Session
 from tasks.core.cache.decision import HIT
-from tasks.core.models.experts.memory import weight_gib
+from tasks.core.models.experts.gpu_memory import weight_gib
 from tasks.core.models.experts.rank import expert_rank
 from tasks.core.models.memory_estimate import NF4_BYTES
 from tasks.core.models.memory_probes import find_gpu, limit_gib
@@ -85,7 +85,10 @@ def notes(
             "a CPU can't run in 4 bit; set train.quantization to none."
         )
     if checks["unreached"]:
-        lines.append(f"base: LoRA does not reach {', '.join(checks['unreached'])}.")
+        lines.append(
+            f"base: LoRA does not reach {', '.join(checks['unreached'])}: "
+            f"{checks['unreached_parameters'] / 1e6:,.0f} M parameters are not trained."
+        )
     return lines
 
 

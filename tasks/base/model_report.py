@@ -18,7 +18,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.architectures.registry import plain_reason
 from tasks.core.models.experts.checkpoint import parts_of
 from tasks.core.models.experts.fused import FusedWeight, active_experts, fused_weights
-from tasks.core.models.loading import QUANTIZED_BLOCK, on_meta
+from tasks.core.models.loading import QUANTIZED_BLOCK, linear_names, on_meta
 from tasks.core.models.pretrained import read_config, read_tokenizer
 from tasks.core.models.traits.model_traits import ModelTraits
 from tasks.core.text.special_tokens import FIM, ControlTokens, MissingTokenError
@@ -86,24 +86,11 @@ def _report(
     found: ArchitectureCheck,
     tokenizer: Any,
 ) -> dict[str, Any]:
-    total = parameters_of(whole)
-    quantized = sum(module.weight.numel() for module in linear.values())
-    tables = sum(m.weight.numel() for m in whole.modules() if isinstance(m, nn.Embedding))
-    experts = sum(weight.values for weight in fused)
     template = tokenizer.chat_template or ""
     return {
         "model_type": config.model_type,
         "plain_reason": plain_reason(whole.config),
-        "parameters": total,
-        "linear_parameters": quantized,
-        "other_parameters": total - quantized - tables - experts,
-        "experts": _experts(whole.config, fused),
-        "shape": {
-            "hidden": whole.get_input_embeddings().weight.shape[1],
-            "layers": len(layers_of(whole)),
-            "vocabulary": whole.get_input_embeddings().weight.shape[0],
-            "lora_per_rank": sum(sum(module.weight.shape) for module in linear.values()),
-        },
+        **counts(whole, linear.values(), fused),
         "odd_features": {
             name.removesuffix(".weight").rpartition(".")[2]: module.in_features
             for name, module in linear.items()
@@ -117,6 +104,39 @@ def _report(
         **{name: value for name, value in asdict(found).items() if name not in _RENAMED},
         # rounding differs between machines: the report says how much, in powers of ten
         "leak": f"{found.leak:.0e}",
+    }
+
+
+def counts(whole: Any, linear: Collection[Any], fused: Sequence[FusedWeight]) -> dict[str, Any]:
+    """Numbers of parameters, from which a plan computes memory.
+
+    Args:
+        whole: The model, without storage.
+        linear: Its linear layers that LoRA reaches; the others are quantized, too.
+        fused: Its fused weights that can be quantized and trained.
+    """
+    total = parameters_of(whole)
+    reached = sum(module.weight.numel() for module in linear)
+    every = linear_names(whole)
+    unreached = -reached + sum(
+        module.weight.numel()
+        for name, module in whole.named_modules()
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in every
+    )
+    tables = sum(m.weight.numel() for m in whole.modules() if isinstance(m, nn.Embedding))
+    rows, hidden = whole.get_input_embeddings().weight.shape
+    return {
+        "parameters": total,
+        "linear_parameters": reached,
+        "unreached_parameters": unreached,
+        "other_parameters": total - reached - unreached - tables - sum(w.values for w in fused),
+        "experts": _experts(whole.config, fused),
+        "shape": {
+            "hidden": hidden,
+            "layers": len(layers_of(whole)),
+            "vocabulary": rows,
+            "lora_per_rank": sum(sum(module.weight.shape) for module in linear),
+        },
     }
 
 

@@ -15,6 +15,7 @@ LLAMA: dict[str, Any] = {
     "generation_cache": True,
     "parameters": 6_201_000_000,
     "linear_parameters": 6_000_000_000,
+    "unreached_parameters": 0,
     "other_parameters": 1_000_000,
     "unreached": [],
     "experts": {},
@@ -76,6 +77,11 @@ def test_experts_are_told_with_what_they_take_and_what_is_trained() -> None:
     assert lines[2] == "train: the experts are not trained, as train.expert_rank is 0."
     lines = notes(OLMOE, check({"train": {"target_modules": ["q_proj"]}}))
     assert lines[2] == "train: the experts are not trained, as train.target_modules is set."
+
+
+def test_layers_that_lora_does_not_reach_are_named_and_counted() -> None:
+    lines = notes(LLAMA | {"unreached": ["dt_proj"], "unreached_parameters": 9 * 10**6}, check({}))
+    assert lines[-1] == "base: LoRA does not reach dt_proj: 9 M parameters are not trained."
 
 
 def test_weights_that_the_gpu_cannot_hold_are_told_with_both_numbers() -> None:

@@ -33,7 +33,8 @@ def weight_gib(checks: Mapping[str, Any], settings: TrainSettings) -> float:
         settings: Of the training.
     """
     wide = 4 if settings.dtype == "float32" else 2
-    layers = checks["linear_parameters"] + checks["experts"].get("parameters", 0)
+    layers = checks["linear_parameters"] + checks["unreached_parameters"]
+    layers += checks["experts"].get("parameters", 0)
     rest = checks["parameters"] - layers
     return (
         float(layers * (NF4_BYTES if settings.quantization == "nf4" else wide) + rest * wide) / GIB
@@ -63,7 +64,8 @@ def estimate(
     logits = 3 * 2 * min(HEAD_VALUES, tokens * shape["vocabulary"])
     step = shape["layers"] * stream + max(layer + whole, logits)
     flops = next((t for name, t in TFLOPS.items() if gpu and name in gpu), 0.0)
-    passed = checks["linear_parameters"] + experts["parameters"] * active / each
+    passed = checks["linear_parameters"] + checks["unreached_parameters"]
+    passed += experts["parameters"] * active / each
     return Probe(
         window_tokens=tokens,
         step_path="plain",
