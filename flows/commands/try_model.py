@@ -192,7 +192,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     from tasks.core.models.device import pick_device
-    from tasks.core.models.loading import load_model
+    from tasks.core.models.loading import attach_adapter, load_model
     from tasks.core.models.pretrained import load_tokenizer
 
     logging.set_verbosity_error()
@@ -206,11 +206,9 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
         vram_gib=config.hardware.vram_gib,
         trust_remote_code=chosen.is_ours and is_trusted(chosen.weights),
     )
-    if adapted:
-        from peft import PeftModel
-
+    if chosen.adapter is not None:
         try:
-            model = PeftModel.from_pretrained(model, chosen.adapter, is_trainable=False).eval()
+            model = attach_adapter(model, chosen.adapter)
         except (RuntimeError, ValueError) as error:
             raise PipelineError(
                 f"{chosen.name} does not fit its base: {str(error).splitlines()[0]}",

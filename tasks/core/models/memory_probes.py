@@ -26,9 +26,11 @@ from tasks.core.system.home import home
 TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and for fragmentation
 MINIMUM_CAPABILITY = (7, 0)  # Volta: the first with tensor cores, for float16
 BFLOAT16_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16; also the least of Triton
+CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",
+    "expert_rank",
     "target_modules",
     "last_layers",
     "extra_modules",
@@ -141,6 +143,12 @@ def find_gpu() -> Gpu | None:
         except (subprocess.CalledProcessError, ValueError, IndexError):
             continue
     return None
+
+
+def limit_gib(gpu: Gpu | None, vram_gib: float | None) -> float | None:
+    """GPU memory that a process may use: the cap or what the GPU has; None without both."""
+    limits = [x for x in (vram_gib, gpu and gpu.total_gib - CONTEXT_GIB) if x]
+    return min(limits) if limits else None
 
 
 def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
