@@ -108,7 +108,9 @@ def test_rows_are_trained_as_an_editor_sends_them(chain, served):
     as_sent = 0
     for row in trained:
         fill = fills[row["row_id"]]
-        as_sent += row["input_ids"][: row["prompt_tokens"]] == served(fill["prefix"], fill["suffix"])
+        as_sent += row["input_ids"][: row["prompt_tokens"]] == served(
+            fill["prefix"], fill["suffix"]
+        )
     # the others show the suffix first: prompt.spm_share
     assert 0.3 * len(trained) < as_sent < 0.7 * len(trained)
 
