@@ -47,11 +47,14 @@ def main() -> None:
         for path in files[:: max(1, len(files) // -(-len(files) // 100))]:
             with (code / path).open("a") as file:
                 file.write("\n")
+        before = usage()[0]
         warm, _ = ingest(code, temporary / "warm", shards, given.rows, given.workers)
+        warm_cpu = usage()[0] - before
     mb = metrics["source_mb"]
     print(f"\n{', '.join(given.rows)}: {mb:.1f} MB in {cold:.2f} s, {mb / cold:.1f} MB/s; ", end="")
     print(f"{cpu:.2f} CPU s, {mb / cpu:.1f} MB per CPU s")
-    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {warm / cold:.1%}")
+    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {warm / cold:.1%}; ", end="")
+    print(f"{warm_cpu:.2f} CPU s, {warm_cpu / cpu:.1%}")
 
 
 def show(folder: Path, out: Path) -> None:

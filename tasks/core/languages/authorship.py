@@ -5,7 +5,9 @@ are names of counts.
 """
 
 import re
-from fnmatch import fnmatch
+from collections.abc import Callable
+from fnmatch import translate
+from functools import cache
 
 VENDORED_FOLDERS = frozenset(
     {
@@ -63,9 +65,9 @@ def reason_of_name(path: str) -> str:
         return "lock files"
     if ending in BINARY_ENDINGS:
         return "binary files"
-    if _matches(lowered, MINIFIED_NAMES):
+    if matcher(MINIFIED_NAMES)(lowered):
         return "minified files"
-    return "generated files" if _matches(lowered, GENERATED_NAMES) else ""
+    return "generated files" if matcher(GENERATED_NAMES)(lowered) else ""
 
 
 def reason_of_content(content: bytes) -> str:
@@ -83,5 +85,8 @@ def reason_of_content(content: bytes) -> str:
     return ""
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
+@cache
+def matcher(patterns: tuple[str, ...]) -> Callable[[str], object]:
+    """Whether a name matches one of the patterns of a shell, as one regular expression: a tree has
+    many files."""
+    return re.compile("|".join(map(translate, patterns)) or "(?!)").match

@@ -3,8 +3,8 @@
 
 import re
 from collections.abc import Collection
-from fnmatch import fnmatch
 
+from tasks.core.languages.authorship import matcher
 from tasks.core.languages.definitions.bash import BASH
 from tasks.core.languages.definitions.c import C
 from tasks.core.languages.definitions.cpp import CPP
@@ -62,13 +62,8 @@ def _of_header(content: bytes) -> Language | None:
 def is_test(path: str, language: Language) -> bool:
     """Whether the relative path of a source file is a test or in a folder of tests."""
     *folders, name = path.split("/")
-    return _matches(name, language.test_names) or any(
-        _matches(folder, language.test_folders) for folder in folders
-    )
-
-
-def _matches(name: str, patterns: Collection[str]) -> bool:
-    return name in patterns or any("*" in p and fnmatch(name, p) for p in patterns)
+    is_folder = matcher(tuple(sorted(language.test_folders)))
+    return bool(matcher(language.test_names)(name)) or any(map(is_folder, folders))
 
 
 def parse(text: str, language: str) -> tuple[ParsedSource | None, str]:

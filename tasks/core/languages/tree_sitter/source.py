@@ -55,7 +55,7 @@ class TreeSource:
             if definition.owner and not methods:
                 continue
             comment = self._comment(definition)
-            paragraph = first_paragraph(comment)
+            paragraph = first_paragraph(comment) if comment else ""
             if not comment:
                 skipped["functions without documentation"] += 1
             elif not paragraph:
@@ -156,24 +156,25 @@ def parse_tree(
     data = text.encode()
     root = parser_of(grammar.load).parse(data).root_node
     if root.has_error:
-        line, size = _errors(root)
-        if size > max_error_share * len(data):
+        line, is_more = _errors(root, max_error_share * len(data))
+        if is_more:
             raise NotParsableError(f"not valid {title}", line)
     return TreeSource(grammar, data, root, before)
 
 
-def _errors(root: "Node") -> tuple[int, int]:
-    """Line of the first error, and the bytes of all; something that is missing counts as one."""
+def _errors(root: "Node", most: float) -> tuple[int, bool]:
+    """Line of the first error, and whether all have more than `most` bytes; something that is
+    missing counts as one byte."""
     first, size = 0, 0
     waiting = [root]
-    while waiting:
+    while waiting and size <= most:
         node = waiting.pop()
         if node.is_error or node.is_missing:
             first = first or node.start_point[0] + 1
             size += max(1, node.end_byte - node.start_byte)
         else:
             waiting.extend(child for child in reversed(node.children) if child.has_error)
-    return first, size
+    return first, size > most
 
 
 def _dedent(text: str, indent: str) -> str:
