@@ -12,6 +12,7 @@ from tasks.core.languages.definitions.csharp import CSHARP
 from tasks.core.languages.definitions.go import GO
 from tasks.core.languages.definitions.java import JAVA
 from tasks.core.languages.definitions.javascript import JAVASCRIPT
+from tasks.core.languages.definitions.kotlin import KOTLIN
 from tasks.core.languages.definitions.php import PHP
 from tasks.core.languages.definitions.ruby import RUBY
 from tasks.core.languages.definitions.rust import RUST
@@ -22,7 +23,7 @@ from tasks.core.languages.python.definition import NOTEBOOK, PYTHON
 
 LANGUAGES = (
     *(PYTHON, NOTEBOOK, JAVASCRIPT, TYPESCRIPT, TSX, GO, RUST, JAVA, C, CPP, CSHARP, RUBY, PHP),
-    *(SCALA, BASH),
+    *(KOTLIN, SCALA, BASH),
 )
 BY_NAME = {language.name: language for language in reversed(LANGUAGES)}
 BY_EXTENSION = {ending: language for language in LANGUAGES for ending in language.extensions}

@@ -111,7 +111,7 @@ class DefinitionFinder:
         if depth > MAX_DEPTH:
             return
         if kind in grammar.functions:
-            if (body := body_of(node)) is not None:
+            if (body := body_of(node, grammar)) is not None:
                 start = (above.attributes or [outer])[0].start_byte
                 name, owner = self._name(node) or name, owner or self._owner(node)
                 yield Definition(node, body, outer, start, above.adjacent(outer), owner, name)
@@ -177,9 +177,18 @@ class DefinitionFinder:
         return self._data[start:end].decode()
 
 
-def body_of(function: "Node") -> "Node | None":
+def body_of(function: "Node", grammar: Grammar) -> "Node | None":
     """The body of a function; None for a declaration."""
-    return function.child_by_field_name("body")
+    found = function.child_by_field_name("body") or child_of(function, grammar.node_types.body)
+    if found is not None and found.type not in grammar.blocks:
+        # a block in a node of its own, as in Kotlin, where the other form is `= value`
+        return child_of(found, grammar.blocks & grammar.node_types.body) or found
+    return found
+
+
+def child_of(node: "Node", kinds: frozenset[str]) -> "Node | None":
+    """The first child of one of these types."""
+    return next((c for c in node.named_children if c.type in kinds), None) if kinds else None
 
 
 def span_of(node: "Node") -> Span:

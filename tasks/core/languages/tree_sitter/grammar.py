@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class NodeTypes:
+    """Types of nodes that other grammars name by a field: the parts of a function."""
+
+    body: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()  # their list
+    parameter: frozenset[str] = frozenset()  # in the list; the others are default values
+    binding: frozenset[str] = frozenset()  # the identifiers in it are new names
+    type: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Grammar:
     """How the functions of a language look in its tree.
 
@@ -34,6 +45,7 @@ class Grammar:
         fragments: How a text is completed that does not parse by itself, in the order of trial.
         max_error_share: Share of the bytes that may be in nodes that the grammar does not know. Not
             0 where a preprocessor stands between the text and the language.
+        node_types: Of a grammar that does not name the parts of a function.
     """
 
     package: str
@@ -52,6 +64,7 @@ class Grammar:
     line_comment: str = "//"
     fragments: tuple[str, ...] = ("{}",)
     max_error_share: float = 0.0
+    node_types: NodeTypes = NodeTypes()
 
 
 @cache

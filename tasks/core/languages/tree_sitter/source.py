@@ -124,7 +124,11 @@ class TreeSource:
         if kind == "block":
             return node.type in blocks
         if kind == "body":
-            return parent.type in self._grammar.functions and node == body_of(parent)
+            function = parent
+            if parent.type in self._grammar.node_types.body and parent.parent is not None:
+                function = parent.parent
+            is_function = function.type in self._grammar.functions
+            return is_function and node == body_of(function, self._grammar)
         return node.type.endswith(("expression", "call", "arguments", "argument_list", "string"))
 
     def _inside(self, node: "Node") -> Span:

@@ -27,6 +27,8 @@ TEXTS = {
     "class P\n  # Takes.\n  def take(n)\n    n\n  end\nend\n",
     "php": "<?php\n/** Adds two. */\nfunction add($a, $b) {\n    return $a + $b;\n}\n"
     "class P {\n    /** Takes. */\n    public function take($n) {\n        return $n;\n    }\n}\n",
+    "kotlin": "/** Adds two. */\nfun add(a: Int, b: Int = 1): Int {\n  return a + b\n}\n"
+    "class P {\n  /** Takes. */\n  private fun take(n: Int): Int {\n    return n\n  }\n}\n",
     "scala": "object Main {\n}\n\n/** Adds two. */\ndef add(a: Int, b: Int): Int = {\n  a + b\n}\n"
     "class P {\n  /** Takes. */\n  def take(n: Int): Int = {\n    return n\n  }\n}\n",
     "bash": "# Adds two.\nadd() {\n  echo $(($1 + $2))\n}\n",
