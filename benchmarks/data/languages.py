@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.data.compare import usage
-from tasks.core.languages.registry import BY_NAME, language_of
+from tasks.core.languages.registry import BY_NAME, headers_of, language_of
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.ingestion import STAGE
@@ -66,7 +66,7 @@ def show(folder: Path, out: Path) -> None:
     errors, files, sizes = Counter[str](), Counter[str](), Counter[str]()
     for path in listing.files:
         content = (folder / path).read_bytes()
-        if language := language_of(path, content):
+        if language := language_of(path, content, headers_of(listing.files)):
             files[language.name] += 1
             sizes[language.name] += len(content)
             errors[language.name] += path in bad

@@ -74,8 +74,7 @@ def reason_of_content(content: bytes) -> str:
     """Why a source file is left out by its content; "" if it is not."""
     if content.startswith(LFS_POINTER):
         return "pointers of Git LFS"
-    head = b"\n".join(content[:HEAD_BYTES].split(b"\n")[:HEAD_LINES])
-    if GENERATED.search(head):
+    if is_generated(content):
         return "generated files"
     is_notebook = content.lstrip().startswith(b"{") and b'"cell_type"' in content
     if len(content) >= MINIFIED_BYTES and not is_notebook:
@@ -83,6 +82,11 @@ def reason_of_content(content: bytes) -> str:
         if len(content) > MINIFIED_MEAN_LINE * lines:
             return "minified files"
     return ""
+
+
+def is_generated(head: bytes) -> bool:
+    """Whether the first lines of a file say that a program wrote it."""
+    return bool(GENERATED.search(b"\n".join(head[:HEAD_BYTES].split(b"\n")[:HEAD_LINES])))
 
 
 @cache

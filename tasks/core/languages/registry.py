@@ -2,7 +2,8 @@
 `LANGUAGES`."""
 
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 from tasks.core.languages.authorship import matcher
 from tasks.core.languages.definitions.bash import BASH
@@ -42,22 +43,36 @@ OBJECTIVE_C_HEADER = re.compile(
 )
 
 
-def language_of(path: str, content: bytes = b"") -> Language | None:
-    """The language of a file, by its name; by its content where the name does not tell."""
+def headers_of(paths: Iterable[str]) -> str:
+    """Language of the headers of a source, which their text alone often does not tell: that of most
+    of its other files in C or C++."""
+    endings = Counter(f".{path.rpartition('.')[2].lower()}" for path in paths)
+    c, cpp = (sum(endings[e] for e in one.extensions if e != ".h") for one in (C, CPP))
+    return CPP.name if cpp > c else C.name
+
+
+def language_of(path: str, content: bytes = b"", headers: str = C.name) -> Language | None:
+    """The language of a file, by its name; by its content where the name does not tell.
+
+    Args:
+        path: Of the file.
+        content: Its bytes, or the first of them.
+        headers: See `headers_of`.
+    """
     name = path.rpartition("/")[2]
     stem, dot, ending = name.rpartition(".")
     if stem and dot:
         found = BY_EXTENSION.get(f".{ending.lower()}")
-        return _of_header(content) if found is C and ending == "h" else found
+        return _of_header(content, headers) if found is C and ending == "h" else found
     program = SHEBANG.match(content[:SHEBANG_BYTES])
     name = program[1].decode().rpartition("/")[2] if program else ""
     return next((language for language in LANGUAGES if name in language.shebangs), None)
 
 
-def _of_header(content: bytes) -> Language | None:
+def _of_header(content: bytes, headers: str) -> Language | None:
     if OBJECTIVE_C_HEADER.search(content):
         return None
-    return CPP if CPP_HEADER.search(content) else C
+    return CPP if CPP_HEADER.search(content) else BY_NAME[headers]
 
 
 def is_test(path: str, language: Language) -> bool:

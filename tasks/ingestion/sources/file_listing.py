@@ -120,7 +120,7 @@ def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> 
     selection = CodeSelection(include_tests, languages)
     skipped: list[str] = []
     found = walk(root, "", skipped=skipped)
-    files = tuple(selection.chosen(found, lambda name: _head(root / name)))
+    files = tuple(selection.chosen(found, lambda name: head_of(root / name)))
     if skipped:
         selection.left_out["folders of installed packages"] = len(skipped)
     if not files:
@@ -133,7 +133,7 @@ def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> 
     return Listing(root, files, left_out=selection.left_out, licenses=licenses)
 
 
-def _head(path: Path) -> bytes:
+def head_of(path: Path) -> bytes:
     """The beginning of a file; empty if it can't be read."""
     try:
         with path.open("rb") as file:
