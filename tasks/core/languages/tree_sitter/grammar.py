@@ -33,6 +33,9 @@ class Grammar:
         functions: Functions and methods.
         items: Nodes whose children are definitions or statements, each with the comments above it.
         wrappers: Nodes between an item and its function, such as `export`.
+        calls: Calls and their arguments, which may stand between a name and its function: const
+            a = memo(() => 1).
+        open_blocks: Blocks without an end of their own, which take the comments below them in.
         containers: Nodes whose name qualifies the names of the functions in them: type -> field.
         blocks: Nodes with the statements of a function, and those inside it.
         documentation: How comments begin that document the function below them.
@@ -55,6 +58,8 @@ class Grammar:
     wrappers: frozenset[str]
     blocks: frozenset[str]
     documentation: tuple[str, ...]
+    calls: frozenset[str] = frozenset()
+    open_blocks: frozenset[str] = frozenset()
     containers: tuple[tuple[str, str], ...] = ()
     comments: frozenset[str] = frozenset({"comment"})
     attributes: frozenset[str] = frozenset()

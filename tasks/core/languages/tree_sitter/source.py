@@ -82,9 +82,13 @@ class TreeSource:
         line_start = self._data.rfind(b"\n", 0, start) + 1
         before = self._text(line_start, start)
         indent = before if not before.strip() else ""
-        signature = _dedent(self._text(start, definition.body.start_byte), indent)
+        before_body = definition.body.prev_sibling
+        signature_end = definition.body.start_byte
+        while before_body is not None and before_body.type in self._grammar.comments:
+            signature_end, before_body = before_body.start_byte, before_body.prev_sibling
+        signature = _dedent(self._text(start, signature_end), indent)
         first = definition.comments[0].start_byte if keep_docstring else start
-        output = _dedent(self._text(first, definition.outer.end_byte), indent)
+        output = _dedent(self._text(first, definition.end), indent)
         owner, name = definition.owner, definition.name
         head = f"{self._grammar.line_comment} a method of {owner}\n" if owner else ""
         symbol = f"{owner}.{name}" if owner else name
