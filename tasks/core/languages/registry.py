@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable
 
 from tasks.core.languages.authorship import matcher
 from tasks.core.languages.definitions.bash import BASH
-from tasks.core.languages.definitions.c import C
-from tasks.core.languages.definitions.cpp import CPP
+from tasks.core.languages.definitions.c import CPP, C
 from tasks.core.languages.definitions.csharp import CSHARP
 from tasks.core.languages.definitions.go import GO
 from tasks.core.languages.definitions.java import JAVA

@@ -60,13 +60,17 @@ class TreeSource:
                 skipped["functions without documentation"] += 1
             elif not paragraph:
                 skipped["functions with empty documentation"] += 1
-            elif not definition.body.named_child_count:
+            elif self._is_empty(definition.body):
                 skipped["functions with an empty body"] += 1
             elif definition.node.has_error:
                 skipped["functions that the grammar can't parse"] += 1
             else:
                 found.append(self._cut(definition, paragraph, keep_docstring))
         return found, skipped
+
+    def _is_empty(self, body: "Node") -> bool:
+        """Whether a body has no statement; one that is a single name or number is not empty."""
+        return body.type in self._grammar.blocks and not body.named_child_count
 
     def _comment(self, definition: Definition) -> str:
         """The documentation with its marks; "" if the comments above are none."""
