@@ -99,7 +99,7 @@ def _languages(folder: Path, paths: Collection[str]) -> dict[str, int]:
 def _has_code_at_head(folder: Path) -> bool:
     try:
         _, commit = plumbing.resolve(str(folder), "HEAD")
-        return any(language_of(blob.path) for blob in plumbing.files(folder, commit))
+        return any(language_of(blob.path) for blob in plumbing.files(folder, commit)[0])
     except PipelineError:  # no git, or no commit
         return False
 

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from tasks.core.languages.authorship import reason_of_content
 from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import headers_of, language_of
+from tasks.core.progress import say
 from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_problem
@@ -47,7 +49,7 @@ class Repository:
         self._include_tests, self._languages = include_tests, languages
         self._group = group or "source"
         self._changed, self._committed = plumbing.dates(folder, commit)
-        tree = plumbing.files(folder, commit)
+        tree, submodules = plumbing.files(folder, commit)
         listed = {blob.path: blob for blob in tree if is_listed(blob.path)}
         selection = CodeSelection(include_tests, languages)
         texts = {}
@@ -59,6 +61,10 @@ class Repository:
 
             self.blobs = [listed[path] for path in selection.chosen(listed, head)]
             self.left_out = selection.left_out
+            if submodules:
+                self.left_out["submodules"] = len(submodules)
+                names = ", ".join(map(printable, submodules))
+                say(f"source {source}: submodules are not read ({names}); name each as a source")
             self._headers = headers_of(blob.path for blob in self.blobs)
             for blob in tree:
                 if is_license_text(blob.path):
@@ -110,7 +116,9 @@ class Repository:
                     continue
                 language = language_of(change.path, after.encode(), self._headers)
                 assert language is not None  # it is read
-                if problem := edit_problem(before, after, min_tokens, max_tokens, language):
+                problem = reason_of_content(after.encode())
+                problem = problem or edit_problem(before, after, min_tokens, max_tokens, language)
+                if problem:
                     counts[f"commits: {problem}"] += 1
                 else:
                     date = self._committed.get(change.commit)
