@@ -32,6 +32,7 @@ from tasks.core.system.gpu_lock import gpu_turn
 from tasks.core.system.interrupts import settle
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import PromptTemplate
+from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation.generation.sampling import Sampling
 from tasks.evaluation.generation.stream_answer import answer
 
@@ -67,6 +68,7 @@ def try_out(
     raw: bool,
     max_new_tokens: int,
     sampling: Sampling,
+    suffix: str = "",
 ) -> int:
     """Print the answer of a model.
 
@@ -79,7 +81,13 @@ def try_out(
         raw: `text` is the prompt itself.
         max_new_tokens: Limit of the answer.
         sampling: How tokens are picked.
+        suffix: Text after the answer, which fills in what is between `text` and it; "" for none.
     """
+    if suffix and given:
+        raise PipelineError(
+            "--suffix fills in after TEXT itself, and --input belongs to an instruction",
+            "Leave one of them out.",
+        )
     if max_new_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
         raise PipelineError(
             f"max_new_tokens {max_new_tokens}, temperature {sampling.temperature}, top_p "
@@ -90,7 +98,8 @@ def try_out(
     with ExitStack() as held, progress.sink(_StandardError()):
         chosen = choose(request, source, held)
         prompt = text if raw else prompt_templates.render(chosen.template, text, given)
-        marker = "" if raw else prompt_templates.stop_of(chosen.template)
+        prompt = prompt_templates.fill_prompt(text, suffix) if suffix else prompt
+        marker = "" if raw or suffix else prompt_templates.stop_of(chosen.template)
         config = _settings(request)
         held.enter_context(_device_lock(config))
         progress.say(f"{chosen.name} answers")
@@ -101,6 +110,8 @@ def try_out(
             for count, piece in answer(model, tokenizer, prompt, marker, max_new_tokens, sampling):
                 print(piece, end="", flush=True)
                 tokens = count
+        except MissingTokenError as error:
+            raise PipelineError(error.problem, "Leave --suffix out.") from error
         except KeyboardInterrupt as stop:
             settle()
             print()
@@ -269,6 +280,9 @@ class _StandardError:
     metavar="champion|adapter|FOLDER",
     help="Model that answers; default: the champion, else the adapter of these settings.",
 )
+@click.option(
+    "--suffix", default="", metavar="TEXT", help="Fill in what is between TEXT and this text."
+)
 @click.option("--raw", is_flag=True, help="TEXT is the prompt itself.")
 @click.option("--max-new-tokens", default=512, metavar="N", show_default=True)
 @click.option("--temperature", default=0.0, metavar="N", show_default=True, help="0: greedy.")
@@ -280,6 +294,7 @@ def try_model(
     source: str | None,
     text: str,
     given: str,
+    suffix: str,
     raw: bool,
     max_new_tokens: int,
     temperature: float,
@@ -288,4 +303,4 @@ def try_model(
 ) -> int:
     """Print the answer of a model to an instruction."""
     sampling = Sampling(temperature, top_p, seed)
-    return try_out(request, source, text, given, raw, max_new_tokens, sampling)
+    return try_out(request, source, text, given, raw, max_new_tokens, sampling, suffix)

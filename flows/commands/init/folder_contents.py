@@ -2,15 +2,17 @@
 
 import subprocess
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.commands.init.data_files import MIN_RECORDS, DataFile, data_files, suggested, tried
 from tasks.core.errors import PipelineError
-from tasks.core.languages.registry import language_of, titles
+from tasks.core.languages.authorship import is_generated
+from tasks.core.languages.registry import headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
-from tasks.ingestion.sources.file_listing import is_repository, list_code
+from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.trees import is_license_text
 
@@ -50,7 +52,7 @@ def inspect(place: Path) -> FolderContents:
     """
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
-    languages = dict(Counter(map(_title, code)).most_common())
+    languages = _languages(place, code)
     files = [tried(path) for path in (data_files(place) if is_folder else [place])]
     data = tuple(file for file in files if file.rows)
     unread = tuple(file for file in files if not file.rows and file.problem)
@@ -77,22 +79,27 @@ def inspect(place: Path) -> FolderContents:
 
 
 def _code_files(folder: Path) -> tuple[str, ...]:
-    """Source files, without tests and generated files."""
+    """Source files, without tests."""
     try:
         return list_code(str(folder), include_tests=False).files
     except PipelineError:  # it holds no source code
         return ()
 
 
-def _title(path: str) -> str:
-    language = language_of(path)
-    return language.title if language else "scripts"  # named by their first line
+def _languages(folder: Path, paths: Collection[str]) -> dict[str, int]:
+    """Number of files by language, by their first lines: without generated files."""
+    headers, found = headers_of(paths), Counter[str]()
+    for path in paths:
+        head = head_of(folder / path)
+        if not is_generated(head) and (language := language_of(path, head, headers)):
+            found[language.title] += 1
+    return dict(found.most_common())
 
 
 def _has_code_at_head(folder: Path) -> bool:
     try:
         _, commit = plumbing.resolve(str(folder), "HEAD")
-        return any(language_of(blob.path) for blob in plumbing.files(folder, commit))
+        return any(language_of(blob.path) for blob in plumbing.files(folder, commit)[0])
     except PipelineError:  # no git, or no commit
         return False
 

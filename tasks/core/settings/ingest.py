@@ -113,6 +113,7 @@ LanguageName = Literal[
     "csharp",
     "ruby",
     "php",
+    "kotlin",
     "scala",
     "bash",
 ]
