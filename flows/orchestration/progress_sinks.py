@@ -55,7 +55,7 @@ class TerminalSink:
         self._bar = Progress(
             TextColumn("  {task.description}"),
             BarColumn(20),
-            TaskProgressColumn(),
+            TaskProgressColumn("[progress.percentage]{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[note]}"),
             TimeLeft(),
             console=console,

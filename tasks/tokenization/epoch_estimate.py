@@ -53,9 +53,9 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
     by_tokens = [f"{epoch['by_tokens'][str(n)]:,} of {n:,} tokens" for n in SHOWN_TOKENS]
     return [
         f"to train on: {numbers['rows']:,} rows, {numbers['tokens']:,} tokens, "
-        f"{numbers['trained_share']:.1%} of them with loss; left out: {too_long:,} rows of more "
-        f"than {numbers['max_tokens']:,} tokens",
+        f"{100 * numbers['trained_share']:.1f} % of them with loss; left out: "
+        f"{too_long:,} rows of more than {numbers['max_tokens']:,} tokens",
         f"packed: {numbers['windows']:,} windows of {numbers['window_tokens']:,} tokens, "
-        f"{numbers['padding_share']:.1%} padding",
+        f"{100 * numbers['padding_share']:.1f} % padding",
         f"one epoch: {', '.join([*by_rows, *by_tokens])}",
     ]

@@ -28,8 +28,8 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
     ]
     reasons = sorted(funnel["reasons"], key=lambda r: -r["rows"])
     if any(reason["rows"] for reason in reasons):
-        head = f"{'rejected by':<25}{'rows':>8} {'share':>7} {'alone':>8}"
-        lines += ["", f"{head} {'kept -20%':>10} {'kept +20%':>10}  setting"]
+        head = f"{'rejected by':<25}{'rows':>8} {'share':>8} {'alone':>8}"
+        lines += ["", f"{head} {'kept -20 %':>10} {'kept +20 %':>10}  setting"]
     for reason in (r for r in reasons if r["rows"]):
         moved = funnel.get("what_if", {}).get(reason["rule"], {})
         what_if = " ".join(f"{_kept(moved.get(name), kept):>10}" for name in ("-20%", "+20%"))
@@ -104,7 +104,7 @@ def _examples(reasons: list[dict[str, Any]]) -> list[str]:
 
 
 def _share(part: int, total: int) -> str:
-    return f"{part / total if total else 0:>7.2%}"
+    return f"{100 * (part / total if total else 0):>6.2f} %"
 
 
 def _bar(part: int, total: int) -> str:

@@ -84,7 +84,8 @@ def _tokenize(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
         if found := audit.get(name):
             yield (
                 f"  {name:<12}{found['rows']:>9,}{found['tokens']:>13,}"
-                f"{found['trained_share']:>11.1%}{found['windows']:>9,}{found['padding_share']:>9.1%}"
+                f"{100 * found['trained_share']:>9.1f} %{found['windows']:>9,}"
+                f"{100 * found['padding_share']:>7.1f} %"
             )
     if train := audit.get("train"):
         longest, window = train["longest_row"], train["window_tokens"]
@@ -100,7 +101,7 @@ def _train(_: Manifest, files: Files, __: Path) -> Iterator[str]:
     checks = facts.get("validation") or []
     if checks:
         first, last = checks[0], checks[-1]
-        accuracy = f"{first['token_accuracy']:.1%} -> {last['token_accuracy']:.1%}"
+        accuracy = f"{100 * first['token_accuracy']:.1f} % -> {100 * last['token_accuracy']:.1f} %"
         yield (
             f"Validation loss {first['loss']:.3f} -> {last['loss']:.3f} nats, token accuracy "
             f"{accuracy}, over {last['tokens']:,} tokens."
@@ -117,7 +118,7 @@ def _train(_: Manifest, files: Files, __: Path) -> Iterator[str]:
     yield f"Step: {path}; optimizer {facts['optimizer']}{memory}."
     yield (
         f"{facts['trainable_parameters']:,} of {facts['all_parameters']:,} parameters are trained "
-        f"({facts['trainable_share']:.2%})."
+        f"({100 * facts['trainable_share']:.2f} %)."
     )
     if facts.get("resumed_from") is not None:
         yield f"Resumed from step {facts['resumed_from']:,}."
@@ -146,7 +147,7 @@ def _merge(manifest: Manifest, _: Files, folder: Path) -> Iterator[str]:
     yield f"  {'merged from':<40}{'loss (nats)':>12}{'same next tokens':>18}"
     for name, text in names.items():
         if (loss := metrics.get(f"loss_{name}")) is not None:
-            yield f"  {text:<40}{loss:>12.4f}{metrics[f'agreement_{name}']:>18.1%}"
+            yield f"  {text:<40}{loss:>12.4f}{100 * metrics[f'agreement_{name}']:>16.1f} %"
     if (loss := metrics.get("loss_evaluated")) is not None:
         yield f"  {'as evaluated: base in 4 bit + adapter':<40}{loss:>12.4f}"
 

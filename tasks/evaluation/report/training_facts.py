@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.evaluation.report.format_values import duration, scalar
+from tasks.core.text.durations import duration
+from tasks.evaluation.report.format_values import scalar
 
 GROUPS: dict[str, dict[str, str]] = {
     "Length": {

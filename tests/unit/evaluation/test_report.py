@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from tasks.core.cache.manifest import Manifest
+from tasks.core.text.durations import duration
 from tasks.evaluation.gate import verdict as gate
 from tasks.evaluation.report import lineage, plots
 from tasks.evaluation.report import page as report
-from tasks.evaluation.report.format_values import duration
 from tasks.evaluation.report.other_stages import OtherStages, read_other_stages
 from tasks.evaluation.report.side_by_side import MAX_SHOWN, visible
 from tasks.evaluation.report.subject import Subject, read_subject
@@ -148,7 +148,7 @@ def test_the_lineage_tells_the_parts_of_the_keys():
     text = page(evaluation(), OtherStages(lineage=(origin(),)))
     assert "<b>train</b> <code>0123456789ab</code>" in text
     assert "<dt>train.seed</dt><dd>7</dd>" in text
-    assert "1 min 05 s" in text
+    assert "1 min 5 s" in text
     assert "script" not in {tag for tag, _ in tags(text).found}
 
 
@@ -381,6 +381,6 @@ def test_durations_read_like_speech():
     assert [duration(s) for s in (3.21, 42, 125, 9_660)] == [
         "3.2 s",
         "42 s",
-        "2 min 05 s",
+        "2 min 5 s",
         "2 h 41 min",
     ]

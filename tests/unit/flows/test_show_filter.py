@@ -30,7 +30,7 @@ FUNNEL: dict[str, Any] = {
 def test_funnel_tells_counts_what_if_and_missing_benchmarks() -> None:
     text = "\n".join(funnel_lines(FUNNEL))
     for part in (
-        "600   60.00%",
+        "600   60.00 %",
         "licence",
         "390",
         "-50",
