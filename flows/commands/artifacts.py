@@ -18,7 +18,7 @@ from tasks.core.errors import PipelineError
 @click.command
 @click.option("--deep", is_flag=True, help="Read every byte (sha256).")
 def verify(deep: bool) -> int:
-    """Check that every artifact is complete.
+    """Check that the stored result of every stage is complete.
 
     Exit code 1 if one is damaged.
     """
@@ -41,7 +41,14 @@ def verify(deep: bool) -> int:
 @stage_argument()
 @takes_settings
 def adopt(request: Request, stage: str) -> int:
-    """Keep a manual change of an artifact."""
+    """Keep a manual change of a stored result.
+
+    After you edit files of a stage below artifacts/, this makes the later stages use them.
+
+    \b
+    Example:
+      finetune adopt filter
+    """
     with open_session(request.leading_to(stage), to_write=True) as session:
         plan = plan_of(session, stage)
         if plan.key is None:
@@ -59,7 +66,14 @@ def adopt(request: Request, stage: str) -> int:
 @click.option("--undo", is_flag=True, help="Undo an earlier `accept`.")
 @takes_settings
 def accept(request: Request, stage: str, undo: bool) -> int:
-    """Declare a change of code or packages harmless for a stage."""
+    """Declare a change of code or packages harmless for a stage.
+
+    The stage then keeps its stored result and does not run because of this change.
+
+    \b
+    Example:
+      finetune accept train
+    """
     with open_session(request.leading_to(stage), to_write=True) as session:
         plan = plan_of(session, stage)
         if undo:
@@ -79,7 +93,7 @@ def accept(request: Request, stage: str, undo: bool) -> int:
     default=3,
     metavar="N",
     show_default=True,
-    help="Runs to keep.",
+    help="Keep the last N runs.",
 )
 @click.option(
     "--keep-days",
@@ -87,13 +101,17 @@ def accept(request: Request, stage: str, undo: bool) -> int:
     default=7.0,
     metavar="D",
     show_default=True,
-    help="Days to keep.",
+    help="Also keep the runs of the last D days.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
-    """Remove artifacts that are no longer needed.
+    """Remove stored results that are no longer needed.
 
-    Those of recent runs, pinned runs and champions are kept.
+    Those of recent runs, pinned runs and promoted models are kept.
+
+    \b
+    Example:
+      finetune gc --dry-run
     """
 
     def waiting() -> None:

@@ -17,11 +17,11 @@ from tasks.core.artifacts import champion as champions
 
 
 @click.command
+@click.option("--force", is_flag=True, help="Promote it even if it is not shown to be better.")
+@click.option("--ollama", metavar="NAME", help="Also create it in Ollama, by this name.")
 @click.option(
-    "--force", is_flag=True, help="Promote a model that is not shown to be better; recorded."
+    "--push", "repository", metavar="ORG/NAME", help="Also upload it to the Hugging Face hub."
 )
-@click.option("--ollama", metavar="NAME", help="Create the promoted model in Ollama, too.")
-@click.option("--push", "repository", metavar="ORG/NAME", help="Upload it to the Hugging Face hub.")
 @click.option("--public", is_flag=True, help="With --push: create a public repository.")
 @options.because
 @options.takes_settings
@@ -33,7 +33,15 @@ def promote(
     public: bool,
     because: str,
 ) -> int:
-    """Promote the merged model of these settings to champion."""
+    """Promote the merged model of these settings to champion.
+
+    The champion is the model that `try`, `export` and `serve-model` use. A model is promoted if its
+    evaluation shows that it is better than its base and than the present champion.
+
+    \b
+    Example:
+      finetune promote --because "fewer wrong imports"
+    """
     if ollama is None and repository is None:
         return promote_model(request, force, because)
     from flows.delivery import hub_upload

@@ -133,7 +133,16 @@ def _conclude(
 @options.as_json
 @options.takes_selection
 def run(request: Request, as_json: bool) -> int:
-    """Run the stages that changed."""
+    """Run the stages that changed.
+
+    Ctrl-C keeps finished stages and the progress of a training; the next run continues from there.
+
+    \b
+    Examples:
+      finetune run
+      finetune run --until tokenize
+      finetune run --profile cpu_demo --set train.max_steps=40
+    """
     return run_here(request, as_json)
 
 
@@ -141,6 +150,11 @@ def run(request: Request, as_json: bool) -> int:
 @options.stage_argument(name="stages", nargs=-1, required=True, metavar="STAGE...")
 @options.takes_settings
 def rerun(request: Request, stages: tuple[str, ...]) -> int:
-    """Run these stages again, even if nothing changed."""
+    """Run these stages again, even if nothing changed.
+
+    \b
+    Example:
+      finetune rerun evaluate
+    """
     selection = Selection(only=stages, force=stages)
     return run_here(Request(request.profile, request.overrides, selection), as_json=False)

@@ -141,7 +141,12 @@ def list_runs(everything: bool, as_json: bool) -> int:
 @click.argument("run", metavar="RUN", help=RUN_ID)
 @click.option("--undo", is_flag=True, help="Unpin the run.")
 def pin(run: str, undo: bool) -> int:
-    """Keep the artifacts of a run out of `gc`."""
+    """Keep the results of a run when `gc` removes others.
+
+    \b
+    Example:
+      finetune pin -1
+    """
     found = runs.read(root(), run)
     runs.pin(root(), found.id, undo)
     print(f"{'unpinned' if undo else 'pinned'}: {found.id} ({found.profile})")
@@ -158,7 +163,11 @@ def pin(run: str, undo: bool) -> int:
 def diff(named: tuple[str, ...], page: Path | None) -> int:
     """Show what differs between runs, and their metrics.
 
-    Two runs are compared cause by cause, more in a table with a column for each.
+    Two runs are compared setting by setting, more in a table with a column for each.
+
+    \b
+    Example:
+      finetune diff -2 -1
     """
     if len(named) < 2:
         raise PipelineError(

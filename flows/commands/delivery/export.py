@@ -24,7 +24,12 @@ from flows.delivery.delivered_model import CHAMPION, find_model
 def export(target: Path, source: str) -> int:
     """Copy a merged model into a folder or archive.
 
-    It contains what transformers, vLLM, llama.cpp and Ollama load, and the commands.
+    It contains what transformers, vLLM, llama.cpp and Ollama load, and a README with the commands
+    of each.
+
+    \b
+    Example:
+      finetune export ~/models/mine
     """
     model = find_model(source)
     target = target.expanduser().absolute()

@@ -25,20 +25,20 @@ PORT = 8012  # where llama.vscode looks for completions
     metavar="champion|PATH",
     help="The champion, the folder of a merged model, or a GGUF file.",
 )
-@click.option("--port", default=PORT, show_default=True, help="Port on loopback.")
+@click.option("--port", default=PORT, show_default=True, help="Port of the endpoint.")
 @click.option(
     "--engine",
     "name",
     type=click.Choice(engines.NAMES),
     default=engines.AUTO,
     show_default=True,
-    help="Inference engine.",
+    help="Program that runs the model.",
 )
-@click.option("--context", type=int, metavar="TOKENS", help="Longest prompt and answer.")
+@click.option("--context", type=int, metavar="TOKENS", help="Longest prompt with its answer.")
 def serve_model(source: str, port: int, name: str, context: int | None) -> int:
     """Serve a merged model to editors and other programs.
 
-    The endpoint is OpenAI-compatible, on loopback. Runs until Ctrl-C.
+    The endpoint has the API of OpenAI and is reachable from this machine only. Runs until Ctrl-C.
     """
     import uvicorn
 

@@ -19,11 +19,25 @@ SHOWN_FILES = 5  # data files that are listed by name
 
 
 @click.command
-@click.argument("place", default=".", metavar="PATH", help="Folder or data file.  [default: here]")
+@click.argument(
+    "place",
+    default=".",
+    metavar="[PATH]",
+    help="Folder or data file.  [default: the working folder]",
+)
 @click.option("--base", metavar="MODEL", help="Hub id, folder or GGUF file of the base model.")
 @click.option("--force", is_flag=True, help=f"Replace an existing {profiles.OWN_FILE}.")
 def init(place: str, base: str | None, force: bool) -> int:
-    """Write a profile for the code and data in a folder."""
+    """Write a profile for the code and data in a folder.
+
+    The profile, finetune.yaml in the working folder, lists what is trained on and the settings that
+    fit this machine. `finetune plan` and `finetune run` use it.
+
+    \b
+    Examples:
+      finetune init
+      finetune init ~/chats.jsonl --base HuggingFaceTB/SmolLM2-1.7B-Instruct
+    """
     folder = Path(place).expanduser().resolve()
     if not folder.exists():
         raise PipelineError(f"{folder} does not exist", "Name a folder or a data file.")

@@ -1,11 +1,14 @@
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
+import click
 import pytest
 
-from flows.cli import COMMANDS, main
+from flows.cli import COMMANDS, finetune, main
 from tasks.core.artifacts import garbage_collection
 from tasks.core.cache import code_digest
 from tests.conftest import REPOSITORY
@@ -128,6 +131,23 @@ def test_every_command_has_a_help_page(capsys):
         assert f"  {name} " in overview
         assert main([name, "--help"]) == 0
         assert f"Usage: finetune {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_describes_every_option_fits_80_columns_and_its_examples_parse(
+    name, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    command = finetune.get_command(click.Context(finetune), name)
+    assert [p.name for p in command.params if not p.help] == []
+    main([name, "--help"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for example in re.findall(r"^    (finetune .*?)(?:  .*)?$", text, re.MULTILINE):
+        _, used, arguments = finetune.resolve_command(
+            click.Context(finetune), shlex.split(example)[1:]
+        )
+        used.make_context(used.name, arguments)
 
 
 def test_the_bare_command_shows_the_help_and_the_version_is_known(capsys):
