@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
         arguments: None: those of this process.
         stop: Handler of stop signals, if the process has one.
     """
+    terminal.print_any_text()
     hide_notices()
     keep_home()
     try:

@@ -29,11 +29,13 @@ def verify(deep: bool) -> int:
                 good += 1
                 continue
             bad += problem[0] != "set aside"
-            print(f"{folder.parent.name}/{folder.name}: {' '.join(problem)}")
+            terminal.show(f"{folder.parent.name}/{folder.name}: {' '.join(problem)}")
     how = "sha256 of every file" if deep else "size and time of every file"
-    print(f"{good} of {good + bad} artifacts are complete ({how}).")
+    terminal.show(f"{good} of {good + bad} artifacts are complete ({how}).")
     if bad:
-        print("`finetune run` recreates damaged ones; `finetune adopt STAGE` keeps your edit.")
+        terminal.show(
+            "`finetune run` recreates damaged ones; `finetune adopt STAGE` keeps your edit."
+        )
     return 1 if bad else 0
 
 
@@ -57,7 +59,9 @@ def adopt(request: Request, stage: str) -> int:
                 "Run or adopt the stages before it first.",
             )
         adopted = maintenance.adopt(session.store, stage, plan.key, plan.stage.outputs)
-    print(f"adopted {stage}/{adopted.key[:KEY_DIGITS]}; the next run updates dependent stages")
+    terminal.show(
+        f"adopted {stage}/{adopted.key[:KEY_DIGITS]}; the next run updates dependent stages"
+    )
     return 0
 
 
@@ -78,11 +82,11 @@ def accept(request: Request, stage: str, undo: bool) -> int:
         plan = plan_of(session, stage)
         if undo:
             maintenance.undo_accept(session.store, plan)
-            print(f"undone: {stage} will run again")
+            terminal.show(f"undone: {stage} will run again")
             return 0
         accepted = maintenance.accept(session.store, plan)
-    print(f"accepted {stage}/{accepted.key[:KEY_DIGITS]}: {messages.reason(plan)}")
-    print(f"Undo with: finetune accept {stage} --undo")
+    terminal.show(f"accepted {stage}/{accepted.key[:KEY_DIGITS]}: {messages.reason(plan)}")
+    terminal.show(f"Undo with: finetune accept {stage} --undo")
     return 0
 
 
@@ -115,10 +119,10 @@ def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
     """
 
     def waiting() -> None:
-        print("waiting for a run in progress to end", flush=True)
+        terminal.show("waiting for a run in progress to end")
 
     if not root().is_dir():
-        print(f"Nothing to remove: there is no folder {root()}.")
+        terminal.show(f"Nothing to remove: there is no folder {root()}.")
         return 0
     with open_store() as store, nullcontext() if dry_run else store.alone(waiting):
         pinned = champions.pinned(root())
@@ -126,11 +130,11 @@ def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
         for folder in garbage.folders:
             manifest = manifests.read(folder)
             cost = messages.duration(manifest.seconds) if manifest else "unknown"
-            print(f"  {folder.parent.name}/{folder.name}  recreating takes {cost}")
+            terminal.show(f"  {folder.parent.name}/{folder.name}  recreating takes {cost}")
         for folder in garbage.unfinished:
-            print(f"  {folder.name}  unfinished, of a run that is not kept")
+            terminal.show(f"  {folder.name}  unfinished, of a run that is not kept")
         if not (garbage.folders or garbage.unfinished or garbage.leftovers):
-            print("Nothing to remove.")
+            terminal.show("Nothing to remove.")
             return 0
         terminal.show(
             f"{'would free' if dry_run else 'freeing'} {messages.size(garbage.freed_bytes)}: "

@@ -9,6 +9,7 @@ import json
 
 import click
 
+from flows import terminal
 from flows.commands import options
 from flows.delivery.promotion import outcome_of, print_reasons, promote_model
 from flows.session import Request
@@ -57,7 +58,7 @@ def promote(
     if ollama is not None:
         ollama_command.create_in_ollama(model, ollama)
     if repository is not None:
-        print(f"uploaded: {hub_upload.push(model, repository, public)}")
+        terminal.show(f"uploaded: {hub_upload.push(model, repository, public)}")
     return 0
 
 
@@ -67,7 +68,7 @@ def rollback(because: str) -> int:
     """Undo the last promotion."""
     with open_store() as store, store.in_use():
         last, now = champions.rollback(store, because)
-    print(f"rolled back: {last.name} -> {now.name}, promoted {now.when}")
+    terminal.show(f"rolled back: {last.name} -> {now.name}, promoted {now.when}")
     return 0
 
 
@@ -86,17 +87,19 @@ def champion(as_json: bool) -> int:
         print(json.dumps({"champion": plain, "whole": whole, "history": changes}, indent=2))
         return 0
     if now is None:
-        print("No model is promoted. Promote the one of your settings with: finetune promote")
+        terminal.show(
+            "No model is promoted. Promote the one of your settings with: finetune promote"
+        )
         return 0
-    print(f"{now.name}, promoted {now.when}: {outcome_of(now)}")
-    print(root() / champions.LINK / "model")
+    terminal.show(f"{now.name}, promoted {now.when}: {outcome_of(now)}")
+    terminal.show(str(root() / champions.LINK / "model"))
     if not whole:
         problem = " ".join(found.problem) if found and found.problem else "it does not exist"
-        print(f"DAMAGED: {problem}. Roll back with: finetune rollback")
+        terminal.show(f"DAMAGED: {problem}. Roll back with: finetune rollback")
     print_reasons(now)
     for name, value in now.metrics.items():
-        print(f"  {name:<32}{value:>12.6g}")
-    print("history")
+        terminal.show(f"  {name:<32}{value:>12.6g}")
+    terminal.show("history")
     for entry in reversed(entries):
-        print(f"  {entry.when}  {entry.action:<9} {entry.name}  {outcome_of(entry)}")
+        terminal.show(f"  {entry.when}  {entry.action:<9} {entry.name}  {outcome_of(entry)}")
     return 0

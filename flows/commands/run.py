@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from flows import messages, terminal
+from flows import messages, profiles, terminal
 from flows.commands import options
 from flows.plan_notes.forecast import forecast, resume_line, step_budget
 from flows.session import Request, open_session, passed_on
@@ -55,7 +55,16 @@ def run_here(request: Request, as_json: bool) -> int:
         json.dump(rows, sys.stdout, indent=2)
         print()
     _conclude(console, folders, made, time.perf_counter() - start, nothing)
+    if not as_json and _is_default(request):
+        told = 'Next: finetune try "..."' if "merge" in folders else "Next: finetune run"
+        terminal.write(console, told)
     return 0
+
+
+def _is_default(request: Request) -> bool:
+    """Whether commands without --profile and --set use the settings of this run."""
+    default = profiles.default()
+    return (default.profile, default.overrides) == (request.profile, request.overrides)
 
 
 def run_flow(console: Console, request: Request, name: str = "") -> dict[str, str]:

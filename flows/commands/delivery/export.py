@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from flows import terminal
 from flows.delivery.bundle import bundle_files, write_bundle
 from flows.delivery.delivered_model import CHAMPION, find_model
 
@@ -36,6 +37,6 @@ def export(target: Path, source: str) -> int:
     title = re.sub(r"[^a-z0-9._-]+", "-", target.name.partition(".t")[0].lower()).strip("-.")
     files = bundle_files(model, title or "model")
     write_bundle(files, target)
-    print(f"{model.name}: {len(files)} files in {target}")
-    print(f"The commands of each program are in {target.name}/README.md.")
+    terminal.show(f"{model.name}: {len(files)} files in {target}")
+    terminal.show(f"The commands of each program are in {target.name}/README.md.")
     return 0

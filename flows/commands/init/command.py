@@ -49,9 +49,10 @@ def init(place: str, base: str | None, force: bool) -> int:
     found, machine = inspect(folder), this_machine()
     section = base_section(base) if base else machine.base()
     text = profile_text(found, machine, section)
-    config.check(yaml.safe_load(text))
+    settings = yaml.safe_load(text)
+    config.check(settings)
     write_text(target, text)
-    for line in summary(found, machine, section):
+    for line in summary(found, machine, section, settings["prompt"].get("max_train_rows")):
         terminal.show(line)
     terminal.show(f"\nWrote {target}. Next:\n    finetune plan\n    finetune run")
     return 0
@@ -67,14 +68,19 @@ def base_section(model: str) -> dict[str, str]:
     return {"hub_id": model}
 
 
-def summary(found: FolderContents, machine: Machine, base: Mapping[str, Any]) -> Iterator[str]:
+def summary(
+    found: FolderContents, machine: Machine, base: Mapping[str, Any], max_rows: int | None
+) -> Iterator[str]:
     """What was found and decided, one line each."""
     git = ", git repository" if found.is_repository else ""
     yield f"{found.place.name}{git}"
     if found.languages:
         code = ", ".join(f"{count:,} {name}" for name, count in found.languages.items())
         yield f"  code      {code} (source files, without tests)"
-        licence = found.licence or f"unknown ({found.licence_evidence}); see the file's comment"
+        licence = (
+            found.licence
+            or f"unknown ({found.licence_evidence}); see the comment in {profiles.OWN_FILE}"
+        )
         yield f"  licence   {licence}"
     if found.uncommitted:
         changed = f"{found.uncommitted:,} changed or new source files"
@@ -91,3 +97,5 @@ def summary(found: FolderContents, machine: Machine, base: Mapping[str, Any]) ->
     yield f"  machine   {machine}"
     small = "" if machine.gpu else ", a small model with which to try the pipeline"
     yield f"  model     {model} on {machine.gpu or f'the CPU{small}'}"
+    if max_rows:
+        yield f"  limit     at most {max_rows:,} rows are trained on (prompt.max_train_rows)"

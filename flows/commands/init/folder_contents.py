@@ -5,12 +5,19 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.commands.init.data_files import MIN_RECORDS, DataFile, data_files, suggested, tried
+from flows.commands.init.data_files import (
+    MIN_RECORDS,
+    DataFile,
+    data_files,
+    suggested,
+    tried,
+    without_test_splits,
+)
 from tasks.core.errors import PipelineError
 from tasks.core.languages.registry import language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
-from tasks.ingestion.sources.file_listing import is_repository, list_code
+from tasks.ingestion.sources.file_listing import is_repository, list_code, walk
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.trees import is_license_text
 
@@ -51,7 +58,9 @@ def inspect(place: Path) -> FolderContents:
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
     languages = dict(Counter(map(_title, code)).most_common())
-    files = [tried(path) for path in (data_files(place) if is_folder else [place])]
+    files = without_test_splits(
+        [tried(path) for path in (data_files(place) if is_folder else [place])]
+    )
     data = tuple(file for file in files if file.rows)
     unread = tuple(file for file in files if not file.rows and file.problem)
     if not languages and not data:  # the columns of other files are not guessed
@@ -86,7 +95,9 @@ def _code_files(folder: Path) -> tuple[str, ...]:
 
 def _title(path: str) -> str:
     language = language_of(path)
-    return language.title if language else "scripts"  # named by their first line
+    if language is None:
+        return "scripts"  # named by their first line
+    return "notebooks" if language.title == "notebook" else language.title
 
 
 def _has_code_at_head(folder: Path) -> bool:
@@ -119,8 +130,21 @@ def _nothing(place: Path, unread: tuple[DataFile, ...]) -> PipelineError:
         return PipelineError(
             f"no row can be read from {place}", f"{unread[0].path.name}: {unread[0].problem}"
         )
+    if place.is_file():
+        problem = f"{place} is no data file of {MIN_RECORDS} rows or more"
+    else:
+        problem = f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} "
+        problem += f"rows or more{_others(place)}"
     return PipelineError(
-        f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} rows or "
-        "more",
-        f"Name another folder, or a file of {', '.join(EXTENSIONS)}. Code is read in {titles()}.",
+        problem,
+        f"Name another place with `finetune init PATH`: code in {titles()}, or data in "
+        f"{', '.join(EXTENSIONS)}. Plain text can be trained on as a .jsonl file with lines like "
+        '{"text": "..."}.',
     )
+
+
+def _others(folder: Path) -> str:
+    """The kinds of files that are not read, most first."""
+    kinds = Counter(Path(name).suffix or "nameless" for name in walk(folder, ""))
+    named = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common(3))
+    return f"; not read: {named}" if named else ""

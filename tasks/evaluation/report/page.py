@@ -68,6 +68,7 @@ def _template(name: str) -> Template:
         "bar": plots.text_bar,
         "duration": duration,
         "upper_first": wording.upper_first,
+        "unbroken": _unbroken,
     }
     return environment.get_template(name)
 
@@ -77,6 +78,11 @@ def _markdown_text(text: str) -> str:
     for character in "\\`*_|<>[]":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|nats|points)", "\N{NO-BREAK SPACE}", text)
 
 
 def fenced(text: str) -> str:

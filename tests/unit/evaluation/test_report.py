@@ -377,6 +377,17 @@ def test_ticks_are_round_and_cover_the_range():
     assert plots.nice_ticks(0, 2000) == [0, 500, 1000, 1500, 2000]
 
 
+def test_no_line_ends_between_a_number_and_its_unit():
+    text = page(evaluation())
+    assert re.search(r"95\N{NO-BREAK SPACE}% interval", text)
+    assert not re.search(r'<p class="(?:reason|note)">[^<]*\d (?:%|nats|points)', text)
+
+
+def test_the_labels_of_an_axis_have_the_same_number_of_decimals():
+    curve = plots.loss_curve([{"step": 1, "loss": 2.6}, {"step": 2, "loss": 4.4}])
+    assert [tick.label for tick in curve.y] == ["2.5", "3.0", "3.5", "4.0", "4.5"]
+
+
 def test_durations_read_like_speech():
     assert [duration(s) for s in (3.21, 42, 125, 9_660)] == [
         "3.2 s",
