@@ -19,6 +19,14 @@ REPORT_END = "\n## Answers"  # of report.md: what follows are texts of the model
 PLAIN_WIDTH = 120  # of a table that is written to a file or a pipe
 HAS = {"chat": "Chat template", "tools": "Tools in it", "infilling": "Infilling tokens"}
 SPLITS = ("train", "validation", "test")
+LEFT_OUT = {  # reasons of the stage prompt
+    "cluster_in_another_split": "near duplicates of rows in another split",
+    "tied_to_a_problem": "near duplicates of problems of the evaluation",
+    "holds_a_problem": "they contain a problem of the evaluation",
+    "over_cap_train": "more than prompt.max_train_rows",
+    "over_cap_validation": "more than prompt.max_held_out_rows",
+    "over_cap_test": "more than prompt.max_held_out_rows",
+}
 
 Files = Mapping[str, Any]
 Lines = Callable[[Manifest, Files, Path], Iterator[str]]
@@ -73,6 +81,9 @@ def _prompt(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
         yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{units.get(name, 0):>12,}"
     if split:
         yield f"{split_sentence(split)} No {unit} is in two splits."
+    for reason, text in LEFT_OUT.items():
+        if number := counts.get(reason):
+            yield f"Left out: {number:,.0f} rows, {text}."
     if problems := counts.get("problems"):
         yield f"Held out as problems of the evaluation: {problems:,.0f} functions."
 

@@ -87,6 +87,9 @@ def test_rows_beyond_a_cap_are_counted_by_split(tmp_path: Path) -> None:
     assert [len(splits[name]) for name in SPLITS] == [10, 2, 2]
     assert summary.rows_out == 14
     assert sum(summary.counts.values()) == 286
+    left_out = sum(n for reason, n in summary.counts.items() if reason.startswith("over_cap"))
+    said = f"; {left_out} left out by prompt.max_train_rows and max_held_out_rows"
+    assert summary.line.endswith(said)
 
 
 def one_repository(rows: int, files: int) -> dict[str, list[str]]:
