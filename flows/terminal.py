@@ -81,11 +81,18 @@ def write(console: "Console", text: str) -> None:
 
 def restore() -> None:
     """Show the cursor, which a progress bar hides, however its program ended."""
+    if _is_dumb():
+        return
     for stream in (sys.stdout, sys.stderr):
         if not stream.closed and stream.isatty():
             stream.write(SHOW_CURSOR)
             stream.flush()
             return
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal would print control sequences as text."""
+    return os.environ.get("TERM") == "dumb"
 
 
 def width() -> int:
@@ -117,6 +124,6 @@ def wrapped(lines: Iterable[str], columns: int) -> list[str]:
 
 def colored(text: str) -> str:
     """Text with decisions and verdicts in color, unless NO_COLOR is set."""
-    if os.environ.get("NO_COLOR"):
+    if os.environ.get("NO_COLOR") or _is_dumb():
         return text
     return WORDS.sub(lambda found: click.style(found[0], fg=COLORS[found[0]]), text)
