@@ -18,6 +18,11 @@ def duration(seconds: float | None) -> str:
     return "" if seconds is None else durations.duration(seconds)
 
 
+def moment(iso: str | None) -> str:
+    """A recorded time, ISO 8601 in UTC, as "2026-01-02 03:04:05 UTC"."""
+    return (iso or "").replace("T", " ").replace("+00:00", " UTC")
+
+
 def age(seconds: float) -> str:
     """A time ago as "3 min", "5 h" or "12 days"."""
     for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):

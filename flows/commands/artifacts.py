@@ -136,12 +136,16 @@ def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
         if not (garbage.folders or garbage.unfinished or garbage.leftovers):
             terminal.show("Nothing to remove.")
             return 0
+        counts = {
+            "artifact": garbage.folders,
+            "unfinished stage": garbage.unfinished,
+            "leftover": garbage.leftovers,
+        }
+        named = ", ".join(messages.plural(len(f), noun) for noun, f in counts.items() if f)
+        again = f"; recreating them takes {messages.duration(garbage.remake_seconds)}"
         terminal.show(
             f"{'would free' if dry_run else 'freeing'} {messages.size(garbage.freed_bytes)}: "
-            f"{messages.plural(len(garbage.folders), 'artifact')}, "
-            f"{len(garbage.unfinished)} unfinished, "
-            f"{messages.plural(len(garbage.leftovers), 'leftover')}; "
-            f"recreating them takes {messages.duration(garbage.remake_seconds)}"
+            f"{named}{again if garbage.folders else ''}"
         )
         if not dry_run:
             garbage_collection.collect(root(), garbage)

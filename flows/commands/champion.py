@@ -9,7 +9,7 @@ import json
 
 import click
 
-from flows import terminal
+from flows import messages, terminal
 from flows.commands import options
 from flows.delivery.promotion import outcome_of, print_reasons, promote_model
 from flows.session import Request
@@ -68,7 +68,7 @@ def rollback(because: str) -> int:
     """Undo the last promotion."""
     with open_store() as store, store.in_use():
         last, now = champions.rollback(store, because)
-    terminal.show(f"rolled back: {last.name} -> {now.name}, promoted {now.when}")
+    terminal.show(f"rolled back: {last.name} -> {now.name}, promoted {messages.moment(now.when)}")
     return 0
 
 
@@ -91,7 +91,7 @@ def champion(as_json: bool) -> int:
             "No model is promoted. Promote the one of your settings with: finetune promote"
         )
         return 0
-    terminal.show(f"{now.name}, promoted {now.when}: {outcome_of(now)}")
+    terminal.show(f"{now.name}, promoted {messages.moment(now.when)}: {outcome_of(now)}")
     terminal.show(str(root() / champions.LINK / "model"))
     if not whole:
         problem = " ".join(found.problem) if found and found.problem else "it does not exist"
@@ -101,5 +101,7 @@ def champion(as_json: bool) -> int:
         terminal.show(f"  {name:<32}{value:>12.6g}")
     terminal.show("history")
     for entry in reversed(entries):
-        terminal.show(f"  {entry.when}  {entry.action:<9} {entry.name}  {outcome_of(entry)}")
+        terminal.show(
+            f"  {messages.moment(entry.when)}  {entry.action:<9} {entry.name}  {outcome_of(entry)}"
+        )
     return 0

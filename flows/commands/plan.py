@@ -61,7 +61,8 @@ def print_explanation(request: Request, stage: str) -> int:
         kind = "artifact" if plan.decision == HIT else "nearest"
         lines.append(f"{kind:<11}{short_path(str(folder))}")
         seconds = messages.duration(plan.manifest.seconds)
-        lines.append(f"{'created':<11}{plan.manifest.made.get('created')} in {seconds}")
+        created = messages.moment(plan.manifest.made.get("created"))
+        lines.append(f"{'created':<11}{created} in {seconds}")
     terminal.show("\n".join([*lines, *_part_lines(plan)]))
     return 0
 

@@ -181,7 +181,7 @@ def artifact_lines(manifest: Manifest, folder: Path) -> Iterator[str]:
         yield f"{manifest.stage}: {messages.summary_line(manifest)}"
     yield from LINES[manifest.stage](manifest, json_files(folder), folder)
     size = sum(file.size for file in manifest.files.values())
-    created = str(manifest.made.get("created", "")).replace("T", " ").replace("+00:00", " UTC")
+    created = messages.moment(manifest.made.get("created"))
     yield ""
     yield f"{folder}"
     yield (

@@ -219,4 +219,4 @@ def test_gc_prints_what_it_frees_before_it_removes_anything(tmp_path, monkeypatc
     )
     assert main(["gc"]) == 0
     assert "filter/0123456789ab" in printed[0]
-    assert "freeing 3.0 MiB: 1 artifact," in printed[0]
+    assert "freeing 3.0 MiB: 1 artifact;" in printed[0]
