@@ -126,6 +126,7 @@ def test_ctrl_c_ends_a_command_in_one_line(small_profile, monkeypatch, capsys):
 def test_every_command_has_a_help_page(capsys):
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
+    assert max(map(len, overview.splitlines())) <= 80
     assert "..." not in overview.partition("Commands:")[2]  # every summary fits its line
     for name in COMMANDS:
         assert f"  {name} " in overview
@@ -220,3 +221,17 @@ def test_gc_prints_what_it_frees_before_it_removes_anything(tmp_path, monkeypatc
     assert main(["gc"]) == 0
     assert "filter/0123456789ab" in printed[0]
     assert "freeing 3.0 MiB: 1 artifact;" in printed[0]
+
+
+def test_the_readme_names_every_command_with_json():
+    offering = [
+        name
+        for name in COMMANDS
+        if any(
+            "--json" in p.opts for p in finetune.get_command(click.Context(finetune), name).params
+        )
+    ]
+    sentence = re.search(
+        r"^(.*) print JSON with `--json`", (REPOSITORY / "README.md").read_text(), re.M
+    )
+    assert re.findall(r"`([\w-]+)`", sentence[1]) == offering
