@@ -11,7 +11,6 @@ import yaml
 from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import reason_of_name
 from tasks.core.languages.python.definition import PYTHON
-from tasks.core.languages.registry import is_test
 from tasks.ingestion.formats.detect import bind
 from tasks.ingestion.formats.files.protocol import Record
 from tasks.ingestion.formats.files.registry import (
@@ -71,7 +70,7 @@ def data_files(folder: Path) -> Iterable[Path]:
 def _is_no_data(path: str) -> bool:
     """Whether a file is in a folder of tests, of vendored code or of build outputs."""
     module = f"{path.rpartition('/')[0]}/module.py".removeprefix("/")
-    return bool(reason_of_name(module)) or is_test(module, PYTHON)
+    return bool(reason_of_name(module)) or PYTHON.is_test(module)
 
 
 def tried(path: Path, columns: Mapping[str, str] | None = None) -> DataFile:

@@ -51,6 +51,16 @@ class DigestCache:
             self._new.add(name)
         return value
 
+    def preload(self, prefix: str) -> None:
+        """Read all stored values whose kind begins with `prefix`, in one query instead of many."""
+        columns = "kind, path, size, mtime_ns, ctime_ns, inode, value"
+        rows = self._stored.select(
+            columns, "kind >= ? and kind < ?", (prefix, f"{prefix}\U0010ffff")
+        )
+        for kind, path, size, mtime_ns, ctime_ns, inode, value in rows:
+            stamp = (size, mtime_ns, ctime_ns, inode)
+            self._seen.setdefault((kind, os.fsdecode(path)), (stamp, value))
+
     def _look_up(self, kind: str, path: str) -> tuple[Stamp, str] | None:
         """The stored stamp and value; one row per file is read, never the whole table."""
         columns = "size, mtime_ns, ctime_ns, inode, value"

@@ -6,8 +6,9 @@ only a few of them. Positions in a text are in bytes of UTF-8.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Literal, NamedTuple, Protocol
 
 RUNNER = "run_the_doctests"  # function of a candidate's program; returns "" or the first failure
@@ -192,3 +193,14 @@ class Language:
     test_folders: frozenset[str] = frozenset({"test", "tests", "testing"})
     doctest_candidates: Callable[[str], Iterator[DoctestCandidate | int]] = _no_candidates
     imports: Imports = no_imports
+
+    def is_test(self, path: str) -> bool:
+        """Whether the relative path of a source file is a test or in a folder of tests."""
+        *folders, name = path.split("/")
+        return _matches(name, self.test_names) or any(
+            _matches(folder, self.test_folders) for folder in folders
+        )
+
+
+def _matches(name: str, patterns: Collection[str]) -> bool:
+    return name in patterns or any("*" in p and fnmatch(name, p) for p in patterns)

@@ -3,7 +3,6 @@
 
 import re
 from collections.abc import Collection
-from fnmatch import fnmatch
 
 from tasks.core.languages.definitions.bash import BASH
 from tasks.core.languages.definitions.c import C
@@ -57,18 +56,6 @@ def _of_header(content: bytes) -> Language | None:
     if OBJECTIVE_C_HEADER.search(content):
         return None
     return CPP if CPP_HEADER.search(content) else C
-
-
-def is_test(path: str, language: Language) -> bool:
-    """Whether the relative path of a source file is a test or in a folder of tests."""
-    *folders, name = path.split("/")
-    return _matches(name, language.test_names) or any(
-        _matches(folder, language.test_folders) for folder in folders
-    )
-
-
-def _matches(name: str, patterns: Collection[str]) -> bool:
-    return name in patterns or any("*" in p and fnmatch(name, p) for p in patterns)
 
 
 def parse(text: str, language: str) -> tuple[ParsedSource | None, str]:

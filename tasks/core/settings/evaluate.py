@@ -191,7 +191,7 @@ class EvaluateSettings(Section):
         0, ge=0, le=256, description="Programs that run at the same time; 0: one per core."
     )
     gate: GateSettings = Field(
-        default_factory=GateSettings,
+        GateSettings(),
         description="Margins of the verdict, which merge and promotion follow.",
     )
 

@@ -236,11 +236,9 @@ class FilterSettings(Section):
         "solutions of one task; the best ones are kept. null: all.",
     )
     near_duplicates: NearDuplicateSettings = Field(
-        default_factory=NearDuplicateSettings, description="Rows that are almost the same."
+        NearDuplicateSettings(), description="Rows that are almost the same."
     )
-    privacy: PrivacySettings = Field(
-        default_factory=PrivacySettings, description="Secrets and personal data."
-    )
+    privacy: PrivacySettings = Field(PrivacySettings(), description="Secrets and personal data.")
     decontamination: DecontaminationSettings = Field(
-        default_factory=DecontaminationSettings, description="Problems of benchmarks."
+        DecontaminationSettings(), description="Problems of benchmarks."
     )

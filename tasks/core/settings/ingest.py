@@ -42,7 +42,7 @@ class RecordSource(AnySource):
         None,
         description="Answers of preference pairs to train on. null: a file of pairs is an error.",
     )
-    columns: Columns = Field(default_factory=Columns, description="Columns to read.")
+    columns: Columns = Field(Columns(), description="Columns to read.")
     required: tuple[Text, ...] = Field(
         ("instruction", "output"),
         description="Texts that every row of the format `instruction` must have.",
@@ -143,7 +143,7 @@ class Shares(Section):
 class CodeSource(AnySource):
     """Fields of sources of code."""
 
-    columns: CodeColumns = Field(default_factory=CodeColumns, description="Columns of the rows.")
+    columns: CodeColumns = Field(CodeColumns(), description="Columns of the rows.")
     rows: tuple[RowType, ...] = Field(
         ("functions",),
         min_length=1,
@@ -152,7 +152,7 @@ class CodeSource(AnySource):
         "models with infilling tokens; context: windows of files after the files that they import "
         "or their neighbors, in the base's own format for repositories.",
     )
-    shares: Shares = Field(default_factory=Shares, description="Shares of the row types.")
+    shares: Shares = Field(Shares(), description="Shares of the row types.")
     window_characters: int = Field(
         3000,
         ge=200,

@@ -112,7 +112,7 @@ class TrainSettings(Section):
         42, ge=0, lt=2**32, description="Seed of initial LoRA weights, dropout, order."
     )
     start: StartSettings = Field(
-        default_factory=StartSettings,
+        StartSettings(),
         description="A fresh adapter, or a warm start from the champion.",
     )
     fast_path: Literal["auto", "off"] = Field(

@@ -8,8 +8,6 @@ used offline. Only the standard library is used, as `plan` calls this.
 
 import json
 import os
-import urllib.error
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -80,6 +78,9 @@ def _last_used(hub_id: str, kind: Kind) -> str:
 
 def _main_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
     """The commit that the main branch points to now."""
+    import urllib.error  # takes as long to import as the rest of a plan takes for its keys
+    import urllib.request
+
     endpoint = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
     page = f"{ENDPOINT}/{'' if kind == 'models' else f'{kind}/'}{hub_id}/commits/main"
     request = urllib.request.Request(f"{endpoint}/api/{kind}/{hub_id}/revision/main")

@@ -118,6 +118,20 @@ def test_remedy_for_a_path_names_the_paths_there_are(ingest, tmp_path, write_jso
         ingest({"kind": "files", "path": str(path), "columns": {"output": "answers.0.text"}})
 
 
+def test_a_table_without_column_names_is_read_once_it_has_them(ingest, tmp_path) -> None:
+    file = tmp_path / "a.csv"
+    rows = "".join(
+        f'Return {n} times the argument.,"def f(x):\n    return {n} * x"\n' for n in (2, 3)
+    )
+    file.write_text(rows)
+    source = {"kind": "files", "path": str(file)}
+    with pytest.raises(PipelineError, match="first line holds values, not the names of its 2") as e:
+        ingest(source)
+    assert "a first line" in e.value.remedy and "`instruction` and `output`" in e.value.remedy
+    file.write_text("instruction,output\n" + rows)
+    assert len(ingest(source)[1]) == 2
+
+
 FILES: dict[str, bytes] = {
     "list": b'{"instruction": "do", "output": ["x"]}\n',
     "number": b'{"instruction": "do", "output": 7}\n',
