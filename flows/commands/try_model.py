@@ -273,7 +273,9 @@ class _StandardError:
 
 @click.command("try")
 @click.argument("text", help="The instruction; - reads it from standard input.")
-@click.option("--input", "given", default="", metavar="TEXT", help="Input of the instruction.")
+@click.option(
+    "--input", "given", default="", metavar="TEXT", help="Text that the instruction is about."
+)
 @click.option(
     "--from",
     "source",
@@ -283,11 +285,31 @@ class _StandardError:
 @click.option(
     "--suffix", default="", metavar="TEXT", help="Fill in what is between TEXT and this text."
 )
-@click.option("--raw", is_flag=True, help="TEXT is the prompt itself.")
-@click.option("--max-new-tokens", default=512, metavar="N", show_default=True)
-@click.option("--temperature", default=0.0, metavar="N", show_default=True, help="0: greedy.")
-@click.option("--top-p", default=1.0, metavar="N", show_default=True, help="Nucleus sampling.")
-@click.option("--seed", default=0, metavar="N", show_default=True, help="Seed of the sampling.")
+@click.option("--raw", is_flag=True, help="Send TEXT as it is, without the prompt template.")
+@click.option(
+    "--max-new-tokens",
+    default=512,
+    metavar="N",
+    show_default=True,
+    help="Longest answer, in tokens.",
+)
+@click.option(
+    "--temperature",
+    default=0.0,
+    metavar="N",
+    show_default=True,
+    help="0 takes the likeliest token each time; higher is more random.",
+)
+@click.option(
+    "--top-p",
+    default=1.0,
+    metavar="N",
+    show_default=True,
+    help="Choose among the likeliest tokens of this total probability.",
+)
+@click.option(
+    "--seed", default=0, metavar="N", show_default=True, help="Seed of the random choices."
+)
 @takes_settings
 def try_model(
     request: Request,
@@ -301,6 +323,11 @@ def try_model(
     top_p: float,
     seed: int,
 ) -> int:
-    """Print the answer of a model to an instruction."""
+    """Print the answer of a model to an instruction.
+
+    \b
+    Example:
+      finetune try "Write a function that reverses a list."
+    """
     sampling = Sampling(temperature, top_p, seed)
     return try_out(request, source, text, given, raw, max_new_tokens, sampling, suffix)

@@ -204,7 +204,7 @@ def step_budget(session: Session) -> str:
     budget = training_cost.budget(session.config, session.tokenized)
     if tokenize is None or tokenize.decision == HIT:
         return f"train: {budget or 'the number of steps follows from the tokens'}."
-    last = f"; for the previous data: {budget}" if budget else ""
+    last = f"; for the previous data: {budget}" if budget else ", which stage tokenize counts"
     return f"train: the number of steps follows from the tokens{last}."
 
 

@@ -214,7 +214,7 @@ def _load_with_lora(job: TrainingJob, device: torch.device, dtype: ComputeType) 
     if job.adapter is not None:
         load_start(model, job.adapter)
     trained, total = parameter_counts(model)
-    say(f"train: {trained:,} of {total:,} parameters are trained ({trained / total:.3%})")
+    say(f"train: {trained:,} of {total:,} parameters are trained ({100 * trained / total:.3f} %)")
     return model
 
 

@@ -43,5 +43,7 @@ def held_out_units(unit: str, number: int) -> str:
         return ""
     found = f", {count_of(number, unit)} held out for the evaluation"
     return (
-        found if is_enough else f"{found}: too few to claim anything, which takes {FEWEST_CLUSTERS}"
+        found
+        if is_enough
+        else f"{found}: too few for a verdict, at least {FEWEST_CLUSTERS} are needed"
     )

@@ -186,7 +186,9 @@ def test_the_plan_shows_the_arithmetic_of_auto(tmp_path: Path) -> None:
     assert "follows from the tokens; for the previous data: 169 steps" in step_budget(known)
     known.plans[1].manifest = None
     known.tokenized = None
-    assert step_budget(known) == "train: the number of steps follows from the tokens."
+    assert step_budget(known) == (
+        "train: the number of steps follows from the tokens, which stage tokenize counts."
+    )
     assert tokens_to_see(known.config, None) is None
 
 
