@@ -39,7 +39,7 @@ from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.system.home import REPOSITORY
 
 PACKAGES = ("tasks",)
-FORM = 3  # of the cached value of a file; raise it when `_parse` changes
+FORM = 4  # of the cached value of a file; raise it when `_parse` changes
 WITHOUT_EFFECT = (
     "tasks.core.settings",
     "tasks.core.errors",
@@ -197,7 +197,7 @@ def _parse(path: Path, module: str, root: Path) -> str:
     for node in tree.body:
         name = getattr(node, "name", None) or STATEMENTS
         parts.setdefault(name, []).append(_text(node))
-        if not isinstance(node, (ast.Import, ast.ImportFrom)) and order[-1:] != [name]:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
             order.append(name)
     definitions = {name: _short("\n".join(texts)) for name, texts in parts.items()}
     if order:
