@@ -16,9 +16,10 @@ from tasks.core.languages.protocol import (
     ParsedSource,
 )
 from tasks.core.languages.registry import language_of
+from tasks.core.system.escape_text import printable
 from tasks.ingestion.code_windows import context_windows, cut, holes
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, text_id, text_problem
 
 MISSING = -1
 MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text

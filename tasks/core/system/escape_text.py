@@ -1,4 +1,4 @@
-"""Escapes control characters in untrusted text before it is shown.
+"""Escapes control characters in untrusted text, and bytes in file names, before they are shown.
 
 A terminal executes escape codes, and bidirectional or invisible characters make a text look
 different from what it is.
@@ -7,6 +7,7 @@ different from what it is.
 import re
 import unicodedata
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNUSUAL = re.compile(r"[^\x20-\x7e\n\t]")
 
 
@@ -14,6 +15,15 @@ def escape_controls(text: str) -> str:
     """The text with control characters, format characters (bidirectional ones among them) and
     surrogates written as ⟨U+XXXX⟩; newlines and tabs stay."""
     return _UNUSUAL.sub(_escaped, text)
+
+
+def printable(text: str) -> str:
+    """Text that can be encoded: bytes of a file name that are not UTF-8 are shown as \\xNN."""
+    return _SURROGATE.sub(lambda found: _shown(ord(found[0])), text)
+
+
+def _shown(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def _escaped(found: re.Match[str]) -> str:
