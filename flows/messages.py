@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tasks.core.cache.causes import Cause
 from tasks.core.cache.decision import HIT, MAYBE, RUN, StagePlan
 from tasks.core.cache.manifest import Manifest
+from tasks.core.text import durations
 from tasks.pipeline import PIPELINE
 
 MANY = {"code": "modules", "env": "packages"}  # kinds of which one change has many causes
@@ -13,15 +14,13 @@ VERDICTS = ("improved", "inconclusive", "regressed")
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as "12 s", "3 min 20 s" or "2 h 41 min"; "" if unknown."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    """Seconds as `tasks.core.text.durations` writes them; "" if unknown."""
+    return "" if seconds is None else durations.duration(seconds)
+
+
+def moment(iso: str | None) -> str:
+    """A recorded time, ISO 8601 in UTC, as "2026-01-02 03:04:05 UTC"."""
+    return (iso or "").replace("T", " ").replace("+00:00", " UTC")
 
 
 def age(seconds: float) -> str:
@@ -134,7 +133,7 @@ def plan_markdown(plans: Sequence[StagePlan]) -> str:
         for p in plans
     ]
     # long cells last: the page does not wrap lines
-    head = "| stage | verdict | expected | why | key |\n|---|---|---|---|---|\n"
+    head = "| stage | decision | expected | why | key |\n|---|---|---|---|---|\n"
     return f"{total(plans)}\n\n{head}" + "\n".join(rows) + "\n"
 
 
@@ -193,7 +192,8 @@ def before_after(evaluate: Manifest | None) -> str:
     try:
         return (
             f"base -> tuned: loss {m['base_loss']:.3f} -> {m['tuned_loss']:.3f}, "
-            f"token accuracy {m['base_token_accuracy']:.1%} -> {m['tuned_token_accuracy']:.1%}"
+            f"token accuracy {100 * m['base_token_accuracy']:.1f} % "
+            f"-> {100 * m['tuned_token_accuracy']:.1f} %"
         )
     except KeyError:
         return ""

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+from flows import terminal
 from flows.delivery.delivered_model import DeliveredModel
 from tasks.core.errors import PipelineError
 
@@ -42,4 +43,4 @@ def create_in_ollama(model: DeliveredModel, name: str) -> None:
             "Its message is above. If Ollama is not running, start it with `ollama serve`; then "
             "repeat the command.",
         )
-    print(f"in Ollama: ollama run {name}")
+    terminal.show(f"in Ollama: ollama run {name}")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.base.lora_reach import lora_reach
+from tasks.base.lora_reach import TOLERANCE, experts_work, lora_reach
 from tasks.base.reduced_model import build
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_attention import PACKED, register_packed_attention
@@ -23,7 +23,6 @@ from tasks.core.models.packed_forward import decoder_of, forward_hidden, window_
 from tasks.core.models.traits.model_traits import Isolation
 from tasks.core.models.traits.own_head import OwnHead
 
-TOLERANCE = 1e-4  # relative difference of hidden states; rounding in 32 bit makes 1e-6
 LENGTHS = (21, 1, 13)  # of the samples; longer than the reduced windows
 NEW_TOKENS = 6
 OTHER_MODEL = "Choose a causal language model such as Llama, Qwen, StableLM, Mistral or Gemma."
@@ -42,6 +41,7 @@ class ArchitectureCheck:
         cache: Whether generation with cache equals generation without.
         lora: Last names of linear layers that LoRA reaches.
         unreached: Last names of linear layers that it does not reach.
+        experts: Whether fused experts can be computed in 4 bit and with LoRA; False without any.
     """
 
     attention: Literal["sdpa", "eager"]
@@ -51,6 +51,7 @@ class ArchitectureCheck:
     cache: bool
     lora: tuple[str, ...]
     unreached: tuple[str, ...]
+    experts: bool
 
 
 class _CannotRunError(Exception):
@@ -99,12 +100,13 @@ def _measured(config: Any, trust_remote_code: bool) -> ArchitectureCheck:
     linear = _head(model, samples[0], alone[0], kind)
     cache = _cache_works(model, samples[0])
     lora, unreached = lora_reach(model, samples[0])
+    experts = experts_work(make("eager"), samples[0], alone[0])
     if not lora:
         kinds = sorted({type(m).__name__ for m in model.modules() if hasattr(m, "weight")})
         raise _rejected(
             kind, f"has 0 linear layers that LoRA can train (it has {', '.join(kinds)})"
         )
-    return ArchitectureCheck(attention, isolation, leak, linear, cache, lora, unreached)
+    return ArchitectureCheck(attention, isolation, leak, linear, cache, lora, unreached, experts)
 
 
 @contextmanager

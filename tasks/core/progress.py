@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
+from tasks.core.system.escape_text import printable
+
 
 class Sink(Protocol):
     """Receives progress of one stage."""
@@ -47,4 +49,4 @@ def report(label: str, done: float, total: float | None = None, note: str = "") 
 def say(text: str) -> None:
     """Send the sink one sentence (what is waited for, which fallback is used)."""
     if (target := _sink.get()) is not None:
-        target.message(text)
+        target.message(printable(text))

@@ -97,11 +97,6 @@ def excerpt(value: object) -> str:
     return text[:EXCERPT_CHARACTERS].replace("\0", "\\0").encode("utf-8", "replace").decode()
 
 
-def printable(path: str) -> str:
-    """A path with bytes that are not UTF-8 shown as \\xNN: file names may hold any bytes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def text_problem(name: str, value: object, is_required: bool) -> str:
     """Why a value can't be the text `name` of a row; "" if it can. None counts as empty."""
     if value is None or (isinstance(value, str) and not value.strip()):

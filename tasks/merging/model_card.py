@@ -140,9 +140,16 @@ def _training(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any
     scaling = "alpha / sqrt(rank)" if adapter.get("use_rslora") else "alpha / rank"
     modules = adapter.get("target_modules") or []
     named = modules if isinstance(modules, str) else ", ".join(sorted(modules))
+    dropout = f", dropout {adapter.get('lora_dropout', 0)}"
+    if fused := adapter.get("target_parameters"):
+        last = sorted({name.rpartition(".")[2] for name in fused})
+        ranks = sorted(set((adapter.get("rank_pattern") or {}).values()))
+        rank = f" (rank {', '.join(map(str, ranks))})" if ranks else ""
+        named += f" and on the fused parameters {', '.join(last)}{rank}"
+        dropout = ""  # PEFT's configuration can't hold that of the linear layers beside them
     return (
         f"## Training\n\n{kind}, rank {adapter['r']}, alpha {adapter['lora_alpha']} "
-        f"(scaling {scaling}), dropout {adapter.get('lora_dropout', 0)}, on {named}. "
+        f"(scaling {scaling}){dropout}, on {named}. "
         f"Weights are {dtype}.{_steps(training)}\n"
     )
 

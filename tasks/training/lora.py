@@ -20,7 +20,10 @@ from peft import (
 from safetensors.torch import load_file, save_file
 
 from tasks.core.errors import PipelineError
+from tasks.core.models.experts.forward import expected_warnings
+from tasks.core.models.experts.fused import is_experts
 from tasks.core.models.loading import linear_names
+from tasks.training.expert_lora import expert_fields, finish
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -31,6 +34,8 @@ FIXED_SETTINGS = {
     "use_rslora": "use_rslora",
     "use_dora": "use_dora",
     "target_modules": "target_modules",
+    "target_parameters": "expert_rank",
+    "rank_pattern": "expert_rank",
     "layers_to_transform": "last_layers",
     "modules_to_save": "extra_modules",
 }
@@ -65,7 +70,7 @@ def pick_extra(model: Any, wanted: Sequence[str]) -> list[str]:
     own = {
         name: name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if any(True for _ in module.parameters(recurse=False))
+        if any(True for _ in module.parameters(recurse=False)) and not is_experts(module)
     }
     known = sorted(set(own.values()) - set(linear_names(model)) - {"lm_head"})
     unknown = sorted(set(wanted) - set(known))
@@ -83,6 +88,7 @@ def add_lora(
     rank: int,
     alpha: float,
     dropout: float,
+    expert_rank: int = 0,
     targets: Sequence[str] = (),
     last_layers: int | None = None,
     extra_modules: Sequence[str] = (),
@@ -94,7 +100,7 @@ def add_lora(
 
     `get_peft_model` freezes the base and marks what is trained; freezing by hand afterwards would
     undo that. A is initialized at random from `seed` and B to zero, so training starts at the base
-    model's outputs.
+    model's outputs. `expert_rank` is the rank of fused experts, which get LoRA without dropout.
 
     Raises:
         PipelineError: Unknown target names, or `last_layers` exceeds the layers of the model.
@@ -108,21 +114,26 @@ def add_lora(
     chosen = None if last_layers is None else list(range(layers - last_layers, layers))
     torch.manual_seed(seed)
     extra = pick_extra(model, extra_modules)
-    tuned = get_peft_model(
-        model,
-        LoraConfig(
-            r=rank,
-            lora_alpha=alpha,
-            lora_dropout=dropout,
-            target_modules=list(pick_targets(linear_names(model), targets)),
-            layers_to_transform=chosen,
-            use_rslora=use_rslora,
-            use_dora=use_dora,
-            modules_to_save=extra or None,
-            bias="none",
-            task_type="CAUSAL_LM",
-        ),
+    experts = expert_fields(
+        *(model, chosen), expert_rank=expert_rank, rank=rank, alpha=alpha, use_rslora=use_rslora
     )
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0 if experts else dropout,  # PEFT rejects it on experts
+        target_modules=list(pick_targets(linear_names(model), targets)),
+        layers_to_transform=chosen,
+        use_rslora=use_rslora,
+        use_dora=use_dora,
+        modules_to_save=extra or None,
+        bias="none",
+        task_type="CAUSAL_LM",
+        **experts,
+    )
+    with expected_warnings():
+        tuned = get_peft_model(model, config)
+    if experts:
+        finish(tuned, dropout)
     for name in extra:
         _train_in_32_bit(tuned.get_base_model().get_submodule(name))
     return tuned

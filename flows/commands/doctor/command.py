@@ -34,7 +34,10 @@ def checks() -> tuple[Check, ...]:
 @click.option("--fix", is_flag=True, help="Apply the remedies that lose nothing.")
 @options.as_json
 def doctor(fix: bool, as_json: bool) -> int:
-    """Find what prevents runs, and the remedy."""
+    """Find what prevents runs, and the remedy.
+
+    Exit code 1 if something does.
+    """
     return examine(fix, as_json)
 
 

@@ -142,15 +142,25 @@ def quantization(python: str = sys.executable) -> list[Finding]:
                 "Install a torch build for the CUDA version that `nvidia-smi` shows.",
             )
         ]
-    return _too_old(done.stdout)
+    return _old_gpu(done.stdout)
 
 
-def _too_old(output: str) -> list[Finding]:
-    """A GPU that does not compute in bfloat16, from the output of `PROBE`."""
+def _old_gpu(output: str) -> list[Finding]:
+    """A GPU that computes in no 16-bit type, or without bfloat16, from the output of `PROBE`."""
     name, *capability = output.splitlines()[-1].split("|") if "|" in output else ("", "9", "0")
-    problem = memory_probes.Gpu(name, "", 0.0, ".".join(capability)).too_old
-    remedy = "Use an RTX 30, A10, A100 or newer, or run with `--set hardware.device=cpu`."
-    return [Finding("GPU", problem, remedy)] if problem else []
+    gpu = memory_probes.Gpu(name, "", 0.0, ".".join(capability))
+    if gpu.uses_float16:
+        problem = (
+            f"{name} (compute capability {gpu.capability}) has no bfloat16: models run in float16, "
+            "trainings with loss scaling and without the fast path"
+        )
+        remedy = (
+            "If activations of a base exceed float16, run with `--set train.dtype=float32 "
+            "--set evaluate.dtype=float32`."
+        )
+        return [Finding("GPU", problem, remedy, is_note=True)]
+    remedy = "Use an RTX 20, T4 or newer, or run with `--set hardware.device=cpu`."
+    return [Finding("GPU", gpu.too_old, remedy)] if gpu.too_old else []
 
 
 def in_order() -> dict[Check, Callable[[], str]]:

@@ -16,6 +16,7 @@ from flows.commands.init.machine import HUB_BASE, Machine
 from tasks.core.rows import spdx
 from tasks.core.settings.filter import FilterSettings
 from tasks.ingestion.formats.files.compression import plain_name
+from tasks.ingestion.sources.digests import MIN_ROWS
 
 GPU_TEMPLATE, CPU_TEMPLATE = "my_repository", "my_repository_cpu"
 TEMPLATE_SECTIONS = ("tokenize", "train", "evaluate", "merge")
@@ -67,7 +68,8 @@ def _sections(
     if licences := _licences(found, template):
         sections["filter"] = licences
     prompt = dict(template["prompt"])
-    if found.data:  # each row of a data file is a project; files are a unit of code alone
+    # each row of a data file is a project; files are a unit of code alone, if there are three
+    if found.data or sum(found.languages.values()) < MIN_ROWS:
         del prompt["split"]
     if _uses_chat_template(found, base):
         prompt["template"] = "chat"

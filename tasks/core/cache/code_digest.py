@@ -198,7 +198,7 @@ def _parse(path: Path, module: str, root: Path) -> str:
     for node in tree.body:
         name = getattr(node, "name", None) or STATEMENTS
         parts.setdefault(name, []).append(_text(node))
-        if not isinstance(node, (ast.Import, ast.ImportFrom)) and order[-1:] != [name]:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
             order.append(name)
     definitions = {name: _short("\n".join(texts)) for name, texts in parts.items()}
     if order:

@@ -14,6 +14,7 @@ from tasks.core.cache import manifest as manifests
 from tasks.core.cache.causes import Cause, difference
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
+from tasks.core.system.escape_text import escape_controls, printable
 from tasks.core.system.home import home, short_path
 
 SOURCES = ".sources.json"
@@ -109,9 +110,8 @@ def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - SHOWN_FILES
-    return ", ".join(map(short_path, names[:SHOWN_FILES])) + (
-        f" and {more} more" if more > 0 else ""
-    )
+    shown = (escape_controls(printable(short_path(name))) for name in names[:SHOWN_FILES])
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def with_rows(store: Store, causes: Sequence[Cause], made: Mapping[str, Manifest]) -> list[Cause]:

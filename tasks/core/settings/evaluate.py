@@ -81,9 +81,10 @@ class EvaluateSettings(Section):
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="Storage of the frozen base; use the same value as in train."
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        description="Compute type; auto: bfloat16, on a CPU float32 if quantization is none.",
+        description="Compute type; auto: bfloat16, float16 on a GPU without it, on a CPU float32 "
+        "if quantization is none.",
     )
     split: Literal["test", "validation"] = Field(
         "test",

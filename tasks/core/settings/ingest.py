@@ -112,6 +112,7 @@ LanguageName = Literal[
     "csharp",
     "ruby",
     "php",
+    "kotlin",
     "scala",
     "bash",
 ]

@@ -30,6 +30,14 @@ class TrainSettings(Section):
     lora_alpha: float = Field(
         32, gt=0, le=4096, description="LoRA scale: updates are multiplied by alpha / rank."
     )
+    expert_rank: int | None = Field(
+        None,
+        ge=0,
+        le=512,
+        description="LoRA rank of each expert of a mixture of experts, without dropout; null: "
+        "lora_rank divided by the experts that a token passes, so that a token trains about as "
+        "much as in a dense model (0 with target_modules or DoRA); 0: experts are not trained.",
+    )
     lora_dropout: float = Field(
         0.05, ge=0, lt=1, description="Share of a LoRA input's values dropped in training."
     )
@@ -56,9 +64,10 @@ class TrainSettings(Section):
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="Quantization of the frozen base: nf4 (4 bit, double quantized) or none."
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        description="Compute type; auto: bfloat16, or float32 for quantization none on a CPU.",
+        description="Compute type; auto: bfloat16, float16 on a GPU without it (RTX 20, T4, V100), "
+        "float32 for quantization none on a CPU. float16: with loss scaling, no fast path.",
     )
     batch_rows: int = Field(
         4, ge=1, le=65_536, description="Rows per optimizer step; not used with batch_tokens."
@@ -177,11 +186,16 @@ class TrainSettings(Section):
         return value
 
     @model_validator(mode="after")
-    def _ends(self) -> Self:
+    def _consistent(self) -> Self:
         if self.max_steps is None and self.epochs is None:
             raise ValueError(
                 "max_steps and epochs are both null, so training would not end\n"
                 "Set train.max_steps or train.epochs."
+            )
+        if self.use_dora and self.expert_rank:
+            raise ValueError(
+                f"expert_rank is {self.expert_rank} and use_dora is on, which experts can't have\n"
+                "Set train.expert_rank to null or train.use_dora to false."
             )
         if self.max_steps == "auto" and self.batch_tokens is None:
             raise ValueError(

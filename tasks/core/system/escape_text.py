@@ -1,4 +1,5 @@
-"""Untrusted text before it is shown: escapes control characters, shortens errors of libraries.
+"""Untrusted text before it is shown: escapes control characters and bytes in file names, and
+shortens errors of libraries.
 
 A terminal executes escape codes, and bidirectional or invisible characters make a text look
 different from what it is.
@@ -7,6 +8,7 @@ different from what it is.
 import re
 import unicodedata
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNUSUAL = re.compile(r"[^\x20-\x7e\n\t]")
 
 
@@ -14,6 +16,15 @@ def escape_controls(text: str) -> str:
     """The text with control characters, format characters (bidirectional ones among them) and
     surrogates written as ⟨U+XXXX⟩; newlines and tabs stay."""
     return _UNUSUAL.sub(_escaped, text)
+
+
+def printable(text: str) -> str:
+    """Text that can be encoded: bytes of a file name that are not UTF-8 are shown as \\xNN."""
+    return _SURROGATE.sub(lambda found: _shown(ord(found[0])), text)
+
+
+def _shown(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
+from tasks.core.system.escape_text import printable
 from tasks.ingestion.formats.column_errors import in_yaml, no_column
 from tasks.ingestion.formats.columns import MISSING, Column, Values, column
 from tasks.ingestion.formats.detect import bind, other_format, used_names
@@ -21,7 +22,6 @@ from tasks.ingestion.rows import (
     Unfit,
     Unreadable,
     excerpt,
-    printable,
     text_id,
 )
 

@@ -14,7 +14,7 @@ from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.filtering import STAGE, scores
 from tasks.filtering import run as stage
-from tasks.filtering.report.funnel import Funnel
+from tasks.filtering.report.funnel import Funnel, heavy_line
 from tests.conftest import ingested_row as row
 
 Filtered = tuple[Summary, list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
@@ -352,11 +352,20 @@ def test_a_rule_that_removes_most_of_a_source_is_told_with_what_it_would_keep(fi
         "rows": 3,
         "of": 4,
         "licences": {"GPL-3.0-only": 3},
+        "kept": 1,
         "kept_without": 4,
     }
     assert (
         "licence removes 3 of 4 rows of small: GPL-3.0-only (3); filter.more_licences"
         in summary.line
+    )
+
+
+def test_two_rules_that_remove_the_same_rows_promise_no_row_of_each_other() -> None:
+    found = {"source": "s", "rule": "a", "setting": "filter.a", "rows": 3, "of": 4, "licences": {}}
+    assert heavy_line(found | {"kept": 1, "kept_without": 1}) == (
+        "a removes 3 of 4 rows of s: filter.a, alone it changes nothing: other rules remove the "
+        "same rows"
     )
 
 

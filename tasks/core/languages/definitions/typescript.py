@@ -30,6 +30,7 @@ GRAMMAR = Grammar(
         ("class", "name"),
     ),
     blocks=frozenset({"statement_block"}),
+    calls=frozenset({"call_expression", "arguments"}),
     documentation=("/*", "//"),
     attributes=frozenset({"decorator"}),
     fragments=("{}", "class _ {\n{}\n}"),

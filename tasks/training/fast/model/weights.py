@@ -190,9 +190,9 @@ class FastModel:
         return self.heads.width if self.layers[0].head_norms else 0
 
     @property
-    def branches(self) -> int:
-        """Outputs of attention and MLP that are saved for the norms after them: 0 or 2."""
-        return 2 if self.layers[0].after1 else 0
+    def branches(self) -> bool:
+        """Whether outputs of attention and MLP are saved for the norms after them."""
+        return self.layers[0].after1 is not None
 
     @property
     def rotations(self) -> tuple[str, ...]:
