@@ -43,7 +43,7 @@ def _hardware(gpu: Gpu, config: Config) -> list[str]:
             "the base exceed 65,504."
         ]
     if dtype == "bfloat16" and gpu.uses_float16:
-        return [f"train: stops, as this {gpu.name} has no bfloat16; set train.dtype to auto."]
+        return [f"train: fails, because {gpu.name} has no bfloat16. Set train.dtype to auto."]
     return []
 
 
@@ -83,8 +83,8 @@ def notes(
     weights = weight_gib(checks, config.train)
     if limit_gib is not None and weights > limit_gib and not config.hardware.shard_base:
         lines.append(
-            f"train: fails, because the weights of the base take {weights:.1f} GiB of GPU memory and "
-            f"{limit_gib:.1f} GiB may be used. Choose a smaller base."
+            f"train: fails, because the weights of the base take {weights:.1f} GiB of GPU memory "
+            f"and {limit_gib:.1f} GiB may be used. Choose a smaller base."
         )
     total = checks["linear_parameters"] + checks["experts"].get("parameters", 0)
     other = checks["other_parameters"]

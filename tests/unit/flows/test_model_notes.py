@@ -67,28 +67,30 @@ OLMOE: dict[str, Any] = LLAMA | {
 
 
 def test_experts_are_told_with_what_they_take_and_what_is_trained() -> None:
-    lines = notes(OLMOE, check({"train": {"lora_rank": 16}}))
+    lines = notes(OLMOE, check({"train": {"lora_rank": 16}}), RTX)
     assert lines[1:] == [
         "base: 64 experts in each of 16 layers, of which a token passes 8, hold 6,442 of 6,919 M "
         "parameters: 3.1 GiB in 4 bit.",
         "train: LoRA of rank 2 on the experts adds 14.7 M trained parameters (train.expert_rank); "
         "train.lora_dropout does not apply to it.",
     ]
-    lines = notes(OLMOE, check({"train": {"quantization": "none", "expert_rank": 0}}))
+    lines = notes(OLMOE, check({"train": {"quantization": "none", "expert_rank": 0}}), RTX)
     assert lines[1].endswith("12.0 GiB in 16 bit.")
     assert lines[2] == "train: the experts are not trained, because train.expert_rank is 0."
-    lines = notes(OLMOE, check({"train": {"target_modules": ["q_proj"]}}))
+    lines = notes(OLMOE, check({"train": {"target_modules": ["q_proj"]}}), RTX)
     assert lines[2] == "train: the experts are not trained, because train.target_modules is set."
 
 
 def test_layers_that_lora_does_not_reach_are_named_and_counted() -> None:
-    lines = notes(LLAMA | {"unreached": ["dt_proj"], "unreached_parameters": 9 * 10**6}, check({}))
+    lines = notes(
+        LLAMA | {"unreached": ["dt_proj"], "unreached_parameters": 9 * 10**6}, check({}), RTX
+    )
     assert lines[-1] == "base: LoRA does not reach dt_proj: 9 M parameters are not trained."
 
 
 def test_weights_that_the_gpu_cannot_hold_are_told_with_both_numbers() -> None:
-    assert not any("fails" in line for line in notes(OLMOE, check({}), limit_gib=9.5))
-    told = notes(OLMOE, check({"train": {"quantization": "none"}}), limit_gib=9.5)
+    assert not any("fails" in line for line in notes(OLMOE, check({}), RTX, limit_gib=9.5))
+    told = notes(OLMOE, check({"train": {"quantization": "none"}}), RTX, limit_gib=9.5)
     assert "weights of the base take 12.9 GiB of GPU memory and 9.5 GiB may be used" in told[-1]
 
 
