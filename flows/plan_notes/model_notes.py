@@ -37,7 +37,7 @@ def _hardware(gpu: Gpu, config: Config) -> list[str]:
         return [f"hardware: {gpu.too_old}."]
     dtype = config.train.dtype
     if dtype == "float16" or (dtype == "auto" and gpu.uses_float16):
-        why = f", as this {gpu.name} has no bfloat16" if gpu.uses_float16 else ""
+        why = f", because {gpu.name} has no bfloat16" if gpu.uses_float16 else ""
         return [
             f"train: float16 with loss scaling{why}; it ends in its first steps if activations of "
             "the base exceed 65,504."
@@ -115,9 +115,9 @@ def _expert_notes(checks: Mapping[str, Any], config: Config) -> list[str]:
     size = count * (NF4_BYTES if train.quantization == "nf4" else wide) / 2**30
     bits = 4 if train.quantization == "nf4" else 8 * wide
     lines = [
-        f"base: {experts['each']} experts in each of {experts['layers']} layers, of which a token "
-        f"passes {experts['active']}, hold {count / 1e6:,.0f} of {checks['parameters'] / 1e6:,.0f} "
-        f"M parameters: {size:.1f} GiB in {bits} bit."
+        f"base: {experts['each']} experts in each of {experts['layers']} layers, "
+        f"{experts['active']} of them active per token, have {count / 1e6:,.0f} of "
+        f"{checks['parameters'] / 1e6:,.0f} M parameters: {size:.1f} GiB in {bits} bit."
     ]
     rank = expert_rank(train, experts["active"])
     if not rank:

@@ -197,7 +197,7 @@ def merged_tensor(
 
 
 def _values(name: str, experts: ExpertTensors, quantized: Mapping[str, Any]) -> Tensor | None:
-    """A weight as it comes back from 4 bit; None if it is not quantized."""
+    """A dequantized weight; None if it is not quantized."""
     if name in quantized and name.endswith(WEIGHT_SUFFIX):
         values: Tensor = dequantize_4bit(quantized[name].data, quantized[name].quant_state)
         return values.float().cpu()

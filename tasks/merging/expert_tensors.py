@@ -155,7 +155,7 @@ class ExpertTensors:
         return self._part(self._deltas, tensor, name, self.updates[name].delta)
 
     def dequantized(self, tensor: str) -> Tensor | None:
-        """A tensor's value as it comes back from 4 bit; None if it is not quantized."""
+        """A tensor's dequantized value; None if it is not quantized."""
         name = self._parameters.get(tensor, "")
         if name not in self.quantized:
             return None

@@ -48,7 +48,8 @@ class LossScale:
             in_forward: The loss itself is not finite, which no scale changes.
 
         Raises:
-            PipelineError: That will not get better.
+            TrainingError: A first step overflows in the forward pass, or too many steps in a row
+                were skipped.
         """
         if in_forward and step < FIRST_STEPS:
             raise beyond_float16(f"the loss of step {step + 1}")

@@ -29,7 +29,7 @@ TRIED_FILES = 500  # data files of a folder
 MIN_RECORDS = 3  # of a file of rows; a JSON file with fewer is a program's own
 TRAIN = re.compile(r"train([-_.]|ing)", re.IGNORECASE)
 HELD_OUT = re.compile(r"(test|valid|validation|val|dev|eval)[-_.]", re.IGNORECASE)
-TEST_SPLIT = "a test split next to that for training; add it to `sources` to train on it, too"
+TEST_SPLIT = "a test split next to a training split; to train on it, too, add it to `sources`"
 REQUIRED = frozenset({"instruction", "output"})
 
 

@@ -136,7 +136,7 @@ def _nothing(place: Path, unread: tuple[DataFile, ...]) -> PipelineError:
             f"no row can be read from {place}", f"{unread[0].path.name}: {unread[0].problem}"
         )
     if place.is_file():
-        problem = f"{place} is no data file of {MIN_RECORDS} rows or more"
+        problem = f"{place} is not a data file of {MIN_RECORDS} rows or more"
     else:
         problem = f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} "
         problem += f"rows or more{_others(place)}"

@@ -69,7 +69,7 @@ OLMOE: dict[str, Any] = LLAMA | {
 def test_experts_are_told_with_what_they_take_and_what_is_trained() -> None:
     lines = notes(OLMOE, check({"train": {"lora_rank": 16}}), RTX)
     assert lines[1:] == [
-        "base: 64 experts in each of 16 layers, of which a token passes 8, hold 6,442 of 6,919 M "
+        "base: 64 experts in each of 16 layers, 8 of them active per token, have 6,442 of 6,919 M "
         "parameters: 3.1 GiB in 4 bit.",
         "train: LoRA of rank 2 on the experts adds 14.7 M trained parameters (train.expert_rank); "
         "train.lora_dropout does not apply to it.",
@@ -113,7 +113,7 @@ def test_a_gpu_before_volta_is_too_old() -> None:
 
 def test_a_gpu_without_bfloat16_takes_float16_and_the_plain_path() -> None:
     assert _hardware(T4, check({}))[0].startswith(
-        "train: float16 with loss scaling, as this Tesla T4 has no bfloat16; it ends in"
+        "train: float16 with loss scaling, because Tesla T4 has no bfloat16; it ends in"
     )
     wide = check({"train": {"dtype": "float32"}})
     assert _hardware(T4, wide) == _hardware(RTX, check({})) == []
