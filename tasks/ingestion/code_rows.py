@@ -92,7 +92,7 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
         extracted.source_bytes = len(raw)
         language = language_of(file.path, raw, file.headers)
         if language is None or (reason := reason_of_content(raw)):
-            reason = "files that are no code" if language is None else reason
+            reason = "files that are not code" if language is None else reason
             extracted.skipped[reason] += 1
             return extracted
         text = language.decode(raw)

@@ -22,7 +22,7 @@ class CodeSelection:
         """Choose by the settings of the source; no languages are all languages."""
         self._include_tests, self._languages = include_tests, frozenset(languages)
         self.left_out: Counter[str] = Counter()
-        self._endings: Counter[str] = Counter()  # of files that are no code in a known language
+        self._endings: Counter[str] = Counter()  # of files that are not code in a known language
 
     def chosen(self, paths: Iterable[str], head: Callable[[str], bytes]) -> list[str]:
         """The paths that are read.
@@ -57,10 +57,10 @@ class CodeSelection:
     def _no_code(self, name: str) -> str:
         if "." in name and not is_license_file(name):
             self._endings[name.rpartition(".")[2]] += 1
-        return "files that are no code"
+        return "files that are not code"
 
     def reasons(self) -> str:
-        """Why no file is read, with the endings of those that are no code in a known language."""
+        """Why no file is read, with the endings of those that are not code in a known language."""
         found = [f"{number:,} {reason}" for reason, number in self.left_out.items()]
         endings = ", ".join(ending for ending, _ in self._endings.most_common(SHOWN_ENDINGS))
         return ", ".join(found) + (f": {endings}" if endings else "")

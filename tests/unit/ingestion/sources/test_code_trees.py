@@ -60,7 +60,7 @@ def test_every_file_that_is_not_read_is_counted_by_reason(ingest, tree: Path) ->
         "lock files": 1,
         "binary files": 1,
         "folders of installed packages": 1,
-        "files that are no code": 2,
+        "files that are not code": 2,
     }
     assert counts["files read in Go"] == counts["files read in JavaScript"] == 1
 
