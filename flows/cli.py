@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
     terminal.print_any_text()
     hide_notices()
     keep_home()
-    if isinstance(sys.stdout, TextIOWrapper):  # a file name that the encoding lacks is no error
+    if isinstance(sys.stdout, TextIOWrapper):  # a file name outside of the encoding is not an error
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)

@@ -166,6 +166,6 @@ def prefect_command() -> str:
 
 
 def say(text: str) -> None:
-    """Print a line; a closed terminal is no error."""
+    """Print a line; a closed terminal is not an error."""
     with contextlib.suppress(OSError):
         print(text, flush=True)

@@ -74,7 +74,7 @@ class Grid:
             value = _number(text)
             known = sorted(other for other in tried if other is not None)
             if value is None or len(known) < max(2, len(tried)) or name == "train.seed":
-                continue  # one value, values that are no numbers, or numbers without an order
+                continue  # one value, values that are not numbers, or numbers without an order
             for end, largest, more in (
                 (known[-1], "largest", "larger"),
                 (known[0], "smallest", "smaller"),

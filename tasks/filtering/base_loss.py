@@ -151,7 +151,7 @@ class _Base:
 
 def _given(row: dict[str, Any]) -> str:
     """The text before an output."""
-    if row["kind"] == "fill":  # what is after the hole is no text before it
+    if row["kind"] == "fill":  # the text after the hole does not precede it
         return str(json.loads(row["conversation"])["fill"]["prefix"])
     texts = [text for text in (row["instruction"], row["input"]) if text]
     return "\n\n".join(texts) + ("\n" if texts and row["kind"] != "file" else "")

@@ -27,7 +27,7 @@ class Audit:
     window_tokens: int = 0
     longest_row: int = 0
     longest_window: int = 0
-    rows_without_trained_eos: int = 0  # whose last trained token is no end token
+    rows_without_trained_eos: int = 0  # whose last trained token is not an end token
     rows_that_go_on: int = (
         0  # of them, those that may: windows of a text, rows not trained to the end
     )

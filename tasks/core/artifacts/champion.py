@@ -242,7 +242,7 @@ def _point(root: Path, target: str) -> None:
     if link.is_symlink() and str(link.readlink()) == target:
         return
     if link.exists() and not link.is_symlink():
-        raise PipelineError(f"{link} exists and is no symbolic link", "Move it elsewhere.")
+        raise PipelineError(f"{link} exists and is not a symbolic link", "Move it elsewhere.")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(link)

@@ -153,7 +153,7 @@ def inside(store: Store, output: str, old: Manifest, new: Manifest) -> str:
 
 
 def _rows(old: Path, new: Path) -> str:
-    """ "12 rows added, 3 removed"; "" if a file is no table of rows or is missing."""
+    """ "12 rows added, 3 removed"; "" if a file is missing or not a table of rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

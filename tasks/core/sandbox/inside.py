@@ -122,7 +122,7 @@ def main(argument: str) -> None:
     die_with_parent()
     print(STARTED, flush=True)  # from here on, an early end is the program's fault
     result = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what checks print is no result
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what checks print is not a result
     job = json.load(sys.stdin)
     begin = time.monotonic()
     program = Program(pid, calls[1], answers[0], begin + job["timeout_s"])

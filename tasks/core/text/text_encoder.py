@@ -64,7 +64,7 @@ class TextEncoder:
 
     def _normalized(self, text: str) -> str:
         """A text in the tokenizer's Unicode normal form (NFC for models of the GPT-NeoX family),
-        which is no loss."""
+        which loses nothing."""
         normalizer = self._backend.normalizer
         return str(normalizer.normalize_str(text)) if normalizer else text
 

@@ -74,7 +74,7 @@ def value_at(values: Values, path: str) -> Any:
 
 
 def _filled(template: str, fields: tuple[str, ...], values: Values) -> Any:
-    """A template with the values of a record; a value that is no text or number is returned as it
+    """A template with the values of a record; a value other than text or a number is returned as it
     is, to be reported. A record with none of the texts gives "", as a column would."""
     texts: dict[str, str] = {}
     for field in fields:

@@ -26,7 +26,7 @@ FILE_TYPES = {
     "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
 }
 BITS = {"f16": 16.0, "q8_0": 8.5, "q4_k_m": 4.9}  # per parameter, with the scales of blocks
-# of blocks of 256 values -> of blocks of 32, for rows that are no multiple of 256
+# of blocks of 256 values -> of blocks of 32, for rows that are not a multiple of 256
 SMALLER = {Kind.Q4_K: Kind.Q5_0, Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Q8}
 STEPS = {Kind.Q4_K: 15, Kind.Q5_K: 31, Kind.Q5_0: 31, Kind.Q5_1: 31, Kind.Q6_K: 63}
 KEPT = ("ffn_gate_inp.weight", "position_embd.weight")  # small, and not worth a rounding error

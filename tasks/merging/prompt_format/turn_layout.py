@@ -83,7 +83,7 @@ def layout_of_text(template: PromptTemplate) -> TurnLayout:
 
 
 def layout_of_chat(render_prompt: Render) -> TurnLayout | None:
-    """The layout of a chat template; None if its text is no such sequence.
+    """The layout of a chat template; None if its text is not such a sequence.
 
     Args:
         render_prompt: Messages -> the text up to where the model answers; raises ConversationError.

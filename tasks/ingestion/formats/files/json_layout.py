@@ -77,7 +77,7 @@ def _first_line(path: Path) -> tuple[Any, bool]:
 
 def enclosed_list(path: Path) -> tuple[int, int] | None:
     """Where the first item of the single list of objects of an enclosing object begins: character
-    and line; None if the file is no such object."""
+    and line; None if the file is not such an object."""
     with open_text(path) as file:
         head = file.read(HEAD_CHARACTERS)
     at = BLANK.match(head).end()  # type: ignore[union-attr]  # it matches everywhere

@@ -17,7 +17,7 @@ from tasks.ingestion.formats.files.protocol import FileFormat, Record, Records
 MAX_CHARACTERS = 256 << 20
 LEAST_ROWS = 2  # fewer could be one record
 LEAST_NAMED_ROWS = 3  # a record may have two columns with equal parts
-# the first value of the object holds others, and no rows: {"data": [{...}]} is no table
+# the first value of the object holds others, and no rows: {"data": [{...}]} is not a table
 BEGINNING = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:\[\s*(?!\{)|\{)')
 
 

@@ -54,8 +54,8 @@ class FileFormat:
 
 
 def not_an_object(line: int, values: Any) -> Record | UnreadableRecord:
-    """A JSON value that is no object: a bare list of messages is a record of it, anything else a
-    problem."""
+    """A JSON value that is not an object: a bare list of messages is a record with it, anything
+    else a problem."""
     first = values[0] if isinstance(values, list) and values else None
     if isinstance(first, dict) and first.keys() & {"role", "from"}:
         return Record(line, {"messages": values})

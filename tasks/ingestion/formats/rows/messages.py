@@ -79,7 +79,7 @@ def speaker_of(value: Any) -> str:
 
 
 def _pairs(value: Any) -> list[tuple[str, str]]:
-    """The fields with question and answer of each turn; [] if a value is no list of such turns."""
+    """The fields with question and answer of each turn; [] for any other value."""
     try:
         turns = as_list("", value)
     except RowProblemError:
@@ -94,7 +94,7 @@ def _pairs(value: Any) -> list[tuple[str, str]]:
 
 
 def _alternating(value: Any) -> list[str]:
-    """Texts of a user and an assistant in turn; [] if a value is no list of texts."""
+    """Texts of a user and an assistant in turn; [] if a value is not a list of texts."""
     value = decoded(value)
     is_list = isinstance(value, list) and len(value) > 1
     return value if is_list and all(isinstance(one, str) for one in value) else []
