@@ -37,7 +37,7 @@ class Work:
         code: Digest of the stage's code and of the packages that can change its output.
         run_batches: How a pure function is run over batches, with the results in their order:
             `run_batches(function, batches, workers)`.
-        memory: Cache folder that all runs share, whatever their key, for expensive results such as
+        cache: Cache folder that all runs share, whatever their key, for expensive results such as
             a model's completions. A file is named by the first 12 digits of the digest of the
             output that it belongs to, and is removed with it; None: nothing is cached. A cached
             result must never change an output.
@@ -49,7 +49,7 @@ class Work:
     shards: Path | None = None
     code: str = ""
     run_batches: RunBatches = ordered_map
-    memory: Path | None = None
+    cache: Path | None = None
     profile: str = ""
 
 

@@ -48,7 +48,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     missing = [*prepared.missing, *filter(None, [prepared.completion.missing])]
     for sentence in missing:
         say(sentence)
-    with completion_caches(config, inputs, work.memory) as caches:
+    with completion_caches(config, inputs, work.cache) as caches:
         evaluation, left_out = measured(config, inputs, clock, prepared, caches)
         free_gpu()
         if prepared.tested is not None:

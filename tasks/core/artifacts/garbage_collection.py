@@ -14,11 +14,11 @@ from tasks.core.artifacts import runs
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.store import (
+    CACHE,
     EDITED,
     KEY_DIGITS,
     LOCKS,
     LOGS,
-    MEMORY,
     TRASH,
     WORK,
     Store,
@@ -138,7 +138,7 @@ def _orphaned_caches(root: Path, kept: Mapping[Name, Path]) -> list[Path]:
     """Cached completions about outputs that no kept artifact contains."""
     read = (manifests.read(folder) for folder in kept.values())
     held = {digest[:KEY_DIGITS] for m in read if m for digest in m.outputs.values()}
-    files = sorted((root / MEMORY).glob("*/*"))
+    files = sorted((root / CACHE).glob("*/*"))
     return [path for path in files if path.name[:KEY_DIGITS] not in held]
 
 

@@ -25,7 +25,7 @@ from tasks.core.system.disk_space import is_full
 from tasks.core.system.file_lock import is_locked, lock_if_free, locked
 
 KEY_DIGITS = 12
-MEMORY = ".memory"
+CACHE = ".cache"
 TRASH = ".trash"
 EDITED = ".edited-"  # before a number: the folder of an edited artifact that was replaced
 REPLACED = ".replaced"  # after a dot and a key: an artifact while another takes its place
@@ -117,7 +117,7 @@ class Store:
         self._check_writable()
         self._check_stage_folder(stage)
         with locked(self.lock(f"{stage}-{key[:KEY_DIGITS]}"), waiting):
-            work = Work(base / "out", base / "scratch", memory=self.root / MEMORY / stage)
+            work = Work(base / "out", base / "scratch", cache=self.root / CACHE / stage)
             if manifests.read(work.out) is None:
                 shutil.rmtree(work.out, ignore_errors=True)
             work.out.mkdir(parents=True, exist_ok=True)

@@ -153,10 +153,10 @@ def run_stage(inputs: dict[str, Path], tmp_path: Path) -> RunStage:
     def run(
         name: str = "out",
         changed: dict[str, Path] | None = None,
-        memory: Path | None = None,
+        cache: Path | None = None,
         **settings: Any,
     ) -> tuple[Summary, Path]:
-        work = Work(tmp_path / name, tmp_path / "scratch", memory=memory)
+        work = Work(tmp_path / name, tmp_path / "scratch", cache=cache)
         work.out.mkdir()
         work.scratch.mkdir(exist_ok=True)
         config = check({"evaluate": SETTINGS | settings, "hardware": {"device": "cpu"}})

@@ -385,8 +385,8 @@ def test_the_stage_completes_spans_with_the_suffix_where_the_base_can_fill(
 def test_a_span_keeps_its_completion_in_the_cache(
     run_stage: RunStage, code: dict[str, Path], tmp_path: Path
 ) -> None:
-    _, first = run_stage("a", changed=code, memory=tmp_path / "memory", **COMPLETION)
-    _, second = run_stage("b", changed=code, memory=tmp_path / "memory", **COMPLETION)
+    _, first = run_stage("a", changed=code, cache=tmp_path / "memory", **COMPLETION)
+    _, second = run_stage("b", changed=code, cache=tmp_path / "memory", **COMPLETION)
     assert "cached" in (second / "costs.json").read_text()
     for name in ("metrics.json", "completions.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes()

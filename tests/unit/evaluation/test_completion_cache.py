@@ -54,9 +54,9 @@ def answers_set(path: Path, count: int) -> dict[str, Any]:
 def test_more_problems_generate_only_what_is_new(
     run_stage: RunStage, tmp_path: Path, generated: list[int]
 ) -> None:
-    run_stage("a", memory=tmp_path / "m", **answers_set(tmp_path / "own.jsonl", 5))
+    run_stage("a", cache=tmp_path / "m", **answers_set(tmp_path / "own.jsonl", 5))
     assert sum(generated) == 2 * 5
-    _, second = run_stage("b", memory=tmp_path / "m", **answers_set(tmp_path / "own.jsonl", 8))
+    _, second = run_stage("b", cache=tmp_path / "m", **answers_set(tmp_path / "own.jsonl", 8))
     assert sum(generated) == 2 * 8
     _, cold = run_stage("c", **answers_set(tmp_path / "own.jsonl", 8))
     for name in ("metrics.json", "gate.json", "generations.parquet"):
@@ -66,10 +66,10 @@ def test_more_problems_generate_only_what_is_new(
 def test_another_gate_generates_nothing(
     run_stage: RunStage, tmp_path: Path, generated: list[int]
 ) -> None:
-    run_stage("a", memory=tmp_path / "m", **answers_set(tmp_path / "own.jsonl", 3))
+    run_stage("a", cache=tmp_path / "m", **answers_set(tmp_path / "own.jsonl", 3))
     before = sum(generated)
     gate = {"resamples": 300, "pass_margin_points": 9}
-    run_stage("b", memory=tmp_path / "m", gate=gate, **answers_set(tmp_path / "own.jsonl", 3))
+    run_stage("b", cache=tmp_path / "m", gate=gate, **answers_set(tmp_path / "own.jsonl", 3))
     assert sum(generated) == before
 
 
@@ -89,12 +89,12 @@ def test_another_scorer_judges_anew_and_generates_nothing(
 
     monkeypatch.setattr(Sandbox, "run_all", counted)
     for name in ("a", "b"):
-        run_stage(name, memory=tmp_path / "m", **settings)
+        run_stage(name, cache=tmp_path / "m", **settings)
     assert generated == [1, 1, 0, 0]
     assert judged[1] > 0
     assert judged[2:] == [1, 0]  # the self-test, and nothing new
     monkeypatch.setattr(grading, "maker", lambda reference: "changed code")
-    run_stage("c", memory=tmp_path / "m", **settings)
+    run_stage("c", cache=tmp_path / "m", **settings)
     assert generated == [1, 1, 0, 0, 0, 0]
     assert judged[4:] == judged[:2]
 
@@ -118,8 +118,8 @@ def test_other_decoding_or_another_load_is_another_text(
     run_stage: RunStage, tmp_path: Path, generated: list[int], changed: dict[str, Any]
 ) -> None:
     own = answers_set(tmp_path / "own.jsonl", 2)
-    run_stage("a", memory=tmp_path / "m", **own)
-    run_stage("b", memory=tmp_path / "m", **own, **changed)
+    run_stage("a", cache=tmp_path / "m", **own)
+    run_stage("b", cache=tmp_path / "m", **own, **changed)
     assert generated == [2, 2, 2, 2]
 
 
@@ -132,8 +132,8 @@ def test_another_adapter_leaves_the_base_s_texts(
     shutil.copytree(adapter, other)
     (other / "note").write_text("another one")
     own = answers_set(tmp_path / "own.jsonl", 2)
-    run_stage("a", memory=tmp_path / "m", **own)
-    run_stage("b", changed={"train.adapter": other}, memory=tmp_path / "m", **own)
+    run_stage("a", cache=tmp_path / "m", **own)
+    run_stage("b", changed={"train.adapter": other}, cache=tmp_path / "m", **own)
     assert generated == [2, 2, 0, 2]
 
 
@@ -151,9 +151,9 @@ def test_a_killed_run_goes_on_with_what_it_had_written(
 
     monkeypatch.setattr(CompletionCache, "put", dying)
     with pytest.raises(KeyboardInterrupt):
-        run_stage("a", memory=tmp_path / "m", **own)
+        run_stage("a", cache=tmp_path / "m", **own)
     monkeypatch.setattr(CompletionCache, "put", put)
-    run_stage("b", memory=tmp_path / "m", **own)
+    run_stage("b", cache=tmp_path / "m", **own)
     assert generated == [6, 2, 6]
 
 
@@ -161,10 +161,10 @@ def test_a_damaged_memory_costs_only_the_memory(
     run_stage: RunStage, tmp_path: Path, generated: list[int]
 ) -> None:
     own = answers_set(tmp_path / "own.jsonl", 2)
-    run_stage("a", memory=tmp_path / "m", **own)
+    run_stage("a", cache=tmp_path / "m", **own)
     for path in (tmp_path / "m").iterdir():
         path.write_bytes(b"no database" * 200)
-    run_stage("b", memory=tmp_path / "m", **own)
+    run_stage("b", cache=tmp_path / "m", **own)
     assert sum(generated) == 8
 
 

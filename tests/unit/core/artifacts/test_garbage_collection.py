@@ -11,7 +11,7 @@ from tasks.core.artifacts.garbage_collection import collect, find_garbage
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache import cache_key
 from tasks.core.cache.decision import Selection
-from tasks.core.cache.store import MEMORY, TRASH
+from tasks.core.cache.store import CACHE, TRASH
 from tasks.core.errors import PipelineError
 
 
@@ -69,7 +69,7 @@ def test_what_a_training_went_on_from_stays(pipeline):
 def test_what_is_remembered_about_an_output_goes_with_it(pipeline):
     pipeline.run()
     digest = pipeline.plan()[1].manifest.outputs["sorted"]
-    memory = pipeline.store.root / MEMORY / "join"
+    memory = pipeline.store.root / CACHE / "join"
     memory.mkdir(parents=True)
     known, unknown = memory / f"{digest[:12]}.sqlite", memory / f"{'0' * 12}.sqlite"
     known.write_text("kept")
