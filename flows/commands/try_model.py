@@ -28,10 +28,12 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.gpu_lock import gpu_turn
 from tasks.core.system.interrupts import settle
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import PromptTemplate
+from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation.generation.sampling import Sampling
 from tasks.evaluation.generation.stream_answer import answer
 
@@ -67,6 +69,7 @@ def try_out(
     raw: bool,
     max_new_tokens: int,
     sampling: Sampling,
+    suffix: str = "",
 ) -> int:
     """Print the answer of a model.
 
@@ -79,7 +82,13 @@ def try_out(
         raw: `text` is the prompt itself.
         max_new_tokens: Limit of the answer.
         sampling: How tokens are picked.
+        suffix: Text after the answer, which fills in what is between `text` and it; "" for none.
     """
+    if suffix and given:
+        raise PipelineError(
+            "--suffix fills in after TEXT itself, and --input belongs to an instruction",
+            "Leave one of them out.",
+        )
     if max_new_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
         raise PipelineError(
             f"max_new_tokens {max_new_tokens}, temperature {sampling.temperature}, top_p "
@@ -90,7 +99,8 @@ def try_out(
     with ExitStack() as held, progress.sink(_StandardError()):
         chosen = choose(request, source, held)
         prompt = text if raw else prompt_templates.render(chosen.template, text, given)
-        marker = "" if raw else prompt_templates.stop_of(chosen.template)
+        prompt = prompt_templates.fill_prompt(text, suffix) if suffix else prompt
+        marker = "" if raw or suffix else prompt_templates.stop_of(chosen.template)
         config = _settings(request)
         held.enter_context(_device_lock(config))
         progress.say(f"{chosen.name} answers")
@@ -101,6 +111,8 @@ def try_out(
             for count, piece in answer(model, tokenizer, prompt, marker, max_new_tokens, sampling):
                 print(piece, end="", flush=True)
                 tokens = count
+        except MissingTokenError as error:
+            raise PipelineError(error.problem, "Leave --suffix out.") from error
         except KeyboardInterrupt as stop:
             settle()
             print()
@@ -192,7 +204,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     from tasks.core.models.device import pick_device
-    from tasks.core.models.loading import load_model
+    from tasks.core.models.loading import attach_adapter, load_model
     from tasks.core.models.pretrained import load_tokenizer
 
     logging.set_verbosity_error()
@@ -206,14 +218,12 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
         vram_gib=config.hardware.vram_gib,
         trust_remote_code=chosen.is_ours and is_trusted(chosen.weights),
     )
-    if adapted:
-        from peft import PeftModel
-
+    if chosen.adapter is not None:
         try:
-            model = PeftModel.from_pretrained(model, chosen.adapter, is_trainable=False).eval()
+            model = attach_adapter(model, chosen.adapter)
         except (RuntimeError, ValueError) as error:
             raise PipelineError(
-                f"{chosen.name} does not fit its base: {str(error).splitlines()[0]}",
+                f"{chosen.name} does not fit its base: {first_line(error)}",
                 "Give the --profile and --set that the adapter was trained with.",
             ) from error
     return model, load_tokenizer(chosen.tokenizer)
@@ -264,30 +274,61 @@ class _StandardError:
 
 @click.command("try")
 @click.argument("text", help="The instruction; - reads it from standard input.")
-@click.option("--input", "given", default="", metavar="TEXT", help="Input of the instruction.")
+@click.option(
+    "--input", "given", default="", metavar="TEXT", help="Text that the instruction is about."
+)
 @click.option(
     "--from",
     "source",
     metavar="champion|adapter|FOLDER",
     help="Model that answers; default: the champion, else the adapter of these settings.",
 )
-@click.option("--raw", is_flag=True, help="TEXT is the prompt itself.")
-@click.option("--max-new-tokens", default=512, metavar="N", show_default=True)
-@click.option("--temperature", default=0.0, metavar="N", show_default=True, help="0: greedy.")
-@click.option("--top-p", default=1.0, metavar="N", show_default=True, help="Nucleus sampling.")
-@click.option("--seed", default=0, metavar="N", show_default=True, help="Seed of the sampling.")
+@click.option(
+    "--suffix", default="", metavar="TEXT", help="Fill in what is between TEXT and this text."
+)
+@click.option("--raw", is_flag=True, help="Send TEXT as it is, without the prompt template.")
+@click.option(
+    "--max-new-tokens",
+    default=512,
+    metavar="N",
+    show_default=True,
+    help="Longest answer, in tokens.",
+)
+@click.option(
+    "--temperature",
+    default=0.0,
+    metavar="N",
+    show_default=True,
+    help="0 takes the likeliest token each time; higher is more random.",
+)
+@click.option(
+    "--top-p",
+    default=1.0,
+    metavar="N",
+    show_default=True,
+    help="Choose among the likeliest tokens of this total probability.",
+)
+@click.option(
+    "--seed", default=0, metavar="N", show_default=True, help="Seed of the random choices."
+)
 @takes_settings
 def try_model(
     request: Request,
     source: str | None,
     text: str,
     given: str,
+    suffix: str,
     raw: bool,
     max_new_tokens: int,
     temperature: float,
     top_p: float,
     seed: int,
 ) -> int:
-    """Print the answer of a model to an instruction."""
+    """Print the answer of a model to an instruction.
+
+    \b
+    Example:
+      finetune try "Write a function that reverses a list."
+    """
     sampling = Sampling(temperature, top_p, seed)
-    return try_out(request, source, text, given, raw, max_new_tokens, sampling)
+    return try_out(request, source, text, given, raw, max_new_tokens, sampling, suffix)

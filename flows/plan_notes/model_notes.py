@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flows.session import Session
 from tasks.core.cache.decision import HIT
-from tasks.core.models.memory_probes import Gpu, find_gpu
+from tasks.core.models.experts.gpu_memory import weight_gib
+from tasks.core.models.experts.rank import expert_rank
+from tasks.core.models.memory_estimate import NF4_BYTES
+from tasks.core.models.memory_probes import Gpu, find_gpu, limit_gib
 from tasks.core.settings.config import Config
 
 CHECKS_FILE = "checks.json"
@@ -21,9 +25,10 @@ def model_notes(session: Session) -> list[str]:
     made = session.planner.artifacts.get("base") or (plan.manifest if plan else None)
     if made is None or (plan is not None and plan.decision != HIT):
         return found
-    file = session.store.folder("base", made.key) / CHECKS_FILE
-    if file.is_file():
-        found += notes(json.loads(file.read_bytes()), session.config, gpu)
+    checks, config = read_checks(session.store.folder("base", made.key)), session.config
+    if checks:
+        limit = None if gpu is None else limit_gib(gpu, config.hardware.vram_gib)
+        found += notes(checks, config, gpu, limit_gib=limit)
     return found
 
 
@@ -42,13 +47,27 @@ def _hardware(gpu: Gpu, config: Config) -> list[str]:
     return []
 
 
-def notes(checks: Mapping[str, Any], config: Config, gpu: Gpu | None) -> list[str]:
+def read_checks(base: Path) -> dict[str, Any]:
+    """The report of the stage `base` in its artifact; {} if it wrote none."""
+    file = base / CHECKS_FILE
+    checks: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
+    return checks
+
+
+def notes(
+    checks: Mapping[str, Any],
+    config: Config,
+    gpu: Gpu | None = None,
+    *,
+    limit_gib: float | None = None,
+) -> list[str]:
     """The lines.
 
     Args:
         checks: Content of checks.json.
         config: What is planned.
         gpu: That it runs on; None: the CPU.
+        limit_gib: GPU memory that it may use; None: unknown.
     """
     lines = [f"train: {_path(checks, config, gpu)}."]
     if checks["isolation"] == "rows":
@@ -57,23 +76,62 @@ def notes(checks: Mapping[str, Any], config: Config, gpu: Gpu | None) -> list[st
             f"each other (hidden states differ by {float(checks['leak']):.1g})."
         )
     if checks["isolation"] == "rows" or not checks["generation_cache"]:
-        cache = "its own cache" if checks["generation_cache"] else "no cache, as its own is wrong"
-        lines.append(f"evaluate: texts are generated one by one, with {cache}.")
-    total, other = checks["linear_parameters"], checks["other_parameters"]
+        has_cache = checks["generation_cache"]
+        how = "with the model's cache" if has_cache else "without the model's cache, which is wrong"
+        lines.append(f"evaluate: texts are generated one by one, {how}.")
+    lines += _expert_notes(checks, config) if checks["experts"] else []
+    weights = weight_gib(checks, config.train)
+    if limit_gib is not None and weights > limit_gib and not config.hardware.shard_base:
+        lines.append(
+            f"train: stops, as the weights of the base take {weights:.1f} GiB of GPU memory and "
+            f"{limit_gib:.1f} GiB may be used; choose a smaller base."
+        )
+    total = checks["linear_parameters"] + checks["experts"].get("parameters", 0)
+    other = checks["other_parameters"]
     if other > NOT_TRAINED_SHARE * (total + other):
         lines.append(
             f"base: {other / 1e6:,.0f} M of {(total + other) / 1e6:,.0f} M parameters stay in 16 "
             f"bit ({2 * other / 2**30:.1f} GiB) and are not trained: they are in no linear layer "
-            "that LoRA reaches."
+            "or fused expert that LoRA reaches."
         )
     if gpu is None and checks["odd_features"] and config.train.quantization == "nf4":
         shown = ", ".join(f"{name} {size}" for name, size in checks["odd_features"].items())
         lines.append(
-            f"train: stops, as features of linear layers ({shown}) are not multiples of 64, which "
-            "a CPU can't run in 4 bit; set train.quantization to none."
+            f"train: fails, because a CPU runs 4-bit layers only if their features are multiples "
+            f"of 64, and these are not: {shown}. Set train.quantization to none."
         )
     if checks["unreached"]:
-        lines.append(f"base: LoRA does not reach {', '.join(checks['unreached'])}.")
+        lines.append(
+            f"base: LoRA does not reach {', '.join(checks['unreached'])}: "
+            f"{checks['unreached_parameters'] / 1e6:,.0f} M parameters are not trained."
+        )
+    return lines
+
+
+def _expert_notes(checks: Mapping[str, Any], config: Config) -> list[str]:
+    """What a mixture of experts takes, and what of it is trained."""
+    experts, train = checks["experts"], config.train
+    count, wide = experts["parameters"], 4 if train.dtype == "float32" else 2
+    size = count * (NF4_BYTES if train.quantization == "nf4" else wide) / 2**30
+    bits = 4 if train.quantization == "nf4" else 8 * wide
+    lines = [
+        f"base: {experts['each']} experts in each of {experts['layers']} layers, of which a token "
+        f"passes {experts['active']}, hold {count / 1e6:,.0f} of {checks['parameters'] / 1e6:,.0f} "
+        f"M parameters: {size:.1f} GiB in {bits} bit."
+    ]
+    rank = expert_rank(train, experts["active"])
+    if not rank:
+        why = "train.use_dora is on" if train.use_dora else "train.target_modules is set"
+        if train.expert_rank == 0:
+            why = "train.expert_rank is 0"
+        lines.append(f"train: the experts are not trained, as {why}.")
+        return lines
+    trained = rank * experts["lora_per_rank"] / 1e6
+    dropout = "; train.lora_dropout does not apply to it" if train.lora_dropout else ""
+    lines.append(
+        f"train: LoRA of rank {rank} on the experts adds {trained:,.1f} M trained parameters "
+        f"(train.expert_rank){dropout}."
+    )
     return lines
 
 

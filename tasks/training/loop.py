@@ -259,7 +259,7 @@ class Loop:
         if interval.trained:
             line["loss"] = total / interval.trained
             note = f"loss {line['loss']:.3f}"
-        note += f" · {line['tokens_per_s']:,.0f} tok/s"
+        note += f" · {line['tokens_per_s']:,.0f} tokens/s"
         if self.device.type == "cuda":
             note += f" · {line['peak_vram_gib']:.1f} GiB"
         self._write(line)

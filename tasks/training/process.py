@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.errors import TrainingError
+from tasks.core.errors import PipelineError, TrainingError
 from tasks.core.models.device import (
     ComputeType,
     free_gpu,
@@ -21,6 +21,8 @@ from tasks.core.models.device import (
     pick_dtype,
     reset_peak,
 )
+from tasks.core.models.experts.fused import active_experts
+from tasks.core.models.experts.rank import expert_rank
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window, Windows
 from tasks.core.models.traits.model_traits import ModelTraits
@@ -191,9 +193,15 @@ def _load_with_lora(job: TrainingJob, device: torch.device, dtype: ComputeType) 
         shardable=hardware.shard_base,
         trust_remote_code=is_trusted(job.weights),
     )
+    if settings.expert_rank and not base.lora_on_experts:
+        raise PipelineError(
+            f"train.expert_rank is {settings.expert_rank}, and the base has 0 experts for LoRA",
+            "Set train.expert_rank to null.",
+        )
     model = add_lora(
         base,
         rank=settings.lora_rank,
+        expert_rank=expert_rank(settings, active_experts(base.config)),
         alpha=settings.lora_alpha,
         dropout=settings.lora_dropout,
         targets=settings.target_modules,
@@ -206,7 +214,7 @@ def _load_with_lora(job: TrainingJob, device: torch.device, dtype: ComputeType) 
     if job.adapter is not None:
         load_start(model, job.adapter)
     trained, total = parameter_counts(model)
-    say(f"train: {trained:,} of {total:,} parameters are trained ({trained / total:.3%})")
+    say(f"train: {trained:,} of {total:,} parameters are trained ({100 * trained / total:.3f} %)")
     return model
 
 

@@ -1,16 +1,25 @@
-"""What a folder or file holds to train on: source code by language, and data files by format."""
+"""What can be trained on in a folder or file: source code by language, data files by format."""
 
 import subprocess
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.commands.init.data_files import MIN_RECORDS, DataFile, data_files, suggested, tried
+from flows.commands.init.data_files import (
+    MIN_RECORDS,
+    DataFile,
+    data_files,
+    suggested,
+    tried,
+    without_test_splits,
+)
 from tasks.core.errors import PipelineError
-from tasks.core.languages.registry import language_of, titles
+from tasks.core.languages.authorship import is_generated
+from tasks.core.languages.registry import headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
-from tasks.ingestion.sources.file_listing import is_repository, list_code
+from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code, walk
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.trees import is_license_text
 
@@ -43,15 +52,17 @@ class FolderContents:
 
 
 def inspect(place: Path) -> FolderContents:
-    """Look at a folder or a single data file.
+    """Inspect a folder or a single data file.
 
     Raises:
         PipelineError: It holds nothing to train on.
     """
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
-    languages = dict(Counter(map(_title, code)).most_common())
-    files = [tried(path) for path in (data_files(place) if is_folder else [place])]
+    languages = _languages(place, code)
+    files = without_test_splits(
+        [tried(path) for path in (data_files(place) if is_folder else [place])]
+    )
     data = tuple(file for file in files if file.rows)
     unread = tuple(file for file in files if not file.rows and file.problem)
     if not languages and not data:  # the columns of other files are not guessed
@@ -77,22 +88,27 @@ def inspect(place: Path) -> FolderContents:
 
 
 def _code_files(folder: Path) -> tuple[str, ...]:
-    """Source files, without tests and generated files."""
+    """Source files, without tests."""
     try:
         return list_code(str(folder), include_tests=False).files
     except PipelineError:  # it holds no source code
         return ()
 
 
-def _title(path: str) -> str:
-    language = language_of(path)
-    return language.title if language else "scripts"  # named by their first line
+def _languages(folder: Path, paths: Collection[str]) -> dict[str, int]:
+    """Number of files by language, by their first lines: without generated files."""
+    headers, found = headers_of(paths), Counter[str]()
+    for path in paths:
+        head = head_of(folder / path)
+        if not is_generated(head) and (language := language_of(path, head, headers)):
+            found["notebooks" if language.title == "notebook" else language.title] += 1
+    return dict(found.most_common())
 
 
 def _has_code_at_head(folder: Path) -> bool:
     try:
         _, commit = plumbing.resolve(str(folder), "HEAD")
-        return any(language_of(blob.path) for blob in plumbing.files(folder, commit))
+        return any(language_of(blob.path) for blob in plumbing.files(folder, commit)[0])
     except PipelineError:  # no git, or no commit
         return False
 
@@ -119,8 +135,21 @@ def _nothing(place: Path, unread: tuple[DataFile, ...]) -> PipelineError:
         return PipelineError(
             f"no row can be read from {place}", f"{unread[0].path.name}: {unread[0].problem}"
         )
+    if place.is_file():
+        problem = f"{place} is no data file of {MIN_RECORDS} rows or more"
+    else:
+        problem = f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} "
+        problem += f"rows or more{_others(place)}"
     return PipelineError(
-        f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} rows or "
-        "more",
-        f"Name another folder, or a file of {', '.join(EXTENSIONS)}. Code is read in {titles()}.",
+        problem,
+        f"Name another place with `finetune init PATH`: code in {titles()}, or data in "
+        f"{', '.join(EXTENSIONS)}. Plain text can be trained on as a .jsonl file with lines like "
+        '{"text": "..."}.',
     )
+
+
+def _others(folder: Path) -> str:
+    """The kinds of files that are not read, most first."""
+    kinds = Counter(Path(name).suffix or "nameless" for name in walk(folder, ""))
+    named = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common(3))
+    return f"; not read: {named}" if named else ""

@@ -99,6 +99,13 @@ def limit_memory(device: torch.device, vram_gib: float | None, expandable: bool 
     torch.cuda.set_per_process_memory_fraction(share)
 
 
+def memory_limit_gib(vram_gib: float | None) -> float:
+    """Memory limit of this process in GiB: the cap, or the free memory if that is less."""
+    free, _ = torch.cuda.mem_get_info()
+    limit = (free + torch.cuda.memory_reserved()) / GIB
+    return limit if vram_gib is None else min(vram_gib, limit)
+
+
 def free_gpu() -> None:
     """Return unreferenced memory to the GPU; call it once nothing refers to the model."""
     gc.collect()

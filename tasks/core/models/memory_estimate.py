@@ -78,7 +78,7 @@ class DecoderShape:
 
         Also None where the file leaves out a number that is needed, as some of composite models do.
         """
-        config: Mapping[str, Any] = json.loads((weights / "config.json").read_text())
+        config: Mapping[str, Any] = json.loads((weights / "config.json").read_bytes())
         config = config.get("text_config", config)
         architecture = architecture_of(config.get("model_type", ""))
         if architecture is None:

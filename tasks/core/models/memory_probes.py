@@ -26,9 +26,11 @@ from tasks.core.system.home import home
 TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and for fragmentation
 MINIMUM_CAPABILITY = (7, 0)  # Volta: the first with tensor cores, for float16
 BFLOAT16_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16; also the least of Triton
+CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",
+    "expert_rank",
     "target_modules",
     "last_layers",
     "extra_modules",
@@ -114,7 +116,7 @@ class Probe:
         return max(0, min(self.layers, int(available / self.layer_gib)))
 
     def reserved_gib(self, kept_layers: int) -> float:
-        """Peak memory of a run in which so many layers keep their activations."""
+        """Peak memory of a run in which this many layers keep their activations."""
         return max(self.load_gib, self.base_gib + kept_layers * self.layer_gib)
 
 
@@ -143,6 +145,12 @@ def find_gpu() -> Gpu | None:
     return None
 
 
+def limit_gib(gpu: Gpu | None, vram_gib: float | None) -> float | None:
+    """GPU memory that a process may use: the cap or what the GPU has; None without both."""
+    limits = [x for x in (vram_gib, gpu and gpu.total_gib - CONTEXT_GIB) if x]
+    return min(limits) if limits else None
+
+
 def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
     """Everything that a probe depends on, except the length of the window."""
     config = (weights / "config.json").read_bytes()
@@ -156,7 +164,7 @@ def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
 
 
 def read(about: Mapping[str, Any], tokens: int) -> Probe | None:
-    """The probe for windows of about so many tokens."""
+    """The probe for windows of about this many tokens."""
     return read_all(about).get(rounded(tokens))
 
 

@@ -15,9 +15,12 @@ LLAMA: dict[str, Any] = {
     "isolation": "varlen",
     "leak": "1e-06",
     "generation_cache": True,
+    "parameters": 6_201_000_000,
     "linear_parameters": 6_000_000_000,
+    "unreached_parameters": 0,
     "other_parameters": 1_000_000,
     "unreached": [],
+    "experts": {},
     "odd_features": {},
 }
 
@@ -38,7 +41,7 @@ def test_the_plain_path_has_its_reason() -> None:
 def test_rows_that_are_not_isolated_are_told_with_the_difference() -> None:
     lines = notes(LLAMA | {"isolation": "rows", "leak": "9e-01"}, check({}), RTX)
     assert "packed rows would see each other (hidden states differ by 0.9)" in lines[1]
-    assert lines[2] == "evaluate: texts are generated one by one, with its own cache."
+    assert lines[2] == "evaluate: texts are generated one by one, with the model's cache."
 
 
 def test_parameters_that_stay_in_16_bit_are_counted() -> None:
@@ -46,9 +49,52 @@ def test_parameters_that_stay_in_16_bit_are_counted() -> None:
     assert "2,147 M of 8,147 M parameters stay in 16 bit (4.0 GiB)" in lines[1]
 
 
+OLMOE: dict[str, Any] = LLAMA | {
+    "model_type": "olmoe",
+    "parameters": 6_919_000_000,
+    "linear_parameters": 268_000_000,
+    "other_parameters": 2_000_000,
+    "shape": {"hidden": 2048, "layers": 16, "vocabulary": 50_304, "lora_per_rank": 262_144},
+    "experts": {
+        "parameters": 6_442_450_944,
+        "layers": 16,
+        "each": 64,
+        "active": 8,
+        "largest": 268_435_456,
+        "lora_per_rank": 7_340_032,
+    },
+}
+
+
+def test_experts_are_told_with_what_they_take_and_what_is_trained() -> None:
+    lines = notes(OLMOE, check({"train": {"lora_rank": 16}}))
+    assert lines[1:] == [
+        "base: 64 experts in each of 16 layers, of which a token passes 8, hold 6,442 of 6,919 M "
+        "parameters: 3.1 GiB in 4 bit.",
+        "train: LoRA of rank 2 on the experts adds 14.7 M trained parameters (train.expert_rank); "
+        "train.lora_dropout does not apply to it.",
+    ]
+    lines = notes(OLMOE, check({"train": {"quantization": "none", "expert_rank": 0}}))
+    assert lines[1].endswith("12.0 GiB in 16 bit.")
+    assert lines[2] == "train: the experts are not trained, as train.expert_rank is 0."
+    lines = notes(OLMOE, check({"train": {"target_modules": ["q_proj"]}}))
+    assert lines[2] == "train: the experts are not trained, as train.target_modules is set."
+
+
+def test_layers_that_lora_does_not_reach_are_named_and_counted() -> None:
+    lines = notes(LLAMA | {"unreached": ["dt_proj"], "unreached_parameters": 9 * 10**6}, check({}))
+    assert lines[-1] == "base: LoRA does not reach dt_proj: 9 M parameters are not trained."
+
+
+def test_weights_that_the_gpu_cannot_hold_are_told_with_both_numbers() -> None:
+    assert not any("stops" in line for line in notes(OLMOE, check({}), limit_gib=9.5))
+    told = notes(OLMOE, check({"train": {"quantization": "none"}}), limit_gib=9.5)
+    assert "weights of the base take 12.9 GiB of GPU memory and 9.5 GiB may be used" in told[-1]
+
+
 def test_features_that_a_cpu_cannot_run_in_4_bit_are_told_before_the_training() -> None:
     odd = LLAMA | {"odd_features": {"down_proj": 96}}
-    assert "train: stops" in notes(odd, check({}), None)[1]
+    assert "train: fails" in notes(odd, check({}), None)[1]
     assert "down_proj 96" in notes(odd, check({}), None)[1]
     assert notes(odd, check({}), RTX) == ["train: uses the fast path."]
     told = notes(odd, check({"train": {"quantization": "none"}}), None)
