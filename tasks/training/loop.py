@@ -26,11 +26,11 @@ from tasks.core.settings.train import TrainSettings
 from tasks.training import checkpoints
 from tasks.training.batches import Batches, split_window, trained_rows, trained_tokens
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
-from tasks.training.loss_scale import LossScale
 from tasks.training.optimizer import learning_rate
 from tasks.training.report.metrics_log import Counters, LogInterval, MetricsLog
 from tasks.training.report.trackers import Trackers
 from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.loss_scale import LossScale
 from tasks.training.steppers.stepper import Stepper, shrink
 from tasks.training.validation import Validation
 
