@@ -292,8 +292,8 @@ def test_a_pointer_of_git_lfs_is_called_one_and_read_once_it_is_fetched(ingest, 
 
 
 def test_a_folder_in_an_unknown_language_is_an_error_that_names_it(ingest, tmp_path) -> None:
-    (tmp_path / "a.kt").write_text("fun add(a: Int) = a\n")
-    with pytest.raises(PipelineError, match=r"1 files that are no code: kt; known: Python, "):
+    (tmp_path / "a.swift").write_text("func add(a: Int) -> Int { a }\n")
+    with pytest.raises(PipelineError, match=r"1 files that are \w+ code: swift; known: Python, "):
         ingest({"kind": "folder", "path": str(tmp_path)})
 
 
