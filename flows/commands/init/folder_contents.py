@@ -2,14 +2,14 @@
 
 import subprocess
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.commands.init.data_files import MIN_RECORDS, DataFile, data_files, suggested, tried
 from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import is_generated
-from tasks.core.languages.registry import headers_of, language_of, titles
+from tasks.core.languages.registry import ON_REQUEST, headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
 from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code
@@ -24,6 +24,7 @@ class FolderContents:
     Attributes:
         place: The folder or file, absolute.
         languages: Number of source files by language, most first.
+        requested: Names of languages that are read only because there is nothing else.
         data: Data files that rows can be read from.
         unread: Data files that need a setting.
         licence: SPDX license of the folder; "": unknown.
@@ -35,6 +36,7 @@ class FolderContents:
 
     place: Path
     languages: dict[str, int]
+    requested: tuple[str, ...]
     data: tuple[DataFile, ...]
     unread: tuple[DataFile, ...]
     licence: str
@@ -61,6 +63,12 @@ def inspect(place: Path) -> FolderContents:
         data = tuple(file for file in guessed if file.rows)
         read = {file.path for file in data}
         unread = tuple(file for file in unread if file.path not in read)
+    requested: tuple[str, ...] = ()
+    if is_folder and not languages and not data and not unread:
+        code = _code_files(place, ON_REQUEST)
+        languages = _languages(place, code)
+        there = {language.name for path in code if (language := language_of(path))}
+        requested = tuple(name for name in ON_REQUEST if name in there)
     if not languages and not data:
         raise _nothing(place, unread)
     licence, evidence = _licence(place) if languages else ("", "")
@@ -68,6 +76,7 @@ def inspect(place: Path) -> FolderContents:
     return FolderContents(
         place=place,
         languages=languages,
+        requested=requested,
         data=data,
         unread=unread,
         licence=licence,
@@ -78,10 +87,10 @@ def inspect(place: Path) -> FolderContents:
     )
 
 
-def _code_files(folder: Path) -> tuple[str, ...]:
+def _code_files(folder: Path, languages: Sequence[str] = ()) -> tuple[str, ...]:
     """Source files, without tests."""
     try:
-        return list_code(str(folder), include_tests=False).files
+        return list_code(str(folder), include_tests=False, languages=languages).files
     except PipelineError:  # it holds no source code
         return ()
 
@@ -99,7 +108,7 @@ def _languages(folder: Path, paths: Collection[str]) -> dict[str, int]:
 def _has_code_at_head(folder: Path) -> bool:
     try:
         _, commit = plumbing.resolve(str(folder), "HEAD")
-        return any(language_of(blob.path) for blob in plumbing.files(folder, commit)[0])
+        return any(_is_code(blob.path) for blob in plumbing.files(folder, commit)[0])
     except PipelineError:  # no git, or no commit
         return False
 
@@ -111,7 +120,12 @@ def _uncommitted(folder: Path) -> int:
     command += ["status", "--porcelain", "--untracked-files=all", "-z"]
     done = subprocess.run(command, capture_output=True, check=False)
     names = (entry[3:].decode("utf-8", "replace") for entry in done.stdout.split(b"\0"))
-    return sum(language_of(name) is not None for name in names)
+    return sum(map(_is_code, names))
+
+
+def _is_code(path: str) -> bool:
+    language = language_of(path)
+    return language is not None and language.is_default
 
 
 def _licence(folder: Path) -> tuple[str, str]:

@@ -116,6 +116,22 @@ LanguageName = Literal[
     "kotlin",
     "scala",
     "bash",
+    "dart",
+    "elixir",
+    "haskell",
+    "julia",
+    "lua",
+    "perl",
+    "powershell",
+    "r",
+    "sql",
+    "swift",
+    "zig",
+    "css",
+    "html",
+    "markdown",
+    "toml",
+    "yaml",
 ]
 
 
@@ -191,7 +207,7 @@ class FileTreeSource(CodeSource):
     """Fields of sources that are a tree of files in any language."""
 
     languages: tuple[LanguageName, ...] = Field(
-        (), description="Languages that are read. Empty: all that are known."
+        (), description="Languages that are read. Empty: all but CSS, HTML, Markdown, TOML, YAML."
     )
     licence: str = Field(
         "",
