@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.commands.init.data_files import MIN_RECORDS, DataFile, data_files, suggested, tried
 from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import is_generated
+from tasks.core.languages.protocol import Language
 from tasks.core.languages.registry import ON_REQUEST, headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
@@ -24,7 +25,8 @@ class FolderContents:
     Attributes:
         place: The folder or file, absolute.
         languages: Number of source files by language, most first.
-        requested: Names of languages that are read only because there is nothing else.
+        requested: Names of the languages, where there is text such as Markdown and no code whose
+            functions are known.
         data: Data files that rows can be read from.
         unread: Data files that need a setting.
         licence: SPDX license of the folder; "": unknown.
@@ -54,21 +56,22 @@ def inspect(place: Path) -> FolderContents:
     """
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
-    languages = _languages(place, code)
+    found = _languages(place, code)
     files = [tried(path) for path in (data_files(place) if is_folder else [place])]
     data = tuple(file for file in files if file.rows)
     unread = tuple(file for file in files if not file.rows and file.problem)
-    if not languages and not data:  # the columns of other files are not guessed
+    if not found and not data:  # the columns of other files are not guessed
         guessed = [tried(file.path, suggested(file.problem)) for file in unread]
         data = tuple(file for file in guessed if file.rows)
         read = {file.path for file in data}
         unread = tuple(file for file in unread if file.path not in read)
     requested: tuple[str, ...] = ()
-    if is_folder and not languages and not data and not unread:
-        code = _code_files(place, ON_REQUEST)
-        languages = _languages(place, code)
-        there = {language.name for path in code if (language := language_of(path))}
-        requested = tuple(name for name in ON_REQUEST if name in there)
+    if is_folder and not data and not unread and not any(one.parser for one in found):
+        names = (*ON_REQUEST, *(one.name for one in found))
+        code = _code_files(place, names) or code
+        found = _languages(place, code)
+        requested = tuple(sorted({one.name for one in found}))
+    languages = dict(Counter(one.title for one in found).most_common())
     if not languages and not data:
         raise _nothing(place, unread)
     licence, evidence = _licence(place) if languages else ("", "")
@@ -95,14 +98,12 @@ def _code_files(folder: Path, languages: Sequence[str] = ()) -> tuple[str, ...]:
         return ()
 
 
-def _languages(folder: Path, paths: Collection[str]) -> dict[str, int]:
-    """Number of files by language, by their first lines: without generated files."""
-    headers, found = headers_of(paths), Counter[str]()
-    for path in paths:
-        head = head_of(folder / path)
-        if not is_generated(head) and (language := language_of(path, head, headers)):
-            found[language.title] += 1
-    return dict(found.most_common())
+def _languages(folder: Path, paths: Collection[str]) -> list[Language]:
+    """The language of each file, by its first lines; generated files are left out."""
+    headers = headers_of(paths)
+    heads = ((path, head_of(folder / path)) for path in paths)
+    found = (language_of(p, head, headers) for p, head in heads if not is_generated(head))
+    return [language for language in found if language]
 
 
 def _has_code_at_head(folder: Path) -> bool:

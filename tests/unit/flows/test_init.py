@@ -154,8 +154,9 @@ def test_a_folder_with_nothing_to_train_on_is_an_error_that_lists_what_is_read(f
 def test_a_folder_of_pages_alone_is_read_as_text_in_the_languages_that_are_there(folder):
     (folder / "index.html").write_text("<p>x</p>\n")
     (folder / "style.css").write_text("p { color: red; }\n")
+    (folder / "schema.sql").write_text("SELECT 1;\n")
     (source,) = sources()
-    assert (source["languages"], source["rows"]) == (["css", "html"], ["files"])
+    assert (source["languages"], source["rows"]) == (["css", "html", "sql"], ["files"])
 
 
 def test_generated_files_are_not_counted_and_headers_of_cpp_are_cpp(folder, capsys):
