@@ -132,6 +132,7 @@ def prepare(folder: Path, layers: int) -> None:
     from safetensors.torch import save_file
 
     from tasks.core.rows import row_schema
+    from tasks.core.rows.data_card import DataCard
 
     shape = random_model.SHAPE | {"num_hidden_layers": layers}
     random_model.make(folder / "weights", shape)
@@ -161,7 +162,9 @@ def prepare(folder: Path, layers: int) -> None:
     pq.write_table(pa.Table.from_pylist(plan, schema=row_schema.WINDOWS), test / "windows.parquet")
     write(folder / "gate.json", {"verdict": "improved", "reasons": [], "comparisons": []})
     write(folder / "metrics.json", {})
-    write(folder / "licence.json", {"base": "random", "licence": "Apache-2.0", "files": []})
+    write(folder / "steps.json", {"step": 1, "tokens": 1, "validation": []})
+    DataCard().write(folder / "data_card.json")
+    write(folder / "licence.json", {"base": "random", "licence": "Apache-2.0", "files": {}})
 
 
 def write(path: Path, content: object) -> None:
@@ -185,6 +188,8 @@ def ours(folder: Path, gguf: list[str]) -> str:
         "evaluate.gate": folder / "gate.json",
         "evaluate.metrics": folder / "metrics.json",
         "tokenize.test": folder / "test",
+        "tokenize.data_card": folder / "data_card.json",
+        "train.steps": folder / "steps.json",
     }
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         work = Work(Path(temporary) / "out", Path(temporary) / "scratch")

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
@@ -140,13 +141,20 @@ def finetune(context: click.Context) -> None:
     """Fine-tune a code model with 4-bit LoRA; only stages whose inputs changed run again.
 
     Start with `finetune init` in the folder of your code or data.
+
+    \b
+    Environment variables:
+      FINETUNE_PROFILE  profile of commands without --profile
+      FINETUNE_HOME     folder of artifacts/ and data/
+
+    Exit codes: 0 success, 1 a stage failed, 2 wrong input or settings, 10 `plan` found work.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 def process() -> int:
-    """`main` as a process of its own, in which stop signals end the command in order."""
+    """Run `main` as the whole process; stop signals end the command cleanly."""
     stop = install_for_process()
     try:
         code = main(stop=stop)
@@ -167,8 +175,11 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
         arguments: None: those of this process.
         stop: Handler of stop signals, if the process has one.
     """
+    terminal.print_any_text()
     hide_notices()
     keep_home()
+    if isinstance(sys.stdout, TextIOWrapper):  # a file name that the encoding lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)
     except click.UsageError as error:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tasks.core.cache.causes import Cause
 from tasks.core.cache.decision import HIT, MAYBE, RUN, StagePlan
 from tasks.core.cache.manifest import Manifest
+from tasks.core.text import durations
 from tasks.pipeline import PIPELINE
 
 MANY = {"code": "modules", "env": "packages"}  # kinds of which one change has many causes
@@ -13,15 +14,13 @@ VERDICTS = ("improved", "inconclusive", "regressed")
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as "12 s", "3 min 20 s" or "2 h 41 min"; "" if unknown."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    """Seconds as `tasks.core.text.durations` writes them; "" if unknown."""
+    return "" if seconds is None else durations.duration(seconds)
+
+
+def moment(iso: str | None) -> str:
+    """A recorded time, ISO 8601 in UTC, as "2026-01-02 03:04:05 UTC"."""
+    return (iso or "").replace("T", " ").replace("+00:00", " UTC")
 
 
 def age(seconds: float) -> str:
@@ -60,9 +59,9 @@ def verdict(evaluate: Manifest | None) -> str:
 
 def short_reason(plan: StagePlan) -> str:
     """The reason for a decision in a message about something else."""
-    told = brief(plan.causes) if plan.decision == RUN else [reason(plan)]
-    more = f"; {len(told) - SHOWN_CAUSES} more" if len(told) > SHOWN_CAUSES else ""
-    return "; ".join(told[:SHOWN_CAUSES]) + more
+    shown = brief(plan.causes) if plan.decision == RUN else [reason(plan)]
+    more = f"; {len(shown) - SHOWN_CAUSES} more" if len(shown) > SHOWN_CAUSES else ""
+    return "; ".join(shown[:SHOWN_CAUSES]) + more
 
 
 def reason(plan: StagePlan) -> str:
@@ -82,15 +81,15 @@ def brief(causes: Sequence[Cause]) -> list[str]:
     """
     if any(cause.kind == "config" for cause in causes):
         causes = [c for c in causes if c.kind != "data" or (c.old is None) == (c.new is None)]
-    told = [str(cause) for cause in causes if cause.kind not in MANY]
+    shown = [str(cause) for cause in causes if cause.kind not in MANY]
     for kind, many in MANY.items():
         of_kind = [cause for cause in causes if cause.kind == kind]
         if len(of_kind) <= SHOWN_CAUSES:
-            told += map(str, of_kind)
+            shown += map(str, of_kind)
         else:
             names = ", ".join(cause.what for cause in of_kind[:SHOWN_CAUSES])
-            told.append(f"{kind} of {len(of_kind)} {many} ({names}, ...)")
-    return told
+            shown.append(f"{kind} of {len(of_kind)} {many} ({names}, ...)")
+    return shown
 
 
 def cause_line(cause: Cause) -> str:
@@ -134,7 +133,7 @@ def plan_markdown(plans: Sequence[StagePlan]) -> str:
         for p in plans
     ]
     # long cells last: the page does not wrap lines
-    head = "| stage | verdict | expected | why | key |\n|---|---|---|---|---|\n"
+    head = "| stage | decision | expected | why | key |\n|---|---|---|---|---|\n"
     return f"{total(plans)}\n\n{head}" + "\n".join(rows) + "\n"
 
 
@@ -155,15 +154,15 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def starting(plan: StagePlan, told: StagePlan | None = None) -> str:
+def starting(plan: StagePlan, seen: StagePlan | None = None) -> str:
     """Line printed when a stage begins.
 
     Args:
         plan: Of the stage.
-        told: The plan that the user has seen; its reason is not repeated.
+        seen: The plan that the user has seen; its reason is not repeated.
     """
     why = reason(plan)
-    is_known = told is not None and told.decision == plan.decision and reason(told) == why
+    is_known = seen is not None and seen.decision == plan.decision and reason(seen) == why
     return f"{plan.stage.name}: runs" if is_known else f"{plan.stage.name}: runs, reason: {why}"
 
 
@@ -193,7 +192,8 @@ def before_after(evaluate: Manifest | None) -> str:
     try:
         return (
             f"base -> tuned: loss {m['base_loss']:.3f} -> {m['tuned_loss']:.3f}, "
-            f"token accuracy {m['base_token_accuracy']:.1%} -> {m['tuned_token_accuracy']:.1%}"
+            f"token accuracy {100 * m['base_token_accuracy']:.1f} % "
+            f"-> {100 * m['tuned_token_accuracy']:.1f} %"
         )
     except KeyError:
         return ""

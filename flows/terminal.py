@@ -3,6 +3,8 @@
 Where the output is not a terminal, lines keep their length and have no color.
 """
 
+import codecs
+import io
 import os
 import re
 import shutil
@@ -16,6 +18,16 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+PLAIN = {  # for terminals and files whose encoding lacks these characters
+    **dict.fromkeys("−–—·•", "-"),
+    **dict.fromkeys("“”", '"'),
+    **dict.fromkeys("‘’", "'"),
+    "→": "->",
+    "≥": ">=",
+    "≤": "<=",
+    "×": "x",
+    "…": "...",
+}
 SHOW_CURSOR = "\x1b[?25h"
 
 COLORS = {
@@ -32,6 +44,22 @@ WORDS = re.compile(rf"\b(?:{'|'.join(COLORS)})\b")
 MAX_INDENT = 28  # of the lines after the first
 # columns of a line end with two spaces; lines after the first begin below the last column
 COLUMNS = re.compile(rf"\s*(?=\S)(?:.{{0,{MAX_INDENT}}}\s{{2,}}(?=\S))?")
+
+
+def print_any_text() -> None:
+    """Let standard output and error take any character: one that their encoding lacks is written as
+    a similar one, or as "?"."""
+    codecs.register_error("plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?") for character in lacking), error.end
 
 
 def show(text: str = "", file: TextIO | None = None) -> None:
@@ -53,11 +81,18 @@ def write(console: "Console", text: str) -> None:
 
 def restore() -> None:
     """Show the cursor, which a progress bar hides, however its program ended."""
+    if _is_dumb():
+        return
     for stream in (sys.stdout, sys.stderr):
         if not stream.closed and stream.isatty():
             stream.write(SHOW_CURSOR)
             stream.flush()
             return
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal would print control sequences as text."""
+    return os.environ.get("TERM") == "dumb"
 
 
 def width() -> int:
@@ -66,14 +101,14 @@ def width() -> int:
 
 
 def wrapped(lines: Iterable[str], columns: int) -> list[str]:
-    """Lines of at most so many columns, cut between words; a longer word, such as a path, is whole.
+    """Lines of limited width, cut between words; a longer word, such as a path, is whole.
 
     A continued line begins below the last column of its first line.
     """
     found: list[str] = []
     for line in lines:
         head = COLUMNS.match(line)
-        indent = " " * min(len(head[0]) if head else 0, MAX_INDENT + 2)
+        indent = " " * min(len(head[0]) if head else 0, MAX_INDENT + 2, columns // 2)
         found += textwrap.wrap(
             line,
             columns,
@@ -89,6 +124,6 @@ def wrapped(lines: Iterable[str], columns: int) -> list[str]:
 
 def colored(text: str) -> str:
     """Text with decisions and verdicts in color, unless NO_COLOR is set."""
-    if os.environ.get("NO_COLOR"):
+    if os.environ.get("NO_COLOR") or _is_dumb():
         return text
     return WORDS.sub(lambda found: click.style(found[0], fg=COLORS[found[0]]), text)

@@ -122,7 +122,10 @@ def show_ingest(folder: Path, workers: int, repeats: int) -> None:
     names = ("rows.parquet", "unreadable.parquet", "executable.parquet")
     second, third = ([(folder / n / f).read_bytes() for f in names] for n in ("second", "third"))
     same = "yes" if second == third else "NO"
-    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {warm / cold:.1%}, same: {same}\n")
+    print(
+        f"1 % of {len(files):,} files edited: {warm:.2f} s, {100 * warm / cold:.1f} %, "
+        f"same: {same}\n"
+    )
 
 
 def copy_code(folder: Path) -> None:
@@ -154,7 +157,7 @@ def ingest(code: Path, out: Path, shards: Path, workers: int) -> tuple[float, Ma
 def show(name: str, seconds: dict[str, float], cold: float | None, same: str) -> None:
     """Print a line of the table."""
     whole = sum(seconds.values())
-    share = f"{whole / cold:>8.1%}" if cold else " " * 8
+    share = f"{100 * whole / cold:>6.1f} %" if cold else " " * 8
     cells = "".join(f"{seconds[stage.name]:>10.2f}" for stage in STAGES)
     print(f"{name:<18}{cells}{whole:>10.2f}{share}  {same}", flush=True)
 

@@ -53,8 +53,8 @@ def main() -> None:
     mb = metrics["source_mb"]
     print(f"\n{', '.join(given.rows)}: {mb:.1f} MB in {cold:.2f} s, {mb / cold:.1f} MB/s; ", end="")
     print(f"{cpu:.2f} CPU s, {mb / cpu:.1f} MB per CPU s")
-    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {warm / cold:.1%}; ", end="")
-    print(f"{warm_cpu:.2f} CPU s, {warm_cpu / cpu:.1%}")
+    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {100 * warm / cold:.1f} %; ", end="")
+    print(f"{warm_cpu:.2f} CPU s, {100 * warm_cpu / cpu:.1f} %")
 
 
 def show(folder: Path, out: Path) -> None:

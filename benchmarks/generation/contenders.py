@@ -92,7 +92,9 @@ def ours(given: argparse.Namespace, model: Any, prompts: Prompts, record: bool) 
             DecodingStep.__call__ = forward  # type: ignore[method-assign]
         recorded = sum(records for _, records in steps) / len(steps)
         rows = sorted({count for count, _ in steps})
-        print(f"    {len(steps)} steps, {recorded:.0%} recorded, rows {rows}", file=sys.stderr)
+        print(
+            f"    {len(steps)} steps, {100 * recorded:.0f} % recorded, rows {rows}", file=sys.stderr
+        )
         return rows[-1], [g.ids for g in found]
 
     return answer

@@ -97,7 +97,7 @@ def main() -> None:
     ]
     for name, loss, grad in found:
         error = float(torch.linalg.vector_norm(grad - truth) / torch.linalg.vector_norm(truth))
-        lines.append(f"| {name} | {loss:.5f} | {loss - true_loss:+.1e} | {error:.2%} |")
+        lines.append(f"| {name} | {loss:.5f} | {loss - true_loss:+.1e} | {100 * error:.2f} % |")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

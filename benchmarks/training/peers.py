@@ -1,6 +1,6 @@
-"""The original recipe and TRL's SFTTrainer on synthetic rows, measured alike.
+"""The original recipe, TRL's SFTTrainer and unsloth on synthetic rows, measured alike.
 
-In: a 4-bit model, rows of token ids. Out: numbers by name. Both train by transformers' Trainer; a
+In: a 4-bit model, rows of token ids. Out: numbers by name. All train by transformers' Trainer; a
 callback takes the time of some steps and then the GPU's own time of a few more.
 """
 
@@ -8,6 +8,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from transformers import TrainerCallback
 
 from benchmarks.training import shape
-from tasks.core.models.device import GIB
+from tasks.core.models.device import GIB, free_gpu
 
 Rows = list[list[int]]
 
@@ -163,9 +164,56 @@ def run_recipe(model: Any, steps: list[Rows], meter: Meter) -> dict[str, Any]:
 def run_trl(model: Any, steps: list[Rows], meter: Meter, window_tokens: int) -> dict[str, Any]:
     """TRL's SFTTrainer with its own packing, 4-bit LoRA, as many windows a step as we take."""
     import trl
-    from datasets import Dataset
 
     model.set_attn_implementation("sdpa")
+    result = _sft(model, steps, meter, window_tokens, peft_config=lora())
+    return result | {"version": trl.__version__}
+
+
+def run_unsloth(kind: str, steps: list[Rows], meter: Meter, window_tokens: int) -> dict[str, Any]:
+    """unsloth's model and checkpointing in TRL's SFTTrainer, without dropout.
+
+    Args:
+        kind: Model type; the weights are random, written to a folder because unsloth loads files.
+        steps: Rows of each optimizer step.
+        meter: Callback that takes the times.
+        window_tokens: Longest packed window.
+    """
+    from unsloth import FastLanguageModel  # type: ignore[import-not-found]
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shape.write_model(folder, kind)
+        tokenizer(folder).save_pretrained(folder)
+        model, _ = FastLanguageModel.from_pretrained(
+            str(folder),
+            max_seq_length=window_tokens,
+            dtype=torch.bfloat16,
+            load_in_4bit=True,
+            local_files_only=True,
+        )
+    free_gpu()
+    torch.cuda.reset_peak_memory_stats()
+    adapter = lora()
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=adapter.r,
+        lora_alpha=adapter.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=sorted(adapter.target_modules),
+        use_gradient_checkpointing="unsloth",
+    )
+    result = _sft(model, steps, meter, window_tokens)
+    return result | {"version": metadata.version("unsloth")}
+
+
+def _sft(
+    model: Any, steps: list[Rows], meter: Meter, window_tokens: int, **more: Any
+) -> dict[str, Any]:
+    """Train with TRL's SFTTrainer on packed windows."""
+    import trl
+    from datasets import Dataset
+
     rows = list(itertools.chain.from_iterable(steps))
     batch_tokens = sum(len(r) for r in steps[0])
     size = max(1, round(batch_tokens / window_tokens))
@@ -183,12 +231,12 @@ def run_trl(model: Any, steps: list[Rows], meter: Meter, window_tokens: int) -> 
             args=trl.SFTConfig(**{k: v for k, v in wanted.items() if k in known}),
             train_dataset=Dataset.from_dict({"input_ids": rows}),
             processing_class=tokenizer(Path(folder)),
-            peft_config=lora(),
             callbacks=[meter],
+            **more,
         )
         lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
         trainer.train()
-    return meter.result(lengths, size) | {"version": trl.__version__}
+    return meter.result(lengths, size)
 
 
 def tokenizer(folder: Path) -> Any:

@@ -4,6 +4,7 @@ No 16-bit copy of the whole model exists at any time, so that the memory cap hol
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,18 @@ def make_model(
     if has_varlen(torch.device(device)):
         model.set_attn_implementation(PACKED)
     return model.eval()
+
+
+def write_model(folder: Path, kind: str) -> None:
+    """Write config and random bfloat16 weights of a family of `FAMILIES` into `folder`."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    own = ("partial_rotary_factor", "use_qkv_bias", "model_type")
+    known = {name: value for name, value in SHAPE.items() if name not in own} | FAMILIES[kind]
+    config = AutoConfig.for_model(kind, **known, dtype="bfloat16")
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
 
 
 def row_lengths(count: int, seed: int = 0) -> NDArray[np.int64]:

@@ -127,7 +127,8 @@ def main() -> None:
         expected, taken = facts["expected_vram_gib"], facts["peak_vram_gib"]
         lines.append(
             f"| {cap:g} | {facts['kept_layers']} | {facts['load_vram_gib']:.2f} | {expected:.2f} "
-            f"| {taken:.2f} | {taken / expected - 1:+.1%} | {facts['expected_tokens_per_s']:,.0f} "
+            f"| {taken:.2f} | {100 * (taken / expected - 1):+.1f} % "
+            f"| {facts['expected_tokens_per_s']:,.0f} "
             f"| {facts['tokens_per_s']:,.0f} | {time.perf_counter() - began:.0f} |"
         )
         show(lines[-1])

@@ -18,7 +18,7 @@ from tasks.core.errors import PipelineError
 @click.command
 @click.option("--deep", is_flag=True, help="Read every byte (sha256).")
 def verify(deep: bool) -> int:
-    """Check that every artifact is complete.
+    """Check that the stored result of every stage is complete.
 
     Exit code 1 if one is damaged.
     """
@@ -29,11 +29,13 @@ def verify(deep: bool) -> int:
                 good += 1
                 continue
             bad += problem[0] != "set aside"
-            print(f"{folder.parent.name}/{folder.name}: {' '.join(problem)}")
+            terminal.show(f"{folder.parent.name}/{folder.name}: {' '.join(problem)}")
     how = "sha256 of every file" if deep else "size and time of every file"
-    print(f"{good} of {good + bad} artifacts are complete ({how}).")
+    terminal.show(f"{good} of {good + bad} artifacts are complete ({how}).")
     if bad:
-        print("`finetune run` recreates damaged ones; `finetune adopt STAGE` keeps your edit.")
+        terminal.show(
+            "`finetune run` recreates damaged ones; `finetune adopt STAGE` keeps your edit."
+        )
     return 1 if bad else 0
 
 
@@ -41,7 +43,14 @@ def verify(deep: bool) -> int:
 @stage_argument()
 @takes_settings
 def adopt(request: Request, stage: str) -> int:
-    """Keep a manual change of an artifact."""
+    """Keep a manual change of a stored result.
+
+    After you edit files of a stage below artifacts/, this makes the later stages use them.
+
+    \b
+    Example:
+      finetune adopt filter
+    """
     with open_session(request.leading_to(stage), to_write=True) as session:
         plan = plan_of(session, stage)
         if plan.key is None:
@@ -50,7 +59,9 @@ def adopt(request: Request, stage: str) -> int:
                 "Run or adopt the stages before it first.",
             )
         adopted = maintenance.adopt(session.store, stage, plan.key, plan.stage.outputs)
-    print(f"adopted {stage}/{adopted.key[:KEY_DIGITS]}; the next run updates dependent stages")
+    terminal.show(
+        f"adopted {stage}/{adopted.key[:KEY_DIGITS]}; the next run updates dependent stages"
+    )
     return 0
 
 
@@ -59,16 +70,23 @@ def adopt(request: Request, stage: str) -> int:
 @click.option("--undo", is_flag=True, help="Undo an earlier `accept`.")
 @takes_settings
 def accept(request: Request, stage: str, undo: bool) -> int:
-    """Declare a change of code or packages harmless for a stage."""
+    """Declare a change of code or packages harmless for a stage.
+
+    The stage then keeps its stored result and does not run because of this change.
+
+    \b
+    Example:
+      finetune accept train
+    """
     with open_session(request.leading_to(stage), to_write=True) as session:
         plan = plan_of(session, stage)
         if undo:
             maintenance.undo_accept(session.store, plan)
-            print(f"undone: {stage} will run again")
+            terminal.show(f"undone: {stage} will run again")
             return 0
         accepted = maintenance.accept(session.store, plan)
-    print(f"accepted {stage}/{accepted.key[:KEY_DIGITS]}: {messages.reason(plan)}")
-    print(f"Undo with: finetune accept {stage} --undo")
+    terminal.show(f"accepted {stage}/{accepted.key[:KEY_DIGITS]}: {messages.reason(plan)}")
+    terminal.show(f"Undo with: finetune accept {stage} --undo")
     return 0
 
 
@@ -79,7 +97,7 @@ def accept(request: Request, stage: str, undo: bool) -> int:
     default=3,
     metavar="N",
     show_default=True,
-    help="Runs to keep.",
+    help="Keep the last N runs.",
 )
 @click.option(
     "--keep-days",
@@ -87,20 +105,24 @@ def accept(request: Request, stage: str, undo: bool) -> int:
     default=7.0,
     metavar="D",
     show_default=True,
-    help="Days to keep.",
+    help="Also keep the runs of the last D days.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
-    """Remove artifacts that are no longer needed.
+    """Remove stored results that are no longer needed.
 
-    Those of recent runs, pinned runs and champions are kept.
+    Those of recent runs, pinned runs and promoted models are kept.
+
+    \b
+    Example:
+      finetune gc --dry-run
     """
 
     def waiting() -> None:
-        print("waiting for a run in progress to end", flush=True)
+        terminal.show("waiting for a run in progress to end")
 
     if not root().is_dir():
-        print(f"Nothing to remove: there is no folder {root()}.")
+        terminal.show(f"Nothing to remove: there is no folder {root()}.")
         return 0
     with open_store() as store, nullcontext() if dry_run else store.alone(waiting):
         pinned = champions.pinned(root())
@@ -108,18 +130,22 @@ def gc(keep_last: int, keep_days: float, dry_run: bool) -> int:
         for folder in garbage.folders:
             manifest = manifests.read(folder)
             cost = messages.duration(manifest.seconds) if manifest else "unknown"
-            print(f"  {folder.parent.name}/{folder.name}  recreating takes {cost}")
+            terminal.show(f"  {folder.parent.name}/{folder.name}  recreating takes {cost}")
         for folder in garbage.unfinished:
-            print(f"  {folder.name}  unfinished, of a run that is not kept")
+            terminal.show(f"  {folder.name}  unfinished, of a run that is not kept")
         if not (garbage.folders or garbage.unfinished or garbage.leftovers):
-            print("Nothing to remove.")
+            terminal.show("Nothing to remove.")
             return 0
+        counts = {
+            "artifact": garbage.folders,
+            "unfinished stage": garbage.unfinished,
+            "leftover": garbage.leftovers,
+        }
+        named = ", ".join(messages.plural(len(f), noun) for noun, f in counts.items() if f)
+        again = f"; recreating them takes {messages.duration(garbage.remake_seconds)}"
         terminal.show(
             f"{'would free' if dry_run else 'freeing'} {messages.size(garbage.freed_bytes)}: "
-            f"{messages.plural(len(garbage.folders), 'artifact')}, "
-            f"{len(garbage.unfinished)} unfinished, "
-            f"{messages.plural(len(garbage.leftovers), 'leftover')}; "
-            f"recreating them takes {messages.duration(garbage.remake_seconds)}"
+            f"{named}{again if garbage.folders else ''}"
         )
         if not dry_run:
             garbage_collection.collect(root(), garbage)

@@ -9,6 +9,7 @@ import json
 
 import click
 
+from flows import messages, terminal
 from flows.commands import options
 from flows.delivery.promotion import outcome_of, print_reasons, promote_model
 from flows.session import Request
@@ -17,11 +18,11 @@ from tasks.core.artifacts import champion as champions
 
 
 @click.command
+@click.option("--force", is_flag=True, help="Promote it even if it is not shown to be better.")
+@click.option("--ollama", metavar="NAME", help="Also create it in Ollama, by this name.")
 @click.option(
-    "--force", is_flag=True, help="Promote a model that is not shown to be better; recorded."
+    "--push", "repository", metavar="ORG/NAME", help="Also upload it to the Hugging Face hub."
 )
-@click.option("--ollama", metavar="NAME", help="Create the promoted model in Ollama, too.")
-@click.option("--push", "repository", metavar="ORG/NAME", help="Upload it to the Hugging Face hub.")
 @click.option("--public", is_flag=True, help="With --push: create a public repository.")
 @options.because
 @options.takes_settings
@@ -33,7 +34,15 @@ def promote(
     public: bool,
     because: str,
 ) -> int:
-    """Promote the merged model of these settings to champion."""
+    """Promote the merged model of these settings to champion.
+
+    The champion is the model that `try`, `export` and `serve-model` use. A model is promoted if its
+    evaluation shows that it is better than its base and than the present champion.
+
+    \b
+    Example:
+      finetune promote --because "fewer wrong imports"
+    """
     if ollama is None and repository is None:
         return promote_model(request, force, because)
     from flows.delivery import hub_upload
@@ -49,7 +58,7 @@ def promote(
     if ollama is not None:
         ollama_command.create_in_ollama(model, ollama)
     if repository is not None:
-        print(f"uploaded: {hub_upload.push(model, repository, public)}")
+        terminal.show(f"uploaded: {hub_upload.push(model, repository, public)}")
     return 0
 
 
@@ -59,7 +68,7 @@ def rollback(because: str) -> int:
     """Undo the last promotion."""
     with open_store() as store, store.in_use():
         last, now = champions.rollback(store, because)
-    print(f"rolled back: {last.name} -> {now.name}, promoted {now.when}")
+    terminal.show(f"rolled back: {last.name} -> {now.name}, promoted {messages.moment(now.when)}")
     return 0
 
 
@@ -78,17 +87,21 @@ def champion(as_json: bool) -> int:
         print(json.dumps({"champion": plain, "whole": whole, "history": changes}, indent=2))
         return 0
     if now is None:
-        print("No model is promoted. Promote the one of your settings with: finetune promote")
+        terminal.show(
+            "No model is promoted. Promote the one of your settings with: finetune promote"
+        )
         return 0
-    print(f"{now.name}, promoted {now.when}: {outcome_of(now)}")
-    print(root() / champions.LINK / "model")
+    terminal.show(f"{now.name}, promoted {messages.moment(now.when)}: {outcome_of(now)}")
+    terminal.show(str(root() / champions.LINK / "model"))
     if not whole:
         problem = " ".join(found.problem) if found and found.problem else "it does not exist"
-        print(f"DAMAGED: {problem}. Roll back with: finetune rollback")
+        terminal.show(f"DAMAGED: {problem}. Roll back with: finetune rollback")
     print_reasons(now)
     for name, value in now.metrics.items():
-        print(f"  {name:<32}{value:>12.6g}")
-    print("history")
+        terminal.show(f"  {name:<32}{value:>12.6g}")
+    terminal.show("history")
     for entry in reversed(entries):
-        print(f"  {entry.when}  {entry.action:<9} {entry.name}  {outcome_of(entry)}")
+        terminal.show(
+            f"  {messages.moment(entry.when)}  {entry.action:<9} {entry.name}  {outcome_of(entry)}"
+        )
     return 0

@@ -17,14 +17,14 @@ from tasks.core.cache.decision import Selection
 from tasks.pipeline import PIPELINE
 
 STAGES = tuple(stage.name for stage in PIPELINE)
-RUN_ID = "id, its beginning, or -1 for the last"
+RUN_ID = "id from `finetune runs`, its beginning, or -1 for the last"
 # -1 and -2 name runs; click takes them for options unless unknown options count as arguments
 RUN_IDS = {"ignore_unknown_options": True}
 Function = Callable[..., int]
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 because = click.option(
-    "--because", default="", metavar="TEXT", help="Reason; recorded in the history."
+    "--because", default="", metavar="TEXT", help="Reason, shown by `finetune champion`."
 )
 
 
@@ -53,14 +53,14 @@ def takes_settings(function: Function) -> Function:
         "overrides",
         multiple=True,
         metavar="section.field=value",
-        help="Override one setting (repeatable).",
+        help="Override one setting (repeatable), such as train.max_steps=100.",
     )
     @functools.wraps(function)
     def command(profile: str | None, overrides: tuple[str, ...], **others: Any) -> int:
         if profile is not None:
             return function(Request(profiles.absolute(profile), overrides), **others)
         default = profiles.default()
-        if not others.get("run"):  # a recorded run has settings of its own
+        if not others.get("run"):  # a recorded run has its own settings
             click.echo(default, err=True)
         return function(Request(default.profile, default.overrides + overrides), **others)
 
@@ -79,11 +79,14 @@ def takes_selection(function: Function) -> Function:
     """Add --profile, --set, --only, --from, --until and --force."""
     stage: dict[str, Any] = {"type": click.Choice(STAGES), "metavar": "STAGE"}
 
-    @click.option("--only", multiple=True, help="Consider only this stage (repeatable).", **stage)
-    @click.option("--from", "start_from", help="Consider this stage and all later ones.", **stage)
-    @click.option("--until", help="Consider this stage and all earlier ones.", **stage)
+    @click.option("--only", multiple=True, help="Only this stage (repeatable).", **stage)
+    @click.option("--from", "start_from", help="This stage and all later ones.", **stage)
+    @click.option("--until", help="This stage and all earlier ones.", **stage)
     @click.option(
-        "--force", multiple=True, help="Run it even if nothing changed (repeatable).", **stage
+        "--force",
+        multiple=True,
+        help="Run this stage even if nothing changed (repeatable).",
+        **stage,
     )
     @takes_settings
     @functools.wraps(function)

@@ -24,15 +24,15 @@ def print_plan(request: Request, as_json: bool) -> int:
         plans, expected, noted = session.plans, forecast(session), model_notes(session)
         budget, resumed = step_budget(session), resume_line(session)
     if as_json:
-        told = [plan.to_json() for plan in plans]
-        for entry in told:
+        entries = [plan.to_json() for plan in plans]
+        for entry in entries:
             if expected and entry["stage"] == "train":
                 entry["forecast"] = expected.to_json()
             if budget and entry["stage"] == "train":
                 entry["steps"] = budget
             if entry["stage"] == "base":
                 entry["notes"] = noted
-        print(json.dumps(told, indent=2))
+        print(json.dumps(entries, indent=2))
     else:
         lines = [*map(messages.plan_line, plans), messages.total(plans)]
         lines += [str(line) for line in (budget, resumed, expected) if line]
@@ -61,7 +61,8 @@ def print_explanation(request: Request, stage: str) -> int:
         kind = "artifact" if plan.decision == HIT else "nearest"
         lines.append(f"{kind:<11}{short_path(str(folder))}")
         seconds = messages.duration(plan.manifest.seconds)
-        lines.append(f"{'created':<11}{plan.manifest.made.get('created')} in {seconds}")
+        created = messages.moment(plan.manifest.made.get("created"))
+        lines.append(f"{'created':<11}{created} in {seconds}")
     terminal.show("\n".join([*lines, *_part_lines(plan)]))
     return 0
 
@@ -81,7 +82,19 @@ def _part_lines(plan: StagePlan) -> Iterator[str]:
 @options.as_json
 @options.takes_selection
 def plan(request: Request, as_json: bool) -> int:
-    """Show which stages would run, why, and what that costs."""
+    """Show which stages would run, why, and what that costs.
+
+    \b
+    HIT    its stored result is used
+    RUN    it runs, for the reason shown
+    MAYBE  it runs if an earlier stage changes its output
+
+    Exit code 10 if there is work to do, 0 if not.
+
+    \b
+    Example:
+      finetune plan --set train.max_steps=100
+    """
     return print_plan(request, as_json)
 
 
@@ -89,5 +102,12 @@ def plan(request: Request, as_json: bool) -> int:
 @options.stage_argument()
 @options.takes_settings
 def explain(request: Request, stage: str) -> int:
-    """Explain the decision for one stage in full."""
+    """Explain in full why a stage runs or not.
+
+    Lists all that its result depends on, and what of it changed.
+
+    \b
+    Example:
+      finetune explain train
+    """
     return print_explanation(request, stage)

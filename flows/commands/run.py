@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from flows import messages, terminal
+from flows import messages, profiles, terminal
 from flows.commands import options
 from flows.plan_notes.forecast import forecast, resume_line, step_budget
 from flows.session import Request, open_session, passed_on
@@ -55,7 +55,16 @@ def run_here(request: Request, as_json: bool) -> int:
         json.dump(rows, sys.stdout, indent=2)
         print()
     _conclude(console, folders, made, time.perf_counter() - start, nothing)
+    if not as_json and _is_default(request):
+        told = 'Next: finetune try "..."' if "merge" in folders else "Next: finetune run"
+        terminal.write(console, told)
     return 0
+
+
+def _is_default(request: Request) -> bool:
+    """Whether commands without --profile and --set use the settings of this run."""
+    default = profiles.default()
+    return (default.profile, default.overrides) == (request.profile, request.overrides)
 
 
 def run_flow(console: Console, request: Request, name: str = "") -> dict[str, str]:
@@ -133,7 +142,16 @@ def _conclude(
 @options.as_json
 @options.takes_selection
 def run(request: Request, as_json: bool) -> int:
-    """Run the stages that changed."""
+    """Run the stages that changed.
+
+    Ctrl-C keeps finished stages and the progress of a training; the next run continues from there.
+
+    \b
+    Examples:
+      finetune run
+      finetune run --until tokenize
+      finetune run --profile cpu_demo --set train.max_steps=40
+    """
     return run_here(request, as_json)
 
 
@@ -141,6 +159,11 @@ def run(request: Request, as_json: bool) -> int:
 @options.stage_argument(name="stages", nargs=-1, required=True, metavar="STAGE...")
 @options.takes_settings
 def rerun(request: Request, stages: tuple[str, ...]) -> int:
-    """Run these stages again, even if nothing changed."""
+    """Run these stages again, even if nothing changed.
+
+    \b
+    Example:
+      finetune rerun evaluate
+    """
     selection = Selection(only=stages, force=stages)
     return run_here(Request(request.profile, request.overrides, selection), as_json=False)

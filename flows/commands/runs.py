@@ -28,6 +28,7 @@ from tasks.core.system.file_lock import is_locked
 from tasks.core.system.home import short_path
 
 SHOWN_RUNS = 10
+MAX_OVERRIDE = 40  # characters; `--json` shows all
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class RunRow:
         result = ", ".join(note for note in notes if note)
         ran = messages.stage_names(self.ran) or "nothing"
         name = short_path(self.profile)
-        changes = "".join(f" --set {override}" for override in self.overrides)
+        cut = (o[:MAX_OVERRIDE] + "..." * (len(o) > MAX_OVERRIDE) for o in self.overrides)
+        changes = "".join(f" --set {override}" for override in cut)
         return f"{self.id:<22}{age:<10}{cost:<15}" + "; ".join(
             text for text in (ran, f"{name}{changes}", result) if text
         )
@@ -125,15 +127,15 @@ def list_runs(everything: bool, as_json: bool) -> int:
         print(json.dumps([asdict(row) for row in found], indent=2))
         return 0
     if not found:
-        print("No run is recorded. Start one with: finetune run")
+        terminal.show("No run is recorded. Start one with: finetune run")
         return 0
     terminal.show(f"{'RUN':<22}{'AGE':<10}{'TOOK':<15}RAN; PROFILE; RESULT")
     now = datetime.now(UTC)
     for row in found:
         terminal.show(row.line(now))
     if count > len(found):
-        print(f"{count - len(found)} more: finetune runs --all")
-    print("Ids are accepted by: finetune show --run ID, diff ID ID, pin ID")
+        terminal.show(f"{count - len(found)} more: finetune runs --all")
+    terminal.show("Ids are accepted by: finetune show --run ID, diff ID ID, pin ID")
     return 0
 
 
@@ -141,10 +143,15 @@ def list_runs(everything: bool, as_json: bool) -> int:
 @click.argument("run", metavar="RUN", help=RUN_ID)
 @click.option("--undo", is_flag=True, help="Unpin the run.")
 def pin(run: str, undo: bool) -> int:
-    """Keep the artifacts of a run out of `gc`."""
+    """Keep the results of a run when `gc` removes others.
+
+    \b
+    Example:
+      finetune pin -1
+    """
     found = runs.read(root(), run)
     runs.pin(root(), found.id, undo)
-    print(f"{'unpinned' if undo else 'pinned'}: {found.id} ({found.profile})")
+    terminal.show(f"{'unpinned' if undo else 'pinned'}: {found.id} ({found.profile})")
     return 0
 
 
@@ -158,7 +165,11 @@ def pin(run: str, undo: bool) -> int:
 def diff(named: tuple[str, ...], page: Path | None) -> int:
     """Show what differs between runs, and their metrics.
 
-    Two runs are compared cause by cause, more in a table with a column for each.
+    Two runs are compared setting by setting, more in a table with a column for each.
+
+    \b
+    Example:
+      finetune diff -2 -1
     """
     if len(named) < 2:
         raise PipelineError(
@@ -171,7 +182,7 @@ def diff(named: tuple[str, ...], page: Path | None) -> int:
     if len(records) > 2:
         return _diff_many(records)
     (first, second), (a, b) = named, records
-    print(f"{a.id} ({a.profile}) -> {b.id} ({b.profile})")
+    terminal.show(f"{a.id} ({a.profile}) -> {b.id} ({b.profile})")
     store = Store(root(), DigestCache(None))
     made = {stage: m for stage, key in b.keys.items() if (m := _manifest(stage, key))}
     unchanged = []
@@ -181,12 +192,12 @@ def diff(named: tuple[str, ...], page: Path | None) -> int:
             unchanged.append(stage)
         elif old is None or new is None:
             which = first if old is None else second
-            print(f"{stage:<10}the artifact of run {which} no longer exists")
+            terminal.show(f"{stage:<10}the artifact of run {which} no longer exists")
         else:
             for cause in between(store, old, new, made):
-                print(f"{stage:<10}{messages.cause_line(cause)}")
+                terminal.show(f"{stage:<10}{messages.cause_line(cause)}")
             _print_changed_values(stage, old, new)
-    print(f"same: {', '.join(unchanged) or 'none'}")
+    terminal.show(f"same: {', '.join(unchanged) or 'none'}")
     return 0
 
 
@@ -194,12 +205,12 @@ def _diff_many(records: Sequence[RunRecord]) -> int:
     """Print a table with a column for each run."""
     made = _artifacts(records)
     for number, record in enumerate(records, 1):
-        print(f"{number}  {record.id} ({record.profile})")
+        terminal.show(f"{number}  {record.id} ({record.profile})")
     table = Table("stage", "value", *map(str, range(1, len(records) + 1)), box=None)
     for found in differences(records, made):
         table.add_row(found.stage, found.name, *found.values)
     Console(soft_wrap=not sys.stdout.isatty()).print(table, markup=False, highlight=False)
-    print(f"same: {', '.join(same(records)) or 'none'}")
+    terminal.show(f"same: {', '.join(same(records)) or 'none'}")
     return 0
 
 
@@ -211,7 +222,7 @@ def _write_page(records: Sequence[RunRecord], page: Path) -> int:
     if not folder.is_dir():
         raise PipelineError(f"folder {folder} does not exist", "Create it, or name another file.")
     write_text(page, runs_page.render(records, _artifacts(records), root().resolve(), folder))
-    print(page)
+    terminal.show(str(page))
     return 0
 
 
@@ -231,8 +242,8 @@ def _print_changed_values(stage: str, old: Manifest, new: Manifest) -> None:
     """Print the row counts and metrics of a stage that differ."""
     for name in ("rows_in", "rows_out"):
         if old.summary.get(name) != new.summary.get(name):
-            print(f"{stage:<10}{name} {old.summary.get(name)} -> {new.summary.get(name)}")
+            terminal.show(f"{stage:<10}{name} {old.summary.get(name)} -> {new.summary.get(name)}")
     before, after = old.summary.get("metrics", {}), new.summary.get("metrics", {})
     for name in sorted(before.keys() & after.keys()):
         if before[name] != after[name]:
-            print(f"{stage:<10}{name} {before[name]:.6g} -> {after[name]:.6g}")
+            terminal.show(f"{stage:<10}{name} {before[name]:.6g} -> {after[name]:.6g}")

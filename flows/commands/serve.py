@@ -8,7 +8,8 @@ import click
 def serve(port: int) -> int:
     """Start Prefect's server and a worker, with the deployments.
 
-    Runs until Ctrl-C.
+    For scheduled runs and the web page of Prefect; `finetune run` needs no server. Runs until
+    Ctrl-C.
     """
     from flows.orchestration.serve import serve as start
     from flows.orchestration.server_checks import close_dead_runs

@@ -28,6 +28,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.gpu_lock import gpu_turn
 from tasks.core.system.interrupts import settle
 from tasks.core.text import prompt_templates
@@ -203,7 +204,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     from tasks.core.models.device import pick_device
-    from tasks.core.models.loading import load_model
+    from tasks.core.models.loading import attach_adapter, load_model
     from tasks.core.models.pretrained import load_tokenizer
 
     logging.set_verbosity_error()
@@ -217,25 +218,23 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
         vram_gib=config.hardware.vram_gib,
         trust_remote_code=chosen.is_ours and is_trusted(chosen.weights),
     )
-    if adapted:
-        from peft import PeftModel
-
+    if chosen.adapter is not None:
         try:
-            model = PeftModel.from_pretrained(model, chosen.adapter, is_trainable=False).eval()
+            model = attach_adapter(model, chosen.adapter)
         except (RuntimeError, ValueError) as error:
             raise PipelineError(
-                f"{chosen.name} does not fit its base: {str(error).splitlines()[0]}",
+                f"{chosen.name} does not fit its base: {first_line(error)}",
                 "Give the --profile and --set that the adapter was trained with.",
             ) from error
     return model, load_tokenizer(chosen.tokenizer)
 
 
-def _dtype(weights: Path, device: str) -> Literal["bfloat16", "float32"]:
+def _dtype(weights: Path, device: str) -> Literal["auto", "bfloat16", "float32"]:
     """16 bit on a GPU; 32 bit on a CPU, faster there, if it fits in half of the free RAM."""
     import psutil  # type: ignore[import-untyped]  # ships no types
 
     if device != "cpu":
-        return "bfloat16"
+        return "auto"
     needed = 2 * sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     return "float32" if needed < psutil.virtual_memory().available / 2 else "bfloat16"
 
@@ -275,7 +274,9 @@ class _StandardError:
 
 @click.command("try")
 @click.argument("text", help="The instruction; - reads it from standard input.")
-@click.option("--input", "given", default="", metavar="TEXT", help="Input of the instruction.")
+@click.option(
+    "--input", "given", default="", metavar="TEXT", help="Text that the instruction is about."
+)
 @click.option(
     "--from",
     "source",
@@ -285,11 +286,31 @@ class _StandardError:
 @click.option(
     "--suffix", default="", metavar="TEXT", help="Fill in what is between TEXT and this text."
 )
-@click.option("--raw", is_flag=True, help="TEXT is the prompt itself.")
-@click.option("--max-new-tokens", default=512, metavar="N", show_default=True)
-@click.option("--temperature", default=0.0, metavar="N", show_default=True, help="0: greedy.")
-@click.option("--top-p", default=1.0, metavar="N", show_default=True, help="Nucleus sampling.")
-@click.option("--seed", default=0, metavar="N", show_default=True, help="Seed of the sampling.")
+@click.option("--raw", is_flag=True, help="Send TEXT as it is, without the prompt template.")
+@click.option(
+    "--max-new-tokens",
+    default=512,
+    metavar="N",
+    show_default=True,
+    help="Longest answer, in tokens.",
+)
+@click.option(
+    "--temperature",
+    default=0.0,
+    metavar="N",
+    show_default=True,
+    help="0 takes the likeliest token each time; higher is more random.",
+)
+@click.option(
+    "--top-p",
+    default=1.0,
+    metavar="N",
+    show_default=True,
+    help="Choose among the likeliest tokens of this total probability.",
+)
+@click.option(
+    "--seed", default=0, metavar="N", show_default=True, help="Seed of the random choices."
+)
 @takes_settings
 def try_model(
     request: Request,
@@ -303,6 +324,11 @@ def try_model(
     top_p: float,
     seed: int,
 ) -> int:
-    """Print the answer of a model to an instruction."""
+    """Print the answer of a model to an instruction.
+
+    \b
+    Example:
+      finetune try "Write a function that reverses a list."
+    """
     sampling = Sampling(temperature, top_p, seed)
     return try_out(request, source, text, given, raw, max_new_tokens, sampling, suffix)

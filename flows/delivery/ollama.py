@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+from flows import terminal
 from flows.delivery.delivered_model import DeliveredModel
 from tasks.core.errors import PipelineError
 
@@ -16,8 +17,8 @@ def check_ollama() -> None:
     if shutil.which("ollama") is None:
         raise PipelineError(
             "the command ollama is not on the PATH",
-            "Install Ollama (https://ollama.com/download), or promote without --ollama and take "
-            "the Modelfile with you: finetune export FOLDER.",
+            "Install Ollama (https://ollama.com/download), or promote without --ollama and "
+            "export the model with its Modelfile: finetune export FOLDER.",
         )
 
 
@@ -42,4 +43,4 @@ def create_in_ollama(model: DeliveredModel, name: str) -> None:
             "Its message is above. If Ollama is not running, start it with `ollama serve`; then "
             "repeat the command.",
         )
-    print(f"in Ollama: ollama run {name}")
+    terminal.show(f"in Ollama: ollama run {name}")

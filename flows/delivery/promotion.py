@@ -6,6 +6,7 @@ problems that both were measured on.
 
 from collections.abc import Mapping
 
+from flows import terminal
 from flows.session import Request, open_session
 from flows.store_access import current_artifact, root
 from tasks.core.artifacts import champion as champions
@@ -24,7 +25,7 @@ def promote_model(request: Request, force: bool, because: str) -> int:
         standing = champions.current(session.store)
         key = made[STAGE].key
         if standing is not None and standing.key == key:
-            print(f"{standing.name} is already the champion")
+            terminal.show(f"{standing.name} is already the champion")
             return 0
         gate = challenger.read_json(session.store, made[MEASURED], "gate")
         compared = {"base": (str(gate["verdict"]), tuple(gate["reasons"]))}
@@ -47,9 +48,9 @@ def promote_model(request: Request, force: bool, because: str) -> int:
             overrides=tuple(request.overrides),
         )
         champions.promote(session.store, entry)
-    print(f"promoted {entry.name}: {outcome_of(entry)}")
+    terminal.show(f"promoted {entry.name}: {outcome_of(entry)}")
     print_reasons(entry)
-    print(f"{root() / champions.LINK / 'model'}\nUndo with: finetune rollback")
+    terminal.show(f"{root() / champions.LINK / 'model'}\nUndo with: finetune rollback")
     return 0
 
 
@@ -71,4 +72,4 @@ def outcome_of(entry: ChampionChange) -> str:
 def print_reasons(entry: ChampionChange) -> None:
     """Print the sentences of each comparison."""
     for name, sentences in entry.reasons.items():
-        print(f"  against the {name}: {' '.join(sentences)}")
+        terminal.show(f"  against the {name}: {' '.join(sentences)}")

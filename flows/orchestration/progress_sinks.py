@@ -52,22 +52,23 @@ class TerminalSink:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._has_bars = console.is_terminal and not console.is_dumb_terminal
         self._bar = Progress(
             TextColumn("  {task.description}"),
             BarColumn(20),
-            TaskProgressColumn(),
+            TaskProgressColumn("[progress.percentage]{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[note]}"),
             TimeLeft(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not self._has_bars,
         )
         self._bars: dict[str, TaskID] = {}
         self._slow = _Throttle(LOG_EVERY_S)
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
-        """Move the bar; without a terminal, print a line every `LOG_EVERY_S` seconds."""
-        if not self._console.is_terminal:
+        """Move the bar; without a terminal for bars, print a line every `LOG_EVERY_S` seconds."""
+        if not self._has_bars:
             if self._slow.due(label):
                 terminal.write(self._console, f"  {progress_text(label, done, total, note)}")
             return
@@ -157,7 +158,7 @@ def progress_text(label: str, done: float, total: float | None, note: str) -> st
 @contextmanager
 def watched() -> Iterator[None]:
     """Send progress to the log, unless a sink is already set."""
-    if progress.is_watched():
+    if progress.current_sink() is not None:
         yield
     else:
         with progress.sink(LogSink()):

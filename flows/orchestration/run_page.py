@@ -74,21 +74,13 @@ def _publish_evaluation(folder: Path) -> None:
 def funnel_rows(funnel: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The filter's counts as a table: kept first, then each rule that rejected a row, then those
     that rejected most of a source."""
+    from tasks.filtering.report.funnel import heavy_line
+
     rows = [{"what": "rows", "rows": funnel["rows"]}, {"what": "kept", "rows": funnel["kept"]}]
     reasons = [r for r in funnel.get("reasons", ()) if r["rows"]]
     reasons.sort(key=lambda reason: -reason["rows"])
     rows += [{"what": f"rejected: {r['rule']}", "rows": r["rows"]} for r in reasons]
-    return rows + [{"what": _heavy(h), "rows": h["rows"]} for h in funnel.get("heavy", ())]
-
-
-def _heavy(found: Mapping[str, Any]) -> str:
-    """A rule that removes most of a source, with its setting and what is kept without it."""
-    named = ", ".join(found["licences"])
-    return (
-        f"{found['rule']} removes more than half of {found['source']} ({found['of']:,} rows"
-        f"{'; ' + named if named else ''}): {found['setting']}, without it "
-        f"{found['kept_without']:,} are kept"
-    )
+    return rows + [{"what": heavy_line(h), "rows": h["rows"]} for h in funnel.get("heavy", ())]
 
 
 def metric_rows(gate: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -101,7 +101,8 @@ class Runner:
         try:
             if back := taken_back(history(self._session.store.root), key):
                 why = f' ("{back.why}")' if back.why else ""
-                progress.say(f"not promoted: the model was rolled back on {back.when}{why}")
+                when = messages.moment(back.when)
+                progress.say(f"not promoted: the model was rolled back on {when}{why}")
                 return
             promote_model(self._request, force=False, because="")
             progress.say(f"promoted: merge/{key[:KEY_DIGITS]} is the champion")

@@ -16,9 +16,10 @@ from tasks.core.languages.protocol import (
     ParsedSource,
 )
 from tasks.core.languages.registry import language_of
+from tasks.core.system.escape_text import printable
 from tasks.ingestion.code_windows import context_windows, cut, holes
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, text_id, text_problem
 
 MISSING = -1
 MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
@@ -138,7 +139,7 @@ def content_of(file: CodeFile) -> bytes:
     path = Path(f"{file.root}/{file.path}")
     size = path.stat().st_size if file.content is None else file.content
     if size > MAX_FILE_BYTES:
-        raise NotParsableError(f"holds {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+        raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
     return path.read_bytes()
 
 

@@ -25,7 +25,7 @@ from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.prompting.decontaminate import rows_with_problems, write_hits
 from tasks.prompting.format_prompts import PromptFormatter
 from tasks.prompting.problems import choose_problems, write_problems
-from tasks.prompting.split import SPLITS, RowSplits
+from tasks.prompting.split import OVER_CAP, SPLITS, RowSplits
 from tasks.prompting.split_by_time import split_by_time
 from tasks.prompting.units import COLUMNS, cluster_codes, is_one_of
 
@@ -52,7 +52,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     smaller = {f"{name}_{plural(unit, 2)}": splits.units[name] for name in SPLITS if own_unit}
     return Summary(
         ", ".join(f"{rows[name]:,} {name}" for name in SPLITS)
-        + f" rows{_origin(content)}{held_out_units(unit, tested)}{held_out}",
+        + f" rows{_origin(content)}{held_out_units(unit, tested)}{held_out}{_capped(splits)}",
         rows_in=len(splits.numbers),
         rows_out=sum(rows.values()),
         counts=splits.dropped,
@@ -67,6 +67,13 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
             else {}
         ),
     )
+
+
+def _capped(splits: RowSplits) -> str:
+    """How many rows the limits leave out, for the summary."""
+    number = sum(n for reason, n in splits.dropped.items() if reason.startswith(OVER_CAP))
+    limits = "prompt.max_train_rows and max_held_out_rows"
+    return f"; {number:,} left out by {limits}" if number else ""
 
 
 def _origin(split: Mapping[str, Any]) -> str:

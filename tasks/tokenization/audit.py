@@ -126,6 +126,6 @@ def check_exact(split: str, inexact: int, total: int) -> None:
     if inexact > MAX_INEXACT_SHARE * total:
         raise PipelineError(
             f"{split}: {inexact:,} of {total:,} rows decode to another text than was tokenized, "
-            f"more than {MAX_INEXACT_SHARE:.0%}",
+            f"more than {100 * MAX_INEXACT_SHARE:.0f} %",
             "Use a base model with a byte-level tokenizer, or check its tokenizer.json.",
         )

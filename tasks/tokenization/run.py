@@ -210,8 +210,8 @@ def _summary(
     parts = f" in {rows_out:,} parts" if rows_out > kept else ""  # texts longer than a window
     return Summary(
         f"{kept:,} of {rows_in:,} rows{parts}; to train on: {train.tokens:,} tokens in "
-        f"{train.windows:,} windows, {1 - numbers['padding_share']:.1%} full, "
-        f"{numbers['trained_share']:.1%} with loss",
+        f"{train.windows:,} windows, {100 * (1 - numbers['padding_share']):.1f} % full, "
+        f"{100 * numbers['trained_share']:.1f} % with loss",
         rows_in=rows_in,
         rows_out=rows_out,
         counts=dict(sorted(counts.items())),

@@ -2,6 +2,8 @@ import os
 
 import pytest
 
+from tests.known_digests import digests_of_the_code  # noqa: F401 - a fixture
+
 
 @pytest.fixture(scope="session")
 def prefect_server():

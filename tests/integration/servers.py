@@ -15,6 +15,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
 POOL = "local-gpu"
+PATIENCE_S = 600  # ends a test that hangs; a busy machine needs minutes for what takes seconds
 
 
 def free_port():
@@ -76,9 +77,10 @@ def healthy(port):
     return True
 
 
-def wait_until(done, log, running=None, seconds=120):
+def wait_until(done, log, running=None, seconds=PATIENCE_S):
     """Wait for `done()`; fails with the log."""
-    for _ in range(seconds * 4):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         if done():
             return
         if running is not None and running.poll() is not None:
@@ -95,7 +97,7 @@ def call(env, *command, code=0):
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         stdin=subprocess.DEVNULL,
         check=False,
     )
@@ -144,6 +146,30 @@ def flow_runs(env, **wanted):
 def started_runs(env):
     """All flow runs but those that a schedule has made for later, oldest first."""
     return [run for run in flow_runs(env) if run["start_time"]]
+
+
+def wait_for_end(env, ids, log):
+    """The flow runs of these ids, in this order, once all have ended."""
+    over = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+    def found():
+        return {run["id"]: run for run in flow_runs(env, id={"any_": ids})}
+
+    wait_until(lambda: all(run["state_type"] in over for run in found().values()), log)
+    ended = found()
+    return [ended[each] for each in ids]
+
+
+def completed(env, run):
+    """The run, which must have ended well; fails with its state and its log."""
+    told = [f"{run['state_name']}: {run['state']['message']}", *log_lines(env, run["id"])]
+    assert run["state_name"] == "Completed", "\n".join(told)
+    return run
+
+
+def wait_for_log(env, flow_run, text, log):
+    """Wait until the log of a flow run, which is sent in batches, contains a text."""
+    wait_until(lambda: any(text in line for line in log_lines(env, flow_run)), log)
 
 
 def task_states(env, flow_run):

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import write_small_profile
 from tests.integration import servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(1200)]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WORKER = ["prefect", "worker", "start", "--pool", servers.POOL]
 END = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -74,7 +74,7 @@ def ended(env, folder, run):
     def state():
         return servers.api(env, f"/flow_runs/{run}")
 
-    servers.wait_until(lambda: state()["state_type"] in END, folder / "worker.log", seconds=300)
+    servers.wait_until(lambda: state()["state_type"] in END, folder / "worker.log")
     return state()
 
 
@@ -116,7 +116,7 @@ def test_cancel_on_the_page_of_a_run_stops_its_training_at_a_checkpoint(deployed
     steps = lambda: any(  # noqa: E731 - asked again and again
         log.stat().st_size for log in (folder / "home").glob(f"{scratch}/metrics.jsonl")
     )
-    servers.wait_until(steps, folder / "worker.log", seconds=300)
+    servers.wait_until(steps, folder / "worker.log")
     page.goto(address(env, f"/runs/flow-run/{run}"))
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("button", name="Confirm", exact=True).click()

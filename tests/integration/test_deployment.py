@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import write_small_profile
 from tests.integration import servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SECRET = "hf_" + "q1w2e3r4" * 4
 
 
@@ -52,7 +52,7 @@ def test_schedule_of_the_nightly_deployment_makes_runs_at_its_hour(deployed):
     env, folder, _ = deployed
     deployment = servers.api(env, "/deployments/name/finetune/nightly")["id"]
     wanted = {"deployment_id": {"any_": [deployment]}}
-    servers.wait_until(lambda: servers.flow_runs(env, **wanted), folder / "server.log", seconds=90)
+    servers.wait_until(lambda: servers.flow_runs(env, **wanted), folder / "server.log")
     runs = servers.flow_runs(env, **wanted)
     assert {(run["state_name"], run["auto_scheduled"]) for run in runs} == {("Scheduled", True)}
     assert {run["expected_start_time"][11:16] for run in runs} == {"03:00"}
@@ -98,7 +98,7 @@ def test_the_command_of_the_readme_deploys_in_a_terminal_without_a_question(depl
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
-            timeout=200,
+            timeout=servers.PATIENCE_S,
             check=False,
         )
     finally:

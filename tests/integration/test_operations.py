@@ -17,7 +17,7 @@ from flows.orchestration.child_processes import RESTART_S
 from tests.conftest import write_small_profile
 from tests.integration import servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(1200)]
 
 
 class Served:
@@ -36,7 +36,7 @@ class Served:
 
     def ready(self, process):
         text = "Ctrl-C stops everything"
-        servers.wait_until(lambda: text in self.log.read_text(), self.log, process, 240)
+        servers.wait_until(lambda: text in self.log.read_text(), self.log, process)
 
     def submit(self):
         """Start a training that takes a minute; its id."""
@@ -50,13 +50,15 @@ class Served:
         path = f"/deployments/{deployment}/create_flow_run"
         return servers.api(self.env, path, {"parameters": parameters})["id"]
 
+    def logged(self):
+        """Bytes of the log of a training's steps."""
+        logs = self.artifacts.glob(".work/train-*/scratch/metrics.jsonl")
+        return sum(log.stat().st_size for log in logs)
+
     def wait_for_training(self):
         """Until a step was logged."""
-        seen = lambda: any(  # noqa: E731 - asked again and again
-            p.stat().st_size for p in self.artifacts.glob(".work/train-*/scratch/metrics.jsonl")
-        )
-        servers.wait_until(seen, self.log)
-        time.sleep(2)
+        before = self.logged()
+        servers.wait_until(lambda: self.logged() > before, self.log)
 
     def checkpoints(self):
         return {p.name for p in self.artifacts.glob(".work/train-*/scratch/checkpoints/step-*")}
@@ -65,7 +67,7 @@ class Served:
         return servers.api(self.env, f"/flow_runs/{run}")["state"]
 
     def wait_for_state(self, run, kinds):
-        servers.wait_until(lambda: self.state(run)["type"] in kinds, self.log, seconds=60)
+        servers.wait_until(lambda: self.state(run)["type"] in kinds, self.log)
         return self.state(run)
 
 
@@ -105,11 +107,11 @@ def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
             lambda: any("resuming from step" in x for x in servers.log_lines(served.env, run)),
             served.log,
         )
-        time.sleep(2)
+        served.wait_for_training()
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 3  # server, worker, flow
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to make and what it runs
-        process.wait(120)
+        process.wait(servers.PATIENCE_S)
         said = served.log.read_text()
         assert "stopping; a running flow writes a checkpoint first" in said
         assert "flows/orchestration/serve.py" not in said  # no traceback of ours
@@ -125,7 +127,7 @@ def test_make_serve_runs_cancels_stops_and_goes_on_where_it_stopped(served):
         assert "training was stopped at step" in state["message"]
         assert "resumes from this step" in state["message"]
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(servers.PATIENCE_S) == 0
 
 
 def part(served, name):
@@ -134,7 +136,6 @@ def part(served, name):
     return [int(x[2]) for x in lines if x[:2] == [name, "process"]][-1]
 
 
-@pytest.mark.timeout(600)
 def test_server_and_worker_killed_in_a_run_come_back_and_nothing_stays_running(served):
     with served.start("finetune", "serve", "--port", str(served.port)) as process:
         served.ready(process)
@@ -149,7 +150,7 @@ def test_server_and_worker_killed_in_a_run_come_back_and_nothing_stays_running(s
             servers.wait_until(lambda: servers.healthy(served.port), served.log, process)
         time.sleep(3)
         os.kill(process.pid, signal.SIGTERM)  # a flow without its worker ends, too
-        assert process.wait(120) == 0, served.log.read_text()
+        assert process.wait(servers.PATIENCE_S) == 0, served.log.read_text()
     with served.start("finetune", "serve", "--port", str(served.port)) as process:
         served.ready(process)
         assert served.state(run)["type"] in ("FAILED", "CRASHED", "COMPLETED"), served.state(run)
@@ -201,7 +202,7 @@ def test_ctrl_c_in_the_terminal_of_a_run_writes_a_checkpoint_and_leaves_no_proce
     if not child:
         os.execvpe(command[0], command, env)
     said, asked = b"", False
-    while select.select([terminal], [], [], 120)[0]:
+    while select.select([terminal], [], [], servers.PATIENCE_S)[0]:
         try:
             said += os.read(terminal, 65536)
         except OSError:  # nobody has the terminal open any more

@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import write_small_profile
 
-pytestmark = pytest.mark.slow
-LIMIT_S = 30
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+LIMIT_S = 90  # a few seconds on a quiet machine
 
 
 def start(profile, tmp_path, *changes, options=()):
@@ -23,7 +23,7 @@ def start(profile, tmp_path, *changes, options=()):
     return run, tmp_path / "log.txt"
 
 
-def wait_for(text, run, log, limit_s=120):
+def wait_for(text, run, log, limit_s=600):
     end = time.monotonic() + limit_s
     while text not in log.read_text():
         assert run.poll() is None, log.read_text()
@@ -92,7 +92,7 @@ def test_signal_at_the_start_of_a_stage_ends_the_run_in_two_lines(
 def test_group_signal_in_the_training_leaves_a_checkpoint(small_profile, tmp_path):
     run, log = start(small_profile, tmp_path, "train.max_steps=3000", "train.checkpoint_every=1000")
     wait_for("train: ", run, log)
-    wait_for("tok/s", run, log)
+    wait_for("tokens/s", run, log)
     assert stop(run, signal.SIGTERM) == 2
     text = log.read_text()
     assert "Traceback" not in text

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.settings.hardware import HardwareSettings
+from tasks.core.system.gpu_lock import gpu_turn
 from tests.conftest import write_small_profile
 from tests.integration import servers
-from tests.integration.test_nightly import WORKER, submit, wait_for_end
+from tests.integration.test_nightly import WORKER, submit
 
-pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.servers, pytest.mark.timeout(1200)]
 TO_TRAIN = servers.STAGES[:6]
 
 # `finetune` that kills itself when a function is called for the n-th time
@@ -115,18 +117,22 @@ def test_run_killed_in_training_resumes_to_the_same_adapter_and_repeats_nothing(
 
 def test_command_line_and_deployment_at_once_make_each_artifact_once(deployed):
     env, folder, profile = deployed
-    changes = ["train.max_steps=100"]  # the second comes before the first has trained
+    changes = ["train.max_steps=5", "hardware.device=auto"]  # auto: waits for the lock of the GPU
     log, said = folder / "worker.log", folder / "run.log"
     command = ["finetune", *run_options(profile, TO_TRAIN, *changes)]
     parameters = {"profile": str(profile), "overrides": changes, "only": TO_TRAIN}
-    with servers.process(WORKER, env, log):
-        run = submit(env, "local-gpu", parameters)
-        with servers.process(command, env, said) as here:
-            (done,) = wait_for_end(env, [run], log)
-            assert here.wait(120) == 0, said.read_text()
-    assert done["state_name"] == "Completed"
-    lines = "\n".join([*servers.log_lines(env, run), said.read_text()])
-    assert "another run is producing this artifact; waiting for it" in lines
+    waits = "another run is producing this artifact; waiting for it"
+
+    def one_waits():
+        return waits in "\n".join([*servers.log_lines(env, run), said.read_text()])
+
+    with servers.process(WORKER, env, log), servers.process(command, env, said) as here:
+        with gpu_turn(HardwareSettings(device="auto")):  # no training before both have come to it
+            run = submit(env, "local-gpu", parameters)
+            servers.wait_until(one_waits, log, here)
+        (done,) = servers.wait_for_end(env, [run], log)
+        assert here.wait(servers.PATIENCE_S) == 0, said.read_text()
+    servers.completed(env, done)
     folders = [p for p in (folder / "home").glob("artifacts/*/*") if len(p.name) == 12]
     assert sorted(p.parent.name for p in folders) == sorted(TO_TRAIN)
     assert list((folder / "home").glob("artifacts/.work/*")) == []
@@ -145,7 +151,7 @@ def test_two_runs_at_once_on_a_cold_prefect_home_both_reach_their_end(tiny_model
         servers.process(command, env, logs[0]) as one,
         servers.process(command, env, logs[1]) as two,
     ):
-        codes = one.wait(280), two.wait(280)
+        codes = one.wait(servers.PATIENCE_S), two.wait(servers.PATIENCE_S)
     said = [log.read_text() for log in logs]
     assert codes == (0, 0), said
     assert all("Done in" in text and "Traceback" not in text for text in said)
@@ -165,7 +171,7 @@ def test_single_stage_of_a_deployment_cuts_off_early_and_names_what_is_missing(d
         ended = []
         for parameters in asked:
             run = submit(env, "local-gpu", {"profile": str(profile), **parameters})
-            ended += wait_for_end(env, [run], log)
+            ended += servers.wait_for_end(env, [run], log)
     _, forced, third, merge = ended
     assert servers.task_states(env, forced["id"]) == {"ingest": "Completed"}
     assert set(servers.task_states(env, third["id"]).values()) == {"Cached"}

@@ -211,3 +211,18 @@ def test_every_subject_has_its_page_and_the_readme_links_to_them():
     names = {path.stem for path in PAGES}
     assert {*subjects.split(), "troubleshooting"} <= names
     assert "(docs/README.md)" in (REPOSITORY / "README.md").read_text()
+
+
+def test_percentages_are_written_with_a_space():
+    """In the pages, and in what code formats; widths of HTML elements and of flags stay as CSS
+    and shells write them."""
+    places = [*ALL_PAGES, REPOSITORY / "benchmarks/README.md"]
+    places += [path for top in ("flows", "tasks") for path in (REPOSITORY / top).rglob("*.py")]
+    written = re.compile(r"[\w})]:[+<>,.\d]*\d%\}|\s[\d.,]+%[ ,;.)|]")
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()}"
+        for path in places
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if written.search(line)
+    ]
+    assert found == []

@@ -7,11 +7,13 @@ The third-party imports of a stage's code, found statically as for its code dige
 import ast
 import importlib.util
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tasks.core.cache.code_digest import closure
 from tasks.core.cache.digest_cache import DigestCache
@@ -80,3 +82,22 @@ def test_every_package_of_an_env_is_in_the_lock_file_or_installed_with_torch():
     locked = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
     named = {package.lower() for stage in PIPELINE for package in stage.env}
     assert named - locked <= {"triton"}  # CUDA builds of torch pin it
+
+
+def test_every_package_that_the_project_imports_is_a_dependency_or_belongs_to_an_extra():
+    root = Path(__file__).resolve().parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(line for lines in extras for line in lines)]
+    declared = {Requirement(line).name for line in wanted}
+    declared |= {"starlette", "triton"}  # of fastapi and of torch
+    installed = metadata.packages_distributions()
+    files = [path for top in OWN for path in (root / top).rglob("*.py")]
+    names = {name for path in files for name in imports_of(path)}
+    packages = {name: installed.get(name, [name]) for name in names}
+    missing = {
+        name
+        for name, found in packages.items()
+        if not declared & {package.lower().replace("_", "-") for package in found}
+    }
+    assert missing == set()

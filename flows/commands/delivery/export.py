@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from flows import terminal
 from flows.delivery.bundle import bundle_files, write_bundle
 from flows.delivery.delivered_model import CHAMPION, find_model
 
@@ -24,13 +25,18 @@ from flows.delivery.delivered_model import CHAMPION, find_model
 def export(target: Path, source: str) -> int:
     """Copy a merged model into a folder or archive.
 
-    It contains what transformers, vLLM, llama.cpp and Ollama load, and the commands.
+    It contains what transformers, vLLM, llama.cpp and Ollama load, and a README with the commands
+    of each.
+
+    \b
+    Example:
+      finetune export ~/models/mine
     """
     model = find_model(source)
     target = target.expanduser().absolute()
     title = re.sub(r"[^a-z0-9._-]+", "-", target.name.partition(".t")[0].lower()).strip("-.")
     files = bundle_files(model, title or "model")
     write_bundle(files, target)
-    print(f"{model.name}: {len(files)} files in {target}")
-    print(f"The commands of each program are in {target.name}/README.md.")
+    terminal.show(f"{model.name}: {len(files)} files in {target}")
+    terminal.show(f"The commands of each program are in {target.name}/README.md.")
     return 0

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 import click
 
+from flows import terminal
 from flows.delivery import engines
 from flows.delivery.delivered_model import CHAMPION, find_model
 from flows.delivery.engines import HOST
@@ -25,20 +26,20 @@ PORT = 8012  # where llama.vscode looks for completions
     metavar="champion|PATH",
     help="The champion, the folder of a merged model, or a GGUF file.",
 )
-@click.option("--port", default=PORT, show_default=True, help="Port on loopback.")
+@click.option("--port", default=PORT, show_default=True, help="Port of the endpoint.")
 @click.option(
     "--engine",
     "name",
     type=click.Choice(engines.NAMES),
     default=engines.AUTO,
     show_default=True,
-    help="Inference engine.",
+    help="Program that runs the model.",
 )
-@click.option("--context", type=int, metavar="TOKENS", help="Longest prompt and answer.")
+@click.option("--context", type=int, metavar="TOKENS", help="Longest prompt with its answer.")
 def serve_model(source: str, port: int, name: str, context: int | None) -> int:
     """Serve a merged model to editors and other programs.
 
-    The endpoint is OpenAI-compatible, on loopback. Runs until Ctrl-C.
+    The endpoint has the API of OpenAI and is reachable from this machine only. Runs until Ctrl-C.
     """
     import uvicorn
 
@@ -53,17 +54,17 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
         address = held.enter_context(engine.serving(file, context))
         only = None if engine.name == engines.LlamaCpp.name else str(file)
         application = gateway(address, model.stop, model.infilling, only, engine.cuts_stop_words)
-        print(f"{model.name}: {file.name} in {engine.name}")
+        terminal.show(f"{model.name}: {file.name} in {engine.name}")
         fills = ", ".join(model.infilling) if model.infilling else "the model has no tokens for it"
-        print(f"infilling: {fills}")
+        terminal.show(f"infilling: {fills}")
         own = listener.getsockname()[1]
-        print(f"http://{HOST}:{own}/v1 serves until Ctrl-C; editors: docs/editor.md", flush=True)
+        terminal.show(f"http://{HOST}:{own}/v1 serves until Ctrl-C; editors: docs/editor.md")
         config = uvicorn.Config(application, log_level="warning", lifespan="on")
         try:
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:  # raised again after a shutdown in order
+        except KeyboardInterrupt:  # raised again after a clean shutdown
             settle()
-        print("stopped")
+        terminal.show("stopped")
     return 0
 
 
@@ -89,7 +90,7 @@ class _Waits:
 
     def message(self, text: str) -> None:
         """Print a message."""
-        print(text, flush=True)
+        terminal.show(text)
 
 
 def _listener(port: int) -> socket.socket:

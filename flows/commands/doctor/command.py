@@ -34,7 +34,10 @@ def checks() -> tuple[Check, ...]:
 @click.option("--fix", is_flag=True, help="Apply the remedies that lose nothing.")
 @options.as_json
 def doctor(fix: bool, as_json: bool) -> int:
-    """Find what prevents runs, and the remedy."""
+    """Find what prevents runs, and the remedy.
+
+    Exit code 1 if something does.
+    """
     return examine(fix, as_json)
 
 
@@ -64,7 +67,7 @@ def examine(fix: bool, as_json: bool) -> int:
 
 
 def _print_good(check: Check) -> None:
-    """One line about what was checked and found good."""
+    """Print one line for a check that passed."""
     from flows.commands.doctor import machine
     from flows.orchestration import server_checks
 

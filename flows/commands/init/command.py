@@ -1,4 +1,4 @@
-"""`finetune init`: looks at a folder and at the machine, and writes finetune.yaml."""
+"""`finetune init`: inspects a folder and the machine, and writes finetune.yaml."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,11 +19,25 @@ SHOWN_FILES = 5  # data files that are listed by name
 
 
 @click.command
-@click.argument("place", default=".", metavar="PATH", help="Folder or data file.  [default: here]")
+@click.argument(
+    "place",
+    default=".",
+    metavar="[PATH]",
+    help="Folder or data file.  [default: the working folder]",
+)
 @click.option("--base", metavar="MODEL", help="Hub id, folder or GGUF file of the base model.")
 @click.option("--force", is_flag=True, help=f"Replace an existing {profiles.OWN_FILE}.")
 def init(place: str, base: str | None, force: bool) -> int:
-    """Write a profile for the code and data in a folder."""
+    """Write a profile for the code and data in a folder.
+
+    The profile, finetune.yaml in the working folder, lists what is trained on and the settings that
+    fit this machine. `finetune plan` and `finetune run` use it.
+
+    \b
+    Examples:
+      finetune init
+      finetune init ~/chats.jsonl --base HuggingFaceTB/SmolLM2-1.7B-Instruct
+    """
     folder = Path(place).expanduser().resolve()
     if not folder.exists():
         raise PipelineError(f"{folder} does not exist", "Name a folder or a data file.")
@@ -35,9 +49,10 @@ def init(place: str, base: str | None, force: bool) -> int:
     found, machine = inspect(folder), this_machine()
     section = base_section(base) if base else machine.base()
     text = profile_text(found, machine, section)
-    config.check(yaml.safe_load(text))
+    settings = yaml.safe_load(text)
+    config.check(settings)
     write_text(target, text)
-    for line in summary(found, machine, section):
+    for line in summary(found, machine, section, settings["prompt"].get("max_train_rows")):
         terminal.show(line)
     terminal.show(f"\nWrote {target}. Next:\n    finetune plan\n    finetune run")
     return 0
@@ -53,14 +68,19 @@ def base_section(model: str) -> dict[str, str]:
     return {"hub_id": model}
 
 
-def summary(found: FolderContents, machine: Machine, base: Mapping[str, Any]) -> Iterator[str]:
+def summary(
+    found: FolderContents, machine: Machine, base: Mapping[str, Any], max_rows: int | None
+) -> Iterator[str]:
     """What was found and decided, one line each."""
     git = ", git repository" if found.is_repository else ""
     yield f"{found.place.name}{git}"
     if found.languages:
         code = ", ".join(f"{count:,} {name}" for name, count in found.languages.items())
         yield f"  code      {code} (source files, without tests)"
-        licence = found.licence or f"unknown ({found.licence_evidence}); see the file's comment"
+        licence = (
+            found.licence
+            or f"unknown ({found.licence_evidence}); see the comment in {profiles.OWN_FILE}"
+        )
         yield f"  licence   {licence}"
     if found.uncommitted:
         changed = f"{found.uncommitted:,} changed or new source files"
@@ -77,3 +97,5 @@ def summary(found: FolderContents, machine: Machine, base: Mapping[str, Any]) ->
     yield f"  machine   {machine}"
     small = "" if machine.gpu else ", a small model with which to try the pipeline"
     yield f"  model     {model} on {machine.gpu or f'the CPU{small}'}"
+    if max_rows:
+        yield f"  limit     at most {max_rows:,} rows are trained on (prompt.max_train_rows)"

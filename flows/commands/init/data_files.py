@@ -1,8 +1,8 @@
-"""Data files below a folder, each tried with the code that the stage `ingest` reads it with."""
+"""Finds the data files below a folder that can be trained on, with the readers of `ingest`."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import yaml
 from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import reason_of_name
 from tasks.core.languages.python.definition import PYTHON
-from tasks.core.languages.registry import is_test
 from tasks.ingestion.formats.detect import bind
 from tasks.ingestion.formats.files.protocol import Record
 from tasks.ingestion.formats.files.registry import (
@@ -28,6 +27,9 @@ from tasks.ingestion.sources.file_listing import walk
 TRIED_RECORDS = 1000  # of each data file
 TRIED_FILES = 500  # data files of a folder
 MIN_RECORDS = 3  # of a file of rows; a JSON file with fewer is a program's own
+TRAIN = re.compile(r"train([-_.]|ing)", re.IGNORECASE)
+HELD_OUT = re.compile(r"(test|valid|validation|val|dev|eval)[-_.]", re.IGNORECASE)
+TEST_SPLIT = "a test split next to that for training; add it to `sources` to train on it, too"
 REQUIRED = frozenset({"instruction", "output"})
 
 
@@ -68,7 +70,7 @@ def data_files(folder: Path) -> Iterable[Path]:
 def _is_no_data(path: str) -> bool:
     """Whether a file is in a folder of tests, of vendored code or of build outputs."""
     module = f"{path.rpartition('/')[0]}/module.py".removeprefix("/")
-    return bool(reason_of_name(module)) or is_test(module, PYTHON)
+    return bool(reason_of_name(module)) or PYTHON.is_test(module)
 
 
 def tried(path: Path, columns: Mapping[str, str] | None = None) -> DataFile:
@@ -93,6 +95,17 @@ def tried(path: Path, columns: Mapping[str, str] | None = None) -> DataFile:
         except PipelineError as error:
             problem = problem or error
     return DataFile(path, problem=_sentence(problem) if problem else "")
+
+
+def without_test_splits(files: Sequence[DataFile]) -> list[DataFile]:
+    """Of a published data set, the files for tests are not trained on."""
+    trained = {file.path.parent for file in files if file.rows and TRAIN.match(file.path.name)}
+    return [
+        replace(file, rows=0, problem=TEST_SPLIT)
+        if file.rows and file.path.parent in trained and HELD_OUT.match(file.path.name)
+        else file
+        for file in files
+    ]
 
 
 def _read(path: Path, mapping: ColumnMapping, form: str, take: str) -> DataFile:

@@ -1,4 +1,4 @@
-"""What a folder or file holds to train on: source code by language, and data files by format."""
+"""What can be trained on in a folder or file: source code by language, data files by format."""
 
 import subprocess
 from collections import Counter
@@ -6,14 +6,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.commands.init.data_files import MIN_RECORDS, DataFile, data_files, suggested, tried
+from flows.commands.init.data_files import (
+    MIN_RECORDS,
+    DataFile,
+    data_files,
+    suggested,
+    tried,
+    without_test_splits,
+)
 from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import is_generated
 from tasks.core.languages.protocol import Language
 from tasks.core.languages.registry import ON_REQUEST, headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
-from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code
+from tasks.ingestion.sources.digests import MIN_ROWS
+from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code, walk
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.trees import is_license_text
 
@@ -49,7 +57,7 @@ class FolderContents:
 
 
 def inspect(place: Path) -> FolderContents:
-    """Look at a folder or a single data file.
+    """Inspect a folder or a single data file.
 
     Raises:
         PipelineError: It holds nothing to train on.
@@ -57,7 +65,9 @@ def inspect(place: Path) -> FolderContents:
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
     found = _languages(place, code)
-    files = [tried(path) for path in (data_files(place) if is_folder else [place])]
+    files = without_test_splits(
+        [tried(path) for path in (data_files(place) if is_folder else [place])]
+    )
     data = tuple(file for file in files if file.rows)
     unread = tuple(file for file in files if not file.rows and file.problem)
     if not found and not data:  # the columns of other files are not guessed
@@ -68,10 +78,12 @@ def inspect(place: Path) -> FolderContents:
     requested: tuple[str, ...] = ()
     if is_folder and not data and not unread and not any(one.parser for one in found):
         names = (*ON_REQUEST, *(one.name for one in found))
-        code = _code_files(place, names) or code
-        found = _languages(place, code)
-        requested = tuple(sorted({one.name for one in found}))
-    languages = dict(Counter(one.title for one in found).most_common())
+        text = _code_files(place, names)
+        if len(text) >= MIN_ROWS:  # fewer can't be divided
+            code, found = text, _languages(place, text)
+            requested = tuple(sorted({one.name for one in found}))
+    titles_of = ("notebooks" if one.title == "notebook" else one.title for one in found)
+    languages = dict(Counter(titles_of).most_common())
     if not languages and not data:
         raise _nothing(place, unread)
     licence, evidence = _licence(place) if languages else ("", "")
@@ -141,8 +153,21 @@ def _nothing(place: Path, unread: tuple[DataFile, ...]) -> PipelineError:
         return PipelineError(
             f"no row can be read from {place}", f"{unread[0].path.name}: {unread[0].problem}"
         )
+    if place.is_file():
+        problem = f"{place} is no data file of {MIN_RECORDS} rows or more"
+    else:
+        problem = f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} "
+        problem += f"rows or more{_others(place)}"
     return PipelineError(
-        f"{place} holds no source code outside tests, and no data file of {MIN_RECORDS} rows or "
-        "more",
-        f"Name another folder, or a file of {', '.join(EXTENSIONS)}. Code is read in {titles()}.",
+        problem,
+        f"Name another place with `finetune init PATH`: code in {titles()}, or data in "
+        f"{', '.join(EXTENSIONS)}. Plain text can be trained on as a .jsonl file with lines like "
+        '{"text": "..."}.',
     )
+
+
+def _others(folder: Path) -> str:
+    """The kinds of files that are not read, most first."""
+    kinds = Counter(Path(name).suffix or "nameless" for name in walk(folder, ""))
+    named = ", ".join(f"{kind} ({count:,})" for kind, count in kinds.most_common(3))
+    return f"; not read: {named}" if named else ""

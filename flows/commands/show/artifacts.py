@@ -57,8 +57,8 @@ class ShownArtifacts:
 
 
 @click.command
-@stage_argument(required=False)
-@click.option("--row", metavar="N", help="Row number (or row id) of the stage's main table.")
+@stage_argument(metavar="[STAGE]", required=False)
+@click.option("--row", metavar="N", help="One row of the stage: its number or id.")
 @click.option("--ids", is_flag=True, help="With tokenize --row: one line per token, with its id.")
 @click.option("--run", "run", metavar="RUN", help=f"Artifacts of this run: {RUN_ID}.")
 @as_json
@@ -66,7 +66,14 @@ class ShownArtifacts:
 def show(
     request: Request, stage: str | None, row: str | None, ids: bool, run: str | None, as_json: bool
 ) -> int:
-    """Show all artifacts, one of them, or one row of it."""
+    """Show the results of all stages, of one, or one row.
+
+    \b
+    Examples:
+      finetune show
+      finetune show filter              how many rows each rule removed
+      finetune show tokenize --row 0    a row as the model sees it
+    """
     if stage is None and (row is not None or ids):
         raise PipelineError(
             "--row and --ids need a stage", "For example: finetune show tokenize --row 0"

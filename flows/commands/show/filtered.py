@@ -27,21 +27,32 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
         f"{'rows kept':<28}{kept:>10,}  {_share(kept, total)}  {_bar(kept, total)}",
     ]
     reasons = sorted(funnel["reasons"], key=lambda r: -r["rows"])
-    if any(reason["rows"] for reason in reasons):
-        head = f"{'rejected by':<25}{'rows':>8} {'share':>7} {'alone':>8}"
-        lines += ["", f"{head} {'kept -20%':>10} {'kept +20%':>10}  setting"]
-    for reason in (r for r in reasons if r["rows"]):
-        moved = funnel.get("what_if", {}).get(reason["rule"], {})
-        what_if = " ".join(f"{_kept(moved.get(name), kept):>10}" for name in ("-20%", "+20%"))
-        lines.append(
-            f"  {reason['rule']:<23}{reason['rows']:>8,} {_share(reason['rows'], total)} "
-            f"{reason['only_this_rule']:>8,} {what_if}  {reason.get('setting', '')}"
-        )
+    lines += _rejected([reason for reason in reasons if reason["rows"]], funnel)
     silent = [reason["rule"] for reason in reasons if not reason["rows"]]
     if silent:
         lines += ["", f"rejected no row: {', '.join(silent)}"]
     lines += _sources(funnel) + _base_loss(funnel)
     return lines + _redacted(funnel) + _contamination(funnel) + _examples(reasons)
+
+
+def _rejected(reasons: Sequence[Mapping[str, Any]], funnel: Mapping[str, Any]) -> list[str]:
+    """The rules that rejected rows, and their settings."""
+    if not reasons:
+        return []
+    head = f"{'rejected by':<25}{'rows':>8} {'share':>8} {'alone':>8}"
+    lines = ["", f"{head} {'kept -20 %':>10} {'kept +20 %':>10}"]
+    for reason in reasons:
+        moved = funnel.get("what_if", {}).get(reason["rule"], {})
+        what_if = [_kept(moved.get(name), funnel["kept"]) for name in ("-20%", "+20%")]
+        lines.append(
+            f"  {reason['rule']:<23}{reason['rows']:>8,} {_share(reason['rows'], funnel['rows'])} "
+            f"{reason['only_this_rule']:>8,} {what_if[0]:>10} {what_if[1]:>10}"
+        )
+    lines.append("alone: rejected by no other rule; kept: with a threshold 20 % lower or higher")
+    settings = [r for r in reasons if r.get("setting")]
+    if settings:
+        lines += ["", "settings of these rules"]
+    return lines + [f"  {r['rule']:<23}{r['setting']}" for r in settings]
 
 
 def _sources(funnel: Mapping[str, Any]) -> list[str]:
@@ -104,7 +115,7 @@ def _examples(reasons: list[dict[str, Any]]) -> list[str]:
 
 
 def _share(part: int, total: int) -> str:
-    return f"{part / total if total else 0:>7.2%}"
+    return f"{100 * (part / total if total else 0):>6.2f} %"
 
 
 def _bar(part: int, total: int) -> str:

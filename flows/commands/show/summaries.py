@@ -19,6 +19,14 @@ REPORT_END = "\n## Answers"  # of report.md: what follows are texts of the model
 PLAIN_WIDTH = 120  # of a table that is written to a file or a pipe
 HAS = {"chat": "Chat template", "tools": "Tools in it", "infilling": "Infilling tokens"}
 SPLITS = ("train", "validation", "test")
+LEFT_OUT = {  # reasons of the stage prompt
+    "cluster_in_another_split": "near duplicates of rows in another split",
+    "tied_to_a_problem": "near duplicates of problems of the evaluation",
+    "holds_a_problem": "they contain a problem of the evaluation",
+    "over_cap_train": "more than prompt.max_train_rows",
+    "over_cap_validation": "more than prompt.max_held_out_rows",
+    "over_cap_test": "more than prompt.max_held_out_rows",
+}
 
 Files = Mapping[str, Any]
 Lines = Callable[[Manifest, Files, Path], Iterator[str]]
@@ -44,6 +52,11 @@ def _base(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
         yield f"Longest text: {limit:,.0f} tokens."
     if checks:
         yield f"LoRA reaches {', '.join(checks.get('lora', ()))}."
+        if experts := checks.get("experts"):
+            yield (
+                f"LoRA reaches {experts['each']} experts in each of {experts['layers']} layers: "
+                f"{experts['parameters'] / 1e6:,.0f} M parameters."
+            )
         for name, text in HAS.items():
             yield f"{text}: {'yes' if checks.get(name) else 'no'}."
         if checks.get("isolation") == "rows":
@@ -73,6 +86,9 @@ def _prompt(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
         yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{units.get(name, 0):>12,}"
     if split:
         yield f"{split_sentence(split)} No {unit} is in two splits."
+    for reason, text in LEFT_OUT.items():
+        if number := counts.get(reason):
+            yield f"Left out: {number:,.0f} rows, {text}."
     if problems := counts.get("problems"):
         yield f"Held out as problems of the evaluation: {problems:,.0f} functions."
 
@@ -84,7 +100,8 @@ def _tokenize(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
         if found := audit.get(name):
             yield (
                 f"  {name:<12}{found['rows']:>9,}{found['tokens']:>13,}"
-                f"{found['trained_share']:>11.1%}{found['windows']:>9,}{found['padding_share']:>9.1%}"
+                f"{100 * found['trained_share']:>9.1f} %{found['windows']:>9,}"
+                f"{100 * found['padding_share']:>7.1f} %"
             )
     if train := audit.get("train"):
         longest, window = train["longest_row"], train["window_tokens"]
@@ -100,7 +117,7 @@ def _train(_: Manifest, files: Files, __: Path) -> Iterator[str]:
     checks = facts.get("validation") or []
     if checks:
         first, last = checks[0], checks[-1]
-        accuracy = f"{first['token_accuracy']:.1%} -> {last['token_accuracy']:.1%}"
+        accuracy = f"{100 * first['token_accuracy']:.1f} % -> {100 * last['token_accuracy']:.1f} %"
         yield (
             f"Validation loss {first['loss']:.3f} -> {last['loss']:.3f} nats, token accuracy "
             f"{accuracy}, over {last['tokens']:,} tokens."
@@ -117,7 +134,7 @@ def _train(_: Manifest, files: Files, __: Path) -> Iterator[str]:
     yield f"Step: {path}; optimizer {facts['optimizer']}{memory}."
     yield (
         f"{facts['trainable_parameters']:,} of {facts['all_parameters']:,} parameters are trained "
-        f"({facts['trainable_share']:.2%})."
+        f"({100 * facts['trainable_share']:.2f} %)."
     )
     if facts.get("resumed_from") is not None:
         yield f"Resumed from step {facts['resumed_from']:,}."
@@ -146,7 +163,7 @@ def _merge(manifest: Manifest, _: Files, folder: Path) -> Iterator[str]:
     yield f"  {'merged from':<40}{'loss (nats)':>12}{'same next tokens':>18}"
     for name, text in names.items():
         if (loss := metrics.get(f"loss_{name}")) is not None:
-            yield f"  {text:<40}{loss:>12.4f}{metrics[f'agreement_{name}']:>18.1%}"
+            yield f"  {text:<40}{loss:>12.4f}{100 * metrics[f'agreement_{name}']:>16.1f} %"
     if (loss := metrics.get("loss_evaluated")) is not None:
         yield f"  {'as evaluated: base in 4 bit + adapter':<40}{loss:>12.4f}"
 
@@ -169,7 +186,7 @@ def artifact_lines(manifest: Manifest, folder: Path) -> Iterator[str]:
         yield f"{manifest.stage}: {messages.summary_line(manifest)}"
     yield from LINES[manifest.stage](manifest, json_files(folder), folder)
     size = sum(file.size for file in manifest.files.values())
-    created = str(manifest.made.get("created", "")).replace("T", " ").replace("+00:00", " UTC")
+    created = messages.moment(manifest.made.get("created"))
     yield ""
     yield f"{folder}"
     yield (

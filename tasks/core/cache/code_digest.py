@@ -39,7 +39,7 @@ from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.system.home import REPOSITORY
 
 PACKAGES = ("tasks",)
-FORM = 3  # of the cached value of a file; raise it when `_parse` changes
+FORM = 4  # of the cached value of a file; raise it when `_parse` changes
 WITHOUT_EFFECT = (
     "tasks.core.settings",
     "tasks.core.errors",
@@ -73,7 +73,7 @@ Definitions = Mapping[str, str]
 
 
 class ReadModule(NamedTuple):
-    """What a file defines, and the modules that it may import."""
+    """What a file defines, and the modules of this project that may run when it is imported."""
 
     definitions: dict[str, str]
     imports: list[str]
@@ -100,23 +100,24 @@ def closure(
         above. `code_digest` makes one digest of it.
     """
     modules = {} if modules is None else modules
+    if not modules:
+        digests.preload(f"code {FORM}:")
     waiting = [reference.partition(":")[0]]
     found: dict[str, Definitions] = {}
     while waiting:
         module = waiting.pop()
-        if module in found or _is_without_effect(module):
+        if module in found:
             continue
         if module not in modules:
             modules[module] = _read(module, digests, root)
         if (read := modules[module]) is not None:
             found[module] = read.definitions
             waiting.extend(read.imports)
-            waiting.extend(_parents(module))
     return dict(sorted(found.items()))
 
 
 def _read(module: str, digests: DigestCache, root: Path) -> ReadModule | None:
-    path = _file_of(module, root)
+    path = None if _is_without_effect(module) else _file_of(module, root)
     if path is None:
         return None
     parse = partial(_parse, module=module, root=root)
@@ -163,10 +164,10 @@ def _file_of(module: str, root: Path) -> Path | None:
     """The source file of a module of this project; None for any other module."""
     if module.partition(".")[0] not in PACKAGES:
         return None
-    base = root.joinpath(*module.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
+    base = f"{root}/{module.replace('.', '/')}"  # not pathlib: thousands of calls per plan
+    for candidate in (f"{base}.py", f"{base}/__init__.py"):
+        if os.path.isfile(candidate):  # noqa: PTH113
+            return Path(candidate)
     return None
 
 
@@ -197,14 +198,15 @@ def _parse(path: Path, module: str, root: Path) -> str:
     for node in tree.body:
         name = getattr(node, "name", None) or STATEMENTS
         parts.setdefault(name, []).append(_text(node))
-        if not isinstance(node, (ast.Import, ast.ImportFrom)) and order[-1:] != [name]:
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
             order.append(name)
     definitions = {name: _short("\n".join(texts)) for name, texts in parts.items()}
     if order:
         definitions[ORDER] = _short("\n".join(order))
     if names.edges:
         definitions[IMPORTS] = " ".join(sorted(names.edges))
-    return json.dumps({"definitions": definitions, "imports": sorted(names.modules)})
+    imports = {*_parents(module), *filter(names.of_project, names.modules)}
+    return json.dumps({"definitions": definitions, "imports": sorted(imports)})
 
 
 def _text(value: object) -> str:
@@ -243,7 +245,7 @@ class _Names:
         self.edges: set[str] = set()
 
     def collect(self, tree: ast.Module) -> None:
-        """Find all imports of a file before its definitions are looked at."""
+        """Find all imports of a file before its definitions are normalized."""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -281,7 +283,7 @@ class _Names:
         return self._bound.get(name)
 
     def placeholder(self, module: str) -> str:
-        """What stands for a module in the normalised text: a number by order of first use."""
+        """The placeholder of a module in the normalized text: a number by order of first use."""
         number = self._numbers.setdefault(module, len(self._numbers))
         self.edges.add(f"#{number}@{module}")
         return f"#{number}"

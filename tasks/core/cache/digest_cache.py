@@ -8,11 +8,13 @@ tick would be missed. The cache is an SQLite file next to the artifacts, shared 
 safe to delete.
 """
 
+import errno
 import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from tasks.core.system.sqlite_cache import SqliteCache
 
@@ -36,8 +38,14 @@ class DigestCache:
         self._new: set[tuple[str, str]] = set()
 
     def recall(self, kind: str, path: Path, compute: Callable[[Path], str]) -> str:
-        """The value of `path` for `kind`; computed only if the file's stat has changed."""
+        """The value of `path` for `kind`; computed only if the file's stat has changed.
+
+        Raises:
+            OSError: The file can't be read, or is a pipe, whose reader may wait without end.
+        """
         stat = path.stat()
+        if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
+            raise OSError(errno.EINVAL, "not a file", str(path))
         stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         name = (kind, str(path))
         known = self._seen.get(name) or self._look_up(*name)
@@ -50,6 +58,16 @@ class DigestCache:
             self._seen[name] = stamp, value
             self._new.add(name)
         return value
+
+    def preload(self, prefix: str) -> None:
+        """Read all stored values whose kind begins with `prefix`, in one query instead of many."""
+        columns = "kind, path, size, mtime_ns, ctime_ns, inode, value"
+        rows = self._stored.select(
+            columns, "kind >= ? and kind < ?", (prefix, f"{prefix}\U0010ffff")
+        )
+        for kind, path, size, mtime_ns, ctime_ns, inode, value in rows:
+            stamp = (size, mtime_ns, ctime_ns, inode)
+            self._seen.setdefault((kind, os.fsdecode(path)), (stamp, value))
 
     def _look_up(self, kind: str, path: str) -> tuple[Stamp, str] | None:
         """The stored stamp and value; one row per file is read, never the whole table."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from tasks.core.languages.authorship import matcher
+
 RUNNER = "run_the_doctests"  # function of a candidate's program; returns "" or the first failure
 SpanKind = Literal["expression", "statement", "block", "body"]
 Span = tuple[int, int]
@@ -40,7 +42,7 @@ class DocumentedFunction(NamedTuple):
 
 
 class DoctestCandidate(NamedTuple):
-    """A function whose documentation has examples, with all that it needs to run by itself.
+    """A function whose documentation has examples, with everything that it needs to run alone.
 
     Attributes:
         line: As in `DocumentedFunction`.
@@ -194,3 +196,9 @@ class Language:
     doctest_candidates: Callable[[str], Iterator[DoctestCandidate | int]] = _no_candidates
     imports: Imports = no_imports
     is_default: bool = True
+
+    def is_test(self, path: str) -> bool:
+        """Whether the relative path of a source file is a test or in a folder of tests."""
+        *folders, name = path.split("/")
+        is_folder = matcher(tuple(sorted(self.test_folders)))
+        return bool(matcher(self.test_names)(name)) or any(map(is_folder, folders))

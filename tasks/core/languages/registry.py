@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from tasks.core.languages.authorship import matcher
 from tasks.core.languages.definitions.bash import BASH
 from tasks.core.languages.definitions.c import CPP, C
 from tasks.core.languages.definitions.csharp import CSHARP
@@ -55,7 +54,7 @@ def headers_of(paths: Iterable[str]) -> str:
 
 
 def language_of(path: str, content: bytes = b"", headers: str = C.name) -> Language | None:
-    """The language of a file, by its name; by its content where the name does not tell.
+    """The language of a file, by its name; by its content if the name is ambiguous.
 
     Args:
         path: Of the file.
@@ -76,13 +75,6 @@ def _of_header(content: bytes, headers: str) -> Language | None:
     if OBJECTIVE_C_HEADER.search(content):
         return None
     return CPP if CPP_HEADER.search(content) else BY_NAME[headers]
-
-
-def is_test(path: str, language: Language) -> bool:
-    """Whether the relative path of a source file is a test or in a folder of tests."""
-    *folders, name = path.split("/")
-    is_folder = matcher(tuple(sorted(language.test_folders)))
-    return bool(matcher(language.test_names)(name)) or any(map(is_folder, folders))
 
 
 def parse(text: str, language: str) -> tuple[ParsedSource | None, str]:

@@ -30,28 +30,20 @@ SCRATCH_SECTION = "hardware"
 class Config(Section):
     """All settings of a run: one section per stage, and the machine."""
 
-    base: BaseSettings = Field(default_factory=BaseSettings, description="The base model.")
-    ingest: IngestSettings = Field(
-        default_factory=IngestSettings, description="The sources of the rows."
-    )
-    filter: FilterSettings = Field(
-        default_factory=FilterSettings, description="The rules that rows must pass."
-    )
+    base: BaseSettings = Field(BaseSettings(), description="The base model.")
+    ingest: IngestSettings = Field(IngestSettings(), description="The sources of the rows.")
+    filter: FilterSettings = Field(FilterSettings(), description="The rules that rows must pass.")
     prompt: PromptSettings = Field(
-        default_factory=PromptSettings, description="The conversion of rows to prompts."
+        PromptSettings(), description="The conversion of rows to prompts."
     )
     tokenize: TokenizeSettings = Field(
-        default_factory=TokenizeSettings, description="The conversion of text to packed windows."
+        TokenizeSettings(), description="The conversion of text to packed windows."
     )
-    train: TrainSettings = Field(
-        default_factory=TrainSettings, description="The 4-bit LoRA training."
-    )
-    evaluate: EvaluateSettings = Field(
-        default_factory=EvaluateSettings, description="The evaluation."
-    )
-    merge: MergeSettings = Field(default_factory=MergeSettings, description="The merged model.")
+    train: TrainSettings = Field(TrainSettings(), description="The 4-bit LoRA training.")
+    evaluate: EvaluateSettings = Field(EvaluateSettings(), description="The evaluation.")
+    merge: MergeSettings = Field(MergeSettings(), description="The merged model.")
     hardware: HardwareSettings = Field(
-        default_factory=HardwareSettings, description="The machine; in no cache key."
+        HardwareSettings(), description="The machine; in no cache key."
     )
 
 
@@ -233,7 +225,7 @@ def _describe(error: dict[str, Any]) -> tuple[str, str]:
     name = ".".join(str(part) for part in location)
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         kinds = ", ".join(str(_tag(m)) for m in _models_in(_annotation(location)))
-        return f"{name}.kind: no or unknown kind of source", f"Set kind to one of: {kinds}."
+        return f"{name}.kind: missing or unknown kind of source", f"Set kind to one of: {kinds}."
     if error["type"] == "extra_forbidden":
         known = _known_names(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)

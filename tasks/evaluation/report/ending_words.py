@@ -5,7 +5,7 @@ from tasks.evaluation.metrics.ends_by_itself import ENDS_BY_ITSELF
 from tasks.evaluation.metrics.protocol import row_sums
 from tasks.evaluation.results import HELD_OUT, Attempts, Evaluation
 
-_MOVED = 0.1  # less is not worth a word
+_MOVED = 0.1  # smaller changes are not mentioned
 
 
 def sentence(evaluation: Evaluation) -> str:
@@ -23,9 +23,8 @@ def sentence(evaluation: Evaluation) -> str:
         if abs(after - before) > _MOVED:
             how = "Learned to stop" if after > before else "Forgot to stop"
         answers = sum(map(len, base))
-        said.append(
-            f"ends by itself {100 * before:.0f} % → {100 * after:.0f} % of {answers:,} answers"
-        )
+        of = "1 answer" if answers == 1 else f"{answers:,} answers"
+        said.append(f"ends by itself {100 * before:.0f} % → {100 * after:.0f} % of {of}")
     for rows in evaluation.row_sets:
         values = [ENDING_LOSS.value(sums) for sums in row_sums(rows.rows)]
         if rows.name == HELD_OUT and values[0] is not None and values[1] is not None:

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from tasks.core.rows.split_unit import count_of
+from tasks.core.text.durations import duration
 from tasks.evaluation.gate import wording
 from tasks.evaluation.gate.comparison import Comparison
 from tasks.evaluation.gate.verdict import Gate
@@ -21,7 +22,7 @@ from tasks.evaluation.metrics import summary
 from tasks.evaluation.metrics.protocol import Metric
 from tasks.evaluation.metrics.registry import ROW_METRICS, named, problem_metrics
 from tasks.evaluation.report import completion_section, ending_words, plots, side_by_side
-from tasks.evaluation.report.format_values import duration, scalar
+from tasks.evaluation.report.format_values import scalar
 from tasks.evaluation.report.other_stages import OtherStages
 from tasks.evaluation.report.subject import UNKNOWN, Subject
 from tasks.evaluation.report.training_facts import training_facts
@@ -67,6 +68,7 @@ def _template(name: str) -> Template:
         "bar": plots.text_bar,
         "duration": duration,
         "upper_first": wording.upper_first,
+        "unbroken": _unbroken,
     }
     return environment.get_template(name)
 
@@ -76,6 +78,11 @@ def _markdown_text(text: str) -> str:
     for character in "\\`*_|<>[]":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())
+
+
+def _unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|nats|points)", "\N{NO-BREAK SPACE}", text)
 
 
 def fenced(text: str) -> str:

@@ -121,7 +121,9 @@ def _axes(
         for step in nice_ticks(first_step, last_step)
         if first_step <= step <= last_step and step.is_integer()
     )
-    return place, x, tuple(Tick(place(first_step, value)[1], f"{value:g}") for value in ticks)
+    decimals = max(len(f"{value:g}".partition(".")[2]) for value in ticks)
+    y = tuple(Tick(place(first_step, value)[1], f"{value:.{decimals}f}") for value in ticks)
+    return place, x, y
 
 
 def reach(comparisons: Sequence[Comparison]) -> float:

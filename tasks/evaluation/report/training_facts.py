@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.evaluation.report.format_values import duration, scalar
+from tasks.core.text.durations import duration
+from tasks.evaluation.report.format_values import scalar
 
 GROUPS: dict[str, dict[str, str]] = {
     "Length": {
@@ -47,6 +48,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 REST = "Other"
+OPERATIONS = {"TorchOps": "PyTorch", "TritonOps": "Triton"}  # of the fast path
 
 
 def training_facts(training: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -70,4 +72,4 @@ def _shown(name: str, value: Any) -> str:
         return duration(value)
     if name.endswith("_share"):
         return f"{100 * value:.3f} %"
-    return scalar(value)
+    return OPERATIONS.get(value, scalar(value))

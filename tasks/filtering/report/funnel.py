@@ -69,16 +69,19 @@ def licences_line(licences: Mapping[str, int]) -> str:
     known = [name for name in shown if name != "unknown"]
     ways = [f"filter.more_licences: [{', '.join(known)}] allows them"] if known else []
     if "unknown" in licences:
-        ways.append("`licence` of the source states an unknown one")
+        ways.append("the field `licence` of the source states an unknown one")
     return f"{named}{more}; {', '.join(ways)}"
 
 
 def heavy_line(found: Mapping[str, Any]) -> str:
     """One entry of `Funnel.heavy` as a phrase."""
     named = licences_line(found["licences"]) if found["licences"] else found["setting"]
+    gain = f"without it {found['kept_without']:,} are kept"
+    if found["kept_without"] == found.get("kept"):
+        gain = "alone it changes nothing: other rules remove the same rows"
     return (
         f"{found['rule']} removes {found['rows']:,} of {found['of']:,} rows of "
-        f"{found['source']}: {named}, without it {found['kept_without']:,} are kept"
+        f"{found['source']}: {named}, {gain}"
     )
 
 
@@ -216,6 +219,7 @@ class Funnel:
                 "rows": number,
                 "of": self._sources[source]["rows"],
                 "licences": self.licences(source) if rule == LICENCE.name else {},
+                "kept": self._sources[source]["kept"],
                 "kept_without": self._sources[source]["kept"] + self._alone_by_source[source, rule],
             }
             for (source, rule), number in self._by_source.items()

@@ -41,7 +41,7 @@ def funnel_svg(funnel: Mapping[str, Any]) -> str:
 
 def _line(place: int, name: str, rows: int, total: int, kind: str) -> str:
     y = place * LINE + 18
-    label = f"{rows:,} ({rows / total:.1%})"
+    label = f"{rows:,} ({100 * rows / total:.1f} %)"
     return (
         f'<text x="10" y="{y}">{escape(name)}</text>{_bar(place, rows, total, kind)}'
         f'<text class="n" x="{LABEL + BAR + 10}" y="{y}">{label}</text>'

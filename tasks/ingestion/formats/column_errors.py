@@ -11,6 +11,7 @@ from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.columns import Values, paths_of
 
 SHOWN_COLUMNS = 20
+LONGEST_NAME = 60  # characters; a longer name of a column, or one with a line break, is a value
 PLAIN_YAML = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*(?<![.-])")
 YAML_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 # parts of the names that columns of a role often have
@@ -88,6 +89,12 @@ def no_column(
             f"the fields {listed(fields)}",
             "Write each message as {role, content} or {from, value}, with the roles system, user, "
             "assistant and tool.",
+        )
+    if any(len(name) > LONGEST_NAME or "\n" in name for name in paths):
+        roles = " and ".join(f"`{spec}`" for _, spec in absent)
+        return PipelineError(
+            f"{where}: its first line holds values, not the names of its {len(paths)} columns",
+            f"Add a first line with the names of all columns to the file, {roles} among them.",
         )
     return PipelineError(problem, _remedy(absent, named, set(used), paths))
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
 from tasks.core.languages.authorship import reason_of_name
-from tasks.core.languages.registry import BY_EXTENSION, BY_NAME, EXTENSIONS, is_test, language_of
+from tasks.core.languages.registry import BY_EXTENSION, BY_NAME, EXTENSIONS, language_of
 from tasks.ingestion.licenses import is_license_file
 
 SHOWN_ENDINGS = 5
@@ -55,7 +55,7 @@ class CodeSelection:
             return self._no_code(name)
         if self._languages and language.name not in self._languages:
             return OTHER_LANGUAGES
-        is_left_out = not self._include_tests and is_test(path, language)
+        is_left_out = not self._include_tests and language.is_test(path)
         return TEST_FILES if is_left_out else ""
 
     def _no_code(self, name: str) -> str:

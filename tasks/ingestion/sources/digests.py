@@ -48,10 +48,11 @@ def source_digests(config: "View", digest_of: Digest) -> dict[str, str]:
     }
     kinds = {source.kind for source in settings}
     if kinds & CODE_KINDS:
-        from tasks.core.languages.registry import PARSERS
+        parsers: tuple[str, ...] = (PYTHON,)  # installed packages are read as Python alone
+        if kinds & TREE_KINDS:
+            from tasks.core.languages.registry import PARSERS
 
-        # installed packages are read as Python alone
-        parsers = PARSERS if kinds & TREE_KINDS else (PYTHON,)
+            parsers = PARSERS
         digests |= {f"parser {name}": version(name) for name in parsers}
     if any(source.kind == "huggingface" for source in settings):
         digests["library datasets"] = version("datasets")

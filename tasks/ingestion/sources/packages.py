@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from tasks.core.errors import PipelineError
 from tasks.core.languages.python.definition import PYTHON
-from tasks.core.languages.registry import is_test
 from tasks.ingestion.licenses import is_license_file
 from tasks.ingestion.sources.file_listing import walk
 
@@ -58,7 +57,7 @@ def find_package(name: str, include_tests: bool) -> Package:
     code = sorted(
         f
         for f in files
-        if f.endswith(PYTHON.extensions) and (include_tests or not is_test(f, PYTHON))
+        if f.endswith(PYTHON.extensions) and (include_tests or not PYTHON.is_test(f))
     )
     if not code:
         raise PipelineError(
@@ -71,7 +70,7 @@ def find_package(name: str, include_tests: bool) -> Package:
 
 def _standard_library(include_tests: bool) -> Package:
     root = Path(sysconfig.get_path("stdlib"))
-    files = [f for f in walk(root, PYTHON.extensions) if include_tests or not is_test(f, PYTHON)]
+    files = [f for f in walk(root, PYTHON.extensions) if include_tests or not PYTHON.is_test(f)]
     files = [f for f in files if not f.startswith(BROKEN_ON_PURPOSE)]
     return Package(STANDARD_LIBRARY, platform.python_version(), root, tuple(files))
 

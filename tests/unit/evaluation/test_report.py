@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from tasks.core.cache.manifest import Manifest
+from tasks.core.text.durations import duration
 from tasks.evaluation.gate import verdict as gate
 from tasks.evaluation.report import lineage, plots
 from tasks.evaluation.report import page as report
-from tasks.evaluation.report.format_values import duration
 from tasks.evaluation.report.other_stages import OtherStages, read_other_stages
 from tasks.evaluation.report.side_by_side import MAX_SHOWN, visible
 from tasks.evaluation.report.subject import Subject, read_subject
@@ -148,7 +148,7 @@ def test_the_lineage_tells_the_parts_of_the_keys():
     text = page(evaluation(), OtherStages(lineage=(origin(),)))
     assert "<b>train</b> <code>0123456789ab</code>" in text
     assert "<dt>train.seed</dt><dd>7</dd>" in text
-    assert "1 min 05 s" in text
+    assert "1 min 5 s" in text
     assert "script" not in {tag for tag, _ in tags(text).found}
 
 
@@ -377,10 +377,21 @@ def test_ticks_are_round_and_cover_the_range():
     assert plots.nice_ticks(0, 2000) == [0, 500, 1000, 1500, 2000]
 
 
+def test_no_line_ends_between_a_number_and_its_unit():
+    text = page(evaluation())
+    assert re.search(r"95\N{NO-BREAK SPACE}% interval", text)
+    assert not re.search(r'<p class="(?:reason|note)">[^<]*\d (?:%|nats|points)', text)
+
+
+def test_the_labels_of_an_axis_have_the_same_number_of_decimals():
+    curve = plots.loss_curve([{"step": 1, "loss": 2.6}, {"step": 2, "loss": 4.4}])
+    assert [tick.label for tick in curve.y] == ["2.5", "3.0", "3.5", "4.0", "4.5"]
+
+
 def test_durations_read_like_speech():
     assert [duration(s) for s in (3.21, 42, 125, 9_660)] == [
         "3.2 s",
         "42 s",
-        "2 min 05 s",
+        "2 min 5 s",
         "2 h 41 min",
     ]

@@ -30,7 +30,7 @@ def test_bars_are_as_long_as_their_share_of_the_rows():
 def test_rules_stand_with_their_numbers_the_most_first_and_silent_ones_are_left_out():
     picture = ElementTree.fromstring(funnel_svg(FUNNEL))
     texts = [t.text for t in picture.iter(f"{SPACE}text")]
-    assert texts[4:8] == ["licence", "350 (35.0%)", "a<b", "100 (10.0%)"]
+    assert texts[4:8] == ["licence", "350 (35.0 %)", "a<b", "100 (10.0 %)"]
     assert "lines" not in texts
 
 

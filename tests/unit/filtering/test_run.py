@@ -14,7 +14,7 @@ from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
 from tasks.filtering import STAGE, scores
 from tasks.filtering import run as stage
-from tasks.filtering.report.funnel import Funnel
+from tasks.filtering.report.funnel import Funnel, heavy_line
 from tests.conftest import ingested_row as row
 
 Filtered = tuple[Summary, list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
@@ -152,7 +152,7 @@ def test_scratch_is_empty_after_the_run(filtered, tmp_path) -> None:
 
 
 def test_no_row_at_all_is_an_error(filtered) -> None:
-    with pytest.raises(PipelineError, match="got 0 rows"):
+    with pytest.raises(PipelineError, match="received 0 rows"):
         filtered()
 
 
@@ -352,11 +352,20 @@ def test_a_rule_that_removes_most_of_a_source_is_told_with_what_it_would_keep(fi
         "rows": 3,
         "of": 4,
         "licences": {"GPL-3.0-only": 3},
+        "kept": 1,
         "kept_without": 4,
     }
     assert (
         "licence removes 3 of 4 rows of small: GPL-3.0-only (3); filter.more_licences"
         in summary.line
+    )
+
+
+def test_two_rules_that_remove_the_same_rows_promise_no_row_of_each_other() -> None:
+    found = {"source": "s", "rule": "a", "setting": "filter.a", "rows": 3, "of": 4, "licences": {}}
+    assert heavy_line(found | {"kept": 1, "kept_without": 1}) == (
+        "a removes 3 of 4 rows of s: filter.a, alone it changes nothing: other rules remove the "
+        "same rows"
     )
 
 
@@ -377,9 +386,9 @@ def test_rows_that_all_have_no_allowed_license_name_it_and_what_helps(filtered) 
     with pytest.raises(PipelineError) as error:
         filtered(*rows)
     text = str(error.value)
-    assert "licence GPL-3.0-only 1, unknown 1" in text
+    assert "license GPL-3.0-only 1, unknown 1" in text
     assert "set filter.more_licences to [GPL-3.0-only]" in text
-    assert "tate the licence of a source with its `licence`" in text
+    assert "tate the license of a source in its field `licence`" in text
     assert len(filtered(*rows, more_licences=["GPL-3.0-only"])[1]) == 1
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import PromptTemplate
+from tests.known_digests import digests_of_the_code  # noqa: F401 - a fixture
 
 TASK, ANSWER = "Add two numbers.", "def add(a, b):\n    return a + b"
 BEFORE, MIDDLE, AFTER = "def sub(a, b):\n", "    return a - b\n", "\nprint(sub(3, 1))\n"

@@ -1,13 +1,18 @@
+import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
+import click
 import pytest
 
-from flows.cli import COMMANDS, main
+from flows.cli import COMMANDS, finetune, main
 from tasks.core.artifacts import garbage_collection
 from tasks.core.cache import code_digest
+from tasks.core.errors import PipelineError
 from tests.conftest import REPOSITORY
 
 STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
@@ -23,6 +28,20 @@ def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profi
     (cause,) = plan[0]["causes"]
     assert set(cause) == {"kind", "what", "old", "new", "detail"}
     assert (cause["kind"], cause["what"]) == ("never ran", "base")
+
+
+def test_a_name_that_the_terminal_cannot_encode_is_shown_in_ascii(monkeypatch, tmp_path):
+    monkeypatch.setenv("FINETUNE_HOME", os.fsdecode(bytes(tmp_path) + b"/caf\xe9 \xc3\xa9"))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["gc"]) == 0
+    sys.stdout.flush()
+    assert rb"/caf\udce9 \xe9/artifacts" in written.getvalue()
+
+
+def test_an_error_about_a_name_that_is_no_text_can_be_sent_anywhere():
+    error = PipelineError(os.fsdecode(b"caf\xe9 is missing"), "Correct \ud800.")
+    assert str(error).encode() == b"caf\\xe9 is missing\nCorrect \\ud800."
 
 
 def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):
@@ -123,11 +142,29 @@ def test_ctrl_c_ends_a_command_in_one_line(small_profile, monkeypatch, capsys):
 def test_every_command_has_a_help_page(capsys):
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
+    assert max(map(len, overview.splitlines())) <= 80
     assert "..." not in overview.partition("Commands:")[2]  # every summary fits its line
     for name in COMMANDS:
         assert f"  {name} " in overview
         assert main([name, "--help"]) == 0
         assert f"Usage: finetune {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_describes_every_option_fits_80_columns_and_its_examples_parse(
+    name, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    command = finetune.get_command(click.Context(finetune), name)
+    assert [p.name for p in command.params if not p.help] == []
+    main([name, "--help"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for example in re.findall(r"^    (finetune .*?)(?:  .*)?$", text, re.MULTILINE):
+        _, used, arguments = finetune.resolve_command(
+            click.Context(finetune), shlex.split(example)[1:]
+        )
+        used.make_context(used.name, arguments)
 
 
 def test_the_bare_command_shows_the_help_and_the_version_is_known(capsys):
@@ -199,4 +236,18 @@ def test_gc_prints_what_it_frees_before_it_removes_anything(tmp_path, monkeypatc
     )
     assert main(["gc"]) == 0
     assert "filter/0123456789ab" in printed[0]
-    assert "freeing 3.0 MiB: 1 artifact," in printed[0]
+    assert "freeing 3.0 MiB: 1 artifact;" in printed[0]
+
+
+def test_the_readme_names_every_command_with_json():
+    offering = [
+        name
+        for name in COMMANDS
+        if any(
+            "--json" in p.opts for p in finetune.get_command(click.Context(finetune), name).params
+        )
+    ]
+    sentence = re.search(
+        r"^(.*) print JSON with `--json`", (REPOSITORY / "README.md").read_text(), re.M
+    )
+    assert re.findall(r"`([\w-]+)`", sentence[1]) == offering

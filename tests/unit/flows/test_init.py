@@ -1,6 +1,7 @@
 """`finetune init`: the profile fits what is in the folder and the machine, and a run can use it."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,23 @@ def test_fewer_files_than_splits_are_not_split_by_file(folder):
     (folder / "a.py").write_text(MODULE)
     sources()
     assert "split" not in written()["prompt"]
+
+
+def test_text_files_are_counted_and_the_named_way_to_train_on_text_works(folder, capsys):
+    (folder / "guide.md").write_text("# Guide")
+    assert main(["init"]) == 2
+    said = capsys.readouterr().err
+    assert "; not read: .md (1)" in said
+    (line,) = re.findall(r"lines like (\{.*?\})", said)
+    (folder / "guide.jsonl").write_text(f"{line}\n" * 3)
+    assert sources() == [{"kind": "files", "path": str(folder / "guide.jsonl")}]
+
+
+def test_the_test_split_of_a_data_set_is_named_and_not_trained_on(folder, capsys):
+    for name in ("train-00000-of-00001.jsonl", "test-00000-of-00001.jsonl"):
+        write_rows(folder / name, RECORDS["instruction"])
+    assert [source["path"] for source in sources()] == [str(folder / "train-00000-of-00001.jsonl")]
+    assert "not read  test-00000-of-00001.jsonl: a test split" in capsys.readouterr().out
 
 
 def test_the_commands_after_it_need_no_profile(folder, capsys):

@@ -69,7 +69,7 @@ def test_every_stage_has_its_sentences() -> None:
 def test_a_training_is_told_in_sentences_with_units(tmp_path: Path) -> None:
     lines = list(artifact_lines(*artifact(tmp_path, "train", training=TRAINING)))
     assert lines[0] == "train: the summary"
-    assert "Validation loss 2.220 -> 1.640 nats, token accuracy 50.0% -> 60.0%" in lines[1]
+    assert "Validation loss 2.220 -> 1.640 nats, token accuracy 50.0 % -> 60.0 %" in lines[1]
     text = "\n".join(lines)
     assert "40,000 tokens, 26,000 of them with loss, in 3 min 20 s (200 tokens/s)." in text
     assert "Resumed from step 8." in text

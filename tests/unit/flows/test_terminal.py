@@ -46,6 +46,34 @@ def test_a_line_is_cut_between_words_and_goes_on_below_its_last_column() -> None
     ]
 
 
+def test_a_narrow_terminal_keeps_half_its_width_for_the_last_column() -> None:
+    line = "filter    RUN    config filter.max_function_lines 150 -> 100"
+    assert terminal.wrapped([line], 30)[1:] == [
+        f"{' ' * 15}{part}" for part in ("filter.max_function_lines", "150 -> 100")
+    ]
+
+
+def test_a_dumb_terminal_gets_no_control_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with os.fdopen(theirs, "w") as stream, os.fdopen(ours, "rb", 0) as shown:
+        monkeypatch.setattr(sys, "stdout", stream)
+        terminal.show("evaluation: improved")
+        terminal.restore()
+        assert shown.read(100) == b"evaluation: improved\r\n"
+
+
+def test_an_encoding_without_arrows_gets_plain_characters() -> None:
+    program = "from flows import terminal; terminal.print_any_text(); "
+    program += r"print('6.2 \u2192 6.1 (\u22120.1 \u00b7 \u4f60 \udcff)')"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == "6.2 -> 6.1 (-0.1 - ? ?)\n"
+
+
 def test_a_path_is_never_cut() -> None:
     path = "/a/very/long/path-with-hyphens/report.html"
     assert path in terminal.wrapped([f"report:       {path}"], 20)[-1]

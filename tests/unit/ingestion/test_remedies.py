@@ -118,6 +118,20 @@ def test_remedy_for_a_path_names_the_paths_there_are(ingest, tmp_path, write_jso
         ingest({"kind": "files", "path": str(path), "columns": {"output": "answers.0.text"}})
 
 
+def test_a_table_without_column_names_is_read_once_it_has_them(ingest, tmp_path) -> None:
+    file = tmp_path / "a.csv"
+    rows = "".join(
+        f'Return {n} times the argument.,"def f(x):\n    return {n} * x"\n' for n in (2, 3)
+    )
+    file.write_text(rows)
+    source = {"kind": "files", "path": str(file)}
+    with pytest.raises(PipelineError, match="first line holds values, not the names of its 2") as e:
+        ingest(source)
+    assert "a first line" in e.value.remedy and "`instruction` and `output`" in e.value.remedy
+    file.write_text("instruction,output\n" + rows)
+    assert len(ingest(source)[1]) == 2
+
+
 FILES: dict[str, bytes] = {
     "list": b'{"instruction": "do", "output": ["x"]}\n',
     "number": b'{"instruction": "do", "output": 7}\n',
@@ -215,7 +229,7 @@ def test_remedy_for_a_data_set_without_splits_works(ingest, tmp_path) -> None:
     rows = datasets.Dataset.from_list([{"instruction": "do", "output": "x"}])
     datasets.DatasetDict({}).save_to_disk(tmp_path / "set")
     source = {"kind": "huggingface", "path": str(tmp_path / "set")}
-    with pytest.raises(PipelineError, match="but none at all") as error:
+    with pytest.raises(PipelineError, match="its splits: none") as error:
         ingest(source)
     assert "Write it again with `save_to_disk`" in error.value.remedy
     datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "set")
@@ -308,7 +322,7 @@ def test_a_language_without_a_grammar_gives_files_and_a_count_instead_of_functio
 def test_nul_bytes_are_removed_by_the_command_of_the_remedy(tmp_path: Path) -> None:
     file, new = tmp_path / "a", tmp_path / "b"
     file.write_bytes(b"a\0b")
-    (command,) = re.findall(r"`(.+?)`", remedy_for("output holds a NUL byte"))
+    (command,) = re.findall(r"`(.+?)`", remedy_for("output contains a NUL byte"))
     command = command.replace("FILE", str(file)).replace("NEW", str(new))
     subprocess.run(command, shell=True, check=True)  # as the user would
     assert new.read_bytes() == b"ab"

@@ -87,6 +87,9 @@ def test_rows_beyond_a_cap_are_counted_by_split(tmp_path: Path) -> None:
     assert [len(splits[name]) for name in SPLITS] == [10, 2, 2]
     assert summary.rows_out == 14
     assert sum(summary.counts.values()) == 286
+    left_out = sum(n for reason, n in summary.counts.items() if reason.startswith("over_cap"))
+    said = f"; {left_out} left out by prompt.max_train_rows and max_held_out_rows"
+    assert summary.line.endswith(said)
 
 
 def one_repository(rows: int, files: int) -> dict[str, list[str]]:
@@ -108,7 +111,7 @@ def test_the_summary_and_the_metrics_tell_what_a_single_repository_is_split_by(
     [
         (150, "20 files held out for the evaluation"),
         (30, "6 files held out for the evaluation"),
-        (29, "5 files held out for the evaluation: too few to claim anything, which takes 6"),
+        (29, "5 files held out for the evaluation: too few for a verdict, which needs 6"),
     ],
 )
 def test_a_small_repository_holds_out_as_many_files_as_a_verdict_needs_and_else_says_so(

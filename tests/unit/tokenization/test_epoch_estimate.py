@@ -24,9 +24,9 @@ def test_a_last_smaller_step_counts() -> None:
 
 def test_the_lines_name_the_rows_left_out() -> None:
     assert lines(estimate_epoch(AUDIT, 7, 2048)) == [
-        "to train on: 1,000 rows, 389,000 tokens, 75.0% of them with loss; "
+        "to train on: 1,000 rows, 389,000 tokens, 75.0 % of them with loss; "
         "left out: 7 rows of more than 2,048 tokens",
-        "packed: 100 windows of 4,096 tokens, 5.0% padding",
-        "one epoch: 250 steps of 4 rows, 63 steps of 16 rows, 95 of 4,096 tokens, "
-        "24 of 16,384 tokens",
+        "packed: 100 windows of 4,096 tokens, 5.0 % padding",
+        "steps of one epoch: 250 with 4 rows each, 63 with 16 rows each, 95 with 4,096 tokens, "
+        "24 with 16,384 tokens",
     ]

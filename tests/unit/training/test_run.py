@@ -109,7 +109,7 @@ def test_progress_shows_loss_and_speed(run_stage: Any) -> None:
         run_stage(max_steps=4)
     label, done, total, note = notes[-1]
     assert (label, done, total) == ("train", 4, 4)
-    assert note.startswith("loss ") and note.endswith(" tok/s")
+    assert note.startswith("loss ") and note.endswith(" tokens/s")
 
 
 def test_all_labels_masked_stops_the_run(run_stage: Any) -> None:

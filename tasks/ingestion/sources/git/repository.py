@@ -8,9 +8,10 @@ from tasks.core.languages.authorship import reason_of_content
 from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import headers_of, language_of
 from tasks.core.progress import say
+from tasks.core.system.escape_text import printable
 from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, text_problem
 from tasks.ingestion.sources.code_selection import CodeSelection
 from tasks.ingestion.sources.file_listing import HEAD_BYTES, NOT_SOURCE
 from tasks.ingestion.sources.git import plumbing
@@ -21,7 +22,7 @@ MAX_LICENSE_BYTES = 1 << 20
 
 
 def is_listed(path: str) -> bool:
-    """Whether a path of a tree is looked at, by the rules of a folder: it is not hidden."""
+    """Whether a path of a tree is considered, by the rules of a folder: it is not hidden."""
     *folders, name = path.split("/")
     is_hidden = any(part.startswith(".") for part in (*folders, name))
     return not is_hidden and NOT_SOURCE.isdisjoint(folders)
@@ -74,7 +75,7 @@ class Repository:
         self._licenses = TreeLicenses(texts, stated)
 
     def _is_read(self, path: str) -> bool:
-        """Whether the changes of a file are read; a file without an extension is not looked at."""
+        """Whether the changes of a file are read; one without an extension is not read."""
         selection = CodeSelection(self._include_tests, self._languages)
         return is_listed(path) and selection.takes(path, lambda _: b"")
 
@@ -136,7 +137,7 @@ class Repository:
         if raw is None:
             raise NotParsableError(f"object {object_id} is missing", 0)
         if isinstance(raw, int):
-            raise NotParsableError(f"holds {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+            raise NotParsableError(f"has {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
         language = language_of(path, raw, self._headers)
         if language is None:
             raise NotParsableError("holds no code in a known language", 0)

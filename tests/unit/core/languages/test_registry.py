@@ -9,7 +9,6 @@ from tasks.core.languages.registry import (
     ALL,
     BY_NAME,
     headers_of,
-    is_test,
     language_of,
     without_extension,
 )
@@ -72,7 +71,7 @@ def test_ingestion_leaves_parsing_to_the_languages() -> None:
 )
 def test_tests_are_known_by_their_folder_or_their_name(path: str, expected: bool) -> None:
     language = language_of(path)
-    assert language is not None and is_test(path, language) == expected
+    assert language is not None and language.is_test(path) == expected
 
 
 @pytest.mark.parametrize(
