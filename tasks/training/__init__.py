@@ -4,8 +4,7 @@ Modules in the order of a run:
 
 - `run`: the stage. `replay`: which old rows a warm start sees again.
 - `distributed`: one process per GPU (`launch`, `worker`, `data_parallel`), base sharding (`fsdp`).
-- `process`: what one process does. `lora`, `expert_lora`: the adapter. `batches`: the windows of
-  each step.
+- `process`: what one process does. `lora`: the adapter. `batches`: the windows of each step.
 - `steppers`: forward and backward of a step by autograd; picks and sizes a stepper.
 - `fast`: the fused stepper, without autograd.
 - `loop`: the training loop, with `optimizer`, `loss_scale` (float16), `checkpoints`, `signals` and
