@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
@@ -153,7 +154,7 @@ def finetune(context: click.Context) -> None:
 
 
 def process() -> int:
-    """`main` as a process of its own, in which stop signals end the command in order."""
+    """Run `main` as the whole process; stop signals end the command cleanly."""
     stop = install_for_process()
     try:
         code = main(stop=stop)
@@ -177,6 +178,8 @@ def main(arguments: Sequence[str] | None = None, stop: StopHandler | None = None
     terminal.print_any_text()
     hide_notices()
     keep_home()
+    if isinstance(sys.stdout, TextIOWrapper):  # a file name that the encoding lacks is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = finetune.main(arguments, prog_name="finetune", standalone_mode=False, obj=stop)
     except click.UsageError as error:

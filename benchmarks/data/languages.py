@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks.data.compare import usage
-from tasks.core.languages.registry import BY_NAME, language_of
+from tasks.core.languages.registry import BY_NAME, headers_of, language_of
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.ingestion import STAGE
@@ -47,11 +47,14 @@ def main() -> None:
         for path in files[:: max(1, len(files) // -(-len(files) // 100))]:
             with (code / path).open("a") as file:
                 file.write("\n")
+        before = usage()[0]
         warm, _ = ingest(code, temporary / "warm", shards, given.rows, given.workers)
+        warm_cpu = usage()[0] - before
     mb = metrics["source_mb"]
     print(f"\n{', '.join(given.rows)}: {mb:.1f} MB in {cold:.2f} s, {mb / cold:.1f} MB/s; ", end="")
     print(f"{cpu:.2f} CPU s, {mb / cpu:.1f} MB per CPU s")
-    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {100 * warm / cold:.1f} %")
+    print(f"1 % of {len(files):,} files edited: {warm:.2f} s, {100 * warm / cold:.1f} %; ", end="")
+    print(f"{warm_cpu:.2f} CPU s, {100 * warm_cpu / cpu:.1f} %")
 
 
 def show(folder: Path, out: Path) -> None:
@@ -63,7 +66,7 @@ def show(folder: Path, out: Path) -> None:
     errors, files, sizes = Counter[str](), Counter[str](), Counter[str]()
     for path in listing.files:
         content = (folder / path).read_bytes()
-        if language := language_of(path, content):
+        if language := language_of(path, content, headers_of(listing.files)):
             files[language.name] += 1
             sizes[language.name] += len(content)
             errors[language.name] += path in bad

@@ -28,10 +28,12 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.gpu_lock import gpu_turn
 from tasks.core.system.interrupts import settle
 from tasks.core.text import prompt_templates
 from tasks.core.text.prompt_templates import PromptTemplate
+from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation.generation.sampling import Sampling
 from tasks.evaluation.generation.stream_answer import answer
 
@@ -67,6 +69,7 @@ def try_out(
     raw: bool,
     max_new_tokens: int,
     sampling: Sampling,
+    suffix: str = "",
 ) -> int:
     """Print the answer of a model.
 
@@ -79,7 +82,13 @@ def try_out(
         raw: `text` is the prompt itself.
         max_new_tokens: Limit of the answer.
         sampling: How tokens are picked.
+        suffix: Text after the answer, which fills in what is between `text` and it; "" for none.
     """
+    if suffix and given:
+        raise PipelineError(
+            "--suffix fills in after TEXT itself, and --input belongs to an instruction",
+            "Leave one of them out.",
+        )
     if max_new_tokens < 1 or sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
         raise PipelineError(
             f"max_new_tokens {max_new_tokens}, temperature {sampling.temperature}, top_p "
@@ -90,7 +99,8 @@ def try_out(
     with ExitStack() as held, progress.sink(_StandardError()):
         chosen = choose(request, source, held)
         prompt = text if raw else prompt_templates.render(chosen.template, text, given)
-        marker = "" if raw else prompt_templates.stop_of(chosen.template)
+        prompt = prompt_templates.fill_prompt(text, suffix) if suffix else prompt
+        marker = "" if raw or suffix else prompt_templates.stop_of(chosen.template)
         config = _settings(request)
         held.enter_context(_device_lock(config))
         progress.say(f"{chosen.name} answers")
@@ -101,6 +111,8 @@ def try_out(
             for count, piece in answer(model, tokenizer, prompt, marker, max_new_tokens, sampling):
                 print(piece, end="", flush=True)
                 tokens = count
+        except MissingTokenError as error:
+            raise PipelineError(error.problem, "Leave --suffix out.") from error
         except KeyboardInterrupt as stop:
             settle()
             print()
@@ -192,7 +204,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     from tasks.core.models.device import pick_device
-    from tasks.core.models.loading import load_model
+    from tasks.core.models.loading import attach_adapter, load_model
     from tasks.core.models.pretrained import load_tokenizer
 
     logging.set_verbosity_error()
@@ -206,25 +218,23 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
         vram_gib=config.hardware.vram_gib,
         trust_remote_code=chosen.is_ours and is_trusted(chosen.weights),
     )
-    if adapted:
-        from peft import PeftModel
-
+    if chosen.adapter is not None:
         try:
-            model = PeftModel.from_pretrained(model, chosen.adapter, is_trainable=False).eval()
+            model = attach_adapter(model, chosen.adapter)
         except (RuntimeError, ValueError) as error:
             raise PipelineError(
-                f"{chosen.name} does not fit its base: {str(error).splitlines()[0]}",
+                f"{chosen.name} does not fit its base: {first_line(error)}",
                 "Give the --profile and --set that the adapter was trained with.",
             ) from error
     return model, load_tokenizer(chosen.tokenizer)
 
 
-def _dtype(weights: Path, device: str) -> Literal["bfloat16", "float32"]:
+def _dtype(weights: Path, device: str) -> Literal["auto", "bfloat16", "float32"]:
     """16 bit on a GPU; 32 bit on a CPU, faster there, if it fits in half of the free RAM."""
     import psutil  # type: ignore[import-untyped]  # ships no types
 
     if device != "cpu":
-        return "bfloat16"
+        return "auto"
     needed = 2 * sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     return "float32" if needed < psutil.virtual_memory().available / 2 else "bfloat16"
 
@@ -273,6 +283,9 @@ class _StandardError:
     metavar="champion|adapter|FOLDER",
     help="Model that answers; default: the champion, else the adapter of these settings.",
 )
+@click.option(
+    "--suffix", default="", metavar="TEXT", help="Fill in what is between TEXT and this text."
+)
 @click.option("--raw", is_flag=True, help="Send TEXT as it is, without the prompt template.")
 @click.option(
     "--max-new-tokens",
@@ -304,6 +317,7 @@ def try_model(
     source: str | None,
     text: str,
     given: str,
+    suffix: str,
     raw: bool,
     max_new_tokens: int,
     temperature: float,
@@ -317,4 +331,4 @@ def try_model(
       finetune try "Write a function that reverses a list."
     """
     sampling = Sampling(temperature, top_p, seed)
-    return try_out(request, source, text, given, raw, max_new_tokens, sampling)
+    return try_out(request, source, text, given, raw, max_new_tokens, sampling, suffix)

@@ -58,8 +58,8 @@ class PlannedHits(WritableFileSystem):
 
 
 def result_key(stage: str, key: str) -> str:
-    """Prefect's cache key of an artifact, and the path of Prefect's own copy of the result."""
-    return f"{RESULTS}/{stage}-{key}.json"
+    """Prefect's cache key of an artifact, and the file name of Prefect's own copy of the result."""
+    return f"{stage}-{key}.json"
 
 
 class StageTask:
@@ -116,16 +116,18 @@ def prefect_task(
     if key is None:
         raise ValueError(f"stage {stage.name} has no key yet: an input is missing")
     policy = CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: result_key(stage.name, key))
-    uses_gpu = stage.gpu and plan.decision != HIT  # a tag costs Prefect a second
+    is_hit = plan.decision == HIT
+    uses_gpu = stage.gpu and not is_hit  # a tag costs Prefect a second
     return Task(
         run,
         name=stage.name,
-        task_run_name=f"{stage.name} · {'hit' if plan.decision == HIT else 'run'}",
+        task_run_name=f"{stage.name} · {'hit' if is_hit else 'run'}",
         description=f"{', '.join(stage.inputs) or 'outside'} -> {', '.join(stage.outputs)}",
         tags=["gpu"] if uses_gpu else None,
         cache_policy=policy.configure(key_storage=PlannedHits.of(plan, store)),
         refresh_cache=plan.forced,
         persist_result=True,
-        result_storage=store.root,
+        # Prefect reads nothing outside of this folder, and a stage's may be a link to another disk
+        result_storage=store.root / (stage.name if is_hit else RESULTS),
         result_serializer="json",
     )

@@ -11,9 +11,11 @@ from typing import Any
 
 from flows.messages import duration
 from flows.plan_notes import training_cost
+from flows.plan_notes.model_notes import read_checks
 from flows.session import Session
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.models import memory_estimate, memory_probes
+from tasks.core.models.experts import gpu_memory
 from tasks.core.settings.config import Config
 from tasks.training.step_budget import AUTO
 
@@ -21,7 +23,6 @@ from tasks.training.step_budget import AUTO
 CPU_FLOPS = 7e10  # of a core
 CPU_PROCESS_GIB = 0.6  # Python with its libraries
 CPU_TIMES = 3.2  # of what a GPU would need: products are computed in 32 bit
-CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 
 
 def _tokens(number: int) -> str:
@@ -127,12 +128,10 @@ def forecast(session: Session) -> Forecast | CpuForecast | None:
     found = _probe(gpu, weights, config, bound)
     measured = found is not None
     if found is None:
-        shape = memory_estimate.DecoderShape.read(weights)
-        if shape is None:
-            return None
-        found = memory_estimate.estimate(shape, config.train, bound, gpu.name if gpu else None)
-    limits = [x for x in (config.hardware.vram_gib, gpu and gpu.total_gib - CONTEXT_GIB) if x]
-    limit = min(limits) if limits else None
+        found = _estimate(weights, config, bound, gpu)
+    if found is None:
+        return None
+    limit = memory_probes.limit_gib(gpu, config.hardware.vram_gib)
     kept = config.train.kept_layers
     if kept is None:
         kept = 0 if limit is None else found.kept_within(limit)
@@ -148,6 +147,19 @@ def forecast(session: Session) -> Forecast | CpuForecast | None:
         tokens=tokens,
         seconds=tokens * (1 - done) / speed if tokens and speed else None,
     )
+
+
+def _estimate(
+    weights: Path, config: Config, tokens: int, gpu: memory_probes.Gpu | None
+) -> memory_probes.Probe | None:
+    """By formulas, for dense models of the table of architectures and mixtures of experts."""
+    shape = memory_estimate.DecoderShape.read(weights)
+    if shape is not None:
+        return memory_estimate.estimate(shape, config.train, tokens, gpu)
+    checks = read_checks(weights.parent)
+    if not checks.get("experts"):
+        return None
+    return gpu_memory.estimate(checks, config.train, tokens, gpu.name if gpu else None)
 
 
 def _on_cpu(session: Session, train: StagePlan, weights: Path, done: float) -> CpuForecast | None:

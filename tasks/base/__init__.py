@@ -21,5 +21,5 @@ STAGE = Stage(
     outputs=("tokenizer", "weights", "licence", "checks"),
     reads=("base",),
     sources="tasks.base.model_source:key_sources",
-    env=("transformers", "tokenizers", "gguf", "peft", "safetensors", "torch"),
+    env=("transformers", "tokenizers", "gguf", "peft", "bitsandbytes", "safetensors", "torch"),
 )

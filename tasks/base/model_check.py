@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.base.lora_reach import lora_reach
+from tasks.base.lora_reach import TOLERANCE, experts_work, lora_reach
 from tasks.base.reduced_model import build
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_attention import PACKED, register_packed_attention
@@ -23,7 +23,6 @@ from tasks.core.models.packed_forward import decoder_of, forward_hidden, window_
 from tasks.core.models.traits.model_traits import Isolation
 from tasks.core.models.traits.own_head import OwnHead
 
-TOLERANCE = 1e-4  # relative difference of hidden states; rounding in 32 bit makes 1e-6
 LENGTHS = (21, 1, 13)  # of the samples; longer than the reduced windows
 NEW_TOKENS = 6
 OTHER_MODEL = "Choose a causal language model such as Llama, Qwen, StableLM, Mistral or Gemma."
@@ -42,6 +41,7 @@ class ArchitectureCheck:
         cache: Whether generation with cache equals generation without.
         lora: Last names of linear layers that LoRA reaches.
         unreached: Last names of linear layers that it does not reach.
+        experts: Whether fused experts can be computed in 4 bit and with LoRA; False without any.
     """
 
     attention: Literal["sdpa", "eager"]
@@ -51,6 +51,7 @@ class ArchitectureCheck:
     cache: bool
     lora: tuple[str, ...]
     unreached: tuple[str, ...]
+    experts: bool
 
 
 class _CannotRunError(Exception):
@@ -99,12 +100,13 @@ def _measured(config: Any, trust_remote_code: bool) -> ArchitectureCheck:
     linear = _head(model, samples[0], alone[0], kind)
     cache = _cache_works(model, samples[0])
     lora, unreached = lora_reach(model, samples[0])
+    experts = experts_work(make("eager"), samples[0], alone[0])
     if not lora:
         kinds = sorted({type(m).__name__ for m in model.modules() if hasattr(m, "weight")})
         raise _rejected(
             kind, f"has 0 linear layers that LoRA can train (it has {', '.join(kinds)})"
         )
-    return ArchitectureCheck(attention, isolation, leak, linear, cache, lora, unreached)
+    return ArchitectureCheck(attention, isolation, leak, linear, cache, lora, unreached, experts)
 
 
 @contextmanager
@@ -168,7 +170,7 @@ def _isolation(
                 model.set_attn_implementation(PACKED)
             with torch.no_grad():
                 return _difference(forward_hidden(model, window), truth)
-        except Exception:
+        except Exception:  # whatever the model's code raises: this way does not isolate
             return float("inf")
 
     by_mask = leak(packed=False)
@@ -185,16 +187,19 @@ def _joined(samples: list[Tensor]) -> Window:
 
 
 def _head(model: Any, ids: Tensor, hidden: Tensor, kind: str) -> bool:
-    """Whether the head is linear; raises if the model's own head can't be run by itself."""
+    """Whether the head is linear; raises if the model's own head can't be run alone."""
     head = OwnHead(model, decoder_of(model))
     try:
         with torch.no_grad():
             difference = _difference(head(hidden), model(input_ids=ids, use_cache=False).logits[0])
         linear = head.is_linear()
-    except Exception as error:
+    except Exception as error:  # whatever the model's code raises: its head can't be used
         raise _rejected(kind, f"has a head that can't run alone: {_first_line(error)}") from error
     if difference > TOLERANCE:
-        raise _rejected(kind, f"has other logits than its head (difference {difference:.1e})")
+        raise _rejected(
+            kind,
+            f"has logits that differ from the output of its head (difference {difference:.1e})",
+        )
     return linear
 
 
@@ -214,7 +219,7 @@ def _cache_works(model: Any, ids: Tensor) -> bool:
                 return_dict_in_generate=True,
                 output_logits=True,
             )
-        except Exception:
+        except Exception:  # whatever the model's code raises with its cache
             if not use_cache:
                 raise
             return False

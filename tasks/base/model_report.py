@@ -1,11 +1,11 @@
-"""The model's report: what this base supports, found out before anything is trained.
+"""Model report: what this base supports, measured before anything is trained.
 
 In: the weights' and the tokenizer's folders as the stage wrote them. Out: `ModelTraits` for the
 stages that load the model, and the content of checks.json for `finetune plan` and `show base`.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,18 @@ from safetensors import safe_open
 from torch import nn
 
 from tasks.base.model_check import ArchitectureCheck, check_architecture
-from tasks.base.reduced_model import on_meta, parameters_of, reduced_configs
+from tasks.base.reduced_model import layers_of, parameters_of, reduced_configs
 from tasks.core.errors import PipelineError
 from tasks.core.models.architectures.registry import plain_reason
-from tasks.core.models.loading import QUANTIZED_BLOCK
+from tasks.core.models.experts.checkpoint import parts_of
+from tasks.core.models.experts.fused import FusedWeight, active_experts, fused_weights
+from tasks.core.models.loading import QUANTIZED_BLOCK, linear_names, on_meta
 from tasks.core.models.pretrained import read_config, read_tokenizer
 from tasks.core.models.traits.model_traits import ModelTraits
 from tasks.core.text.special_tokens import FIM, ControlTokens, MissingTokenError
 
 CHECKS_FILE = "checks.json"
+_RENAMED = ("cache", "experts")  # fields of `ArchitectureCheck` that the report states otherwise
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -65,28 +68,29 @@ def examine(
         hub=hub,
     )
     _check_names(linear, shapes, traits, config.model_type)
+    fused = list(fused_weights(whole)) if found.experts else []
+    if fused and _are_stored(whole, fused, shapes, traits):
+        traits = replace(traits, experts=True)
+    else:
+        fused = []
     tokens = read_tokenizer(tokenizer)
     _check_vocabulary(whole, tokens)
-    return traits, _report(config, whole, linear, found, tokens)
+    return traits, _report(config, whole, linear, fused, found, tokens)
 
 
 def _report(
     config: Any,
     whole: Any,
     linear: Mapping[str, Any],
+    fused: Sequence[FusedWeight],
     found: ArchitectureCheck,
     tokenizer: Any,
 ) -> dict[str, Any]:
-    total = parameters_of(whole)
-    quantized = sum(module.weight.numel() for module in linear.values())
-    tables = sum(m.weight.numel() for m in whole.modules() if isinstance(m, nn.Embedding))
     template = tokenizer.chat_template or ""
     return {
         "model_type": config.model_type,
         "plain_reason": plain_reason(whole.config),
-        "parameters": total,
-        "linear_parameters": quantized,
-        "other_parameters": total - quantized - tables,
+        **counts(whole, linear.values(), fused),
         "odd_features": {
             name.removesuffix(".weight").rpartition(".")[2]: module.in_features
             for name, module in linear.items()
@@ -97,9 +101,56 @@ def _report(
         "infilling": _can_fill(tokenizer),
         "generation_cache": found.cache,
         "trusted_code": bool(getattr(config, "auto_map", None)),
-        **{name: value for name, value in asdict(found).items() if name != "cache"},
+        **{name: value for name, value in asdict(found).items() if name not in _RENAMED},
         # rounding differs between machines: the report says how much, in powers of ten
         "leak": f"{found.leak:.0e}",
+    }
+
+
+def counts(whole: Any, linear: Collection[Any], fused: Sequence[FusedWeight]) -> dict[str, Any]:
+    """Numbers of parameters, from which a plan computes memory.
+
+    Args:
+        whole: The model, without storage.
+        linear: Its linear layers that LoRA reaches; the others are quantized, too.
+        fused: Its fused weights that can be quantized and trained.
+    """
+    total = parameters_of(whole)
+    reached = sum(module.weight.numel() for module in linear)
+    every = linear_names(whole)
+    unreached = -reached + sum(
+        module.weight.numel()
+        for name, module in whole.named_modules()
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in every
+    )
+    tables = sum(m.weight.numel() for m in whole.modules() if isinstance(m, nn.Embedding))
+    rows, hidden = whole.get_input_embeddings().weight.shape
+    return {
+        "parameters": total,
+        "linear_parameters": reached,
+        "unreached_parameters": unreached,
+        "other_parameters": total - reached - unreached - tables - sum(w.values for w in fused),
+        "experts": _experts(whole.config, fused),
+        "shape": {
+            "hidden": hidden,
+            "layers": len(layers_of(whole)),
+            "vocabulary": rows,
+            "lora_per_rank": sum(sum(module.weight.shape) for module in linear),
+        },
+    }
+
+
+def _experts(config: Any, fused: Sequence[FusedWeight]) -> dict[str, int]:
+    """Numbers about fused experts that can be quantized and trained; {} without any."""
+    if not fused:
+        return {}
+    return {
+        "parameters": sum(weight.values for weight in fused),
+        "layers": len({weight.name.rpartition(".")[0] for weight in fused}),
+        "each": fused[0].experts,
+        "active": active_experts(config),
+        "largest": max(weight.values for weight in fused),
+        "lora_per_rank": sum(weight.lora_values(1) for weight in fused),
     }
 
 
@@ -155,6 +206,15 @@ def _check_names(linear: Mapping[str, Any], shapes: Shapes, traits: ModelTraits,
             "Load the model with transformers and save it again with save_pretrained, or choose "
             "another base model.",
         )
+
+
+def _are_stored(
+    whole: Any, fused: Sequence[FusedWeight], shapes: Shapes, traits: ModelTraits
+) -> bool:
+    """Whether the checkpoint has every tensor that the fused experts are made of."""
+    known = {traits.module_of(name): shape for name, shape in shapes.items()}
+    parts = parts_of(whole, {w.name: whole.get_parameter(w.name) for w in fused})
+    return all(known.get(name) == tuple(part.shape) for name, part in parts.items())
 
 
 def _check_vocabulary(whole: Any, tokenizer: Any) -> None:

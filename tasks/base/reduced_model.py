@@ -54,14 +54,6 @@ _WIDTHS = (
 )
 
 
-def on_meta(config: Any, trust_remote_code: bool = False) -> Any:
-    """A model without storage: its modules and the shapes of its parameters."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            copy.deepcopy(config), trust_remote_code=trust_remote_code
-        )
-
-
 def parameters_of(model: nn.Module) -> int:
     """Number of its parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
@@ -80,7 +72,7 @@ def reduced_configs(config: Any, whole: Any) -> tuple[Any, Any]:
 
     Args:
         config: Of the text model.
-        whole: The whole model `on_meta`.
+        whole: The whole model, without storage.
     """
     small = copy.deepcopy(config)
     count = _layers_needed(config, layers_of(whole))

@@ -15,6 +15,8 @@ which prints it.
 from pathlib import Path
 from typing import Any
 
+from tasks.core.system.escape_text import printable
+
 
 class PipelineError(Exception):
     """An error in input, settings or machine that the user can fix.
@@ -25,9 +27,8 @@ class PipelineError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}\n{remedy}")
-        self.problem = problem
-        self.remedy = remedy
+        self.problem, self.remedy = printable(problem), printable(remedy)
+        super().__init__(f"{self.problem}\n{self.remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a worker process sends the error by pickle, which would pass the joined text alone
@@ -59,7 +60,8 @@ class StageError(Exception):
     """A stage that failed for a reason other than the user's input."""
 
     def __init__(self, stage: str, error: BaseException, log: Path) -> None:
-        super().__init__(f"stage {stage} failed: {type(error).__name__}: {error} (log: {log})")
+        problem = f"stage {stage} failed: {type(error).__name__}: {error} (log: {log})"
+        super().__init__(printable(problem))
         self.stage = stage
         self.error = error
         self.log = log

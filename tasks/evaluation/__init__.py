@@ -4,7 +4,7 @@ from tasks.core.stage import Stage
 
 GRAMMARS = (
     *("bash", "c", "c-sharp", "cpp", "go", "java", "javascript", "php", "ruby", "rust"),
-    *("scala", "typescript"),
+    *("kotlin", "scala", "typescript"),
 )
 STAGE = Stage(
     name="evaluate",

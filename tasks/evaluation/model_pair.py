@@ -5,10 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
-
 from tasks.core.models.device import Device, DType, Quantization
-from tasks.core.models.loading import load_model
+from tasks.core.models.loading import attach_adapter, load_model
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packing import join_rows
 from tasks.core.models.pretrained import load_tokenizer
@@ -54,8 +52,7 @@ class ModelPair:
             vram_gib=vram_gib,
             trust_remote_code=is_trusted(weights),
         )
-        tuned = PeftModel.from_pretrained(model, adapter, is_trainable=False)
-        return cls(tuned.eval(), load_tokenizer(tokenizer), vram_gib)
+        return cls(attach_adapter(model, adapter), load_tokenizer(tokenizer), vram_gib)
 
     def only(self, who: str) -> AbstractContextManager[Any]:
         """Inside the block the model is `BASE` or `TUNED`."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from tasks.core.models.chunked_loss import token_losses
+from tasks.core.models.device import beyond_float16
 from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.core.models.packed_forward import (
     WindowTensors,
@@ -96,7 +97,7 @@ def measure(
         done: Called with the tokens measured so far, after each window.
 
     Returns:
-        One result a row, in order; rows without a labelled token have 0 tokens.
+        One result per row, in order; rows without a labelled token have 0 tokens.
     """
     device = loss_head(model).weight.device
     results: list[RowResult] = []
@@ -146,7 +147,10 @@ def _sums(
     hidden = forward_hidden(model, window)[window.predictors]
     losses, hits = token_losses(hidden, loss_head(model), window.targets)
     # summed on the CPU in 64 bits: a GPU adds in no fixed order, so sums would vary between runs
+    values = losses.double().cpu().numpy()
+    if hidden.dtype == torch.float16 and not np.isfinite(values).all():
+        raise beyond_float16("the loss of a row")
     return (
-        np.bincount(group_of, losses.double().cpu().numpy(), groups).astype(np.float64),
+        np.bincount(group_of, values, groups).astype(np.float64),
         np.bincount(group_of, hits.double().cpu().numpy(), groups).astype(np.float64),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.cache.manifest import digest_of
-from tasks.core.models.device import free_gpu
+from tasks.core.models.device import free_gpu, pick_device, pick_dtype
 from tasks.core.progress import report, say
 from tasks.core.settings.config import View
 from tasks.core.settings.evaluate import EvaluateSettings
@@ -66,7 +66,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
         evaluation,
         not_measured=(*missing, *evaluation.not_measured),
         settings={
-            **_settings(settings, str(config.prompt.template)),
+            **_settings(settings, str(config.prompt.template), _dtype(config)),
             **(grading.modes(prepared.tested.problems) if prepared.tested else {}),
         },
         costs=clock.costs(),
@@ -88,7 +88,7 @@ def completion_caches(
     with ExitStack() as opened:
         caches = {}
         if folder is not None:
-            how = (settings.quantization, settings.dtype, config.hardware.device)
+            how = (settings.quantization, _dtype(config), config.hardware.device)
             base, adapter = (digest_of(inputs[name]) for name in ("base.weights", "train.adapter"))
             caches[BASE] = CompletionCache.of(folder, base, *how)
             caches[TUNED] = CompletionCache.of(folder, adapter, base, *how)
@@ -97,9 +97,16 @@ def completion_caches(
         yield caches
 
 
-def _settings(settings: EvaluateSettings, template: str) -> dict[str, Any]:
+def _dtype(config: View) -> str:
+    """The compute type, which auto chooses by the GPU."""
+    settings = config.evaluate
+    device = pick_device(config.hardware.device)
+    return pick_dtype(settings.dtype, device, settings.quantization)
+
+
+def _settings(settings: EvaluateSettings, template: str, dtype: str) -> dict[str, Any]:
     """Settings that the numbers depend on, for metrics.json and the report."""
-    names = ("quantization", "dtype", "max_new_tokens", "generation_batch", "window_tokens", "seed")
+    names = ("quantization", "max_new_tokens", "generation_batch", "window_tokens", "seed")
     drawn = {name: getattr(settings, name) for name in ("top_p", "attempts")}
     drawn["pass_at"] = sorted({1, *settings.pass_at})
     return {
@@ -108,6 +115,7 @@ def _settings(settings: EvaluateSettings, template: str) -> dict[str, Any]:
         "template": template,
         "split": settings.split,
         "loss_tokens": "content, without endings",
+        "dtype": dtype,
         **{name: getattr(settings, name) for name in names},
         "generation_batch": settings.generation_batch or "by free memory",
         "resamples": settings.gate.resamples,

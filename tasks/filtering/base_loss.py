@@ -2,10 +2,10 @@
 `filter.base_loss`.
 
 In: the rows, the base. Out: nats per token of each output, given its instruction and input. Rows
-that the base predicts poorly are data, generated or in no language that it knows, and are looked at
-before they are trained on. The text is that of the row, without a prompt template, which a later
-stage writes. Each row is run alone and its loss rounded, so that it does not depend on what else is
-measured; it is cached by the row's content and the base.
+that the base predicts poorly are often data, generated, or in a language it was not trained on, and
+should be inspected before they are trained on. The text is that of the row, without a prompt
+template, which a later stage writes. Each row is run alone and its loss rounded, so that it does
+not depend on what else is measured; it is cached by the row's content and the base.
 """
 
 import json
@@ -24,7 +24,13 @@ from numpy.typing import NDArray
 
 from tasks.core.cache.manifest import digest_of
 from tasks.core.models.chunked_loss import token_losses
-from tasks.core.models.device import free_gpu
+from tasks.core.models.device import (
+    Quantization,
+    beyond_float16,
+    free_gpu,
+    pick_device,
+    pick_dtype,
+)
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import IGNORED, Window
 from tasks.core.models.packed_forward import forward_hidden, loss_head, window_tensors
@@ -46,6 +52,7 @@ LOSSES = pa.schema([("loss", pa.float64())])  # null: the row has no token to pr
 MAX_TOKENS = 2048  # of a row; a longer one is measured in part
 BATCH_ROWS = 64
 DIGITS = 3
+QUANTIZATION: Quantization = "nf4"
 
 
 def run(config: "View", inputs: Inputs, work: Work) -> Summary:
@@ -61,7 +68,8 @@ def measure(hardware: HardwareSettings, inputs: Inputs, work: Work) -> NDArray[n
     """The loss of each row, in order; NaN for a row without a token to predict."""
     rows = inputs["ingest.rows"]
     weights, tokenizer = inputs["base.weights"], inputs["base.tokenizer"]
-    identity = (digest_of(weights), digest_of(tokenizer), MAX_TOKENS)
+    dtype = pick_dtype("auto", pick_device(hardware.device), QUANTIZATION)
+    identity = (digest_of(weights), digest_of(tokenizer), MAX_TOKENS, dtype)
     base = _Base(weights, tokenizer, hardware)
     with opened(work, identity, LOSSES, np.uint8, part="base_loss") as shards:
         try:
@@ -99,6 +107,7 @@ class _Base:
     def _model(self) -> Any:
         return load_model(
             self.weights,
+            quantization=QUANTIZATION,
             device=self.hardware.device,
             vram_gib=self.hardware.vram_gib,
             expandable_segments=self.hardware.expandable_segments,
@@ -135,6 +144,8 @@ class _Base:
             hidden = forward_hidden(self._model, tensors)[tensors.predictors]
             losses, _ = token_losses(hidden, head, tensors.targets)
         mean = float(losses.double().mean())
+        if hidden.dtype == torch.float16 and not math.isfinite(mean):
+            raise beyond_float16("the loss of a row", "Set filter.base_loss to false.")
         return round(mean, DIGITS) if math.isfinite(mean) else None
 
 

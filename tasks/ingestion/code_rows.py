@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.core.languages.authorship import reason_of_content
+from tasks.core.languages.encoding import legacy_encoding
 from tasks.core.languages.protocol import (
     DocumentedFunction,
     Language,
@@ -15,9 +16,10 @@ from tasks.core.languages.protocol import (
     ParsedSource,
 )
 from tasks.core.languages.registry import language_of
+from tasks.core.system.escape_text import printable
 from tasks.ingestion.code_windows import context_windows, cut, holes
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_id, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, text_id, text_problem
 
 MISSING = -1
 MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
@@ -34,6 +36,7 @@ class CodeFile:
             from `root`/`path`.
         date: When it last changed, ISO 8601; "" unknown.
         context: (path, text) of files that it needs, the most needed first.
+        headers: Language of headers in its source; see `headers_of`.
     """
 
     root: str
@@ -46,6 +49,7 @@ class CodeFile:
     content: bytes | int | None = None
     date: str = ""
     context: Sequence[Sequence[str]] = ()
+    headers: str = "c"
 
 
 class CodeOptions(NamedTuple):
@@ -66,7 +70,7 @@ class ExtractedCode:
     """What was taken from one file.
 
     Attributes:
-        skipped: Functions that gave no row, or the file itself, by reason.
+        skipped: Functions that gave no row, or the file itself, by reason; and its encoding.
         candidates: (row id, *fields of a `DoctestCandidate`).
         language: Title of the file's language; "" if nothing was read.
     """
@@ -86,7 +90,7 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
     try:
         raw = content_of(file)
         extracted.source_bytes = len(raw)
-        language = language_of(file.path, raw)
+        language = language_of(file.path, raw, file.headers)
         if language is None or (reason := reason_of_content(raw)):
             reason = "files that are no code" if language is None else reason
             extracted.skipped[reason] += 1
@@ -102,6 +106,8 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
         extracted.unreadable.append(_unreadable(file, 0, problem, ""))
         return extracted
     extracted.language = language.title
+    if encoding := legacy_encoding(raw):
+        extracted.skipped[f"files read as {encoding}"] += 1
     rows = _FileRows(file, language, license_of_header(text), extracted)
     if "functions" in options.rows:
         found, skipped = source.documented_functions(options.keep_docstring, options.methods)
@@ -133,7 +139,7 @@ def content_of(file: CodeFile) -> bytes:
     path = Path(f"{file.root}/{file.path}")
     size = path.stat().st_size if file.content is None else file.content
     if size > MAX_FILE_BYTES:
-        raise NotParsableError(f"holds {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+        raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
     return path.read_bytes()
 
 

@@ -53,7 +53,7 @@ def _read(file: CodeFile, max_characters: int) -> _FileHead | None:
     """The text of a file; None if it gives no rows."""
     try:
         raw = content_of(file)
-        language = language_of(file.path, raw)
+        language = language_of(file.path, raw, file.headers)
         if language is None or reason_of_content(raw):
             return None
         text = language.decode(raw)

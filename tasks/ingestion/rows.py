@@ -97,11 +97,6 @@ def excerpt(value: object) -> str:
     return text[:EXCERPT_CHARACTERS].replace("\0", "\\0").encode("utf-8", "replace").decode()
 
 
-def printable(path: str) -> str:
-    """A path with bytes that are not UTF-8 shown as \\xNN: file names may hold any bytes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def text_problem(name: str, value: object, is_required: bool) -> str:
     """Why a value can't be the text `name` of a row; "" if it can. None counts as empty."""
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -109,9 +104,9 @@ def text_problem(name: str, value: object, is_required: bool) -> str:
     if isinstance(value, Unfit):
         return f"{name} {value.problem}"
     if not isinstance(value, str):
-        return f"{name} is of type {type(value).__name__}, wanted text"
+        return f"{name} is of type {type(value).__name__}, expected text"
     if "\0" in value:
-        return f"{name} holds a NUL byte"
+        return f"{name} contains a NUL byte"
     try:
         value.encode()
     except UnicodeEncodeError:

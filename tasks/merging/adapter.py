@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tasks.core.errors import PipelineError
+from tasks.merging.expert_tensors import ParameterUpdate, Target, targets
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -26,7 +27,6 @@ A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 UNSUPPORTED = (
     "modules_to_save",
     "trainable_token_indices",
-    "target_parameters",
     "layer_replication",
     "fan_in_fan_out",
     "lora_bias",
@@ -70,17 +70,25 @@ class Update:
 
 @dataclass(frozen=True)
 class Adapter:
-    """Updates by module name, and the settings for the model card."""
+    """An adapter.
+
+    Attributes:
+        updates: Of linear layers, by module name.
+        parameters: Of fused experts and other parameters that it names, by parameter name.
+        settings: For the model card.
+    """
 
     updates: Mapping[str, Update]
+    parameters: Mapping[str, ParameterUpdate]
     settings: Mapping[str, Any]
 
 
-def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter.
+def read_adapter(folder: Path, base: Path) -> Adapter:
+    """Read an adapter of a base.
 
     Raises:
-        PipelineError: A file is missing, or the adapter does more than add B A to linear layers.
+        PipelineError: A file is missing, or the adapter does more than add B A to linear layers and
+            fused experts.
     """
     for name in (CONFIG, TENSORS):
         if not (folder / name).is_file():
@@ -88,6 +96,8 @@ def read_adapter(folder: Path) -> Adapter:
     settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     _check_mergeable(settings)
     tensors = load_file(folder / TENSORS)
+    chosen = targets(folder, base) if settings.get("target_parameters") else []
+    parameters = {target.name: _parameter_update(target, tensors) for target in chosen}
     modules = sorted(name.removesuffix(A) for name in tensors if name.endswith(A))
     updates = {
         module.removeprefix(PREFIX): Update(
@@ -99,13 +109,24 @@ def read_adapter(folder: Path) -> Adapter:
         for module in modules
         if module + B in tensors
     }
-    if tensors or not updates:
+    if tensors or not (updates or parameters):
         found = f"{len(tensors)} tensors such as {min(tensors)}" if tensors else "no LoRA tensors"
         raise PipelineError(
-            f"the adapter holds {found}, which belong to no LoRA of a linear layer",
-            "Train with LoRA or DoRA on linear layers only.",
+            f"the adapter holds {found}, which belong to no LoRA of a linear layer or of experts",
+            "Train with LoRA or DoRA on linear layers and experts only.",
         )
-    return Adapter(updates, settings)
+    return Adapter(updates, parameters, settings)
+
+
+def _parameter_update(target: Target, tensors: dict[str, Tensor]) -> ParameterUpdate:
+    """The update of one parameter; takes its tensors out of the adapter's."""
+    try:
+        return target.update(tensors.pop(target.key + A), tensors.pop(target.key + B))
+    except KeyError as error:
+        raise PipelineError(
+            f"the adapter has no tensor {error.args[0]}, which its target_parameters need",
+            "Train again, or save the adapter with the version of PEFT that trained it.",
+        ) from error
 
 
 def _check_mergeable(settings: Mapping[str, Any]) -> None:

@@ -7,17 +7,17 @@ finished shards are not written again, and finished measurements are not repeate
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
-from tasks.core.models.device import Quantization, free_gpu
-from tasks.core.models.loading import load_model
+from tasks.core.models.device import Quantization, free_gpu, pick_device
+from tasks.core.models.loading import attach_adapter, load_model
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.traits.model_traits import ModelTraits
 from tasks.core.models.trusted_code import is_trusted, trust
@@ -25,6 +25,7 @@ from tasks.core.progress import say
 from tasks.core.settings.merge import MergeSettings
 from tasks.core.system.atomic_write import write_text
 from tasks.merging.adapter import Adapter
+from tasks.merging.expert_tensors import ExpertTensors
 from tasks.merging.rounding import round_at_random
 from tasks.merging.safetensors_io import TensorInfo, write_shards
 from tasks.merging.strategies.protocol import MergeStrategy
@@ -58,6 +59,7 @@ class Candidates:
         base: Folder of the base's weights.
         adapter_folder: Folder of the adapter.
         adapter: Its content.
+        experts: Its updates of fused experts.
         shards: Tensors of each output file.
         strategies: To try.
         sample: Held-out samples.
@@ -68,6 +70,7 @@ class Candidates:
     base: Path
     adapter_folder: Path
     adapter: Adapter
+    experts: ExpertTensors
     shards: Sequence[Sequence[TensorInfo]]
     strategies: Sequence[MergeStrategy]
     sample: Sequence[Window]
@@ -97,9 +100,10 @@ class Candidates:
         base = self._load(self.base, self.settings.quantization)
         # Dequantize before the first forward pass: on a CPU with AVX512-BF16 it repacks the 4-bit
         # layers in place, and they no longer dequantize to themselves.
-        quantized = {name: module for name, module in base.named_modules() if _is_4bit(module)}
+        quantized = {name: value for name, value in base.named_parameters() if _is_4bit(value)}
         traits = ModelTraits.read(self.base)
         dtype = getattr(torch, self.settings.dtype)
+        experts = replace(self.experts, quantized=quantized)
         for strategy in self.strategies:
             folder = self.folder(strategy.name)
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +111,7 @@ class Candidates:
                 merged_tensor,
                 strategy=strategy,
                 adapter=self.adapter,
+                experts=experts,
                 quantized=quantized,
                 traits=traits,
                 dtype=dtype,
@@ -142,17 +147,18 @@ class Candidates:
         )
 
     def _load(self, folder: Path, quantization: Quantization) -> Any:
+        device = self.settings.check_device
         return load_model(
             folder,
             quantization=quantization,
-            device=self.settings.check_device,
-            dtype="bfloat16",
+            device=device,
+            # auto is float32 for an unquantized model on a CPU, which a 3B model has no room for
+            dtype="bfloat16" if pick_device(device).type == "cpu" else "auto",
             trust_remote_code=is_trusted(folder),
         )
 
     def _measure_with_adapter(self, base: Any, label: str) -> Measured:
-        tuned = PeftModel.from_pretrained(base, self.adapter_folder).eval()
-        return measure(tuned, self.sample, label)
+        return measure(attach_adapter(base, self.adapter_folder), self.sample, label)
 
 
 def merged_tensor(
@@ -160,6 +166,7 @@ def merged_tensor(
     tensor: Tensor,
     strategy: MergeStrategy,
     adapter: Adapter,
+    experts: ExpertTensors,
     quantized: Mapping[str, Any],
     traits: ModelTraits,
     dtype: torch.dtype,
@@ -171,21 +178,31 @@ def merged_tensor(
         tensor: Its value there.
         strategy: Selects the weight that the adapter is added to.
         adapter: The updates.
-        quantized: The base's 4-bit layers by name.
+        experts: The updates of fused experts.
+        quantized: The base's 4-bit parameters by name.
         traits: Of the base; they map its tensors' names to its modules'.
         dtype: Of the merged weights.
     """
-    if not name.endswith(WEIGHT_SUFFIX):
-        return tensor
-    module = traits.module_of(name.removesuffix(WEIGHT_SUFFIX))
-    weight = strategy.base_weight(tensor, quantized.get(module))
-    update = adapter.updates.get(module)
-    if update is None:
+    own = traits.module_of(name)
+    weight = strategy.base_weight(tensor, lambda: _values(own, experts, quantized))
+    update, delta = adapter.updates.get(own.removesuffix(WEIGHT_SUFFIX)), experts.delta(own)
+    if own.endswith(WEIGHT_SUFFIX) and update is not None:
+        merged = update.apply(weight)
+    elif delta is not None:
+        merged = weight.float() + delta
+    else:
         return weight
-    merged = update.apply(weight)
     # float16 is eight times as fine, so that its nearest number keeps most of an update
     return round_at_random(merged, name) if dtype == torch.bfloat16 else merged
 
 
-def _is_4bit(module: Any) -> bool:
-    return getattr(getattr(module, "weight", None), "quant_state", None) is not None
+def _values(name: str, experts: ExpertTensors, quantized: Mapping[str, Any]) -> Tensor | None:
+    """A weight as it comes back from 4 bit; None if it is not quantized."""
+    if name in quantized and name.endswith(WEIGHT_SUFFIX):
+        values: Tensor = dequantize_4bit(quantized[name].data, quantized[name].quant_state)
+        return values.float().cpu()
+    return experts.dequantized(name)
+
+
+def _is_4bit(parameter: Any) -> bool:
+    return getattr(parameter, "quant_state", None) is not None

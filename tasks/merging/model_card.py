@@ -131,7 +131,7 @@ def _data(
         text += f"\n{split}\n"
     if licences:
         named = ", ".join(f"{name or 'unknown'} ({count:,})" for name, count in licences)
-        text += f"\nLicences of the training rows: {named}.\n"
+        text += f"\nLicenses of the training rows: {named}.\n"
     return text
 
 
@@ -140,9 +140,16 @@ def _training(adapter: Mapping[str, Any], dtype: str, training: Mapping[str, Any
     scaling = "alpha / sqrt(rank)" if adapter.get("use_rslora") else "alpha / rank"
     modules = adapter.get("target_modules") or []
     named = modules if isinstance(modules, str) else ", ".join(sorted(modules))
+    dropout = f", dropout {adapter.get('lora_dropout', 0)}"
+    if fused := adapter.get("target_parameters"):
+        last = sorted({name.rpartition(".")[2] for name in fused})
+        ranks = sorted(set((adapter.get("rank_pattern") or {}).values()))
+        rank = f" (rank {', '.join(map(str, ranks))})" if ranks else ""
+        named += f" and on the fused parameters {', '.join(last)}{rank}"
+        dropout = ""  # PEFT's configuration can't hold that of the linear layers beside them
     return (
         f"## Training\n\n{kind}, rank {adapter['r']}, alpha {adapter['lora_alpha']} "
-        f"(scaling {scaling}), dropout {adapter.get('lora_dropout', 0)}, on {named}. "
+        f"(scaling {scaling}){dropout}, on {named}. "
         f"Weights are {dtype}.{_steps(training)}\n"
     )
 
@@ -204,6 +211,6 @@ def usage(form: PromptFormat) -> str:
 
 
 def _licence(licence: str, files: Sequence[str]) -> str:
-    name = licence or "unknown; find it out before passing the model on"
+    name = licence or "unknown; look it up before you distribute the model"
     beside = f" See {', '.join(files)} beside this card." if files else ""
-    return f"## Licence\n\nThat of the base model: {name}.{beside}\n"
+    return f"## License\n\nThat of the base model: {name}.{beside}\n"

@@ -43,8 +43,13 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def check_memory(model_bytes: int, largest_shard: int) -> float:
+def check_memory(model_bytes: int, largest_shard: int, expert_bytes: int = 0) -> float:
     """Check that the merged model can be loaded and measured; returns the GiB needed.
+
+    Args:
+        model_bytes: Size of the merged model.
+        largest_shard: Size of its largest file.
+        expert_bytes: Of the updates of one layer's fused experts, in 32 bit.
 
     Raises:
         PipelineError: Too little memory is available.
@@ -52,7 +57,7 @@ def check_memory(model_bytes: int, largest_shard: int) -> float:
     # Merging holds the 4-bit base (more than a quarter of 16 bit, as head and embeddings are not
     # quantized) and one shard in 16 bit, of which one tensor at a time is also in 32 bit.
     # Measuring holds the merged model alone.
-    merging = model_bytes / 2 + 2 * largest_shard
+    merging = model_bytes / 2 + 2 * largest_shard + 2 * expert_bytes
     needed = max(merging, model_bytes) / GIB + RUNTIME_GIB
     free = psutil.virtual_memory().available / GIB
     if free < needed:

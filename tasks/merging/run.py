@@ -23,6 +23,7 @@ from tasks.core.stage import Summary, Work
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.merging.adapter import Adapter, read_adapter
 from tasks.merging.candidates import WEIGHT_SUFFIX, Candidates, Trial
+from tasks.merging.expert_tensors import ExpertTensors
 from tasks.merging.model_card import model_card
 from tasks.merging.prompt_format.shipped import PromptFormat, ship
 from tasks.merging.resources import check_disk, check_memory, folder_bytes
@@ -94,9 +95,10 @@ def check_gate(gate: Mapping[str, Any], force: bool) -> None:
 def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work) -> Candidates:
     """The merge's inputs, with everything checked that could fail after the expensive part."""
     base = inputs["base.weights"]
-    adapter = read_adapter(inputs["train.adapter"])
+    adapter, traits = read_adapter(inputs["train.adapter"], base), ModelTraits.read(base)
+    experts = ExpertTensors.of(base, adapter.parameters, traits.experts)
     tensors = list_tensors(base)
-    _check_names(adapter, tensors, ModelTraits.read(base))
+    _check_names(adapter, experts, tensors, traits)
     shards = plan_shards(tensors, int(settings.max_shard_gib * GIB))
     strategies = registry.selected(settings.strategy, settings.quantization)
     gguf_bytes = 0
@@ -107,7 +109,8 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
         gguf_bytes = export.file_bytes(sum(t.parameters for t in tensors), settings.gguf)
     model_bytes = _model_bytes(shards)
     check_disk(work.out, model_bytes, len(strategies), gguf_bytes, folder_bytes(work.scratch))
-    check_memory(model_bytes, max(_model_bytes([shard]) for shard in shards))
+    largest = max(_model_bytes([shard]) for shard in shards)
+    check_memory(model_bytes, largest, experts.largest_layer)
     sample = _sample(inputs["tokenize.test"], settings.sample_tokens)
     work.scratch.mkdir(parents=True, exist_ok=True)
     return Candidates(
@@ -115,6 +118,7 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
         base=base,
         adapter_folder=inputs["train.adapter"],
         adapter=adapter,
+        experts=experts,
         shards=shards,
         strategies=strategies,
         sample=sample,
@@ -122,9 +126,12 @@ def _candidates(settings: MergeSettings, inputs: Mapping[str, Path], work: Work)
     )
 
 
-def _check_names(adapter: Adapter, tensors: Sequence[TensorInfo], traits: ModelTraits) -> None:
+def _check_names(
+    adapter: Adapter, experts: ExpertTensors, tensors: Sequence[TensorInfo], traits: ModelTraits
+) -> None:
     names = {traits.module_of(tensor.name) for tensor in tensors}
-    if missing := [m for m in sorted(adapter.updates) if m + WEIGHT_SUFFIX not in names]:
+    wanted = {module + WEIGHT_SUFFIX for module in adapter.updates} | experts.names
+    if missing := sorted(wanted - names):
         raise PipelineError(
             f"the adapter changes {len(missing)} layers that the base does not have, such as "
             f"{missing[0]}",

@@ -7,7 +7,8 @@ Modules in the order of a run:
 - `process`: what one process does. `lora`: the adapter. `batches`: the windows of each step.
 - `steppers`: forward and backward of a step by autograd; picks and sizes a stepper.
 - `fast`: the fused stepper, without autograd.
-- `loop`: the training loop, with `optimizer`, `checkpoints`, `signals` and `validation`.
+- `loop`: the training loop, with `optimizer`, `loss_scale` (float16), `checkpoints`, `signals` and
+  `validation`.
 - `report`: metrics.jsonl, loss.png, training.json, and steps.json, the part of it that the model
   card shows and that is the same for the same training; experiment trackers.
 """
@@ -19,7 +20,7 @@ STAGE = Stage(
     run="tasks.training.run:run",
     inputs=("tokenize.train", "tokenize.validation", "base.weights", "base.tokenizer"),
     outputs=("adapter", "steps"),
-    goes_on=("train.adapter", "tokenize.train"),
+    warm_start=("train.adapter", "tokenize.train"),
     reads=("train",),
     env=(
         "accelerate",

@@ -2,8 +2,9 @@
 
 A loop of its own instead of transformers' Trainer: at the batch sizes that fit 10 GB, the host is
 slower than a fast GPU, and most of its time goes into what the Trainer does around a step
-(benchmarks/README.md, side by side). Nothing here waits for the GPU except a logged loss. Dropout
-and data order are pure functions of the step, so that a resumed run is exact.
+(benchmarks/README.md, side by side). Nothing here waits for the GPU except a logged loss and, in
+float16, the check of the gradients. Dropout and data order are pure functions of the step, so that
+a resumed run is exact.
 """
 
 import math
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.errors import PipelineError, StopError, TrainingError
-from tasks.core.models.device import free_gpu, peak_vram_gib
+from tasks.core.models.device import beyond_float16, free_gpu, peak_vram_gib
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import window_tensors
 from tasks.core.progress import report, say
@@ -25,6 +26,7 @@ from tasks.core.settings.train import TrainSettings
 from tasks.training import checkpoints
 from tasks.training.batches import Batches, split_window, trained_rows, trained_tokens
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
+from tasks.training.loss_scale import LossScale
 from tasks.training.optimizer import learning_rate
 from tasks.training.report.metrics_log import Counters, LogInterval, MetricsLog
 from tasks.training.report.trackers import Trackers
@@ -50,6 +52,7 @@ class Loop:
         measure: Validates; returns None without validation data.
         stop_requested: Whether to write a checkpoint and stop.
         parallel: The processes that share every step.
+        loss_scale: In float16; replaced by that of a checkpoint.
     """
 
     def __init__(
@@ -66,11 +69,13 @@ class Loop:
         measure: Callable[[], Validation | None],
         stop_requested: Callable[[], bool] = lambda: False,
         parallel: DataParallel = SINGLE_PROCESS,
+        loss_scale: LossScale | None = None,
     ) -> None:
         self.stepper, self.flat, self.optimizer, self.batches = stepper, flat, optimizer, batches
         self.device, self.folder = device, folder
         self.settings, self.total_steps = settings, total_steps
         self.measure, self.stop_requested, self.parallel = measure, stop_requested, parallel
+        self.loss_scale = loss_scale
         self.counters = Counters()
         self._interval = LogInterval(time.perf_counter())
         self.resumed_from = self._resume()
@@ -86,7 +91,8 @@ class Loop:
         """Train up to `total_steps`.
 
         Raises:
-            PipelineError: The loss is not finite, or all labels are masked.
+            PipelineError: The loss is not finite, or all labels are masked, or numbers exceed the
+                range of float16.
             StopError: A stop was requested; a checkpoint of this step is written.
         """
         settings, counters = self.settings, self.counters
@@ -101,7 +107,8 @@ class Loop:
             counters.epoch, windows = ready
             norm = self._accumulate(windows)
             ready = next(steps, None)  # kernels are queued: reading overlaps with the GPU's work
-            self._update(counters.step)
+            if self._accepts(norm, windows):
+                self._update(counters.step)
             counters.step += 1
             counters.seconds = before + time.perf_counter() - begun
             last = counters.step == self.total_steps
@@ -163,7 +170,8 @@ class Loop:
                 "Check that completions are not empty and that tokenize.max_tokens leaves room "
                 "for them.",
             )
-        return self._fitting(lambda: self.flat.clip(self.settings.max_grad_norm))
+        scale = self.loss_scale.value if self.loss_scale else 1.0
+        return self._fitting(lambda: self.flat.clip(self.settings.max_grad_norm, scale))
 
     def _gradients(
         self, windows: Sequence[Window], trained: int, row_weight: float | None, seed: int
@@ -172,7 +180,27 @@ class Loop:
         self.flat.clear()  # again: an attempt that ran out of memory left a part of them
         parts = [p for w in windows for p in split_window(w, self.stepper.window_tokens)]
         tensors = [window_tensors(p, self.device, row_weight) for p in parts]
-        return self.stepper.run(tensors, trained, seed)
+        scale = self.loss_scale.value if self.loss_scale else 1.0
+        return self.stepper.run(tensors, trained / scale, seed)
+
+    def _accepts(self, norm: Tensor, windows: Sequence[Window]) -> bool:
+        """Whether the step may be taken; in float16 only if its gradients are finite.
+
+        In other types nothing waits for the GPU, and the next log finds them.
+        """
+        if self.loss_scale is None:
+            return True
+        if math.isfinite(float(norm)):  # of the summed gradient, so all processes decide alike
+            self.loss_scale.passed()
+            return True
+        counters, interval = self.counters, self._interval
+        counters.overflowed += 1
+        in_forward = self.parallel.any(not math.isfinite(float(interval.losses[-1])))
+        if in_forward:
+            interval.losses.pop()
+            interval.trained -= trained_tokens(windows)
+        self.loss_scale.failed(counters.step, in_forward)
+        return False
 
     def _fitting(self, work: Callable[[], T]) -> T:
         """`work()`, repeated at a smaller size each time that the GPU is out of memory.
@@ -208,19 +236,23 @@ class Loop:
         counters, interval = self.counters, self._interval
         total, grad_norm = self._total(), float(norm)
         seconds = time.perf_counter() - interval.started
-        if not math.isfinite(total) or not math.isfinite(grad_norm):
+        skipped = self.loss_scale is not None and not math.isfinite(grad_norm)
+        if not math.isfinite(total) or (not math.isfinite(grad_norm) and not skipped):
             raise _diverged(counters.step, total / max(1, interval.trained), grad_norm)
         line = {
             "step": counters.step,
             "epoch": counters.epoch,
             "lr": self.rate,
-            "grad_norm": grad_norm,
             "tokens": counters.tokens,
             "trained_tokens": counters.trained,
             "tokens_per_s": interval.tokens / max(seconds, 1e-9),
             "seconds": counters.seconds,
             "peak_vram_gib": peak_vram_gib(),
         }
+        if not skipped:
+            line["grad_norm"] = grad_norm
+        if self.loss_scale is not None:
+            line |= {"loss_scale": self.loss_scale.value, "skipped_steps": counters.overflowed}
         note = "no trained token"
         if interval.trained:
             line["loss"] = total / interval.trained
@@ -247,6 +279,8 @@ class Loop:
         started = time.perf_counter()
         result = self._fitting(self.measure)
         if result is not None:
+            if self.loss_scale and not self.counters.step and not math.isfinite(result.loss):
+                raise beyond_float16("the validation loss before the first step")
             self._write(
                 {
                     "step": self.counters.step,
@@ -271,6 +305,7 @@ class Loop:
             "losses": [float(x) for x in interval.losses] if self.parallel.size == 1 else [total],
             "trained": interval.trained,
             "tokens": interval.tokens,
+            "loss_scale": dict(vars(self.loss_scale)) if self.loss_scale else None,
         }
         checkpoints.save(self.folder / "checkpoints", self.counters.step, state)
 
@@ -283,6 +318,8 @@ class Loop:
         with torch.no_grad():
             self.flat.values.copy_(state["values"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.loss_scale and state.get("loss_scale"):  # none if another GPU wrote it
+            self.loss_scale = LossScale(**state["loss_scale"])
         losses = [
             torch.tensor(x, device=self.device) for x in state["losses"] if self.parallel.is_main
         ]

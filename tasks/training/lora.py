@@ -20,7 +20,10 @@ from peft import (
 from safetensors.torch import load_file, save_file
 
 from tasks.core.errors import PipelineError
+from tasks.core.models.experts.forward import expected_warnings
+from tasks.core.models.experts.fused import is_experts
 from tasks.core.models.loading import linear_names
+from tasks.training.expert_lora import expert_fields, finish
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -31,6 +34,8 @@ FIXED_SETTINGS = {
     "use_rslora": "use_rslora",
     "use_dora": "use_dora",
     "target_modules": "target_modules",
+    "target_parameters": "expert_rank",
+    "rank_pattern": "expert_rank",
     "layers_to_transform": "last_layers",
     "modules_to_save": "extra_modules",
 }
@@ -44,7 +49,7 @@ def pick_targets(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]
     """
     if not known:
         raise PipelineError(
-            "the base model has 0 linear layers that LoRA could go on",
+            "the base model has 0 linear layers to which LoRA could be added",
             "Choose a base model built of torch.nn.Linear (StableLM, Llama, Qwen2).",
         )
     unknown = sorted(set(wanted) - set(known))
@@ -65,13 +70,13 @@ def pick_extra(model: Any, wanted: Sequence[str]) -> list[str]:
     own = {
         name: name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if any(True for _ in module.parameters(recurse=False))
+        if any(True for _ in module.parameters(recurse=False)) and not is_experts(module)
     }
     known = sorted(set(own.values()) - set(linear_names(model)) - {"lm_head"})
     unknown = sorted(set(wanted) - set(known))
     if unknown:
         raise PipelineError(
-            f"train.extra_modules: {', '.join(unknown)} can't be trained whole",
+            f"train.extra_modules: {', '.join(unknown)} can't be trained fully",
             f"Choose among {', '.join(known)}; linear layers get LoRA by train.target_modules.",
         )
     return sorted(name for name, last in own.items() if last in wanted)
@@ -83,6 +88,7 @@ def add_lora(
     rank: int,
     alpha: float,
     dropout: float,
+    expert_rank: int = 0,
     targets: Sequence[str] = (),
     last_layers: int | None = None,
     extra_modules: Sequence[str] = (),
@@ -94,7 +100,7 @@ def add_lora(
 
     `get_peft_model` freezes the base and marks what is trained; freezing by hand afterwards would
     undo that. A is initialized at random from `seed` and B to zero, so training starts at the base
-    model's outputs.
+    model's outputs. `expert_rank` is the rank of fused experts, which get LoRA without dropout.
 
     Raises:
         PipelineError: Unknown target names, or `last_layers` exceeds the layers of the model.
@@ -108,21 +114,26 @@ def add_lora(
     chosen = None if last_layers is None else list(range(layers - last_layers, layers))
     torch.manual_seed(seed)
     extra = pick_extra(model, extra_modules)
-    tuned = get_peft_model(
-        model,
-        LoraConfig(
-            r=rank,
-            lora_alpha=alpha,
-            lora_dropout=dropout,
-            target_modules=list(pick_targets(linear_names(model), targets)),
-            layers_to_transform=chosen,
-            use_rslora=use_rslora,
-            use_dora=use_dora,
-            modules_to_save=extra or None,
-            bias="none",
-            task_type="CAUSAL_LM",
-        ),
+    experts = expert_fields(
+        *(model, chosen), expert_rank=expert_rank, rank=rank, alpha=alpha, use_rslora=use_rslora
     )
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0 if experts else dropout,  # PEFT rejects it on experts
+        target_modules=list(pick_targets(linear_names(model), targets)),
+        layers_to_transform=chosen,
+        use_rslora=use_rslora,
+        use_dora=use_dora,
+        modules_to_save=extra or None,
+        bias="none",
+        task_type="CAUSAL_LM",
+        **experts,
+    )
+    with expected_warnings():
+        tuned = get_peft_model(model, config)
+    if experts:
+        finish(tuned, dropout)
     for name in extra:
         _train_in_32_bit(tuned.get_base_model().get_submodule(name))
     return tuned
@@ -157,8 +168,8 @@ def load_start(model: Any, folder: Path) -> None:
     for name, setting in FIXED_SETTINGS.items():
         if before.get(name) != now[name]:
             raise PipelineError(
-                f"the adapter to start from has {setting} {before.get(name)}, asked for is "
-                f"{now[name]}",
+                f"the adapter to start from has {setting} {before.get(name)}, and the "
+                f"settings have {now[name]}",
                 f"Set train.{setting} as it was, or start from the base: train.start.adapter=base.",
             )
     set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))

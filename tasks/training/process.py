@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.errors import TrainingError
+from tasks.core.errors import PipelineError, TrainingError
 from tasks.core.models.device import (
+    ComputeType,
     free_gpu,
     limit_memory,
     peak_vram_gib,
@@ -20,6 +21,8 @@ from tasks.core.models.device import (
     pick_dtype,
     reset_peak,
 )
+from tasks.core.models.experts.fused import active_experts
+from tasks.core.models.experts.rank import expert_rank
 from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window, Windows
 from tasks.core.models.traits.model_traits import ModelTraits
@@ -34,6 +37,7 @@ from tasks.training.distributed.fsdp import shard, unwrap
 from tasks.training.fast.model.groups import parameter_order
 from tasks.training.loop import Loop
 from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
+from tasks.training.loss_scale import LossScale
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.report.results import finish
 from tasks.training.signals import stop_on_signals
@@ -107,7 +111,8 @@ def _train(
     device: torch.device,
 ) -> Summary:
     settings = job.train
-    model = _load_with_lora(job, device)
+    dtype = pick_dtype(settings.dtype, device, settings.quantization)
+    model = _load_with_lora(job, device, dtype)
     if parallel.lockstep:
         shard(model, device)
     flat = FlatParameters(model, parameter_order)
@@ -145,6 +150,7 @@ def _train(
             ),
             stop_requested=stop_requested,
             parallel=parallel,
+            loss_scale=LossScale() if dtype == "float16" else None,
         )
         if loop.resumed_from is not None:
             say(f"train: resuming from step {loop.resumed_from} of {loop.total_steps}")
@@ -158,6 +164,7 @@ def _train(
         return Summary("")
     save_adapter(model, job.out / "adapter", ModelTraits.read(job.weights).hub)
     facts |= {
+        "dtype": dtype,
         "step_path": stepper.name,
         "attention": stepper.attention,
         "kept_layers": stepper.kept_layers,
@@ -170,26 +177,31 @@ def _train(
     return finish(job.scratch, job.out, facts, done, batches.windows.row_count)
 
 
-def _load_with_lora(job: TrainingJob, device: torch.device) -> Any:
+def _load_with_lora(job: TrainingJob, device: torch.device, dtype: ComputeType) -> Any:
     """The base model with LoRA in it, as PEFT wraps it."""
     settings, hardware = job.train, job.hardware
     limit_memory(device, hardware.vram_gib, hardware.expandable_segments)
-    wide = pick_dtype(settings.dtype, device, settings.quantization) == torch.float32
     base = load_model(
         job.weights,
         quantization=settings.quantization,
         # FSDP moves the layers to the GPU one by one; a whole base would not fit there
         device="cuda" if device.type == "cuda" and not hardware.shard_base else "cpu",
-        dtype="float32" if wide else "bfloat16",
+        dtype=dtype,
         vram_gib=hardware.vram_gib,
         expandable_segments=hardware.expandable_segments,
         trainable=True,
         shardable=hardware.shard_base,
         trust_remote_code=is_trusted(job.weights),
     )
+    if settings.expert_rank and not base.lora_on_experts:
+        raise PipelineError(
+            f"train.expert_rank is {settings.expert_rank}, and the base has 0 experts for LoRA",
+            "Set train.expert_rank to null.",
+        )
     model = add_lora(
         base,
         rank=settings.lora_rank,
+        expert_rank=expert_rank(settings, active_experts(base.config)),
         alpha=settings.lora_alpha,
         dropout=settings.lora_dropout,
         targets=settings.target_modules,

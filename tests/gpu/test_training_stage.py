@@ -46,6 +46,20 @@ def test_two_hundred_steps_of_both_paths_give_one_curve_within_bf16_noise(train:
     assert abs(np.mean(fast[-20:]) / np.mean(wide[-20:]) - 1) < 0.03
 
 
+def test_float16_with_loss_scaling_gives_the_curve_of_bfloat16(train: Train) -> None:
+    changes: dict[str, Any] = {"max_steps": 100, "lora_dropout": 0.0, "fast_path": "off"}
+    narrow = train("narrow", dtype="float16", **changes)
+    half, brain = curve(narrow), curve(train("brain", **changes))
+    wide = curve(train("wide", dtype="float32", **changes))
+    noise, ours = apart(brain, wide), apart(half, wide)
+    skipped = facts(narrow)["overflowed"]
+    print(f"float16 off by {ours:.4f}, bfloat16 by {noise:.4f}; {skipped} steps skipped")
+    assert (facts(narrow)["dtype"], facts(narrow)["step_path"]) == ("float16", "plain")
+    assert half[-1] < half[0] - 1
+    assert skipped <= 5
+    assert ours < noise + 2e-2
+
+
 def test_a_cap_that_shrinks_in_mid_run_is_survived_with_the_same_steps(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,14 @@ def test_artifact_made_without_prefect_is_cached_too(prefect_server, toy, tmp_pa
     assert run_flow(pipeline) == dict.fromkeys(["read", "sort", "join"], "Cached")
 
 
+def test_hit_in_a_stage_folder_that_is_a_link_is_cached(prefect_server, toy, tmp_path):
+    pipeline = toy.Pipeline(tmp_path / "artifacts")
+    pipeline.run()
+    (tmp_path / "artifacts" / "sort").rename(tmp_path / "elsewhere")
+    (tmp_path / "artifacts" / "sort").symlink_to(tmp_path / "elsewhere")
+    assert run_flow(pipeline) == dict.fromkeys(["read", "sort", "join"], "Cached")
+
+
 def test_key_storage_answers_in_the_form_that_prefect_reads(toy, tmp_path):
     from prefect.results import ResultRecordMetadata
 

@@ -32,6 +32,7 @@ NOT_IN_ENV = {
     "psutil": ("evaluate merge", "measures free RAM, which is in no key"),
     "pyarrow": ("base train evaluate merge", "reads tables; what these write with it is no output"),
     "pydantic": ("train", "passes the job's fields to a worker process"),
+    "pydantic-core": ("ingest", "writes and reads JSON of the row cache, the same as `json`"),
     "tqdm": ("base", "reports the progress of a download"),
     "trackio": ("train", "shows what was measured, which is no output"),
     "xxhash": ("ingest filter prompt tokenize", "XXH3 is a fixed function; it names rows"),

@@ -106,14 +106,14 @@ def sandbox_level() -> tuple[str, str]:
         return "", error.problem
     reasons = ["" if best.level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""]
     if best.without_group:
-        reasons += [f"memory of all processes together is measured: {best.without_group}"]
+        reasons += [f"no cgroup, so total memory is sampled: {best.without_group}"]
     return best.name, "; ".join(filter(None, reasons))
 
 
 def quantization(python: str = sys.executable) -> list[Finding]:
     """4-bit quantization by bitsandbytes, on the GPU if there is one.
 
-    Runs in a process of its own, because a broken CUDA library can abort the process.
+    Runs in a separate process, because a broken CUDA library can abort the process.
 
     Args:
         python: Interpreter to test.
@@ -142,19 +142,29 @@ def quantization(python: str = sys.executable) -> list[Finding]:
                 "Install a torch build for the CUDA version that `nvidia-smi` shows.",
             )
         ]
-    return _too_old(done.stdout)
+    return _old_gpu(done.stdout)
 
 
-def _too_old(output: str) -> list[Finding]:
-    """A GPU that does not compute in bfloat16, from the output of `PROBE`."""
+def _old_gpu(output: str) -> list[Finding]:
+    """A GPU that computes in no 16-bit type, or without bfloat16, from the output of `PROBE`."""
     name, *capability = output.splitlines()[-1].split("|") if "|" in output else ("", "9", "0")
-    problem = memory_probes.Gpu(name, "", 0.0, ".".join(capability)).too_old
-    remedy = "Use an RTX 30, A10, A100 or newer, or run with `--set hardware.device=cpu`."
-    return [Finding("GPU", problem, remedy)] if problem else []
+    gpu = memory_probes.Gpu(name, "", 0.0, ".".join(capability))
+    if gpu.uses_float16:
+        problem = (
+            f"{name} (compute capability {gpu.capability}) has no bfloat16: models run in float16, "
+            "trainings with loss scaling and without the fast path"
+        )
+        remedy = (
+            "If activations of a base exceed float16, run with `--set train.dtype=float32 "
+            "--set evaluate.dtype=float32`."
+        )
+        return [Finding("GPU", problem, remedy, is_note=True)]
+    remedy = "Use an RTX 20, T4 or newer, or run with `--set hardware.device=cpu`."
+    return [Finding("GPU", gpu.too_old, remedy)] if gpu.too_old else []
 
 
 def in_order() -> dict[Check, Callable[[], str]]:
-    """What was found good, for each check that finds nothing."""
+    """Lines for the checks that passed."""
     return {
         disk: lambda: f"{shutil.disk_usage(_existing(root())).free / GIB:,.0f} GiB free",
         leftovers: lambda: "no leftovers of dead runs",
@@ -170,8 +180,8 @@ def _sandbox_text() -> str:
 
 def _device_text() -> str:
     gpu = memory_probes.find_gpu()
-    where = f"{gpu.name}, {gpu.total_gib:.0f} GiB" if gpu else "the CPU; there is no NVIDIA GPU"
-    return f"bitsandbytes quantizes; models run on {where}"
+    where = f"{gpu.name}, {gpu.total_gib:.0f} GiB" if gpu else "the CPU (no NVIDIA GPU)"
+    return f"bitsandbytes works; models run on {where}"
 
 
 def _existing(path: Path) -> Path:

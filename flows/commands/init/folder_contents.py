@@ -1,7 +1,8 @@
-"""What a folder or file holds to train on: source code by language, and data files by format."""
+"""What can be trained on in a folder or file: source code by language, data files by format."""
 
 import subprocess
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from flows.commands.init.data_files import (
     without_test_splits,
 )
 from tasks.core.errors import PipelineError
-from tasks.core.languages.registry import language_of, titles
+from tasks.core.languages.authorship import is_generated
+from tasks.core.languages.registry import headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
-from tasks.ingestion.sources.file_listing import is_repository, list_code, walk
+from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code, walk
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.trees import is_license_text
 
@@ -50,14 +52,14 @@ class FolderContents:
 
 
 def inspect(place: Path) -> FolderContents:
-    """Look at a folder or a single data file.
+    """Inspect a folder or a single data file.
 
     Raises:
         PipelineError: It holds nothing to train on.
     """
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
-    languages = dict(Counter(map(_title, code)).most_common())
+    languages = _languages(place, code)
     files = without_test_splits(
         [tried(path) for path in (data_files(place) if is_folder else [place])]
     )
@@ -86,24 +88,27 @@ def inspect(place: Path) -> FolderContents:
 
 
 def _code_files(folder: Path) -> tuple[str, ...]:
-    """Source files, without tests and generated files."""
+    """Source files, without tests."""
     try:
         return list_code(str(folder), include_tests=False).files
     except PipelineError:  # it holds no source code
         return ()
 
 
-def _title(path: str) -> str:
-    language = language_of(path)
-    if language is None:
-        return "scripts"  # named by their first line
-    return "notebooks" if language.title == "notebook" else language.title
+def _languages(folder: Path, paths: Collection[str]) -> dict[str, int]:
+    """Number of files by language, by their first lines: without generated files."""
+    headers, found = headers_of(paths), Counter[str]()
+    for path in paths:
+        head = head_of(folder / path)
+        if not is_generated(head) and (language := language_of(path, head, headers)):
+            found["notebooks" if language.title == "notebook" else language.title] += 1
+    return dict(found.most_common())
 
 
 def _has_code_at_head(folder: Path) -> bool:
     try:
         _, commit = plumbing.resolve(str(folder), "HEAD")
-        return any(language_of(blob.path) for blob in plumbing.files(folder, commit))
+        return any(language_of(blob.path) for blob in plumbing.files(folder, commit)[0])
     except PipelineError:  # no git, or no commit
         return False
 

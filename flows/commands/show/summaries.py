@@ -52,6 +52,11 @@ def _base(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
         yield f"Longest text: {limit:,.0f} tokens."
     if checks:
         yield f"LoRA reaches {', '.join(checks.get('lora', ()))}."
+        if experts := checks.get("experts"):
+            yield (
+                f"LoRA reaches {experts['each']} experts in each of {experts['layers']} layers: "
+                f"{experts['parameters'] / 1e6:,.0f} M parameters."
+            )
         for name, text in HAS.items():
             yield f"{text}: {'yes' if checks.get(name) else 'no'}."
         if checks.get("isolation") == "rows":

@@ -3,6 +3,7 @@
 An artifact disappears by one rename, so that a kill leaves no incomplete artifact.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Set
@@ -24,7 +25,6 @@ from tasks.core.cache.store import (
 )
 from tasks.core.rows import row_cache_folders
 from tasks.core.stage import CHAMPION
-from tasks.core.system.atomic_write import move_folder
 from tasks.core.system.file_lock import is_locked
 
 CHAMPION_LINK = "champion"
@@ -119,7 +119,7 @@ def _kept_runs(root: Path, keep_last: int, keep_days: float) -> Iterator[RunReco
 
 def _side_files(root: Path, alive: Set[str]) -> list[Path]:
     """Logs, locks and Prefect's results of artifacts that are neither kept nor in progress."""
-    patterns = (f"{LOGS}/*-*.log", f"{LOCKS}/*-*", ".prefect/*-*.json")
+    patterns = (f"{LOGS}/*-*.log", f"{LOCKS}/*-*", ".prefect/*")
     return [
         path
         for pattern in patterns
@@ -198,10 +198,20 @@ def collect(root: Path, garbage: Garbage) -> None:
 
 
 def discard(root: Path, folder: Path) -> None:
-    """Remove an artifact: one rename, then its files."""
+    """Remove an artifact: one rename, then its files.
+
+    On another disk, which a stage folder may be a link to, its manifest is removed first: what a
+    kill leaves is no artifact, and garbage for the next collection.
+    """
     trash = root / TRASH / f"{folder.parent.name}-{folder.name}-{os.getpid()}"
     trash.parent.mkdir(parents=True, exist_ok=True)
-    move_folder(folder, trash)
+    try:
+        folder.rename(trash)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        (folder / manifests.NAME).unlink(missing_ok=True)
+        trash = folder
     shutil.rmtree(trash, ignore_errors=True)  # the next run removes what is left
 
 

@@ -8,11 +8,13 @@ tick would be missed. The cache is an SQLite file next to the artifacts, shared 
 safe to delete.
 """
 
+import errno
 import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from tasks.core.system.sqlite_cache import SqliteCache
 
@@ -36,8 +38,14 @@ class DigestCache:
         self._new: set[tuple[str, str]] = set()
 
     def recall(self, kind: str, path: Path, compute: Callable[[Path], str]) -> str:
-        """The value of `path` for `kind`; computed only if the file's stat has changed."""
+        """The value of `path` for `kind`; computed only if the file's stat has changed.
+
+        Raises:
+            OSError: The file can't be read, or is a pipe, whose reader may wait without end.
+        """
         stat = path.stat()
+        if not (S_ISREG(stat.st_mode) or S_ISDIR(stat.st_mode)):
+            raise OSError(errno.EINVAL, "not a file", str(path))
         stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         name = (kind, str(path))
         known = self._seen.get(name) or self._look_up(*name)

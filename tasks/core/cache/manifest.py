@@ -155,28 +155,32 @@ def entry_name(relative: str) -> str:
 def damage(
     folder: Path, manifest: Manifest, digests: DigestCache, deep: bool = False
 ) -> tuple[str, str] | None:
-    """What is wrong with the files of an artifact, as ("missing" | "edited", file name); None if
-    it is complete.
+    """What is wrong with the files of an artifact, as ("missing" | "edited" | "unreadable", file
+    name); None if it is complete.
 
     Compares size and times; a file whose time differs is hashed and counts as unchanged if its
     content is the same. A file that was added to an output is an edit, too. `deep` hashes
     every file.
     """
     for name, file in manifest.files.items():
-        path = folder / name
         try:
-            stat = path.stat()
-        except OSError:
-            return "missing", name
-        if stat.st_size != file.size:
-            return "edited", name
-        if deep:
-            if sha256(path) != file.sha256:
+            if not _is_unchanged(folder / name, file, digests, deep):
                 return "edited", name
-        elif not _has_times_of(stat, file) and digests.digest(path) != file.sha256:
-            return "edited", name
+        except (FileNotFoundError, NotADirectoryError):  # also while it is being collected
+            return "missing", name
+        except OSError as error:
+            return "unreadable", f"{name} ({error.strerror})"
     added = _added(folder, manifest)
     return ("edited", added) if added else None
+
+
+def _is_unchanged(path: Path, file: File, digests: DigestCache, deep: bool) -> bool:
+    stat = path.stat()
+    if stat.st_size != file.size:
+        return False
+    if deep:
+        return sha256(path) == file.sha256
+    return _has_times_of(stat, file) or digests.digest(path) == file.sha256
 
 
 def _has_times_of(stat: os.stat_result, file: File) -> bool:

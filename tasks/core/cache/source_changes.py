@@ -1,6 +1,6 @@
 """Details of a change of data: the source files that differ, or the number of rows that changed.
 
-A key contains one digest per input, which tells only that the input changed. The files of the
+A key contains one digest per input, which shows only that the input changed. The files of the
 sources are listed in `.sources.json` next to the outputs of the stage that read them; the rows of
 an input are compared by their ids, where both artifacts still exist.
 """
@@ -14,6 +14,7 @@ from tasks.core.cache import manifest as manifests
 from tasks.core.cache.causes import Cause, difference
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
+from tasks.core.system.escape_text import escape_controls, printable
 from tasks.core.system.home import home, short_path
 
 SOURCES = ".sources.json"
@@ -66,9 +67,9 @@ def with_files(
     named = [i for i, c in enumerate(causes) if c.kind == "data" and c.what in sources]
     if not named or before is None or now is None:
         return tuple(causes)
-    told = list(causes)
-    told[named[-1]] = replace(told[named[-1]], detail=changed_files(before, now))
-    return tuple(told)
+    detailed = list(causes)
+    detailed[named[-1]] = replace(detailed[named[-1]], detail=changed_files(before, now))
+    return tuple(detailed)
 
 
 def between(
@@ -80,7 +81,7 @@ def between(
         store: Holds both.
         old: The one before.
         new: The one after.
-        made: Manifests of the stages that `new` rests on.
+        made: Manifests of the stages that `new` depends on.
     """
     sources = {*old.parts.get("sources", {}), *new.parts.get("sources", {})}
     files = (files_of(store, manifest) for manifest in (old, new))
@@ -109,9 +110,8 @@ def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - SHOWN_FILES
-    return ", ".join(map(short_path, names[:SHOWN_FILES])) + (
-        f" and {more} more" if more > 0 else ""
-    )
+    shown = (escape_controls(printable(short_path(name))) for name in names[:SHOWN_FILES])
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def with_rows(store: Store, causes: Sequence[Cause], made: Mapping[str, Manifest]) -> list[Cause]:

@@ -7,11 +7,12 @@ runs again.
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tasks.core.cache import manifest as manifests
 from tasks.core.cache.digest_cache import DigestCache
@@ -20,12 +21,14 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.stage import Work
 from tasks.core.system.atomic_write import flush, move_folder
-from tasks.core.system.file_lock import is_locked, locked
+from tasks.core.system.disk_space import is_full
+from tasks.core.system.file_lock import is_locked, lock_if_free, locked
 
 KEY_DIGITS = 12
 MEMORY = ".memory"
 TRASH = ".trash"
 EDITED = ".edited-"  # before a number: the folder of an edited artifact that was replaced
+REPLACED = ".replaced"  # after a dot and a key: an artifact while another takes its place
 LOCKS, WHOLE = ".locks", "store"  # folder of the lock files; the lock of the whole store
 LOGS, WORK = ".logs", ".work"
 
@@ -85,13 +88,14 @@ class Store:
         return next(found, None)
 
     def _newest_first(self, stage: str) -> Iterator[Manifest]:
-        try:
-            folders = [e for e in os.scandir(self.root / stage) if len(e.name) == KEY_DIGITS]
-        except OSError:
-            return
-        folders.sort(key=lambda e: e.stat().st_mtime_ns, reverse=True)
-        for entry in folders:
-            if manifest := manifests.read(Path(entry.path)):
+        times: dict[str, int] = {}
+        with suppress(OSError):
+            for entry in os.scandir(self.root / stage):
+                if len(entry.name) == KEY_DIGITS:
+                    with suppress(FileNotFoundError):  # it is being collected
+                        times[entry.path] = entry.stat().st_mtime_ns
+        for path in sorted(times, key=times.__getitem__, reverse=True):
+            if manifest := manifests.read(Path(path)):
                 yield manifest
 
     def entry(self, manifest: Manifest, name: str) -> Path | None:
@@ -111,6 +115,7 @@ class Store:
         """
         base = self.root / WORK / f"{stage}-{key[:KEY_DIGITS]}"
         self._check_writable()
+        self._check_stage_folder(stage)
         with locked(self.lock(f"{stage}-{key[:KEY_DIGITS]}"), waiting):
             work = Work(base / "out", base / "scratch", memory=self.root / MEMORY / stage)
             if manifests.read(work.out) is None:
@@ -129,11 +134,30 @@ class Store:
                 "Make it writable, or set FINETUNE_HOME to a folder that is.",
             ) from error
 
+    def _check_stage_folder(self, stage: str) -> None:
+        """Reject a folder that can't take the artifact before the stage runs for hours."""
+        folder = self.root / stage
+        try:
+            folder.mkdir(exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            if is_full(error):  # reported by what needs the space
+                return
+            reason = error.strerror
+            if folder.is_symlink() and not folder.is_dir():
+                reason = f"it is a link to {folder.readlink()}, where there is no folder"
+            elif folder.is_file():
+                reason = "it is a file"
+            raise PipelineError(
+                f"the folder {folder} of stage {stage} can't be written: {reason}",
+                "Make it a folder that can be written, or a link to one; or remove it.",
+            ) from error
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """The shared lock of a run: nothing that it uses is collected meanwhile."""
         self._check_writable()
-        say_waiting = partial(say, "artifacts are being collected; waiting for that to end")
+        say_waiting = partial(say, "garbage collection is in progress; waiting for it to end")
         with locked(self.root / LOCKS / WHOLE, say_waiting, shared=True):
             yield
 
@@ -146,20 +170,28 @@ class Store:
 
     def sweep(self) -> None:
         """Clean up after killed processes: publish work that was complete, remove work folders
-        without a checkpoint and what was being deleted."""
+        without a checkpoint and what was being deleted or replaced.
+
+        Work that can't be published, such as on a full disk, stays: the run of its stage publishes
+        it, or says why it can't.
+        """
         for discarded in (self.root / TRASH).glob("*"):
             shutil.rmtree(discarded, ignore_errors=True)
         for folder in (self.root / WORK).glob("*"):
-            lock = self.lock(folder.name)
-            if is_locked(lock):
-                continue
-            with locked(lock):
+            with lock_if_free(self.lock(folder.name)) as free:
+                if not free:
+                    continue
                 work = Work(folder / "out", folder / "scratch")
                 manifest = self.finished(work)
                 if manifest and not manifests.damage(work.out, manifest, self.digests):
-                    self.publish(manifest, work)
+                    with suppress(OSError):
+                        self.publish(manifest, work)
                 elif not any(work.scratch.glob("*")):
                     shutil.rmtree(folder, ignore_errors=True)
+        for left in (*self.root.glob(f"[!.]*/.*{REPLACED}"), *self.root.glob("[!.]*/.*.part")):
+            name = f"{left.parent.name}-{left.name.split('.')[1]}"
+            if not is_locked(self.lock(name)):
+                shutil.rmtree(left, ignore_errors=True)
         for log in (self.root / LOGS).glob("*.log"):
             stage, _, key = log.stem.rpartition("-")
             if self.folder(stage, key).is_dir() and not is_locked(self.lock(log.stem)):
@@ -179,14 +211,16 @@ class Store:
             manifest.write(work.out)
         target = self.folder(manifest.stage, manifest.key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        replaced = work.out.parent / "replaced"
+        replaced = target.with_name(f".{target.name}{REPLACED}")
+        shutil.rmtree(replaced, ignore_errors=True)  # of a run that was killed
         if target.exists():
             found = self.find(manifest.stage, manifest.key)
             adopted = found.manifest is not None and "adopted" in found.manifest.made
             keep = adopted or (found.problem or ("",))[0] in ("edited", "unreadable")
-            move_folder(target, _free_name(target) if keep else replaced)
+            target.rename(_free_name(target) if keep else replaced)
         move_folder(work.out, target)
         flush(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
         shutil.rmtree(work.out.parent, ignore_errors=True)
 
 

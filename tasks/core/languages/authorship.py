@@ -1,11 +1,13 @@
-"""Files of a source tree that nobody wrote by hand there, by their name or their content.
+"""Generated, minified, vendored, lock and binary files of a source tree, by name or content.
 
-Only unambiguous marks count, for a file that is left out by mistake is not seen again. The reasons
-are names of counts.
+Only unambiguous markers count, because a file that is left out by mistake is lost. The reasons are
+names of counts.
 """
 
 import re
-from fnmatch import fnmatch
+from collections.abc import Callable
+from fnmatch import translate
+from functools import cache
 
 VENDORED_FOLDERS = frozenset(
     {
@@ -63,17 +65,16 @@ def reason_of_name(path: str) -> str:
         return "lock files"
     if ending in BINARY_ENDINGS:
         return "binary files"
-    if _matches(lowered, MINIFIED_NAMES):
+    if matcher(MINIFIED_NAMES)(lowered):
         return "minified files"
-    return "generated files" if _matches(lowered, GENERATED_NAMES) else ""
+    return "generated files" if matcher(GENERATED_NAMES)(lowered) else ""
 
 
 def reason_of_content(content: bytes) -> str:
     """Why a source file is left out by its content; "" if it is not."""
     if content.startswith(LFS_POINTER):
         return "pointers of Git LFS"
-    head = b"\n".join(content[:HEAD_BYTES].split(b"\n")[:HEAD_LINES])
-    if GENERATED.search(head):
+    if is_generated(content):
         return "generated files"
     is_notebook = content.lstrip().startswith(b"{") and b'"cell_type"' in content
     if len(content) >= MINIFIED_BYTES and not is_notebook:
@@ -83,5 +84,13 @@ def reason_of_content(content: bytes) -> str:
     return ""
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
+def is_generated(head: bytes) -> bool:
+    """Whether the first lines of a file say that a program wrote it."""
+    return bool(GENERATED.search(b"\n".join(head[:HEAD_BYTES].split(b"\n")[:HEAD_LINES])))
+
+
+@cache
+def matcher(patterns: tuple[str, ...]) -> Callable[[str], object]:
+    """Whether a name matches one of the patterns of a shell, as one regular expression: a tree has
+    many files."""
+    return re.compile("|".join(map(translate, patterns)) or "(?!)").match

@@ -6,10 +6,11 @@ only a few of them. Positions in a text are in bytes of UTF-8.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import Literal, NamedTuple, Protocol
+
+from tasks.core.languages.authorship import matcher
 
 RUNNER = "run_the_doctests"  # function of a candidate's program; returns "" or the first failure
 SpanKind = Literal["expression", "statement", "block", "body"]
@@ -41,7 +42,7 @@ class DocumentedFunction(NamedTuple):
 
 
 class DoctestCandidate(NamedTuple):
-    """A function whose documentation has examples, with all that it needs to run by itself.
+    """A function whose documentation has examples, with everything that it needs to run alone.
 
     Attributes:
         line: As in `DocumentedFunction`.
@@ -197,10 +198,5 @@ class Language:
     def is_test(self, path: str) -> bool:
         """Whether the relative path of a source file is a test or in a folder of tests."""
         *folders, name = path.split("/")
-        return _matches(name, self.test_names) or any(
-            _matches(folder, self.test_folders) for folder in folders
-        )
-
-
-def _matches(name: str, patterns: Collection[str]) -> bool:
-    return name in patterns or any("*" in p and fnmatch(name, p) for p in patterns)
+        is_folder = matcher(tuple(sorted(self.test_folders)))
+        return bool(matcher(self.test_names)(name)) or any(map(is_folder, folders))

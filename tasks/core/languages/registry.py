@@ -2,15 +2,16 @@
 `LANGUAGES`."""
 
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 from tasks.core.languages.definitions.bash import BASH
-from tasks.core.languages.definitions.c import C
-from tasks.core.languages.definitions.cpp import CPP
+from tasks.core.languages.definitions.c import CPP, C
 from tasks.core.languages.definitions.csharp import CSHARP
 from tasks.core.languages.definitions.go import GO
 from tasks.core.languages.definitions.java import JAVA
 from tasks.core.languages.definitions.javascript import JAVASCRIPT
+from tasks.core.languages.definitions.kotlin import KOTLIN
 from tasks.core.languages.definitions.php import PHP
 from tasks.core.languages.definitions.ruby import RUBY
 from tasks.core.languages.definitions.rust import RUST
@@ -21,7 +22,7 @@ from tasks.core.languages.python.definition import NOTEBOOK, PYTHON
 
 LANGUAGES = (
     *(PYTHON, NOTEBOOK, JAVASCRIPT, TYPESCRIPT, TSX, GO, RUST, JAVA, C, CPP, CSHARP, RUBY, PHP),
-    *(SCALA, BASH),
+    *(KOTLIN, SCALA, BASH),
 )
 BY_NAME = {language.name: language for language in reversed(LANGUAGES)}
 BY_EXTENSION = {ending: language for language in LANGUAGES for ending in language.extensions}
@@ -40,22 +41,36 @@ OBJECTIVE_C_HEADER = re.compile(
 )
 
 
-def language_of(path: str, content: bytes = b"") -> Language | None:
-    """The language of a file, by its name; by its content where the name does not tell."""
+def headers_of(paths: Iterable[str]) -> str:
+    """Language of the headers of a source, which their text alone often does not tell: that of most
+    of its other files in C or C++."""
+    endings = Counter(f".{path.rpartition('.')[2].lower()}" for path in paths)
+    c, cpp = (sum(endings[e] for e in one.extensions if e != ".h") for one in (C, CPP))
+    return CPP.name if cpp > c else C.name
+
+
+def language_of(path: str, content: bytes = b"", headers: str = C.name) -> Language | None:
+    """The language of a file, by its name; by its content if the name is ambiguous.
+
+    Args:
+        path: Of the file.
+        content: Its bytes, or the first of them.
+        headers: See `headers_of`.
+    """
     name = path.rpartition("/")[2]
     stem, dot, ending = name.rpartition(".")
     if stem and dot:
         found = BY_EXTENSION.get(f".{ending.lower()}")
-        return _of_header(content) if found is C and ending == "h" else found
+        return _of_header(content, headers) if found is C and ending == "h" else found
     program = SHEBANG.match(content[:SHEBANG_BYTES])
     name = program[1].decode().rpartition("/")[2] if program else ""
     return next((language for language in LANGUAGES if name in language.shebangs), None)
 
 
-def _of_header(content: bytes) -> Language | None:
+def _of_header(content: bytes, headers: str) -> Language | None:
     if OBJECTIVE_C_HEADER.search(content):
         return None
-    return CPP if CPP_HEADER.search(content) else C
+    return CPP if CPP_HEADER.search(content) else BY_NAME[headers]
 
 
 def parse(text: str, language: str) -> tuple[ParsedSource | None, str]:

@@ -14,7 +14,7 @@ from typing import Any
 from tasks.core.models.architectures.llama import LLAMA
 from tasks.core.models.architectures.protocol import Architecture, LinearLayer
 from tasks.core.models.architectures.registry import architecture_of
-from tasks.core.models.memory_probes import Probe
+from tasks.core.models.memory_probes import Gpu, Probe
 from tasks.core.settings.train import TrainSettings
 
 GIB = 2**30
@@ -25,8 +25,11 @@ LORA_BYTES = (
 )  # value, gradient, 16-bit copy for matrix products; optimizer states are paged
 OVERHEAD_GIB = 0.27  # libraries, small tensors, unused ends of segments
 PLAIN_SHARE = 1.15  # memory of plain transformers and PEFT, measured at the shape of stable-code-3b
-# dense bf16 matrix products with 32-bit accumulation, TFLOP/s, from the vendors' data sheets
+# dense 16-bit matrix products with 32-bit accumulation, TFLOP/s, from the vendors' data sheets
 TFLOPS = {
+    "Tesla T4": 65,
+    "V100": 125,
+    "RTX 2080 Ti": 54,
     "RTX 3080": 59.5,
     "RTX 3090": 71,
     "RTX 4080": 97.5,
@@ -124,9 +127,9 @@ class DecoderShape:
         return sum(self.features(linear)[1] for linear in group) // self.inner
 
     @property
-    def branches(self) -> int:
-        """Outputs of branches that are saved for the norms after them."""
-        return 2 if self.architecture.layer.norms.attention_out else 0
+    def branches(self) -> bool:
+        """Whether outputs of attention and MLP are saved for the norms after them."""
+        return bool(self.architecture.layer.norms.attention_out)
 
     @property
     def linear_weights(self) -> int:
@@ -135,15 +138,18 @@ class DecoderShape:
         return self.layers * sum(inputs * outputs for inputs, outputs in linears)
 
 
-def estimate(shape: DecoderShape, settings: TrainSettings, tokens: int, gpu: str | None) -> Probe:
+def estimate(
+    shape: DecoderShape, settings: TrainSettings, tokens: int, gpu: Gpu | None = None
+) -> Probe:
     """Memory and speed of training with windows of `tokens`; speed 0 for an unknown GPU."""
     trained = min(settings.last_layers or shape.layers, shape.layers)
     kept = kept_bytes(shape, settings, tokens)
     buffers = buffer_bytes(shape, settings, tokens)
     base = weight_bytes(shape, settings) + buffers
     plain = settings.fast_path == "off" or settings.use_dora or bool(settings.extra_modules)
+    plain = plain or bool((gpu or Gpu("", "", 0.0)).no_kernels(settings.dtype))
     base_gib = base / GIB * (PLAIN_SHARE if plain else 1.0) + OVERHEAD_GIB
-    flops = next((t for name, t in TFLOPS.items() if gpu and name in gpu), 0.0)
+    flops = next((t for name, t in TFLOPS.items() if gpu and name in gpu.name), 0.0)
     speed = USED_SHARE * flops * 1e12 / (FLOP_PER_WEIGHT * shape.linear_weights)
     return Probe(
         window_tokens=tokens,
@@ -181,7 +187,7 @@ def shared_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     out = _extended(shape, layer.out, settings)
     if shape.head_norms:
         heads *= 2  # also saved before the norms
-    hidden = (1 + shape.branches) * shape.hidden
+    hidden = (2 if shape.branches else 1) * shape.hidden
     return tokens * (2 * (heads + out + hidden) + 4 * shape.queries)
 
 
@@ -193,7 +199,8 @@ def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     heads = (shape.queries + 2 * shape.keys) * shape.size
     trained = min(settings.last_layers or shape.layers, shape.layers)
     stream = 3 if settings.offload_activations else trained + 2
-    stream += 1 if shape.branches else 0
+    if shape.branches:
+        stream += 2 if settings.offload_activations else trained + 1
     inner = shape.parts * shape.inner
     weight = max(heads * qkv, shape.hidden * out, inner * gate_up, shape.hidden * down)
     act = max(chunk * down, max(chunk * inner, tokens * max(heads, shape.hidden)) // 2)

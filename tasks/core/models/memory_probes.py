@@ -24,10 +24,13 @@ from tasks.core.system.atomic_write import write_text
 from tasks.core.system.home import home
 
 TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and for fragmentation
-MINIMUM_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16 in its tensor cores
+MINIMUM_CAPABILITY = (7, 0)  # Volta: the first with tensor cores, for float16
+BFLOAT16_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16; also the least of Triton
+CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
 TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",
+    "expert_rank",
     "target_modules",
     "last_layers",
     "extra_modules",
@@ -58,13 +61,27 @@ class Gpu:
     @property
     def too_old(self) -> str:
         """Why the pipeline can't compute on it; "" if it can."""
-        least = ".".join(map(str, MINIMUM_CAPABILITY))
-        if not self.capability or tuple(map(int, self.capability.split("."))) >= MINIMUM_CAPABILITY:
+        if self._has(MINIMUM_CAPABILITY):
             return ""
+        least = ".".join(map(str, MINIMUM_CAPABILITY))
         return (
-            f"{self.name} has compute capability {self.capability}, computing in bfloat16 needs "
+            f"{self.name} has compute capability {self.capability}, computing in 16 bit needs "
             f"{least}"
         )
+
+    @property
+    def uses_float16(self) -> bool:
+        """Whether it computes in float16, as it has no bfloat16."""
+        return not self.too_old and not self._has(BFLOAT16_CAPABILITY)
+
+    def no_kernels(self, dtype: str) -> str:
+        """Why the fused training step does not run on it in a compute type; "" if it does."""
+        if dtype == "float16" or (dtype == "auto" and self.uses_float16):
+            return "its kernels compute in bfloat16 and float32, not in float16"
+        return "" if self._has(BFLOAT16_CAPABILITY) else "Triton needs compute capability 8.0"
+
+    def _has(self, least: tuple[int, int]) -> bool:
+        return not self.capability or tuple(map(int, self.capability.split("."))) >= least
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,7 @@ class Probe:
         return max(0, min(self.layers, int(available / self.layer_gib)))
 
     def reserved_gib(self, kept_layers: int) -> float:
-        """Peak memory of a run in which so many layers keep their activations."""
+        """Peak memory of a run in which this many layers keep their activations."""
         return max(self.load_gib, self.base_gib + kept_layers * self.layer_gib)
 
 
@@ -128,6 +145,12 @@ def find_gpu() -> Gpu | None:
     return None
 
 
+def limit_gib(gpu: Gpu | None, vram_gib: float | None) -> float | None:
+    """GPU memory that a process may use: the cap or what the GPU has; None without both."""
+    limits = [x for x in (vram_gib, gpu and gpu.total_gib - CONTEXT_GIB) if x]
+    return min(limits) if limits else None
+
+
 def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
     """Everything that a probe depends on, except the length of the window."""
     config = (weights / "config.json").read_bytes()
@@ -141,7 +164,7 @@ def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
 
 
 def read(about: Mapping[str, Any], tokens: int) -> Probe | None:
-    """The probe for windows of about so many tokens."""
+    """The probe for windows of about this many tokens."""
     return read_all(about).get(rounded(tokens))
 
 

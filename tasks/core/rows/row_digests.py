@@ -23,10 +23,10 @@ def row_digests(table: pa.Table) -> Digests:
 
 
 class DigestIndex:
-    """Digest -> position in a list of digests, by binary search.
+    """Digest -> position in a list of digests, by binary search for their first halves.
 
-    Only the first half of a digest is searched for. Two rows that share it but differ in the
-    second half are so unlikely that the second one may be computed again.
+    Rows that share the first half are looked through one by one: they are rare, but a row that is
+    not found although it was stored would end the run.
     """
 
     def __init__(self, digests: Digests) -> None:
@@ -39,6 +39,13 @@ class DigestIndex:
         """The position of each digest; -1 if it is not in the list."""
         if not len(self._order):
             return np.full(len(digests), -1, dtype=np.int64)
-        near = np.searchsorted(self._high, digests[:, 0]).clip(max=len(self._order) - 1)
-        same = (self._high[near] == digests[:, 0]) & (self._low[near] == digests[:, 1])
-        return np.where(same, self._order[near], -1)
+        at = np.searchsorted(self._high, digests[:, 0])
+        last = len(self._order) - 1
+        while True:
+            near = at.clip(max=last)
+            halves_equal = (self._high[near] == digests[:, 0]) & (at <= last)
+            same = halves_equal & (self._low[near] == digests[:, 1])
+            onward = halves_equal & ~same
+            if not onward.any():
+                return np.where(same, self._order[near], -1)
+            at = at + onward

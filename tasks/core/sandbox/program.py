@@ -5,7 +5,8 @@ Runs inside the sandbox, so it imports the standard library only.
 
 import os
 import sys
-from types import ModuleType
+from functools import wraps
+from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 from tasks.core.sandbox.messages import (
@@ -40,6 +41,8 @@ def serve(calls: int, answers: int) -> NoReturn:
         entry = vars(module).get(job["entry"])
         ready = callable(entry)
         if job["checks"] and ready:
+            if isinstance(entry, FunctionType):
+                setattr(module, job["entry"], _ending_no_loop(entry))
             send(answers, {"checked": _checked(vars(module), job["checks"])})
         send(answers, {"ready": ready})
         while (call := receive(calls)) is not None:
@@ -65,6 +68,20 @@ def _answer(entry: Any, call: Any) -> dict[str, Any]:
     after = ((at, contents(container, known)) for at, container in enumerate(given))
     changed = [[at, content] for at, content in after if content != before[at]]
     return {**answer, "changed": changed} if changed else answer
+
+
+def _ending_no_loop(entry: FunctionType) -> Any:
+    """The function for checks that run together with it; see `called_program._make`."""
+
+    @wraps(entry)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return entry(*arguments, **named)
+        except (StopIteration, StopAsyncIteration) as error:
+            text = f"{type(error).__name__}: {text_of(error)}".removesuffix(": ")
+            raise RuntimeError(text).with_traceback(error.__traceback__) from None
+
+    return call
 
 
 def _checked(space: dict[str, Any], checks: str) -> list[str]:

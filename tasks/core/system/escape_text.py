@@ -1,4 +1,5 @@
-"""Escapes control characters in untrusted text before it is shown.
+"""Untrusted text before it is shown: escapes control characters and bytes in file names, shortens
+errors of libraries.
 
 A terminal executes escape codes, and bidirectional or invisible characters make a text look
 different from what it is.
@@ -7,6 +8,7 @@ different from what it is.
 import re
 import unicodedata
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNUSUAL = re.compile(r"[^\x20-\x7e\n\t]")
 
 
@@ -16,8 +18,23 @@ def escape_controls(text: str) -> str:
     return _UNUSUAL.sub(_escaped, text)
 
 
+def printable(text: str) -> str:
+    """Text that can be encoded: bytes of a file name that are not UTF-8 are shown as \\xNN."""
+    return _SURROGATE.sub(lambda found: _shown(ord(found[0])), text)
+
+
+def _shown(code: int) -> str:
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
 def _escaped(found: re.Match[str]) -> str:
     character = found[0]
     if unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
         return character
     return f"⟨U+{ord(character):04X}⟩"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters; without one, its class."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

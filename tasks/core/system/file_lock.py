@@ -31,6 +31,14 @@ def locked(
         yield
 
 
+@contextmanager
+def lock_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock at `path` if no other process holds it; yields whether it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        yield try_lock(file)
+
+
 def try_lock(file: IO[str], shared: bool = False) -> bool:
     """Lock an open file until it is closed; False if another process holds the lock."""
     try:

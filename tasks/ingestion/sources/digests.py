@@ -142,12 +142,9 @@ def _digest(source: "Source", digest_of: Digest) -> str:
         listing = list_data(source.path)
         _add(total, listing.root, listing.files, digest_of)
     elif source.kind == "folder":
-        from tasks.ingestion.licenses import is_license_file
-
         listing = list_code(source.path, source.include_tests, source.languages)
-        licenses = [f for f in walk(listing.root, "") if is_license_file(f)]
         total.update(f"{is_repository(listing.root, listing.files)}\n".encode())
-        _add(total, listing.root, (*listing.files, *licenses), digest_of)
+        _add(total, listing.root, (*listing.files, *listing.licenses), digest_of)
     else:
         from tasks.ingestion.sources.packages import find_package
 

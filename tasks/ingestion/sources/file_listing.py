@@ -37,12 +37,14 @@ class Listing(NamedTuple):
         files: Relative paths with forward slashes, sorted.
         other_files: Number of files of another format.
         left_out: Of code: number of files that are not read, by reason.
+        licenses: Of code: paths of LICENSE files.
     """
 
     root: Path
     files: tuple[str, ...]
     other_files: int = 0
     left_out: Mapping[str, int] = {}
+    licenses: tuple[str, ...] = ()
 
 
 def list_data(path: str) -> Listing:
@@ -65,9 +67,9 @@ def list_data(path: str) -> Listing:
     if not files and full.is_file() and is_data(full):
         files = (full.name,)
     if not files:
-        reason = "holds no data file" if found or full.exists() else "is not there"
+        reason = "holds no data file" if found or full.exists() else "does not exist"
         raise PipelineError(
-            f"ingest source {path!r} {reason} (looked at {full})",
+            f"ingest source {path!r} {reason} (full path: {full})",
             f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}, "
             f"also compressed ({', '.join(ENDINGS)}); a relative path starts at {home()}.",
         )
@@ -98,7 +100,7 @@ def existing_folder(path: str, wanted: str) -> Path:
     folder = resolve_path(path)
     if not folder.is_dir():
         raise PipelineError(
-            f"ingest source {path!r} is not a folder (looked at {folder})",
+            f"ingest source {path!r} is not a folder (full path: {folder})",
             f"Point its `path` to {wanted}; a relative path starts at {home()}.",
         )
     return folder
@@ -111,13 +113,14 @@ def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> 
         PipelineError: The folder is not there or holds no source file.
     """
     from tasks.core.languages.registry import titles
+    from tasks.ingestion.licenses import is_license_file
     from tasks.ingestion.sources.code_selection import CodeSelection
 
     root = existing_folder(path, "a folder of source code")
     selection = CodeSelection(include_tests, languages)
     skipped: list[str] = []
     found = walk(root, "", skipped=skipped)
-    files = tuple(selection.chosen(found, lambda name: _head(root / name)))
+    files = tuple(selection.chosen(found, lambda name: head_of(root / name)))
     if skipped:
         selection.left_out["folders of installed packages"] = len(skipped)
     if not files:
@@ -126,10 +129,11 @@ def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> 
             f"({selection.reasons() or 'it is empty'}; known: {titles(languages)})",
             selection.remedy(),
         )
-    return Listing(root, files, left_out=selection.left_out)
+    licenses = tuple(filter(is_license_file, found))
+    return Listing(root, files, left_out=selection.left_out, licenses=licenses)
 
 
-def _head(path: Path) -> bytes:
+def head_of(path: Path) -> bytes:
     """The beginning of a file; empty if it can't be read."""
     try:
         with path.open("rb") as file:

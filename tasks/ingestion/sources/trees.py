@@ -4,10 +4,10 @@ its rows inherit."""
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tasks.core.languages.registry import EXTENSIONS, without_extension
+from tasks.core.languages.registry import EXTENSIONS, headers_of, without_extension
 from tasks.ingestion.code_rows import CodeFile
 from tasks.ingestion.licenses import is_license_file, license_of_package, license_of_texts
-from tasks.ingestion.sources.file_listing import Listing, is_repository, walk
+from tasks.ingestion.sources.file_listing import Listing, is_repository
 from tasks.ingestion.sources.packages import STANDARD_LIBRARY, Package
 
 
@@ -111,11 +111,11 @@ def folder_files(
     """
     root = listing.root
     group = group or ("source" if is_repository(root, listing.files) else "top")
-    texts = {path: _read(root / path) for path in walk(root, "") if is_license_text(path)}
-    licenses = TreeLicenses(texts, stated)
+    texts = {path: _read(root / path) for path in listing.licenses if is_license_text(path)}
+    licenses, headers = TreeLicenses(texts, stated), headers_of(listing.files)
     for path in listing.files:
         project = project_of(source, path, group)
-        yield CodeFile(str(root), path, source, project, "", *licenses.of(path))
+        yield CodeFile(str(root), path, source, project, "", *licenses.of(path), headers=headers)
 
 
 def _read(path: Path) -> str:

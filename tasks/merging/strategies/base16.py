@@ -6,5 +6,5 @@ BASE16 = MergeStrategy(
     name="base16",
     description="added to the 16-bit base",
     uses_quantized_base=False,
-    base_weight=lambda weight, layer: weight,
+    base_weight=lambda weight, dequantized: weight,
 )

@@ -20,11 +20,12 @@ HEAD_VALUES = 2**26  # logits in memory at a time: 128 MiB in bfloat16
 
 @dataclass(frozen=True)
 class Stream:
-    """The residual stream before every trained layer and after the last one.
+    """The residual stream before every trained layer and after the last one, or what else is saved
+    for each of them.
 
     Attributes:
-        device: One buffer per index; with `host` only two, used alternately.
-        host: One pinned buffer per index except the last, or empty without offloading.
+        device: One buffer per index; with `host` fewer, used alternately.
+        host: One pinned buffer per index that is saved, or empty without offloading.
     """
 
     device: tuple[Tensor, ...]
@@ -55,6 +56,7 @@ class Buffers:
 
     tokens: int
     stream: Stream
+    branches: Stream  # `Saved.branch2` of the trained layers; empty without norms after branches
     saved: tuple[Saved, ...]
     sides: tuple[tuple[Tensor, Tensor, Tensor, Tensor], ...]
     scratch: Scratch
@@ -86,7 +88,6 @@ def allocate(
             gate_up=gate_up() if kept else None,
             unnormed=new(tokens * parts.unnormed_width) if parts.unnormed_width else None,
             branch1=new(tokens, parts.hidden) if parts.branches else None,
-            branch2=new(tokens, parts.hidden) if parts.branches else None,
         )
 
     hidden = max(map(parts.widest, ("qkv", "out", "gate_up")))  # `down` has `act_grad`
@@ -102,9 +103,21 @@ def allocate(
         row_scales=new(tokens, dtype=torch.float32),
         branch_grad=new(tokens * parts.hidden if parts.branches else 0),
     )
+    trained = len(layers) - parts.first_trained
+    branches = trained if parts.branches else 0
+
+    def stream(count: int, hosts: int) -> Stream:
+        pinned, shape = device.type == "cuda", (tokens, parts.hidden)
+        on_host = range(hosts if offload else 0)
+        return Stream(
+            tuple(new(*shape) for _ in range(count)),
+            tuple(torch.empty(shape, dtype=kind, pin_memory=pinned) for _ in on_host),
+        )
+
     return Buffers(
         tokens=tokens,
-        stream=_new_stream(parts, tokens, device, offload),
+        stream=stream(2 if offload else trained + 1, trained),
+        branches=stream(min(1, branches) if offload else branches, branches),
         saved=tuple(saved(i < kept_layers) for i in range(min(kept_layers + 1, len(layers)))),
         sides=tuple(
             tuple(new(tokens * group.loras * group.rank) for group in layer.groups)  # type: ignore[misc]
@@ -113,20 +126,6 @@ def allocate(
         scratch=scratch,
         grad=new(tokens, parts.hidden),
         logits=new(max(1, min(tokens, HEAD_VALUES // len(parts.head))), len(parts.head)),
-    )
-
-
-def _new_stream(parts: FastModel, tokens: int, device: torch.device, offload: bool) -> Stream:
-    shape, count = (tokens, parts.hidden), len(parts.layers) - parts.first_trained + 1
-    kind, pinned = parts.head.dtype, device.type == "cuda"
-    return Stream(
-        tuple(
-            torch.empty(shape, dtype=kind, device=device) for _ in range(2 if offload else count)
-        ),
-        tuple(
-            torch.empty(shape, dtype=kind, pin_memory=pinned)
-            for _ in range(count - 1 if offload else 0)
-        ),
     )
 
 
@@ -156,16 +155,18 @@ def kept_bytes(parts: FastModel, tokens: int) -> int:
 def shared_bytes(parts: FastModel, tokens: int) -> int:
     """Bytes of the `Saved` of all layers that are not kept; it exists if there is one."""
     values = parts.heads.width + parts.unnormed_width + parts.widest("out")
-    values += (1 + parts.branches) * parts.hidden
+    values += (2 if parts.branches else 1) * parts.hidden
     return tokens * (values * parts.head.element_size() + 4 * parts.heads.queries)
 
 
 def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
     """Bytes of all buffers on the device with no layer kept."""
     size, chunk = parts.head.element_size(), min(tokens, MLP_CHUNK)
-    stream = 3 if offload else len(parts.layers) - parts.first_trained + 2
+    trained = len(parts.layers) - parts.first_trained
+    stream = 3 if offload else trained + 2
     wide = max(map(parts.widest, ("qkv", "out", "gate_up")))
-    stream += 1 if parts.branches else 0
+    if parts.branches:  # the gradient of one, and the MLP's
+        stream += 2 if offload else trained + 1
     a_token = stream * parts.hidden + parts.widest("qkv") + wide + parts.heads.width
     a_chunk = parts.widest("gate_up") + parts.widest("down") + parts.gate_up
     logits = min(HEAD_VALUES, tokens * len(parts.head))

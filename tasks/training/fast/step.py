@@ -39,7 +39,7 @@ class FastStepper:
 
     Args:
         model: A PEFT model; its parameters are in `flat`.
-        flat: The trained parameters, in the order of `model.parameter_order`.
+        flat: The trained parameters, in the order of `model.groups.parameter_order`.
         max_tokens: Tokens of the longest window.
         kept_layers: Layers that keep their activations, counted from the last; None: all.
         offload: The residual stream waits for the backward pass in the CPU's memory.
@@ -96,8 +96,8 @@ class FastStepper:
         return kept_bytes(self.parts, self.window_tokens)
 
     @torch.no_grad()
-    def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add the gradients of the mean loss; returns the summed loss.
+    def run(self, windows: Sequence[WindowTensors], divisor: float, seed: int) -> Tensor:
+        """Add the gradients of the loss over `divisor`; returns the summed loss.
 
         Dropout masks differ from the autograd stepper's, at the same rate.
         """
@@ -106,7 +106,7 @@ class FastStepper:
         total = torch.zeros((), dtype=torch.float32, device=self._device)
         for index, window in enumerate(windows):
             if window.trained_tokens:
-                total += self._window(window, trained_tokens, window_seed(seed, index))
+                total += self._window(window, divisor, window_seed(seed, index))
         return total
 
     @torch.no_grad()
@@ -158,20 +158,22 @@ class FastStepper:
             if saves and following > index:
                 stream.save(index, tokens)
             self._pass(layer, number, call).forward(x, y)
+            if saves and following > index and self.parts.branches:
+                self._buffers.branches.save(index, tokens)
 
     @property
     def _buffers(self) -> Buffers:
         assert self._allocated is not None, "a forward pass allocates them"
         return self._allocated
 
-    def _window(self, window: WindowTensors, trained_tokens: int, seed: int) -> Tensor:
+    def _window(self, window: WindowTensors, divisor: float, seed: int) -> Tensor:
         """Forward and backward of one window; returns its summed loss."""
         if self._graphed and window.tokens <= self.window_tokens:
             window = padded(window, min(bucket(window.tokens), self.window_tokens))
         call = self._begin(window, seed)
         grad = self._buffers.grad[: window.tokens].zero_()
         self._run("forward", call, lambda: self._forward(call, saves=True))
-        losses, _ = self._head(window, call, grad, 1.0 / trained_tokens)
+        losses, _ = self._head(window, call, grad, 1.0 / divisor)
         self._run("backward", call, lambda: self._backward(call, grad))
         return losses.sum() if window.weights is None else losses @ window.weights
 
@@ -189,6 +191,8 @@ class FastStepper:
         parts, first = self.parts, self.parts.first_trained
         for number in reversed(range(first, len(parts.layers))):
             x = self._buffers.stream.load(number - first, call.tokens)
+            if parts.branches:
+                self._buffers.branches.load(number - first, call.tokens)
             self._pass(parts.layers[number], number, call).backward(
                 x, grad, kept=self._is_kept(number), more=number > first
             )
@@ -200,7 +204,7 @@ class FastStepper:
         """A layer with its own activations if it is kept, else with the shared ones."""
         index = number - (len(self.parts.layers) - self.kept_layers)
         whole, heads = self._buffers.saved[index if index >= 0 else -1], self.parts.heads
-        tokens = call.tokens
+        tokens, trained = call.tokens, max(0, number - self.parts.first_trained)
         saved = Saved(
             qkv=rows(whole.qkv, tokens, heads.width),
             out=rows(whole.out, tokens, layer.out.width),
@@ -209,9 +213,9 @@ class FastStepper:
             gate_up=None if whole.gate_up is None else whole.gate_up[:tokens],
             unnormed=None if whole.unnormed is None else rows(whole.unnormed, tokens, heads.width),
             branch1=None if whole.branch1 is None else whole.branch1[:tokens],
-            branch2=None if whole.branch2 is None else whole.branch2[:tokens],
+            branch2=self._buffers.branches.at(trained, tokens) if self.parts.branches else None,
         )
-        sides = self._buffers.sides[max(0, number - self.parts.first_trained)]
+        sides = self._buffers.sides[trained]
         widths = [group.loras * group.rank for group in layer.groups]
         cut = tuple(rows(*pair) for pair in zip(sides, (tokens,) * 4, widths, strict=True))
         scales = self._scales[number] if self._scales else None

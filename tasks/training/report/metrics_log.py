@@ -29,6 +29,7 @@ class Counters:
         tokens: Tokens seen, without padding.
         trained: Tokens in the loss.
         skipped: Steps without a trained token.
+        overflowed: Steps skipped as their numbers exceeded float16.
         seconds: Time in steps, over all resumed runs.
     """
 
@@ -37,6 +38,7 @@ class Counters:
     tokens: int = 0
     trained: int = 0
     skipped: int = 0
+    overflowed: int = 0
     seconds: float = 0.0
 
 

@@ -60,10 +60,14 @@ def finish(
         }
         first, last = held[0]["validation_loss"], held[-1]["validation_loss"]
         shown = f"validation loss {first:.3f} -> {last:.3f}"
+    skipped = {
+        "steps without a trained token": done.skipped,
+        "steps skipped, beyond the range of float16": done.overflowed,
+    }
     return Summary(
         f"{done.step:,} steps, {done.tokens:,} tokens, {shown}",
         rows_in=rows,
-        counts={"steps without a trained token": done.skipped} if done.skipped else {},
+        counts={name: count for name, count in skipped.items() if count},
         metrics=metrics,
     )
 

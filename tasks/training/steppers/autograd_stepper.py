@@ -55,8 +55,8 @@ class AutogradStepper:
         self.kept_layers = set_checkpointing(self._model, kept_layers)
         self.window_tokens = window_tokens
 
-    def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add the gradients of the mean loss; returns the summed loss."""
+    def run(self, windows: Sequence[WindowTensors], divisor: float, seed: int) -> Tensor:
+        """Add the gradients of the loss over `divisor`; returns the summed loss."""
         total = torch.zeros((), dtype=torch.float32, device=self._head.weight.device)
         for index, window in enumerate(windows):
             if not window.trained_tokens and not self.lockstep:
@@ -66,7 +66,7 @@ class AutogradStepper:
                 hidden = forward_hidden(self._model, window)[window.predictors]
                 losses, _ = token_losses(hidden, self._head, window.targets)
             loss = losses.sum() if window.weights is None else losses @ window.weights
-            (loss / trained_tokens).backward()  # type: ignore[no-untyped-call]
+            (loss / divisor).backward()  # type: ignore[no-untyped-call]  # no types
             total += loss.detach()
         return total
 

@@ -63,12 +63,17 @@ class FlatParameters:
         """Set all gradients to 0 in place; None would detach them from the flat gradient."""
         self.gradient.zero_()
 
-    def clip(self, max_norm: float) -> Tensor:
+    def clip(self, max_norm: float, loss_scale: float = 1.0) -> Tensor:
         """Scale the gradient down to `max_norm` (0: never); returns its norm before, float32[].
 
         Nothing waits for the GPU: the factor is clamped to 1 there instead of branching here.
+
+        Args:
+            max_norm: Of the gradient without the scale.
+            loss_scale: Of the gradient; divided out.
         """
-        norm: Tensor = torch.linalg.vector_norm(self.gradient)
-        if max_norm:
-            self.gradient.mul_(torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        norm: Tensor = torch.linalg.vector_norm(self.gradient) / loss_scale
+        if max_norm or loss_scale != 1:
+            factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0) if max_norm else 1.0
+            self.gradient.mul_(factor / loss_scale)
         return norm

@@ -133,13 +133,6 @@ def _layer_bytes(stepper: Stepper) -> int:
     return int(known()) if known else 0
 
 
-def memory_limit_gib(vram_gib: float | None) -> float:
-    """Memory limit of this process in GiB: the cap, or the free memory if that is less."""
-    free, _ = torch.cuda.mem_get_info()
-    limit = (free + torch.cuda.memory_reserved()) / GIB
-    return limit if vram_gib is None else min(vram_gib, limit)
-
-
 def check(expected_gib: float, limit_gib: float, window_tokens: int) -> None:
     """Log the expected memory; raise if it exceeds the limit.
 

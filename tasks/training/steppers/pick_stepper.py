@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tasks.core.models import memory_probes
-from tasks.core.models.device import free_gpu, peak_vram_gib, reset_peak
+from tasks.core.models.device import free_gpu, memory_limit_gib, peak_vram_gib, reset_peak
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.packed_forward import base_model
 from tasks.core.progress import say
@@ -51,7 +53,9 @@ def pick_stepper(
     if fast_path != "off" and not lockstep:
         try:
             if getattr(base_model(model), "isolation", "varlen") == "rows":
-                raise Unsupported("the model mixes samples by more than masked attention")
+                raise Unsupported("packed rows of this model are not isolated by attention alone")
+            if missing := _no_kernels(base_model(model).dtype, flat.values.device):
+                raise Unsupported(missing)
             return FastStepper(
                 model,
                 flat,
@@ -91,7 +95,7 @@ def fit_to_gpu(
     Raises:
         PipelineError: It does not fit.
     """
-    limit_gib, gpu = memory_probe.memory_limit_gib(vram_gib), memory_probes.find_gpu()
+    limit_gib, gpu = memory_limit_gib(vram_gib), memory_probes.find_gpu()
     tokens, load_gib = stepper.window_tokens, peak_vram_gib()
     about = memory_probes.facts(gpu, weights, settings) if gpu and not sharded else None
     found = memory_probes.read(about, tokens) if about else None
@@ -112,3 +116,9 @@ def fit_to_gpu(
     free_gpu()
     reset_peak()
     return found
+
+
+def _no_kernels(dtype: torch.dtype, device: torch.device) -> str:
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else ()
+    gpu = memory_probes.Gpu("", "", 0.0, ".".join(map(str, capability)))
+    return gpu.no_kernels(str(dtype).removeprefix("torch."))

@@ -36,14 +36,14 @@ class Stepper(Protocol):
     def resize(self, kept_layers: int, window_tokens: int) -> None:
         """Set both sizes, from the next window on; neither changes the result of a step."""
 
-    def run(self, windows: Sequence[WindowTensors], trained_tokens: int, seed: int) -> Tensor:
-        """Add the gradients of the mean loss over `trained_tokens`, weighted by the windows'
-        weights, to the flat gradient.
+    def run(self, windows: Sequence[WindowTensors], divisor: float, seed: int) -> Tensor:
+        """Add the gradients of the loss, summed with the windows' weights and divided by `divisor`,
+        to the flat gradient.
 
         Args:
             windows: All windows of one optimizer step that this process runs.
-            trained_tokens: Of the whole step over all processes, so that every token has the same
-                weight however the step is cut.
+            divisor: The trained tokens of the whole step over all processes, so that every token
+                has the same weight however the step is cut; over the loss scale.
             seed: Of the dropout; a window's masks follow from it and its index in the step.
 
         Returns:

@@ -31,6 +31,7 @@ from tasks.evaluation.generation.generate import generate
 from tasks.evaluation.generation.own_generation import supports_batches
 from tasks.merging.adapter import read_adapter
 from tasks.merging.candidates import merged_tensor
+from tasks.merging.expert_tensors import ExpertTensors
 from tasks.merging.gguf.families.registry import FAMILIES as EXPORTED
 from tasks.merging.strategies import registry
 from tasks.training.fast.model.groups import parameter_order
@@ -100,7 +101,7 @@ def check_loss(model: Any) -> None:
 def train_path(folder: Path) -> str:
     """The stepper that trains the model; its gradients are those of the rows alone."""
     model = load(folder, trainable=True)
-    tuned = add_lora(model, rank=2, alpha=4, dropout=0.0)
+    tuned = add_lora(model, rank=2, alpha=4, dropout=0.0, expert_rank=1)
     flat = FlatParameters(tuned, parameter_order)
     stepper = pick_stepper(
         *(tuned, flat),
@@ -136,26 +137,27 @@ def check_generation(model: Any, folder: Path) -> None:
 
 def check_merge(folder: Path, tmp_path: Path) -> None:
     """The merged model has the logits of base + adapter."""
-    tuned = add_lora(load(folder), rank=2, alpha=4, dropout=0.0)
+    tuned = add_lora(load(folder), rank=2, alpha=4, dropout=0.0, expert_rank=1)
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.05)
     save_adapter(tuned, tmp_path / "adapter")
-    adapter, traits = read_adapter(tmp_path / "adapter"), ModelTraits.read(folder)
+    adapter, traits = read_adapter(tmp_path / "adapter", folder), ModelTraits.read(folder)
+    experts = ExpertTensors.of(folder, adapter.parameters, traits.experts)
     (strategy,) = registry.selected("base16", "none")
     merged = shutil.copytree(folder, tmp_path / "merged")
     changed = 0
     for file in merged.glob("*.safetensors"):
         before = load_file(file)
         after = {
-            n: merged_tensor(n, t, strategy, adapter, {}, traits, t.dtype)
+            n: merged_tensor(n, t, strategy, adapter, experts, {}, traits, t.dtype)
             for n, t in before.items()
         }
         changed += sum(not torch.equal(after[name], before[name]) for name in before)
         file.unlink()  # a hard link
         save_file(after, file, metadata={"format": "pt"})
-    assert changed == len(adapter.updates)
+    assert changed == len(adapter.updates) + len(experts.names)
     ids = torch.tensor([[5, 9, 7, 3, 8]])
     with torch.no_grad():
         expected = tuned.eval()(input_ids=ids, use_cache=False).logits
@@ -190,6 +192,7 @@ def test_a_family_works_from_base_to_merge_as_documented(weights: Path, tmp_path
         path,
         "in batches" if batches else "one by one",
         f"all but {', '.join(checks['unreached'])}" if checks["unreached"] else "all",
+        "4 bit, LoRA" if checks["experts"] else "none",
     )
     cells += tuple("yes" if checks[name] else "no" for name in ("chat", "infilling"))
     cells = (*cells, "yes" if family in {known.model_type for known in EXPORTED} else "no")

@@ -113,7 +113,7 @@ def test_a_text_hangs_on_the_code_that_writes_and_ends_it_and_on_no_scorer() -> 
         assert not [name for name in modules if name.startswith("tasks.core.sandbox")]
 
 
-@pytest.mark.parametrize("changed", [{"max_new_tokens": 5}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize("changed", [{"max_new_tokens": 5}, {"dtype": "float16"}])
 def test_other_decoding_or_another_load_is_another_text(
     run_stage: RunStage, tmp_path: Path, generated: list[int], changed: dict[str, Any]
 ) -> None:

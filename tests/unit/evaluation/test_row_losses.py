@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import IGNORED, Window, Windows
 from tasks.core.models.packing import join_rows
 from tasks.evaluation import row_losses
@@ -241,3 +242,16 @@ def test_the_metric_starts_anew_after_computing(tmp_path: Path) -> None:
     metric = TokenAccuracy(tmp_path)
     metric.compute(predictions=[[1, 1]], references=[[1, 1]])
     assert math.isnan(metric.compute()["token_accuracy"])
+
+
+def test_a_model_that_overflows_float16_is_an_error_and_no_loss(
+    weights: Path, tokenizer_folder: Path, adapter: Path, inputs: dict[str, Path]
+) -> None:
+    pair = ModelPair.load(
+        weights, tokenizer_folder, adapter, quantization="none", device="cpu", dtype="float16"
+    )
+    (first, *_) = measure(pair, rows_of(inputs)[:1])
+    assert math.isfinite(first.base_loss_sum)
+    pair.model.get_base_model().model.layers[0].mlp.down_proj.weight.data.fill_(6e4)
+    with pytest.raises(PipelineError, match=r"loss of a row is not finite in float16: .* 65,504"):
+        measure(pair, rows_of(inputs)[:1])

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 from flows.cli import COMMANDS, finetune, main
 from tasks.core.artifacts import garbage_collection
 from tasks.core.cache import code_digest
+from tasks.core.errors import PipelineError
 from tests.conftest import REPOSITORY
 
 STAGES = ["base", "ingest", "filter", "prompt", "tokenize", "train", "evaluate", "merge"]
@@ -26,6 +28,20 @@ def test_plan_of_a_fresh_home_has_work_and_lists_the_stages_in_order(small_profi
     (cause,) = plan[0]["causes"]
     assert set(cause) == {"kind", "what", "old", "new", "detail"}
     assert (cause["kind"], cause["what"]) == ("never ran", "base")
+
+
+def test_a_name_that_the_terminal_cannot_encode_is_shown_in_ascii(monkeypatch, tmp_path):
+    monkeypatch.setenv("FINETUNE_HOME", os.fsdecode(bytes(tmp_path) + b"/caf\xe9 \xc3\xa9"))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["gc"]) == 0
+    sys.stdout.flush()
+    assert rb"/caf\udce9 \xe9/artifacts" in written.getvalue()
+
+
+def test_an_error_about_a_name_that_is_no_text_can_be_sent_anywhere():
+    error = PipelineError(os.fsdecode(b"caf\xe9 is missing"), "Correct \ud800.")
+    assert str(error).encode() == b"caf\\xe9 is missing\nCorrect \\ud800."
 
 
 def test_plan_imports_neither_prefect_nor_torch_nor_pyarrow(small_profile):

@@ -76,7 +76,7 @@ def test_the_level_that_will_be_used_is_named_with_the_reason(monkeypatch, capsy
     monkeypatch.setattr(cgroup, "usable", lambda: (None, "no cgroup v2"))
     assert doctors.examine(fix=False, as_json=False) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "runs under unshare (bwrap is not installed; memory" in said
+    assert "runs under unshare (bwrap is not installed; no cgroup" in said
     assert "no cgroup v2)" in said
 
 
@@ -116,6 +116,14 @@ def test_a_gpu_that_torch_does_not_see_is_found(packages, monkeypatch):
     monkeypatch.setattr(machine, "DRIVER", driver)
     (finding,) = machine.quantization()
     assert "CUDA 13.0" in finding.problem
+
+
+def test_a_gpu_without_bfloat16_is_a_note_and_an_older_one_a_fault():
+    assert machine._old_gpu("cuda 13.0\nRTX 3080|8|6") == machine._old_gpu("cpu None") == []
+    (note,) = machine._old_gpu("cuda 13.0\nTesla T4|7|5")
+    assert (note.is_note, "run in float16" in note.problem) == (True, True)
+    (fault,) = machine._old_gpu("cuda 12.6\nGTX 1080|6|1")
+    assert (fault.is_note, "needs 7.0" in fault.problem) == (False, True)
 
 
 def test_server_of_another_version_is_found_with_both_versions():

@@ -13,7 +13,9 @@ from flows.plan_notes.forecast import forecast, step_budget
 from flows.plan_notes.training_cost import tokens_to_see
 from tasks.core.cache.decision import HIT, RUN
 from tasks.core.models import memory_probes
+from tasks.core.models.memory_estimate import GIB, LORA_BYTES
 from tasks.core.settings.config import check
+from tests.unit.flows.test_model_notes import OLMOE
 
 GPU = memory_probes.Gpu("NVIDIA GeForce RTX 3080", "1.2", 10.0)
 SHAPE = {
@@ -113,6 +115,27 @@ def test_without_a_gpu_it_is_said_that_there_is_none(
     assert str(found).endswith("(an estimate; there is no GPU here).")
     on_cpu = str(forecast(session(tmp_path)))  # no limit is set: it will train on the CPU
     assert "GiB of memory on" in on_cpu and "(an estimate; there is no GPU here)" in on_cpu
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_mixture_of_experts_is_estimated_from_what_the_base_counted(tmp_path: Path) -> None:
+    known = session(tmp_path)
+    (tmp_path / "base" / "weights" / "config.json").write_text('{"model_type": "olmoe"}')
+    assert forecast(known) is None
+    (tmp_path / "base" / "checks.json").write_text(json.dumps(OLMOE))
+    small, large = forecast(known), forecast(session_with_rank(known, 64))
+    assert small is not None and large is not None
+    assert 5 < small.reserved_gib < 8
+    trained = 64 * OLMOE["experts"]["lora_per_rank"] * LORA_BYTES / GIB
+    assert large.reserved_gib - small.reserved_gib == pytest.approx(trained * 63 / 64)
+    assert small.layers == 16 and small.kept_layers == 0
+    assert small.seconds is not None
+
+
+def session_with_rank(known: Any, rank: int) -> Any:
+    train = known.config.train.model_copy(update={"expert_rank": rank})
+    known.config = known.config.model_copy(update={"train": train})
+    return known
 
 
 @pytest.mark.usefixtures("gpu")

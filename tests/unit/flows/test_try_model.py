@@ -131,6 +131,7 @@ def test_adapter_in_a_folder_runs_on_the_base_of_the_settings(
         (["--from", "champion"], "no model is promoted", "finetune promote"),
         ([], "stage base has no artifact", "finetune run"),
         (["--temperature", "-1"], "temperature -1.0", "greedy"),
+        (["--suffix", "b", "--input", "c"], "--input belongs to an instruction", "Leave one"),
     ],
 )
 def test_mistake_is_two_lines(small_profile, capsys, options, problem, remedy):
@@ -139,6 +140,15 @@ def test_mistake_is_two_lines(small_profile, capsys, options, problem, remedy):
     assert len(lines) == 2
     assert problem in lines[0]
     assert remedy in lines[1]
+
+
+def test_a_suffix_for_a_model_without_infilling_tokens_is_refused(
+    small_profile, tiny_model, capsys
+):
+    options = ["--profile", str(small_profile), "--from", str(tiny_model), "--suffix", "b"]
+    assert main(["try", "a", *options]) == 2
+    *_, problem, remedy = capsys.readouterr().err.splitlines()
+    assert "no tokens for infilling" in problem and "Leave --suffix out." in remedy
 
 
 def test_prompt_that_leaves_no_room_is_refused(small_profile, tiny_model, capsys):

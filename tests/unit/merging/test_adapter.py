@@ -29,7 +29,7 @@ from tests.unit.merging.conftest import (
 def test_merging_tensor_by_tensor_is_pefts_merge(tmp_path, kind, options):
     make_base(tmp_path / "weights", kind)
     make_adapter(tmp_path / "weights", tmp_path / "adapter", **options)
-    adapter = read_adapter(tmp_path / "adapter")
+    adapter = read_adapter(tmp_path / "adapter", tmp_path / "weights")
     expected = reference(tmp_path / "weights", tmp_path / "adapter")
     changed = 0
     for name, tensor in load_file(tmp_path / "weights" / "model.safetensors").items():
@@ -60,7 +60,7 @@ def test_adapter_that_does_more_is_rejected_by_name(tmp_path, field, value):
     file = tmp_path / "adapter" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
     with pytest.raises(PipelineError) as error:
-        read_adapter(tmp_path / "adapter")
+        read_adapter(tmp_path / "adapter", tmp_path / "weights")
     assert (value if field == "peft_type" else field) in error.value.problem
 
 
@@ -70,9 +70,9 @@ def test_tensor_that_belongs_to_no_linear_layer_is_rejected(tmp_path):
         tmp_path / "weights", tmp_path / "adapter", target_modules=["q_proj", "embed_tokens"]
     )
     with pytest.raises(PipelineError, match="embed_tokens"):
-        read_adapter(tmp_path / "adapter")
+        read_adapter(tmp_path / "adapter", tmp_path / "weights")
 
 
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(PipelineError, match=r"adapter_config\.json"):
-        read_adapter(tmp_path)
+        read_adapter(tmp_path, tmp_path)

@@ -44,13 +44,14 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
             "num_key_value_heads": 3,
         },
     ),
-    "Qwen2.5-Coder 1.5B": (
-        "llama",
+    "Qwen3 1.7B": (
+        "qwen3",
         {
-            "hidden_size": 1536,
-            "intermediate_size": 8960,
-            "num_attention_heads": 12,
-            "num_key_value_heads": 2,
+            "hidden_size": 2048,
+            "intermediate_size": 6144,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
         },
     ),
     "Gemma 2 2B": (

@@ -33,6 +33,7 @@ KERNEL_CASES = (
     "load_weight",
     "norms",
     "head_norms",
+    "norm_rope",
     "lora_in",
     "lora_in_backward",
     "lora_out_backward",

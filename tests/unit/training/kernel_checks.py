@@ -72,6 +72,10 @@ def norms() -> None:
         OURS.norm(x, norm, ours[:, :96])
         WANTED.norm(x, norm, wanted[:, :96])
         same(ours, wanted)
+        stream = new(7, 128)[:, 32:]
+        OURS.norm(x, norm, ours[:, :96], stream)
+        WANTED.norm(x, norm, wanted[:, :96], stream)
+        same(ours, wanted)
         grad, first = new(7, 128), new(7, 96)
         second = first.clone()
         OURS.norm_backward(x, norm, grad[:, :96], first)
@@ -90,6 +94,27 @@ def head_norms() -> None:
             out, back = torch.zeros(7, 6, 40, **KIND), grad.clone()
             ops.norm(x, norm, out[:, 1:5])
             ops.norm_backward(x, norm, back[:, 1:5], back[:, 1:5], add=False)
+            found.append((out, back))
+        for ours, wanted in zip(*found, strict=True):
+            same(ours, wanted)
+
+
+def norm_rope() -> None:
+    """Norms of heads with the rotation: by one kernel, and by several where it does not fit."""
+    for more, size, rotated, layer_norm in (
+        ({}, 40, 40, False),
+        ({}, 40, 20, False),
+        ({"adjacent_pairs": True}, 40, 40, False),
+        ({}, 40, 40, True),
+    ):
+        heads = Heads(9, 2, size, rotated, **more)
+        norms = tuple(NormWeights(new(size), None, 1e-5, layer_norm) for _ in "qk")
+        table = tuple(torch.randn(7, rotated // 2, device=KIND["device"]) for _ in "cs")
+        x, grad, found = new(7, heads.width), new(7, heads.width), []
+        for ops in (OURS, WANTED):
+            out, back = torch.zeros_like(x), grad.clone()
+            ops.norm_heads(x, norms, out, heads, table)
+            ops.norm_heads_backward(x, norms, back, heads, table)
             found.append((out, back))
         for ours, wanted in zip(*found, strict=True):
             same(ours, wanted)
@@ -363,6 +388,7 @@ def main(case: str, device: str) -> None:
         load_weight,
         norms,
         head_norms,
+        norm_rope,
         lora_in,
         lora_in_backward,
         lora_out_backward,

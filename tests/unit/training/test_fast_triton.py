@@ -42,5 +42,6 @@ def test_every_kernel_compiles_for_an_rtx_3080_and_fits_its_shared_memory() -> N
     shapes = printed["shared"]
     assert len(shapes) == 6
     for shape, kernels in shapes.items():
-        assert len(kernels) == 18, shape
+        assert ("norm_rope" in kernels) == (shape == "Qwen3 1.7B")
+        assert len(kernels) == 18 + ("norm_rope" in kernels), shape  # instead of `rope`
         assert max(kernels.values()) <= RTX_3080_SHARED, (shape, kernels)

@@ -87,13 +87,16 @@ def test_the_estimate_at_the_shape_of_stable_code_3b_is_what_was_measured() -> N
 
 def test_speed_is_estimated_for_known_gpus_alone() -> None:
     shape = memory_estimate.DecoderShape(2560, 6912, 32, 32, 32, 80, 50_304, False)
-    fast = memory_estimate.estimate(shape, settings(), 4096, "NVIDIA GeForce RTX 3080")
-    plain = memory_estimate.estimate(
-        shape, settings(fast_path="off"), 4096, "NVIDIA GeForce RTX 3080"
-    )
+    known = Gpu("NVIDIA GeForce RTX 3080", "1", 10.0, "8.6")
+    fast = memory_estimate.estimate(shape, settings(), 4096, known)
+    plain = memory_estimate.estimate(shape, settings(fast_path="off"), 4096, known)
     assert 0 < plain.tokens_per_s < fast.tokens_per_s < 5000
-    assert memory_estimate.estimate(shape, settings(), 4096, "Some GPU").tokens_per_s == 0
+    assert memory_estimate.estimate(shape, settings(), 4096, GPU).tokens_per_s == 0
     assert plain.base_gib > fast.base_gib
+    half = memory_estimate.estimate(shape, settings(dtype="float16"), 4096, known)
+    turing = memory_estimate.estimate(shape, settings(), 4096, Gpu("Tesla T4", "1", 15.0, "7.5"))
+    assert half == plain
+    assert (turing.step_path, turing.base_gib) == ("plain", plain.base_gib)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""C."""
+"""C and C++."""
 
 import re
 from collections.abc import Iterator
@@ -24,10 +24,16 @@ def _load() -> object:
     return tree_sitter_c.language()
 
 
+def _load_cpp() -> object:
+    import tree_sitter_cpp
+
+    return tree_sitter_cpp.language()
+
+
 INCLUDE = re.compile(r"""^[ \t]*#[ \t]*(?:include|import)[ \t]*["<]([^">\n]+)[">]""", re.MULTILINE)
 
 
-def includes(text: str, path: str) -> Iterator[tuple[str, ...]]:
+def _includes(text: str, path: str) -> Iterator[tuple[str, ...]]:
     """`#include "a/b.h"`: beside the file, else below any folder."""
     for name in INCLUDE.findall(text):
         yield beside(path, name), name.lstrip("./")
@@ -48,5 +54,24 @@ C = tree_sitter_language(
         max_error_share=MAX_ERROR_SHARE,
     ),
     test_names=TEST_NAMES,
-    imports=includes,
+    imports=_includes,
+)
+CPP = tree_sitter_language(
+    name="cpp",
+    title="C++",
+    extensions=(".cpp", ".cc", ".cxx", ".c++", ".hpp", ".hh", ".hxx", ".ipp", ".inl"),
+    grammar=Grammar(
+        package="tree-sitter-cpp",
+        load=_load_cpp,
+        functions=frozenset({"function_definition"}),
+        items=PREPROCESSOR | {"field_declaration_list"},
+        wrappers=frozenset({"template_declaration", "namespace_definition"}),
+        containers=(("class_specifier", "name"), ("struct_specifier", "name")),
+        blocks=frozenset({"compound_statement"}),
+        documentation=("/*", "//"),
+        fragments=("{}", "class _X {\n{}\n};"),
+        max_error_share=MAX_ERROR_SHARE,
+    ),
+    test_names=TEST_NAMES,
+    imports=_includes,
 )

@@ -65,6 +65,7 @@ JAVASCRIPT = tree_sitter_language(
         wrappers=WRAPPERS,
         containers=(("class_declaration", "name"), ("class", "name")),
         blocks=frozenset({"statement_block"}),
+        calls=frozenset({"call_expression", "arguments"}),
         documentation=("/*", "//"),
         attributes=frozenset({"decorator"}),
         fragments=("{}", "class _ {\n{}\n}"),

@@ -45,6 +45,7 @@ SCALA = tree_sitter_language(
             *(("trait_definition", "name"), ("enum_definition", "name")),
         ),
         blocks=frozenset({"block", "indented_block"}),
+        open_blocks=frozenset({"indented_block"}),
         documentation=("/**",),
         comments=frozenset({"comment", "block_comment"}),
         attributes=frozenset({"annotation"}),

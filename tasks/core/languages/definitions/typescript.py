@@ -1,4 +1,4 @@
-"""TypeScript, and TypeScript with JSX, which is a grammar of its own."""
+"""TypeScript, and TypeScript with JSX, which has another grammar."""
 
 from dataclasses import replace
 
@@ -30,6 +30,7 @@ GRAMMAR = Grammar(
         ("class", "name"),
     ),
     blocks=frozenset({"statement_block"}),
+    calls=frozenset({"call_expression", "arguments"}),
     documentation=("/*", "//"),
     attributes=frozenset({"decorator"}),
     fragments=("{}", "class _ {\n{}\n}"),

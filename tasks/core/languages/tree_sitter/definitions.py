@@ -7,6 +7,7 @@ takes longer than parsing it.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from tasks.core.languages.protocol import Boundary, Span
@@ -59,10 +60,11 @@ class Above:
                 break
         return found[::-1]
 
-    def clear(self, item: "Node") -> None:
+    def clear(self, item: "Node", grammar: Grammar) -> None:
         """Begin anew below an item."""
-        self.comments, self.attributes = [], []
-        self.previous_row = item.end_point[0] - (item.end_point[1] == 0)
+        self.comments, self.attributes = trailing_comments(item, grammar), []
+        last = self.comments[0].prev_sibling or item if self.comments else item
+        self.previous_row = last.end_point[0] - (last.end_point[1] == 0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Definition:
     Attributes:
         outer: The whole item, such as the export of the function.
         start: Where the item begins, attributes included.
+        end: Where it ends.
         comments: Those above it.
         owner: Names of the classes around it, joined by dots.
         name: Of the function.
@@ -81,6 +84,7 @@ class Definition:
     body: "Node"
     outer: "Node"
     start: int
+    end: int
     comments: list["Node"]
     owner: str
     name: str
@@ -101,7 +105,7 @@ class DefinitionFinder:
         for child in node.children:
             if not above.takes(child, self._grammar) and child.is_named:
                 yield from self._in_item(child, child, "", owner, above, depth)
-                above.clear(child)
+                above.clear(child, self._grammar)
 
     def _in_item(
         self, node: "Node", outer: "Node", name: str, owner: str, above: Above, depth: int
@@ -111,10 +115,13 @@ class DefinitionFinder:
         if depth > MAX_DEPTH:
             return
         if kind in grammar.functions:
-            if (body := body_of(node)) is not None:
+            if (body := body_of(node, grammar)) is not None:
                 start = (above.attributes or [outer])[0].start_byte
                 name, owner = self._name(node) or name, owner or self._owner(node)
-                yield Definition(node, body, outer, start, above.adjacent(outer), owner, name)
+                last = trailing_comments(outer, grammar)
+                end = (last[0].prev_sibling or outer).end_byte if last else outer.end_byte
+                comments = above.adjacent(outer)
+                yield Definition(node, body, outer, start, end, comments, owner, name)
             return
         containers = dict(grammar.containers)
         if kind in grammar.items:
@@ -129,10 +136,13 @@ class DefinitionFinder:
                     inner.comments.append(child)
                 else:
                     yield from self._in_item(child, child, "", owner, inner, depth + 1)
-        elif kind in grammar.wrappers:
+        elif kind in grammar.wrappers or (name and kind in grammar.calls):
             name = self._name(node) or name
             for child in node.named_children:
-                yield from self._in_item(child, outer, name, owner, above, depth + 1)
+                found = list(self._in_item(child, outer, name, owner, above, depth + 1))
+                yield from found
+                if found and kind in grammar.calls:  # the others are not what the name means
+                    break
 
     def _owner(self, function: "Node") -> str:
         """The type of the receiver in (p *Purse)."""
@@ -166,7 +176,7 @@ class DefinitionFinder:
                         found.append(Boundary(first.start_byte, depth))
                     if depth < MAX_DEPTH and self._is_entered(child):
                         waiting.append((child, depth + 1))
-                    above.clear(child)
+                    above.clear(child, self._grammar)
         return sorted(found)
 
     def _is_entered(self, node: "Node") -> bool:
@@ -177,9 +187,30 @@ class DefinitionFinder:
         return self._data[start:end].decode()
 
 
-def body_of(function: "Node") -> "Node | None":
+def body_of(function: "Node", grammar: Grammar) -> "Node | None":
     """The body of a function; None for a declaration."""
-    return function.child_by_field_name("body")
+    found = function.child_by_field_name("body") or child_of(function, grammar.node_types.body)
+    if found is not None and found.type not in grammar.blocks:
+        # a block in a node of its own, as in Kotlin, where the other form is `= value`
+        return child_of(found, grammar.blocks & grammar.node_types.body) or found
+    return found
+
+
+def child_of(node: "Node", kinds: frozenset[str]) -> "Node | None":
+    """The first child of one of these types."""
+    return next((c for c in node.named_children if c.type in kinds), None) if kinds else None
+
+
+def trailing_comments(node: "Node", grammar: Grammar) -> list["Node"]:
+    """Comments at the end of an open block at the end of a node: they are about what follows."""
+    found: list[Node] = []
+    last: Node | None = node if grammar.open_blocks else None
+    while last is not None and not found:
+        if last.type in grammar.open_blocks:
+            reverse = takewhile(lambda n: n.type in grammar.comments, last.children[::-1])
+            found = list(reverse)[::-1]
+        last = last.children[-1] if last.child_count else None
+    return found
 
 
 def span_of(node: "Node") -> Span:

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from tasks.core.languages.tree_sitter.comments import first_paragraph
+from tasks.core.languages.tree_sitter.definitions import child_of
 from tasks.core.languages.tree_sitter.grammar import Grammar
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class TreeFunction:
         return blake2b(b"\0".join(parts), digest_size=16).digest()
 
     def _parameters(self) -> list["Node"]:
+        kinds = self.grammar.node_types
+        if (given := child_of(self.node, kinds.parameters)) is not None:
+            return [node for node in given.named_children if node.type in kinds.parameter]
         holder: Node | None = self.node
         while holder is not None:
             if (given := holder.child_by_field_name("parameters")) is not None:
@@ -110,10 +114,11 @@ class TreeFunction:
             if not node.child_count:
                 yield node.type, node.text or b"", binds
                 continue
-            inner = []
+            inner, kinds = [], self.grammar.node_types
             for number, child in enumerate(node.children):
                 name = node.field_name_for_child(number)
-                if name not in TYPE_FIELDS:
-                    inner.append((child, binds or name in BINDING_FIELDS))
+                if name not in TYPE_FIELDS and child.type not in kinds.type:
+                    is_new = name in BINDING_FIELDS or node.type in kinds.binding
+                    inner.append((child, binds or is_new))
             yield node.type, node.type.encode(), False
             waiting.extend(reversed(inner))

@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class NodeTypes:
+    """Types of nodes that other grammars name by a field: the parts of a function."""
+
+    body: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()  # their list
+    parameter: frozenset[str] = frozenset()  # in the list; the others are default values
+    binding: frozenset[str] = frozenset()  # the identifiers in it are new names
+    type: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Grammar:
     """How the functions of a language look in its tree.
 
@@ -22,6 +33,9 @@ class Grammar:
         functions: Functions and methods.
         items: Nodes whose children are definitions or statements, each with the comments above it.
         wrappers: Nodes between an item and its function, such as `export`.
+        calls: Calls and their arguments, which may stand between a name and its function: const
+            a = memo(() => 1).
+        open_blocks: Blocks without an end of their own, which take the comments below them in.
         containers: Nodes whose name qualifies the names of the functions in them: type -> field.
         blocks: Nodes with the statements of a function, and those inside it.
         documentation: How comments begin that document the function below them.
@@ -34,6 +48,7 @@ class Grammar:
         fragments: How a text is completed that does not parse by itself, in the order of trial.
         max_error_share: Share of the bytes that may be in nodes that the grammar does not know. Not
             0 where a preprocessor stands between the text and the language.
+        node_types: Of a grammar that does not name the parts of a function.
     """
 
     package: str
@@ -43,6 +58,8 @@ class Grammar:
     wrappers: frozenset[str]
     blocks: frozenset[str]
     documentation: tuple[str, ...]
+    calls: frozenset[str] = frozenset()
+    open_blocks: frozenset[str] = frozenset()
     containers: tuple[tuple[str, str], ...] = ()
     comments: frozenset[str] = frozenset({"comment"})
     attributes: frozenset[str] = frozenset()
@@ -52,6 +69,7 @@ class Grammar:
     line_comment: str = "//"
     fragments: tuple[str, ...] = ("{}",)
     max_error_share: float = 0.0
+    node_types: NodeTypes = NodeTypes()
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from tasks.core.languages.encoding import legacy_encoding
 from tasks.core.languages.protocol import Imports, Language, NotParsableError, no_imports
 from tasks.core.languages.tree_sitter.grammar import Grammar
 from tasks.core.languages.tree_sitter.source import TreeSource, parse_tree
@@ -39,12 +40,14 @@ def tree_sitter_language(
 
 
 def decode(raw: bytes) -> str:
-    """Text in UTF-8 or, with a mark of the byte order, UTF-16; with "\\n" line ends.
+    """Text in UTF-8, in UTF-16 with a mark of the byte order, or by `legacy_encoding`; with "\\n"
+    line ends.
 
     Raises:
-        NotParsableError: It is in another encoding, or holds a NUL byte.
+        NotParsableError: It is in another encoding, or contains a NUL byte.
     """
-    encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    is_utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    encoding = "utf-16" if is_utf16 else legacy_encoding(raw) or "utf-8-sig"
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
@@ -52,7 +55,7 @@ def decode(raw: bytes) -> str:
         problem = f"byte {raw[error.start]:#04x} is not {encoding.removesuffix('-sig')}"
         raise NotParsableError(problem, line) from error
     if "\0" in text:
-        raise NotParsableError("holds a NUL byte", text[: text.index("\0")].count("\n") + 1)
+        raise NotParsableError("contains a NUL byte", text[: text.index("\0")].count("\n") + 1)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 

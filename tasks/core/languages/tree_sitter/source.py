@@ -1,4 +1,4 @@
-"""A source text as tree-sitter sees it."""
+"""A source text as tree-sitter parses it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -55,18 +55,22 @@ class TreeSource:
             if definition.owner and not methods:
                 continue
             comment = self._comment(definition)
-            paragraph = first_paragraph(comment)
+            paragraph = first_paragraph(comment) if comment else ""
             if not comment:
                 skipped["functions without documentation"] += 1
             elif not paragraph:
                 skipped["functions with empty documentation"] += 1
-            elif not definition.body.named_child_count:
+            elif self._is_empty(definition.body):
                 skipped["functions with an empty body"] += 1
             elif definition.node.has_error:
                 skipped["functions that the grammar can't parse"] += 1
             else:
                 found.append(self._cut(definition, paragraph, keep_docstring))
         return found, skipped
+
+    def _is_empty(self, body: "Node") -> bool:
+        """Whether a body has no statement; one that is a single name or number is not empty."""
+        return body.type in self._grammar.blocks and not body.named_child_count
 
     def _comment(self, definition: Definition) -> str:
         """The documentation with its marks; "" if the comments above are none."""
@@ -82,9 +86,13 @@ class TreeSource:
         line_start = self._data.rfind(b"\n", 0, start) + 1
         before = self._text(line_start, start)
         indent = before if not before.strip() else ""
-        signature = _dedent(self._text(start, definition.body.start_byte), indent)
+        before_body = definition.body.prev_sibling
+        signature_end = definition.body.start_byte
+        while before_body is not None and before_body.type in self._grammar.comments:
+            signature_end, before_body = before_body.start_byte, before_body.prev_sibling
+        signature = _dedent(self._text(start, signature_end), indent)
         first = definition.comments[0].start_byte if keep_docstring else start
-        output = _dedent(self._text(first, definition.outer.end_byte), indent)
+        output = _dedent(self._text(first, definition.end), indent)
         owner, name = definition.owner, definition.name
         head = f"{self._grammar.line_comment} a method of {owner}\n" if owner else ""
         symbol = f"{owner}.{name}" if owner else name
@@ -106,7 +114,7 @@ class TreeSource:
         return None
 
     def _path(self, position: int) -> list["Node"]:
-        """The nodes around a position, the root first. Asking each for its parent would walk down
+        """The nodes around a position, the root first. Reading the parent of each would walk down
         from the root again."""
         cursor, path = self._root.walk(), [self._root]
         while len(path) < MAX_PATH and cursor.goto_first_child_for_byte(position) is not None:
@@ -124,7 +132,11 @@ class TreeSource:
         if kind == "block":
             return node.type in blocks
         if kind == "body":
-            return parent.type in self._grammar.functions and node == body_of(parent)
+            function = parent
+            if parent.type in self._grammar.node_types.body and parent.parent is not None:
+                function = parent.parent
+            is_function = function.type in self._grammar.functions
+            return is_function and node == body_of(function, self._grammar)
         return node.type.endswith(("expression", "call", "arguments", "argument_list", "string"))
 
     def _inside(self, node: "Node") -> Span:
@@ -156,24 +168,25 @@ def parse_tree(
     data = text.encode()
     root = parser_of(grammar.load).parse(data).root_node
     if root.has_error:
-        line, size = _errors(root)
-        if size > max_error_share * len(data):
+        line, is_more = _errors(root, max_error_share * len(data))
+        if is_more:
             raise NotParsableError(f"not valid {title}", line)
     return TreeSource(grammar, data, root, before)
 
 
-def _errors(root: "Node") -> tuple[int, int]:
-    """Line of the first error, and the bytes of all; something that is missing counts as one."""
+def _errors(root: "Node", most: float) -> tuple[int, bool]:
+    """Line of the first error, and whether all have more than `most` bytes; something that is
+    missing counts as one byte."""
     first, size = 0, 0
     waiting = [root]
-    while waiting:
+    while waiting and size <= most:
         node = waiting.pop()
         if node.is_error or node.is_missing:
             first = first or node.start_point[0] + 1
             size += max(1, node.end_byte - node.start_byte)
         else:
             waiting.extend(child for child in reversed(node.children) if child.has_error)
-    return first, size
+    return first, size > most
 
 
 def _dedent(text: str, indent: str) -> str:

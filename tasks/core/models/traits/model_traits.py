@@ -1,6 +1,6 @@
 """Traits of one base model: what the stage `base` measured and later stages rely on.
 
-model_traits.json is in the folder of the weights: whoever loads the weights loads the traits, and
+model_traits.json is in the folder of the weights: code that loads the weights loads the traits, and
 they are in the key of every stage that reads the weights. Standard library only.
 """
 
@@ -25,6 +25,7 @@ class ModelTraits:
         isolation: How packed samples are isolated from each other.
         cache: Whether generation with the model's own cache equals generation without.
         lora: Last names of the linear layers that LoRA reaches; empty: all of them.
+        experts: Whether fused experts can be quantized, trained with LoRA and merged.
         tensor_prefix: Prefix of the decoder's tensors in the checkpoint, where it differs from ...
         module_prefix: ... the prefix of the decoder's modules.
         hub: "owner/model@commit"; "" for a local model.
@@ -34,6 +35,7 @@ class ModelTraits:
     isolation: Isolation = "varlen"
     cache: bool = True
     lora: tuple[str, ...] = ()
+    experts: bool = False
     tensor_prefix: str = ""
     module_prefix: str = ""
     hub: str = ""

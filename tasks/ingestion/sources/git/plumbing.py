@@ -18,7 +18,8 @@ from tasks.ingestion.sources.file_listing import existing_folder
 READ_BYTES = 1 << 20
 _COMMIT_MARK = "\x01"  # before each commit in the output of git log; no path begins with it
 COMMITS_PER_CALL = 1000  # bounds the output that is in memory at once
-REGULAR_FILES = {b"100644", b"100755"}  # not links, not submodules
+REGULAR_FILES = {b"100644", b"100755"}  # not links
+SUBMODULE = b"160000"
 
 
 class Blob(NamedTuple):
@@ -67,15 +68,18 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
     return folder, found.stdout.decode().strip()
 
 
-def files(folder: Path, commit: str) -> list[Blob]:
-    """Regular files of a commit's tree in the order of their paths."""
-    found = []
+def files(folder: Path, commit: str) -> tuple[list[Blob], list[str]]:
+    """Regular files of a commit's tree in the order of their paths; and its submodules, whose files
+    are in other repositories."""
+    found, submodules = [], []
     for entry in _split(_git(folder, "ls-tree", "-r", "-z", "--full-tree", commit), b"\0"):
         about, _, path = entry.partition(b"\t")
         mode, _, object_id = about.split(b" ")
         if mode in REGULAR_FILES:
             found.append(Blob(os.fsdecode(path), object_id.decode()))
-    return sorted(found, key=lambda blob: blob.path)
+        elif mode == SUBMODULE:
+            submodules.append(os.fsdecode(path))
+    return sorted(found, key=lambda blob: blob.path), submodules
 
 
 def dates(folder: Path, commit: str) -> tuple[dict[str, str], dict[str, str]]:

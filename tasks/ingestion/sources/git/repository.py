@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from tasks.core.languages.authorship import reason_of_content
 from tasks.core.languages.protocol import NotParsableError
-from tasks.core.languages.registry import language_of
+from tasks.core.languages.registry import headers_of, language_of
+from tasks.core.progress import say
+from tasks.core.system.escape_text import printable
 from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
 from tasks.ingestion.licenses import license_of_header
-from tasks.ingestion.rows import Row, Unreadable, excerpt, printable, text_problem
+from tasks.ingestion.rows import Row, Unreadable, excerpt, text_problem
 from tasks.ingestion.sources.code_selection import CodeSelection
 from tasks.ingestion.sources.file_listing import HEAD_BYTES, NOT_SOURCE
 from tasks.ingestion.sources.git import plumbing
@@ -19,7 +22,7 @@ MAX_LICENSE_BYTES = 1 << 20
 
 
 def is_listed(path: str) -> bool:
-    """Whether a path of a tree is looked at, by the rules of a folder: it is not hidden."""
+    """Whether a path of a tree is considered, by the rules of a folder: it is not hidden."""
     *folders, name = path.split("/")
     is_hidden = any(part.startswith(".") for part in (*folders, name))
     return not is_hidden and NOT_SOURCE.isdisjoint(folders)
@@ -47,7 +50,7 @@ class Repository:
         self._include_tests, self._languages = include_tests, languages
         self._group = group or "source"
         self._changed, self._committed = plumbing.dates(folder, commit)
-        tree = plumbing.files(folder, commit)
+        tree, submodules = plumbing.files(folder, commit)
         listed = {blob.path: blob for blob in tree if is_listed(blob.path)}
         selection = CodeSelection(include_tests, languages)
         texts = {}
@@ -59,6 +62,11 @@ class Repository:
 
             self.blobs = [listed[path] for path in selection.chosen(listed, head)]
             self.left_out = selection.left_out
+            if submodules:
+                self.left_out["submodules"] = len(submodules)
+                names = ", ".join(map(printable, submodules))
+                say(f"source {source}: submodules are not read ({names}); name each as a source")
+            self._headers = headers_of(blob.path for blob in self.blobs)
             for blob in tree:
                 if is_license_text(blob.path):
                     raw = objects.read(blob.object_id, MAX_LICENSE_BYTES)
@@ -67,7 +75,7 @@ class Repository:
         self._licenses = TreeLicenses(texts, stated)
 
     def _is_read(self, path: str) -> bool:
-        """Whether the changes of a file are read; a file without an extension is not looked at."""
+        """Whether the changes of a file are read; one without an extension is not read."""
         selection = CodeSelection(self._include_tests, self._languages)
         return is_listed(path) and selection.takes(path, lambda _: b"")
 
@@ -76,7 +84,7 @@ class Repository:
     ) -> CodeFile:
         project = project_of(self._source, path, self._group)
         origin = (self._source, project, version, *self._licenses.of(path))
-        return CodeFile("", path, *origin, content, date or "")
+        return CodeFile("", path, *origin, content, date or "", headers=self._headers)
 
     def files(self) -> Iterator[CodeFile]:
         """Code files with their content."""
@@ -100,16 +108,18 @@ class Repository:
                     counts[f"commits: {problem}"] += 1
                     continue
                 try:
-                    before = _text(objects, change.path, change.before)
-                    after = _text(objects, change.path, change.after)
+                    before = self._text(objects, change.path, change.before)
+                    after = self._text(objects, change.path, change.after)
                 except NotParsableError as error:
                     problem = f"commit {change.commit}: {error}"
                     path = printable(change.path)
                     yield Unreadable(self._source, path, error.line, problem, excerpt(subject))
                     continue
-                language = language_of(change.path, after.encode())
+                language = language_of(change.path, after.encode(), self._headers)
                 assert language is not None  # it is read
-                if problem := edit_problem(before, after, min_tokens, max_tokens, language):
+                problem = reason_of_content(after.encode())
+                problem = problem or edit_problem(before, after, min_tokens, max_tokens, language)
+                if problem:
                     counts[f"commits: {problem}"] += 1
                 else:
                     date = self._committed.get(change.commit)
@@ -117,21 +127,21 @@ class Repository:
                     texts, header = (subject, before, after), license_of_header(after)
                     yield code_row(file, "edit", texts, 1, header, language.name)
 
+    def _text(self, objects: plumbing.Objects, path: str, object_id: str) -> str:
+        """The text of a source file.
 
-def _text(objects: plumbing.Objects, path: str, object_id: str) -> str:
-    """The text of a source file.
-
-    Raises:
-        NotParsableError: It is missing, too large, or not text.
-    """
-    raw = objects.read(object_id, MAX_FILE_BYTES)
-    if raw is None:
-        raise NotParsableError(f"object {object_id} is missing", 0)
-    if isinstance(raw, int):
-        raise NotParsableError(f"holds {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
-    language = language_of(path, raw)
-    assert language is not None  # it is read
-    text = language.decode(raw)
-    if problem := text_problem("the file", text, False):
-        raise NotParsableError(problem, 0)
-    return text
+        Raises:
+            NotParsableError: It is missing, too large, or not text.
+        """
+        raw = objects.read(object_id, MAX_FILE_BYTES)
+        if raw is None:
+            raise NotParsableError(f"object {object_id} is missing", 0)
+        if isinstance(raw, int):
+            raise NotParsableError(f"has {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+        language = language_of(path, raw, self._headers)
+        if language is None:
+            raise NotParsableError("holds no code in a known language", 0)
+        text = language.decode(raw)
+        if problem := text_problem("the file", text, False):
+            raise NotParsableError(problem, 0)
+        return text

@@ -27,11 +27,14 @@ def _normalized(x, ok, inner, eps, LAYER_NORM: tl.constexpr):
 
 @triton.jit
 def norm(
-    x, weight, bias, out, x_stride, x_head, out_stride, out_head, weight_head, heads, inner, eps,
-    LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+    x, weight, bias, out, stream, x_stride, x_head, out_stride, out_head, stream_stride,
+    weight_head, heads, inner, eps,
+    LAYER_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, ADD: tl.constexpr, TILE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """LayerNorm or RMSNorm of one row, or of TILE heads of it, per program; BLOCK covers a head.
 
+    ADD: a row of `stream` is added, which saves writing and reading the norm's output.
     A program for each head of a hundred values would take longer to start than to run.
     """
     row = tl.program_id(0).to(tl.int64)
@@ -43,6 +46,8 @@ def norm(
     result = hat * tl.load(weight + place, mask=ok, other=0.0).to(tl.float32)
     if HAS_BIAS:
         result += tl.load(bias + place, mask=ok, other=0.0).to(tl.float32)
+    if ADD:
+        result += tl.load(stream + row * stream_stride + at, mask=ok, other=0.0).to(tl.float32)
     to = out + row * out_stride + head * out_head + at
     tl.store(to, result.to(out.dtype.element_ty), mask=ok)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tasks.training.fast.layer.products import Products
 from tasks.training.fast.layer.state import OUT, QKV, Saved, rows
-from tasks.training.fast.ops.operands import AttentionTensors, NormWeights
+from tasks.training.fast.ops.operands import AttentionTensors
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class AttentionBranch:
         products.lora_in(QKV, normed, again=again)
         if saved.unnormed is None or norms is None:
             products.forward(QKV, normed, saved.qkv)
+            self._rotate(saved.qkv, inverse=False)
         else:
             products.forward(QKV, normed, saved.unnormed)
-            self._normalize_heads(saved.unnormed, norms)
-        self._rotate(saved.qkv, inverse=False)
+            call = products.call
+            call.ops.norm_heads(saved.unnormed, norms, saved.qkv, call.heads, self._table)
         products.call.ops.attention(self._tensors())
         products.lora_in(OUT, saved.out, again=again)
         products.add_branch(OUT, saved.out, x, saved.middle, saved.branch1)
@@ -46,13 +47,11 @@ class AttentionBranch:
         products.lora_in_backward(OUT, saved.out, back)
         to = self._qkv_grad()
         products.call.ops.attention_backward(self._tensors(), back[:, : group.inner], to)
-        self._rotate(to, inverse=True)
-        norms = products.layer.head_norms
-        if saved.unnormed is not None and norms is not None:
-            split = products.call.heads.split
-            for x, norm, part in zip(split(saved.unnormed), norms, split(to), strict=False):
-                slope = normed_view(part, norm)
-                products.call.ops.norm_backward(normed_view(x, norm), norm, slope, slope, add=False)
+        norms, call = products.layer.head_norms, products.call
+        if saved.unnormed is None or norms is None:
+            self._rotate(to, inverse=True)
+        else:
+            call.ops.norm_heads_backward(saved.unnormed, norms, to, call.heads, self._table)
 
     def backward_qkv(self, x: Tensor, grad: Tensor, *, kept: bool) -> None:
         """Add the gradient through q, k and v to that of the layer's input."""
@@ -72,19 +71,17 @@ class AttentionBranch:
         products.normalize(products.layer.norm1, x, normed)
         return normed
 
-    def _normalize_heads(self, unnormed: Tensor, norms: tuple[NormWeights, NormWeights]) -> None:
-        call = self.products.call
-        *parts, v = call.heads.split(unnormed)
-        *targets, v_target = call.heads.split(self.saved.qkv)
-        v_target.copy_(v)
-        for x, norm, target in zip(parts, norms, targets, strict=True):
-            call.ops.norm(normed_view(x, norm), norm, normed_view(target, norm))
+    @property
+    def _table(self) -> tuple[Tensor, Tensor] | None:
+        """cos and sin of the rotation, if the layer rotates."""
+        rotation = self.products.layer.rotation
+        return None if rotation is None else self.products.call.tables[rotation]
 
     def _rotate(self, qkv: Tensor, *, inverse: bool) -> None:
         """Rotate q and k in place, if the layer does."""
-        call, rotation = self.products.call, self.products.layer.rotation
-        if rotation is not None:
-            call.ops.rope(qkv, call.heads, *call.tables[rotation], inverse)
+        call, table = self.products.call, self._table
+        if table is not None:
+            call.ops.rope(qkv, call.heads, *table, inverse)
 
     def _tensors(self) -> AttentionTensors:
         layer, call, saved = self.products.layer, self.products.call, self.saved
@@ -94,11 +91,3 @@ class AttentionBranch:
     def _qkv_grad(self) -> Tensor:
         products = self.products
         return rows(products.scratch.qkv_grad, len(self.saved.qkv), products.call.heads.width)
-
-
-def normed_view(heads: Tensor, norm: NormWeights) -> Tensor:
-    """[tokens, heads, size] as the norm takes it: [tokens, 1, heads * size] for one of all heads.
-
-    The weight's width tells.
-    """
-    return heads.view(len(heads), -1, norm.weight.shape[-1])

@@ -41,7 +41,6 @@ class MlpBranch:
         if not kept:
             products.lora_in(GATE_UP, normed, part.start, again=True)
             products.forward(GATE_UP, normed, gate_up)
-            self._branch_again(part)
         slope = products.branch_grad(layer.after2, self._branch(part), grad[part])
         act_grad = rows(products.scratch.act_grad, tokens, layer.down.width)
         products.input_grad(DOWN, slope, act_grad)
@@ -79,17 +78,6 @@ class MlpBranch:
         side, form = products.sides[DOWN][part], products.layer.activation
         products.call.ops.activate(form, gate_up, act, lora, side, self._packed(part))
         return act
-
-    def _branch_again(self, part: slice) -> None:
-        """Compute the MLP's output once more, which the norm after it needs."""
-        products, branch, down = self.products, self._branch(part), self.products.layer.down
-        if branch is None:
-            return
-        act = rows(products.scratch.act, len(branch), down.width)
-        side, form = products.sides[DOWN][part], products.layer.activation
-        products.call.ops.activate(form, self._gate_up(part), act, None, side)
-        products.lora_in(DOWN, act, part.start, again=True)
-        products.forward(DOWN, act, branch)
 
     def _branch(self, part: slice) -> Tensor | None:
         return None if self.saved.branch2 is None else self.saved.branch2[part]

@@ -57,15 +57,14 @@ class Products:
             kind: Of the group.
             x: Its extended input.
             stream: [tokens, hidden].
-            to: Likewise; may be `stream` unless there is a norm.
+            to: Likewise; may be `stream`.
             branch: For the output before the norm after it; None if there is no such norm.
         """
         scale, bias = self.layer.branch_scale, self.layer.groups[kind].bias
         after = self.layer.after1 if kind == BRANCH_ENDS[0] else self.layer.after2
         if after is not None and branch is not None:
             self.forward(kind, x, branch)
-            self.call.ops.norm(branch, after, to)
-            to.add_(stream)
+            self.call.ops.norm(branch, after, to, stream)
             return
         torch.addmm(stream, x, self._load(kind).t(), alpha=scale, out=to)
         if bias is not None:

@@ -25,7 +25,8 @@ class Saved:
             precisions; None for the other layers, which use `Scratch.gate_up`.
         unnormed: q, k and v before the norms of heads, [tokens, heads.width]; None without norms.
         branch1: Attention's output before the norm after it, [tokens, hidden]; None without one.
-        branch2: The MLP's, likewise.
+        branch2: The MLP's, likewise, but of this layer alone even if it is not kept: computing it
+            again takes a large product.
     """
 
     qkv: Tensor

@@ -92,7 +92,7 @@ class LayerWeights:
         head_norms: Of queries and keys: of each head, or of all together.
         parallel: The MLP reads the layer's input instead of attention's output.
         rotation: Which of the model's tables rotates queries and keys; None: they stay.
-        window: A token attends to so many tokens up to itself; 0: to all.
+        window: Tokens that a token attends to, itself included; 0: all before it.
         branch_scale: What attention and MLP are multiplied by.
     """
 
@@ -190,9 +190,9 @@ class FastModel:
         return self.heads.width if self.layers[0].head_norms else 0
 
     @property
-    def branches(self) -> int:
-        """Outputs of attention and MLP that are saved for the norms after them: 0 or 2."""
-        return 2 if self.layers[0].after1 else 0
+    def branches(self) -> bool:
+        """Whether outputs of attention and MLP are saved for the norms after them."""
+        return self.layers[0].after1 is not None
 
     @property
     def rotations(self) -> tuple[str, ...]:

@@ -8,24 +8,27 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from tasks.training.fast.ops.head_norms import HeadNorms
 from tasks.training.fast.ops.operands import AttentionTensors, Heads, NormWeights
 from tasks.training.fast.ops.torch_mlp import TorchMlp
 from tasks.training.fast.ops.torch_weights import TorchWeights
 
 
-class TorchOps(TorchWeights, TorchMlp):
+class TorchOps(TorchWeights, TorchMlp, HeadNorms):
     """The operations by PyTorch, on any device and in any precision."""
 
     @staticmethod
-    def norm(x: Tensor, norm: NormWeights, out: Tensor) -> None:
+    def norm(x: Tensor, norm: NormWeights, out: Tensor, stream: Tensor | None = None) -> None:
         """LayerNorm or RMSNorm over the last dimension of `x`, into `out` [tokens, K], a view.
 
-        `x` and `out` may be [tokens, heads, K]. Rounded once, after the weight; transformers'
-        RMSNorm in bfloat16 rounds before it, too.
+        Plus `stream`, likewise; without it, `x` and `out` may be [tokens, heads, K]. Rounded once,
+        after all of it; transformers' RMSNorm in bfloat16 rounds before the weight, too.
         """
         hat, _ = _normalized(x.float(), norm)
         result = hat * norm.weight.float()
-        out.copy_(result if norm.bias is None else result + norm.bias.float())
+        if norm.bias is not None:
+            result = result + norm.bias.float()
+        out.copy_(result if stream is None else result + stream.float())
 
     @staticmethod
     def norm_backward(

@@ -13,7 +13,8 @@ import triton
 from torch import Tensor
 
 from tasks.training.fast.kernels import attention as attention_kernels
-from tasks.training.fast.kernels import rowwise
+from tasks.training.fast.kernels import head_norms, rowwise
+from tasks.training.fast.ops.head_norms import HeadNorms, Norms, Table
 from tasks.training.fast.ops.operands import AttentionTensors, Heads, NormWeights
 from tasks.training.fast.ops.triton_mlp import TritonMlp
 from tasks.training.fast.ops.triton_weights import TritonWeights
@@ -32,16 +33,19 @@ GRAD_Q_LARGE = {"BM": 32, "BN": 32, "num_warps": 4, "num_stages": 1}
 GRAD_KV_LARGE = {"BM": 32, "BN": 32, "num_warps": 4, "num_stages": 1}
 
 
-class TritonOps(TritonWeights, TritonMlp):
+class TritonOps(TritonWeights, TritonMlp, HeadNorms):
     """The operations on a GPU."""
 
-    def norm(self, x: Tensor, norm: NormWeights, out: Tensor) -> None:
-        """LayerNorm or RMSNorm; a kernel without a bias gets the weight as a placeholder."""
+    def norm(self, x: Tensor, norm: NormWeights, out: Tensor, stream: Tensor | None = None) -> None:
+        """LayerNorm or RMSNorm, plus `stream`; kernels get placeholders for what is not there."""
         grid, heads, sizes = _norm_programs(x)
         rowwise.norm[grid](
             x, norm.weight, norm.weight if norm.bias is None else norm.bias, out,
-            *_steps(x), *_steps(out), _head_step(norm), heads, x.shape[-1], norm.eps,
-            LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, **sizes,
+            out if stream is None else stream,
+            *_steps(x), *_steps(out), 0 if stream is None else stream.stride(0), _head_step(norm),
+            heads, x.shape[-1], norm.eps,
+            LAYER_NORM=norm.layer_norm, HAS_BIAS=norm.bias is not None, ADD=stream is not None,
+            **sizes,
         )  # fmt: skip
 
     def norm_backward(
@@ -65,6 +69,30 @@ class TritonOps(TritonWeights, TritonMlp):
             PAIRS=heads.adjacent_pairs, GROUPED=heads.grouped,
             HEADS_UP=triton.next_power_of_2(count), HALF_UP=triton.next_power_of_2(half),
             num_warps=4,
+        )  # fmt: skip
+
+    def norm_heads(self, x: Tensor, norms: Norms, out: Tensor, heads: Heads, table: Table) -> None:
+        """Norms of heads and rotation, in one kernel where they have its form."""
+        if table is None or not _is_fused(norms, heads):
+            super().norm_heads(x, norms, out, heads, table)
+            return
+        grid, sizes = _norm_rope_programs(heads, heads.queries + 2 * heads.keys)
+        head_norms.norm_rope[(len(x), grid)](
+            x, norms[0].weight, norms[1].weight, *table, out,
+            x.stride(0), out.stride(0), norms[0].eps, **sizes,
+        )  # fmt: skip
+
+    def norm_heads_backward(
+        self, x: Tensor, norms: Norms, grad: Tensor, heads: Heads, table: Table
+    ) -> None:
+        """Likewise, in place."""
+        if table is None or not _is_fused(norms, heads):
+            super().norm_heads_backward(x, norms, grad, heads, table)
+            return
+        grid, sizes = _norm_rope_programs(heads, heads.queries + heads.keys)
+        head_norms.norm_rope_backward[(len(x), grid)](
+            x, norms[0].weight, norms[1].weight, *table, grad,
+            x.stride(0), grad.stride(0), norms[0].eps, **sizes,
         )  # fmt: skip
 
     def attention(self, state: AttentionTensors) -> None:
@@ -118,6 +146,29 @@ def _norm_programs(x: Tensor) -> tuple[tuple[int, int], int, dict[str, int]]:
     )
     sizes = {"TILE": tile, "BLOCK": block, "num_warps": warps(tile * block)}
     return (x.shape[0], triton.cdiv(heads, tile)), heads, sizes
+
+
+def _is_fused(norms: Norms, heads: Heads) -> bool:
+    """Whether the kernels of `head_norms` compute these norms and the rotation."""
+    return (
+        heads.rotated == heads.size
+        and not (heads.adjacent_pairs or heads.grouped)
+        and norms[0].eps == norms[1].eps
+        and all(n.weight.shape == (heads.size,) and not n.layer_norm for n in norms)
+    )
+
+
+def _norm_rope_programs(heads: Heads, count: int) -> tuple[int, dict[str, int]]:
+    """Programs of a token for so many heads, and constants."""
+    tile, block = NORM_HEADS, triton.next_power_of_2(heads.size // 2)
+    return triton.cdiv(count, tile), {
+        "QUERIES": heads.queries,
+        "KEYS": heads.keys,
+        "HALF": heads.size // 2,
+        "TILE": tile,
+        "BLOCK": block,
+        "num_warps": warps(tile * block),
+    }
 
 
 def _steps(x: Tensor) -> tuple[int, int]:

@@ -3,6 +3,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import tasks
 from tasks.core.cache.cache_key import key_of
@@ -149,6 +151,36 @@ def test_order_of_definitions_changes_the_digest(package, first, second):
     before = digest(package)
     path.write_text(second + first + rest)
     assert digest(package) != before
+
+
+STATEMENTS = ["LIMIT = 4", "LIMIT = 5", "OTHER = 1", *(f"def f{n}(x=LIMIT): pass" for n in "ab")]
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.permutations(STATEMENTS), st.sampled_from(range(5)), st.sampled_from(range(5)))
+def test_moving_any_statement_or_definition_changes_the_digest(package, lines, old, new):
+    moved = list(lines)
+    moved.insert(new, moved.pop(old))
+    (package / "tasks" / "a.py").write_text("from tasks.other import fa as run\n")
+    found = []
+    for order in (lines, moved):
+        (package / "tasks" / "other.py").write_text("\n".join(order))
+        found.append(digest(package))
+    assert (found[0] == found[1]) == (lines == moved)
+
+
+def test_statement_that_moves_over_a_definition_changes_the_digest(package):
+    path, found = package / "tasks" / "helper.py", []
+    rest = path.read_text()
+    for text in (
+        "LIMIT = 5\ndef at_most(x=LIMIT): pass\n",
+        "def at_most(x=LIMIT): pass\nLIMIT = 5\n",
+    ):
+        path.write_text(f"LIMIT = 4\n{text}OTHER = 1\n{rest}")
+        found.append(digest(package))
+    assert found[0] != found[1]
 
 
 def test_order_of_imports_does_not(package):

@@ -120,6 +120,12 @@ def test_pruning_drops_files_that_no_longer_exist(file, tmp_path, settled):
         assert (cache.prune(), cache.prune()) == (1, 0)
 
 
+def test_pipe_is_refused_instead_of_waiting_for_its_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a file"):
+        DigestCache(None).digest(tmp_path / "pipe")
+
+
 def test_name_that_is_not_utf_8_is_cached(tmp_path, settled):
     path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
     path.write_text("x")

@@ -1,5 +1,6 @@
 """What a plan says about a change of data: files of the sources, rows of the inputs."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,6 +33,11 @@ def test_new_gone_and_changed_files_are_told_apart_and_a_long_list_is_cut():
     old = {"a": "1", "b": "1", "c": "1"}
     new = {"a": "2", "c": "1", **{f"n{i}": "1" for i in range(5)}}
     assert changed_files(old, new) == "changed: a; new: n0, n1, n2 and 2 more; gone: b"
+
+
+def test_names_that_are_no_text_are_shown_and_move_no_terminal():
+    old, new = {}, {os.fsdecode(b"caf\xe9.jsonl"): "1", "\x1b[2J.jsonl": "1"}
+    assert changed_files(old, new) == "new: ⟨U+001B⟩[2J.jsonl, caf\\xe9.jsonl"
 
 
 def test_input_without_rows_names_its_file(pipeline, toy):

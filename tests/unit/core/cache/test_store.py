@@ -4,16 +4,19 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tasks.core import progress
 from tasks.core.cache import digest_cache
 from tasks.core.cache import manifest as manifests
+from tasks.core.cache import store as stores
 from tasks.core.cache.decision import Selection
 from tasks.core.cache.execute import RunContext, execute
 from tasks.core.errors import PipelineError, StageError
 from tasks.core.settings.config import check
+from tasks.core.system.file_lock import locked
 
 
 def test_manifest_without_its_end_counts_as_no_artifact(pipeline):
@@ -162,7 +165,55 @@ def test_a_run_that_waits_for_a_collection_says_so(pipeline):
     collecting = pipeline.store.alone(lambda: None)
     collecting.__enter__()
     with progress.sink(Told()), pipeline.store.in_use():
-        assert said == ["artifacts are being collected; waiting for that to end"]
+        assert said == ["garbage collection is in progress; waiting for it to end"]
+
+
+def test_cleaning_up_does_not_wait_for_a_run_that_begins_meanwhile(pipeline, monkeypatch):
+    """Between a look at the lock and the attempt to hold it, another run can take it."""
+    pipeline.run()
+    work = pipeline.store.root / ".work" / f"sort-{'0' * 12}"
+    work.mkdir(parents=True)
+    monkeypatch.setattr(stores, "is_locked", lambda lock: False)
+    with locked(pipeline.store.lock(work.name)):
+        pipeline.store.sweep()
+    assert work.is_dir()
+
+
+@pytest.mark.parametrize("stage", ["read", "sort", "join"])
+def test_an_artifact_that_is_collected_while_a_plan_reads_it_is_only_missing(
+    pipeline, monkeypatch, stage
+):
+    """It disappears at any of the plan's looks at the disk."""
+    pipeline.run()
+    (pipeline.store.root / stage / "0123456789ab").mkdir()
+    for path in pipeline.store.root.rglob("*.txt"):
+        os.utime(path)  # so that its content is read
+    folder, trash = pipeline.store.root / stage, pipeline.store.root / ".trash"
+    looks, at, decisions = [], 0, set()
+
+    def looking(function):
+        def look(*arguments, **options):
+            found = function(*arguments, **options)
+            looks.append(function)
+            if len(looks) == at:
+                found = list(found) if function is os.scandir else found
+                folder.rename(trash)
+            return found
+
+        return look
+
+    while at <= len(looks):
+        at += 1
+        looks.clear()
+        with monkeypatch.context() as patch:
+            for owner, names in ((os, ["scandir"]), (Path, ["stat", "is_dir", "read_bytes"])):
+                for name in names:
+                    patch.setattr(owner, name, looking(getattr(owner, name)))
+            decisions.update(pipeline.decisions())
+        if trash.exists():
+            trash.rename(folder)
+    assert decisions >= {"HIT", "RUN"}
+    assert pipeline.decisions() == ["HIT", "HIT", "HIT"]
 
 
 def test_forced_run_replaces_the_artifact(pipeline, toy):

@@ -51,6 +51,15 @@ CASES = {
         "src/main/java/org/shop/model/Item.java src/main/java/org/shop/Text.java "
         "src/main/java/org/shop/store/Db.java",
     ),
+    "kotlin": (
+        "src/main/kotlin/org/shop/Cart.kt",
+        "package org.shop\n\nimport kotlin.math.max\nimport org.shop.model.Item\n"
+        "import org.shop.store.*\nimport org.shop.text.shout as loud\n",
+        "src/main/kotlin/org/shop/model/Item.kt src/main/kotlin/org/shop/store/Db.kt "
+        "src/main/kotlin/org/shop/text/Strings.kt src/main/kotlin/org/shop/model/Other.kt",
+        "src/main/kotlin/org/shop/model/Item.kt src/main/kotlin/org/shop/store/Db.kt "
+        "src/main/kotlin/org/shop/text/Strings.kt",
+    ),
     "scala": (
         "src/main/scala/org/shop/Cart.scala",
         "package org.shop\n\nimport scala.math.max\nimport org.shop.model.{Item, Row => Line}\n"

@@ -6,7 +6,9 @@ import pytest
 
 import tasks.ingestion
 from tasks.core.languages.registry import (
+    BY_NAME,
     LANGUAGES,
+    headers_of,
     language_of,
     without_extension,
 )
@@ -28,6 +30,15 @@ def test_every_extension_belongs_to_one_language() -> None:
 )
 def test_only_the_extension_of_a_language_is_removed(name: str, stem: str) -> None:
     assert without_extension(name) == stem
+
+
+@pytest.mark.parametrize(
+    ("paths", "language"),
+    [("a.h b.cc c.cpp d.c", "cpp"), ("a.h b.c c.cpp", "c"), ("a.h", "c"), ("a.h b.hpp", "cpp")],
+)
+def test_headers_have_the_language_of_most_files_beside_them(paths: str, language: str) -> None:
+    headers = headers_of(paths.split())
+    assert language_of("a.h", b"int f(void);\n", headers) is BY_NAME[language]
 
 
 def test_ingestion_leaves_parsing_to_the_languages() -> None:

@@ -27,6 +27,8 @@ TEXTS = {
     "class P\n  # Takes.\n  def take(n)\n    n\n  end\nend\n",
     "php": "<?php\n/** Adds two. */\nfunction add($a, $b) {\n    return $a + $b;\n}\n"
     "class P {\n    /** Takes. */\n    public function take($n) {\n        return $n;\n    }\n}\n",
+    "kotlin": "/** Adds two. */\nfun add(a: Int, b: Int = 1): Int {\n  return a + b\n}\n"
+    "class P {\n  /** Takes. */\n  private fun take(n: Int): Int {\n    return n\n  }\n}\n",
     "scala": "object Main {\n}\n\n/** Adds two. */\ndef add(a: Int, b: Int): Int = {\n  a + b\n}\n"
     "class P {\n  /** Takes. */\n  def take(n: Int): Int = {\n    return n\n  }\n}\n",
     "bash": "# Adds two.\nadd() {\n  echo $(($1 + $2))\n}\n",
@@ -105,6 +107,32 @@ def test_functions_in_functions_and_those_without_a_body_are_left_out() -> None:
     text = "/** Outer. */\nfunction f() {\n  /** Inner. */\n  function g() { return 1; }\n}\n"
     assert [one.symbol for one in functions(text, "javascript")] == ["f"]
     assert functions("/** Says. */\nint f(void);\n", "c") == []
+
+
+def test_comments_below_an_indented_block_document_the_next_function() -> None:
+    text = (
+        "object O {\n  /** One. */\n  def a: Int =\n    1\n\n  /** Two. */\n  def b: Int = 2\n}\n"
+    )
+    found = functions(text, "scala")
+    assert [one.instruction.partition("\n")[0] for one in found] == ["One.", "Two."]
+    assert found[0].output == "def a: Int =\n  1"
+
+
+def test_comment_between_signature_and_body_is_a_part_of_the_output_alone() -> None:
+    (found,) = functions("# Adds two.\ndef add(a, b)\n  # rounds\n  a + b\nend\n", "ruby")
+    assert found.instruction == "Adds two.\n\ndef add(a, b)"
+    assert "# rounds" in found.output
+
+
+def test_function_in_the_call_that_makes_a_named_value_is_found_once() -> None:
+    text = (
+        "/** Shows. */\nconst Show = memo((props) => {\n  return props.a;\n}, (a, b) => a === b);\n"
+    )
+    (found,) = functions(text, "javascript")
+    assert (found.symbol, found.output) == ("Show", text.partition("\n")[2].rstrip())
+    assert (
+        functions("/** Routes. */\napp.get('/', (request) => request.end());\n", "javascript") == []
+    )
 
 
 def test_documentation_stays_in_the_output_when_asked() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tasks.core.artifacts.garbage_collection import collect, find_garbage
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import Store
+from tasks.core.rows import row_cache
 from tasks.core.rows import row_cache_shards as module
 from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_file import Values
@@ -200,6 +201,18 @@ def test_rows_of_other_columns_have_other_digests():
     one = row_digests(pa.table({"a": ["x\0", "x"], "b": ["y", "\0y"]}))
     assert len({tuple(row) for row in one.tolist()}) == 2
     assert SHARDS == 16
+
+
+def test_rows_that_share_the_first_half_of_their_digests_are_told_apart(tmp_path, monkeypatch):
+    def digests(table):
+        full = row_digests(table).copy()
+        full[:, 0] = 7
+        return full
+
+    monkeypatch.setattr(row_cache, "row_digests", digests)
+    assert cached(tmp_path, TEXTS) == wanted(TEXTS)
+    assert cached(tmp_path, [*TEXTS[::-1], "new"]) == wanted([*TEXTS[::-1], "new"])
+    assert CALLS == ["new"]
 
 
 def test_a_collection_leaves_the_shards_used_last(tmp_path):

@@ -74,8 +74,10 @@ def test_a_program_that_ends_its_loop_by_stop_iteration_does_not_pass(sandbox: S
         "for _ in zip(map(f, [1]), [2]): pass",
         "assert next(filter(f, [1]), None) is None",
     ):
-        outcome = run(sandbox, "def f(x): raise StopIteration", checks)
-        assert (outcome.status, outcome.detail) == (EXCEPTION, "StopIteration")
+        for together, detail in ((False, "StopIteration"), (True, "RuntimeError: StopIteration")):
+            job = Job("def f(x): raise StopIteration", "f", checks, together=together)
+            outcome = sandbox.run(job)
+            assert (outcome.status, outcome.detail) == (EXCEPTION, detail)
 
 
 def test_a_checker_that_is_killed_from_outside_is_not_the_program_s_fault(sandbox: Sandbox) -> None:

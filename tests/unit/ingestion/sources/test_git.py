@@ -134,6 +134,27 @@ def test_commits_that_teach_no_edit_are_counted_by_reason(ingest, repository) ->
     }
 
 
+def test_an_edit_of_a_generated_file_is_none(ingest, repository) -> None:
+    repository.commit("Start it", a_py="# @generated\n" + LONG)
+    repository.commit("Add one more value to it", a_py="# @generated\n" + LONG + "last = 1\n")
+    repository.commit("Start another file that counts", b_py=LONG)
+    repository.commit("Add one more value to this", b_py=LONG + "last = 1\n")
+    summary, rows, _ = ingest(repository.source(rows=["commits"]))
+    assert [row["path"] for row in rows] == ["b.py"]
+    assert summary.counts["commits: generated files"] == 1
+
+
+def test_submodules_are_counted_and_named(ingest, repository, tmp_path) -> None:
+    inner = Repository(tmp_path / "inner")
+    inner.commit("Start", f_py=FUNCTION.format(n=1))
+    repository.commit("Start", a_py=FUNCTION.format(n=2))
+    local = ("-c", "protocol.file.allow=always")
+    repository.git(*local, "submodule", "add", "-q", str(inner.folder), "ext/inner")
+    repository.commit("Add a submodule")
+    summary, rows, _ = ingest(repository.source())
+    assert len(rows) == 1 and summary.counts["submodules"] == 1
+
+
 def test_merges_are_no_edits(ingest, repository) -> None:
     repository.commit("Start", a_py=LONG)
     repository.git("checkout", "-q", "-b", "side")
@@ -180,7 +201,7 @@ def test_a_huge_file_of_a_commit_is_one_ledger_entry(ingest, repository, monkeyp
     _, rows, bad = ingest(repository.source())
     assert len(rows) == 1
     assert [(b["path"], b["problem"]) for b in bad] == [
-        ("b.py", "holds 2,000 bytes, at most 1,000 are read")
+        ("b.py", "has 2,000 bytes, at most 1,000 are read")
     ]
 
 
