@@ -154,7 +154,7 @@ def finetune(context: click.Context) -> None:
 
 
 def process() -> int:
-    """`main` as a process of its own, in which stop signals end the command in order."""
+    """Run `main` as the whole process; stop signals end the command cleanly."""
     stop = install_for_process()
     try:
         code = main(stop=stop)

@@ -59,9 +59,9 @@ def verdict(evaluate: Manifest | None) -> str:
 
 def short_reason(plan: StagePlan) -> str:
     """The reason for a decision in a message about something else."""
-    told = brief(plan.causes) if plan.decision == RUN else [reason(plan)]
-    more = f"; {len(told) - SHOWN_CAUSES} more" if len(told) > SHOWN_CAUSES else ""
-    return "; ".join(told[:SHOWN_CAUSES]) + more
+    shown = brief(plan.causes) if plan.decision == RUN else [reason(plan)]
+    more = f"; {len(shown) - SHOWN_CAUSES} more" if len(shown) > SHOWN_CAUSES else ""
+    return "; ".join(shown[:SHOWN_CAUSES]) + more
 
 
 def reason(plan: StagePlan) -> str:
@@ -81,15 +81,15 @@ def brief(causes: Sequence[Cause]) -> list[str]:
     """
     if any(cause.kind == "config" for cause in causes):
         causes = [c for c in causes if c.kind != "data" or (c.old is None) == (c.new is None)]
-    told = [str(cause) for cause in causes if cause.kind not in MANY]
+    shown = [str(cause) for cause in causes if cause.kind not in MANY]
     for kind, many in MANY.items():
         of_kind = [cause for cause in causes if cause.kind == kind]
         if len(of_kind) <= SHOWN_CAUSES:
-            told += map(str, of_kind)
+            shown += map(str, of_kind)
         else:
             names = ", ".join(cause.what for cause in of_kind[:SHOWN_CAUSES])
-            told.append(f"{kind} of {len(of_kind)} {many} ({names}, ...)")
-    return told
+            shown.append(f"{kind} of {len(of_kind)} {many} ({names}, ...)")
+    return shown
 
 
 def cause_line(cause: Cause) -> str:
@@ -154,15 +154,15 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def starting(plan: StagePlan, told: StagePlan | None = None) -> str:
+def starting(plan: StagePlan, seen: StagePlan | None = None) -> str:
     """Line printed when a stage begins.
 
     Args:
         plan: Of the stage.
-        told: The plan that the user has seen; its reason is not repeated.
+        seen: The plan that the user has seen; its reason is not repeated.
     """
     why = reason(plan)
-    is_known = told is not None and told.decision == plan.decision and reason(told) == why
+    is_known = seen is not None and seen.decision == plan.decision and reason(seen) == why
     return f"{plan.stage.name}: runs" if is_known else f"{plan.stage.name}: runs, reason: {why}"
 
 

@@ -1,5 +1,5 @@
-"""Profiles by name: the YAML files in flows/profiles/, or a file of the user; and the profile of a
-command that names none."""
+"""Profiles by name: the YAML files in flows/profiles/, or a file of the user; and the default
+profile of a command."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ OWN_FILE = "finetune.yaml"  # in the working folder; `finetune init` writes it
 
 
 class Default(NamedTuple):
-    """The profile of a command that names none.
+    """The default profile of a command.
 
     Attributes:
         profile: Name, or absolute path of a file.

@@ -43,7 +43,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for: the options of `plan` and `run`, the parameters of the flow.
+    """A request: the options of `plan` and `run`, the parameters of the flow.
 
     Attributes:
         profile: Name or file of a profile.

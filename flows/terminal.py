@@ -101,7 +101,7 @@ def width() -> int:
 
 
 def wrapped(lines: Iterable[str], columns: int) -> list[str]:
-    """Lines of at most so many columns, cut between words; a longer word, such as a path, is whole.
+    """Lines of limited width, cut between words; a longer word, such as a path, is whole.
 
     A continued line begins below the last column of its first line.
     """

@@ -32,7 +32,7 @@ def checked(stages: Sequence[Stage]) -> tuple[Stage, ...]:
         for name in stage.shows:
             if name.partition(".")[0] not in names:
                 raise ValueError(
-                    f"stage {stage.name} shows {name}, but no earlier stage is called so"
+                    f"stage {stage.name} shows {name}, but no earlier stage has that name"
                 )
         names.add(stage.name)
         outputs.update(f"{stage.name}.{output}" for output in stage.outputs)

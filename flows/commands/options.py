@@ -60,7 +60,7 @@ def takes_settings(function: Function) -> Function:
         if profile is not None:
             return function(Request(profiles.absolute(profile), overrides), **others)
         default = profiles.default()
-        if not others.get("run"):  # a recorded run has settings of its own
+        if not others.get("run"):  # a recorded run has its own settings
             click.echo(default, err=True)
         return function(Request(default.profile, default.overrides + overrides), **others)
 

@@ -24,15 +24,15 @@ def print_plan(request: Request, as_json: bool) -> int:
         plans, expected, noted = session.plans, forecast(session), model_notes(session)
         budget, resumed = step_budget(session), resume_line(session)
     if as_json:
-        told = [plan.to_json() for plan in plans]
-        for entry in told:
+        entries = [plan.to_json() for plan in plans]
+        for entry in entries:
             if expected and entry["stage"] == "train":
                 entry["forecast"] = expected.to_json()
             if budget and entry["stage"] == "train":
                 entry["steps"] = budget
             if entry["stage"] == "base":
                 entry["notes"] = noted
-        print(json.dumps(told, indent=2))
+        print(json.dumps(entries, indent=2))
     else:
         lines = [*map(messages.plan_line, plans), messages.total(plans)]
         lines += [str(line) for line in (budget, resumed, expected) if line]

@@ -38,7 +38,7 @@ class Sweep:
     Args:
         request: Profile and overrides, those with several values among them.
         seeds: Trainings of each variant.
-        halving: Whether the better half goes on with twice the steps.
+        halving: Whether the better half continues with twice the steps.
     """
 
     def __init__(self, request: Request, seeds: int, halving: bool) -> None:
@@ -72,7 +72,11 @@ class Sweep:
         done = sum(cost == 0 for cost in planned)
         known = max((cost for cost in planned if cost), default=None)
         steps = sum(one.count * one.share for one in results.planned) * seeds / first - done
-        cost = "all done before" if done == total else "cost unknown until one has run here"
+        cost = (
+            "all in the cache"
+            if done == total
+            else "cost unknown until one has run on this machine"
+        )
         if known:
             cost = f"about {messages.duration(known * steps)}, {messages.duration(known)} for one"
         text = f"{variants} variants, {total} trainings, {done} of them done; {cost}"

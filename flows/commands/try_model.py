@@ -28,6 +28,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.gpu_lock import gpu_turn
 from tasks.core.system.interrupts import settle
 from tasks.core.text import prompt_templates
@@ -222,7 +223,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
             model = attach_adapter(model, chosen.adapter)
         except (RuntimeError, ValueError) as error:
             raise PipelineError(
-                f"{chosen.name} does not fit its base: {str(error).splitlines()[0]}",
+                f"{chosen.name} does not fit its base: {first_line(error)}",
                 "Give the --profile and --set that the adapter was trained with.",
             ) from error
     return model, load_tokenizer(chosen.tokenizer)

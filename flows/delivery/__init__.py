@@ -1,4 +1,4 @@
-"""Hands a merged model over to other programs.
+"""Delivery of a merged model to other programs: promotion, serving, export, upload.
 
 promotion.py         makes a merged model the champion if it is shown to be better
 delivered_model.py   finds the model, its GGUF files and its prompt format

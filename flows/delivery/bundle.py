@@ -22,7 +22,7 @@ def bundle_files(model: DeliveredModel, title: str) -> Files:
     """The files of a bundle.
 
     Args:
-        model: To hand over.
+        model: The model.
         title: Name of the model for other programs.
 
     Raises:

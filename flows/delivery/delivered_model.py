@@ -19,7 +19,7 @@ KINDS = ("q8_0", "f16", "q4_k_m")
 
 @dataclass(frozen=True)
 class DeliveredModel:
-    """A model to hand over.
+    """A merged model as other programs load it.
 
     Attributes:
         name: Shown to the user.

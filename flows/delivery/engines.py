@@ -203,10 +203,10 @@ def pick_engine(model: DeliveredModel, wanted: str) -> tuple[Engine, Path]:
             return engine, file
         problem = "is not installed" if file is not None else "needs a GGUF file, which is missing"
         problems.append((f"{engine.name} {problem}", engine.remedy if file is not None else ""))
-    told = "; ".join(problem for problem, _ in problems)
+    reasons = "; ".join(problem for problem, _ in problems)
     gguf = "Set merge.gguf to [q8_0], and run `finetune run` and `finetune promote`."
     remedy = next((remedy for _, remedy in problems if remedy), gguf)
-    raise PipelineError(f"{model.name} can't be served: {told}", remedy)
+    raise PipelineError(f"{model.name} can't be served: {reasons}", remedy)
 
 
 def free_port() -> int:

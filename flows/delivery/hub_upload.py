@@ -7,6 +7,7 @@ from typing import Any
 from flows.delivery.bundle import bundle_files
 from flows.delivery.delivered_model import DeliveredModel
 from tasks.core.errors import PipelineError
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.retry import is_temporary
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -20,22 +21,22 @@ def check_repository_name(name: str) -> None:
     """
     if not REPOSITORY.fullmatch(name):
         raise PipelineError(
-            f"{name!r} is no name of a repository of the hub", "Give it as ORG/NAME."
+            f"{name!r} is not a valid repository name of the hub", "Give it as ORG/NAME."
         )
 
 
 def check_licences(model: DeliveredModel, public: bool) -> None:
-    """Check that the licences allow to hand the model over.
+    """Check that the licenses allow distributing the model.
 
     Raises:
-        PipelineError: The base model's licence is unknown, or, for a public repository, that of
+        PipelineError: The base model's license is unknown, or, for a public repository, that of
             some training rows.
     """
     licence = _json(model.licence)
     if not licence.get("licence"):
         raise PipelineError(
             "the license of the base model is unknown, and the merged weights inherit it",
-            "Find it out and set base.licence to its name, then run and promote again.",
+            "Look it up, set base.licence to its SPDX name, then run and promote again.",
         )
     if not public:
         return
@@ -54,7 +55,7 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
     """Upload a bundle as one commit; returns the commit's address.
 
     Raises:
-        PipelineError: The licences don't allow it, there is no login, the repository is public and
+        PipelineError: The licenses don't allow it, there is no login, the repository is public and
             must not be, or the hub refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -74,7 +75,7 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         message = f"{model.name}, {len(files)} files"
         commit = api.create_commit(name, operations, commit_message=message)
     except LocalTokenNotFoundError as error:
-        raise PipelineError("there is no login to the hub", "Run `hf auth login`.") from error
+        raise PipelineError("you are not logged in to the hub", "Run `hf auth login`.") from error
     except PipelineError:
         raise
     except HfHubHTTPError as error:
@@ -82,19 +83,15 @@ def push(model: DeliveredModel, name: str, public: bool) -> str:
         remedy = "Try again later: nothing was published."
         if status in (401, 403):
             remedy = f"Run `hf auth login` with a token that may write to {name}."
-        raise PipelineError(f"the hub refuses {name}: {_first_line(error)}", remedy) from error
-    except Exception as error:
+        raise PipelineError(f"the hub refuses {name}: {first_line(error)}", remedy) from error
+    except Exception as error:  # errors of the network have no common class
         if not is_temporary(error):
             raise
         raise PipelineError(
-            f"the hub can't be reached: {_first_line(error)}", "Check the network and try again."
+            f"the hub can't be reached: {first_line(error)}", "Check the network and try again."
         ) from error
     return str(commit.commit_url)
 
 
 def _json(path: Any) -> dict[str, Any]:
     return json.loads(path.read_bytes()) if path is not None else {}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -17,8 +17,8 @@ def check_ollama() -> None:
     if shutil.which("ollama") is None:
         raise PipelineError(
             "the command ollama is not on the PATH",
-            "Install Ollama (https://ollama.com/download), or promote without --ollama and take "
-            "the Modelfile with you: finetune export FOLDER.",
+            "Install Ollama (https://ollama.com/download), or promote without --ollama and "
+            "export the model with its Modelfile: finetune export FOLDER.",
         )
 
 

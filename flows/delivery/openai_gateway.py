@@ -1,9 +1,10 @@
 """Gateway in front of an inference engine: adds what its OpenAI-compatible endpoint lacks.
 
-No engine fills in: llama.cpp ignores `suffix` of /v1/completions, transformers appends it to the
-answer, vLLM rejects it. The gateway writes the prompt with the model's infilling tokens, as in the
-training. It also sets the stop words of the training and temperature 0, with which the model was
-evaluated, where a request has none of its own. Everything else, streams included, is the engine's.
+No engine supports infilling there: llama.cpp ignores `suffix` of /v1/completions, transformers
+appends it to the answer, vLLM rejects it. The gateway writes the prompt with the model's infilling
+tokens, as in the training. It also sets the stop words of the training and temperature 0, with
+which the model was evaluated, where a request has none of its own. Everything else, streams
+included, is passed through.
 """
 
 import json
@@ -29,7 +30,7 @@ HOSTS = ["127.0.0.1", "localhost"]
 
 
 class SuffixError(ValueError):
-    """A request asks for infilling, and the model has no tokens for it."""
+    """A request for infilling to a model without infilling tokens."""
 
 
 def with_training_format(
@@ -46,7 +47,7 @@ def with_training_format(
         body: As sent.
         stop: Texts that end an answer.
         infilling: Names of the tokens before prefix, suffix and middle; None without.
-        model: The only name by which the engine knows the model; None: any.
+        model: The only model name that the engine accepts; None: any.
 
     Raises:
         SuffixError: There is a suffix, and the model can't fill in.
@@ -97,7 +98,7 @@ def gateway(
             try:
                 body = with_training_format(path, json.loads(content), stop, infilling, model)
             except (ValueError, TypeError, AttributeError) as error:
-                text = str(error) if isinstance(error, SuffixError) else f"no valid JSON: {error}"
+                text = str(error) if isinstance(error, SuffixError) else f"invalid JSON: {error}"
                 problem = {"message": text, "type": "invalid_request_error", "code": 400}
                 return JSONResponse({"error": problem}, 400)
             content = json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""Adds verdict, measurements and the places of the results to a training's tracked runs."""
+"""Adds verdict, measurements and the paths of the results to a training's tracked runs."""
 
 import re
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Child processes of `finetune serve`: started again when they end, and ended in order.
+"""Child processes of `finetune serve`: restarted when they exit, and stopped in order.
 
 Each has a session of its own, so that Ctrl-C does not reach it directly. Prefect does the same for
-the flows of a worker, which are therefore found by a variable that they inherit, also after their
+the flows of a worker. They are found by an environment variable that they inherit, even after their
 worker is gone.
 """
 
@@ -99,9 +99,9 @@ class ChildProcesses:
         if time.monotonic() - part.works_since < RESTART_S:
             raise PipelineError(
                 f"the {name} ended unexpectedly with code {code}",
-                "Its last lines above give the reason; solve it and start again.",
+                "Its last lines above give the reason; fix it and start again.",
             )
-        say(f"the {name} ended unexpectedly with code {code} and is started again")
+        say(f"the {name} ended unexpectedly with code {code}; starting it again")
         self.start(name, *part.command, ready=part.ready)
 
     def end(self) -> None:

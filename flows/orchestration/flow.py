@@ -1,6 +1,6 @@
 """Prefect flow around the pipeline: name, name of each run, and the states in which a run can end.
 
-`flows/finetune.py` contains the stages only; everything that Prefect needs to know is here.
+`flows/finetune.py` contains the stages only; everything about Prefect is here.
 """
 
 import functools

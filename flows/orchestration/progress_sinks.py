@@ -158,7 +158,7 @@ def progress_text(label: str, done: float, total: float | None, note: str) -> st
 @contextmanager
 def watched() -> Iterator[None]:
     """Send progress to the log, unless a sink is already set."""
-    if progress.is_watched():
+    if progress.current_sink() is not None:
         yield
     else:
         with progress.sink(LogSink()):

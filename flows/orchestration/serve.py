@@ -51,7 +51,7 @@ def serve(port: int, close_dead_runs: Callable[[str], None]) -> int:
     with _stoppable():
         try:
             if answers(url):
-                say(f"server    uses the one that runs at {url}")
+                say(f"server    already running at {url}")
             else:
                 command = ("server", "start", "--host", HOST, "--port", str(port))
                 parts.start("server", *command, ready=partial(_wait_for, url))
@@ -122,7 +122,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     while not answers(url):
         if server.poll() is not None or time.monotonic() > deadline:
             raise PipelineError(
-                f"no Prefect server came up at {url} within {START_S:.0f} s",
+                f"the Prefect server at {url} did not start within {START_S:.0f} s",
                 "See its lines above. If another program uses the port, choose one: --port 4201.",
             )
         time.sleep(0.3)

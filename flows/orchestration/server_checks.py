@@ -273,7 +273,7 @@ def _close(api: Api, run: Mapping[str, Any], process: int | None) -> None:
 
 
 def server_in_order() -> str:
-    """What was found good if `check_server` finds nothing."""
+    """The line for the checks that passed, if `check_server` finds nothing."""
     from prefect.settings import PREFECT_API_URL
 
-    return f"{PREFECT_API_URL.value()} answers; pool, worker and deployments are there"
+    return f"{PREFECT_API_URL.value()} answers; work pool, worker and deployments exist"

@@ -57,7 +57,7 @@ def read_checks(base: Path) -> dict[str, Any]:
 def notes(
     checks: Mapping[str, Any],
     config: Config,
-    gpu: Gpu | None,
+    gpu: Gpu | None = None,
     *,
     limit_gib: float | None = None,
 ) -> list[str]:
@@ -76,8 +76,9 @@ def notes(
             f"each other (hidden states differ by {float(checks['leak']):.1g})."
         )
     if checks["isolation"] == "rows" or not checks["generation_cache"]:
-        cache = "its own cache" if checks["generation_cache"] else "no cache, as its own is wrong"
-        lines.append(f"evaluate: texts are generated one by one, with {cache}.")
+        has_cache = checks["generation_cache"]
+        how = "with the model's cache" if has_cache else "without the model's cache, which is wrong"
+        lines.append(f"evaluate: texts are generated one by one, {how}.")
     lines += _expert_notes(checks, config) if checks["experts"] else []
     weights = weight_gib(checks, config.train)
     if limit_gib is not None and weights > limit_gib and not config.hardware.shard_base:
@@ -96,8 +97,8 @@ def notes(
     if gpu is None and checks["odd_features"] and config.train.quantization == "nf4":
         shown = ", ".join(f"{name} {size}" for name, size in checks["odd_features"].items())
         lines.append(
-            f"train: stops, as features of linear layers ({shown}) are not multiples of 64, which "
-            "a CPU can't run in 4 bit; set train.quantization to none."
+            f"train: fails, because a CPU runs 4-bit layers only if their features are multiples "
+            f"of 64, and these are not: {shown}. Set train.quantization to none."
         )
     if checks["unreached"]:
         lines.append(

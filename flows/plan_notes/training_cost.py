@@ -1,7 +1,7 @@
 """Expected duration of a training: the tokens of its remaining steps, by the speed of an earlier
 training of the same base on the same device.
 
-The duration of the last run would tell nothing about a training of another length.
+The duration of the last run says nothing about a training of another length.
 """
 
 import json
@@ -96,7 +96,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def done_share(config: Config, store: Store, train: StagePlan, tokenized: Manifest | None) -> float:
-    """Share of the steps that an interrupted training has behind it."""
+    """Share of the steps that an interrupted training has finished."""
     step, steps = resume_step(store, train), total_steps(config, tokenized)
     return min(1.0, step / steps) if step and steps else 0.0
 

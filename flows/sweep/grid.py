@@ -148,16 +148,15 @@ def _check_field(name: str) -> None:
     section, _, field = name.partition(".")
     if section not in TRAIN.reads:
         readers = [s.name for s in PIPELINE if {section, f"{section}.{field}"} & {*s.reads}]
-        who = f"stage {' and '.join(readers)} does" if readers else "no cache key contains it"
+        who = f"stage {' and '.join(readers)} reads it" if readers else "no cache key contains it"
         raise PipelineError(
-            f"{name} can't be swept: stage train does not read it ({who}), so its variants would "
-            "not be trainings of the same data",
+            f"{name} can't be swept: {who}, and only settings of the training can be swept",
             "Sweep fields of train. Compare other settings by one `finetune run` each and "
             "`finetune diff`.",
         )
     keyed = View(configs.check({}), TRAIN.reads, TRAIN.name).slice()
     if f"{section}.{field.partition('.')[0]}" not in keyed:
         raise PipelineError(
-            f"{name} can't be swept: it changes no result of a training",
+            f"{name} can't be swept: it does not change the result of a training",
             f"Give {name} one value.",
         )

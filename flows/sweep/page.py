@@ -21,7 +21,7 @@ from tasks.evaluation.report import plots
 from tasks.evaluation.report.page import TEMPLATES as REPORT_TEMPLATES
 
 TEMPLATES = Path(__file__).parent / "templates"
-COLOURED = 6  # lines with a colour of their own; the others are grey
+COLOURED = 6  # lines with different colors; the others are gray
 
 
 def template(name: str) -> Template:
@@ -138,7 +138,7 @@ def _row(
 def _interval(score: Score) -> str:
     if score.low is None or score.high is None:
         return "no interval"
-    how = "worse" if score.is_worse else "can't be told apart"
+    how = "worse" if score.is_worse else "not significant"
     return f"{_signed(score.low)} to {_signed(score.high)}, {how}"
 
 

@@ -1,4 +1,4 @@
-"""Results of a sweep so far: what each trial left, and which variants go on."""
+"""Results of a sweep so far: the result of each trial, and the ranking of the variants."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ VALIDATION = "validation"  # row set of a trial's evaluation
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial left.
+    """Result of a trial.
 
     Attributes:
         train: Manifest of its training.

@@ -1,8 +1,8 @@
 """Scores of variants: validation losses and their differences from the best, with intervals.
 
-Every pair of variants could have been the best one and another, so that the intervals hold for all
-pairs at the same time (Bonferroni): the best was chosen by the same losses. They are those of the
-gate (`tasks.evaluation.gate.cluster_inference`): paired, with a project as one observation.
+The best variant is chosen by the same losses that are compared, so intervals are corrected for all
+pairs of variants (Bonferroni). They are those of the gate
+(`tasks.evaluation.gate.cluster_inference`): paired, with a project as one observation.
 """
 
 from collections.abc import Mapping, Sequence

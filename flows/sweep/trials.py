@@ -109,12 +109,12 @@ def check_options(fields: Sequence[str], seeds: int, halving: bool) -> None:
     """
     if halving and (taken := [name for name in fields if name in LENGTH]):
         raise PipelineError(
-            f"--halving sets {', '.join(taken)}, which also is swept",
+            f"--halving sets {', '.join(taken)}, which is also swept",
             "Sweep other fields, or leave out --halving.",
         )
     if seeds > 1 and "train.seed" in fields:
         raise PipelineError(
-            f"--seeds {seeds} sets train.seed, which also is swept",
+            f"--seeds {seeds} sets train.seed, which is also swept",
             "Leave out one of them.",
         )
 

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from tqdm.auto import tqdm  # type: ignore[import-untyped]  # ships no types
 
 from tasks.base.model_folder import CONFIG_FILES, TOKENIZER_FILES
 from tasks.core.errors import PipelineError
@@ -54,7 +54,7 @@ def download(hub_id: str, revision: str, code: bool = False) -> Path:
         return Path(retried(fetch, hub_id))
     except GatedRepoError as error:
         raise PipelineError(
-            f"{hub_id} requires a license to be accepted first",
+            f"{hub_id} has a license that you have to accept first",
             f"Accept it at https://huggingface.co/{hub_id} and run `hf auth login`. {local}",
         ) from error
     except RevisionNotFoundError as error:
@@ -78,7 +78,7 @@ def _reporting_bar() -> type[Any]:
     """A tqdm class that draws nothing and reports bytes to the progress sinks of this run."""
     context = copy_context()  # downloads run in threads, which do not inherit the progress sinks
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):  # type: ignore[misc]  # ships no types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._counts_bytes = kwargs.get("unit") == "B"
             super().__init__(*args, **{**kwargs, "disable": True})

@@ -170,7 +170,7 @@ def _isolation(
                 model.set_attn_implementation(PACKED)
             with torch.no_grad():
                 return _difference(forward_hidden(model, window), truth)
-        except Exception:
+        except Exception:  # whatever the model's code raises: this way does not isolate
             return float("inf")
 
     by_mask = leak(packed=False)
@@ -187,16 +187,19 @@ def _joined(samples: list[Tensor]) -> Window:
 
 
 def _head(model: Any, ids: Tensor, hidden: Tensor, kind: str) -> bool:
-    """Whether the head is linear; raises if the model's own head can't be run by itself."""
+    """Whether the head is linear; raises if the model's own head can't be run alone."""
     head = OwnHead(model, decoder_of(model))
     try:
         with torch.no_grad():
             difference = _difference(head(hidden), model(input_ids=ids, use_cache=False).logits[0])
         linear = head.is_linear()
-    except Exception as error:
+    except Exception as error:  # whatever the model's code raises: its head can't be used
         raise _rejected(kind, f"has a head that can't run alone: {_first_line(error)}") from error
     if difference > TOLERANCE:
-        raise _rejected(kind, f"has other logits than its head (difference {difference:.1e})")
+        raise _rejected(
+            kind,
+            f"has logits that differ from the output of its head (difference {difference:.1e})",
+        )
     return linear
 
 
@@ -216,7 +219,7 @@ def _cache_works(model: Any, ids: Tensor) -> bool:
                 return_dict_in_generate=True,
                 output_logits=True,
             )
-        except Exception:
+        except Exception:  # whatever the model's code raises with its cache
             if not use_cache:
                 raise
             return False

@@ -1,4 +1,4 @@
-"""The model's report: what this base supports, found out before anything is trained.
+"""Model report: what this base supports, measured before anything is trained.
 
 In: the weights' and the tokenizer's folders as the stage wrote them. Out: `ModelTraits` for the
 stages that load the model, and the content of checks.json for `finetune plan` and `show base`.

@@ -104,7 +104,7 @@ def _from_folder(
 
 
 def check_config(folder: Path, code: bool) -> None:
-    """Check that transformers or trusted code knows the model, and that it is not quantized.
+    """Check that transformers or trusted code supports the model, and that it is not quantized.
 
     Raises:
         PipelineError: It fails a check.

@@ -1,1 +1,1 @@
-"""What every stage rests on; knows no stage."""
+"""Code that the stages share; imports none of them."""

@@ -35,23 +35,18 @@ def sink(target: Sink) -> Iterator[None]:
         _sink.reset(token)
 
 
-def is_watched() -> bool:
-    """Whether somebody has set a sink."""
-    return _sink.get() is not None
-
-
-def watcher() -> Sink | None:
-    """Whoever has set a sink."""
+def current_sink() -> Sink | None:
+    """The sink that is set, if any."""
     return _sink.get()
 
 
 def report(label: str, done: float, total: float | None = None, note: str = "") -> None:
-    """Tell how far the work called `label` is."""
+    """Report the progress of the work called `label`."""
     if (target := _sink.get()) is not None:
         target.update(label, done, total, note)
 
 
 def say(text: str) -> None:
-    """Tell the watcher one sentence (what is waited for, which fallback is taken)."""
+    """Send the sink one sentence (what is waited for, which fallback is used)."""
     if (target := _sink.get()) is not None:
         target.message(printable(text))

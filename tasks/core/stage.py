@@ -1,10 +1,8 @@
-"""What a stage is: one declaration, from which the pipeline, the plan, the Prefect task and the CLI
-all follow.
+"""Declaration of a stage, from which plan, Prefect task and command line are derived.
 
 A stage is a frozen value, not a class to inherit from. Its `run` is named by reference
-("package.module:function"),
-so that declaring a pipeline imports no heavy library: `finetune plan` needs neither torch nor
-pyarrow, and a worker process that judges rows no settings.
+("package.module:function"), so that declaring a pipeline imports no heavy library: `finetune plan`
+needs neither torch nor pyarrow, and a worker process that scores rows needs no settings.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,20 +27,20 @@ class Work:
     """Where a running stage may write.
 
     Attributes:
-        out: Empty folder; what stands in it when `run` returns is published. An entry
-            `kept.parquet` or `kept/` is the output named `kept`; entries that the stage does not
-            declare as outputs (pictures, logs) are kept beside them and enter no key.
-        scratch: Kept across a kill and handed back under the same key only (checkpoints); removed
-            after publishing.
-        shards: Where values of single rows may outlive the run (see `tasks.core.rows.row_cache`);
-            None: nowhere.
+        out: Empty folder; its content when `run` returns is published. An entry `kept.parquet` or
+            `kept/` is the output named `kept`; entries that the stage does not declare as outputs
+            (pictures, logs) are kept next to them and enter no key.
+        scratch: Folder that survives a kill and is reused by a run with the same key only
+            (checkpoints); removed after publishing.
+        shards: Folder of values of single rows that persist across runs (see
+            `tasks.core.rows.row_cache`); None: not stored.
         code: Digest of the stage's code and of the packages that can change its output.
         run_batches: How a pure function is run over batches, with the results in their order:
             `run_batches(function, batches, workers)`.
-        memory: Kept across keys, shared by all runs: what costs much and stays true whatever the
-            key (a model's texts). Files are called after the first 12 digits of the digest of the
-            output that they are about, and go with it; None: nothing is remembered. What is
-            remembered must never change an output.
+        memory: Cache folder that all runs share, whatever their key, for expensive results such as
+            a model's completions. A file is named by the first 12 digits of the digest of the
+            output that it belongs to, and is removed with it; None: nothing is cached. A cached
+            result must never change an output.
         profile: Name or file of the run's profile, for reports; must never change an output.
     """
 
@@ -57,7 +55,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stage tells about its run; stands in the manifest.
+    """Summary of a stage's run, stored in the manifest.
 
     Attributes:
         line: One short phrase for the terminal, such as "12,480 of 18,002 rows kept".
@@ -81,7 +79,7 @@ Sources = Callable[["View", Callable[[Path], str]], dict[str, str]]
 
 @dataclass(frozen=True)
 class StageOption:
-    """What a stage is besides if a setting is on. While it is off, nothing of this is in its key.
+    """Extension of a stage by a setting. While the setting is off, none of this is in its key.
 
     Attributes:
         setting: "section.field", which the stage reads.
@@ -110,8 +108,8 @@ class Stage:
         inputs: Outputs that it reads, as "stage.output"; their digests enter the key.
         shows: Outputs or extras of other stages that it only displays; they never make it run
             again.
-        goes_on: Outputs of the champion's artifacts that it starts from, if its setting `start`
-            asks for that; see `tasks.core.cache.warm_start`.
+        warm_start: Outputs of the champion's artifacts that it starts from, if its setting `start`
+            selects them; see `tasks.core.cache.warm_start`.
         reads: Sections ("filter") or single fields ("prompt.template") of the settings that it
             reads.
         env: Packages whose version can change its output.
@@ -127,7 +125,7 @@ class Stage:
     outputs: tuple[str, ...]
     inputs: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
-    goes_on: tuple[str, ...] = ()
+    warm_start: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     sources: str | None = None
@@ -152,7 +150,7 @@ class Stage:
 
     def load_run(self) -> Run:
         """Import and return the stage's `run`; this is what pulls in its heavy libraries."""
-        return resolve(self.run)  # type: ignore[no-any-return]
+        return resolve(self.run)  # type: ignore[no-any-return]  # named by a string
 
     def load_sources(self) -> Sources | None:
         """Import and return the stage's `sources`, or None."""

@@ -26,11 +26,11 @@ class StageLog:
 
     Args:
         handler: Handler of the log file.
-        watcher: The sink that receives everything as well.
+        target: The sink that receives everything as well.
     """
 
-    def __init__(self, handler: logging.Handler, watcher: Sink | None) -> None:
-        self._watcher = watcher
+    def __init__(self, handler: logging.Handler, target: Sink | None) -> None:
+        self._target = target
         self._logger = logging.Logger(
             "said"
         )  # not in the hierarchy, so that nothing else prints it
@@ -42,14 +42,14 @@ class StageLog:
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
         """Pass progress on; it is not logged."""
-        if self._watcher is not None:
-            self._watcher.update(label, done, total, note)
+        if self._target is not None:
+            self._target.update(label, done, total, note)
 
     def message(self, text: str) -> None:
         """Log a message and pass it on."""
         self.note(text)
-        if self._watcher is not None:
-            self._watcher.message(text)
+        if self._target is not None:
+            self._target.message(text)
 
 
 @contextmanager
@@ -65,9 +65,9 @@ def logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
     root.addHandler(handler)
     logging.captureWarnings(True)
     try:
-        told = StageLog(handler, progress.watcher())
-        with progress.sink(told):
-            yield told.note
+        stage_log = StageLog(handler, progress.current_sink())
+        with progress.sink(stage_log):
+            yield stage_log.note
     except PipelineError:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Endings: the tokens that end an answer, told apart from its content.
+"""Endings: the tokens that end an answer, separated from its content.
 
 An answer in the training data ends with the template's end marker, EOS or another control token.
 Learning to write them lowers the loss without any better answer, so they are measured separately.

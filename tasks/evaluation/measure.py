@@ -159,7 +159,7 @@ def _answered(
     )
     for suite in _suites(prepared.tested.problems if prepared.tested else ()):
         for style in dict.fromkeys([*settings.styles, PROMPT, COMPLETION]):
-            # problems in words and in other languages have one style, whatever the settings ask for
+            # problems in words and in other languages have one style, whatever the settings are
             posed = [p for p in suite if style in settings.styles or p.in_words or p.language]
             if posed:
                 results += answers.solve(

@@ -97,7 +97,7 @@ def measure(
         done: Called with the tokens measured so far, after each window.
 
     Returns:
-        One result a row, in order; rows without a labelled token have 0 tokens.
+        One result per row, in order; rows without a labelled token have 0 tokens.
     """
     device = loss_head(model).weight.device
     results: list[RowResult] = []

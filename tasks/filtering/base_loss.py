@@ -2,10 +2,10 @@
 `filter.base_loss`.
 
 In: the rows, the base. Out: nats per token of each output, given its instruction and input. Rows
-that the base predicts poorly are data, generated or in no language that it knows, and are looked at
-before they are trained on. The text is that of the row, without a prompt template, which a later
-stage writes. Each row is run alone and its loss rounded, so that it does not depend on what else is
-measured; it is cached by the row's content and the base.
+that the base predicts poorly are often data, generated, or in a language it was not trained on, and
+should be inspected before they are trained on. The text is that of the row, without a prompt
+template, which a later stage writes. Each row is run alone and its loss rounded, so that it does
+not depend on what else is measured; it is cached by the row's content and the base.
 """
 
 import json

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def nothing_kept(funnel: Funnel, total: int, settings: "FilterSettings") -> PipelineError:
     """The error that names the rules with most rejected rows, and their nearest values."""
     if not total:
-        return PipelineError("filter got 0 rows", "Give `ingest.sources` some rows.")
+        return PipelineError("the stage filter received 0 rows", "Add rows to `ingest.sources`.")
     fields = settings_by_reason(settings)
     units = {rule.name: f" {rule.unit}" for rule in RULES if rule.unit}
     rejected, remedies, other = [], [], list[str]()
@@ -25,10 +25,10 @@ def nothing_kept(funnel: Funnel, total: int, settings: "FilterSettings") -> Pipe
         if rule == LICENCE.name:
             licences = funnel.licences()
             named = ", ".join(f"{name} {number:,}" for name, number in list(licences.items())[:5])
-            values = f"of rows with licence {named}"
+            values = f"of rows with license {named}"
             known = [name for name in licences if name != "unknown"][:5]
             if "unknown" in licences:
-                other.append("state the licence of a source with its `licence`")
+                other.append("state the license of a source in its field `licence`")
             if known:
                 other.append(f"set filter.more_licences to [{', '.join(known)}]")
         else:
@@ -39,5 +39,5 @@ def nothing_kept(funnel: Funnel, total: int, settings: "FilterSettings") -> Pipe
     ways[0] = ways[0][0].upper() + ways[0][1:]
     return PipelineError(
         f"all {total:,} rows are filtered out, by {', '.join(rejected)}",
-        f"{', '.join(ways)}, or give ingest other rows.",
+        f"{', '.join(ways)}, or use other sources.",
     )

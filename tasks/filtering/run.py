@@ -143,7 +143,7 @@ def _score_all(
     total: int,
     workers: int,
 ) -> tuple[pa.Array, Digests]:
-    """First pass: the scores of each row by itself. Returns ids and digests of all rows."""
+    """First pass: the scores of each row. Returns ids and digests of all rows."""
 
     def tables() -> Iterator[pa.Table]:
         done = 0

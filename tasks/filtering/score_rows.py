@@ -50,7 +50,7 @@ SCORES = pa.schema(
     ]
 )
 WHOLE = ("file", "fill", "context", "text")  # kinds that are compared as a whole
-ANSWER = np.uint64(0xA5A5A5A5A5A5A5A5)
+ANSWER = np.uint64(0xA5A5A5A5A5A5A5A5)  # xor of the n-grams of answers, see `_grams`
 NOTHING = np.empty(0, dtype=np.uint64)
 
 Spans = list[list[Any]]  # [column, type, start, end] of each redacted span of a row
@@ -93,7 +93,7 @@ class RowsToScore:
 
 
 def score_rows(batch: RowsToScore) -> Values:
-    """Score each row of a batch by itself.
+    """Score each row of a batch independently.
 
     Returns:
         `SCORES`, and the n-grams of each row: those of its question, then those of its answer.

@@ -139,7 +139,7 @@ def content_of(file: CodeFile) -> bytes:
     path = Path(f"{file.root}/{file.path}")
     size = path.stat().st_size if file.content is None else file.content
     if size > MAX_FILE_BYTES:
-        raise NotParsableError(f"holds {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+        raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
     return path.read_bytes()
 
 

@@ -202,14 +202,14 @@ def license_of_texts(texts: Mapping[str, str]) -> tuple[str, str]:
     if all(found.values()):
         return _conjunction(found.values()), f"text of {names}"
     unknown = {name: _named_license(" ".join(texts[name].lower().split())) for name in found}
-    told = [
+    evidence = [
         f"{name}: more than the text of {unknown[name]}"
         if unknown[name]
-        else f"{name}: not a licence text that is known"
+        else f"{name}: no known license text"
         for name, spdx in found.items()
         if not spdx
     ]
-    return "", "; ".join(told)
+    return "", "; ".join(evidence)
 
 
 def _choice(texts: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, str] | None:
@@ -263,8 +263,8 @@ def license_of_package(metadata: str, texts: Mapping[str, str]) -> tuple[str, st
         return found
     statements = classifiers or ([field[:60]] if field else [])
     if not statements:
-        return "", "METADATA names no licence"
-    return "", f"METADATA says {', '.join(statements)}, which is no single licence"
+        return "", "METADATA names no license"
+    return "", f"METADATA says {', '.join(statements)}, which is not a single license"
 
 
 def _conjunction(licenses: Iterable[str]) -> str:

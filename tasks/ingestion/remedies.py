@@ -1,4 +1,4 @@
-"""The error of a run without a single row: the most frequent problem of the ledger, and what to do
+"""The error of a run without any row: the most frequent problem of the ledger, and its remedy.
 about it. Each kind of problem has its own remedy."""
 
 import re
@@ -20,7 +20,7 @@ REMEDIES = (
     (r"pointer of Git LFS", "Fetch the content: `git lfs pull` in the repository."),
     (r"compressed data is damaged", "Copy or download the file again."),
     (r"Permission denied", "Let your user read the file: `chmod u+r FILE`."),
-    (r"malformed JSON|holds a JSON|holds no JSON", "Write one JSON object per line, or one array "
+    (r"malformed JSON|is a JSON|contains no JSON", "Write one JSON object per line, or one array "
      'of objects, such as {"instruction": "...", "output": "..."}, or {"text": "..."} for text.'),
     (r"malformed CSV|fields, the header has", "Put fields that contain a separator, a quote or a "
      'line end in quotes, and write a quote inside as "".'),
@@ -31,18 +31,18 @@ REMEDIES = (
      "COLUMN.text}` of the source."),
     (r"^instruction(?: \(column .+\))? is empty$", "Allow rows without it: `required: [output]` of "
      "the source."),
-    (ROLE + r"is empty", "Fill in column COLUMN: a row without it has nothing to learn from."),
+    (ROLE + r"is empty", "Fill in column COLUMN: a row without it can't be trained on."),
     (r"read for text only", "Unpack the file, for example with `gunzip FILE`."),
     (r"holds no list of \[question, answer\]", "Write each earlier turn as [question, answer], or "
      "as messages {role, content}."),
     (r"more than one list", "Write each list to a file of its own."),
     (r"NUL byte", "Remove these bytes: `tr -d '\\\\000' < FILE > NEW`."),
-    (r"no answer of an assistant", "Add answers with the role assistant: only these are trained."),
+    (r"no message of an assistant", "Add answers with the role assistant: only these are trained."),
     (r"has the role|is from", "Rename the roles to system, user, assistant and tool."),
     (r"only text is read", "Remove images, audio and files from the messages."),
     (r"no label is true", "Set `label` to true for the segments to learn."),
-    (r"not a Parquet file", "Give the file the ending of its format."),
-    (r"not valid Python", "Point `path` to code of Python 3."),
+    (r"not a Parquet file", "Give the file the extension of its format."),
+    (r"not valid Python", "Point `path` to Python 3 code."),
     (r"longer than", "Split the file into smaller records."),
 )  # fmt: skip
 OTHERWISE = "Correct the input, or point `ingest.sources` to other files."

@@ -104,9 +104,9 @@ def text_problem(name: str, value: object, is_required: bool) -> str:
     if isinstance(value, Unfit):
         return f"{name} {value.problem}"
     if not isinstance(value, str):
-        return f"{name} is of type {type(value).__name__}, wanted text"
+        return f"{name} is of type {type(value).__name__}, expected text"
     if "\0" in value:
-        return f"{name} holds a NUL byte"
+        return f"{name} contains a NUL byte"
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -131,7 +131,7 @@ def _data(
         text += f"\n{split}\n"
     if licences:
         named = ", ".join(f"{name or 'unknown'} ({count:,})" for name, count in licences)
-        text += f"\nLicences of the training rows: {named}.\n"
+        text += f"\nLicenses of the training rows: {named}.\n"
     return text
 
 
@@ -211,6 +211,6 @@ def usage(form: PromptFormat) -> str:
 
 
 def _licence(licence: str, files: Sequence[str]) -> str:
-    name = licence or "unknown; find it out before passing the model on"
+    name = licence or "unknown; look it up before you distribute the model"
     beside = f" See {', '.join(files)} beside this card." if files else ""
-    return f"## Licence\n\nThat of the base model: {name}.{beside}\n"
+    return f"## License\n\nThat of the base model: {name}.{beside}\n"

@@ -120,7 +120,7 @@ def _name(number: int, count: int) -> str:
 
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    """Write a shard so that it is there whole or not at all, a power cut included."""
+    """Write a shard atomically and durably: after a power cut, it is complete or missing."""
     with written_whole(file) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
         # safetensors closes its files to others; these are as open as the rest of the model

@@ -85,7 +85,7 @@ class PromptFormatter:
         """Rows (`COLUMNS`) -> prompts (`row_schema.PROMPTS`).
 
         Only functions in the training split become infilling: validation and test measure what the
-        user asks for.
+        user's prompts look like.
         """
         row_ids, *texts, kinds, chats, _ = (batch.column(name).to_pylist() for name in COLUMNS)
         rows = [
@@ -106,7 +106,7 @@ class PromptFormatter:
         return pa.table([ids, units, *map(list, columns)], schema=row_schema.PROMPTS)
 
     def _repeated(self, prompts: pa.Table, rows: pa.Table) -> pa.Table:
-        """Training rows as often as their source's weight asks for; repetitions get ids of their
+        """Training rows repeated by the weight of their source; repetitions get ids of their
         own, so that they are shuffled apart."""
         repeats = rows.column("repeats").to_numpy()
         if not (repeats > 1).any():

@@ -43,7 +43,7 @@ SPLITS = ("train", "validation", "test")
 DROPPED = -1
 OVER_CAP = "over_cap_"  # reason of rows beyond the limit of their split, with its name
 LEAST = 0.5  # part of its share of the rows that a split has at least
-MOST_TEST = 5  # one unit in so many is held out to reach `prompt.min_test_units`
+MOST_TEST = 5  # at most one unit in this many is held out to reach `prompt.min_test_units`
 
 Numbers = NDArray[np.int8]
 
@@ -208,6 +208,6 @@ def _too_little(counts: dict[str, int], rows: int, unit: str) -> PipelineError:
         remedy = "Set prompt.split to auto, which takes a smaller unit where it has to."
     return PipelineError(
         f"too little data: {rows:,} rows in {found}; train, validation and test need three that "
-        f"are no near duplicates",
+        f"are not near duplicates of each other",
         remedy,
     )

@@ -60,7 +60,7 @@ def _explained(
         TOO_LONG: lambda: _too_long(values, limits.max_tokens, model_tokens, window_tokens),
         DENSITY: lambda: _too_dense(values, limits.min_characters_per_token),
         REFUSED: lambda: (
-            f"the chat template refuses them: {rows.encoded.column('problem')[indexes[0]]}",
+            f"the chat template rejects them: {rows.encoded.column('problem')[indexes[0]]}",
             "Set prompt.template to instruction, or to the path of a Jinja chat template that "
             "writes them.",
         ),

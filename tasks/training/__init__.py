@@ -20,7 +20,7 @@ STAGE = Stage(
     run="tasks.training.run:run",
     inputs=("tokenize.train", "tokenize.validation", "base.weights", "base.tokenizer"),
     outputs=("adapter", "steps"),
-    goes_on=("train.adapter", "tokenize.train"),
+    warm_start=("train.adapter", "tokenize.train"),
     reads=("train",),
     env=(
         "accelerate",

@@ -25,7 +25,7 @@ def no_training_rows() -> PipelineError:
     """The error of an empty training split."""
     return PipelineError(
         "there are 0 rows to train on",
-        "Loosen the filter or tokenize.max_tokens, or bring more data.",
+        "Loosen the filter or tokenize.max_tokens, or add more data.",
     )
 
 
@@ -94,7 +94,7 @@ class Batches:
         windows: The tokenized split.
         batch_rows: Rows per step, used if `batch_tokens` is None.
         batch_tokens: Tokens per step, in whole windows.
-        joined_tokens: With `batch_rows`: rows of a step are joined into windows of up to so many.
+        joined_tokens: With `batch_rows`: longest window that rows of a step are joined into.
         seed: Of the order.
 
     Raises:

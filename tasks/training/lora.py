@@ -49,7 +49,7 @@ def pick_targets(known: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]
     """
     if not known:
         raise PipelineError(
-            "the base model has 0 linear layers that LoRA could go on",
+            "the base model has 0 linear layers to which LoRA could be added",
             "Choose a base model built of torch.nn.Linear (StableLM, Llama, Qwen2).",
         )
     unknown = sorted(set(wanted) - set(known))
@@ -76,7 +76,7 @@ def pick_extra(model: Any, wanted: Sequence[str]) -> list[str]:
     unknown = sorted(set(wanted) - set(known))
     if unknown:
         raise PipelineError(
-            f"train.extra_modules: {', '.join(unknown)} can't be trained whole",
+            f"train.extra_modules: {', '.join(unknown)} can't be trained fully",
             f"Choose among {', '.join(known)}; linear layers get LoRA by train.target_modules.",
         )
     return sorted(name for name, last in own.items() if last in wanted)
@@ -168,8 +168,8 @@ def load_start(model: Any, folder: Path) -> None:
     for name, setting in FIXED_SETTINGS.items():
         if before.get(name) != now[name]:
             raise PipelineError(
-                f"the adapter to start from has {setting} {before.get(name)}, asked for is "
-                f"{now[name]}",
+                f"the adapter to start from has {setting} {before.get(name)}, and the "
+                f"settings have {now[name]}",
                 f"Set train.{setting} as it was, or start from the base: train.start.adapter=base.",
             )
     set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))

@@ -8,6 +8,7 @@ from torch import nn
 
 from tasks.core.errors import PipelineError
 
+# the defaults of PyTorch's AdamW and of transformers' Trainer
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 Schedule = Literal["linear", "cosine", "constant"]

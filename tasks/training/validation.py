@@ -45,7 +45,7 @@ def validate(
         measure: Returns loss and hit of each trained token of a window, without dropout.
         windows: Held-out windows.
         device: Of the model.
-        limit: Stop after so many trained tokens.
+        limit: Maximum number of trained tokens to measure.
         window_tokens: Longer windows are measured in parts.
         parallel: Processes that measure a part each; all return the same result.
     """

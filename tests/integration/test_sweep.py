@@ -63,7 +63,7 @@ def test_the_same_command_again_runs_nothing(swept, monkeypatch, capsys):
     monkeypatch.setenv("FINETUNE_HOME", str(home))
     monkeypatch.setattr("flows.commands.sweep.run_flow", lambda *_: pytest.fail("a run started"))
     assert main(["sweep", "--profile", str(profile), *SWEPT]) == 0
-    assert "4 trainings, 4 of them done; all done before" in capsys.readouterr().out
+    assert "4 trainings, 4 of them done; all in the cache" in capsys.readouterr().out
 
 
 def test_the_printed_command_finds_the_model_of_the_best_variant(swept, monkeypatch, capsys):

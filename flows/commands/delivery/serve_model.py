@@ -62,7 +62,7 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
         config = uvicorn.Config(application, log_level="warning", lifespan="on")
         try:
             uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:  # raised again after a shutdown in order
+        except KeyboardInterrupt:  # raised again after a clean shutdown
             settle()
         terminal.show("stopped")
     return 0

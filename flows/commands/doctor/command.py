@@ -67,7 +67,7 @@ def examine(fix: bool, as_json: bool) -> int:
 
 
 def _print_good(check: Check) -> None:
-    """One line about what was checked and found good."""
+    """Print one line for a check that passed."""
     from flows.commands.doctor import machine
     from flows.orchestration import server_checks
 

@@ -106,14 +106,14 @@ def sandbox_level() -> tuple[str, str]:
         return "", error.problem
     reasons = ["" if best.level == BUBBLEWRAP else Sandbox(BUBBLEWRAP).defect() or ""]
     if best.without_group:
-        reasons += [f"memory of all processes together is measured: {best.without_group}"]
+        reasons += [f"no cgroup, so total memory is sampled: {best.without_group}"]
     return best.name, "; ".join(filter(None, reasons))
 
 
 def quantization(python: str = sys.executable) -> list[Finding]:
     """4-bit quantization by bitsandbytes, on the GPU if there is one.
 
-    Runs in a process of its own, because a broken CUDA library can abort the process.
+    Runs in a separate process, because a broken CUDA library can abort the process.
 
     Args:
         python: Interpreter to test.
@@ -164,7 +164,7 @@ def _old_gpu(output: str) -> list[Finding]:
 
 
 def in_order() -> dict[Check, Callable[[], str]]:
-    """What was found good, for each check that finds nothing."""
+    """Lines for the checks that passed."""
     return {
         disk: lambda: f"{shutil.disk_usage(_existing(root())).free / GIB:,.0f} GiB free",
         leftovers: lambda: "no leftovers of dead runs",
@@ -180,8 +180,8 @@ def _sandbox_text() -> str:
 
 def _device_text() -> str:
     gpu = memory_probes.find_gpu()
-    where = f"{gpu.name}, {gpu.total_gib:.0f} GiB" if gpu else "the CPU; there is no NVIDIA GPU"
-    return f"bitsandbytes quantizes; models run on {where}"
+    where = f"{gpu.name}, {gpu.total_gib:.0f} GiB" if gpu else "the CPU (no NVIDIA GPU)"
+    return f"bitsandbytes works; models run on {where}"
 
 
 def _existing(path: Path) -> Path:

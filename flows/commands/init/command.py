@@ -1,4 +1,4 @@
-"""`finetune init`: looks at a folder and at the machine, and writes finetune.yaml."""
+"""`finetune init`: inspects a folder and the machine, and writes finetune.yaml."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Data files below a folder, each tried with the code that the stage `ingest` reads it with."""
+"""Finds the data files below a folder that can be trained on, with the readers of `ingest`."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a folder or file holds to train on: source code by language, and data files by format."""
+"""What can be trained on in a folder or file: source code by language, data files by format."""
 
 import subprocess
 from collections import Counter
@@ -52,7 +52,7 @@ class FolderContents:
 
 
 def inspect(place: Path) -> FolderContents:
-    """Look at a folder or a single data file.
+    """Inspect a folder or a single data file.
 
     Raises:
         PipelineError: It holds nothing to train on.

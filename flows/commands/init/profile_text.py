@@ -104,7 +104,7 @@ def _code_fields(
 
 def _uses_chat_template(found: FolderContents, base: Mapping[str, Any]) -> bool:
     """Whether conversations are written in the base's own template: the small model for the CPU is
-    a chat model, whose template knows no tools."""
+    a chat model, whose template does not support tools."""
     chats = [file for file in found.data if file.is_chat]
     is_chat_model = "instruct" in str(base.get("gguf") or base.get("hub_id")).lower()
     return bool(chats) and is_chat_model and not any(file.has_tools for file in chats)
@@ -146,7 +146,7 @@ def _data_source(files: Sequence[DataFile]) -> Iterator[str]:
     if len(files) > 1:
         source["path"] = f"{_path(first.path.parent)}/*{_ending(first.path)}"
     if first.take:
-        yield from _comment("pairs of answers: the chosen ones are trained on")
+        yield from _comment("preference pairs: the chosen answers are trained on")
         source["take"] = first.take
     if first.columns:
         yield from _comment("columns are guessed; check with: finetune show ingest --row 0")

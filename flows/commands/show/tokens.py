@@ -55,7 +55,7 @@ class TokenView:
         return number in self._control
 
     def _between(self, ids: Sequence[int], start: int, end: int) -> str:
-        """The text of a run; decoded with what stands before it, as a decoder drops the space at
+        """The text of a run; decoded with the tokens before it, as a decoder drops the space at
         the start of a text."""
         before, whole = self._decode(ids[:start]), self._decode(ids[:end])
         return whole[len(before) :] if whole.startswith(before) else self._decode(ids[start:end])

@@ -91,14 +91,12 @@ def check(
             "Change data or training and run again; a regressed model is never promoted.",
         )
     if force and not because.strip():
-        raise PipelineError(
-            "--force is given without a reason", 'Add --because "...": it is recorded.'
-        )
+        raise PipelineError("--force requires a reason", 'Add --because "...": it is recorded.')
     short = [name for name, verdict in verdicts.items() if verdict != IMPROVED]
     if short and not force:
-        told = "; ".join(f"against the {n} {verdicts[n]}: {' '.join(reasons[n])}" for n in short)
+        against = "; ".join(f"against the {n} {verdicts[n]}: {' '.join(reasons[n])}" for n in short)
         raise PipelineError(
-            f"the model is not shown to be better ({told})",
+            f"the model is not shown to be better ({against})",
             'Train or measure more, or: finetune promote --force --because "...", which is '
             "recorded.",
         )
@@ -121,7 +119,7 @@ def history(root: Path) -> list[ChampionChange]:
         return []
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RecordError(
-            f"{path} is no history of champions: {error}",
+            f"{path} is not a valid history of champions: {error}",
             "Restore a copy of it, or remove it and promote again.",
         ) from error
 

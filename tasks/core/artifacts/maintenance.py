@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.core.artifacts.garbage_collection import artifacts, discard, set_aside
 from tasks.core.cache import manifest as manifests
-from tasks.core.cache.causes import is_opinion
+from tasks.core.cache.causes import can_be_accepted
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.manifest import Manifest
 from tasks.core.cache.store import Store
@@ -87,12 +87,12 @@ def accept(store: Store, plan: StagePlan) -> Manifest:
     if plan.decision == HIT:
         raise PipelineError(f"stage {stage} is up to date", "There is nothing to accept.")
     if plan.key is None or plan.manifest is None:
-        why = "reads stages that run first" if plan.manifest else "never ran"
+        why = "depends on stages that have to run first" if plan.manifest else "never ran"
         raise PipelineError(f"stage {stage} {why}", "Run or accept the stages before it first.")
-    if not is_opinion([c for c in plan.causes if c.kind != "missing"]):
+    if not can_be_accepted([c for c in plan.causes if c.kind != "missing"]):
         kinds = ", ".join(sorted({cause.kind for cause in plan.causes}))
         raise PipelineError(
-            f"stage {stage} runs for {kinds}: {'; '.join(map(str, plan.causes))}",
+            f"stage {stage} runs because of {kinds}: {'; '.join(map(str, plan.causes))}",
             "Only changes of code and env can be accepted; run the stage.",
         )
     old = plan.manifest

@@ -114,7 +114,7 @@ def load(root: Path, run: str) -> RunRecord:
         return RunRecord(**{**known, "overrides": tuple(raw["overrides"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
-            f"{path} is no record of a run: {error}",
+            f"{path} is not a valid run record: {error}",
             "Remove it; `finetune gc` then no longer keeps the artifacts of that run.",
         ) from error
 

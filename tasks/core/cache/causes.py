@@ -112,8 +112,8 @@ def module_file(module: str) -> str:
     return f"{path}/__init__.py" if (REPOSITORY / path).is_dir() else f"{path}.py"
 
 
-def is_opinion(causes: Sequence[Cause]) -> bool:
-    """Whether only code and packages changed, which the user may know to be harmless."""
+def can_be_accepted(causes: Sequence[Cause]) -> bool:
+    """Whether only code and packages changed: the user may declare that harmless (`accept`)."""
     return bool(causes) and {cause.kind for cause in causes} <= {"code", "env"}
 
 

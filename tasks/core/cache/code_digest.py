@@ -164,7 +164,7 @@ def _file_of(module: str, root: Path) -> Path | None:
     """The source file of a module of this project; None for any other module."""
     if module.partition(".")[0] not in PACKAGES:
         return None
-    base = f"{root}/{module.replace('.', '/')}"  # a plan asks for thousands: no pathlib
+    base = f"{root}/{module.replace('.', '/')}"  # not pathlib: thousands of calls per plan
     for candidate in (f"{base}.py", f"{base}/__init__.py"):
         if os.path.isfile(candidate):  # noqa: PTH113
             return Path(candidate)
@@ -245,7 +245,7 @@ class _Names:
         self.edges: set[str] = set()
 
     def collect(self, tree: ast.Module) -> None:
-        """Find all imports of a file before its definitions are looked at."""
+        """Find all imports of a file before its definitions are normalized."""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -283,7 +283,7 @@ class _Names:
         return self._bound.get(name)
 
     def placeholder(self, module: str) -> str:
-        """What stands for a module in the normalised text: a number by order of first use."""
+        """The placeholder of a module in the normalized text: a number by order of first use."""
         number = self._numbers.setdefault(module, len(self._numbers))
         self.edges.add(f"#{number}@{module}")
         return f"#{number}"

@@ -1,8 +1,8 @@
-"""Decides whether a stage is a cache hit; every command and every run asks `decide`.
+"""Decides whether a stage is a cache hit; `decide` is the only place that does.
 
-Three values because of early cut-off: while a stage runs, nobody knows whether its output will
-differ, so a stage that reads that output is MAYBE, unless something of its own (config, code, env)
-has changed as well: then it is RUN.
+Three values because of early cut-off: until a stage has run, it is unknown whether its output will
+differ, so a stage that reads that output is MAYBE, unless its own config, code or env has changed
+as well: then it is RUN.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def decide(key: str | None, cached: Manifest | None, forced: bool, changed: bool
     Args:
         key: The stage's key; None while an input is not known yet.
         cached: The complete artifact with this key, if there is one.
-        forced: The user asked for a run.
+        forced: The user requested a run.
         changed: Something else than its inputs differs from the nearest artifact.
     """
     if forced:

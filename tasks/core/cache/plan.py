@@ -16,8 +16,8 @@ from tasks.core.cache.cache_key import (
 )
 from tasks.core.cache.causes import (
     Cause,
+    can_be_accepted,
     difference,
-    is_opinion,
     nearest,
 )
 from tasks.core.cache.code_digest import Modules
@@ -127,8 +127,8 @@ class Planner:
         else:
             causes = self._with_details(stage, changes, close, before)
             if (name, key) in self._recorded():
-                opinions = causes if is_opinion(causes) else ()
-                causes = (Cause("missing", f"{name}/{(key or '')[:KEY_DIGITS]}"), *opinions)
+                shown = causes if can_be_accepted(causes) else ()
+                causes = (Cause("missing", f"{name}/{(key or '')[:KEY_DIGITS]}"), *shown)
         seconds, rows = self._cost(stage, close, before)
         parts = parts if key else {}
         return StagePlan(stage, decision, causes, key, parts, close, forced, seconds, rows)

@@ -1,6 +1,6 @@
 """Details of a change of data: the source files that differ, or the number of rows that changed.
 
-A key contains one digest per input, which tells only that the input changed. The files of the
+A key contains one digest per input, which shows only that the input changed. The files of the
 sources are listed in `.sources.json` next to the outputs of the stage that read them; the rows of
 an input are compared by their ids, where both artifacts still exist.
 """
@@ -67,9 +67,9 @@ def with_files(
     named = [i for i, c in enumerate(causes) if c.kind == "data" and c.what in sources]
     if not named or before is None or now is None:
         return tuple(causes)
-    told = list(causes)
-    told[named[-1]] = replace(told[named[-1]], detail=changed_files(before, now))
-    return tuple(told)
+    detailed = list(causes)
+    detailed[named[-1]] = replace(detailed[named[-1]], detail=changed_files(before, now))
+    return tuple(detailed)
 
 
 def between(
@@ -81,7 +81,7 @@ def between(
         store: Holds both.
         old: The one before.
         new: The one after.
-        made: Manifests of the stages that `new` rests on.
+        made: Manifests of the stages that `new` depends on.
     """
     sources = {*old.parts.get("sources", {}), *new.parts.get("sources", {})}
     files = (files_of(store, manifest) for manifest in (old, new))

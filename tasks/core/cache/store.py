@@ -157,7 +157,7 @@ class Store:
     def in_use(self) -> Iterator[None]:
         """The shared lock of a run: nothing that it uses is collected meanwhile."""
         self._check_writable()
-        say_waiting = partial(say, "artifacts are being collected; waiting for that to end")
+        say_waiting = partial(say, "garbage collection is in progress; waiting for it to end")
         with locked(self.root / LOCKS / WHOLE, say_waiting, shared=True):
             yield
 

@@ -1,6 +1,6 @@
 """Warm start: a stage starts from outputs of the champion's artifacts.
 
-A stage declares them in `goes_on`; they are read if its setting `<stage>.start` names the champion,
+A stage declares them in `warm_start`; they are read if its setting `<stage>.start` is the champion,
 and their digests enter the key. A champion is not trained again from itself: as long as nothing has
 changed since it was produced, its own start stays in the key, so that the stage is a hit.
 """
@@ -30,7 +30,7 @@ def started(stage: Stage, parts: Parts, store: Store) -> Parts:
         PipelineError: An artifact of the champion is incomplete.
     """
     start = parts["config"].get(f"{stage.name}.{FIELD}", {})
-    if not stage.goes_on or start.get("adapter") != "champion":
+    if not stage.warm_start or start.get("adapter") != "champion":
         return parts
     standing = champions.standing(champions.history(store.root))
     if not standing:
@@ -42,7 +42,7 @@ def started(stage: Stage, parts: Parts, store: Store) -> Parts:
     if any(own.parts["inputs"].get(n) != parts["inputs"][n] for n in _fixed(stage)):
         return parts
     digests = dict(parts["inputs"])
-    for name in stage.goes_on:
+    for name in stage.warm_start:
         upstream, _, output = name.partition(".")
         digests[CHAMPION + name] = _artifact(store, champion, upstream).outputs[output]
     return {**parts, "inputs": dict(sorted(digests.items()))}
@@ -97,6 +97,6 @@ def _bare(parts: Parts, stage: str) -> str:
 
 
 def _fixed(stage: Stage) -> list[str]:
-    """Inputs that must equal the champion's: those of stages that are not in `goes_on`."""
-    moving = {name.partition(".")[0] for name in stage.goes_on}
+    """Inputs that must equal the champion's: those of stages that are not in `warm_start`."""
+    moving = {name.partition(".")[0] for name in stage.warm_start}
     return [name for name in stage.inputs if name.partition(".")[0] not in moving]

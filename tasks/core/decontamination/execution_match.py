@@ -95,7 +95,7 @@ def _one_by_one(
     problems: Sequence[BenchmarkProblem],
     timeout_s: float,
 ) -> Outcome:
-    """The outcome of the first problem that a function passes, each in a run of its own: the tests
+    """The outcome of the first problem that a function passes, each in a separate run: the tests
     of one problem took all the time, and those after it were never tried."""
     jobs = [make_job(program, entry, [problem], timeout_s) for problem in problems]
     outcomes = sandbox.judge_all(jobs)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 Counts = NDArray[np.int64]
 
-BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
+BASE = 0x9E3779B97F4A7C15  # 2**64 / golden ratio; odd, so that it has an inverse modulo 2**64
 LEAST_POWERS = 1 << 20  # most batches are shorter, so one table is built and reused
-STEP = np.uint64(0xD1342543DE82EF95)
+STEP = np.uint64(0xD1342543DE82EF95)  # odd multiplier of the rolling hash of an n-gram
 _BYTES = np.arange(256)
 _IS_UPPER = (ord("A") <= _BYTES) & (ord("Z") >= _BYTES)
 _VALUE: Hashes = (np.where(_IS_UPPER, _BYTES + 32, _BYTES) + 1).astype(np.uint64)

@@ -57,13 +57,13 @@ class PackedProblems:
 
     def unpack(self) -> tuple[BenchmarkProblem, ...]:
         """The problems."""
-        return pickle.loads(self.packed)  # type: ignore[no-any-return]
+        return pickle.loads(self.packed)  # type: ignore[no-any-return]  # pickle returns Any
 
 
 def make_problem(
     problem_id: str, prompt: str, solution: str, tests: str = "", entry: str = ""
 ) -> BenchmarkProblem:
-    """A problem from its texts; the docstring of a Python prompt is searched for by itself."""
+    """A problem from its texts; the docstring of a Python prompt is also searched for alone."""
     # a prompt in words followed by Python does not parse; the solution alone may
     parsed = ((text, parse_python(text)[0]) for text in (prompt + solution, solution))
     program, source = next(((text, source) for text, source in parsed if source), ("", None))

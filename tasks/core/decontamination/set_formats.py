@@ -92,7 +92,7 @@ def humaneval_x(raw: Line) -> Line | None:
     language, slash, _ = str(raw.get("task_id", "")).partition("/")
     if not slash or "declaration" not in raw or language == "Python":
         return None
-    # the tests in Go have imports of their own
+    # the tests in Go have their own imports
     return {**raw, "language": language, "test": f"{raw.get('test_setup') or ''}{raw.get('test')}"}
 
 

@@ -3,7 +3,7 @@
 protocol.py    what the rest of the project reads of a language and of a tree
 registry.py    all languages; from a path to its language
 encoding.py    encodings before UTF-8
-authorship.py  files that nobody wrote by hand: generated, minified, vendored, lock and binary files
+authorship.py  files to leave out: generated, minified, vendored, lock and binary files
 definitions/   one file per language that tree-sitter parses: its grammar, described as data
 tree_sitter/   everything that those languages share
 python/        Python, by the standard library's `ast`, and notebooks

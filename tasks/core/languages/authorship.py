@@ -1,7 +1,7 @@
-"""Files of a source tree that nobody wrote by hand there, by their name or their content.
+"""Generated, minified, vendored, lock and binary files of a source tree, by name or content.
 
-Only unambiguous marks count, for a file that is left out by mistake is not seen again. The reasons
-are names of counts.
+Only unambiguous markers count, because a file that is left out by mistake is lost. The reasons are
+names of counts.
 """
 
 import re

@@ -42,7 +42,7 @@ class DocumentedFunction(NamedTuple):
 
 
 class DoctestCandidate(NamedTuple):
-    """A function whose documentation has examples, with all that it needs to run by itself.
+    """A function whose documentation has examples, with everything that it needs to run alone.
 
     Attributes:
         line: As in `DocumentedFunction`.

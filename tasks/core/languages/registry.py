@@ -50,7 +50,7 @@ def headers_of(paths: Iterable[str]) -> str:
 
 
 def language_of(path: str, content: bytes = b"", headers: str = C.name) -> Language | None:
-    """The language of a file, by its name; by its content where the name does not tell.
+    """The language of a file, by its name; by its content if the name is ambiguous.
 
     Args:
         path: Of the file.

@@ -69,8 +69,8 @@ def load_model(
             layer into one tensor.
         trust_remote_code: Run the Python files in the folder; see `tasks.core.models.trusted_code`.
 
-    What the stage `base` found out about the model (`ModelTraits`) is applied, and set on the model
-    for whoever runs it: `isolation`, `caches`, `lora_names`, `lora_on_experts`, `linear_head`. Its
+    What the stage `base` measured about the model (`ModelTraits`) is applied, and set on the model
+    for its callers: `isolation`, `caches`, `lora_names`, `lora_on_experts`, `linear_head`. Its
     dropouts are off.
 
     Raises:
@@ -238,7 +238,7 @@ def _quantization_config(
 def linear_names(model: nn.Module) -> tuple[str, ...]:
     """Last names of all linear layers but the head, sorted; the same in 4 bit and in 16 bit.
 
-    Without those that LoRA does not reach, as the stage `base` found out.
+    Without those that LoRA does not reach, as the stage `base` measured.
     bitsandbytes' Linear4bit is a subclass of `torch.nn.Linear`, so one test serves both.
     """
     head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None

@@ -116,7 +116,7 @@ class Probe:
         return max(0, min(self.layers, int(available / self.layer_gib)))
 
     def reserved_gib(self, kept_layers: int) -> float:
-        """Peak memory of a run in which so many layers keep their activations."""
+        """Peak memory of a run in which this many layers keep their activations."""
         return max(self.load_gib, self.base_gib + kept_layers * self.layer_gib)
 
 
@@ -164,7 +164,7 @@ def facts(gpu: Gpu, weights: Path, settings: TrainSettings) -> dict[str, Any]:
 
 
 def read(about: Mapping[str, Any], tokens: int) -> Probe | None:
-    """The probe for windows of about so many tokens."""
+    """The probe for windows of about this many tokens."""
     return read_all(about).get(rounded(tokens))
 
 

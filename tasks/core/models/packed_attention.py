@@ -81,7 +81,7 @@ def packed_attention(
     arguments = dict(_causal_arguments()) if query.device.type == "cuda" else {}
     if kwargs.get("sliding_window"):
         arguments["window_size"] = (kwargs["sliding_window"] - 1, 0)
-    # the kernel wants as many key heads as query heads
+    # the kernel requires as many key heads as query heads
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if q.shape[1] != k.shape[1]:
         k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for tensor in (k, v))

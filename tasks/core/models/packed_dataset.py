@@ -126,7 +126,7 @@ class Windows:
         return (self.window(index) for index in range(len(self)))
 
     def rows(self) -> Iterator[Window]:
-        """Every sample as a window of its own."""
+        """Every sample as its own window."""
         return (self.assemble([index]) for index in range(self.row_count))
 
     def assemble(self, rows: Sequence[int] | Ints) -> Window:

@@ -133,4 +133,4 @@ def forward_hidden(model: Any, window: WindowTensors) -> Tensor:
         attention_mask=cu_seqlens_mask(window.cu_seqlens, window.max_tokens) if packed else None,
         use_cache=False,
     )
-    return output.last_hidden_state[0]  # type: ignore[no-any-return]
+    return output.last_hidden_state[0]  # type: ignore[no-any-return]  # transformers: Any

@@ -1,4 +1,4 @@
-"""Packing: rows of different lengths -> windows of at most so many tokens.
+"""Packing: rows of different lengths -> windows of limited length.
 
 Two methods. `pack_best_fit` is for data that is packed once and trained on many times: it takes
 rows in any order and leaves the least padding. `pack_in_order` keeps the order of the rows and
@@ -53,7 +53,7 @@ def pack_best_fit(lengths: Ints, order: Ints, window_tokens: int) -> Packing:
     Args:
         lengths: Tokens of each row, at most `window_tokens`.
         order: Row indexes in random order: among equally long rows the earlier one is placed
-            first, and the rows of a window stand in this order.
+            first, and the rows of a window are in this order.
         window_tokens: Tokens that fit in a window.
 
     Returns:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from tasks.core.errors import PipelineError
+from tasks.core.system.escape_text import first_line
 
 DEFAULT_MAX_LENGTH = 1024  # of a model whose config names no limit
 _LENGTH_NAMES = ("n_positions", "max_position_embeddings", "seq_length")
@@ -36,9 +37,11 @@ def read_config(folder: Path, trust_remote_code: bool = False) -> Any:
     """A model's config.
 
     Raises:
-        PipelineError: The folder holds no config of a type that transformers knows.
+        PipelineError: The folder holds no config of a type that transformers supports.
     """
-    remedy = "Point base at a causal language model that transformers knows, saved as safetensors."
+    remedy = (
+        "Point base at a causal language model that transformers supports, saved as safetensors."
+    )
     return _read(AutoConfig, folder, "model", remedy, trust_remote_code)
 
 
@@ -82,5 +85,5 @@ def _read(auto: Any, folder: Path, kind: str, remedy: str, trust_remote_code: bo
         with quiet():
             return auto.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        first = str(error).partition("\n")[0]
-        raise PipelineError(f"no {kind} can be loaded from {folder}: {first}", remedy) from error
+        problem = f"no {kind} can be loaded from {folder}: {first_line(error)}"
+        raise PipelineError(problem, remedy) from error

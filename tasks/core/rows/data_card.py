@@ -2,8 +2,8 @@
 validation and test data.
 
 The stage tokenize counts it from the tables, one column at a time, and writes it as an output:
-report and model card depend on what they show by a small file. A corrected license of a source
-changes the card and reruns no training.
+report and model card then depend on a small file instead of all tables. A corrected license of a
+source changes the card and reruns no training.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Parquet in batches: a writer and a reader with bounded memory, each with one thread of its own.
+"""Parquet in batches: a writer and a reader with bounded memory, each with its own thread.
 
 The same rows give the same bytes, however they arrive: a row group ends after a fixed number of
 rows, or with the block of rows in which its texts exceed a number of bytes.

@@ -137,7 +137,7 @@ class Shards:
     def blocks(self, names: Sequence[str], scratch: Path) -> Iterator[pa.Table]:
         """Columns of the values of the selected rows, in their order, `BLOCK_ROWS` rows at a time.
 
-        Values are stored by digest. A few segments at a time are dealt out to one file for each
+        Values are stored by digest. A few segments at a time are distributed to one file for each
         block, and each block is then sorted in memory.
         """
         total = len(self._places)

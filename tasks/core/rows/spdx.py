@@ -1,7 +1,7 @@
 """SPDX license expressions: reading one, and whether allowed licenses alone meet it.
 
-`packaging.licenses` knows the grammar and the list of licenses. Licenses of data sets that SPDX
-does not list are written as `LicenseRef-NAME`; their usual short names are read, too.
+`packaging.licenses` has the grammar and the list of licenses. Licenses of data sets that SPDX does
+not list are written as `LicenseRef-NAME`; their usual short names are read, too.
 """
 
 import re

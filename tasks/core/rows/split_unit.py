@@ -42,8 +42,4 @@ def held_out_units(unit: str, number: int) -> str:
     if is_enough and unit in (PROJECT, ROW):
         return ""
     found = f", {count_of(number, unit)} held out for the evaluation"
-    return (
-        found
-        if is_enough
-        else f"{found}: too few for a verdict, at least {FEWEST_CLUSTERS} are needed"
-    )
+    return found if is_enough else f"{found}: too few for a verdict, which needs {FEWEST_CLUSTERS}"

@@ -9,6 +9,7 @@ import resource
 from collections.abc import Sequence
 from typing import Any
 
+# of <linux/prctl.h>, <linux/seccomp.h>, <linux/keyctl.h>, <linux/capability.h>, <linux/mount.h>
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _SECCOMP_MODE_FILTER = 2
 _KEYCTL_JOIN_SESSION_KEYRING = 1

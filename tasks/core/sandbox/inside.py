@@ -48,7 +48,7 @@ from tasks.core.sandbox.messages import (
 )
 from tasks.core.sandbox.plain_data import (
     MAX_DETAIL,
-    HandedOver,
+    NotPlainDataError,
 )
 from tasks.core.sandbox.program import serve
 
@@ -69,8 +69,8 @@ def check(program: Program, job: dict[str, Any]) -> tuple[str, str]:
         return failed.status, failed.detail
     except ChecksTooLong:
         return TIMEOUT, "the checks ran out of time"
-    except HandedOver as error:
-        return NOT_JUDGED, f"the test hands over a {error}"
+    except NotPlainDataError as error:
+        return NOT_JUDGED, f"the test passes a {error}"
     except Exception as error:
         return _failure(error, program, job["checks"])
     # checks that catch every exception end here even if the program has failed
@@ -87,7 +87,7 @@ def _run_checks(program: Program, job: dict[str, Any]) -> None:
 
 
 def _check_together(program: Program, job: dict[str, Any]) -> tuple[str, str]:
-    """What the program's process says of its own checks."""
+    """The outcome of the checks that the program's process reports."""
     status, detail = program.start(job, job["checks"])["checked"]
     known = status if status in (PASS, WRONG, OOM) else EXCEPTION
     return known, str(detail)[:MAX_DETAIL]

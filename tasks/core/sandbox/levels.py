@@ -55,7 +55,7 @@ class Identity:
 def identity(level: str, slot: int) -> Identity:
     """Users of program and checker: two unused ids where root can assign them."""
     if os.geteuid() != 0 or level == RLIMITS:
-        # without a root of its own, the interpreter may lie where another user can't read it
+        # without its own root, the interpreter may be in a folder that another user can't read
         return Identity(0, 0)
     # pipelines that run at the same time should not share ids: start at one chosen by the process
     first = (os.getpid() * 64 + slot * 2) % (_UIDS - 1)

@@ -30,7 +30,7 @@ class Opaque:
         return self.shown
 
 
-class HandedOver(BaseException):
+class NotPlainDataError(BaseException):
     """A test passes an object that has no copy in the program's process, such as a function."""
 
 
@@ -41,7 +41,7 @@ def pack(value: Any, known: Mapping[int, int] = _NO_VALUES, strict: bool = False
         value: What to convert; subclasses become their base class (a Counter is a dict), without
             the methods that they override.
         known: `id` of containers that the other side has -> their number there.
-        strict: Raise HandedOver for an object that is not plain data, instead of packing its repr.
+        strict: Raise NotPlainDataError for any other object, instead of packing its repr.
     """
     if type(value) in _SCALARS:
         return value
@@ -63,7 +63,7 @@ def pack(value: Any, known: Mapping[int, int] = _NO_VALUES, strict: bool = False
             raise ValueError(f"an iterator of more than {MAX_ITEMS:,} items can't be passed on")
         return {"iterator": items}
     if strict and not isinstance(value, Opaque):
-        raise HandedOver(type(value).__name__)
+        raise NotPlainDataError(type(value).__name__)
     return {"opaque": repr(value)[:MAX_DETAIL]}
 
 

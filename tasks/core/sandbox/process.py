@@ -119,7 +119,7 @@ def _run(
                 stderr=err,
                 env=environment,
                 cwd=folder,
-                start_new_session=True,  # a process group of its own, to kill as a whole
+                start_new_session=True,  # its own process group, to be killed as a whole
             )
         except OSError as error:
             return Ended(b"", str(error).encode(), 1, 0.0)
@@ -137,7 +137,7 @@ def _run(
                 if held_mib > total_mib or time.monotonic() - begin > limit_s:
                     break
         finally:
-            with contextlib.suppress(ProcessLookupError):  # all of it has ended
+            with contextlib.suppress(ProcessLookupError):  # all its processes have ended
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         err.seek(0)
@@ -166,7 +166,7 @@ def read_outcome(ended: Ended, nonce: str, cpu_s: int) -> Outcome:
         status, detail, seconds = json.loads(lines[-1][len(nonce) :])
         return Outcome(status, detail, seconds)
     if ended.memory_mib:
-        return Outcome(OOM, f"its processes held {ended.memory_mib} MiB together")
+        return Outcome(OOM, f"its processes used {ended.memory_mib} MiB together")
     if not lines or lines[0] != STARTED:
         errors = ended.err.decode("utf-8", "replace").strip().splitlines()
         why = errors[-1][:MAX_DETAIL] if errors else "it gave no reason"

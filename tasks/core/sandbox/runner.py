@@ -61,7 +61,7 @@ class Job:
         setup: Trusted source text run before the checks, for names that they need beside `entry`.
         timeout_s: Wall time for the program and its checks together.
         together: Run the checks in the program's process: they can use all that it defines, but a
-            program that knows of them can fake a pass. `setup` is not used.
+            program that reads them can fake a pass. `setup` is not used.
         packages: Installed distributions that the program may import, such as "numpy".
         limits: Instead of those of the sandbox; None: those.
         executable: Of a compiler, see `levels.command`.

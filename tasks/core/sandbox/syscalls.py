@@ -14,7 +14,7 @@ import errno
 import platform
 from collections.abc import Sequence
 
-# operand -> this process's number or group, which only `inside` knows
+# operand -> this process's number or group, which `inside` fills in at run time
 PID, GROUP = "pid", "group"
 Instruction = tuple[int, int, int, int | str]  # code, jump if true, jump if false, operand
 

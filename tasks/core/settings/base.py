@@ -4,9 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.core.settings.fields import Section
-
-COMMIT = "^[0-9a-f]{40}$"
+from tasks.core.settings.fields import COMMIT, Section
 
 
 class BaseSettings(Section):

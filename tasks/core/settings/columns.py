@@ -26,7 +26,7 @@ class Columns(Section):
 
     instruction: str | None = Field(None, min_length=1, description="Column of the task.")
     input: str | None = Field(
-        None, min_length=1, description="Column of the text that the task needs."
+        None, min_length=1, description="Column of the input text of the task."
     )
     output: str | None = Field(None, min_length=1, description="Column of the answer to learn.")
     system: str | None = Field(None, min_length=1, description="Column of the system text.")
@@ -52,7 +52,7 @@ class Columns(Section):
         None, min_length=1, description="Column of the other answer of a pair; never trained on."
     )
     label: str | None = Field(
-        None, min_length=1, description="Column that says whether a completion is a wanted one."
+        None, min_length=1, description="Column that states whether a completion is a good one."
     )
     text: str | None = Field(None, min_length=1, description="Column of text to learn as a whole.")
     segments: str | None = Field(

@@ -253,7 +253,7 @@ def _describe(error: dict[str, Any]) -> tuple[str, str]:
     name = ".".join(str(part) for part in location)
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         kinds = ", ".join(str(_tag(m)) for m in _models_in(_annotation(location)))
-        return f"{name}.kind: no or unknown kind of source", f"Set kind to one of: {kinds}."
+        return f"{name}.kind: missing or unknown kind of source", f"Set kind to one of: {kinds}."
     if error["type"] == "extra_forbidden":
         known = _known_names(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)

@@ -26,16 +26,22 @@ class GateSettings(Section):
         3.0, ge=0, le=100, description="How far pass@1 may fall, in percentage points."
     )
     min_loss_gain_percent: float = Field(
-        0.5, ge=0, le=100, description="Least fall of a loss that counts, in percent of the base's."
+        0.5,
+        ge=0,
+        le=100,
+        description="Smallest improvement of a loss that counts, in percent of the base's.",
     )
     min_share_gain_points: float = Field(
-        0.5, ge=0, le=100, description="Least rise of token accuracy or pass@1 that counts, points."
+        0.5,
+        ge=0,
+        le=100,
+        description="Smallest improvement of token accuracy or pass@1 that counts, in points.",
     )
     resamples: int = Field(
         10_000,
         ge=100,
         le=1_000_000,
-        description="Draws of the distribution without an effect, for intervals and p values.",
+        description="Draws from the null distribution, for intervals and p values.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of these draws.")
 
@@ -82,8 +88,8 @@ class EvaluateSettings(Section):
     )
     split: Literal["test", "validation"] = Field(
         "test",
-        description="Rows to measure; validation: to choose between variants, as `finetune sweep` "
-        "does, so that the test split stays unused.",
+        description="Rows to measure. validation: for choosing between variants, as `finetune "
+        "sweep` does, so that the test split stays unused.",
     )
     max_test_tokens: int | None = Field(
         None,
@@ -129,8 +135,8 @@ class EvaluateSettings(Section):
         None,
         ge=0,
         le=164,
-        description="HumanEval solutions with one masked line to fill in, where the tokenizer has "
-        "tokens for it; null: all 164; 0: none.",
+        description="HumanEval solutions with one masked line to fill in, if the tokenizer has "
+        "infilling tokens; null: all 164; 0: none.",
     )
     completion_spans: int = Field(
         40,
@@ -143,18 +149,21 @@ class EvaluateSettings(Section):
         3000,
         ge=100,
         le=1_000_000,
-        description="Characters around such a span that the model is given; with the suffix, three "
-        "quarters are before it.",
+        description="Characters of context around such a span; with the suffix, three quarters "
+        "of them are before it.",
     )
     probe_problems: int | None = Field(
         None,
         ge=0,
         le=164,
         description="Untouched texts of each kind whose loss shows forgetting: HumanEval, other "
-        "languages, general instructions; null: all (164, 96 and 64); 0: none.",
+        "programming languages, general instructions; null: all (164, 96 and 64); 0: none.",
     )
     probe_tokens: int = Field(
-        256, ge=8, le=16_384, description="Tokens of such a text that are used, from its start."
+        256,
+        ge=8,
+        le=16_384,
+        description="Tokens of each of these texts that are used, from its start.",
     )
     max_new_tokens: int = Field(
         512, ge=1, le=16_384, description="Limit of tokens generated for one prompt."
@@ -163,27 +172,30 @@ class EvaluateSettings(Section):
         None,
         ge=1,
         le=1024,
-        description="Prompts decoded together; rounding depends on it and can change greedy text. "
-        "null: as many as the GPU's free memory holds, 16 on a CPU.",
+        description="Prompts decoded together; rounding depends on it and can change greedy "
+        "text. null: as many as fit into free GPU memory, 16 on a CPU.",
     )
     seed: int = Field(
         0,
         ge=0,
         lt=2**32,
-        description="Seed of the choice of rows, prompts and problems where not all are used.",
+        description="Seed of the selection of rows, prompts and problems if not all are used.",
     )
     min_sandbox: Literal["bubblewrap", "unshare", "rlimits"] = Field(
         "unshare",
-        description="Weakest isolation to run generated code under; rlimits does not protect the "
-        "user's files and network.",
+        description="Weakest isolation for generated code; rlimits does not protect the user's "
+        "files and network.",
     )
     require_humaneval: bool = Field(
         False,
-        description="Fail where HumanEval can't be run (no sandbox, no data), instead of reporting "
+        description="Fail if HumanEval can't be run (no sandbox, no data), instead of reporting "
         "that pass@1 is missing.",
     )
     test_timeout_s: float = Field(
-        4.0, gt=0, le=600, description="Least time limit of one program with its tests, in seconds."
+        4.0,
+        gt=0,
+        le=600,
+        description="Minimum time limit of one program with its tests, in seconds.",
     )
     test_memory_mib: int = Field(
         512, ge=64, le=65_536, description="Memory of one generated program, in MiB."
@@ -193,7 +205,7 @@ class EvaluateSettings(Section):
     )
     gate: GateSettings = Field(
         GateSettings(),
-        description="Margins of the verdict, which merge and promotion follow.",
+        description="Margins of the verdict, which decides about merge and promotion.",
     )
 
     @field_validator("sets")
@@ -203,7 +215,7 @@ class EvaluateSettings(Section):
         if taken := sorted({n for n in names if n in TAKEN or names.count(n) > 1}):
             raise ValueError(
                 f"two sets are called {', '.join(taken)}, or it is a name of another measurement\n"
-                "Give each set a name of its own."
+                "Give each set a unique name."
             )
         return sets
 

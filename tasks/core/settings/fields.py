@@ -6,6 +6,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
+COMMIT = "^[0-9a-f]{40}$"  # pattern of a commit of the hub
 _WORDS = {False: ("off", "no"), True: ("on", "yes")}
 
 

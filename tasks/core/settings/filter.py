@@ -116,7 +116,8 @@ class DecontaminationSettings(Section):
 
     benchmarks: tuple[Literal["humaneval"], ...] = Field(
         ("humaneval",),
-        description="Known benchmarks, read from their installed package; a missing one is named.",
+        description="Known benchmarks, read from their installed package; a missing one is "
+        "reported.",
     )
     files: tuple[BenchmarkFile, ...] = Field((), description="Your own benchmark files.")
     require_benchmarks: bool = Field(
@@ -132,7 +133,7 @@ class DecontaminationSettings(Section):
         0.5,
         gt=0,
         le=1,
-        description="Share of the n-grams of a problem's text from which a row is rejected, 0..1.",
+        description="A row with this share of the n-grams of a problem's text is rejected, 0..1.",
     )
     syntax_trees: bool = Field(
         True, description="Compare functions without regard to identifiers and formatting."
@@ -143,7 +144,9 @@ class DecontaminationSettings(Section):
         "milliseconds per function.",
     )
     max_executions: int = Field(
-        2_000, ge=1, description="Most functions to run, chosen by a hash of the row's id."
+        2_000,
+        ge=1,
+        description="Maximum number of functions to run, chosen by a hash of the row's id.",
     )
     execution_timeout_s: float = Field(
         3.0, gt=0, le=60, description="Time for one function and all tests, in seconds."
@@ -154,13 +157,13 @@ class FilterSettings(Section):
     """Which rows are kept. Thresholds for code apply to code from files and to fenced code blocks
     of an answer, not to prose, data or code outside of a block."""
 
-    max_lines: int = Field(100_000, ge=1, description="Lines of the output.")
+    max_lines: int = Field(100_000, ge=1, description="Maximum lines of the output.")
     max_mean_line: float = Field(
-        100.0, gt=0, description="Mean length of the lines of code in characters."
+        100.0, gt=0, description="Maximum mean length of the lines of code, in characters."
     )
-    max_longest_line: int = Field(1_000, ge=1, description="Longest line of code in characters.")
+    max_longest_line: int = Field(1_000, ge=1, description="Maximum characters of a code line.")
     min_alphabetic_share: float = Field(
-        0.25, ge=0, le=1, description="Share of the code's characters that are letters."
+        0.25, ge=0, le=1, description="Minimum share of the code's characters that are letters."
     )
     generated_markers: tuple[str, ...] = Field(
         (
@@ -170,7 +173,7 @@ class FilterSettings(Section):
             "generated automatically",
             "this file is generated",
         ),
-        description="Markers of generated code, in upper or lower case.",
+        description="Markers of generated code, without regard to case.",
     )
     generated_marker_lines: int = Field(
         5, ge=0, description="First lines of the code that are searched for the markers."
@@ -178,34 +181,34 @@ class FilterSettings(Section):
     max_encoded_characters: int = Field(
         1_024,
         ge=0,
-        description="Longest run of encoded data (base64, hex, \\u escapes) in characters.",
+        description="Maximum characters of a run of encoded data (base64, hex, \\u escapes).",
     )
     max_encoded_share: float = Field(
-        0.5, ge=0, le=1, description="Share of the code that is encoded data."
+        0.5, ge=0, le=1, description="Maximum share of the code that is encoded data."
     )
     require_python: tuple[Kind, ...] = Field(
         ("function",), description="Kinds of rows whose output must parse as Python."
     )
     min_function_returns: int = Field(
-        1, ge=0, description="`return` statements of a function with a value."
+        1, ge=0, description="Minimum `return` statements with a value in a function."
     )
     min_function_arguments: int = Field(
-        1, ge=0, description="Arguments of a function without self and cls."
+        1, ge=0, description="Minimum arguments of a function, without self and cls."
     )
     min_docstring_characters: int = Field(
-        20, ge=0, description="Length of a function's docstring in characters."
+        20, ge=0, description="Minimum length of a function's docstring, in characters."
     )
-    min_docstring_words: int = Field(4, ge=0, description="Words of a function's docstring.")
+    min_docstring_words: int = Field(4, ge=0, description="Minimum words of a docstring.")
     require_executable: bool = Field(
         False,
-        description="Reject functions whose doctests did not pass (ingest.doctests); rows of other "
-        "kinds stay.",
+        description="Reject functions whose doctests did not pass (ingest.doctests); rows of "
+        "other kinds are kept.",
     )
     base_loss: bool = Field(
         False,
-        description="Measure the base model's own loss on each row, in one pass that is cached: a "
-        "column of the measurements, a rule, and the rows that it predicts worst in `finetune show "
-        "filter`. Needs the time of loading the base and of a forward pass.",
+        description="Measure the loss of the base model on each row, in one cached pass, for the "
+        "rule base_loss and for the rows with the highest loss in `finetune show filter`. Takes "
+        "the time to load the base and of one forward pass per row.",
     )
     max_base_loss: float = Field(
         100.0,
@@ -213,27 +216,28 @@ class FilterSettings(Section):
         description="With base_loss: highest mean loss of the base on an output, in nats per "
         "token. 100: none is rejected; 3.0 is strict for code.",
     )
-    max_function_lines: int = Field(150, ge=1, description="Lines of a function.")
+    max_function_lines: int = Field(150, ge=1, description="Maximum lines of a function.")
     licences: tuple[str, ...] = Field(
         (*PERMISSIVE, *DATA_LICENCES), description="SPDX licenses that are allowed."
     )
     more_licences: tuple[str, ...] = Field(
-        (), description="More licenses that are allowed, besides those of `licences`."
+        (), description="More licenses that are allowed, in addition to `licences`."
     )
     keep_unknown_licence: tuple[Kind, ...] = Field(
         ("instruction", "conversation", "segments", "text"),
-        description="Kinds of rows that need no known license: data files are your own.",
+        description="Kinds of rows that are kept without a known license. By default data files, "
+        "which are your own.",
     )
     exact_duplicates: bool = Field(
         True,
-        description="Whether a row with the same question (instruction and input) and the same "
-        "answer as another one is removed. Whitespace at the ends of lines does not count.",
+        description="Remove a row with the same question (instruction and input) and the same "
+        "answer as another one. Whitespace at the ends of lines does not count.",
     )
     max_answers: int | None = Field(
         10,
         ge=1,
-        description="Most rows with the same question and different answers, such as several "
-        "solutions of one task; the best ones are kept. null: all.",
+        description="Maximum number of rows with the same question and different answers, such "
+        "as several solutions of one task; the best ones are kept. null: all.",
     )
     near_duplicates: NearDuplicateSettings = Field(
         NearDuplicateSettings(), description="Rows that are almost the same."

@@ -25,16 +25,18 @@ class HardwareSettings(Section):
     quiet_hours: str | None = Field(
         None,
         pattern=PATTERN,
-        description='Local time without training, such as "08:00-18:00": none starts, a running '
-        "one pauses at a checkpoint. null: none.",
+        description='Local hours, such as "08:00-18:00", in which no stage that runs a model '
+        "starts, and a running training pauses at a checkpoint. null: none.",
     )
     wait_minutes: float = Field(
-        720, ge=0, description="Minutes to wait for a GPU in use, and until vram_gib are free."
+        720,
+        ge=0,
+        description="Maximum minutes to wait for a GPU in use, and until vram_gib are free.",
     )
     stage_minutes: float | None = Field(
         None,
         gt=0,
-        description="Time limit of one stage in minutes, without waiting; training writes a "
+        description="Time limit of one stage in minutes, without waiting; a training writes a "
         "checkpoint before it stops. null: no limit.",
     )
     gpus: int = Field(

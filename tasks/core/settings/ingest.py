@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tasks.core.settings.columns import Columns, RowFormatName, Text
-from tasks.core.settings.fields import Section
+from tasks.core.settings.fields import COMMIT, Section
 
 SPDX_PATTERN = r"^[A-Za-z0-9.+() -]*$"
-COMMIT = "^[0-9a-f]{40}$"
 
 
 class AnySource(Section):
@@ -22,8 +21,8 @@ class AnySource(Section):
         gt=0,
         le=100,
         description="Up to 1, the share of the rows to keep: a uniform sample by row id; a row "
-        "that is kept at one weight is kept at every higher one. Above 1, how often the rows of "
-        "a small source are repeated in training; validation and test repeat none.",
+        "that is kept at one weight is kept at every higher one. Above 1, how often the rows of a "
+        "small source are repeated in training; validation and test do not repeat rows.",
     )
     max_rows: int | None = Field(
         None,
@@ -84,7 +83,7 @@ class HuggingFaceSource(RecordSource):
         description="Commit of hub_id, 40 hex digits. null: pinned in data/pins.json at first use.",
     )
     subset: str | None = Field(
-        None, min_length=1, description="Configuration of the data set. null: its default."
+        None, min_length=1, description="Configuration (subset) of the data set. null: its default."
     )
     split: str = Field("train", min_length=1, description="Split to read.")
 
@@ -124,9 +123,9 @@ class CodeColumns(Section):
 
     project: Literal["source", "top", "folder", "file"] | None = Field(
         None,
-        description="What one project is: the whole source, a top folder, a folder, or a file. "
-        "null: a package; a git repository; a folder that holds code or a project's files; "
-        "otherwise each top folder of it.",
+        description="Unit that counts as one project: the whole source, a top folder, a folder, "
+        "or a file. null: a package; a git repository; a folder that contains code or a project "
+        "file; otherwise each of its top folders.",
     )
 
 
@@ -136,9 +135,9 @@ class Shares(Section):
 
     functions: float = Field(1.0, gt=0, le=100, description="Documented functions.")
     files: float = Field(1.0, gt=0, le=100, description="Whole files in windows.")
-    fill: float = Field(1.0, gt=0, le=100, description="Text to fill in.")
-    context: float = Field(1.0, gt=0, le=100, description="Windows after what they need.")
-    commits: float = Field(1.0, gt=0, le=100, description="Edits of a git repository.")
+    fill: float = Field(1.0, gt=0, le=100, description="Code to fill in.")
+    context: float = Field(1.0, gt=0, le=100, description="Windows of files with their context.")
+    commits: float = Field(1.0, gt=0, le=100, description="Commits as edits.")
 
 
 class CodeSource(AnySource):
@@ -148,40 +147,38 @@ class CodeSource(AnySource):
     rows: tuple[RowType, ...] = Field(
         ("functions",),
         min_length=1,
-        description="What becomes rows. functions: documentation -> function; files: whole files, "
-        "cut into windows; fill: parts of files to fill in between what is around them, for base "
-        "models with infilling tokens; context: windows of files after the files that they import "
-        "or their neighbors, in the base's own format for repositories.",
+        description="Row types. functions: documentation -> function; files: whole files, cut "
+        "into windows; fill: parts of files to fill in between prefix and suffix, for base models "
+        "with infilling tokens; context: windows of files after the files that they import or "
+        "their neighbors, in the base's own format for repositories.",
     )
     shares: Shares = Field(Shares(), description="Shares of the row types.")
     window_characters: int = Field(
         3000,
         ge=200,
         le=1_000_000,
-        description="Most characters of a row of files, fill or context (of which at most half are "
-        "before the file); about three are a token, and "
-        "`tokenize.max_tokens` must hold them.",
+        description="Maximum number of characters of a row of type files, fill or context (at "
+        "most half of them before the file); a token has about three, and `tokenize.max_tokens` "
+        "must hold them.",
     )
     path_line: bool = Field(
         False,
-        description="Begin rows of files and fill with a comment that names the path of the file; "
-        "write the same line when you use the model.",
+        description="Begin rows of type files and fill with a comment that contains the path of "
+        "the file; write the same line when you use the model.",
     )
-    holes: int = Field(
-        2, ge=1, le=100, description="Rows of fill that are drawn for each window of a file."
-    )
+    holes: int = Field(2, ge=1, le=100, description="Rows of type fill for each window of a file.")
     character_holes: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="Share of the rows of fill whose hole begins and ends at any character, as an "
-        "editor sends them; the others are expressions, statements, blocks, function bodies and "
-        "rests of lines.",
+        description="Share of the rows of type fill whose hole begins and ends at any character, "
+        "as in requests of editors; the others are expressions, statements, blocks, function "
+        "bodies and rests of lines.",
     )
     docstring: Literal["drop", "keep"] = Field(
         "drop",
-        description="Keep the docstring, whose first paragraph is the instruction, in the output, "
-        "or drop it.",
+        description="Whether the output keeps the docstring, whose first paragraph is the "
+        "instruction.",
     )
     methods: bool = Field(True, description="Include methods of classes, not only functions.")
     include_tests: bool = Field(False, description="Include test files and folders.")
@@ -191,7 +188,7 @@ class FileTreeSource(CodeSource):
     """Fields of sources that are a tree of files in any language."""
 
     languages: tuple[LanguageName, ...] = Field(
-        (), description="Languages that are read. Empty: all that are known."
+        (), description="Languages to read. Empty: all supported ones."
     )
     licence: str = Field(
         "",
@@ -275,7 +272,7 @@ class IngestSettings(Section):
         5.0, gt=0, le=300, description="Time limit of the doctests of one function, in seconds."
     )
     min_sandbox: Literal["bubblewrap", "unshare", "rlimits"] = Field(
-        "unshare", description="Weakest isolation that doctests may run in."
+        "unshare", description="Weakest isolation for doctests."
     )
 
     @field_validator("sources")

@@ -45,8 +45,8 @@ class MergeSettings(Section):
         gt=0,
         le=100,
         description=(
-            "Largest increase, in percent, of the merged model's loss over that of the same base "
-            "with the adapter beside it, and over that of the evaluated model."
+            "Largest increase, in percent, of the merged model's loss over that of the "
+            "same base with the unmerged adapter, and over that of the evaluated model."
         ),
     )
     min_agreement: float = Field(
@@ -55,18 +55,18 @@ class MergeSettings(Section):
         le=1,
         description=(
             "Smallest share of positions at which the merged model and the same base with the "
-            "adapter beside it have the same likeliest next token; not required where its loss is "
+            "unmerged adapter have the same most likely next token; not required if its loss is "
             "smaller by more than the tolerance."
         ),
     )
     force: bool = Field(
-        False, description="Merge despite the verdict regressed; the model card mentions it."
+        False, description="Merge despite the verdict regressed; the model card states it."
     )
     check_device: Literal["cpu", "cuda", "auto"] = unkeyed(
         "cpu",
         description=(
-            "Device of the comparison: cpu leaves the GPU free for a training; auto takes a GPU if "
-            "there is one."
+            "Device of the comparison: cpu leaves the GPU free for a training; auto uses "
+            "a GPU if there is one."
         ),
     )
 

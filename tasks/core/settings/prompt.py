@@ -29,27 +29,28 @@ class PromptSettings(Section):
     date: str = Field(
         DATE,
         pattern=r"^\d{4}-\d{2}-\d{2}$",
-        description="Today, for chat templates that write it, as YYYY-MM-DD.",
+        description="Current date for chat templates that write one, as YYYY-MM-DD.",
     )
     fim_rate: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of the training rows with a function that become infilling, 0..1: the "
-        "code with a hole to fill. The base model's tokenizer must have tokens for infilling.",
+        description="Share of the training rows with a function that become infilling, 0..1: "
+        "code with a hole to fill in. The tokenizer of the base model must have infilling tokens.",
     )
     split: Literal["auto", "project", "folder", "file", "cluster", "time"] = Field(
         "auto",
-        description="What is never in two of train, validation and test. auto: the project; where "
-        "there are fewer than three, or train would keep less than half of its share of the rows, "
-        "the folder, then the file, then the cluster of near duplicates. time: train on what git "
-        "had before split_date (or on all but the newest rows), test on what came after.",
+        description="Unit that is never divided between train, validation and test. auto: the "
+        "project; if there are fewer than three, or train would keep less than half of its share "
+        "of the rows, the folder, then the file, then the cluster of near duplicates. time: train "
+        "on what git had before split_date (or on all but the newest rows), test on what came "
+        "after.",
     )
     split_date: str | None = Field(
         None,
         pattern=r"^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?$",
-        description="With split: time, the date from which rows are tested on, such as 2026-01-31 "
-        "(UTC). null: the newest rows, by test_share.",
+        description="With split: time, the date from which rows are used for the test, such as "
+        "2026-01-31 (UTC). null: the newest rows, by test_share.",
     )
     spm_share: float = Field(
         0.5,
@@ -62,8 +63,8 @@ class PromptSettings(Section):
         0.05,
         gt=0,
         lt=1,
-        description="Share of projects (or other units of the split) held out to watch training, "
-        "0..1; at least one.",
+        description="Share of projects (or other units of the split) held out for the validation "
+        "during training, 0..1; at least one.",
     )
     test_share: float = Field(
         0.05,
@@ -75,19 +76,22 @@ class PromptSettings(Section):
     min_test_units: int = Field(
         0,
         ge=0,
-        description="Least projects (or other units of the split) held out for the evaluation "
-        "where test_share gives fewer, up to a fifth of all; fewer than 6 can show no difference.",
+        description="Minimum number of projects (or other units of the split) held out for the "
+        "evaluation if test_share gives fewer; at most a fifth of all. Fewer than 6 can't show a "
+        "difference.",
     )
     seed: int = Field(0, ge=0, description="Decides which projects are held out.")
     max_problems: int = Field(
         100,
         ge=0,
-        description="Most executable functions, of all splits, that are held out as problems for "
-        "the evaluation; those of the test split come first.",
+        description="Maximum number of executable functions, of all splits, that are held out as "
+        "problems for the evaluation; those of the test split come first.",
     )
-    max_train_rows: int | None = Field(None, ge=1, description="Most rows to train on; null: all.")
+    max_train_rows: int | None = Field(
+        None, ge=1, description="Maximum number of rows to train on; null: all."
+    )
     max_held_out_rows: int | None = Field(
-        None, ge=1, description="Most rows to hold out in each of validation and test; null: all."
+        None, ge=1, description="Maximum number of rows in each of validation and test; null: all."
     )
 
     @field_validator("date")
@@ -103,7 +107,7 @@ class PromptSettings(Section):
     @classmethod
     def _is_text(cls, text: str) -> str:
         if "\0" in text:
-            raise ValueError("the system text holds a NUL byte\nRemove it from prompt.system.")
+            raise ValueError("the system text contains a NUL byte\nRemove it from prompt.system.")
         return text
 
     @field_validator("template")
@@ -145,14 +149,14 @@ def _read(path: str) -> str:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "no UTF-8 text"
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ValueError(
             f"the chat template {path} can't be read: {why}\n"
             "Give the path of a file, relative to the current folder."
         ) from error
     if not is_jinja(text):
         raise ValueError(
-            f"{path} is no chat template: it doesn't write messages\n"
+            f"{path} is not a chat template: it does not write messages\n"
             "Write a Jinja template that loops over messages, such as the chat_template.jinja of a "
             "model."
         )

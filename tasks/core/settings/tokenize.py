@@ -22,17 +22,17 @@ class TokenizeSettings(Section):
     )
     loss_on: Literal["output", "last", "row", "everything"] = Field(
         "output",
-        description="output: learn what follows the prompt, and all answers of a conversation "
-        "except those that a row excludes; last: only its last answer; row: only the messages and "
-        "segments that a row marks; everything: learn the prompt, too.",
+        description="output: the completion, and all answers of a conversation except those that "
+        "a row excludes; last: only the last answer; row: only the messages and segments that a "
+        "row marks; everything: the prompt, too.",
     )
     min_characters_per_token: float = Field(
         1.5,
         ge=0,
-        description="Least mean length of the tokens of an output in bytes of UTF-8 (one for a "
-        "letter of English, three for a Chinese character); rows below it are dropped, as they "
-        "hold data rather than code. 2.5 is usual for whole files of code, and would drop one "
-        "function in eight. Outputs of less than 32 tokens are kept. 0: no limit.",
+        description="Minimum mean length of the tokens of an output in bytes of UTF-8 (an "
+        "English letter has one, a Chinese character three); rows below it are dropped, because "
+        "they contain data rather than code. 2.5 is usual for whole files of code, and would drop "
+        "one function in eight. Outputs of fewer than 32 tokens are kept. 0: no limit.",
     )
     shuffle: bool = Field(True, description="Shuffle the rows; false: keep their order.")
     seed: int = Field(0, ge=0, description="Seed of the order of rows and windows.")

@@ -52,7 +52,9 @@ class TrainSettings(Section):
         (), description="Last names of the layers that get LoRA; empty: every linear but the head."
     )
     last_layers: int | None = Field(
-        None, ge=1, description="LoRA on the last so many decoder layers only; null: on all."
+        None,
+        ge=1,
+        description="Number of decoder layers that get LoRA, counted from the last; null: all.",
     )
     extra_modules: tuple[str, ...] = Field(
         (),
@@ -85,8 +87,9 @@ class TrainSettings(Section):
     )
     loss_average: Literal["tokens", "rows"] = Field(
         "tokens",
-        description="The loss of an optimizer step: the mean over its trained tokens, or the mean "
-        "over its rows of each row's mean, as in the original recipe, whose batches were one row.",
+        description="Loss of an optimizer step: tokens: the mean over its trained tokens; rows: "
+        "the mean over its rows of the mean of each row, as in the original recipe, whose batches "
+        "were one row.",
     )
     learning_rate: float = Field(
         2e-5, gt=0, le=1, description="Peak learning rate, reached after the warm-up."
@@ -101,9 +104,9 @@ class TrainSettings(Section):
     max_steps: int | Literal["auto"] | None = Field(
         2000,
         description="Limit in optimizer steps, at least 1; null: epochs decide; auto: steps, "
-        "windows of a step, warm-up and learning rate follow from the number of tokens: three "
-        "passes (or `epochs`) of at most 2,000 steps of up to batch_tokens, smaller where there "
-        "would be fewer than 100. `finetune plan` shows the arithmetic.",
+        "windows per step, warm-up and learning rate are computed from the number of tokens: "
+        "three passes (or `epochs`) in at most 2,000 steps of up to batch_tokens, in smaller "
+        "steps if there would be fewer than 100. `finetune plan` shows the numbers.",
     )
     epochs: float | None = Field(
         None, gt=0, le=1000, description="Limit in passes over the data; null: max_steps decides."
@@ -125,28 +128,32 @@ class TrainSettings(Section):
         description="A fresh adapter, or a warm start from the champion.",
     )
     fast_path: Literal["auto", "off"] = Field(
-        "auto", description="auto: the fused training step if it supports the model; off: PEFT's."
+        "auto",
+        description="auto: the fused training step if it supports the model; off: the step of "
+        "transformers and PEFT.",
     )
     backward: Literal["bf16", "int8"] = Field(
         "bf16",
-        description="Backward pass's products with frozen weights in the fused step: bf16 (the "
-        "compute type), or int8: rotated, then rounded to 8 bit; a little more noise in gradients.",
+        description="Matrix products of the backward pass with frozen weights, in the fused "
+        "step: bf16 (the compute type), or int8: rotated, then rounded to 8 bit, which adds a "
+        "little noise to the gradients.",
     )
     kept_layers: int | None = unkeyed(
         None,
         ge=0,
-        description="Decoder layers that keep activations instead of computing them again; "
+        description="Decoder layers that keep their activations instead of recomputing them; "
         "null: chosen by device and free memory.",
     )
     offload_activations: bool = unkeyed(
         False,
-        description="Keep activations in the CPU's memory until the backward pass; slower, for "
-        "samples too long for the GPU.",
+        description="Keep activations in RAM until the backward pass; slower, for samples that "
+        "are too long for the GPU.",
     )
     track_with: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = unkeyed(
         (),
-        description="Experiment trackers that get settings, metrics and verdict; stored in "
-        "tracking/ of the home folder unless their own variables name a server. Each is an extra.",
+        description="Experiment trackers that receive settings, metrics and verdict; they store "
+        "them in tracking/ of the home folder unless their own variables name a server. Each is "
+        "an extra.",
     )
     validation_tokens: int | None = unkeyed(
         None, ge=1, description="Limit of tokens per validation; null: all."
@@ -161,13 +168,15 @@ class TrainSettings(Section):
         description="Optimizer steps between checkpoints, from which a killed run resumes.",
     )
     checkpoint_minutes: float = unkeyed(
-        10, gt=0, description="Write a checkpoint after so many minutes, whatever the step."
+        10,
+        gt=0,
+        description="Longest time between checkpoints in minutes, whatever checkpoint_every is.",
     )
 
     @field_validator("max_steps", mode="before")
     @classmethod
     def _is_number_or_auto(cls, value: Any) -> Any:
-        # not bounds of the types, each of which would report an error of its own
+        # not bounds of the types, each of which would report another error
         is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if not (is_number or value in (None, "auto")):
             raise ValueError(

@@ -1,4 +1,5 @@
-"""Escapes control characters in untrusted text, and bytes in file names, before they are shown.
+"""Untrusted text before it is shown: escapes control characters and bytes in file names, shortens
+errors of libraries.
 
 A terminal executes escape codes, and bidirectional or invisible characters make a text look
 different from what it is.
@@ -31,3 +32,9 @@ def _escaped(found: re.Match[str]) -> str:
     if unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
         return character
     return f"⟨U+{ord(character):04X}⟩"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters; without one, its class."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:200]

@@ -1,7 +1,7 @@
 """GPU lock, quiet hours, free-memory wait and time limit of a stage.
 
 Two stages on one GPU run out of its memory, so a file lock per GPU lets only one stage use it at a
-time, whatever and whoever started them. Each wait is logged once and has a limit.
+time, however they were started. Each wait is logged once and has a limit.
 """
 
 import os
@@ -80,7 +80,7 @@ def await_quiet_end(hours: str | None) -> None:
     """Sleep until the quiet hours end, if it is quiet hours now."""
     if (end := quiet_now(hours)) is None:
         return
-    say(f"quiet hours ({hours}): going on at {end:%H:%M}")
+    say(f"quiet hours ({hours}): continuing at {end:%H:%M}")
     while quiet_now(hours):
         time.sleep(POLL_S)
 
@@ -99,7 +99,7 @@ def _wait(blocked: Callable[[], str], minutes: float) -> None:
             is_logged = True
         if time.monotonic() >= end:
             raise PipelineError(
-                f"{reason}: given up after {minutes:g} minutes",
+                f"{reason}: gave up after {minutes:g} minutes",
                 "Find the program that uses it with `nvidia-smi`, or raise hardware.wait_minutes.",
             )
         time.sleep(POLL_S)

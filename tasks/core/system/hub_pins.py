@@ -1,8 +1,8 @@
 """Pinned commits of models and data sets on the hub: data/pins.json, like a dependency lock file.
 
-A revision in a profile takes precedence. Without one, the hub is asked once for the commit of the
+A revision in a profile takes precedence. Without one, the hub is queried once for the commit of the
 main branch, and every later run uses that commit until its line is removed from the file. Where
-there is no pin and no hub, the commit of the last artifact stands in: what was made from it can be
+there is no pin and no hub, the commit of the last artifact is used: what was made from it can be
 used offline. Only the standard library is used, as `plan` calls this.
 """
 
@@ -92,12 +92,12 @@ def _main_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
     except (OSError, ValueError) as error:
         code = f" (HTTP {error.code})" if isinstance(error, urllib.error.HTTPError) else ""
         raise PipelineError(
-            f"no commit of {hub_id} is pinned, and the hub can't be asked for one{code}",
+            f"no commit of {hub_id} is pinned, and the hub does not return one{code}",
             f"Set {setting} to a commit from {page}, or {instead}.",
         ) from error
     if len(commit) != COMMIT_DIGITS:
         raise PipelineError(
-            f"the hub's answer for {hub_id} names no commit ({commit!r})",
+            f"the hub's response for {hub_id} has no commit ({commit!r})",
             f"Set {setting} to a commit from {page}.",
         )
     return commit

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, SIGTERM and SIGHUP, all handled alike.
+"""Stop signals of a run: Ctrl-C, SIGTERM and SIGHUP, all handled alike.
 
 systemd, `timeout` and a terminal that closes send the latter two. An exception instead of the
 default action lets the run report its state and end its child processes. Ctrl-C needs a handler of

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 
 T = TypeVar("T")
 RETRIES = 2
@@ -27,11 +28,11 @@ def retried(action: Callable[[], T], what: str, retries: int = RETRIES) -> T:
     for attempt in range(1, retries + 1):
         try:
             return action()
-        except Exception as error:
+        except Exception as error:  # errors of the network have no common class
             if not is_temporary(error):
                 raise
             wait = FIRST_WAIT_S * 2 ** (attempt - 1)
-            say(f"{what}: {_line(error)}; trying again in {wait:g} s ({attempt} of {retries})")
+            say(f"{what}: {first_line(error)}; trying again in {wait:g} s ({attempt} of {retries})")
             time.sleep(wait)
     return action()
 
@@ -57,8 +58,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__)[:150]

@@ -117,6 +117,6 @@ def compiled(source: str, day: str) -> jinja2.Template:
         return environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise ChatTemplateError(
-            f"the chat template is no valid Jinja: line {error.lineno}: {error.message}",
+            f"the chat template is not valid Jinja: line {error.lineno}: {error.message}",
             "Correct the chat template, or set prompt.template to instruction.",
         ) from error

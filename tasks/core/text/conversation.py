@@ -81,7 +81,7 @@ def is_closed(conversation: Mapping[str, Any], loss_on: str) -> bool:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """The text of a message, with its calls of tools as JSON, one a line."""
+    """The text of a message, with its tool calls as JSON, one per line."""
     calls = [
         json.dumps(_call(call), ensure_ascii=False, sort_keys=True)
         for call in message.get("tool_calls") or ()

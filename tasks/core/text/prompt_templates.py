@@ -40,7 +40,7 @@ END = "### End"
 TEMPLATES = ("instruction", "completion", "chat")
 FIELDS = ("system", "instruction", "input", "output")
 FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-DATE = "2024-07-26"  # that of Llama 3's chat template where it knows no date
+DATE = "2024-07-26"  # the default date of Llama 3's chat template
 _BETWEEN = "\n\n"
 
 
@@ -170,7 +170,7 @@ def as_segments(template: PromptTemplate, content: Mapping[str, Any]) -> list[di
 
 
 def tools_text(tools: list[Any]) -> str:
-    """Tools as JSON, one a line."""
+    """Tools as JSON, one per line."""
     lines = [json.dumps(tool, ensure_ascii=False, sort_keys=True) for tool in tools]
     return "\n".join(["Tools:", *lines])
 
@@ -190,7 +190,7 @@ def fill_in(text: str, start: int, end: int) -> tuple[str, str]:
 
 
 def fill_prompt(prefix: str, suffix: str, suffix_first: bool = False) -> str:
-    """The prompt for what stands between two texts.
+    """The prompt for the text between two texts.
 
     Args:
         prefix: Text before the hole.
@@ -207,7 +207,7 @@ def fill_prompt(prefix: str, suffix: str, suffix_first: bool = False) -> str:
 def problem_of(template: str) -> str:
     """What is wrong with a template; "" if nothing is."""
     if template in TEMPLATES or is_jinja(template):
-        return "holds a NUL byte" if "\0" in template else ""
+        return "contains a NUL byte" if "\0" in template else ""
     fields = FIELD.findall(template)
     unknown = [name for name in fields if name not in FIELDS]
     known = ", ".join(f"{{{name}}}" for name in FIELDS)
@@ -216,7 +216,7 @@ def problem_of(template: str) -> str:
         f"has an unknown field {{{'}, {'.join(unknown)}}}; there are {known}": bool(unknown),
         "has no field {instruction}": "instruction" not in fields,
         "has a field after {output}, which the model writes": "output" in fields[:-1],
-        "holds a NUL byte": "\0" in template,
+        "contains a NUL byte": "\0" in template,
     }
     return next((problem for problem, is_there in problems.items() if is_there), "")
 

@@ -132,7 +132,7 @@ class ControlTokens:
             if words is None:
                 raise MissingTokenError(
                     f"the base model's tokenizer has no tokens for infilling, such as "
-                    f"{', '.join(FIM_TOKENS[0])} ({len(vocabulary):,} tokens looked at)",
+                    f"{', '.join(FIM_TOKENS[0])} ({len(vocabulary):,} tokens searched)",
                     "Set prompt.fim_rate to 0 and leave fill out of `rows` of sources, or use "
                     "a base model that was trained to fill in.",
                 )

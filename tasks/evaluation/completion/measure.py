@@ -1,4 +1,4 @@
-"""Both models' completions of held-out spans, and their losses on what really stands there."""
+"""Both models' completions of held-out spans, and their losses on the original text."""
 
 from collections.abc import Sequence
 from functools import partial

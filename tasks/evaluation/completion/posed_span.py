@@ -17,7 +17,7 @@ class SpanProblem:
         span: The span.
         style: `LEFT` or `BOTH`.
         prompt: Text that the model continues.
-        before: The text before the completion, which tells where its scope ends.
+        before: The text before the completion, which determines where its scope ends.
         reference: What the model should write next, with the white space before it.
     """
 

@@ -38,7 +38,7 @@ class CompletionResult:
         size: Of the span, such as "statement".
         style: "left context" or "with suffix".
         prompt: Text that the model continued.
-        reference: What stands there.
+        reference: The original text of the span.
         text_bytes: UTF-8 bytes of the tokens that `loss_sum` sums over.
         base: Of the base.
         tuned: Of the tuned model.

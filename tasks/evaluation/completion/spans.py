@@ -20,7 +20,7 @@ KINDS: dict[str, SpanKind] = {STATEMENT: "statement", BLOCK: "block", BODY: "bod
 # least and most bytes; "pass" would be right by chance, and what is longer is never right
 BYTES = {LINE: (8, 160), STATEMENT: (12, 300), BLOCK: (20, 1000), BODY: (20, 1000)}
 MIN_CONTEXT = 40  # characters before a span: less says nothing about it
-UNCLEAR_END = "have an end that the text does not show"
+UNCLEAR_END = "end at a place that their text alone does not determine"
 _TRIES = 4  # positions for each span that is wanted: many are in no span of a size
 _WORD = re.compile(r"(?<!\w)\S")
 _COMMENTS = ("/*", "*")

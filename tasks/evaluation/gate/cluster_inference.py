@@ -27,7 +27,7 @@ _POWER = float(stats.norm.ppf(0.8))
 def too_few(on: str, count: int, unit: str, fewest: int) -> str:
     """The note on a comparison of fewer clusters than can show a difference."""
     few = count_of(count, unit.removesuffix("s"))
-    return f"{on}: {few} can't tell whether anything changed; at least {fewest} can."
+    return f"{on}: {few} can't show a difference; at least {fewest} can."
 
 
 def ratio_difference(

@@ -157,7 +157,7 @@ def _of_rows(
 def detectable_in_clusters(metric: Metric, c: Comparison) -> str:
     """The minimum detectable effect of a comparison by cluster, and how many would be enough."""
     if not c.detectable or not metric.is_guarded:
-        return ""  # one note a row set is enough
+        return ""  # one note per row set is enough
     size = metric.scale.margin(c.detectable)
     if metric.scale.is_relative and c.base:
         size += f" ({100 * c.detectable / c.base:.1f} % of the base's)"

@@ -27,7 +27,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Gate:
-    """What merge and promotion obey.
+    """Result of the evaluation, which decides about merge and promotion.
 
     Attributes:
         verdict: "improved", "inconclusive" or "regressed".
@@ -76,7 +76,7 @@ def decide(
 
     def judge(measured: Evaluation, fewest: int) -> Gate:
         how = (margins, resamples, seed, fewest)
-        # first what the training is for
+        # completion first: it is the main purpose of the training
         found = [*compare_completions(measured, *how), *compare(measured, *how)]
         return _verdict(_corrected(found))
 
@@ -89,7 +89,7 @@ def decide(
     return replace(
         gate,
         notes=tuple(dict.fromkeys(notes)),
-        # one unit fewer is no reason to claim nothing
+        # a unit that is left out must not make the comparison too small to claim anything
         warnings=leave_one_out.warnings(
             evaluation, found, gate.verdict, lambda e: judge(e, FEWEST_CLUSTERS - 1).verdict
         ),

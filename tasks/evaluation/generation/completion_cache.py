@@ -1,8 +1,8 @@
 """Completion cache: what a model generated, and the outcomes of those programs, across runs.
 
-One SQLite file a model, named by its digest and kept as long as the model. A completion's key holds
+One SQLite file per model, named by its digest and kept as long as the model. A completion's key has
 all that determines it: model, prompt, decoding, the code that generates and the versions of its
-libraries. An outcome's key holds program, tests, limits and the sandbox's code. More problems or
+libraries. An outcome's key has program, tests, limits and the sandbox's code. More problems or
 another scorer therefore generate nothing again, and a killed run continues where it stopped. Safe
 to delete at any time.
 """

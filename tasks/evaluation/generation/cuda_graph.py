@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 from tasks.evaluation.generation.kv_cache import KVCache, device_of, has_windows
 
 Captured = tuple["torch.cuda.CUDAGraph", Tensor]
@@ -76,7 +77,7 @@ class DecodingStep:
     def _capture(self) -> None:
         """Capture the current step, which writes the same values again to the same column."""
         present = torch.cuda.current_stream()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # no types
         aside.wait_stream(present)
         with torch.cuda.stream(aside):
             self._forward()  # a first call allocates workspaces, which a capture must not
@@ -88,7 +89,7 @@ class DecodingStep:
         except torch.OutOfMemoryError:
             raise  # `generate` tries again with fewer rows
         except RuntimeError as error:
-            say(f"steps are not recorded on this GPU: {str(error).splitlines()[0]}")
+            say(f"steps are not recorded on this GPU: {first_line(error)}")
             self.records = False
             self._captured.clear()
             return

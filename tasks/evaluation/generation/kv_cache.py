@@ -1,4 +1,4 @@
-"""KV cache of a batch: one preallocated buffer a layer, whose rows are reused.
+"""KV cache of a batch: one preallocated buffer per layer, whose rows are reused.
 
 All rows end at the same column and begin where their text begins (left padding). A finished row is
 refilled with a new prompt while the others continue: the new keys are written so that they end at

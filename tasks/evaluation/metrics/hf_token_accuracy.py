@@ -1,4 +1,4 @@
-"""Token accuracy as an `evaluate.Metric`, defined here because `evaluate.load` asks the hub.
+"""Token accuracy as an `evaluate.Metric`, defined here because `evaluate.load` needs the hub.
 
 The token at position i + 1 is predicted at position i, so predictions and labels are compared one
 position apart; labels of -100 are ignored. Batches are counted and not stored, so memory does not

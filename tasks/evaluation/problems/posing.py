@@ -13,7 +13,7 @@ from tasks.evaluation.results import COMPLETION, PROMPT
 
 
 def styles_of(problem: Problem, styles: Sequence[str]) -> tuple[str, ...]:
-    """The styles that a problem is posed in, of those asked for; words only as `PROMPT`, code of
+    """The styles that a problem is posed in, of those selected; words only as `PROMPT`, code of
     other languages only as `COMPLETION`."""
     if problem.language:
         return (COMPLETION,)

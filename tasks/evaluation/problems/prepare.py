@@ -43,7 +43,7 @@ class Prepared:
 
 
 def prepare(settings: EvaluateSettings, held_out: Path | None) -> Prepared:
-    """Read, choose and self-test everything that the settings ask for.
+    """Read, choose and self-test everything that the settings select.
 
     Args:
         settings: Of the stage.

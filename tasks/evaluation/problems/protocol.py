@@ -87,7 +87,7 @@ class ProblemSet:
         title: In messages; "" where the user names the suites.
         measures: What can't be measured where the set can't be read.
         read: Settings and the file of held-out functions -> the problems to use; none if they are
-            not asked for. Raises PipelineError where they can't be read.
+            not selected. Raises PipelineError where they can't be read.
         on_failure: Of a problem's self-test.
         remedy: For a failed self-test.
     """

@@ -12,7 +12,7 @@ from tasks.evaluation.problems.grading import TestedProblems, job
 from tasks.evaluation.problems.protocol import OnFailure, Problem
 from tasks.evaluation.problems.registry import set_of
 
-_TIMES_SOLUTION = 4.0  # a generated program may take so many times as long as the solution
+_TIMES_SOLUTION = 4.0  # time limit of a generated program, in times of the solution's own
 
 
 class SelfTestError(PipelineError):
@@ -70,11 +70,11 @@ def _stop_at_fatal(problems: Sequence[Problem], wrong: Mapping[str, str]) -> Non
     if not fatal:
         return
     suite = fatal[0].suite
-    told = [f"{p.problem_id}: {wrong[p.problem_id]}" for p in fatal if p.suite == suite]
+    failures = [f"{p.problem_id}: {wrong[p.problem_id]}" for p in fatal if p.suite == suite]
     problem_set = set_of(suite)
     raise SelfTestError(
-        f"{problem_set.title or f'set {suite}'}'s self-test failed on {len(told)} of "
-        f"{sum(p.suite == suite for p in problems)} problems: {'; '.join(told[:3])}",
+        f"{problem_set.title or f'set {suite}'}'s self-test failed on {len(failures)} of "
+        f"{sum(p.suite == suite for p in problems)} problems: {'; '.join(failures[:3])}",
         problem_set.remedy,
         suite,
     )

@@ -96,7 +96,7 @@ def read(own: "EvaluationSet") -> list[SetLine]:
             line = _line(own.name, own.kind, number, text)
             if line.name in where:
                 raise ValueError(
-                    f"its id stands on line {where[line.name]} too\nGive each its own id"
+                    f"line {where[line.name]} has the same id\nGive each line a unique id"
                 )
         except ValueError as error:
             problem, _, remedy = str(error).partition("\n")
@@ -137,7 +137,7 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
     entry = _text(raw, "entry")
     if not entry.isidentifier():
         raise ValueError(
-            f"entry_point {entry!r} is no name of a function\nName the function that is tested"
+            f"entry_point {entry!r} is not a function name\nName the function that is tested"
         )
     tests = value_of(raw, "tests", "")
     tests = "\n".join(map(str, tests)) if isinstance(tests, list) else tests
@@ -167,7 +167,7 @@ def _in_other_language(raw: Mapping[str, Any], common: dict[str, Any], language:
         )
     words = raw.get("stop_words", [])
     if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
-        raise ValueError('stop_words is no list of texts\nWrite ["...", "..."]')
+        raise ValueError('stop_words is not a list of texts\nWrite ["...", "..."]')
     return SetLine(
         **common,
         tests=_text(raw, "tests"),
@@ -190,7 +190,7 @@ def _text(raw: Mapping[str, Any], field: str, needed: bool = True) -> str:
 def _checked(field: str, value: str) -> str:
     """The text, if a file, a tokenizer and Python accept it."""
     if "\0" in value:
-        raise ValueError(f"{field} holds a NUL byte\nRemove it")
+        raise ValueError(f"{field} contains a NUL byte\nRemove it")
     if lone := next((c for c in value if "\ud800" <= c <= "\udfff"), ""):
         raise ValueError(f"{field} holds half of a character (\\u{ord(lone):04x})\nRemove it")
     return value

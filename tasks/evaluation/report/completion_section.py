@@ -1,5 +1,5 @@
 """The report's section about completed spans: values by size and language, and the clearest gains
-and losses as diffs against what stands in the file."""
+and losses as diffs against the original text."""
 
 import difflib
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ from tasks.evaluation.metrics.ends_by_itself import ENDS_BY_ITSELF
 from tasks.evaluation.metrics.protocol import row_sums
 from tasks.evaluation.results import HELD_OUT, Attempts, Evaluation
 
-_MOVED = 0.1  # less is not worth a word
+_MOVED = 0.1  # smaller changes are not mentioned
 
 
 def sentence(evaluation: Evaluation) -> str:

@@ -53,7 +53,7 @@ def _root(package: str) -> Path | None:
 
 
 def _part(path: Path) -> str:
-    """Lines from the second quarter on, past the licence that many files begin with."""
+    """Lines from the second quarter on, past the license that many files begin with."""
     text = path.read_text(encoding="utf-8", errors="replace")
     start = text.find("\n", len(text) // 4) + 1
     return text[start : start + CHARACTERS]

@@ -14,7 +14,7 @@ def choose_texts(count: int | None, seed: int) -> tuple[dict[str, dict[str, str]
     """Texts of each kind by its name, and a sentence for each kind that can't be measured.
 
     Args:
-        count: At most so many of each kind; None: all.
+        count: Maximum number of each kind; None: all.
         seed: Another seed, another choice.
     """
     chosen: dict[str, dict[str, str]] = {}

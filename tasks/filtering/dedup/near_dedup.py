@@ -55,7 +55,7 @@ class _SharedBands:
     group: arrays, because there may be dozens of groups for each row."""
 
     def __init__(self, counts: Numbers, arrays: DiskArrays) -> None:
-        """Make room for so many groups of each row."""
+        """Make room for the given number of groups of each row."""
         self.counts = counts
         self._arrays = arrays
         self._starts = np.concatenate([[0], np.cumsum(counts)])

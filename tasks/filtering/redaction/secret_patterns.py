@@ -23,7 +23,7 @@ def _format(name: str, literals: str, pattern: str) -> SecretFormat:
     return SecretFormat(name, tuple(literals.split()), re.compile(pattern))
 
 
-# a token does not begin after a character of its own kind, except after an escape such as \\n
+# a token does not begin after a character that it could contain, except after an escape such as \\n
 _B, _E = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))", r"(?![A-Za-z0-9_-])"
 
 FORMATS = (

@@ -69,7 +69,7 @@ def licences_line(licences: Mapping[str, int]) -> str:
     known = [name for name in shown if name != "unknown"]
     ways = [f"filter.more_licences: [{', '.join(known)}] allows them"] if known else []
     if "unknown" in licences:
-        ways.append("`licence` of the source states an unknown one")
+        ways.append("the field `licence` of the source states an unknown one")
     return f"{named}{more}; {', '.join(ways)}"
 
 

@@ -3,7 +3,6 @@ with the columns that its roles have in this file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.column_errors import in_yaml
@@ -55,8 +54,8 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
         raise _ambiguous(mapping.source, path, role, names)
     if bound.form.choice and mapping.take is None:
         raise PipelineError(
-            f"source {mapping.source} ({path}): its rows are {bound.form.choice}; training is on "
-            "good answers alone",
+            f"source {mapping.source} ({path}): its rows are {bound.form.choice}, and "
+            "training uses good answers only",
             "To train on the chosen answers, set `take: chosen` in the source's settings.",
         )
     return bound
@@ -85,17 +84,13 @@ def _guesses(
             yield replace(mapping, columns={"instruction": question, "output": answer})
     if found:
         return
-    chats = [name for name in names if all(_is_chat(values.get(name)) for values in records)]
+    chats = [name for name in names if all(speaker_of(values.get(name)) for values in records)]
     if len(chats) == 1:
         yield replace(mapping, columns={"messages": chats[0]})
     if "input" in names and "instruction" not in names:
         yield replace(mapping, columns={"instruction": "input"})
     if "code" in names:
         yield replace(mapping, columns={"text": "code"})
-
-
-def _is_chat(value: Any) -> bool:
-    return bool(speaker_of(value))
 
 
 def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:

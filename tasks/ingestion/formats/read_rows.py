@@ -26,7 +26,7 @@ from tasks.ingestion.rows import (
 )
 
 FIRST_RECORDS = 64  # a file's format is detected from them
-MAX_NAMES = 1000  # columns that are remembered; records may have a key of their own each
+MAX_NAMES = 1000  # columns that are remembered; every record may have other keys
 READ_AS, UNUSED = "read as ", "column not used: "  # beginnings of the names of counts
 # unused columns that change what a model should answer, and the role that would use them
 MEANINGFUL = {
@@ -185,8 +185,8 @@ class SourceReader:
         for name in unused_with_meaning(self.counts):
             role = MEANINGFUL[name.lower()]
             say(
-                f"source {self.mapping.source}: column {name!r} is not used; it may change what "
-                f"should be answered (a column of the role {role})"
+                f"source {self.mapping.source}: column {name!r} is not used, but it may be "
+                f"part of the question (role {role})"
             )
 
 

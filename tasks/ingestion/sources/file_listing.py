@@ -67,9 +67,9 @@ def list_data(path: str) -> Listing:
     if not files and full.is_file() and is_data(full):
         files = (full.name,)
     if not files:
-        reason = "holds no data file" if found or full.exists() else "is not there"
+        reason = "holds no data file" if found or full.exists() else "does not exist"
         raise PipelineError(
-            f"ingest source {path!r} {reason} (looked at {full})",
+            f"ingest source {path!r} {reason} (full path: {full})",
             f"Point its `path` to a file, folder or glob of {', '.join(EXTENSIONS)}, "
             f"also compressed ({', '.join(ENDINGS)}); a relative path starts at {home()}.",
         )
@@ -100,7 +100,7 @@ def existing_folder(path: str, wanted: str) -> Path:
     folder = resolve_path(path)
     if not folder.is_dir():
         raise PipelineError(
-            f"ingest source {path!r} is not a folder (looked at {folder})",
+            f"ingest source {path!r} is not a folder (full path: {folder})",
             f"Point its `path` to {wanted}; a relative path starts at {home()}.",
         )
     return folder

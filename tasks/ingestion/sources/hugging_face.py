@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.retry import retried
 from tasks.ingestion.formats.files.parquet import records_of_table
 from tasks.ingestion.formats.files.protocol import Records, UnreadableRecord
@@ -72,7 +73,7 @@ def hub_table(hub_id: str, revision: str, subset: str | None, split: str) -> Dat
         found = retried(partial(load, split=split, streaming=True), hub_id)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise PipelineError(
-            f"{hub_id} at {revision[:12]}, split {split!r}, can't be read: {_one_line(error)}",
+            f"{hub_id} at {revision[:12]}, split {split!r}, can't be read: {first_line(error)}",
             "Check hub_id, revision, subset and split, and the network; for a private data set "
             "run `hf auth login`. Or download it and name its folder with `path`.",
         ) from error
@@ -86,7 +87,7 @@ def _files(root: Path, subset: str | None, split: str) -> Iterator[DataSetFile]:
         builder = datasets.load_dataset_builder(str(root), name=subset)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise PipelineError(
-            f"{root} is not a data set that `datasets` can read: {_one_line(error)}",
+            f"{root} is not a data set that `datasets` can read: {first_line(error)}",
             "Point `path` to a folder of JSON, CSV, Parquet, Arrow or text files, or to what "
             "save_to_disk wrote; see its README.md for `subset`.",
         ) from error
@@ -127,7 +128,7 @@ def _loaded(load: Callable[[], Any], wanted: str, columns: Collection[str] | Non
         KeyError,
         datasets.exceptions.DatasetsError,
     ) as error:
-        yield UnreadableRecord(0, f"{wanted}: {_one_line(error)}", "")
+        yield UnreadableRecord(0, f"{wanted}: {first_line(error)}", "")
         return
     yield from _streamed(table, columns)
 
@@ -143,21 +144,15 @@ def _streamed(table: "Dataset | IterableDataset", columns: Collection[str] | Non
             yield from records_of_table(batch.select(wanted or batch.column_names[:1]), number)
             number += len(batch)
     except (pa.ArrowException, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        problem = f"{_one_line(error)}; `datasets` reads no further, the rest is left out"
+        problem = f"{first_line(error)}; `datasets` reads no further, the rest is left out"
         yield UnreadableRecord(number + 1, problem, "")
 
 
 def _check_split(name: str, split: str, known: Sequence[str]) -> None:
     if split not in known:
         raise PipelineError(
-            f"data set {name} has no split {split!r}, but {', '.join(known) or 'none at all'}",
+            f"data set {name} has no split {split!r}; its splits: {', '.join(known) or 'none'}",
             "Set `split` of the source to one of them."
             if known
             else "Write it again with `save_to_disk`, or read its files as kind `files`.",
         )
-
-
-def _one_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 200 characters."""
-    lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]

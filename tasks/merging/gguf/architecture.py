@@ -104,7 +104,7 @@ class GgufModel:
         """
         prefix, head = self.traits.tensor_prefix, "lm_head" in tensor
         if prefix and not (tensor.startswith(prefix) or head):
-            return None  # images or audio: llama.cpp reads them from a file of their own
+            return None  # images or audio: llama.cpp reads them from a separate file
         buffer = tensor.endswith((".inv_freq", ".attention.bias", ".masked_bias"))
         if buffer or (self.tied and head):
             return None

@@ -90,9 +90,7 @@ def write(
         return
     layout = layout_of(folder, kind, traits)
     if layout.vocabulary.strips and not any(word in name.lower() for word in ("phi-3", "phi3")):
-        name += (
-            " (phi-3)"  # by this name llama.cpp knows that text after control tokens is stripped
-        )
+        name += " (phi-3)"  # llama.cpp strips text after control tokens only for this name
     with written_whole(target) as temporary:
         _write(layout, temporary, kind, name, licence)
         _compare(layout, temporary, kind)
@@ -153,7 +151,7 @@ def _values(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> Arra
     """A tensor of the model, or some of its rows."""
     with safe_open(tensor.file, framework="pt") as source:
         rows = source.get_slice(tensor.name)[start:stop]
-    return rows.float().numpy()  # type: ignore[no-any-return]
+    return rows.float().numpy()  # type: ignore[no-any-return]  # its dtype is Any
 
 
 def _encoded(model: GgufModel, part: TensorInfo, tensor: StoredTensor) -> NDArray[np.uint8]:

@@ -83,6 +83,7 @@ def encode(rows: Array, stored: GGMLQuantizationType) -> NDArray[np.uint8]:
     """Values as bytes of the file."""
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if stored not in STEPS:
+        # gguf has no types
         return quantize(rows, stored).view(np.uint8)  # type: ignore[no-any-return]
     packed = np.empty(quant_shape_to_byte_shape(rows.shape, stored), dtype=np.uint8)
     written = _library().ggml_quantize_chunk(

@@ -57,7 +57,7 @@ _DEFAULT_SYSTEM = """\
   {%- set messages = [{'role': 'system', 'content': SYSTEM}] + messages -%}
 {%- endif -%}
 """
-# for a template that knows no system role
+# for a template without a system role
 _SYSTEM_IN_FIRST_MESSAGE = """\
 {%- if messages[0]['role'] == 'user' -%}
   {%- set text = SYSTEM + messages[0]['content'] -%}

@@ -14,7 +14,7 @@ def _dequantized(weight: Tensor, dequantized: Callable[[], Tensor | None]) -> Te
 
 DEQUANTIZED = MergeStrategy(
     name="dequantized",
-    description="added to the base as it comes back from 4 bit, which is what it was trained on",
+    description="added to the dequantized 4-bit base, on which it was trained",
     uses_quantized_base=True,
     base_weight=_dequantized,
 )

@@ -57,7 +57,7 @@ def main(folder: Path) -> int:
             result = asdict(train(job, parallel))
     except StopError as error:  # all processes stop after the same step
         result = {"problem": error.problem, "remedy": error.remedy, "stop": True}
-    except Exception as error:
+    except Exception as error:  # recorded and raised again
         note_first(folder, error, parallel)
         raise  # the launcher ends the others, which may wait for this one
     if parallel.is_main:

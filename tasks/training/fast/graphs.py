@@ -1,10 +1,11 @@
 """CUDA graphs of a window's passes: recorded once per length, replayed with one call.
 
-A window of 4,096 tokens takes about 1,500 launches, which cost the host as long as the GPU needs to
-run them; a small step costs it several times as long. A replay costs next to nothing.
+A window of 4,096 tokens takes about 1,500 kernel launches, which take the host as long as the GPU
+needs to run them; in a small step, several times as long. A replay takes almost no time on the
+host.
 
 A graph holds addresses and numbers as they were when it was recorded. So everything that changes
-from window to window is read from buffers that stay in place (`step._Inputs`): positions, sample
+from window to window is read from buffers that stay in place (`inputs.Inputs`): positions, sample
 bounds, dropout seeds. Lengths are rounded up (`bucket`), so that few graphs serve all windows; the
 tokens added are a sample of their own, without a loss, and change no gradient.
 """
@@ -16,6 +17,7 @@ from torch.nn.functional import pad
 
 from tasks.core.models.packed_forward import WindowTensors
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 
 SMALLEST = 64  # step between lengths of short windows, in tokens
 STEPS_AN_OCTAVE = 8  # lengths between a power of two and the next; at most 12 % of tokens are added
@@ -51,7 +53,7 @@ class WindowGraphs:
                 body()
         except RuntimeError as error:  # includes torch.OutOfMemoryError
             self._failed = True
-            say(f"train: steps run without CUDA graphs: {str(error).splitlines()[0]}")
+            say(f"train: steps run without CUDA graphs: {first_line(error)}")
             return None
         return graph
 

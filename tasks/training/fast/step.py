@@ -39,7 +39,7 @@ class FastStepper:
 
     Args:
         model: A PEFT model; its parameters are in `flat`.
-        flat: The trained parameters, in the order of `model.parameter_order`.
+        flat: The trained parameters, in the order of `model.groups.parameter_order`.
         max_tokens: Tokens of the longest window.
         kept_layers: Layers that keep their activations, counted from the last; None: all.
         offload: The residual stream waits for the backward pass in the CPU's memory.

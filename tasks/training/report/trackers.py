@@ -2,7 +2,7 @@
 
 Everything stays in tracking/ of the home folder, unless the variables of a tracker name a server
 (MLFLOW_TRACKING_URI, WANDB_MODE=online, TRACKIO_SPACE_ID). A tracker that fails while it runs is
-reported and given up: no training ends because of it.
+reported and disabled: no training ends because of it.
 
 To add one: a function that returns Accelerate's tracker, and a line in `TRACKERS`.
 """
@@ -21,6 +21,7 @@ from typing import Any
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.system.atomic_write import write_text
+from tasks.core.system.escape_text import first_line
 from tasks.core.system.home import home
 
 PROJECT, FOLDER, STATE_FILE = "finetune", "tracking", "tracking.json"
@@ -162,7 +163,7 @@ class Trackers:
                     action(tracker)
             except Exception as error:  # of a library that only watches
                 del self._running[name]
-                say(f"{name} no longer tracks the training: {_first_line(error)}")
+                say(f"{name} no longer tracks the training: {first_line(error)}")
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -197,7 +198,7 @@ def add_results(artifact: Path, values: Mapping[str, float], notes: Mapping[str,
                 tracker.log(dict(values), step=step)
                 tracker.finish()
         except Exception as error:  # as above
-            say(f"{name} did not record the results: {_first_line(error)}")
+            say(f"{name} did not record the results: {first_line(error)}")
 
 
 def _started(
@@ -219,7 +220,7 @@ def _started(
             with _no_prints():
                 found[name] = TRACKERS[name][1](run)
         except Exception as error:  # as above
-            say(f"{name} does not track the training: {_first_line(error)}")
+            say(f"{name} does not track the training: {first_line(error)}")
     return found
 
 
@@ -244,7 +245,3 @@ def _read(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
         return dict(json.loads(path.read_text(encoding="utf-8")))
     return {}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

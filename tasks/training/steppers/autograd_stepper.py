@@ -66,7 +66,7 @@ class AutogradStepper:
                 hidden = forward_hidden(self._model, window)[window.predictors]
                 losses, _ = token_losses(hidden, self._head, window.targets)
             loss = losses.sum() if window.weights is None else losses @ window.weights
-            (loss / divisor).backward()  # type: ignore[no-untyped-call]
+            (loss / divisor).backward()  # type: ignore[no-untyped-call]  # no types
             total += loss.detach()
         return total
 

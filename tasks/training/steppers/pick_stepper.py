@@ -53,7 +53,7 @@ def pick_stepper(
     if fast_path != "off" and not lockstep:
         try:
             if getattr(base_model(model), "isolation", "varlen") == "rows":
-                raise Unsupported("the model mixes samples by more than masked attention")
+                raise Unsupported("packed rows of this model are not isolated by attention alone")
             if missing := _no_kernels(base_model(model).dtype, flat.values.device):
                 raise Unsupported(missing)
             return FastStepper(

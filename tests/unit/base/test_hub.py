@@ -21,7 +21,7 @@ def response(kind: type[Exception]) -> Exception:
 @pytest.mark.parametrize(
     ("kind", "problem", "remedy"),
     [
-        (errors.GatedRepoError, "requires a license", "hf auth login"),
+        (errors.GatedRepoError, "a license that you have to accept", "hf auth login"),
         (errors.RevisionNotFoundError, "has no commit", r"base\.revision"),
         (errors.RepositoryNotFoundError, "has no model a/b", r"base\.hub_id"),
         (errors.LocalEntryNotFoundError, "can't be reached", r"base\.path"),

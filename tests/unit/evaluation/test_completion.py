@@ -241,7 +241,7 @@ def test_worse_completion_is_a_regression() -> None:
 def test_spans_of_few_files_claim_nothing_however_large_the_gain() -> None:
     gate = decide(completions(0.4, clusters=5, each=20))
     assert gate.verdict == "inconclusive"
-    assert any("5 projects can't tell" in reason for reason in gate.reasons)
+    assert any("5 projects can't show a difference" in reason for reason in gate.reasons)
 
 
 def test_two_models_that_write_the_same_are_not_compared_with_certainty() -> None:

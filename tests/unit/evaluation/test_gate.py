@@ -80,7 +80,7 @@ def test_too_few_projects_can_tell_nothing():
     for count, named in ((1, "1 project "), (3, "3 projects ")):
         found = decide(Evaluation((RowSet("held-out", rows(-0.3, projects=count)),)))
         assert found.verdict == "inconclusive"
-        assert f"held-out: {named}can't tell" in found.reasons[-1]
+        assert f"held-out: {named}can't show a difference" in found.reasons[-1]
         assert "at least 6 can" in found.reasons[-1]
         assert found.comparisons[0].low is None
 

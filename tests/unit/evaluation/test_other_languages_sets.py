@@ -290,5 +290,5 @@ def test_another_language_is_refused_with_those_that_can_be_run(tmp_path: Path) 
     with pytest.raises(PipelineError, match="programs in cobol can't be run") as failed:
         user_sets.read(own(tmp_path, MULTIPL_E | {"language": "cobol"}))
     assert "bash, cpp, go, java, javascript, rust, typescript" in failed.value.remedy
-    with pytest.raises(PipelineError, match="stop_words is no list of texts"):
+    with pytest.raises(PipelineError, match="stop_words is not a list of texts"):
         user_sets.read(own(tmp_path, MULTIPL_E | {"stop_tokens": [1]}))

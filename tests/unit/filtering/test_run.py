@@ -152,7 +152,7 @@ def test_scratch_is_empty_after_the_run(filtered, tmp_path) -> None:
 
 
 def test_no_row_at_all_is_an_error(filtered) -> None:
-    with pytest.raises(PipelineError, match="got 0 rows"):
+    with pytest.raises(PipelineError, match="received 0 rows"):
         filtered()
 
 
@@ -386,9 +386,9 @@ def test_rows_that_all_have_no_allowed_license_name_it_and_what_helps(filtered) 
     with pytest.raises(PipelineError) as error:
         filtered(*rows)
     text = str(error.value)
-    assert "licence GPL-3.0-only 1, unknown 1" in text
+    assert "license GPL-3.0-only 1, unknown 1" in text
     assert "set filter.more_licences to [GPL-3.0-only]" in text
-    assert "tate the licence of a source with its `licence`" in text
+    assert "tate the license of a source in its field `licence`" in text
     assert len(filtered(*rows, more_licences=["GPL-3.0-only"])[1]) == 1
 
 

@@ -76,7 +76,7 @@ def test_the_level_that_will_be_used_is_named_with_the_reason(monkeypatch, capsy
     monkeypatch.setattr(cgroup, "usable", lambda: (None, "no cgroup v2"))
     assert doctors.examine(fix=False, as_json=False) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "runs under unshare (bwrap is not installed; memory" in said
+    assert "runs under unshare (bwrap is not installed; no cgroup" in said
     assert "no cgroup v2)" in said
 
 

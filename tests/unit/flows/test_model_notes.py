@@ -41,7 +41,7 @@ def test_the_plain_path_has_its_reason() -> None:
 def test_rows_that_are_not_isolated_are_told_with_the_difference() -> None:
     lines = notes(LLAMA | {"isolation": "rows", "leak": "9e-01"}, check({}), RTX)
     assert "packed rows would see each other (hidden states differ by 0.9)" in lines[1]
-    assert lines[2] == "evaluate: texts are generated one by one, with its own cache."
+    assert lines[2] == "evaluate: texts are generated one by one, with the model's cache."
 
 
 def test_parameters_that_stay_in_16_bit_are_counted() -> None:
@@ -94,7 +94,7 @@ def test_weights_that_the_gpu_cannot_hold_are_told_with_both_numbers() -> None:
 
 def test_features_that_a_cpu_cannot_run_in_4_bit_are_told_before_the_training() -> None:
     odd = LLAMA | {"odd_features": {"down_proj": 96}}
-    assert "train: stops" in notes(odd, check({}), None)[1]
+    assert "train: fails" in notes(odd, check({}), None)[1]
     assert "down_proj 96" in notes(odd, check({}), None)[1]
     assert notes(odd, check({}), RTX) == ["train: uses the fast path."]
     told = notes(odd, check({"train": {"quantization": "none"}}), None)

@@ -63,7 +63,7 @@ def test_a_server_that_is_killed_is_started_again(sleeping, monkeypatch, capsys)
     with pytest.raises(EnoughError):
         sleeping.wait(lambda: None)
     assert ready[1].poll() is None
-    assert "the server ended unexpectedly with code -9 and is started again" in (
+    assert "the server ended unexpectedly with code -9; starting it again" in (
         capsys.readouterr().out
     )
 

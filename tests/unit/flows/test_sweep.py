@@ -89,23 +89,23 @@ def test_a_best_value_at_the_end_of_its_list_is_pointed_out(profile, value, note
         (["--set", "train.lora_rank=8,x"], "train.lora_rank", "Change train.lora_rank"),
         (
             ["--set", "filter.max_function_lines=10,20"],
-            "filter.max_function_lines can't be swept: stage train does not read it (stage filter "
-            "does)",
+            "filter.max_function_lines can't be swept: stage filter reads it, and only "
+            "settings of the training can be swept",
             "`finetune diff`",
         ),
         (
             ["--set", "train.log_every=1,2"],
-            "it changes no result of a training",
+            "it does not change the result of a training",
             "Give train.log_every one value",
         ),
         (
             ["--set", "train.max_steps=50,60", "--halving"],
-            "--halving sets train.max_steps, which also is swept",
+            "--halving sets train.max_steps, which is also swept",
             "leave out --halving",
         ),
         (
             ["--set", "train.seed=1,2", "--seeds", "2"],
-            "--seeds 2 sets train.seed, which also is swept",
+            "--seeds 2 sets train.seed, which is also swept",
             "Leave out one of them",
         ),
     ],

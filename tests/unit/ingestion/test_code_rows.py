@@ -26,7 +26,7 @@ def test_file_that_vanished_is_one_ledger_entry(tmp_path: Path) -> None:
 
 def test_nul_byte_and_wrong_encoding_are_reported_with_their_line(tmp_path: Path) -> None:
     for content, problem in (
-        (b"x = 1\n\0", "holds a NUL byte"),
+        (b"x = 1\n\0", "contains a NUL byte"),
         (b"x = 1\ny = 'caf\xe9'\n", "byte 0xe9 is not utf-8"),
     ):
         (entry,) = read(tmp_path, content).unreadable

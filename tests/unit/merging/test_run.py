@@ -66,7 +66,7 @@ def test_card_lists_the_training_data(stage):
     stage.run(strategy="base16")
     card = (stage.model / "README.md").read_text()
     assert "| train | 2 | 2 | 1,234 |" in card
-    assert "Licences of the training rows: BSD-3-Clause (1), MIT (1)." in card
+    assert "Licenses of the training rows: BSD-3-Clause (1), MIT (1)." in card
     assert "20 steps, 40,639 tokens; validation loss 2.000 before, 1.500 after." in card
 
 

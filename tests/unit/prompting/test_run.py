@@ -111,7 +111,7 @@ def test_the_summary_and_the_metrics_tell_what_a_single_repository_is_split_by(
     [
         (150, "20 files held out for the evaluation"),
         (30, "6 files held out for the evaluation"),
-        (29, "5 files held out for the evaluation: too few for a verdict, at least 6 are needed"),
+        (29, "5 files held out for the evaluation: too few for a verdict, which needs 6"),
     ],
 )
 def test_a_small_repository_holds_out_as_many_files_as_a_verdict_needs_and_else_says_so(

@@ -183,7 +183,7 @@ def test_rows_that_the_chat_template_refuses_are_counted_and_the_remedy_names_an
     rows = [{"conversation": {**turns(0), "template": refusing}}] * 3
     summary, _ = go([*rows, *chats(9)])
     assert summary.counts["train_refused_by_chat_template"] == 3
-    with pytest.raises(PipelineError, match="refuses them: no messages") as raised:
+    with pytest.raises(PipelineError, match="rejects them: no messages") as raised:
         go(rows)
     assert raised.value.remedy.startswith("Set prompt.template to instruction")
 

@@ -90,5 +90,5 @@ def test_extra_modules_train_whole_and_in_32_bit(kind: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", ["lm_head", "q_proj", "nothing"])
 def test_what_can_not_be_trained_whole_is_named_with_what_can(name: str) -> None:
-    with pytest.raises(PipelineError, match=rf"{name} can't be trained whole\nChoose among embed"):
+    with pytest.raises(PipelineError, match=rf"{name} can't be trained fully\nChoose among embed"):
         lora(extra_modules=(name,))

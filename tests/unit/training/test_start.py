@@ -112,5 +112,5 @@ def test_it_begins_where_the_champion_ended(go_on: Any) -> None:
 
 
 def test_an_adapter_of_another_rank_is_refused_with_both_numbers(go_on: Any) -> None:
-    with pytest.raises(PipelineError, match="has lora_rank 8, asked for is 4"):
+    with pytest.raises(PipelineError, match="has lora_rank 8, and the settings have 4"):
         go_on(lora_rank=4)

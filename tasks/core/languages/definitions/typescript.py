@@ -1,4 +1,4 @@
-"""TypeScript, and TypeScript with JSX, which is a grammar of its own."""
+"""TypeScript, and TypeScript with JSX, which has another grammar."""
 
 from dataclasses import replace
 

@@ -119,7 +119,7 @@ def _function_as_argument(tree: ast.Module, called: Collection[str]) -> str:
             handed = isinstance(part, ast.Name) and part.id in functions
             handed = handed or isinstance(part, ast.Lambda | ast.GeneratorExp | ast.Attribute)
             if handed and part not in functions_called:
-                return "the test hands over a function"
+                return "the test passes a function"
     return ""
 
 

@@ -91,11 +91,11 @@ class PythonFunction:
         return statements > 1 or len(nodes) >= LONG_STATEMENT
 
     def outline(self) -> Hashable:
-        """See `python_shape.outline`."""
+        """See `function_shape.outline`."""
         return outline(self.node)
 
     def shape(self) -> bytes | None:
-        """See `python_shape.shape`."""
+        """See `function_shape.shape`."""
         return shape(self.node)
 
 
@@ -140,10 +140,10 @@ def decode(raw: bytes) -> str:
     ends.
 
     Raises:
-        NotParsableError: It holds a NUL byte, or is not in the encoding that it declares.
+        NotParsableError: It contains a NUL byte, or is not in the encoding that it declares.
     """
     if b"\0" in raw:
-        raise NotParsableError("holds a NUL byte", raw[: raw.index(b"\0")].count(b"\n") + 1)
+        raise NotParsableError("contains a NUL byte", raw[: raw.index(b"\0")].count(b"\n") + 1)
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(raw).readline)[0]
         text = raw.decode(encoding)

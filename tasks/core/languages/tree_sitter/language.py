@@ -44,7 +44,7 @@ def decode(raw: bytes) -> str:
     line ends.
 
     Raises:
-        NotParsableError: It is in another encoding, or holds a NUL byte.
+        NotParsableError: It is in another encoding, or contains a NUL byte.
     """
     is_utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     encoding = "utf-16" if is_utf16 else legacy_encoding(raw) or "utf-8-sig"
@@ -55,7 +55,7 @@ def decode(raw: bytes) -> str:
         problem = f"byte {raw[error.start]:#04x} is not {encoding.removesuffix('-sig')}"
         raise NotParsableError(problem, line) from error
     if "\0" in text:
-        raise NotParsableError("holds a NUL byte", text[: text.index("\0")].count("\n") + 1)
+        raise NotParsableError("contains a NUL byte", text[: text.index("\0")].count("\n") + 1)
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 

@@ -1,4 +1,4 @@
-"""A source text as tree-sitter sees it."""
+"""A source text as tree-sitter parses it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -114,7 +114,7 @@ class TreeSource:
         return None
 
     def _path(self, position: int) -> list["Node"]:
-        """The nodes around a position, the root first. Asking each for its parent would walk down
+        """The nodes around a position, the root first. Reading the parent of each would walk down
         from the root again."""
         cursor, path = self._root.walk(), [self._root]
         while len(path) < MAX_PATH and cursor.goto_first_child_for_byte(position) is not None:

@@ -1,4 +1,4 @@
-"""A family of decoder models as data: what its `model_type` in config.json stands for.
+"""A family of decoder models as data: the architecture of a `model_type` in config.json.
 
 The defaults are Llama's decoder layer, so an entry names only what differs from it. A new trait of
 a layer is a new field, with Llama's value as its default.
@@ -71,11 +71,11 @@ class DecoderLayer:
         norms: On the residual stream.
         norm_offset: What is added to the weights of RMSNorms.
         head_norms: Whether queries and keys have norms of their own before the rotation (per head,
-            or over all heads, as the shape of their weight tells), or the field of the config that
-            tells.
+            or over all heads, by the shape of their weight), or the field of the config that
+            states it.
         activation: Field of the config: the MLP's activation.
         parallel: Whether the MLP reads the layer's input instead of attention's output, or the
-            attribute of the layer that tells.
+            attribute of the layer that states it.
         parallel_norm: The norm of the MLP's input in that case.
         rotates: Whether layers rotate queries and keys, or the attribute of the attention that is
             false (or None) in those that do not.

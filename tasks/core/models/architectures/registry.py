@@ -1,4 +1,4 @@
-"""All architectures that the pipeline knows by name. Others train by the plain path."""
+"""Registry of the architectures with a fast path. Others train by the plain path."""
 
 from typing import Any
 

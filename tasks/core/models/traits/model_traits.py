@@ -1,6 +1,6 @@
 """Traits of one base model: what the stage `base` measured and later stages rely on.
 
-model_traits.json is in the folder of the weights: whoever loads the weights loads the traits, and
+model_traits.json is in the folder of the weights: code that loads the weights loads the traits, and
 they are in the key of every stage that reads the weights. Standard library only.
 """
 

@@ -2,7 +2,7 @@
 piece by piece.
 
 A file is never held as a whole: a window of it is decoded and refilled. After a malformed object,
-reading goes on where the next one seems to begin.
+reading continues where the next one seems to begin.
 """
 
 import json
@@ -41,7 +41,7 @@ def _read(path: Path, _columns: Collection[str] | None) -> Records:
             return
         window.skip(BLANK_OR_COMMA)
         if window.peek(1) not in ("[", "{"):
-            problem = "the file holds no JSON array of objects"
+            problem = "the file contains no JSON array of objects"
             yield UnreadableRecord(window.line, problem, window.peek())
             return
         depth = int(window.peek(1) == "[")  # brackets that are open
@@ -71,7 +71,7 @@ def _items(window: "_JsonWindow", depth: int, is_enclosed: bool) -> Records:
             window.skip(BLANK_OR_COMMA)
             if depth or not window.peek(1):
                 continue
-            problem = "text behind the end of the JSON array"
+            problem = "text after the end of the JSON array"
             yield UnreadableRecord(window.line, problem, window.peek())
         if not window.peek(1) and depth <= 0:
             return

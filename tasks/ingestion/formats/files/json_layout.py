@@ -26,6 +26,7 @@ DESCRIPTIONS = frozenset(
     {"columns", "features", "fields", "schema"}
 )  # lists before that of the rows
 PART_FIELDS = frozenset({"role", "from"})  # of messages and turns
+# both match the empty text, so they match everywhere
 BLANK = re.compile(r"\s*")
 BLANK_OR_COMMA = re.compile(r"[\s,]*")
 ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\[\s*)?\{")  # or of lists of them

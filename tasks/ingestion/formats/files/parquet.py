@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.progress import say
+from tasks.core.system.escape_text import first_line
 from tasks.ingestion.formats.files.protocol import (
     FileFormat,
     Record,
@@ -36,7 +37,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
     try:
         file = pq.ParquetFile(path, buffer_size=READ_BYTES, pre_buffer=False)
     except (pa.ArrowException, ValueError) as error:
-        yield UnreadableRecord(0, f"not a Parquet file: {_first_line(error)}", "")
+        yield UnreadableRecord(0, f"not a Parquet file: {first_line(error)}", "")
         return
     with file:
         names = file.schema_arrow.names
@@ -57,7 +58,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
                     number += batch.num_rows
             except (pa.ArrowException, ValueError, OSError) as error:
                 lost = f"rows {number + 1} to {before + rows} are left out"
-                problem = f"damaged Parquet: {_first_line(error)}; {lost}"
+                problem = f"damaged Parquet: {first_line(error)}; {lost}"
                 yield UnreadableRecord(number + 1, problem, "")
             before += rows
 
@@ -70,8 +71,9 @@ def _large_pages(path: Path, file: Any) -> str:
     if max(sizes, default=0) < LARGE_PAGE_BYTES:
         return ""
     return (
-        f"{path.name}: a page of it may have {max(sizes) / 2**30:.1f} GiB, and reading it takes "
-        "twice that memory. Where that is too much, write it with small pages on another machine: "
+        f"{path.name}: a page of this file may take {max(sizes) / 2**30:.1f} GiB, and reading it "
+        "takes twice that memory. If that is too much, rewrite the file with small pages on a "
+        "machine with more memory: "
         f"`{REWRITE}`"
     )
 
@@ -124,7 +126,7 @@ def _value(convert: Callable[[], Any]) -> Any:
     except UnicodeDecodeError:
         return Unfit("holds text that is not valid UTF-8")
     except (pa.ArrowException, ValueError, OverflowError):
-        return Unfit("can't be represented, wanted text")
+        return Unfit("can't be represented, expected text")
 
 
 def _without_nulls(value: Any) -> Any:
@@ -141,10 +143,6 @@ def _column_names(path: Path) -> list[str] | None:
         return list(pq.read_schema(path).names)
     except (pa.ArrowException, ValueError, OSError):
         return None  # reported when the rows are read
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 PARQUET = FileFormat(

@@ -59,7 +59,7 @@ def not_an_object(line: int, values: Any) -> Record | UnreadableRecord:
     first = values[0] if isinstance(values, list) and values else None
     if isinstance(first, dict) and first.keys() & {"role", "from"}:
         return Record(line, {"messages": values})
-    return UnreadableRecord(line, f"holds a JSON {type(values).__name__}, wanted an object", values)
+    return UnreadableRecord(line, f"is a JSON {type(values).__name__}, expected an object", values)
 
 
 def duplicate_column(names: Sequence[str], columns: Collection[str] | None) -> str:

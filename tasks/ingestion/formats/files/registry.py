@@ -104,7 +104,7 @@ def read_records(path: Path, columns: Collection[str] | None) -> Records:
                 start = file.read(512)
             for at, mark, name in NOT_UTF8_SIGNATURES:
                 if start.startswith(mark, at):
-                    yield UnreadableRecord(0, f"the file is {name}, wanted UTF-8 text", "")
+                    yield UnreadableRecord(0, f"the file is {name}, expected UTF-8 text", "")
                     return
         elif is_compressed(path):
             problem = "the file is compressed, which is read for text only"

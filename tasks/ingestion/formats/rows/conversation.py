@@ -123,7 +123,7 @@ def as_list(name: str, value: Any) -> list[dict[str, Any]]:
     wrong = next((item for item in items if not isinstance(item, Mapping)), None)
     if wrong is not None or None in items:
         kind = type(wrong).__name__
-        raise RowProblemError(f"{name} is of type {kind}, wanted a list of objects or its JSON")
+        raise RowProblemError(f"{name} is of type {kind}, expected a list of objects or its JSON")
     return items
 
 
@@ -160,7 +160,7 @@ def conversation_texts(
         texts = [one["content"], json.dumps(calls, ensure_ascii=False) if calls else ""]
         into += [text for text in texts if text]
     if not trained:
-        raise RowProblemError("no answer of an assistant to learn")
+        raise RowProblemError("no message of an assistant to train on")
     conversation: dict[str, Any] = {"messages": list(messages)}
     if tools:
         conversation["tools"] = list(tools)

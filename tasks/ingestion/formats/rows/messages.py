@@ -106,7 +106,7 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
 
 
 def with_columns(bound: BoundFormat, values: Values, messages: list[Message]) -> RowTexts:
-    """The row of a conversation whose system text and tools may be in columns of their own.
+    """The row of a conversation whose system text and tools may be in separate columns.
 
     Raises:
         RowProblemError: It has nothing to learn.
@@ -145,7 +145,7 @@ def _message(number: int, one: Mapping[str, Any]) -> Message:
     role = NAMES.get(name.lower()) if isinstance(name, str) else None
     if role is None:
         has = "has the role" if speaker == "role" else "is from"
-        raise RowProblemError(f"message {number} {has} {name!r}, wanted one of {_KNOWN}")
+        raise RowProblemError(f"message {number} {has} {name!r}, expected one of {_KNOWN}")
     content = next((one[field] for field in CONTENTS if one.get(field) is not None), None)
     calls = one.get("tool_calls") or one.get("function_call")
     if name in CALLS and not isinstance(call := decoded(content), str):

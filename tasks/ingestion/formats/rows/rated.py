@@ -23,7 +23,7 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
     label = bound.value("label", values)
     if label is not True:
         name = bound.columns["label"].spec
-        raise RowProblemError(f"{name} is {label}: the answer is not a wanted one")
+        raise RowProblemError(f"{name} is {label}: the answer is labeled as bad")
     return answered(bound, values, "completion")
 
 
@@ -33,5 +33,5 @@ RATED = RowFormat(
     _fits,
     _texts,
     lambda _mapping: ("prompt", "completion", "label"),
-    choice="answers with a label, some of them not wanted",
+    choice="answers with a label, good and bad ones",
 )

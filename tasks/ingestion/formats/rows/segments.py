@@ -1,4 +1,4 @@
-"""Segments: a list of texts with masks of their own, joined as they are: `text`, and `label` (or
+"""Segments: a list of texts, each with its mask, joined as they are: `text`, and `label` (or
 `train`, `weight`), which says whether the text is trained."""
 
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
         segments.append({"text": text or "", "train": bool(is_trained)})
     trained = [one["text"] for one in segments if one["train"] and one["text"]]
     if not any(text.strip() for text in trained):
-        raise RowProblemError(f"{name} has no text to learn: no label is true")
+        raise RowProblemError(f"{name} has no text to train on: no label is true")
     masked = [one["text"] for one in segments if not one["train"] and one["text"]]
     return stored("segments", masked, trained, {"segments": segments})
 

@@ -22,7 +22,7 @@ MAX_LICENSE_BYTES = 1 << 20
 
 
 def is_listed(path: str) -> bool:
-    """Whether a path of a tree is looked at, by the rules of a folder: it is not hidden."""
+    """Whether a path of a tree is considered, by the rules of a folder: it is not hidden."""
     *folders, name = path.split("/")
     is_hidden = any(part.startswith(".") for part in (*folders, name))
     return not is_hidden and NOT_SOURCE.isdisjoint(folders)
@@ -75,7 +75,7 @@ class Repository:
         self._licenses = TreeLicenses(texts, stated)
 
     def _is_read(self, path: str) -> bool:
-        """Whether the changes of a file are read; a file without an extension is not looked at."""
+        """Whether the changes of a file are read; one without an extension is not read."""
         selection = CodeSelection(self._include_tests, self._languages)
         return is_listed(path) and selection.takes(path, lambda _: b"")
 
@@ -137,7 +137,7 @@ class Repository:
         if raw is None:
             raise NotParsableError(f"object {object_id} is missing", 0)
         if isinstance(raw, int):
-            raise NotParsableError(f"holds {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+            raise NotParsableError(f"has {raw:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
         language = language_of(path, raw, self._headers)
         if language is None:
             raise NotParsableError("holds no code in a known language", 0)

@@ -8,7 +8,7 @@ from tasks.merging.gguf.families.protocol import GgufFamily
 
 
 def _normed(config: Any) -> str:
-    """llama.cpp knows the model with norms on q and k by its number of layers."""
+    """llama.cpp identifies the model with norms on q and k by its number of layers."""
     same = config.use_qk_norm == (config.num_hidden_layers >= 64)
     return "" if same else f"use_qk_norm and {config.num_hidden_layers} layers"
 

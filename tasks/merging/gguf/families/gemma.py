@@ -19,7 +19,7 @@ GEMMA = GgufFamily(
 
 
 def _scaled(layers_of_27b: int) -> Callable[[Any], str]:
-    """llama.cpp scales by the size of a head, and knows the 27B model by its number of layers."""
+    """llama.cpp scales by the size of a head, and identifies the 27B model by its layers."""
 
     def unsupported(config: Any) -> str:
         scale = config.head_dim

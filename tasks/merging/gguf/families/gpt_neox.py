@@ -11,7 +11,7 @@ GPT_NEOX = GgufFamily(
         "add_layer_norm_eps": "layer_norm_eps",
         "add_parallel_residual": "use_parallel_residual",
     },
-    # llama.cpp wants q of all heads, then k, then v
+    # llama.cpp stores q of all heads, then k, then v
     orders={"attn_qkv": RowOrder("num_attention_heads", 3, (0, 1))},
     # llama.cpp approximates "gelu", as its authors do for the released models
     required={"hidden_act": ("gelu", "gelu_new", "gelu_fast"), "attention_bias": (True,)},

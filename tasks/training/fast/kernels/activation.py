@@ -195,6 +195,7 @@ def activate_backward(
         else:
             gate = tl.load(spot, mask=both, other=0.0).to(tl.float32)
         share = _share(gate, ACT)
+        # values: the output act(gate) * up; gate_slope and up_slope: its derivatives
         values = gate * share
         gate_slope = _slope(gate, share, ACT)
         up_slope = values
@@ -207,9 +208,11 @@ def activate_backward(
                 up = tl.load(spot + inner, mask=both, other=0.0).to(tl.float32)
             values *= up
             gate_slope *= up
+        # slope: the gradient of the output
         line = grad + row_at[:, None] * grad_stride
         slope = tl.load(line + at[None, :], mask=both, other=0.0).to(tl.float32)
         if RANK > 0:
+            # v: the gradient of LoRA's columns; A's part is added to the output's gradient
             values = values.to(kind)
             some = row_ok[:, None] & (rank_at < RANK)[None, :]
             v = tl.load(line + inner + rank_at[None, :], mask=some, other=0.0)
@@ -219,6 +222,7 @@ def activate_backward(
             part, more = back_of(kept(h, 0, BITS, threshold), values, v, a0, DROP)
             slope += scale * part
             sum0 += more
+        # in place: this program has read its tiles of gate and up, and no other reads them
         gate_slope = (slope * gate_slope).to(kind)
         tl.store(spot, gate_slope, mask=both)
         if GATED:

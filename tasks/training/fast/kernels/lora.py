@@ -10,7 +10,7 @@ import triton.language as tl
 
 @triton.jit
 def hash_bits(places, seed):
-    """32 hash bits of indexes (int32): murmur3's finalizer, as `torch_ops.hash_bits`.
+    """32 hash bits of indexes (int32): murmur3's finalizer, as `ops.dropout.hash_bits`.
 
     Dropout masks are computed from it in the forward and again in the backward pass, not stored.
     """

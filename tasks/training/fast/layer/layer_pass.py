@@ -3,8 +3,8 @@
     x ─ norm1 ─ qkv ─ rope ─ attention ─ out ─ + ─ middle ─ norm2 ─ gate_up ─ act ─ down ─ + ─ y
     └──────────────────────────────────────────┘   └───────────────────────────────────────┘
 
-`LayerWeights` tells what a family's layer adds to or leaves out of that: norms of heads and of the
-branches' outputs, both branches side by side, an MLP without gates.
+`LayerWeights` states what a family's layer adds or leaves out: norms of heads and of the branches'
+outputs, both branches side by side, an MLP without gates.
 
 Activation checkpointing by hand: the forward pass saves the layer's input x (`buffers.Stream`) and
 fills `Saved`. A *kept* layer has a `Saved` of its own, so its backward pass repeats only what is

@@ -1,6 +1,6 @@
 """Extracts weights, LoRA matrices and shapes from a PEFT model for the fast path.
 
-In: a PEFT model; the table of architectures tells how its decoder layers are built. Out: a
+In: a PEFT model; the table of architectures describes its decoder layers. Out: a
 `FastModel` of plain tensors, or `Unsupported` with the reason, upon which the autograd stepper is
 used. Anything that is not checked here would train wrongly without an error, so a model is
 supported only if its layer class is known and every deviation from the table is excluded.

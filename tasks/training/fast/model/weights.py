@@ -92,7 +92,7 @@ class LayerWeights:
         head_norms: Of queries and keys: of each head, or of all together.
         parallel: The MLP reads the layer's input instead of attention's output.
         rotation: Which of the model's tables rotates queries and keys; None: they stay.
-        window: A token attends to so many tokens up to itself; 0: to all.
+        window: Tokens that a token attends to, itself included; 0: all before it.
         branch_scale: What attention and MLP are multiplied by.
     """
 

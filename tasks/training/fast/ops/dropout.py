@@ -13,7 +13,7 @@ _GOLDEN, _MIX1, _MIX2, _BITS32 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35, 0xFFFFFFFF
 class Dropout:
     """Dropout of a LoRA input by a hash of index and seed, so that no mask has to be stored.
 
-    All members that share an input use one 32-bit hash; each takes `bits` bits of its own.
+    All members that share an input use one 32-bit hash; each takes its own `bits` bits.
 
     Attributes:
         seed: 32 bits; differs by step, window, layer and input.

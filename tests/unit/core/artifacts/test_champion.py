@@ -136,7 +136,7 @@ def test_gc_keeps_all_that_the_last_promotions_rest_on(pipeline, two):
 def test_torn_history_is_named_and_not_overwritten(pipeline, two):
     path = pipeline.store.root / ".champion.json"
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(PipelineError, match="is no history of champions"):
+    with pytest.raises(PipelineError, match="is not a valid history of champions"):
         champions.promote(pipeline.store, made(pipeline, 3))
 
 
@@ -157,7 +157,7 @@ def test_model_worse_than_the_base_is_refused_even_by_force(force):
 def test_what_is_not_shown_to_be_better_takes_force_and_a_reason(verdicts):
     with pytest.raises(PipelineError, match="not shown to be better"):
         champions.check(verdicts, WHY, force=False, because="")
-    with pytest.raises(PipelineError, match="without a reason"):
+    with pytest.raises(PipelineError, match="requires a reason"):
         champions.check(verdicts, WHY, force=True, because=" ")
     assert champions.check(verdicts, WHY, force=True, because="its test set leaked") is True
 

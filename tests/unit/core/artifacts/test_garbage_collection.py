@@ -182,7 +182,9 @@ def test_torn_record_of_a_run_is_named_and_nothing_is_collected(pipeline):
     path = pipeline.store.root / ".runs" / "20260101T000000-0001-1.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"id": ')
-    with pytest.raises(PipelineError, match=r"20260101T000000-0001-1\.json is no record"):
+    with pytest.raises(
+        PipelineError, match=r"20260101T000000-0001-1\.json is not a valid run record"
+    ):
         find_garbage(pipeline.store, 1, 0, frozenset())
 
 

@@ -74,7 +74,7 @@ def test_a_training_that_pauses_for_quiet_hours_goes_on_after_them(one, toy, mon
     with sink(told):
         assert one(work).run(check(QUIET)) == []
     assert runs == [1, 1]
-    assert told.lines == ["quiet hours (08:00-18:00): going on at 18:00"]
+    assert told.lines == ["quiet hours (08:00-18:00): continuing at 18:00"]
 
 
 def test_a_stop_that_was_asked_for_ends_the_run(one, monkeypatch):

@@ -295,7 +295,7 @@ class TestAccept:
     def test_change_of_data_is_not_a_matter_of_opinion(self, pipeline, toy):
         pipeline.run()
         toy.SOURCE.write_text("other")
-        with pytest.raises(PipelineError, match=r"runs for data"):
+        with pytest.raises(PipelineError, match=r"runs because of data"):
             maintenance.accept(pipeline.store, pipeline.plan()[0])
 
 

@@ -165,7 +165,7 @@ def test_a_run_that_waits_for_a_collection_says_so(pipeline):
     collecting = pipeline.store.alone(lambda: None)
     collecting.__enter__()
     with progress.sink(Told()), pipeline.store.in_use():
-        assert said == ["artifacts are being collected; waiting for that to end"]
+        assert said == ["garbage collection is in progress; waiting for it to end"]
 
 
 def test_cleaning_up_does_not_wait_for_a_run_that_begins_meanwhile(pipeline, monkeypatch):

@@ -27,13 +27,13 @@ def lineage(pipeline, toy):
         return toy.Summary(text)
 
     toy.train = train
-    goes_on = ("train.adapter",)
+    warm_start = ("train.adapter",)
     stage = toy.Stage(
         "train",
         "toy:train",
         outputs=("adapter",),
         inputs=("read.words", "sort.sorted"),
-        goes_on=goes_on,
+        warm_start=warm_start,
         reads=("train",),
     )
     toy.STAGES = (*toy.STAGES[:2], stage)

@@ -136,4 +136,4 @@ def f():
         pytest.skip(reason)
     assert box.name == f"{level} in a cgroup"
     outcome = box.run(Job(program, "f", "f()", timeout_s=60))
-    assert (outcome.status, outcome.detail) == (OOM, "its processes held 256 MiB together")
+    assert (outcome.status, outcome.detail) == (OOM, "its processes used 256 MiB together")

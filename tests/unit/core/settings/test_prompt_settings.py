@@ -24,7 +24,7 @@ def test_a_missing_chat_template_is_an_error_that_names_the_file(tmp_path: Path)
 def test_a_file_that_writes_no_messages_is_no_chat_template(tmp_path: Path) -> None:
     path = tmp_path / "own.jinja"
     path.write_text("Hello {{ name }}")
-    with pytest.raises(PipelineError, match="is no chat template"):
+    with pytest.raises(PipelineError, match="is not a chat template"):
         check({"prompt": {"template": str(path)}})
 
 

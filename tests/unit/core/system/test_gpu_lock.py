@@ -50,7 +50,7 @@ def test_quiet_hours_are_waited_for_and_logged(said, monkeypatch):
     monkeypatch.setattr(gpu_lock, "quiet_now", lambda spec: next(ends))
     with gpu_lock.gpu_turn(HardwareSettings(device="cpu", quiet_hours="08:00-18:00")):
         pass
-    assert said.lines == ["quiet hours (08:00-18:00): going on at 18:00"]
+    assert said.lines == ["quiet hours (08:00-18:00): continuing at 18:00"]
     assert next(ends, "all asked") == "all asked"
 
 
@@ -62,7 +62,7 @@ def test_waiting_for_a_locked_gpu_ends_at_the_limit(said):
     hardware = HardwareSettings(device="auto", wait_minutes=0.002)
     with lock_file().open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(PipelineError, match=r"given up after 0\.002 minutes"):
+        with pytest.raises(PipelineError, match=r"gave up after 0\.002 minutes"):
             gpu_lock.gpu_turn(hardware).__enter__()
     assert said.lines == ["another run holds the GPU; waiting for it"]
 

@@ -47,7 +47,7 @@ def test_commit_is_asked_for_once_and_then_read_from_the_file(hub, tmp_path):
 
 
 def test_unknown_model_names_status_and_what_to_set(hub, tmp_path):
-    with pytest.raises(PipelineError, match=r"can't be asked for one \(HTTP 404\)") as error:
+    with pytest.raises(PipelineError, match=r"the hub does not return one \(HTTP 404\)") as error:
         pin("me/gone")
     assert "base.revision" in error.value.remedy
     assert not (tmp_path / "data/pins.json").exists()

@@ -180,7 +180,7 @@ def test_a_tokenizer_without_a_template_is_an_error() -> None:
 
 
 def test_a_broken_template_is_an_error_with_its_line() -> None:
-    with pytest.raises(PipelineError, match="no valid Jinja: line 2"):
+    with pytest.raises(PipelineError, match="not valid Jinja: line 2"):
         encoded(model("ChatML"), FIRST, template="{% for m in messages %}\n{{ m")
 
 

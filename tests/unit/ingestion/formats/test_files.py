@@ -44,7 +44,7 @@ def test_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
 def test_utf32_file_is_one_problem_not_one_a_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"output": "ok"}\n' * 5, encoding="utf-32")
-    assert read(path) == ([], [(0, "the file is UTF-32 text, wanted UTF-8 text")])
+    assert read(path) == ([], [(0, "the file is UTF-32 text, expected UTF-8 text")])
 
 
 def test_utf16_file_that_ends_within_a_character_is_damaged(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_half_of_a_character_in_utf16_is_a_problem_of_its_line_alone(tmp_path: P
 def test_jsonl_line_that_is_no_object_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("[1]\n")
-    assert read(path) == ([], [(1, "holds a JSON list, wanted an object")])
+    assert read(path) == ([], [(1, "is a JSON list, expected an object")])
 
 
 @pytest.mark.parametrize("indent", [None, 2])

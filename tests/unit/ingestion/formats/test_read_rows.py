@@ -22,10 +22,10 @@ def read(path: Path, **columns: str) -> list[Row | Unreadable]:
         ({"output": ""}, "output is empty"),
         ({"output": "  \n"}, "output is empty"),
         ({"output": None}, "output is empty"),
-        ({"output": 3}, "output is of type int, wanted text"),
-        ({"output": "a\0b"}, "output holds a NUL byte"),
+        ({"output": 3}, "output is of type int, expected text"),
+        ({"output": "a\0b"}, "output contains a NUL byte"),
         ({"output": "\ud800"}, "output is not valid UTF-8"),
-        ({"input": ["a"]}, "input is of type list, wanted text"),
+        ({"input": ["a"]}, "input is of type list, expected text"),
         ({"instruction": "", "output": 1}, "instruction is empty; output is of type int"),
     ],
 )

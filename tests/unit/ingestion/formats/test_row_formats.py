@@ -168,11 +168,14 @@ def test_sharegpt_turns_become_messages(read: Read) -> None:
     ("bad", "wanted"),
     [
         ([], "messages is empty"),
-        ("text", "wanted a list of objects"),
-        ([said("user", "q")], "no answer of an assistant"),
+        ("text", "expected a list of objects"),
+        ([said("user", "q")], "no message of an assistant"),
         ([said("judge", "q"), said("assistant", "a")], "message 1 has the role 'judge'"),
         ([said("user", " "), said("assistant", "a")], "message 1 (user) is empty"),
-        ([said("user", "q"), said("assistant", "a\0")], "message 2 (assistant) holds a NUL byte"),
+        (
+            [said("user", "q"), said("assistant", "a\0")],
+            "message 2 (assistant) contains a NUL byte",
+        ),
         ([said("user", [{"type": "image_url"}]), said("assistant", "a")], "only text is read"),
         ([said("user", "\ud800"), said("assistant", "a")], "message 1 (user) is not valid UTF-8"),
         ([said("user", 3), said("assistant", "a")], "message 1 (user) is of type int"),

@@ -36,8 +36,8 @@ def test_folder_called_like_a_glob_is_a_folder() -> None:
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("gone", "is not there"),
-        ("gone/*.csv", "is not there"),
+        ("gone", "does not exist"),
+        ("gone/*.csv", "does not exist"),
         ("d/note.txt", "no data file"),
     ],
 )

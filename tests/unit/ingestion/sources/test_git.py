@@ -201,7 +201,7 @@ def test_a_huge_file_of_a_commit_is_one_ledger_entry(ingest, repository, monkeyp
     _, rows, bad = ingest(repository.source())
     assert len(rows) == 1
     assert [(b["path"], b["problem"]) for b in bad] == [
-        ("b.py", "holds 2,000 bytes, at most 1,000 are read")
+        ("b.py", "has 2,000 bytes, at most 1,000 are read")
     ]
 
 

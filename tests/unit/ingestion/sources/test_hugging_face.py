@@ -90,7 +90,7 @@ def test_only_the_named_split_is_read(ingest, tmp_path) -> None:
 
 def test_an_unknown_split_names_those_there_are(ingest, tmp_path) -> None:
     write("save_to_disk of splits", tmp_path / "set")
-    with pytest.raises(PipelineError, match="no split 'dev', but test, train"):
+    with pytest.raises(PipelineError, match="no split 'dev'; its splits: test, train"):
         ingest({"kind": "huggingface", "path": str(tmp_path / "set"), "split": "dev"})
 
 
