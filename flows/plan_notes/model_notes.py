@@ -57,7 +57,7 @@ def read_checks(base: Path) -> dict[str, Any]:
 def notes(
     checks: Mapping[str, Any],
     config: Config,
-    gpu: Gpu | None,
+    gpu: Gpu | None = None,
     *,
     limit_gib: float | None = None,
 ) -> list[str]:
