@@ -2,7 +2,7 @@
 
 import subprocess
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from flows.commands.init.data_files import (
 )
 from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import is_generated
-from tasks.core.languages.registry import headers_of, language_of, titles
+from tasks.core.languages.protocol import Language
+from tasks.core.languages.registry import ON_REQUEST, headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
 from tasks.ingestion.licenses import license_of_texts
+from tasks.ingestion.sources.digests import MIN_ROWS
 from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code, walk
 from tasks.ingestion.sources.git import plumbing
 from tasks.ingestion.sources.trees import is_license_text
@@ -31,6 +33,8 @@ class FolderContents:
     Attributes:
         place: The folder or file, absolute.
         languages: Number of source files by language, most first.
+        requested: Names of the languages, where there is text such as Markdown and no code whose
+            functions are known.
         data: Data files that rows can be read from.
         unread: Data files that need a setting.
         licence: SPDX license of the folder; "": unknown.
@@ -42,6 +46,7 @@ class FolderContents:
 
     place: Path
     languages: dict[str, int]
+    requested: tuple[str, ...]
     data: tuple[DataFile, ...]
     unread: tuple[DataFile, ...]
     licence: str
@@ -59,17 +64,26 @@ def inspect(place: Path) -> FolderContents:
     """
     is_folder = place.is_dir()
     code = _code_files(place) if is_folder else ()
-    languages = _languages(place, code)
+    found = _languages(place, code)
     files = without_test_splits(
         [tried(path) for path in (data_files(place) if is_folder else [place])]
     )
     data = tuple(file for file in files if file.rows)
     unread = tuple(file for file in files if not file.rows and file.problem)
-    if not languages and not data:  # the columns of other files are not guessed
+    if not found and not data:  # the columns of other files are not guessed
         guessed = [tried(file.path, suggested(file.problem)) for file in unread]
         data = tuple(file for file in guessed if file.rows)
         read = {file.path for file in data}
         unread = tuple(file for file in unread if file.path not in read)
+    requested: tuple[str, ...] = ()
+    if is_folder and not data and not unread and not any(one.parser for one in found):
+        names = (*ON_REQUEST, *(one.name for one in found))
+        text = _code_files(place, names)
+        if len(text) >= MIN_ROWS:  # fewer can't be divided
+            code, found = text, _languages(place, text)
+            requested = tuple(sorted({one.name for one in found}))
+    titles_of = ("notebooks" if one.title == "notebook" else one.title for one in found)
+    languages = dict(Counter(titles_of).most_common())
     if not languages and not data:
         raise _nothing(place, unread)
     licence, evidence = _licence(place) if languages else ("", "")
@@ -77,6 +91,7 @@ def inspect(place: Path) -> FolderContents:
     return FolderContents(
         place=place,
         languages=languages,
+        requested=requested,
         data=data,
         unread=unread,
         licence=licence,
@@ -87,28 +102,26 @@ def inspect(place: Path) -> FolderContents:
     )
 
 
-def _code_files(folder: Path) -> tuple[str, ...]:
+def _code_files(folder: Path, languages: Sequence[str] = ()) -> tuple[str, ...]:
     """Source files, without tests."""
     try:
-        return list_code(str(folder), include_tests=False).files
+        return list_code(str(folder), include_tests=False, languages=languages).files
     except PipelineError:  # it holds no source code
         return ()
 
 
-def _languages(folder: Path, paths: Collection[str]) -> dict[str, int]:
-    """Number of files by language, by their first lines: without generated files."""
-    headers, found = headers_of(paths), Counter[str]()
-    for path in paths:
-        head = head_of(folder / path)
-        if not is_generated(head) and (language := language_of(path, head, headers)):
-            found["notebooks" if language.title == "notebook" else language.title] += 1
-    return dict(found.most_common())
+def _languages(folder: Path, paths: Collection[str]) -> list[Language]:
+    """The language of each file, by its first lines; generated files are left out."""
+    headers = headers_of(paths)
+    heads = ((path, head_of(folder / path)) for path in paths)
+    found = (language_of(p, head, headers) for p, head in heads if not is_generated(head))
+    return [language for language in found if language]
 
 
 def _has_code_at_head(folder: Path) -> bool:
     try:
         _, commit = plumbing.resolve(str(folder), "HEAD")
-        return any(language_of(blob.path) for blob in plumbing.files(folder, commit)[0])
+        return any(_is_code(blob.path) for blob in plumbing.files(folder, commit)[0])
     except PipelineError:  # no git, or no commit
         return False
 
@@ -120,7 +133,12 @@ def _uncommitted(folder: Path) -> int:
     command += ["status", "--porcelain", "--untracked-files=all", "-z"]
     done = subprocess.run(command, capture_output=True, check=False)
     names = (entry[3:].decode("utf-8", "replace") for entry in done.stdout.split(b"\0"))
-    return sum(language_of(name) is not None for name in names)
+    return sum(map(_is_code, names))
+
+
+def _is_code(path: str) -> bool:
+    language = language_of(path)
+    return language is not None and language.is_default
 
 
 def _licence(folder: Path) -> tuple[str, str]:

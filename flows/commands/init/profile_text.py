@@ -97,6 +97,9 @@ def _code_fields(
     fields = {name: value for name, value in source.items() if name not in ("kind", "path")}
     if base.get("hub_id") != HUB_BASE:  # whether it has tokens for infilling is not known yet
         fields["rows"] = [kind for kind in fields["rows"] if kind != "fill"]
+    if found.requested:  # no functions are known in them
+        fields["rows"] = [kind for kind in fields["rows"] if kind != "functions"]
+        fields["languages"] = list(found.requested)
     if not found.is_project:
         del fields["columns"]
     return fields

@@ -179,6 +179,7 @@ class Language:
         doctest_candidates: Functions of a text that have examples; those that need more than the
             standard library as their line.
         imports: Files of the same repository that a file may name.
+        is_default: Read unless a source names other languages.
     """
 
     name: str
@@ -194,6 +195,7 @@ class Language:
     test_folders: frozenset[str] = frozenset({"test", "tests", "testing"})
     doctest_candidates: Callable[[str], Iterator[DoctestCandidate | int]] = _no_candidates
     imports: Imports = no_imports
+    is_default: bool = True
 
     def is_test(self, path: str) -> bool:
         """Whether the relative path of a source file is a test or in a folder of tests."""

@@ -1,5 +1,5 @@
-"""All programming languages. A new one is one module that defines a `Language` and one entry in
-`LANGUAGES`."""
+"""All languages. A new one with a grammar is one module that defines a `Language` and one entry in
+`LANGUAGES`; one without, a line in `without_grammar.py`."""
 
 import re
 from collections import Counter
@@ -19,14 +19,18 @@ from tasks.core.languages.definitions.scala import SCALA
 from tasks.core.languages.definitions.typescript import TSX, TYPESCRIPT
 from tasks.core.languages.protocol import Language, NotParsableError, ParsedSource
 from tasks.core.languages.python.definition import NOTEBOOK, PYTHON
+from tasks.core.languages.without_grammar import PLAIN
 
 LANGUAGES = (
     *(PYTHON, NOTEBOOK, JAVASCRIPT, TYPESCRIPT, TSX, GO, RUST, JAVA, C, CPP, CSHARP, RUBY, PHP),
     *(KOTLIN, SCALA, BASH),
 )
-BY_NAME = {language.name: language for language in reversed(LANGUAGES)}
-BY_EXTENSION = {ending: language for language in LANGUAGES for ending in language.extensions}
-EXTENSIONS = tuple(BY_EXTENSION)
+ALL = (*LANGUAGES, *PLAIN)
+BY_NAME = {language.name: language for language in reversed(ALL)}
+BY_EXTENSION = {ending: language for language in ALL for ending in language.extensions}
+# of those that are read by default
+EXTENSIONS = tuple(ending for ending, language in BY_EXTENSION.items() if language.is_default)
+ON_REQUEST = tuple(language.name for language in PLAIN if not language.is_default)
 PARSERS = tuple(dict.fromkeys(name for language in LANGUAGES for name in language.parser))
 SHEBANG = re.compile(rb"#!\s*\S*?/?(?:env\s+(?:-S\s+)?)?([\w.+-]+)(?:\s|$)")
 SHEBANG_BYTES = 100
@@ -64,7 +68,7 @@ def language_of(path: str, content: bytes = b"", headers: str = C.name) -> Langu
         return _of_header(content, headers) if found is C and ending == "h" else found
     program = SHEBANG.match(content[:SHEBANG_BYTES])
     name = program[1].decode().rpartition("/")[2] if program else ""
-    return next((language for language in LANGUAGES if name in language.shebangs), None)
+    return next((language for language in ALL if name in language.shebangs), None)
 
 
 def _of_header(content: bytes, headers: str) -> Language | None:
@@ -88,7 +92,7 @@ def parse(text: str, language: str) -> tuple[ParsedSource | None, str]:
 
 def titles(names: Collection[str] = ()) -> str:
     """Languages as they are written in prose; of no names, all."""
-    known = [one for one in LANGUAGES if not names or one.name in names]
+    known = [one for one in ALL if (one.name in names if names else one.is_default)]
     return ", ".join(dict.fromkeys(one.title for one in known))
 
 

@@ -115,6 +115,22 @@ LanguageName = Literal[
     "kotlin",
     "scala",
     "bash",
+    "dart",
+    "elixir",
+    "haskell",
+    "julia",
+    "lua",
+    "perl",
+    "powershell",
+    "r",
+    "sql",
+    "swift",
+    "zig",
+    "css",
+    "html",
+    "markdown",
+    "toml",
+    "yaml",
 ]
 
 
@@ -188,7 +204,7 @@ class FileTreeSource(CodeSource):
     """Fields of sources that are a tree of files in any language."""
 
     languages: tuple[LanguageName, ...] = Field(
-        (), description="Languages to read. Empty: all supported ones."
+        (), description="Languages to read. Empty: all but CSS, HTML, Markdown, TOML, YAML."
     )
     licence: str = Field(
         "",

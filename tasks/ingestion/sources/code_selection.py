@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
 from tasks.core.languages.authorship import reason_of_name
-from tasks.core.languages.registry import EXTENSIONS, language_of
+from tasks.core.languages.registry import BY_EXTENSION, BY_NAME, EXTENSIONS, language_of
 from tasks.ingestion.licenses import is_license_file
 
 SHOWN_ENDINGS = 5
@@ -21,8 +21,11 @@ class CodeSelection:
     def __init__(self, include_tests: bool, languages: Collection[str]) -> None:
         """Choose by the settings of the source; no languages are all languages."""
         self._include_tests, self._languages = include_tests, frozenset(languages)
+        named = (e for name in self._languages for e in BY_NAME[name].extensions)
+        self._extensions = tuple(dict.fromkeys((*EXTENSIONS, *named)))
         self.left_out: Counter[str] = Counter()
         self._endings: Counter[str] = Counter()  # of files that are no code in a known language
+        self._on_request: set[str] = set()  # languages of files that are read where they are named
 
     def chosen(self, paths: Iterable[str], head: Callable[[str], bytes]) -> list[str]:
         """The paths that are read.
@@ -42,8 +45,9 @@ class CodeSelection:
 
     def _reason(self, path: str, head: Callable[[str], bytes]) -> str:
         name = path.rpartition("/")[2]
-        is_named = name.lower().endswith(EXTENSIONS)
-        if not is_named and ("." in name or is_license_file(path)):
+        is_named = name.lower().endswith(self._extensions)
+        is_license = is_license_file(path) and not name.lower().endswith(EXTENSIONS)
+        if is_license or ("." in name and not is_named):
             return self._no_code(name)
         content = b"" if is_named else head(path)
         language = language_of(path, content)
@@ -56,7 +60,10 @@ class CodeSelection:
 
     def _no_code(self, name: str) -> str:
         if "." in name and not is_license_file(name):
-            self._endings[name.rpartition(".")[2]] += 1
+            ending = name.rpartition(".")[2]
+            self._endings[ending] += 1
+            if (language := BY_EXTENSION.get(f".{ending.lower()}")) is not None:
+                self._on_request.add(language.name)
         return "files that are no code"
 
     def reasons(self) -> str:
@@ -71,4 +78,7 @@ class CodeSelection:
             return "Set `include_tests: true` of the source."
         if self.left_out[OTHER_LANGUAGES]:
             return "Remove `languages` from the source's settings."
+        if self._on_request:
+            names = ", ".join(sorted(self._on_request))
+            return f"To read them as text, set `languages: [{names}]` and `rows: [files]`."
         return "Point its `path` to a folder with code in a known language."

@@ -292,9 +292,31 @@ def test_a_pointer_of_git_lfs_is_called_one_and_read_once_it_is_fetched(ingest, 
 
 
 def test_a_folder_in_an_unknown_language_is_an_error_that_names_it(ingest, tmp_path) -> None:
-    (tmp_path / "a.kt").write_text("fun add(a: Int) = a\n")
-    with pytest.raises(PipelineError, match=r"1 files that are no code: kt; known: Python, "):
+    (tmp_path / "a.f90").write_text("end\n")
+    with pytest.raises(PipelineError, match=r"1 files that are \w+ code: f90; known: Python, "):
         ingest({"kind": "folder", "path": str(tmp_path)})
+
+
+def test_text_that_is_no_code_is_read_with_the_settings_of_the_remedy(ingest, tmp_path) -> None:
+    (tmp_path / "README.md").write_text("# Title\n\nWhat it does.\n")
+    (tmp_path / "LICENSE.md").write_text("Do what you like.\n")
+    source = {"kind": "folder", "path": str(tmp_path)}
+    with pytest.raises(PipelineError) as error:
+        ingest(source)
+    settings = re.findall(r"`(\w+): (\[[^`]*\])`", error.value.remedy)
+    _, rows, _ = ingest(source | {name: yaml.safe_load(value) for name, value in settings})
+    found = [(row["kind"], row["language"], row["path"]) for row in rows]
+    assert found == [("file", "markdown", "README.md")]
+
+
+def test_a_language_without_a_grammar_gives_files_and_a_count_instead_of_functions(
+    ingest, tmp_path
+) -> None:
+    (tmp_path / "a.lua").write_text("local a = 1\n\nfunction f()\n  return a\nend\n" * 3)
+    source = {"kind": "folder", "path": str(tmp_path)}
+    summary, rows, _ = ingest(source | {"rows": ["functions", "files", "fill"]})
+    assert {(row["kind"], row["language"]) for row in rows} == {("file", "lua"), ("fill", "lua")}
+    assert summary.counts["files in languages whose functions are not known"] == 1
 
 
 def test_nul_bytes_are_removed_by_the_command_of_the_remedy(tmp_path: Path) -> None:

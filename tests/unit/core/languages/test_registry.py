@@ -6,8 +6,8 @@ import pytest
 
 import tasks.ingestion
 from tasks.core.languages.registry import (
+    ALL,
     BY_NAME,
-    LANGUAGES,
     headers_of,
     language_of,
     without_extension,
@@ -18,9 +18,9 @@ INGESTION = Path(tasks.ingestion.__file__).parent
 
 
 def test_every_extension_belongs_to_one_language() -> None:
-    listed = [ending for language in LANGUAGES for ending in language.extensions]
+    listed = [ending for language in ALL for ending in language.extensions]
     assert len(listed) == len(set(listed))
-    for language in LANGUAGES:
+    for language in ALL:
         assert all(language_of(f"a/b{ending}") is language for ending in language.extensions)
 
 
@@ -95,4 +95,4 @@ def test_a_file_without_a_known_program_has_no_language() -> None:
 
 
 def test_settings_name_every_language() -> None:
-    assert list(get_args(LanguageName)) == list(dict.fromkeys(one.name for one in LANGUAGES))
+    assert list(get_args(LanguageName)) == list(dict.fromkeys(one.name for one in ALL))
