@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Machine": {
         "device": "device",
-        "dtype": "numbers",
+        "dtype": "number format",
         "processes": "processes",
         "tokens_per_s": "tokens per second",
         "expected_tokens_per_s": "tokens per second, expected",
