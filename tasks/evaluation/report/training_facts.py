@@ -11,9 +11,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "step": "optimizer steps",
         "total_steps": "optimizer steps planned",
         "resumed_from": "resumed from step",
-        "epoch": "full passes over the data",
+        "epoch": "full passes before the last one",
         "seconds": "time in steps",
         "skipped": "steps without a trained token",
+        "overflowed": "steps beyond the range of float16",
     },
     "Data": {
         "start": "starts from",
@@ -36,6 +37,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Machine": {
         "device": "device",
+        "dtype": "number format",
         "processes": "processes",
         "tokens_per_s": "tokens per second",
         "expected_tokens_per_s": "tokens per second, expected",
