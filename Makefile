@@ -13,7 +13,7 @@ demo: setup sandbox ## the complete pipeline on the CPU: real model, real data, 
 	$(BIN)/finetune run --profile cpu_demo
 
 test: setup sandbox languages check ## all tests that need no GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 serve: setup sandbox ## Prefect server, work pool, deployments and worker, until Ctrl-C
 	@exec $(BIN)/finetune serve --port $(PORT)

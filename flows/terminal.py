@@ -43,6 +43,7 @@ COLORS = {
 WORDS = re.compile(rf"\b(?:{'|'.join(COLORS)})\b")
 MAX_INDENT = 28  # of the lines after the first
 # columns of a line end with two spaces; lines after the first begin below the last column
+PERCENT = re.compile(r"(?<=\d) (?=%)")  # no line ends there
 COLUMNS = re.compile(rf"\s*(?=\S)(?:.{{0,{MAX_INDENT}}}\s{{2,}}(?=\S))?")
 
 
@@ -109,8 +110,8 @@ def wrapped(lines: Iterable[str], columns: int) -> list[str]:
     for line in lines:
         head = COLUMNS.match(line)
         indent = " " * min(len(head[0]) if head else 0, MAX_INDENT + 2, columns // 2)
-        found += textwrap.wrap(
-            line,
+        parts = textwrap.wrap(
+            PERCENT.sub("\N{NO-BREAK SPACE}", line),
             columns,
             subsequent_indent=indent,
             break_long_words=False,
@@ -118,7 +119,8 @@ def wrapped(lines: Iterable[str], columns: int) -> list[str]:
             replace_whitespace=False,
             drop_whitespace=True,
             tabsize=8,
-        ) or [""]
+        )
+        found += [part.replace("\N{NO-BREAK SPACE}", " ") for part in parts] or [""]
     return found
 
 

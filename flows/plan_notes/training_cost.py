@@ -18,6 +18,7 @@ from tasks.core.settings.config import Config
 from tasks.training.step_budget import AUTO, StepBudget
 
 CHECKPOINT = "step-"  # as in tasks/training/checkpoints.py, which imports torch
+CPU = "cpu"  # in training.json; of a GPU, its name
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,15 @@ def pace(config: Config, store: Store, train: StagePlan) -> Pace | None:
         same_base = now in (None, made.parts.get("inputs", {}).get("base.weights"))
         if speed > 0 and same_base and facts.get("device") == device(config):
             gpu = facts.get("peak_vram_gib") or 0.0
-            peak = gpu if facts["device"] == "cuda" else made.made.get("peak_rss_gib", 0.0)
+            peak = made.made.get("peak_rss_gib", 0.0) if facts["device"] == CPU else gpu
             return Pace(speed, max(0.0, made.seconds - tokens / speed), float(peak))
     return None
 
 
 def device(config: Config) -> str:
-    """The device that a training would run on."""
-    chosen = config.hardware.device
-    if chosen != "auto":
-        return chosen
-    return "cpu" if memory_probes.find_gpu() is None else "cuda"
+    """The device that a training would run on, as training.json names it: "cpu" or the GPU."""
+    gpu = None if config.hardware.device == CPU else memory_probes.find_gpu()
+    return gpu.name if gpu else CPU
 
 
 def resume_step(store: Store, train: StagePlan) -> int | None:

@@ -8,7 +8,7 @@ gguf_conversion.py  GGUF -> safetensors and tokenizer
 tokenizer.py        tokenizer files, checked; the model's limits
 model_report.py     what the model supports: traits for the later stages, and the report
 model_check.py      measures the architecture on a reduced model
-lora_reach.py       which linear layers LoRA trains
+lora_reach.py       which linear layers and experts LoRA trains
 reduced_model.py    few layers, random weights, small vocabulary
 licence.py          the license's name and files
 """

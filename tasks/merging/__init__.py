@@ -2,6 +2,7 @@
 
 run.py             the stage
 adapter.py         a LoRA adapter read from its folder; W -> W + delta, including DoRA
+expert_tensors.py  the same for fused experts, of which a checkpoint stores one matrix per expert
 strategies/        what the adapter is added to: one file per strategy, and the registry
 candidates.py      the merged weights of each strategy, written and measured; resumes after a kill
 safetensors_io.py  safetensors copied tensor by tensor, changed while copying

@@ -5,10 +5,10 @@ Modules in the order of a run:
 - `run`: the stage. `replay`: which old rows a warm start sees again.
 - `distributed`: one process per GPU (`launch`, `worker`, `data_parallel`), base sharding (`fsdp`).
 - `process`: what one process does. `lora`: the adapter. `batches`: the windows of each step.
-- `steppers`: forward and backward of a step by autograd; picks and sizes a stepper.
+- `steppers`: forward and backward of a step by autograd; picks and sizes a stepper; `loss_scale` of
+  float16.
 - `fast`: the fused stepper, without autograd.
-- `loop`: the training loop, with `optimizer`, `loss_scale` (float16), `checkpoints`, `signals` and
-  `validation`.
+- `loop`: the training loop, with `optimizer`, `checkpoints`, `signals` and `validation`.
 - `report`: metrics.jsonl, loss.png, training.json, and steps.json, the part of it that the model
   card shows and that is the same for the same training; experiment trackers.
 """

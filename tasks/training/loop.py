@@ -26,11 +26,11 @@ from tasks.core.settings.train import TrainSettings
 from tasks.training import checkpoints
 from tasks.training.batches import Batches, split_window, trained_rows, trained_tokens
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
-from tasks.training.loss_scale import LossScale
 from tasks.training.optimizer import learning_rate
 from tasks.training.report.metrics_log import Counters, LogInterval, MetricsLog
 from tasks.training.report.trackers import Trackers
 from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.loss_scale import LossScale
 from tasks.training.steppers.stepper import Stepper, shrink
 from tasks.training.validation import Validation
 
@@ -170,8 +170,11 @@ class Loop:
                 "Check that completions are not empty and that tokenize.max_tokens leaves room "
                 "for them.",
             )
-        scale = self.loss_scale.value if self.loss_scale else 1.0
-        return self._fitting(lambda: self.flat.clip(self.settings.max_grad_norm, scale))
+        return self._fitting(lambda: self.flat.clip(self.settings.max_grad_norm, self._scale))
+
+    @property
+    def _scale(self) -> float:
+        return self.loss_scale.value if self.loss_scale else 1.0
 
     def _gradients(
         self, windows: Sequence[Window], trained: int, row_weight: float | None, seed: int
@@ -180,8 +183,7 @@ class Loop:
         self.flat.clear()  # again: an attempt that ran out of memory left a part of them
         parts = [p for w in windows for p in split_window(w, self.stepper.window_tokens)]
         tensors = [window_tensors(p, self.device, row_weight) for p in parts]
-        scale = self.loss_scale.value if self.loss_scale else 1.0
-        return self.stepper.run(tensors, trained / scale, seed)
+        return self.stepper.run(tensors, trained / self._scale, seed)
 
     def _accepts(self, norm: Tensor, windows: Sequence[Window]) -> bool:
         """Whether the step may be taken; in float16 only if its gradients are finite.

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from tasks.core.errors import PipelineError
 from tasks.core.models.experts.forward import expected_warnings
 from tasks.core.models.experts.fused import is_experts
+from tasks.core.models.experts.lora_config import expert_fields, finish
 from tasks.core.models.loading import linear_names
-from tasks.training.expert_lora import expert_fields, finish
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"

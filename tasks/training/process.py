@@ -37,11 +37,11 @@ from tasks.training.distributed.fsdp import shard, unwrap
 from tasks.training.fast.model.groups import parameter_order
 from tasks.training.loop import Loop
 from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
-from tasks.training.loss_scale import LossScale
 from tasks.training.optimizer import make_optimizer, pick_optimizer
 from tasks.training.report.results import finish
 from tasks.training.signals import stop_on_signals
 from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.loss_scale import LossScale
 from tasks.training.steppers.pick_stepper import fit_to_gpu, pick_stepper
 from tasks.training.steppers.stepper import Stepper
 from tasks.training.validation import validate

@@ -1,1 +1,1 @@
-"""Models: loading, packed samples, attention, loss, and the memory that training needs."""
+"""Models: loading, packed samples, attention, loss, experts, and the memory that training needs."""

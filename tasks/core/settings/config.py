@@ -141,7 +141,10 @@ def load(profile: Path, overrides: Sequence[str] = ()) -> Config:
 
     try:
         text = profile.read_text(encoding="utf-8")
-        raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+        node = loader.get_single_node()
+        twice = _given_twice(node)
+        raw = (loader.construct_document(node) if node else None) or {}
     except OSError as error:
         raise PipelineError(
             f"profile {profile} cannot be read: {error.strerror}", "Check the path."
@@ -153,6 +156,12 @@ def load(profile: Path, overrides: Sequence[str] = ()) -> Config:
             f"profile {profile} is not YAML{line}",
             "Correct the file, or start from one that `finetune profiles` lists.",
         ) from error
+    if twice:
+        raise PipelineError(
+            f"profile {profile}, line {twice.start_mark.line + 1}: {twice.value} stands here for "
+            "the second time",
+            "Join the two: YAML would drop the first without a word.",
+        )
     if not isinstance(raw, dict):
         raise PipelineError(
             f"profile {profile} contains a {type(raw).__name__} instead of sections",
@@ -161,6 +170,25 @@ def load(profile: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(raw, override)
     return check(raw)
+
+
+def _given_twice(document: Any) -> Any:
+    """The first key of a YAML document that its mapping has already; None if there is none."""
+    waiting, known = [document], set()
+    while waiting:
+        node = waiting.pop(0)
+        if id(node) in known or not isinstance(getattr(node, "value", None), list):
+            continue
+        known.add(id(node))  # an alias leads to the same node again
+        keys = set()
+        for item in node.value:
+            key, inner = item if isinstance(item, tuple) else (None, item)
+            if key is not None and isinstance(key.value, str):
+                if key.value in keys:
+                    return key
+                keys.add(key.value)
+            waiting.append(inner)
+    return None
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -140,5 +140,5 @@ def test_a_model_that_learned_only_endings_is_inconclusive_and_the_report_says_w
     assert numbers["tuned"]["loss_with_endings"] < 0.95 * numbers["base"]["loss_with_endings"]
     assert numbers["tuned"]["loss"] == numbers["base"]["loss"]
     assert numbers["tuned"]["ending_loss"] < 0.6 * numbers["base"]["ending_loss"]
-    page = (out / "report.html").read_text()
+    page = (out / "report.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "ends by itself 0 % → 0 % of 2 answers, loss of end markers and EOS" in page

@@ -46,6 +46,13 @@ def test_a_line_is_cut_between_words_and_goes_on_below_its_last_column() -> None
     ]
 
 
+def test_no_line_ends_between_a_number_and_its_percent_sign() -> None:
+    assert terminal.wrapped(["similarity 39.6 % -> 51.4 %"], 25) == [
+        "similarity 39.6 % ->",
+        "51.4 %",
+    ]
+
+
 def test_a_narrow_terminal_keeps_half_its_width_for_the_last_column() -> None:
     line = "filter    RUN    config filter.max_function_lines 150 -> 100"
     assert terminal.wrapped([line], 30)[1:] == [

@@ -9,6 +9,8 @@ import pytest
 
 from flows.plan_notes import forecast, training_cost
 from tasks.core.cache.decision import HIT, RUN
+from tasks.core.models import memory_probes
+from tasks.core.models.memory_probes import Gpu
 from tasks.core.settings.config import check
 
 BASE = {"base.weights": "b"}
@@ -54,12 +56,21 @@ def test_600_steps_cost_fifteen_times_the_steps_of_40_and_the_same_start(store: 
     assert seconds(store, config(max_steps=600)) == pytest.approx(612)
 
 
-def test_another_base_or_device_gives_no_speed(store: Any) -> None:
+def test_another_base_gives_no_speed(store: Any) -> None:
     assert seconds(store, config(max_steps=600), inputs={"base.weights": "c"}) == 52.0
+
+
+@pytest.mark.parametrize(("trained_on", "expected"), [("RTX 3080", 612), ("cpu", 52)])
+def test_a_training_on_this_gpu_gives_the_speed_and_one_on_another_device_does_not(
+    store: Any, monkeypatch: pytest.MonkeyPatch, trained_on: str, expected: float
+) -> None:
+    facts = {"tokens_per_s": 1000.0, "tokens": 40_000, "device": trained_on}
+    (store.root / "train/made/training.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(memory_probes, "find_gpu", lambda: Gpu("RTX 3080", "", 10.0))
     on_gpu = check(
-        {"train": {"batch_tokens": 1000, "max_steps": 600}, "hardware": {"device": "cuda"}}
+        {"train": {"batch_tokens": 1000, "max_steps": 600}, "hardware": {"device": "auto"}}
     )
-    assert seconds(store, on_gpu) == 52.0
+    assert seconds(store, on_gpu) == pytest.approx(expected)
 
 
 def test_an_interrupted_training_costs_only_the_steps_that_are_left(store: Any) -> None:

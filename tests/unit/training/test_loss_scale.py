@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tasks.core.errors import PipelineError
-from tasks.training import checkpoints, loss_scale
-from tasks.training.loss_scale import GROWTH_STEPS, MAX_SKIPPED, LossScale
+from tasks.training import checkpoints
 from tasks.training.report.metrics_log import read_metrics
+from tasks.training.steppers import loss_scale
 from tasks.training.steppers.autograd_stepper import AutogradStepper
 from tasks.training.steppers.flat_parameters import FlatParameters
+from tasks.training.steppers.loss_scale import GROWTH_STEPS, MAX_SKIPPED, LossScale
 
 HALF: dict[str, Any] = {"dtype": "float16", "log_every": 1, "max_steps": 5, "batch_rows": 8}
 

@@ -186,10 +186,10 @@ def _git(folder: Path, *words: str, given: bytes = b"") -> bytes:
         lines = done.stderr.decode("utf-8", "replace").split("\n")
         reason = next((line for line in lines if line.strip()), "no reason given")
         reason = reason.strip().removeprefix("fatal: ")
-        raise PipelineError(
-            f"git can't read the repository at {folder}: {reason}",
-            "Check it with `git fsck`, or point `path` to a full clone.",
-        )
+        remedy = "Check it with `git fsck`, or point `path` to a full clone."
+        if "dubious ownership" in reason:  # of another user, as in a container
+            remedy = f"Trust it with `git config --global --add safe.directory {folder}`."
+        raise PipelineError(f"git can't read the repository at {folder}: {reason}", remedy)
     return done.stdout
 
 

@@ -8,6 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.core.errors import PipelineError
 from tasks.core.models import loading
+from tasks.core.models.pretrained import read_config
+from tasks.core.models.traits.model_traits import ModelTraits
 from tests.unit.core.models.test_packed_forward import SHAPE, make
 
 
@@ -50,3 +52,20 @@ def test_dropouts_of_the_base_are_off(tmp_path: Path) -> None:
     assert model.config.attention_dropout == 0
     assert model.model.layers[0].self_attn.attention_dropout == 0
     assert model.config.attention_bias is True
+
+
+def test_weights_that_the_gpu_cannot_hold_are_rejected_with_both_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("llama").save_pretrained(tmp_path)
+    config = read_config(tmp_path)
+    for quantization in ("none", "nf4"):
+        model = loading.load_model(
+            tmp_path, quantization=quantization, device="cpu", dtype="bfloat16"
+        )
+        size = sum(p.numel() * p.element_size() for p in model.parameters()) / loading.GIB
+        monkeypatch.setattr(loading, "memory_limit_gib", lambda _, size=size: size * 1.2)
+        loading._check_fits(config, ModelTraits(), quantization, None, False)
+        monkeypatch.setattr(loading, "memory_limit_gib", lambda _, size=size: size * 0.8)
+        with pytest.raises(PipelineError, match=r"weights take .* GiB and .* GiB of GPU memory"):
+            loading._check_fits(config, ModelTraits(), quantization, None, False)

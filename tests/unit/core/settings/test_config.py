@@ -55,6 +55,21 @@ def test_profile_that_is_not_yaml_names_the_line(tmp_path):
         load(profile(tmp_path, "hardware:\n\tworkers: 3\n"))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: {seed: 1}\nhardware: {workers: 1}\ntrain: {lora_rank: 4}\n", "line 3: train"),
+        ("train:\n  seed: 1\n  seed: 2\n", "line 3: seed"),
+        ("ingest:\n  sources:\n  - {kind: files, kind: folder}\n", "line 3: kind"),
+    ],
+)
+def test_key_that_stands_twice_in_a_profile_is_an_error(tmp_path, text, said):
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(PipelineError, match=said):
+        load(path)
+
+
 def test_yaml_tags_that_would_run_code_are_refused(tmp_path):
     with pytest.raises(PipelineError, match="not YAML"):
         load(profile(tmp_path, "hardware: !!python/object/apply:os.getcwd []\n"))

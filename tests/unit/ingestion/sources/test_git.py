@@ -212,6 +212,20 @@ def test_an_unknown_revision_names_branches(repository) -> None:
     assert "main" in error.value.remedy
 
 
+def test_a_repository_of_another_user_names_the_command_that_trusts_it(
+    repository, tmp_path, monkeypatch
+) -> None:
+    repository.commit("one")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    other = plumbing._environment() | {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    monkeypatch.setattr(plumbing, "_environment", lambda: other)
+    with pytest.raises(PipelineError, match="dubious ownership") as error:
+        digest(repository.source())
+    command = error.value.remedy.partition("`")[2].rpartition("`")[0]
+    subprocess.run(command.split(), check=True)
+    assert len(digest(repository.source())) == 40
+
+
 def test_a_revision_is_never_an_option_of_git(repository) -> None:
     repository.commit("one")
     with pytest.raises(PipelineError, match="no commit '--all'"):
