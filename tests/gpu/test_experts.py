@@ -100,7 +100,7 @@ def test_quantized_experts_load_and_step_in_less_memory_than_pefts_own(wide: Pat
         f"step +{ours:.2f}; PEFT's own in bf16: step +{theirs:.2f}"
     )
     assert held < 0.5 * size
-    assert ours < 0.7 * theirs
+    assert ours < 0.85 * theirs
 
 
 def test_the_gpu_computes_experts_as_the_cpu_does(base: Path) -> None:
