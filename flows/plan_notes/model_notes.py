@@ -9,8 +9,7 @@ from flows.session import Session
 from tasks.core.cache.decision import HIT
 from tasks.core.models.experts.gpu_memory import weight_gib
 from tasks.core.models.experts.rank import expert_rank
-from tasks.core.models.memory_estimate import NF4_BYTES
-from tasks.core.models.memory_probes import Gpu, find_gpu, limit_gib
+from tasks.core.models.memory_probes import NF4_BYTES, Gpu, find_gpu, limit_gib
 from tasks.core.settings.config import Config
 
 CHECKS_FILE = "checks.json"

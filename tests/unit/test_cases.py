@@ -41,7 +41,7 @@ def test_case(name: str, tmp_path: Path, tokenizer_folder: Path) -> None:  # noq
         (out / "scratch").mkdir(parents=True)
         view, work = View(config, stage.reads, stage.name), Work(out, out / "scratch")
         if stage == FILTER and case.kept == 0:
-            with pytest.raises(PipelineError, match="licence unknown"):
+            with pytest.raises(PipelineError, match="license unknown"):
                 stage.load_run()(view, paths, work)
             return
         found[stage.name] = stage.load_run()(view, paths, work)

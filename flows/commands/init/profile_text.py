@@ -130,7 +130,7 @@ def _code_source(found: FolderContents, fields: Mapping[str, Any]) -> Iterator[s
         yield from _comment("kind git reads the commit HEAD; kind folder, the files as they are")
     if not found.licence:
         yield from _comment(
-            f"licence unknown ({found.licence_evidence}): below, `filter.keep_unknown_licence` "
+            f"license unknown ({found.licence_evidence}): below, `filter.keep_unknown_licence` "
             "keeps it as your own code; remove that line for code of others"
         )
     kind = "git" if found.is_repository else "folder"

@@ -30,7 +30,7 @@ from tasks.core.models.device import (
 from tasks.core.models.experts.forward import expected_warnings, use_own_forward
 from tasks.core.models.experts.fused import values_of
 from tasks.core.models.experts.quantization import ExpertsConfig
-from tasks.core.models.memory_estimate import NF4_BYTES
+from tasks.core.models.memory_probes import NF4_BYTES
 from tasks.core.models.packed_attention import PACKED, has_varlen, register_packed_attention
 from tasks.core.models.packed_forward import decoder_of
 from tasks.core.models.pretrained import read_config

@@ -14,12 +14,11 @@ from typing import Any
 from tasks.core.models.architectures.llama import LLAMA
 from tasks.core.models.architectures.protocol import Architecture, LinearLayer
 from tasks.core.models.architectures.registry import architecture_of
-from tasks.core.models.memory_probes import Gpu, Probe
+from tasks.core.models.memory_probes import NF4_BYTES, Gpu, Probe
 from tasks.core.settings.train import TrainSettings
 
 GIB = 2**30
 PAD, GROUP, MLP_CHUNK, HEAD_VALUES = 32, 64, 8192, 2**26  # as in tasks.training
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight, its block's scale, that scale's own scale
 LORA_BYTES = (
     4 + 4 + 2
 )  # value, gradient, 16-bit copy for matrix products; optimizer states are paged

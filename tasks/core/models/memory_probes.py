@@ -27,6 +27,7 @@ TARGET_SHARE = 0.76  # of the memory limit; the rest is for other programs and f
 MINIMUM_CAPABILITY = (7, 0)  # Volta: the first with tensor cores, for float16
 BFLOAT16_CAPABILITY = (8, 0)  # Ampere: the first with bfloat16; also the least of Triton
 CONTEXT_GIB = 0.5  # GPU memory of the CUDA context, outside of PyTorch's allocator
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight, its block's scale, that scale's own scale
 TOKENS_STEP = 256  # probes are stored for multiples of this
 _SETTINGS = (
     "lora_rank",

@@ -13,12 +13,11 @@ from tasks.core.models.memory_estimate import (
     GIB,
     HEAD_VALUES,
     LORA_BYTES,
-    NF4_BYTES,
     OVERHEAD_GIB,
     TFLOPS,
     USED_SHARE,
 )
-from tasks.core.models.memory_probes import Probe
+from tasks.core.models.memory_probes import NF4_BYTES, Probe
 from tasks.core.settings.train import TrainSettings
 
 SAVED_STREAMS = 8  # tensors of the residual stream's size in the layer that computes, in 16 bit
