@@ -17,7 +17,7 @@ import torch
 from transformers import TrainerCallback
 
 from benchmarks.training import shape
-from tasks.core.models.device import GIB, free_gpu
+from tasks.core.models.device import GIB, free_gpu, reset_peak
 
 Rows = list[list[int]]
 
@@ -193,7 +193,7 @@ def run_unsloth(kind: str, steps: list[Rows], meter: Meter, window_tokens: int) 
             local_files_only=True,
         )
     free_gpu()
-    torch.cuda.reset_peak_memory_stats()
+    reset_peak()
     adapter = lora()
     model = FastLanguageModel.get_peft_model(
         model,

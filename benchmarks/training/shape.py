@@ -47,16 +47,13 @@ def make_model(
         changes: Arguments of the configuration that differ.
     """
     import bitsandbytes as bnb
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from tasks.core.models.packed_attention import PACKED, has_varlen, register_packed_attention
 
     register_packed_attention()
     torch.manual_seed(0)
-    own = ("partial_rotary_factor", "use_qkv_bias", "model_type")
-    shape = {name: value for name, value in SHAPE.items() if name not in own}
-    shape |= {"pad_token_id": None} | FAMILIES[kind] | (changes or {})
-    config = AutoConfig.for_model(kind, **shape)
+    config = _config(kind, **{"pad_token_id": None} | (changes or {}))
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(without_dropout(config))
     for name, module in list(model.named_modules()):
@@ -97,14 +94,21 @@ def make_model(
 
 def write_model(folder: Path, kind: str) -> None:
     """Write config and random bfloat16 weights of a family of `FAMILIES` into `folder`."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    own = ("partial_rotary_factor", "use_qkv_bias", "model_type")
-    known = {name: value for name, value in SHAPE.items() if name not in own} | FAMILIES[kind]
-    config = AutoConfig.for_model(kind, **known, dtype="bfloat16")
+    config = _config(kind, dtype="bfloat16")
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
+
+
+def _config(kind: str, **changes: Any) -> Any:
+    """The configuration of a family of `FAMILIES`."""
+    from transformers import AutoConfig
+
+    own = ("partial_rotary_factor", "use_qkv_bias", "model_type")
+    shape = {name: value for name, value in SHAPE.items() if name not in own}
+    return AutoConfig.for_model(kind, **shape | FAMILIES[kind] | changes)
 
 
 def row_lengths(count: int, seed: int = 0) -> NDArray[np.int64]:

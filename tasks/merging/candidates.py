@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
 from tasks.core.models.device import Quantization, free_gpu, pick_device
+from tasks.core.models.experts.forward import dequantized
 from tasks.core.models.loading import attach_adapter, load_model
 from tasks.core.models.packed_dataset import Window
 from tasks.core.models.traits.model_traits import ModelTraits
@@ -199,8 +199,7 @@ def merged_tensor(
 def _values(name: str, experts: ExpertTensors, quantized: Mapping[str, Any]) -> Tensor | None:
     """A dequantized weight; None if it is not quantized."""
     if name in quantized and name.endswith(WEIGHT_SUFFIX):
-        values: Tensor = dequantize_4bit(quantized[name].data, quantized[name].quant_state)
-        return values.float().cpu()
+        return dequantized(quantized[name]).float().cpu()
     return experts.dequantized(name)
 
 

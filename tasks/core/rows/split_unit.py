@@ -42,8 +42,6 @@ def held_out_units(unit: str, number: int) -> str:
     if is_enough and unit in (PROJECT, ROW):
         return ""
     found = f", {count_of(number, unit)} held out for the evaluation"
-    return (
-        found
-        if is_enough
-        else f"{found}: too few for a verdict, at least {FEWEST_CLUSTERS} are needed"
-    )
+    if is_enough:
+        return found
+    return f"{found}: too few for a verdict, at least {FEWEST_CLUSTERS} are needed"

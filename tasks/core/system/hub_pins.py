@@ -78,7 +78,7 @@ def _last_used(hub_id: str, kind: Kind) -> str:
 
 def _main_commit(hub_id: str, kind: Kind, setting: str, instead: str) -> str:
     """The commit that the main branch points to now."""
-    import urllib.error  # takes as long to import as the rest of a plan takes for its keys
+    import urllib.error  # 8 ms that a plan with pins or local models does not need
     import urllib.request
 
     endpoint = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")

@@ -93,7 +93,7 @@ class _Product4bit(torch.autograd.Function):
 
 
 def dequantized(weight: Any) -> Tensor:
-    """A 4-bit fused weight in the compute type."""
+    """A 4-bit weight, fused or of a linear layer, in the compute type."""
     values: Tensor = dequantize_4bit(weight.data, weight.quant_state)
     return values
 

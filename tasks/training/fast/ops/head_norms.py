@@ -49,6 +49,6 @@ class HeadNorms:
 def _view(heads: Tensor, norm: NormWeights) -> Tensor:
     """[tokens, heads, size] as the norm takes it: [tokens, 1, heads * size] for one of all heads.
 
-    The weight's width tells.
+    The width of the weight decides which.
     """
     return heads.view(len(heads), -1, norm.weight.shape[-1])
