@@ -37,7 +37,6 @@ LONG = {
     "tasks/filtering/report/funnel.py": "one pass over the scores counts everything",
     "tasks/ingestion/licenses.py": "tables of names and texts of licenses",
     "tasks/training/loop.py": "one loop with its log, checkpoints and stops",
-    "tasks/training/process.py": "one training process from loading to results",
 }
 # names of modules that said nothing about their content; a new module may not be called so
 RETIRED = frozenset(
