@@ -44,7 +44,7 @@ COMMANDS = {  # name -> module:function, in the order of the help page
     "promote": "flows.commands.champion:promote",
     "rollback": "flows.commands.champion:rollback",
     "champion": "flows.commands.champion:champion",
-    "try": "flows.commands.try_model:try_model",
+    "try": "flows.commands.try_model.command:try_model",
     "serve": "flows.commands.serve:serve",
     "export": "flows.commands.delivery.export:export",
     "serve-model": "flows.commands.delivery.serve_model:serve_model",

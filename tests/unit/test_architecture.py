@@ -27,7 +27,6 @@ MAX_MODULES = 12
 MAX_LINES = 250
 # modules over MAX_LINES, each with the reason why it is one module
 LONG = {
-    "flows/commands/try_model.py": "one command: choosing, loading and streaming one model",
     "flows/orchestration/server_checks.py": "one check after another",
     "tasks/core/artifacts/champion.py": "history, link and rule of promotion change together",
     "tasks/core/cache/execute.py": "the order of its steps is what makes a kill harmless",
