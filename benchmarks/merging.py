@@ -4,8 +4,8 @@
 
 Random weights (see `benchmarks.random_model`), a random adapter on all linear layers, each
 contender in a fresh process on the CPU (hide a GPU with CUDA_VISIBLE_DEVICES=""). A phase lasts
-until the next one starts, so it includes loading what that one needs. Resident memory is shown with and without the pages of
-mapped files, which the kernel can reclaim. Needs 30 GB of disk.
+until the next one starts, so it includes loading what that one needs. Resident memory is shown
+with and without the pages of mapped files, which the kernel can reclaim. Needs 30 GB of disk.
 """
 
 import argparse
@@ -106,9 +106,8 @@ def main() -> None:
     call("prepare", folder, given.layers, given.gguf)
     prepared = time.perf_counter() - began
     size = sum(f.stat().st_size for f in (folder / "weights").glob("*.safetensors")) / GIB
-    print(
-        f"\n{given.layers} layers, {size:.2f} GiB in 16 bit, {worker_count(0)} cores; prepared in {prepared:.0f} s\n"
-    )
+    print(f"\n{given.layers} layers, {size:.2f} GiB in 16 bit, {worker_count(0)} cores")
+    print(f"prepared in {prepared:.0f} s\n")
     print("| merge | seconds | CPU seconds | peak resident GiB | of it not file pages | result |")
     print("|---|--:|--:|--:|--:|---|")
     phases = {}
