@@ -175,6 +175,9 @@ def _are_alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def _section_changes(name: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Cause]:
     """Changes of a list of sections: sections that are equal are matched first."""
     texts = [canonical(item) for item in old], [canonical(item) for item in new]
+    if sorted(texts[0]) == sorted(texts[1]):
+        yield Cause("config", name, None, None, "the same members in another order")
+        return
     matcher = SequenceMatcher(None, *texts, autojunk=False)
     for kind, a, a_end, b, b_end in matcher.get_opcodes():
         if kind == "equal":

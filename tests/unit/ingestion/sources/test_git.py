@@ -105,6 +105,61 @@ def test_a_branch_is_keyed_by_the_commit_it_names_now(repository) -> None:
     assert digest(repository.source(revision=first[:10])) == first
 
 
+def test_a_shallow_clone_that_is_deepened_has_another_key(repository, tmp_path) -> None:
+    """Dates and edits come from the history."""
+    for number in range(3):
+        commit = repository.commit(f"commit {number}", a_py=FUNCTION.format(n=number))
+    clone = tmp_path / "clone"
+    repository.git("clone", "-q", "--depth=1", f"file://{repository.folder}", str(clone))
+    keys = [digest(repository.source(path=str(clone)))]
+    for how in ("--depth=2", "--unshallow"):
+        repository.git("-C", str(clone), "fetch", "-q", how)
+        keys.append(digest(repository.source(path=str(clone))))
+    assert len({*keys}) == 3 and all(key.startswith(commit) for key in keys)
+    assert keys[-1] == commit == digest(repository.source())
+
+
+@pytest.mark.parametrize("kind", ["grafts", "replace"])
+def test_rewritten_history_of_a_commit_changes_no_row(ingest, repository, kind) -> None:
+    first = repository.commit("one", at="2020-01-01T00:00:00Z", a_py=FUNCTION.format(n=1))
+    commit = repository.commit("two", at="2021-01-01T00:00:00Z", b_py=FUNCTION.format(n=2))
+    _, before, _ = ingest(repository.source())
+    if kind == "grafts":
+        (repository.folder / ".git/info").mkdir(exist_ok=True)
+        (repository.folder / ".git/info/grafts").write_text(f"{commit}\n")
+    else:
+        repository.git("replace", commit, first)
+    _, after, _ = ingest(repository.source())
+    assert after == before
+
+
+NAMES = """
+from pathlib import Path
+from tasks.core.system.escape_text import printable
+from tasks.ingestion.sources.git import plumbing
+folder, commit = plumbing.resolve({path!r}, "HEAD")
+paths = [blob.path for blob in plumbing.files(folder, commit)[0]]
+paths += plumbing.dates(folder, commit)[0]
+paths += sorted(path.name for path in Path({path!r}).glob("*.py"))
+print(ascii([printable(path) for path in paths]))
+"""
+
+
+def test_file_names_are_the_same_in_every_locale(repository) -> None:
+    repository.commit("one", **{"n\u00e9e_py": FUNCTION.format(n=1)})
+    read = [
+        subprocess.run(
+            [sys.executable, "-c", NAMES.format(path=str(repository.folder))],
+            env=os.environ | {"LC_ALL": locale, "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"},
+            cwd=Path(__file__).parents[4],
+            capture_output=True,
+            check=True,
+        ).stdout.strip()
+        for locale, utf8 in (("C.UTF-8", "1"), ("C", "0"))
+    ]
+    assert read[0] == read[1] == ascii(["n\u00e9e.py"] * 3).encode()
+
+
 def test_one_file_commits_become_edits_of_the_file_before_and_after(ingest, repository) -> None:
     repository.commit("Start it", a_py=LONG)
     commit = repository.commit("Add one more value to it", a_py=LONG + "last = 1\n")
