@@ -112,9 +112,9 @@ def measured(way: str, folder: Path) -> dict[str, float]:
     for stage in (FILTER, PROMPT, TOKENIZE):
         stage.load_run()
     if way == "tokenize":
-        from tasks.tokenization.encode import load  # imports transformers
+        from tasks.core.models.pretrained import read_tokenizer  # imports transformers
 
-        load(str(folder / "tokenizer"))
+        read_tokenizer(folder / "tokenizer")
     begin, before = time.perf_counter(), usage()
     WAYS[way](folder)
     seconds, after = time.perf_counter() - begin, usage()

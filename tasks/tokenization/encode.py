@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.rows.row_cache_file import Values
+from tasks.core.text.bare_tokenizer import BareTokenizer
 from tasks.core.text.conversation import parse
 from tasks.core.text.row_encoder import Encoded, RowEncoder
 
@@ -34,7 +34,7 @@ COLUMNS = ["row_id", "prompt", "completion", "conversation", "kind"]
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Rows (`COLUMNS`) to encode, the folder of the tokenizer, and the setting `loss_on`."""
+    """Rows (`COLUMNS`) to encode, the file of a `BareTokenizer`, and the setting `loss_on`."""
 
     tokenizer: str
     loss_on: str
@@ -42,9 +42,9 @@ class PromptBatch:
 
 
 @lru_cache(maxsize=1)  # loading takes seconds, and each process encodes many batches
-def load(folder: str) -> RowEncoder:
-    """The encoder for the tokenizer in a folder, an output of the stage `base`."""
-    return RowEncoder(read_tokenizer(Path(folder)))
+def load(tokenizer: str) -> RowEncoder:
+    """The encoder for the tokenizer in the file of a `BareTokenizer`."""
+    return RowEncoder(BareTokenizer.read(Path(tokenizer)))
 
 
 def encode_batch(batch: PromptBatch) -> Values:

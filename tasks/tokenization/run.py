@@ -23,6 +23,7 @@ from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Windows
 from tasks.core.models.packing import Packing, pack_best_fit
+from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.progress import say
 from tasks.core.rows import data_card, row_schema
 from tasks.core.rows.hash_rank import shuffled
@@ -32,6 +33,7 @@ from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.system.parallel import worker_count
+from tasks.core.text.bare_tokenizer import BareTokenizer
 from tasks.tokenization.audit import Audit, audit, check, check_exact
 from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, load
 from tasks.tokenization.epoch_estimate import estimate_epoch, lines
@@ -59,13 +61,15 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     audits: dict[str, Audit] = {}
     counts: Counter[str] = Counter()
     arguments = [*_content_of(folder), ("loss_on", settings.loss_on)]
-    encoder = load(str(folder))
+    tokenizer = work.scratch / "tokenizer.pickle"
+    BareTokenizer.of(read_tokenizer(folder)).write(tokenizer)
+    encoder = load(str(tokenizer))
     with (
         opened(work, arguments, ENCODED, np.int32) as shards,
         TableWriter(work.out / "dropped.parquet", DROPPED) as dropped,
     ):
         encoded = encode(
-            files, folder, settings.loss_on, shards, limits, work, config.hardware.workers
+            files, tokenizer, settings.loss_on, shards, limits, work, config.hardware.workers
         )
         for rows in encoded:
             check_exact(rows.split, rows.counts[INEXACT], len(rows.tokens))
