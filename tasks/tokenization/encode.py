@@ -6,7 +6,6 @@ tokens. Nothing is added to a row but what `tasks.core.text.row_encoder` describ
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -41,10 +40,22 @@ class PromptBatch:
     rows: pa.Table
 
 
-@lru_cache(maxsize=1)  # loading takes seconds, and each process encodes many batches
-def load(tokenizer: str) -> RowEncoder:
+_LOADED: dict[str, RowEncoder] = {}  # loading takes seconds, and a process encodes many batches
+
+
+def store(tokenizer: BareTokenizer, encoder: RowEncoder, file: Path) -> None:
+    """Store a tokenizer for worker processes; in this one, `load` returns the given encoder."""
+    tokenizer.write(file)
+    _LOADED.clear()
+    _LOADED[str(file)] = encoder
+
+
+def load(file: str) -> RowEncoder:
     """The encoder for the tokenizer in the file of a `BareTokenizer`."""
-    return RowEncoder(BareTokenizer.read(Path(tokenizer)))
+    if file not in _LOADED:
+        _LOADED.clear()
+        _LOADED[file] = RowEncoder(BareTokenizer.read(Path(file)))
+    return _LOADED[file]
 
 
 def encode_batch(batch: PromptBatch) -> Values:

@@ -9,7 +9,7 @@ reads its file from front to back.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.core.text.bare_tokenizer import BareTokenizer
+from tasks.core.text.row_encoder import RowEncoder
 from tasks.tokenization.audit import Audit, audit, check, check_exact
-from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, load
+from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, store
 from tasks.tokenization.epoch_estimate import estimate_epoch, lines
 from tasks.tokenization.remedies import check_not_empty, notes
 from tasks.tokenization.row_checks import DROPPED, INEXACT, CheckedRows, RowLimits, check_rows
@@ -62,8 +63,8 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     counts: Counter[str] = Counter()
     arguments = [*_content_of(folder), ("loss_on", settings.loss_on)]
     tokenizer = work.scratch / "tokenizer.pickle"
-    BareTokenizer.of(read_tokenizer(folder)).write(tokenizer)
-    encoder = load(str(tokenizer))
+    bare, encoder = open_tokenizer(str(folder))
+    store(bare, encoder, tokenizer)
     with (
         opened(work, arguments, ENCODED, np.int32) as shards,
         TableWriter(work.out / "dropped.parquet", DROPPED) as dropped,
@@ -99,6 +100,13 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     for line in lines(numbers):
         say(line)
     return _summary(audits, +counts, rows_in, numbers, work.out)
+
+
+@lru_cache(maxsize=1)  # loading takes seconds
+def open_tokenizer(folder: str) -> tuple[BareTokenizer, RowEncoder]:
+    """The tokenizer in a folder, an output of the stage `base`, and its encoder."""
+    bare = BareTokenizer.of(read_tokenizer(Path(folder)))
+    return bare, RowEncoder(bare)
 
 
 def row_limit(max_tokens: int | None, window_tokens: int, model_tokens: int) -> int:
