@@ -129,6 +129,6 @@ def _packed(one: ExtractedCode) -> bytes:
 
 
 def _unpacked(content: NDArray[np.uint8]) -> ExtractedCode:
-    rows, unreadable, skipped, *others = marshal.loads(content)
+    rows, unreadable, skipped, *others = marshal.loads(content.data)
     rows, unreadable = list(map(Row._make, rows)), list(map(Unreadable._make, unreadable))
     return ExtractedCode(rows, unreadable, Counter(skipped), *others)

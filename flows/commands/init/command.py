@@ -14,6 +14,7 @@ from flows.commands.init.profile_text import profile_text
 from tasks.core.errors import PipelineError
 from tasks.core.settings import config
 from tasks.core.system.atomic_write import write_text
+from tasks.core.system.escape_text import printable
 
 SHOWN_FILES = 5  # data files that are listed by name
 
@@ -85,6 +86,10 @@ def summary(
     if found.uncommitted:
         changed = f"{found.uncommitted:,} changed or new source files"
         yield f"  git       {changed} are not committed, so they are not read"
+    if found.submodules:
+        names = ", ".join(map(printable, found.submodules[:SHOWN_FILES]))
+        more = f" and {rest:,} more" if (rest := len(found.submodules) - SHOWN_FILES) > 0 else ""
+        yield f"  git       submodules are not read ({names}{more}); name each as a source"
     for file in found.data[:SHOWN_FILES]:
         more = "over " if file.is_more else ""
         what = "conversations" if file.is_chat else "rows"
