@@ -85,8 +85,7 @@ class ExtractedCode:
 
 def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
     """Rows of a file, in order; a file that can't be read is one ledger entry."""
-    extracted = ExtractedCode()
-    raw = b""
+    extracted, raw = ExtractedCode(), b""
     try:
         raw = content_of(file)
         extracted.source_bytes = len(raw)
@@ -136,16 +135,12 @@ def content_of(file: CodeFile) -> bytes:
         return file.content
     if file.content == MISSING:
         raise NotParsableError("its object is missing from the repository", 0)
-    if file.content is not None:
-        _check_size(file.content)
-    with open(f"{file.root}/{file.path}", "rb", 0) as opened:  # noqa: PTH123  # twice as fast
-        _check_size(os.fstat(opened.fileno()).st_size)
-        return opened.read()
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
+    size = file.content
+    if size is None:
+        with open(f"{file.root}/{file.path}", "rb", 0) as opened:  # noqa: PTH123  # twice as fast
+            if (size := os.fstat(opened.fileno()).st_size) <= MAX_FILE_BYTES:
+                return opened.read()
+    raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
 
 
 @dataclass
