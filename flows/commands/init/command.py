@@ -14,6 +14,7 @@ from flows.commands.init.profile_text import profile_text
 from tasks.core.errors import PipelineError
 from tasks.core.settings import config
 from tasks.core.system.atomic_write import write_text
+from tasks.core.system.escape_text import printable
 
 SHOWN_FILES = 5  # data files that are listed by name
 
@@ -85,17 +86,26 @@ def summary(
     if found.uncommitted:
         changed = f"{found.uncommitted:,} changed or new source files"
         yield f"  git       {changed} are not committed, so they are not read"
+    if found.submodules:
+        names = ", ".join(map(printable, found.submodules[:SHOWN_FILES]))
+        more = f" and {rest:,} more" if (rest := len(found.submodules) - SHOWN_FILES) > 0 else ""
+        yield f"  git       submodules are not read ({names}{more}); name each as a source"
     for file in found.data[:SHOWN_FILES]:
+        rows = f"{file.rows:,} {'conversations' if file.is_chat else 'rows'} ({file.form})"
         more = "over " if file.is_more else ""
-        what = "conversations" if file.is_chat else "rows"
-        yield f"  data      {file.path.name}: {more}{file.rows:,} {what} ({file.form})"
+        yield f"  data      {_name(file.path, found.place)}: {more}{rows}"
     if (rest := len(found.data) - SHOWN_FILES) > 0:
         yield f"  data      and {rest:,} more files"
     for file in found.unread[:SHOWN_FILES]:
-        yield f"  not read  {file.path.name}: {file.problem}"
+        yield f"  not read  {_name(file.path, found.place)}: {file.problem}"
     model = base.get("gguf") or base.get("path") or base.get("hub_id")
     yield f"  machine   {machine}"
     small = "" if machine.gpu else ", a small model with which to try the pipeline"
     yield f"  model     {model} on {machine.gpu or f'the CPU{small}'}"
     if max_rows:
         yield f"  limit     at most {max_rows:,} rows are trained on (prompt.max_train_rows)"
+
+
+def _name(path: Path, place: Path) -> str:
+    """A file's path in the folder that is inspected: folders may hold files of one name."""
+    return printable(path.relative_to(place).as_posix() if path != place else path.name)

@@ -103,6 +103,25 @@ def test_a_git_repository_is_read_at_its_commit_and_what_is_not_committed_is_nam
     assert "1 changed or new source files" in capsys.readouterr().out
 
 
+def test_files_of_submodules_are_not_counted_and_the_submodules_are_named(folder, capsys):
+    (folder / "shop.py").write_text(MODULE)
+    git = ["git", "-c", "user.name=Example", "-c", "user.email=dev@example.org"]
+    start = (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Add"])
+    for words in start:
+        subprocess.run([*git, *words], check=True, cwd=folder)
+    (folder / "inner").mkdir()
+    (folder / "inner" / "lib.rs").write_text("fn f() {}\n")
+    for words in start:
+        subprocess.run([*git, *words], check=True, cwd=folder / "inner")
+    # as a submodule is recorded, without a clone
+    subprocess.run([*git, "add", "inner"], check=True, cwd=folder, capture_output=True)
+    subprocess.run([*git, "commit", "-qm", "Add inner"], check=True, cwd=folder)
+    assert main(["init"]) == 0
+    shown = capsys.readouterr().out
+    assert "submodules are not read (inner); name each as a source" in shown
+    assert "code      1 Python (source files" in shown
+
+
 def test_code_without_a_known_licence_is_kept_as_own_code_and_the_file_says_so(folder):
     (folder / "shop.py").write_text(MODULE)
     assert main(["init"]) == 0

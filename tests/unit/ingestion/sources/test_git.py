@@ -170,6 +170,33 @@ def test_one_file_commits_become_edits_of_the_file_before_and_after(ingest, repo
     assert rows[0]["version"] == commit and rows[0]["project"] == "r/"
 
 
+@pytest.mark.parametrize(
+    ("name", "language", "line", "last"),
+    [
+        ("a.rs", "rust", "pub fn f{n}(x: i64) -> i64 {{ x + {n} }}\n", "pub fn g() {}\n"),
+        ("a.kt", "kotlin", "fun f{n}(x: Int): Int {{ return x + {n} }}\n", "fun g() {}\n"),
+        ("a.scala", "scala", "def f{n}(x: Int): Int = {{ x + {n} }}\n", "def g() = {}\n"),
+        ("a.tsx", "tsx", "const f{n} = (x: T) => <b>{{x}}</b>;\n", "const g = <b/>;\n"),
+        ("a.go", "go", "func f{n}(x int) int {{ return x + {n} }}\n", "func g() {}\n"),
+    ],
+)
+def test_commits_become_edits_in_other_languages(
+    ingest, repository, name, language, line, last
+) -> None:
+    head = "package p\n\n" if language == "go" else ""
+    before = head + "".join(line.format(n=n) for n in range(8))
+    repository.commit("Start it", **{name: before})
+    repository.commit("Break the syntax of the file", **{name: before + "} {(\n"})
+    repository.commit("Make the file right again now", **{name: before})
+    repository.commit("Add one more function to it", **{name: before + last})
+    summary, rows, _ = ingest(repository.source(rows=["commits"]))
+    edits = [(r["instruction"], r["language"]) for r in rows]
+    expected = ["Make the file right again now", "Add one more function to it"]
+    assert edits == [(subject, language) for subject in expected]
+    assert (rows[-1]["input"], rows[-1]["output"]) == (before, before + last)
+    assert sum(n for reason, n in summary.counts.items() if "no valid" in reason) == 1
+
+
 def test_commits_that_teach_no_edit_are_counted_by_reason(ingest, repository) -> None:
     repository.commit("Start", a_py=LONG, b_py=LONG, short_py="x = 1\n", LICENSE="MIT")
     repository.commit("Change both of the files together", a_py=LONG + "y=1", b_py=LONG + "y=1")
