@@ -1,6 +1,6 @@
 """`finetune init`: inspects a folder and the machine, and writes finetune.yaml."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tasks.core.settings import config
 from tasks.core.system.atomic_write import write_text
 
 SHOWN_FILES = 5  # data files that are listed by name
+SHOWN_COLUMNS = 8  # of a data file
 
 
 @click.command
@@ -68,6 +69,11 @@ def base_section(model: str) -> dict[str, str]:
     return {"hub_id": model}
 
 
+def _some(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(names[:SHOWN_COLUMNS]) + more
+
+
 def summary(
     found: FolderContents, machine: Machine, base: Mapping[str, Any], max_rows: int | None
 ) -> Iterator[str]:
@@ -88,7 +94,9 @@ def summary(
     for file in found.data[:SHOWN_FILES]:
         more = "over " if file.is_more else ""
         what = "conversations" if file.is_chat else "rows"
-        yield f"  data      {file.path.name}: {more}{file.rows:,} {what} ({file.form})"
+        yield f"  data      {file.path.name}: {more}{file.rows:,} {what}, read as {file.reading}"
+        if file.unused:
+            yield f"            columns not used: {_some(file.unused)}"
     if (rest := len(found.data) - SHOWN_FILES) > 0:
         yield f"  data      and {rest:,} more files"
     for file in found.unread[:SHOWN_FILES]:
