@@ -56,12 +56,13 @@ def process(command, env, log):
 
 
 @contextmanager
-def server(folder, **extra):
+def server(folder, port=None, **extra):
     """A Prefect server with nothing in it; gives the environment that reaches it."""
-    port = free_port()
+    port = port or free_port()
     env = fresh_environment(folder, port) | extra
     log = folder / "server.log"
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    prefect = [sys.executable, "-m", "prefect"]
+    command = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with process(command, env, log) as running:
         wait_until(lambda: healthy(port), log, running)
         yield env

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from tasks.core.cache.code_digest import WITHOUT_EFFECT
+from tasks.core.cache.code.project_files import WITHOUT_EFFECT
 from tasks.core.settings.config import Config
 from tasks.core.stage import Stage
 from tests.conftest import write_small_profile

@@ -30,7 +30,6 @@ LONG = {
     "flows/commands/try_model.py": "one command: choosing, loading and streaming one model",
     "flows/orchestration/server_checks.py": "one check after another",
     "tasks/core/artifacts/champion.py": "history, link and rule of promotion change together",
-    "tasks/core/cache/code_digest.py": "one traversal of syntax trees; its rules are read together",
     "tasks/core/cache/execute.py": "the order of its steps is what makes a kill harmless",
     "tasks/core/settings/config.py": "Config and the view of it that a stage gets",
     "tasks/core/settings/ingest.py": "all fields of a stage's section",

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.core.cache.code_digest import BLIND_DECORATORS, closure
+from tasks.core.cache.code.normalize import BLIND_DECORATORS
+from tasks.core.cache.code_digest import closure
 from tasks.core.cache.digest_cache import DigestCache
 from tasks.pipeline import PIPELINE
 

@@ -215,10 +215,10 @@ def test_a_syntax_error_in_a_stage_is_two_lines_with_its_file_and_line(
 ):
     broken = tmp_path / "rules.py"
     broken.write_text("x = 1\ndef rule(:\n")
-    found = code_digest._file_of
+    found = code_digest.file_of
     monkeypatch.setattr(
         code_digest,
-        "_file_of",
+        "file_of",
         lambda module, root: broken if module == "tasks.filtering.run" else found(module, root),
     )
     assert main(["plan", "--profile", str(small_profile)]) == 2

@@ -1,0 +1,1 @@
+"""What the code digest reads of the project's files."""
