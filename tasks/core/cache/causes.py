@@ -6,7 +6,8 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from tasks.core.cache.cache_key import Parts, canonical
-from tasks.core.cache.code_digest import IMPORTS, ORDER, STATEMENTS, code_digest, content_digest
+from tasks.core.cache.code.definitions import IMPORTS, ORDER, STATEMENTS
+from tasks.core.cache.code_digest import code_digest, content_digest
 from tasks.core.cache.manifest import Manifest
 from tasks.core.system.home import REPOSITORY, short_path
 
