@@ -1,6 +1,6 @@
 """`finetune init`: inspects a folder and the machine, and writes finetune.yaml."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tasks.core.system.atomic_write import write_text
 from tasks.core.system.escape_text import printable
 
 SHOWN_FILES = 5  # data files that are listed by name
+SHOWN_COLUMNS = 8  # of a data file
 
 
 @click.command
@@ -69,6 +70,11 @@ def base_section(model: str) -> dict[str, str]:
     return {"hub_id": model}
 
 
+def _some(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(names[:SHOWN_COLUMNS]) + more
+
+
 def summary(
     found: FolderContents, machine: Machine, base: Mapping[str, Any], max_rows: int | None
 ) -> Iterator[str]:
@@ -91,9 +97,12 @@ def summary(
         more = f" and {rest:,} more" if (rest := len(found.submodules) - SHOWN_FILES) > 0 else ""
         yield f"  git       submodules are not read ({names}{more}); name each as a source"
     for file in found.data[:SHOWN_FILES]:
-        rows = f"{file.rows:,} {'conversations' if file.is_chat else 'rows'} ({file.form})"
         more = "over " if file.is_more else ""
-        yield f"  data      {_name(file.path, found.place)}: {more}{rows}"
+        what = "conversations" if file.is_chat else "rows"
+        rows = f"{more}{file.rows:,} {what}, read as {file.reading}"
+        yield f"  data      {_name(file.path, found.place)}: {rows}"
+        if file.unused:
+            yield f"            columns not used: {_some(file.unused)}"
     if (rest := len(found.data) - SHOWN_FILES) > 0:
         yield f"  data      and {rest:,} more files"
     for file in found.unread[:SHOWN_FILES]:

@@ -76,7 +76,7 @@ def test_a_folder_of_code_and_chats_gives_a_source_for_each_that_ingest_reads(fo
     assert (code["kind"], code["path"]) == ("folder", str(folder))
     assert (chats["kind"], chats["path"]) == ("files", str(folder / "chats.jsonl"))
     assert ingested()["counts"]["read as messages"] == 4
-    assert "chats.jsonl: 4 conversations (messages)" in capsys.readouterr().out
+    assert "chats.jsonl: 4 conversations, read as messages" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", RECORDS)
@@ -238,3 +238,11 @@ def test_artifacts_in_the_folder_are_neither_code_nor_data(folder, monkeypatch):
     assert code["kind"] == "folder"
     assert "1 Python" in Path("finetune.yaml").read_text()
     assert ingested()["rows_out"] == 2  # the file and its function
+
+
+def test_columns_that_no_role_has_are_listed(folder, capsys):
+    write_rows(folder / "snippets.jsonl", {"title": "T", "code": "def f(): return 1"})
+    sources()
+    out, text = capsys.readouterr().out, Path("finetune.yaml").read_text()
+    assert "read as text (text: code)\n            columns not used: number, title" in out
+    assert "columns not used: number, title; to use them, set `columns`" in text
