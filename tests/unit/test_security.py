@@ -95,7 +95,7 @@ def test_trust_is_read_only_from_folders_that_the_pipeline_wrote():
         for keyword in node.keywords
         if keyword.arg == "trust_remote_code"
     }
-    ours = ("job.weights", "weights", "folder", "self.weights")
+    ours = ("weights", "folder", "self.weights")
     wanted = {f"is_trusted({name})" for name in ours}
     assert values == wanted | {"chosen.is_ours and is_trusted(chosen.weights)"}
 

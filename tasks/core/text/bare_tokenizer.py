@@ -6,7 +6,7 @@ tokenizer is loaded by them once, and the result is stored. The ids are the same
 tokenizer of `tokenizers` that computes them is.
 """
 
-import pickle
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
+
+_ADDED = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,26 @@ class BareTokenizer:
     @classmethod
     def read(cls, path: Path) -> "BareTokenizer":
         """The tokenizer that `write` wrote, in a folder that only this program writes to."""
-        found = pickle.loads(path.read_bytes())
-        if not isinstance(found, cls):
-            raise TypeError(f"{path} holds a {type(found).__name__}")
-        return found
+        found = json.loads(path.read_text(encoding="utf-8"))
+        added = {int(number): AddedToken(**one) for number, one in found.pop("added").items()}
+        backend = Tokenizer.from_str(found.pop("backend"))
+        return cls(backend_tokenizer=backend, added_tokens_decoder=added, **found)
 
     def write(self, path: Path) -> None:
         """Write it for other processes on this machine."""
+        values = {
+            "backend": self.backend_tokenizer.to_str(),
+            "added": {
+                number: {name: getattr(one, name) for name in _ADDED}
+                for number, one in self.added_tokens_decoder.items()
+            },
+            "eos_token_id": self.eos_token_id,
+            "special_tokens_map": dict(self.special_tokens_map),
+            "chat_template": self.chat_template,
+            "tools_template": self.tools_template,
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(self))
+        path.write_text(json.dumps(values), encoding="utf-8")
 
     def get_vocab(self) -> dict[str, int]:
         """All tokens and their ids."""

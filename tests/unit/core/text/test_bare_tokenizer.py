@@ -1,4 +1,3 @@
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,3 @@ def test_of_several_templates_the_one_for_tools_renders_tools(tmp_path: Path) ->
     for tools in ([], TOOLS):
         chat = {"messages": TURNS, "tools": tools, "date": "2001-02-03"}
         assert encoded(stored(made, tmp_path), chat) == encoded(made, chat)
-
-
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer").write_bytes(pickle.dumps({}))
-    with pytest.raises(TypeError, match="holds a dict"):
-        BareTokenizer.read(tmp_path / "tokenizer")
