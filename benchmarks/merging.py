@@ -3,13 +3,13 @@
     python -m benchmarks.merging [--layers 32] [--gguf f16 q8_0] [--folder F] [--only OURS|PEFT]
 
 Random weights (see `benchmarks.random_model`), a random adapter on all linear layers, each
-contender in a fresh process on the CPU. Resident memory is shown with and without the pages of
-mapped files, which the kernel can reclaim. Needs 30 GB of disk.
+contender in a fresh process on the CPU (hide a GPU with CUDA_VISIBLE_DEVICES=""). A phase lasts
+until the next one starts, so it includes loading what that one needs. Resident memory is shown
+with and without the pages of mapped files, which the kernel can reclaim. Needs 30 GB of disk.
 """
 
 import argparse
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import random_model
+from tasks.core.system.parallel import worker_count
 
 OURS, PEFT = "ours", "peft"
 RANK = 8
@@ -41,7 +42,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.phase = "start"
-        self.phases: dict[str, list[float]] = {}  # start, seconds, GiB
+        self.phases: dict[str, list[float]] = {}  # start, CPU at start, seconds, CPU seconds, GiB
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -59,9 +60,10 @@ class Watch:
         while not self._done.wait(0.02):
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("RssAnon"):
-                    seen = self.phases.setdefault(self.phase, [time.perf_counter(), 0.0, 0.0])
-                    seen[1] = time.perf_counter() - seen[0]
-                    seen[2] = max(seen[2], 1024 * int(line.split()[1]) / GIB)
+                    now = time.perf_counter(), time.process_time()
+                    seen = self.phases.setdefault(self.phase, [*now, 0.0, 0.0, 0.0])
+                    seen[2:4] = (now[0] - seen[0], now[1] - seen[1])
+                    seen[4] = max(seen[4], 1024 * int(line.split()[1]) / GIB)
 
     def update(self, label: str, done: float, total: float | None, note: str) -> None:
         """As a progress sink, use the labels as names of the phases."""
@@ -74,8 +76,9 @@ class Watch:
         """GiB and seconds."""
         return {
             "seconds": self.seconds,
-            "phases": {name: seen[1:] for name, seen in self.phases.items()},
-            "anonymous": max(seen[2] for seen in self.phases.values()),
+            "cpu": time.process_time(),
+            "phases": {name: seen[2:] for name, seen in self.phases.items()},
+            "anonymous": max(seen[4] for seen in self.phases.values()),
             "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
         }
 
@@ -99,20 +102,26 @@ def main() -> None:
             note = ours(folder, given.gguf) if given.contender == OURS else peft(folder)
         print(json.dumps({**watch.result(), "note": note}))
         return None
+    began = time.perf_counter()
     call("prepare", folder, given.layers, given.gguf)
+    prepared = time.perf_counter() - began
     size = sum(f.stat().st_size for f in (folder / "weights").glob("*.safetensors")) / GIB
-    print(f"\n{given.layers} layers, {size:.2f} GiB in 16 bit, {os.cpu_count()} cores\n")
-    print("| merge | seconds | peak resident GiB | of it not file pages | result |")
-    print("|---|--:|--:|--:|---|")
+    print(f"\n{given.layers} layers, {size:.2f} GiB in 16 bit, {worker_count(0)} cores")
+    print(f"prepared in {prepared:.0f} s\n")
+    print("| merge | seconds | CPU seconds | peak resident GiB | of it not file pages | result |")
+    print("|---|--:|--:|--:|--:|---|")
     phases = {}
     for contender in (given.only,) if given.only else (OURS, PEFT):
         found = call(contender, folder, given.layers, given.gguf)
-        numbers = f"{found['seconds']:.0f} | {found['resident']:.2f} | {found['anonymous']:.2f}"
+        numbers = f"{found['seconds']:.0f} | {found['cpu']:.0f} | {found['resident']:.2f}"
+        numbers += f" | {found['anonymous']:.2f}"
         print(f"| {contender} | {numbers} | {found['note']} |", flush=True)
         phases[contender] = found["phases"]
     for contender, seen in phases.items():
-        for name, (seconds, peak) in seen.items():
-            print(f"    {contender}: {name:<32}{seconds:>8.0f} s {peak:>8.2f} GiB")
+        for name, (seconds, cpu, peak) in seen.items():
+            print(
+                f"    {contender}: {name:<28}{seconds:>6.0f} s {cpu:>6.0f} CPU s {peak:>7.2f} GiB"
+            )
     return None
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from flows import profiles
 from flows.session import Request
@@ -69,8 +68,10 @@ def takes_settings(function: Function) -> Function:
 
 def _complete_profile(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+) -> list[Any]:
     """Names of profiles; of files where no name fits."""
+    from click.shell_completion import CompletionItem  # imported here: only a shell needs it
+
     known = [name for name in profiles.names() if name.startswith(incomplete)]
     return [*map(CompletionItem, known)] or [CompletionItem(incomplete, type="file")]
 

@@ -14,8 +14,7 @@ from flows.plan_notes import training_cost
 from flows.plan_notes.model_notes import read_checks
 from flows.session import Session
 from tasks.core.cache.decision import HIT, StagePlan
-from tasks.core.models import memory_estimate, memory_probes
-from tasks.core.models.experts import gpu_memory
+from tasks.core.models import memory_probes
 from tasks.core.settings.config import Config
 from tasks.training.step_budget import AUTO
 
@@ -153,6 +152,9 @@ def _estimate(
     weights: Path, config: Config, tokens: int, gpu: memory_probes.Gpu | None
 ) -> memory_probes.Probe | None:
     """By formulas, for dense models of the table of architectures and mixtures of experts."""
+    from tasks.core.models import memory_estimate  # imported here: most plans need no formula
+    from tasks.core.models.experts import gpu_memory
+
     shape = memory_estimate.DecoderShape.read(weights)
     if shape is not None:
         return memory_estimate.estimate(shape, config.train, tokens, gpu)
@@ -164,6 +166,8 @@ def _estimate(
 
 def _on_cpu(session: Session, train: StagePlan, weights: Path, done: float) -> CpuForecast | None:
     """Memory and duration on the CPU, by an earlier training here or by the demo's."""
+    from tasks.core.models import memory_estimate
+
     config, cores = session.config, os.cpu_count() or 1
     tokens = training_cost.tokens_to_see(config, session.tokenized)
     if known := training_cost.pace(config, session.store, train):

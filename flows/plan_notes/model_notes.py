@@ -7,7 +7,6 @@ from typing import Any
 
 from flows.session import Session
 from tasks.core.cache.decision import HIT
-from tasks.core.models.experts.gpu_memory import weight_gib
 from tasks.core.models.experts.rank import expert_rank
 from tasks.core.models.memory_probes import NF4_BYTES, Gpu, find_gpu, limit_gib
 from tasks.core.settings.config import Config
@@ -79,12 +78,8 @@ def notes(
         how = "with the model's cache" if has_cache else "without the model's cache, which is wrong"
         lines.append(f"evaluate: texts are generated one by one, {how}.")
     lines += _expert_notes(checks, config) if checks["experts"] else []
-    weights = weight_gib(checks, config.train)
-    if limit_gib is not None and weights > limit_gib and not config.hardware.shard_base:
-        lines.append(
-            f"train: fails, because the weights of the base take {weights:.1f} GiB of GPU memory "
-            f"and {limit_gib:.1f} GiB may be used. Choose a smaller base."
-        )
+    if limit_gib is not None and not config.hardware.shard_base:
+        lines += _size_notes(checks, config, limit_gib)
     total = checks["linear_parameters"] + checks["experts"].get("parameters", 0)
     other = checks["other_parameters"]
     if other > NOT_TRAINED_SHARE * (total + other):
@@ -105,6 +100,19 @@ def notes(
             f"{checks['unreached_parameters'] / 1e6:,.0f} M parameters are not trained."
         )
     return lines
+
+
+def _size_notes(checks: Mapping[str, Any], config: Config, limit_gib: float) -> list[str]:
+    """Weights that do not fit into the GPU."""
+    from tasks.core.models.experts.gpu_memory import weight_gib  # imported here: only GPUs need it
+
+    weights = weight_gib(checks, config.train)
+    if weights <= limit_gib:
+        return []
+    return [
+        f"train: fails, because the weights of the base take {weights:.1f} GiB of GPU memory "
+        f"and {limit_gib:.1f} GiB may be used. Choose a smaller base."
+    ]
 
 
 def _expert_notes(checks: Mapping[str, Any], config: Config) -> list[str]:

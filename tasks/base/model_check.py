@@ -27,6 +27,19 @@ LENGTHS = (21, 1, 13)  # of the samples; longer than the reduced windows
 NEW_TOKENS = 6
 OTHER_MODEL = "Choose a causal language model such as Llama, Qwen, StableLM, Mistral or Gemma."
 CPU = torch.device("cpu")
+# what the code of a model raises where it can't do something; not MemoryError and OSError, which
+# say something about this machine and not about the model
+MODEL_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,7 @@ def _isolation(
                 model.set_attn_implementation(PACKED)
             with torch.no_grad():
                 return _difference(forward_hidden(model, window), truth)
-        except Exception:  # whatever the model's code raises: this way does not isolate
+        except MODEL_ERRORS:  # this way does not isolate
             return float("inf")
 
     by_mask = leak(packed=False)
@@ -219,7 +232,7 @@ def _cache_works(model: Any, ids: Tensor) -> bool:
                 return_dict_in_generate=True,
                 output_logits=True,
             )
-        except Exception:  # whatever the model's code raises with its cache
+        except MODEL_ERRORS:
             if not use_cache:
                 raise
             return False

@@ -50,18 +50,9 @@ def measured(
         PipelineError: The held-out split is empty.
     """
     settings: EvaluateSettings = config.evaluate
-    held_out = Windows.open(inputs[f"tokenize.{settings.split}"])
     split_prompts = inputs[f"prompt.{settings.split}"]
-    choice = choose_rows(
-        ((row.row_ids[0], len(row.input_ids)) for row in held_out.rows()),
-        settings.max_test_tokens,
-        settings.seed,
-    )
-    if not choice.row_ids:
-        raise PipelineError(
-            f"the {_name(settings)} split has 0 rows: base and tuned model can't be compared",
-            f"Give the {settings.split} split a share of the data in the prompt section.",
-        )
+    held_out = Windows.open(inputs[f"tokenize.{settings.split}"])
+    choice = _chosen_rows(held_out, settings)
     pair = _loaded(config, inputs, clock)
     clusters = answers.units(split_prompts)
     # the further samples of a text are in its unit
@@ -77,15 +68,10 @@ def measured(
     greedy = Decoding.of(
         pair.tokenizer, template, settings.max_new_tokens, settings.generation_batch
     )
-    prompts = answers.choose_prompts(split_prompts, choice.row_ids, settings.samples, settings.seed)
     generator = CachedGenerator(pair, clock, caches)
     problems, missing = _answered(settings, generator, prepared, template, greedy)
-    completions: list[CompletionResult] = []
-    spans = prepared.completion.spans
-    if spans:
-        completions = completion.complete(generator, spans, settings, greedy, losses)
-        if not completion.can_fill(pair):
-            missing = (*missing, completion.NO_SUFFIX)
+    completions, unfilled = _completed(settings, generator, prepared, greedy, losses)
+    prompts = answers.choose_prompts(split_prompts, choice.row_ids, settings.samples, settings.seed)
     named = {clusters.get(row, row) for row in choice.row_ids}
     evaluation = Evaluation(
         row_sets=row_sets,
@@ -97,11 +83,41 @@ def measured(
             *DataCard.read(inputs["tokenize.data_card"]).splits,
             Split(f"{settings.split}, measured", len(choice.row_ids), choice.tokens, len(named)),
         ),
-        not_measured=missing,
+        not_measured=(*missing, *unfilled),
     )
     names = answers.unit_names(inputs, named, evaluation.unit)
-    evaluation = replace(evaluation, unit_names=names)
-    return evaluation, choice.left_out
+    return replace(evaluation, unit_names=names), choice.left_out
+
+
+def _chosen_rows(held_out: Windows, settings: EvaluateSettings) -> RowChoice:
+    """The held-out rows that are measured."""
+    choice = choose_rows(
+        ((row.row_ids[0], len(row.input_ids)) for row in held_out.rows()),
+        settings.max_test_tokens,
+        settings.seed,
+    )
+    if not choice.row_ids:
+        raise PipelineError(
+            f"the {_name(settings)} split has 0 rows: base and tuned model can't be compared",
+            f"Give the {settings.split} split a share of the data in the prompt section.",
+        )
+    return choice
+
+
+def _completed(
+    settings: EvaluateSettings,
+    generator: CachedGenerator,
+    prepared: Prepared,
+    greedy: Decoding,
+    losses: "partial[tuple[RowResult, ...]]",
+) -> tuple[list[CompletionResult], tuple[str, ...]]:
+    """What both models write for parts of held-out code, and a sentence for what can't be
+    measured."""
+    spans = prepared.completion.spans
+    if not spans:
+        return [], ()
+    results = completion.complete(generator, spans, settings, greedy, losses)
+    return results, () if completion.can_fill(generator.pair) else (completion.NO_SUFFIX,)
 
 
 def _name(settings: EvaluateSettings) -> str:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 COLUMNS = ["instruction", "input", "output", "kind", "conversation"]
 LOSSES = pa.schema([("loss", pa.float64())])  # null: the row has no token to predict
 MAX_TOKENS = 2048  # of a row; a longer one is measured in part
-BATCH_ROWS = 64
+BATCH_ROWS = 64  # whose losses are computed, and then stored, together
 DIGITS = 3
 QUANTIZATION: Quantization = "nf4"
 

@@ -21,7 +21,7 @@ from tasks.core.decontamination import execution_match
 from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
-from tasks.core.rows.parquet import read_batches
+from tasks.core.rows.parquet import BATCH_ROWS, read_batches
 from tasks.core.rows.row_cache import fill, opened
 from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.rows.row_digests import Digests
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from tasks.core.settings.config import View
     from tasks.core.settings.filter import FilterSettings
 
-BATCH_ROWS = 1024
 SHOWN_HEAVY = 3  # rules that remove most of a source, in the summary
 ROWS_FOR_PROCESSES = 5_000  # fewer rows are scored sooner than worker processes start
 

@@ -31,7 +31,7 @@ from tasks.filtering.rules.registry import RULES
 from tasks.filtering.score_rows import TEXTS
 from tasks.filtering.scores import RowScores
 
-BATCH_ROWS = 2048
+BATCH_ROWS = 2048  # that are written at once, half a row group
 
 # one row per row of the input
 MEASUREMENTS = pa.schema(

@@ -1,5 +1,9 @@
 """The error of a run without any row: the most frequent problem of the ledger, and its remedy.
-about it. Each kind of problem has its own remedy."""
+
+The remedy is found by the text of the problem, which is all that the ledger stores. The ledger may
+have been written by another process, and contains problems of libraries and of user data alike, so
+each kind of text has one remedy here.
+"""
 
 import re
 from collections import Counter

@@ -6,6 +6,8 @@ expert_tensors.py  the same for fused experts, of which a checkpoint stores one 
 strategies/        what the adapter is added to: one file per strategy, and the registry
 candidates.py      the merged weights of each strategy, written and measured; resumes after a kill
 safetensors_io.py  safetensors copied tensor by tensor, changed while copying
+row_blocks.py      blocks of rows that fit into a cache; several tensors at a time
+rounding.py        stochastic rounding to bfloat16
 verify.py          loss and next tokens on held-out samples: does the model reproduce base + adapter
 resources.py       disk and memory checks
 model_card.py      the model card

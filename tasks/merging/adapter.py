@@ -1,7 +1,7 @@
 """A LoRA adapter in PEFT's format, applied to single weights.
 
 In: adapter_config.json and adapter_model.safetensors. Out: `Update.apply(weight)` by module name.
-Computed in 32 bit, tensor by tensor, so the model is never in memory as a whole. PEFT's own merge
+Computed in 32 bit, by blocks of rows, so the model is never in memory as a whole. PEFT's own merge
 needs the whole model, and would round a 4-bit layer back to 4 bit.
 """
 
@@ -59,12 +59,17 @@ class Update:
     scaling: float
     magnitude: Tensor | None = None
 
-    def apply(self, weight: Tensor) -> Tensor:
-        """The merged weight [out, in], float32."""
-        merged = weight.float() + self.scaling * (self.b.float() @ self.a.float())
+    def apply(self, weight: Tensor, rows: slice = slice(None)) -> Tensor:
+        """The merged weight [out, in], or some of its rows; float32.
+
+        Args:
+            weight: The base's weight, or these rows of it.
+            rows: Which rows.
+        """
+        merged = weight.float() + self.scaling * (self.b[rows].float() @ self.a.float())
         if self.magnitude is not None:
             norm = torch.linalg.norm(merged, dim=1)
-            merged *= (self.magnitude.float() / norm)[:, None]
+            merged *= (self.magnitude[rows].float() / norm)[:, None]
         return merged
 
 

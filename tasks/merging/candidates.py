@@ -6,7 +6,7 @@ finished shards are not written again, and finished measurements are not repeate
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from tasks.core.settings.merge import MergeSettings
 from tasks.core.system.atomic_write import write_text
 from tasks.merging.adapter import Adapter
 from tasks.merging.expert_tensors import ExpertTensors
-from tasks.merging.rounding import round_at_random
+from tasks.merging.rounding import generator_of, round_at_random
+from tasks.merging.row_blocks import row_blocks
 from tasks.merging.safetensors_io import TensorInfo, write_shards
 from tasks.merging.strategies.protocol import MergeStrategy
 from tasks.merging.verify import Measured, MergeCheck, compare, measure
@@ -187,19 +188,32 @@ def merged_tensor(
     weight = strategy.base_weight(tensor, lambda: _values(own, experts, quantized))
     update, delta = adapter.updates.get(own.removesuffix(WEIGHT_SUFFIX)), experts.delta(own)
     if own.endswith(WEIGHT_SUFFIX) and update is not None:
-        merged = update.apply(weight)
-    elif delta is not None:
-        merged = weight.float() + delta
-    else:
-        return weight
+        return _by_rows(weight, update.apply, name, dtype)
+    if delta is not None:
+        added = delta.reshape(-1, delta.shape[-1])
+        return _by_rows(weight, lambda part, rows: part.float() + added[rows], name, dtype)
+    return weight
+
+
+def _by_rows(
+    weight: Tensor, change: Callable[[Tensor, slice], Tensor], name: str, dtype: torch.dtype
+) -> Tensor:
+    """A weight with `change(its rows, which rows)` applied to blocks of rows."""
     # float16 is eight times as fine, so that its nearest number keeps most of an update
-    return round_at_random(merged, name) if dtype == torch.bfloat16 else merged
+    at_random = dtype == torch.bfloat16
+    merged = torch.empty(weight.shape, dtype=dtype if at_random else torch.float32)
+    source, target = (tensor.reshape(-1, weight.shape[-1]) for tensor in (weight, merged))
+    generator = generator_of(name)
+    for rows in row_blocks(*source.shape):
+        values = change(source[rows], rows)
+        target[rows] = round_at_random(values, generator) if at_random else values
+    return merged
 
 
 def _values(name: str, experts: ExpertTensors, quantized: Mapping[str, Any]) -> Tensor | None:
     """A dequantized weight; None if it is not quantized."""
     if name in quantized and name.endswith(WEIGHT_SUFFIX):
-        return dequantized(quantized[name]).float().cpu()
+        return dequantized(quantized[name]).cpu()
     return experts.dequantized(name)
 
 

@@ -8,6 +8,7 @@ what scaling, PEFT itself decides: it puts the adapter on a model without storag
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -118,6 +119,7 @@ class ExpertTensors:
     _parameters: dict[str, str] = field(default_factory=dict)
     _deltas: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     _values: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    _lock: Any = field(default_factory=Lock, init=False, repr=False)  # several threads merge
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -161,14 +163,15 @@ class ExpertTensors:
             return None
         return self._part(
             self._values, tensor, name, lambda: dequantized(self.quantized[name]).cpu()
-        ).float()
+        )
 
     def _part(
         self, known: dict[str, dict[str, Tensor]], tensor: str, name: str, compute: Any
     ) -> Tensor:
-        if name not in known:
-            path = name.rpartition(".")[0]
-            for other in [n for n in known if n.rpartition(".")[0] != path]:
-                del known[other]
-            known[name] = parts_of(self.model, {name: compute()})
-        return known[name][tensor]
+        with self._lock:
+            if name not in known:
+                path = name.rpartition(".")[0]
+                for other in [n for n in known if n.rpartition(".")[0] != path]:
+                    del known[other]
+                known[name] = parts_of(self.model, {name: compute()})
+            return known[name][tensor]

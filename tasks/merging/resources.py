@@ -55,7 +55,7 @@ def check_memory(model_bytes: int, largest_shard: int, expert_bytes: int = 0) ->
         PipelineError: Too little memory is available.
     """
     # Merging holds the 4-bit base (more than a quarter of 16 bit, as head and embeddings are not
-    # quantized) and one shard in 16 bit, of which one tensor at a time is also in 32 bit.
+    # quantized) and one shard in 16 bit; as much again is for the tensors being dequantized.
     # Measuring holds the merged model alone.
     merging = model_bytes / 2 + 2 * largest_shard + 2 * expert_bytes
     needed = max(merging, model_bytes) / GIB + RUNTIME_GIB

@@ -13,19 +13,20 @@ from torch import Tensor
 _LOW_BITS = 16  # of a float32, which bfloat16 lacks
 
 
-def round_at_random(weight: Tensor, name: str) -> Tensor:
+def generator_of(name: str) -> torch.Generator:
+    """The random numbers of a tensor: its name seeds them, so that the same merge gives the same
+    bytes, in whatever order and blocks it is computed."""
+    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+    return torch.Generator().manual_seed(seed)
+
+
+def round_at_random(weight: Tensor, generator: torch.Generator) -> Tensor:
     """A weight in bfloat16, rounded stochastically; what bfloat16 can hold is unchanged.
 
     Args:
-        weight: float32, on the CPU.
-        name: Of the tensor: it seeds the rounding, so that the same merge gives the same bytes.
+        weight: float32, on the CPU; a tensor, or consecutive parts of it in several calls.
+        generator: Of the tensor.
     """
-    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
-    draw = torch.randint(
-        1 << _LOW_BITS,
-        weight.shape,
-        generator=torch.Generator().manual_seed(seed),
-        dtype=torch.int32,
-    )
+    draw = torch.randint(1 << _LOW_BITS, weight.shape, generator=generator, dtype=torch.int32)
     bits = draw.add_(weight.contiguous().view(torch.int32)).bitwise_and_(-1 << _LOW_BITS)
     return bits.view(torch.float32).bfloat16()

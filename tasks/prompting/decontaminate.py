@@ -20,7 +20,7 @@ from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems
 from tasks.core.decontamination.syntax_match import find_shape
 from tasks.core.decontamination.text_match import find_texts
 from tasks.core.languages.python.source import parse_python
-from tasks.core.rows.parquet import read_batches
+from tasks.core.rows.parquet import BATCH_ROWS, read_batches
 from tasks.core.stage import Work
 from tasks.core.system.parallel import without_gc, worker_count
 from tasks.core.tracking import track
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tasks.core.settings.filter import DecontaminationSettings
 
 TEXTS = ["instruction", "input", "output"]
-BATCH_ROWS = 1024
 ROWS_FOR_PROCESSES = 5_000  # fewer rows are searched sooner than worker processes start
 
 HitsByRow = dict[int, list[Hit]]

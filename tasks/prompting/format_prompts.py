@@ -36,7 +36,6 @@ from tasks.prompting.fill_in_middle import hole
 from tasks.prompting.split import SPLITS
 from tasks.prompting.units import UnitNames
 
-BATCH_ROWS = 1024
 COLUMNS = ["row_id", "instruction", "input", "output", "kind", "conversation", "repeats"]
 TRAIN = SPLITS.index("train")
 TEXT = "text"  # kind of rows that may be split into several samples
@@ -68,7 +67,7 @@ class PromptFormatter:
                 stack.enter_context(TableWriter(out / f"{name}.parquet", row_schema.PROMPTS))
                 for name in SPLITS
             ]
-            for batch in read_batches(kept, BATCH_ROWS, COLUMNS):
+            for batch in read_batches(kept, columns=COLUMNS):
                 own = splits[done : done + len(batch)]
                 prompts = self.format(batch, units.of(done, len(batch)), own == TRAIN)
                 for number, writer in enumerate(writers):

@@ -40,7 +40,7 @@ from tasks.tokenization.row_checks import DROPPED, INEXACT, CheckedRows, RowLimi
 from tasks.tokenization.samples import Samples
 
 SPLITS = ("train", "validation", "test")
-BATCH_ROWS = 1000
+BATCH_ROWS = 1000  # that are encoded at once; also of a row group of the result
 ROWS_FOR_PROCESSES = 60_000  # a process must load the tokenizer first, which takes seconds
 LIMITS_FILE = "model_limits.json"
 # most high bytes of token ids are zero; stored one after another, they compress to almost nothing

@@ -5,28 +5,22 @@ training.json in `job.out`, written by the main process; and the stage's summary
 """
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from tasks.core.errors import PipelineError, TrainingError
+from tasks.core.errors import TrainingError
 from tasks.core.models.device import (
-    ComputeType,
     free_gpu,
-    limit_memory,
-    peak_vram_gib,
     pick_device,
     pick_dtype,
     reset_peak,
 )
-from tasks.core.models.experts.fused import active_experts
-from tasks.core.models.experts.rank import expert_rank
-from tasks.core.models.loading import load_model
 from tasks.core.models.packed_dataset import Window, Windows
 from tasks.core.models.traits.model_traits import ModelTraits
-from tasks.core.models.trusted_code import is_trusted
 from tasks.core.progress import say
 from tasks.core.settings.hardware import HardwareSettings
 from tasks.core.settings.train import TrainSettings
@@ -35,16 +29,19 @@ from tasks.training.batches import Batches
 from tasks.training.distributed.data_parallel import SINGLE_PROCESS, DataParallel
 from tasks.training.distributed.fsdp import shard, unwrap
 from tasks.training.fast.model.groups import parameter_order
+from tasks.training.load_with_lora import load_with_lora
 from tasks.training.loop import Loop
-from tasks.training.lora import add_lora, load_start, parameter_counts, save_adapter
+from tasks.training.lora import save_adapter
 from tasks.training.optimizer import make_optimizer, pick_optimizer
+from tasks.training.report.facts import facts_of_the_model, facts_of_the_run
+from tasks.training.report.metrics_log import Counters
 from tasks.training.report.results import finish
 from tasks.training.signals import stop_on_signals
 from tasks.training.steppers.flat_parameters import FlatParameters
 from tasks.training.steppers.loss_scale import LossScale
 from tasks.training.steppers.pick_stepper import fit_to_gpu, pick_stepper
 from tasks.training.steppers.stepper import Stepper
-from tasks.training.validation import validate
+from tasks.training.validation import Validation, validate
 
 
 class TrainingJob(BaseModel):
@@ -112,7 +109,9 @@ def _train(
 ) -> Summary:
     settings = job.train
     dtype = pick_dtype(settings.dtype, device, settings.quantization)
-    model = _load_with_lora(job, device, dtype)
+    model = load_with_lora(
+        settings, job.hardware, job.weights, device=device, dtype=dtype, adapter=job.adapter
+    )
     if parallel.lockstep:
         shard(model, device)
     flat = FlatParameters(model, parameter_order)
@@ -126,113 +125,67 @@ def _train(
         offload=settings.offload_activations,
         lockstep=parallel.lockstep,
     )
-    # `run` has replaced auto by a number
-    max_steps = settings.max_steps if isinstance(settings.max_steps, int) else None
-    facts = _facts(job, model, device) | _fit(job, stepper, flat, batches, validation, device)
+    facts = job.start | facts_of_the_model(settings, model, device)
+    facts |= _fit(job, stepper, flat, batches, validation, device)
+    optimizer = make_optimizer(facts["optimizer"], flat.values, settings.weight_decay)
     with stop_on_signals(job.hardware.quiet_hours) as stop_requested:
         loop = Loop(
             stepper,
             flat,
-            make_optimizer(facts["optimizer"], flat.values, settings.weight_decay),
+            optimizer,
             batches,
             device=device,
             folder=job.scratch,
             settings=settings,
-            total_steps=batches.total_steps(max_steps, settings.epochs),
-            measure=lambda: validate(
-                stepper.measure,
-                validation,
-                device,
-                settings.validation_tokens,
-                window_tokens=stepper.window_tokens,
-                # in lockstep every process has to run every window, so nothing is divided
-                parallel=SINGLE_PROCESS if parallel.lockstep else parallel,
-            ),
+            total_steps=_total_steps(settings, batches),
+            measure=_validator(settings, stepper, validation, device, parallel),
             stop_requested=stop_requested,
             parallel=parallel,
             loss_scale=LossScale() if dtype == "float16" else None,
         )
-        if loop.resumed_from is not None:
-            say(f"train: resuming from step {loop.resumed_from} of {loop.total_steps}")
-        try:
-            done = loop.run()
-        finally:
-            loop.close()
+        done = _finished(loop)
     if parallel.lockstep:
         unwrap(model)
     if not parallel.is_main:
         return Summary("")
     save_adapter(model, job.out / "adapter", ModelTraits.read(job.weights).hub)
-    facts |= {
-        "dtype": dtype,
-        "step_path": stepper.name,
-        "attention": stepper.attention,
-        "kept_layers": stepper.kept_layers,
-        "window_tokens": stepper.window_tokens,
-        "processes": parallel.size,
-        "resumed_from": loop.resumed_from,
-        "total_steps": loop.total_steps,
-        "peak_vram_gib": max(facts["load_vram_gib"], peak_vram_gib()),
-    }
+    facts |= facts_of_the_run(loop, dtype, facts["load_vram_gib"])
     return finish(job.scratch, job.out, facts, done, batches.windows.row_count)
 
 
-def _load_with_lora(job: TrainingJob, device: torch.device, dtype: ComputeType) -> Any:
-    """The base model with LoRA in it, as PEFT wraps it."""
-    settings, hardware = job.train, job.hardware
-    limit_memory(device, hardware.vram_gib, hardware.expandable_segments)
-    base = load_model(
-        job.weights,
-        quantization=settings.quantization,
-        # FSDP moves the layers to the GPU one by one; a whole base would not fit there
-        device="cuda" if device.type == "cuda" and not hardware.shard_base else "cpu",
-        dtype=dtype,
-        vram_gib=hardware.vram_gib,
-        expandable_segments=hardware.expandable_segments,
-        trainable=True,
-        shardable=hardware.shard_base,
-        trust_remote_code=is_trusted(job.weights),
-    )
-    if settings.expert_rank and not base.lora_on_experts:
-        raise PipelineError(
-            f"train.expert_rank is {settings.expert_rank}, and the base has 0 experts for LoRA",
-            "Set train.expert_rank to null.",
-        )
-    model = add_lora(
-        base,
-        rank=settings.lora_rank,
-        expert_rank=expert_rank(settings, active_experts(base.config)),
-        alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-        targets=settings.target_modules,
-        last_layers=settings.last_layers,
-        extra_modules=settings.extra_modules,
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-        seed=settings.seed,
-    )
-    if job.adapter is not None:
-        load_start(model, job.adapter)
-    trained, total = parameter_counts(model)
-    say(f"train: {trained:,} of {total:,} parameters are trained ({100 * trained / total:.3f} %)")
-    return model
+def _total_steps(settings: TrainSettings, batches: Batches) -> int:
+    # `run` has replaced auto by a number
+    max_steps = settings.max_steps if isinstance(settings.max_steps, int) else None
+    return batches.total_steps(max_steps, settings.epochs)
 
 
-def _facts(job: TrainingJob, model: Any, device: torch.device) -> dict[str, Any]:
-    """What training.json reports about the model and the settings."""
-    trained, total = parameter_counts(model)
-    settings = job.train
-    return {
-        **job.start,
-        "trainable_parameters": trained,
-        "all_parameters": total,
-        "trainable_share": trained / total,
-        "optimizer": pick_optimizer(settings.optimizer, device),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "rows_a_step": settings.batch_rows if settings.batch_tokens is None else None,
-        "batch_tokens": settings.batch_tokens,
-        "load_vram_gib": peak_vram_gib(),
-    }
+def _validator(
+    settings: TrainSettings,
+    stepper: Stepper,
+    validation: Windows,
+    device: torch.device,
+    parallel: DataParallel,
+) -> Callable[[], Validation | None]:
+    """Measures the validation loss of the model as it is when called."""
+    return lambda: validate(
+        stepper.measure,
+        validation,
+        device,
+        settings.validation_tokens,
+        window_tokens=stepper.window_tokens,
+        # in lockstep every process has to run every window, so nothing is divided
+        parallel=SINGLE_PROCESS if parallel.lockstep else parallel,
+    )
+
+
+def _finished(loop: Loop) -> Counters:
+    """The counters of a loop that ran to its end."""
+    if loop.resumed_from is not None:
+        say(f"train: resuming from step {loop.resumed_from} of {loop.total_steps}")
+    try:
+        return loop.run()
+    finally:
+        loop.close()
 
 
 def _fit(

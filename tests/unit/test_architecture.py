@@ -27,7 +27,6 @@ MAX_MODULES = 12
 MAX_LINES = 250
 # modules over MAX_LINES, each with the reason why it is one module
 LONG = {
-    "flows/commands/try_model.py": "one command: choosing, loading and streaming one model",
     "flows/orchestration/server_checks.py": "one check after another",
     "tasks/core/artifacts/champion.py": "history, link and rule of promotion change together",
     "tasks/core/cache/execute.py": "the order of its steps is what makes a kill harmless",
@@ -37,7 +36,6 @@ LONG = {
     "tasks/filtering/report/funnel.py": "one pass over the scores counts everything",
     "tasks/ingestion/licenses.py": "tables of names and texts of licenses",
     "tasks/training/loop.py": "one loop with its log, checkpoints and stops",
-    "tasks/training/process.py": "one training process from loading to results",
 }
 # names of modules that said nothing about their content; a new module may not be called so
 RETIRED = frozenset(

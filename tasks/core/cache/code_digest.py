@@ -38,6 +38,7 @@ class ReadModule(NamedTuple):
 
     definitions: dict[str, str]
     imports: list[str]
+    is_package: bool
 
 
 Modules = dict[str, ReadModule | None]  # None: not a module of this project
@@ -70,10 +71,13 @@ def closure(
         if module in found:
             continue
         if module not in modules:
-            modules[module] = _read(module, digests, root)
+            # `from a import b` names a.b as well, most often no module: none, if a is a single file
+            parent = modules.get(module.rpartition(".")[0])
+            is_name = parent is not None and not parent.is_package
+            modules[module] = None if is_name else _read(module, digests, root)
         if (read := modules[module]) is not None:
             found[module] = read.definitions
-            waiting.extend(read.imports)
+            waiting.extend(reversed(read.imports))  # a before a.b
     return dict(sorted(found.items()))
 
 
@@ -83,9 +87,10 @@ def _read(module: str, digests: DigestCache, root: Path) -> ReadModule | None:
         return None
     parse = partial(parse_file, module=module, root=root)
     parsed = json.loads(digests.recall(f"code {FORM}:{module}", path, parse))
-    if path.name == "__init__.py":
+    is_package = path.name == "__init__.py"
+    if is_package:
         parsed["definitions"] |= data_files(path.parent, digests)
-    return ReadModule(**parsed)
+    return ReadModule(**parsed, is_package=is_package)
 
 
 def code_digest(code: Mapping[str, Definitions]) -> list[str]:

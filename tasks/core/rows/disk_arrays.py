@@ -13,7 +13,7 @@ from tasks.core.rows.row_digests import row_digests
 
 IN_MEMORY_BYTES = 32 << 20
 IN_MEMORY_ROWS = 200_000
-BATCH_ROWS = 65_536
+BATCH_ROWS = 65_536  # of a single column of short texts, such as ids
 
 
 class DiskArrays:

@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 GROUP_ROWS = 4096  # rows of a row group: one to two MB of text
+# rows that are read at once, a quarter of a row group; a stage whose batches mean something else,
+# such as a batch of the model, defines its own
+BATCH_ROWS = 1024
 GROUP_BYTES = 64 << 20  # of text, for rows of many kB
 # rows that become Arrow arrays at once; twice as many take 0.3 us per row less and twice the memory
 BLOCK_ROWS = 128
@@ -149,7 +152,7 @@ def as_table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 
 def read_batches(
-    path: Path, batch_rows: int, columns: list[str] | None = None
+    path: Path, batch_rows: int = BATCH_ROWS, columns: list[str] | None = None
 ) -> Iterator[pa.Table]:
     """Yield a Parquet file as tables of `batch_rows` rows, the last one perhaps shorter.
 

@@ -8,8 +8,6 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
 TOKEN = re.compile(r"\(|\)|[^\s()]+")
 MAX_CHARACTERS = 1_000  # a longer expression is a mistake or an attack
 OPERATORS = {"AND", "OR", "WITH"}
@@ -39,6 +37,9 @@ def canonical(expression: str) -> str:
     """The expression in SPDX's own spelling; "" if it is none."""
     if len(expression) > MAX_CHARACTERS:
         return ""
+    # imported here: `plan` needs the names of license files alone, and this the whole list of SPDX
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
     words = (ALIASES.get(word.lower(), word) for word in TOKEN.findall(expression))
     try:
         return str(canonicalize_license_expression(" ".join(words)))

@@ -28,7 +28,6 @@ IN_TRAINING = "are in the training data"
 _BYTES_PER_TOKEN = 2  # at least, so that every span fits the limit of new tokens
 _FILES_PER_SPAN = len(SIZES)  # files that are read for each span of a size
 _MOST_PER_FILE = 64
-_BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def in_training(found: Sequence[CodeSpan], kept: Path, inputs: Mapping[str, Path
     train = _train_rows(inputs["prompt.train"])
     known: set[str] = set()
     columns = ["row_id", "kind", "instruction", "input", "output", "conversation"]
-    for batch in read_batches(kept, _BATCH_ROWS, columns):
+    for batch in read_batches(kept, columns=columns):
         for row in batch.to_pylist():
             if row["row_id"] not in train:
                 continue

@@ -18,7 +18,6 @@ from tasks.core.text.repository_format import repository_prompt
 
 # of one file, the first of these kinds is used: the others repeat parts of its text
 KINDS = ("file", "context", "function", "fill")
-_BATCH_ROWS = 1024
 _MAX_GAP = 2  # empty lines between the windows of a file
 
 
@@ -49,7 +48,7 @@ def held_out_files(kept: Path, test: Path) -> tuple[list[tuple[str, str, str]], 
     number of rows of code in all splits."""
     clusters, code_rows = test_clusters(test), 0
     by_cluster: dict[str, set[tuple[str, str, str]]] = {}
-    for batch in read_batches(kept, _BATCH_ROWS, ["row_id", "kind", "source", "path", "language"]):
+    for batch in read_batches(kept, columns=["row_id", "kind", "source", "path", "language"]):
         for row in batch.filter(pc.is_in(batch["kind"], _kinds())).to_pylist():
             cluster = clusters.get(row["row_id"])
             code_rows += row["language"] in BY_NAME
@@ -75,7 +74,7 @@ def read(
     rows: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     columns = ["row_id", "kind", "source", "path", "line", "language"]
     columns += ["instruction", "output", "conversation"]
-    for batch in read_batches(kept, _BATCH_ROWS, columns):
+    for batch in read_batches(kept, columns=columns):
         for row in batch.filter(pc.is_in(batch["kind"], _kinds())).to_pylist():
             file = (clusters.get(row["row_id"], ""), row["source"], row["path"])
             if row["row_id"] in clusters and file in wanted:

@@ -23,7 +23,7 @@ from tasks.filtering.dedup.minhash import NO_KEY
 MAX_CHECKS = 256  # candidates compared per row, those that share most bands first
 CROWD = 64  # rows of a band that are compared with each other as they are
 MAX_KEPT = 32  # kept rows of a band that later rows are compared with
-BATCH_ROWS = 1024
+BATCH_ROWS = 1024  # whose n-grams are in memory at once, and between two reports of progress
 NOTHING = np.empty(0, dtype=np.uint64)
 
 Grams = tuple[Hashes, Hashes]  # sorted n-grams of a question and of its answer

@@ -24,7 +24,7 @@ from tasks.ingestion.formats.files.registry import FILE_FORMATS, read_records
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-BATCH_ROWS = 256
+BATCH_ROWS = 256  # that are read at once: rows of a published data set may have many kB
 SPLITS_FILE, TABLE_FILE = "dataset_dict.json", "state.json"  # what save_to_disk writes
 
 

@@ -1,24 +1,22 @@
 """GGUF export: a model folder -> one file for llama.cpp and Ollama, read back and compared.
 
-One tensor at a time is in memory. Matrices have the type of the file, vectors (norms, biases) are
+A tensor per thread is in memory. Matrices have the type of the file, vectors (norms, biases) are
 f32, as llama.cpp's own converter writes them. That converter (convert_hf_to_gguf.py) is in no
 package that could be required: it is part of llama.cpp's source, identifies a tokenizer by a list
 of known ones, and needs the SentencePiece model that transformers no longer saves.
 """
 
+import math
 from collections.abc import Sequence
-from math import prod
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from gguf import (
-    GGUFReader,
-    GGUFWriter,
-    dequantize,
-    quant_shape_to_byte_shape,
-)
+from gguf import GGUFReader, GGUFWriter, quant_shape_to_byte_shape
 from numpy.typing import NDArray
 from safetensors import safe_open
+from torch import Tensor
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.traits.model_traits import ModelTraits
@@ -33,15 +31,15 @@ from tasks.merging.gguf.quantization import (
     F32,
     FILE_TYPES,
     Q8,
-    Array,
     check_quantizers,
+    decode,
     encode,
     tolerance,
 )
 from tasks.merging.gguf.tokenizer import Vocabulary, read_vocabulary
+from tasks.merging.row_blocks import in_order, row_blocks
 from tasks.merging.safetensors_io import TensorInfo, list_tensors
 
-ROWS_COMPARED = 4096  # at a time
 QUANTIZATION_VERSION = 2
 
 
@@ -112,16 +110,17 @@ def _write(layout: FileLayout, target: Path, kind: str, name: str, licence: str)
         writer.add_tensor_info(tensor_name, factors.shape, factors.dtype, factors.nbytes)
     for tensor in layout.tensors:
         size = quant_shape_to_byte_shape(tensor.shape, tensor.stored)
-        writer.add_tensor_info(tensor.name, size, np.dtype(np.uint8), prod(size), tensor.stored)
+        count = math.prod(size)
+        writer.add_tensor_info(tensor.name, size, np.dtype(np.uint8), count, tensor.stored)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for factors in model.rope_tensors.values():
             writer.write_tensor_data(factors)
-        for tensor in track(layout.tensors, f"writing GGUF {kind}"):
-            parts = [_encoded(model, part, tensor) for part in tensor.parts]
-            writer.write_tensor_data(np.stack(parts) if len(parts) > 1 else parts[0])
+        encoded = in_order(partial(_encoded, model), layout.tensors)
+        for data in track(encoded, f"writing GGUF {kind}", len(layout.tensors)):
+            writer.write_tensor_data(data)
     finally:
         writer.close()
 
@@ -147,26 +146,38 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, stop_ids: Sequen
         writer.add_chat_template(vocabulary.chat_template)
 
 
-def _values(tensor: TensorInfo, start: int = 0, stop: int | None = None) -> Array:
-    """A tensor of the model, or some of its rows."""
+def _matrix(tensor: TensorInfo) -> Tensor:
+    """A tensor of the model [rows, columns], mapped from its file; a vector is one row."""
     with safe_open(tensor.file, framework="pt") as source:
-        rows = source.get_slice(tensor.name)[start:stop]
-    return rows.float().numpy()  # type: ignore[no-any-return]  # its dtype is Any
+        values: Tensor = source.get_tensor(tensor.name)
+    return values.reshape(-1, tensor.shape[-1])
 
 
-def _encoded(model: GgufModel, part: TensorInfo, tensor: StoredTensor) -> NDArray[np.uint8]:
-    """A tensor of the model as bytes of the file."""
-    rows = _values(part) + model.offset_of(tensor.name)
-    largest = float(np.abs(rows).max(initial=0))
+def _encoded(model: GgufModel, tensor: StoredTensor) -> NDArray[np.uint8]:
+    """A tensor of the file as bytes."""
+    size = quant_shape_to_byte_shape(tensor.shape, tensor.stored)
+    encoded = np.empty(size, dtype=np.uint8)
     # in quantized types only the scale has 16 bits; in q8_0 a value is up to 127 times its scale
     limit = float(np.finfo(np.float16).max) * (127 if tensor.stored is Q8 else 1)
-    if tensor.stored is not F32 and not largest <= limit:
-        raise PipelineError(
-            f"{part.name} reaches {largest:.3g}, more than 16 bits can hold", LEAVE_OUT
-        )
-    if order := model.order_of(tensor.name):
-        rows = order.apply(rows, model.config)
-    return encode(rows, tensor.stored)
+    order, offset = model.order_of(tensor.name), model.offset_of(tensor.name)
+    for part, target in zip(tensor.parts, _per_part(encoded, tensor), strict=True):
+        matrix = _matrix(part)
+        if order:
+            matrix = order.apply(matrix.view(part.shape), model.config).view(matrix.shape)
+        for block in row_blocks(*matrix.shape):
+            values = matrix[block].float() + offset
+            largest = float(values.abs().max())
+            if tensor.stored is not F32 and not largest <= limit:
+                raise PipelineError(
+                    f"{part.name} reaches {largest:.3g}, more than 16 bits can hold", LEAVE_OUT
+                )
+            target[block] = encode(values, tensor.stored)
+    return encoded
+
+
+def _per_part(data: NDArray[Any], tensor: StoredTensor) -> NDArray[Any]:
+    """A tensor of the file as [parts, rows, columns]."""
+    return data.reshape(len(tensor.parts), -1, data.shape[-1])
 
 
 def _compare(layout: FileLayout, file: Path, kind: str) -> None:
@@ -175,17 +186,26 @@ def _compare(layout: FileLayout, file: Path, kind: str) -> None:
     Raises:
         PipelineError: A tensor differs by more than its type explains.
     """
-    reader = GGUFReader(file)
+    reader = GGUFReader(file, "c")  # copied on write: PyTorch warns of arrays that are read-only
     found = {tensor.name: tensor for tensor in reader.tensors}
     expected = {tensor.name for tensor in layout.tensors} | layout.model.rope_tensors.keys()
     if expected != found.keys():
         names = ", ".join(sorted(expected ^ found.keys())[:3])
         raise PipelineError(f"{file.name} and the model differ in tensors: {names}", LEAVE_OUT)
-    for tensor in track(layout.tensors, f"reading GGUF {kind} back"):
-        data = found[tensor.name].data
-        for i, part in enumerate(tensor.parts):
-            stored = data[i] if len(tensor.parts) > 1 else data
-            if (off := _difference(layout.model, part, tensor, stored)) > 0:
+
+    def compare(tensor: StoredTensor) -> list[float]:
+        stored = _per_part(found[tensor.name].data, tensor)
+        return [
+            _difference(layout.model, part, tensor, data)
+            for part, data in zip(tensor.parts, stored, strict=True)
+        ]
+
+    compared = track(
+        in_order(compare, layout.tensors), f"reading GGUF {kind} back", len(layout.tensors)
+    )
+    for tensor, differences in zip(layout.tensors, compared, strict=True):
+        for part, off in zip(tensor.parts, differences, strict=True):
+            if not off <= 0:
                 raise PipelineError(
                     f"{tensor.name} of {file.name} is off by {off:.3g} from {part.name}",
                     "Check the disk and run again. If it fails again: " + LEAVE_OUT.lower(),
@@ -193,18 +213,19 @@ def _compare(layout: FileLayout, file: Path, kind: str) -> None:
 
 
 def _difference(
-    model: GgufModel, part: TensorInfo, tensor: StoredTensor, data: NDArray[np.uint8]
+    model: GgufModel, part: TensorInfo, tensor: StoredTensor, data: NDArray[Any]
 ) -> float:
     """Largest difference of a stored tensor from the model's; 0.0 if its type explains all."""
-    order, count, largest = model.order_of(tensor.name), part.shape[0], 0.0
-    size = count if order else ROWS_COMPARED  # reordered rows are restored as a whole
-    for start in range(0, count, size):
-        rows = _values(part, start, start + size) + np.float32(model.offset_of(tensor.name))
-        read = dequantize(data[start : start + size], tensor.stored)
-        read = np.asarray(read, dtype=np.float32).reshape(rows.shape)
-        if order:
-            read = order.undo(read, model.config)
-        off = np.abs(read - (rows.astype(np.float16) if tensor.stored is F16 else rows))
-        if not bool((off <= tolerance(rows, tensor.stored)).all()):
-            largest = max(largest, float(off.max()))
+    matrix, largest = _matrix(part), 0.0
+    if order := model.order_of(tensor.name):
+        rows = data.reshape(part.shape[0], -1)
+        data = order.undo(rows, model.config).reshape(data.shape)
+    for block in row_blocks(*matrix.shape):
+        values = matrix[block].float() + model.offset_of(tensor.name)
+        wanted = values.half().float() if tensor.stored is F16 else values
+        off = (decode(data[block], tensor.stored) - wanted).abs_()
+        allowed = tolerance(values, tensor.stored)
+        per_block = off if isinstance(allowed, float) else off.view(*allowed.shape[:2], -1)
+        if not bool((per_block <= allowed).all()):
+            largest = max(largest, float(off.nan_to_num(math.inf).max()))
     return largest

@@ -11,7 +11,6 @@ from typing import Any
 from tasks.core.errors import PipelineError
 from tasks.merging.gguf.architecture import LEAVE_OUT
 
-SPACE = "▁"
 MAX_UNLISTED = 0.01  # of the pairs that make a token; a list that SentencePiece made has them all
 UNMERGED = -1e9
 

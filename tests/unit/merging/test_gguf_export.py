@@ -1,5 +1,6 @@
 import importlib
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -205,6 +206,13 @@ def test_file_that_differs_from_the_model_is_detected(tmp_path, monkeypatch, kin
     with pytest.raises(PipelineError, match=r"blk\.0\.attn_[qk]\.weight of .* is off by"):
         export(folder, kind)
     assert list(tmp_path.glob("*.gguf")) == []
+
+
+def test_nan_in_the_file_is_a_difference(tmp_path, monkeypatch):
+    folder, decode = make_model(tmp_path / "model"), gguf_file.decode
+    monkeypatch.setattr(gguf_file, "decode", lambda *given: decode(*given) * math.nan)
+    with pytest.raises(PipelineError, match="is off by inf"):
+        export(folder)
 
 
 def test_value_that_16_bits_cannot_hold_is_named(tmp_path):

@@ -2,7 +2,7 @@
 
 import torch
 
-from tasks.merging.rounding import round_at_random
+from tasks.merging.rounding import generator_of, round_at_random
 
 SMALL = 2.0**-10  # an eighth of the distance from 1 to the next bfloat16 number
 
@@ -10,23 +10,29 @@ SMALL = 2.0**-10  # an eighth of the distance from 1 to the next bfloat16 number
 def test_small_updates_survive_on_average_where_the_nearest_number_loses_them() -> None:
     merged = torch.full((1000, 200), 1.0 + SMALL)
     assert float((merged.bfloat16().float() - 1).mean()) == 0
-    kept = float((round_at_random(merged, "a").double() - 1).mean())
+    kept = float((round_at_random(merged, generator_of("a")).double() - 1).mean())
     assert abs(kept / SMALL - 1) < 0.03  # six standard deviations
 
 
 def test_what_bfloat16_can_hold_is_unchanged() -> None:
     weight = torch.randn(300, 70).bfloat16()
-    assert torch.equal(round_at_random(weight.float(), "a"), weight)
+    assert torch.equal(round_at_random(weight.float(), generator_of("a")), weight)
 
 
 def test_every_value_goes_to_one_of_its_two_neighbours() -> None:
     merged = torch.randn(300, 70)
-    error = (round_at_random(merged, "a").float() - merged).abs()
+    error = (round_at_random(merged, generator_of("a")).float() - merged).abs()
     assert bool((error < 2.0**-7 * merged.abs()).all())
 
 
 def test_the_name_alone_decides_the_rounding() -> None:
     merged = torch.randn(300, 70)
-    again, other = round_at_random(merged, "a"), round_at_random(merged, "b")
-    assert torch.equal(again, round_at_random(merged, "a"))
-    assert not torch.equal(again, other)
+    first, again, other = (round_at_random(merged, generator_of(name)) for name in "aab")
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_rounding_in_blocks_gives_the_bytes_of_rounding_at_once() -> None:
+    merged, generator = torch.randn(301, 70), generator_of("a")
+    blocks = torch.cat([round_at_random(part, generator) for part in merged.split(43)])
+    assert torch.equal(blocks, round_at_random(merged, generator_of("a")))

@@ -123,9 +123,9 @@ def test_the_scale_doubles_after_many_steps_and_counts_skips_in_a_row() -> None:
 def test_a_model_whose_activations_overflow_float16_ends_in_its_first_step(
     run_stage: Any, monkeypatch: pytest.MonkeyPatch, has_validation: bool
 ) -> None:
-    from tasks.training import process
+    from tasks.training import load_with_lora, process
 
-    load = process.load_model
+    load = load_with_lora.load_model
 
     def load_large(*arguments: Any, **named: Any) -> Any:
         model = load(*arguments, **named)
@@ -133,7 +133,7 @@ def test_a_model_whose_activations_overflow_float16_ends_in_its_first_step(
             linear.weight.data.mul_(1e4)
         return model
 
-    monkeypatch.setattr(process, "load_model", load_large)
+    monkeypatch.setattr(load_with_lora, "load_model", load_large)
     if not has_validation:
         monkeypatch.setattr(process, "validate", lambda *_, **__: None)
     where = "the validation loss before the first step" if has_validation else "the loss of step 1"

@@ -21,6 +21,7 @@ WITHOUT_EFFECT = (
     "tasks.core.stage",
     "tasks.core.system.home",
 )
+_PREFIXES_WITHOUT_EFFECT = tuple(f"{name}." for name in WITHOUT_EFFECT)
 
 
 def is_of_project(module: str) -> bool:
@@ -30,7 +31,7 @@ def is_of_project(module: str) -> bool:
 
 def has_no_effect(module: str) -> bool:
     """Whether a module, or a package that it is in, is listed in `WITHOUT_EFFECT`."""
-    return any(module == name or module.startswith(name + ".") for name in WITHOUT_EFFECT)
+    return f"{module}.".startswith(_PREFIXES_WITHOUT_EFFECT)
 
 
 def parents_of(module: str) -> list[str]:
@@ -57,10 +58,11 @@ def data_files(package: Path, digests: DigestCache) -> dict[str, str]:
         subfolders[:] = [
             name
             for name in subfolders
-            if name != "__pycache__" and not Path(folder, name, "__init__.py").is_file()
+            if name != "__pycache__" and not os.path.isfile(f"{folder}/{name}/__init__.py")  # noqa: PTH113
         ]
-        for path in (Path(folder, name) for name in names):
-            if path.suffix not in (".py", ".pyc") and not path.name.startswith("."):
-                name = path.relative_to(package).as_posix()
-                found[f"<{name}>"] = digests.digest(path)[:12]
+        for name in names:
+            if not name.endswith((".py", ".pyc")) and not name.startswith("."):
+                path = Path(folder, name)
+                inner = path.relative_to(package).as_posix()
+                found[f"<{inner}>"] = digests.digest(path)[:12]
     return found

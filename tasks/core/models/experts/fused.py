@@ -34,11 +34,6 @@ class FusedWeight:
         """Number of weights."""
         return self.experts * self.inputs * self.outputs
 
-    @property
-    def last_name(self) -> str:
-        """The last part of the name, such as gate_up_proj."""
-        return self.name.rpartition(".")[2]
-
     def lora_values(self, rank: int) -> int:
         """Trained parameters of LoRA with that rank."""
         return self.experts * rank * (self.inputs + self.outputs)

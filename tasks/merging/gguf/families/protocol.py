@@ -6,13 +6,13 @@ Names of tensors come from the package gguf. This table is apart from
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from gguf import MODEL_ARCH
 from numpy.typing import NDArray
+from torch import Tensor
 
-Rows = NDArray[Any]
+Rows = TypeVar("Rows", NDArray[Any], Tensor)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RowOrder:
 
     def _exchanged(self, rows: Rows, shape: list[int]) -> Rows:
         groups = rows.reshape(*shape, *rows.shape[1:])
-        return np.swapaxes(groups, *self.axes).reshape(rows.shape)
+        return groups.swapaxes(*self.axes).reshape(rows.shape)
 
 
 def alternating(heads: str) -> RowOrder:

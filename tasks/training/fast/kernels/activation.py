@@ -9,7 +9,9 @@ value at most.
 """
 
 # ruff: noqa: N803, PLR0912, PLR0915 - capitals are compile-time constants, and a kernel can't be cut up
-# Triton compiles these functions itself; Python's types do not reach them
+# Triton compiles these functions itself; Python's types do not reach them. A kernel takes pointers,
+# strides and sizes one by one: each argument is specialized alone (a multiple of 16, a constant),
+# and not every supported version of Triton takes a tuple of them.
 # mypy: ignore-errors
 
 import triton

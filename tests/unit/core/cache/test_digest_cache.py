@@ -134,3 +134,18 @@ def test_name_that_is_not_utf_8_is_cached(tmp_path, settled):
         with DigestCache(tmp_path / "cache.sqlite") as cache:
             cache.recall("sha256", path, count)
     assert count.calls == 1
+
+
+def test_values_read_ahead_are_those_of_their_own_files(tmp_path, settled, monkeypatch):
+    monkeypatch.setattr(digest_cache, "READ_AHEAD", 2)
+    files = [tmp_path / f"{number}.txt" for number in range(6)]
+    for file in files:
+        file.write_text(file.name)
+    with DigestCache(tmp_path / "digests.sqlite") as cache:
+        for file in (*files[:2], *files[3:]):
+            cache.recall("name", file, lambda path: path.name)
+    computed = []
+    with DigestCache(tmp_path / "digests.sqlite") as cache:
+        for file in files:
+            assert cache.recall("name", file, lambda p: computed.append(p) or p.name) == file.name
+    assert computed == [files[2]]

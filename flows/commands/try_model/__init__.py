@@ -1,0 +1,1 @@
+"""`finetune try`: one answer of a model, in the terminal."""
