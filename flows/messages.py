@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasks.core.cache.causes import Cause
+from tasks.core.cache.causes import Cause, in_words
 from tasks.core.cache.decision import HIT, MAYBE, RUN, StagePlan
 from tasks.core.cache.manifest import Manifest
 from tasks.core.text import durations
@@ -95,7 +95,7 @@ def brief(causes: Sequence[Cause]) -> list[str]:
 def cause_line(cause: Cause) -> str:
     """A cause in full: all changed functions, and the first digits of data digests."""
     if cause.kind == "code":
-        return f"code {cause.what} ({cause.detail})"
+        return f"code {cause.what} ({in_words(cause.detail)})"
     if cause.kind == "data" and (cause.old or cause.new):
         old, new = (str(value)[:12] if value else "none" for value in (cause.old, cause.new))
         return f"{Cause('data', cause.what, detail=cause.detail)} {old} -> {new}"

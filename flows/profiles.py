@@ -3,6 +3,8 @@ profile of a command."""
 
 import difflib
 import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,14 +43,29 @@ def default() -> Default:
         return Default(absolute(named), (), VARIABLE)
     if Path(OWN_FILE).is_file():
         return Default(absolute(OWN_FILE), (), "in this folder")
-    root = home() / "artifacts"
-    for run in runs.ids(root)[-1:]:
-        try:
-            record = runs.load(root, run)
-        except RecordError:
-            break
+    if record := last_run():
         return Default(record.profile, record.overrides, "of the last run")
-    return Default(DEFAULT, (), "the default")
+    return Default(DEFAULT, (), f"the default; `finetune init` writes {OWN_FILE} for this folder")
+
+
+def last_run() -> runs.RunRecord | None:
+    """The record of the last run; None if there is none that can be read."""
+    root = home() / "artifacts"
+    try:
+        return next((runs.load(root, run) for run in runs.ids(root)[-1:]), None)
+    except RecordError:
+        return None
+
+
+def options(profile: str, overrides: Sequence[str]) -> str:
+    """The options with which a command in this folder uses these settings, such as
+    " --set train.max_steps=2"; "" if it uses them without."""
+    now = default()
+    if (now.profile, now.overrides) == (profile, tuple(overrides)):
+        return ""
+    needs_profile = now.profile != profile or bool(now.overrides)
+    given = f" --profile {shlex.quote(profile)}" if needs_profile else ""
+    return given + "".join(f" --set {shlex.quote(override)}" for override in overrides)
 
 
 def absolute(profile: str) -> str:

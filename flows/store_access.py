@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows import messages
+from flows import messages, profiles
 from flows.session import Session
 from tasks.core.cache.decision import HIT, StagePlan
 from tasks.core.cache.digest_cache import DigestCache
@@ -41,6 +41,15 @@ def current_artifact(plan: StagePlan) -> Manifest:
         raise PipelineError(
             f"stage {plan.stage.name} has no artifact for these settings "
             f"({messages.short_reason(plan)})",
-            "Run `finetune run` first, with the same --profile and --set.",
+            f"Run `finetune run` first, with the same --profile and --set.{_of_last_run(plan)}",
         )
     return plan.manifest
+
+
+def _of_last_run(plan: StagePlan) -> str:
+    """The options for the artifact of the last run, if it used other settings."""
+    record = profiles.last_run()
+    if record is None or plan.stage.name not in record.keys:
+        return ""
+    given = profiles.options(record.profile, record.overrides)
+    return f" For the last run, add:{given}" if given else ""

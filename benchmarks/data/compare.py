@@ -112,9 +112,9 @@ def measured(way: str, folder: Path) -> dict[str, float]:
     for stage in (FILTER, PROMPT, TOKENIZE):
         stage.load_run()
     if way == "tokenize":
-        from tasks.tokenization.encode import load  # imports transformers
+        from tasks.tokenization.run import open_tokenizer  # imports transformers
 
-        load(str(folder / "tokenizer"))
+        open_tokenizer(str(folder / "tokenizer"))
     begin, before = time.perf_counter(), usage()
     WAYS[way](folder)
     seconds, after = time.perf_counter() - begin, usage()
@@ -144,6 +144,7 @@ def our_tokens(folder: Path) -> None:
         "base.tokenizer": folder / "tokenizer",
     }
     run_stage(PROMPT, WORKERS, inputs, folder / "prompt")
+    inputs["prompt.split"] = folder / "prompt" / "split.json"
     for split in SPLITS:
         (folder / "prompt" / f"{split}.parquet").rename(folder / f"{split}.parquet")
         inputs[f"prompt.{split}"] = folder / f"{split}.parquet"

@@ -204,6 +204,7 @@ def run_all(
         stage.load_run()(View(config, stage.reads, stage.name), paths, work)
         seconds[stage.name] = time.perf_counter() - begin
         paths |= {"filter.kept": out / "filter" / "kept.parquet"}
+        paths |= {"prompt.split": out / "prompt" / "split.json"}
         paths |= {f"prompt.{split}": out / "prompt" / f"{split}.parquet" for split in SPLITS}
     return seconds
 

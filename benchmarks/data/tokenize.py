@@ -174,6 +174,7 @@ def ours(folder: Path) -> dict[str, Any]:
         parts[stage.name] = time.perf_counter() - start
         cpu_s += time.process_time() - cpu
         inputs |= {f"prompt.{split}": out / f"{split}.parquet" for split in SPLITS}
+        inputs["prompt.split"] = folder / PROMPT.name / "split.json"
         rows_in = rows_in or summary.rows_in or 0
         rows = summary.rows_out or 0
         tokens = sum(int(n) for name, n in summary.metrics.items() if name.endswith("_tokens"))

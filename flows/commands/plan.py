@@ -74,8 +74,12 @@ def _part_lines(plan: StagePlan) -> Iterator[str]:
         for name, value in parts.get(group, {}).items():
             shown = str(value)
             yield f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}"
+    by_folder: dict[str, list[str]] = {}
     for module in parts.get("code", {}):
-        yield f"{'code':<11}{module_file(module)}"
+        folder, _, name = module_file(module).rpartition("/")
+        by_folder.setdefault(folder, []).append(name)
+    for folder, files in sorted(by_folder.items()):
+        yield f"{'code':<11}{folder}: {', '.join(sorted(files))}"
 
 
 @click.command

@@ -55,16 +55,10 @@ def run_here(request: Request, as_json: bool) -> int:
         json.dump(rows, sys.stdout, indent=2)
         print()
     _conclude(console, folders, made, time.perf_counter() - start, nothing)
-    if not as_json and _is_default(request):
+    if not as_json:
         told = 'Next: finetune try "..."' if "merge" in folders else "Next: finetune run"
-        terminal.write(console, told)
+        terminal.write(console, told + profiles.options(request.profile, request.overrides))
     return 0
-
-
-def _is_default(request: Request) -> bool:
-    """Whether commands without --profile and --set use the settings of this run."""
-    default = profiles.default()
-    return (default.profile, default.overrides) == (request.profile, request.overrides)
 
 
 def run_flow(console: Console, request: Request, name: str = "") -> dict[str, str]:

@@ -88,10 +88,10 @@ def metric_rows(gate: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "measured": f"{c['name']}, {c['on']}",
-            "base": _number(c["base"]),
-            "tuned": _number(c["tuned"]),
-            "difference": _number(c["difference"]),
-            "95 % interval": _interval(c.get("low"), c.get("high")),
+            "base": c["shown"]["base"],
+            "tuned": c["shown"]["tuned"],
+            "difference": c["shown"]["difference"],
+            "95 % interval": c["shown"]["interval"],
             "outcome": c["outcome"],
         }
         for c in gate.get("comparisons", ())
@@ -102,14 +102,6 @@ def verdict_markdown(gate: Mapping[str, Any]) -> str:
     """The verdict and its reasons."""
     reasons = "\n".join(f"- {reason}" for reason in gate.get("reasons", ()))
     return f"# {str(gate['verdict']).capitalize()}\n\n{reasons}\n"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "none" if low is None or high is None else f"{_number(low)} to {_number(high)}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def logged(log: Path, stage: str) -> Iterator[Callable[[str], None]]:
         raise
     except Exception as error:
         if is_full(error):
-            raise no_space(f"stage {stage}", log.parent, error) from error
+            raise no_space(f"stage {stage}", log.parent.parent, error) from error
         logging.getLogger(stage).error("stage failed", exc_info=error)
         raise StageError(stage, error, log) from error
     finally:

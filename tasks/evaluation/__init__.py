@@ -49,5 +49,5 @@ STAGE = Stage(
     ),
     sources="tasks.evaluation.problems.user_sets:sources",
     gpu=True,
-    schema=3,
+    schema=4,
 )

@@ -1,10 +1,10 @@
 """Code files -> rows: documented functions, whole files, text to fill in. Pure except for reading a
 file, so that worker processes can share the work."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from tasks.core.languages.authorship import reason_of_content
@@ -85,8 +85,7 @@ class ExtractedCode:
 
 def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
     """Rows of a file, in order; a file that can't be read is one ledger entry."""
-    extracted = ExtractedCode()
-    raw = b""
+    extracted, raw = ExtractedCode(), b""
     try:
         raw = content_of(file)
         extracted.source_bytes = len(raw)
@@ -136,11 +135,12 @@ def content_of(file: CodeFile) -> bytes:
         return file.content
     if file.content == MISSING:
         raise NotParsableError("its object is missing from the repository", 0)
-    path = Path(f"{file.root}/{file.path}")
-    size = path.stat().st_size if file.content is None else file.content
-    if size > MAX_FILE_BYTES:
-        raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
-    return path.read_bytes()
+    size = file.content
+    if size is None:
+        with open(f"{file.root}/{file.path}", "rb", 0) as opened:  # noqa: PTH123  # twice as fast
+            if (size := os.fstat(opened.fileno()).st_size) <= MAX_FILE_BYTES:
+                return opened.read()
+    raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
 
 
 @dataclass

@@ -1,20 +1,21 @@
 """All code files of a source -> their rows, in worker processes and through the row cache: a file
 that an earlier run has read with the same options is not parsed again.
 
-What a file gives is cached as JSON in bytes. Fresh values take the same path through JSON, so the
-result does not depend on what was cached.
+What a file gives is cached as bytes of `marshal`, which reads plain values three times as fast as
+any JSON library and runs no code. Fresh values take the same path, so the result does not depend on
+what was cached.
 """
 
 import json
+import marshal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
-from pydantic_core import from_json, to_json
+from numpy.typing import NDArray
 
 from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import PARSERS
@@ -32,7 +33,8 @@ from tasks.ingestion.code_rows import (
 )
 from tasks.ingestion.rows import Row, Unreadable
 
-BATCH_FILES = 16
+TABLE_FILES, TABLE_BYTES = 64, 4 << 20  # of a table, at most; a table takes as long as 5 files
+BATCH_FILES = 16  # of a batch, at least
 FILES_FOR_PROCESSES = 400  # fewer are parsed sooner than processes start
 FILES = pa.schema([("about", pa.string()), ("content", pa.large_binary())])
 SIZES = pa.schema([("source_bytes", pa.int64())])
@@ -58,7 +60,7 @@ def extract(
     """
     parsers = [(name, version(name)) for name in PARSERS]
     with opened(work, (tuple(options), parsers), SIZES, np.uint8, part=name) as shards:
-        digests = fill(
+        fill(
             shards,
             _tables(files),
             partial(_extract_batch, options),
@@ -69,16 +71,21 @@ def extract(
             rows_for_processes=FILES_FOR_PROCESSES,
             progress=(f"read {name}", total),
         )
-        for row in range(len(digests)):
-            yield _unpacked(shards.numbers(row).tobytes())
+        yield from map(_unpacked, shards.all_numbers())
 
 
 def _tables(files: Iterable[CodeFile]) -> Iterator[pa.Table]:
     """Batches of files, each file with its attributes and its content."""
-    remaining = iter(files)
-    while some := list(islice(remaining, BATCH_FILES)):
-        about, contents = zip(*map(_as_row, some), strict=True)
-        yield pa.table([about, contents], schema=FILES)
+    rows: list[tuple[str, bytes | None]] = []
+    size = 0
+    for file in files:
+        rows.append(_as_row(file))
+        size += len(rows[-1][1] or b"")
+        if len(rows) == TABLE_FILES or size >= TABLE_BYTES:
+            yield pa.table(list(zip(*rows, strict=True)), schema=FILES)
+            rows, size = [], 0
+    if rows:
+        yield pa.table(list(zip(*rows, strict=True)), schema=FILES)
 
 
 def _as_row(file: CodeFile) -> tuple[str, bytes | None]:
@@ -103,7 +110,7 @@ def _files_of(table: pa.Table) -> list[CodeFile]:
 def _extract_batch(options: CodeOptions, files: Sequence[CodeFile]) -> Values:
     with without_gc():
         extracted = [extract_file(file, options) for file in files]
-    packed = [to_json(vars(one)) for one in extracted]
+    packed = list(map(_packed, extracted))
     sizes = pa.py_buffer(np.array([one.source_bytes for one in extracted], dtype=np.int64))
     # not `pa.array`, which imports pandas: that takes longer than all imports of a worker process
     column = pa.Array.from_buffers(pa.int64(), len(extracted), [None, sizes])
@@ -114,13 +121,14 @@ def _extract_batch(options: CodeOptions, files: Sequence[CodeFile]) -> Values:
     )
 
 
-def _unpacked(content: bytes) -> ExtractedCode:
-    values = from_json(content, cache_strings="none")  # three times as fast as `json`
-    return ExtractedCode(
-        rows=[Row(*row) for row in values["rows"]],
-        unreadable=[Unreadable(*entry) for entry in values["unreadable"]],
-        skipped=Counter(values["skipped"]),
-        candidates=list(map(tuple, values["candidates"])),
-        source_bytes=values["source_bytes"],
-        language=values["language"],
-    )
+def _packed(one: ExtractedCode) -> bytes:
+    rows, unreadable = list(map(tuple, one.rows)), list(map(tuple, one.unreadable))
+    skipped = dict(one.skipped)
+    values = rows, unreadable, skipped, one.candidates, one.source_bytes, one.language
+    return marshal.dumps(values, 0)  # version 0, as in `row_digests`: the same on every Python
+
+
+def _unpacked(content: NDArray[np.uint8]) -> ExtractedCode:
+    rows, unreadable, skipped, *others = marshal.loads(content.data)
+    rows, unreadable = list(map(Row._make, rows)), list(map(Unreadable._make, unreadable))
+    return ExtractedCode(rows, unreadable, Counter(skipped), *others)

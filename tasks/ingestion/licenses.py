@@ -115,11 +115,13 @@ RESTRICTIONS = (
 CHOICE = re.compile(r"(?i)\beither\b|\bdual[- ]licen|\bat your (?:choice|option)\b")
 CHOICE_CHARACTERS = 1_500  # of a file that only names the licenses
 FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
+NAMED_FIRST = re.compile(r"[A-Z0-9.]+[-_](?:LICENSE|LICENCE)\b")  # MIT-LICENSE, usual in Ruby
 
 
 def is_license_file(path: str) -> bool:
     """Whether a file is named like a license text."""
-    return path.rpartition("/")[2].upper().startswith(FILE_NAMES)
+    name = path.rpartition("/")[2]
+    return name.upper().startswith(FILE_NAMES) or bool(NAMED_FIRST.match(name))
 
 
 def license_of_header(text: str) -> tuple[str, str]:
@@ -219,7 +221,7 @@ def _choice(texts: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, st
         plain = " ".join(text.split())
         if found[name] or len(plain) > CHOICE_CHARACTERS or not CHOICE.search(plain):
             continue
-        others = [other for other in found if other != name and other.rpartition("/")[2] in plain]
+        others = [other for other in found if other != name and _is_named(other, found, plain)]
         if len(others) > 1 and all(found[other] for other in others):
             licenses = dict.fromkeys(found[other] for other in others)
             rest = [n for n in found if n != name and n not in others]
@@ -231,6 +233,12 @@ def _choice(texts: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, st
                     f"{name}: either of {', '.join(others)}",
                 )
     return None
+
+
+def _is_named(file: str, found: Mapping[str, str], text: str) -> bool:
+    """Whether a text names a LICENSE file, or the license in it as SPDX does."""
+    by_id = found[file] and re.search(rf"(?i)\b{re.escape(found[file])}\b", text)
+    return file.rpartition("/")[2] in text or bool(by_id)
 
 
 def license_of_package(metadata: str, texts: Mapping[str, str]) -> tuple[str, str]:

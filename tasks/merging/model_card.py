@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from tasks.core.rows.data_card import Split
+from tasks.core.rows.split_unit import count_of
 from tasks.core.settings.merge import MergeSettings
 from tasks.merging.candidates import Trial
 from tasks.merging.prompt_format.shipped import TASK, PromptFormat
@@ -53,7 +54,7 @@ def model_card(
     """
     parts = [
         _front_matter(base, licence),
-        f"# {base or 'Model'}, fine-tuned with LoRA\n",
+        f"# {_name(base) or 'Model'}, fine-tuned with LoRA\n",
         _verdict(gate),
         _before_after(gate),
         _data(splits, split, licences, metrics),
@@ -63,6 +64,11 @@ def model_card(
         _licence(licence, licence_files),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _name(base: str) -> str:
+    """A base without the package that holds it, and without the ending of its file."""
+    return base.rpartition(": ")[2].removesuffix(".gguf")
 
 
 def _front_matter(base: str, licence: str) -> str:
@@ -93,18 +99,15 @@ def _before_after(gate: Mapping[str, Any]) -> str:
         "|---|--:|--:|--:|--:|--:|",
     ]
     for c in gate["comparisons"]:
-        scale, unit, digits = (1, "", 3) if c["name"] == "loss" else (100, " %", 1)
-        interval = "none"
-        if c["low"] is not None:
-            interval = f"{scale * c['low']:+.{digits}f} to {scale * c['high']:+.{digits}f}"
+        s = c["shown"]
         lines.append(
-            f"| {c['name']}, {c['on']}, {c['units']:,} {c['unit']} "
-            f"| {scale * c['base']:.{digits}f}{unit} | {scale * c['tuned']:.{digits}f}{unit} "
-            f"| {scale * c['difference']:+.{digits}f} | {interval} | {_p(c['p_adjusted'])} |"
+            f"| {c['name']}, {c['on']}, {count_of(c['units'], c['unit'].removesuffix('s'))} "
+            f"| {s['base']} | {s['tuned']} | {s['difference']} | {s['interval']} "
+            f"| {_p(c['p_adjusted'])} |"
         )
     notes = dict.fromkeys(c["note"] for c in gate["comparisons"] if c["note"])
-    text = "\n".join(lines) + "\n\nLoss in nats per token; differences of shares in points.\n"
-    return text + "".join(f"\n{note}\n" for note in notes)
+    text = "\n".join(lines) + "\n"
+    return text + "".join(f"\n{note}\n" for note in notes if note not in gate["reasons"])
 
 
 def _p(value: float) -> str:

@@ -6,15 +6,14 @@ tokens. Nothing is added to a row but what `tasks.core.text.row_encoder` describ
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.rows.row_cache_file import Values
+from tasks.core.text.bare_tokenizer import BareTokenizer
 from tasks.core.text.conversation import parse
 from tasks.core.text.row_encoder import Encoded, RowEncoder
 
@@ -34,17 +33,29 @@ COLUMNS = ["row_id", "prompt", "completion", "conversation", "kind"]
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Rows (`COLUMNS`) to encode, the folder of the tokenizer, and the setting `loss_on`."""
+    """Rows (`COLUMNS`) to encode, the file of a `BareTokenizer`, and the setting `loss_on`."""
 
     tokenizer: str
     loss_on: str
     rows: pa.Table
 
 
-@lru_cache(maxsize=1)  # loading takes seconds, and each process encodes many batches
-def load(folder: str) -> RowEncoder:
-    """The encoder for the tokenizer in a folder, an output of the stage `base`."""
-    return RowEncoder(read_tokenizer(Path(folder)))
+_LOADED: dict[str, RowEncoder] = {}  # loading takes seconds, and a process encodes many batches
+
+
+def store(tokenizer: BareTokenizer, encoder: RowEncoder, file: Path) -> None:
+    """Store a tokenizer for worker processes; in this one, `load` returns the given encoder."""
+    tokenizer.write(file)
+    _LOADED.clear()
+    _LOADED[str(file)] = encoder
+
+
+def load(file: str) -> RowEncoder:
+    """The encoder for the tokenizer in the file of a `BareTokenizer`."""
+    if file not in _LOADED:
+        _LOADED.clear()
+        _LOADED[file] = RowEncoder(BareTokenizer.read(Path(file)))
+    return _LOADED[file]
 
 
 def encode_batch(batch: PromptBatch) -> Values:

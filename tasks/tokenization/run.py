@@ -9,7 +9,7 @@ reads its file from front to back.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import ROWS_FILE, WINDOWS_FILE, Windows
 from tasks.core.models.packing import Packing, pack_best_fit
+from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.progress import say
 from tasks.core.rows import data_card, row_schema
 from tasks.core.rows.hash_rank import shuffled
@@ -32,8 +33,10 @@ from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
 from tasks.core.system.parallel import worker_count
+from tasks.core.text.bare_tokenizer import BareTokenizer
+from tasks.core.text.row_encoder import RowEncoder
 from tasks.tokenization.audit import Audit, audit, check, check_exact
-from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, load
+from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, store
 from tasks.tokenization.epoch_estimate import estimate_epoch, lines
 from tasks.tokenization.remedies import check_not_empty, notes
 from tasks.tokenization.row_checks import DROPPED, INEXACT, CheckedRows, RowLimits, check_rows
@@ -59,13 +62,15 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     audits: dict[str, Audit] = {}
     counts: Counter[str] = Counter()
     arguments = [*_content_of(folder), ("loss_on", settings.loss_on)]
-    encoder = load(str(folder))
+    tokenizer = work.scratch / "tokenizer.pickle"
+    bare, encoder = open_tokenizer(str(folder))
+    store(bare, encoder, tokenizer)
     with (
         opened(work, arguments, ENCODED, np.int32) as shards,
         TableWriter(work.out / "dropped.parquet", DROPPED) as dropped,
     ):
         encoded = encode(
-            files, folder, settings.loss_on, shards, limits, work, config.hardware.workers
+            files, tokenizer, settings.loss_on, shards, limits, work, config.hardware.workers
         )
         for rows in encoded:
             check_exact(rows.split, rows.counts[INEXACT], len(rows.tokens))
@@ -95,6 +100,13 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     for line in lines(numbers):
         say(line)
     return _summary(audits, +counts, rows_in, numbers, work.out)
+
+
+@lru_cache(maxsize=1)  # loading takes seconds
+def open_tokenizer(folder: str) -> tuple[BareTokenizer, RowEncoder]:
+    """The tokenizer in a folder, an output of the stage `base`, and its encoder."""
+    bare = BareTokenizer.of(read_tokenizer(Path(folder)))
+    return bare, RowEncoder(bare)
 
 
 def row_limit(max_tokens: int | None, window_tokens: int, model_tokens: int) -> int:

@@ -32,7 +32,6 @@ NOT_IN_ENV = {
     "psutil": ("evaluate merge", "measures free RAM, which is in no key"),
     "pyarrow": ("base train evaluate merge", "reads tables; what these write with it is no output"),
     "pydantic": ("train", "passes the job's fields to a worker process"),
-    "pydantic-core": ("ingest", "writes and reads JSON of the row cache, the same as `json`"),
     "tqdm": ("base", "reports the progress of a download"),
     "trackio": ("train", "shows what was measured, which is no output"),
     "xxhash": ("ingest filter prompt tokenize", "XXH3 is a fixed function; it names rows"),
@@ -90,7 +89,7 @@ def test_every_package_that_the_project_imports_is_a_dependency_or_belongs_to_an
     extras = project["optional-dependencies"].values()
     wanted = [*project["dependencies"], *(line for lines in extras for line in lines)]
     declared = {Requirement(line).name for line in wanted}
-    declared |= {"starlette", "pydantic-core", "triton"}  # of fastapi, pydantic and torch
+    declared |= {"starlette", "triton"}  # of fastapi and torch
     installed = metadata.packages_distributions()
     files = [path for top in OWN for path in (root / top).rglob("*.py")]
     names = {name for path in files for name in imports_of(path)}

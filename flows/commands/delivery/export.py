@@ -38,5 +38,5 @@ def export(target: Path, source: str) -> int:
     files = bundle_files(model, title or "model")
     write_bundle(files, target)
     terminal.show(f"{model.name}: {len(files)} files in {target}")
-    terminal.show(f"The commands of each program are in {target.name}/README.md.")
+    terminal.show("The commands of each program are in its README.md.")
     return 0

@@ -1,6 +1,6 @@
 """`finetune init`: inspects a folder and the machine, and writes finetune.yaml."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from flows.commands.init.profile_text import profile_text
 from tasks.core.errors import PipelineError
 from tasks.core.settings import config
 from tasks.core.system.atomic_write import write_text
+from tasks.core.system.escape_text import printable
 
 SHOWN_FILES = 5  # data files that are listed by name
+SHOWN_COLUMNS = 8  # of a data file
 
 
 @click.command
@@ -68,6 +70,11 @@ def base_section(model: str) -> dict[str, str]:
     return {"hub_id": model}
 
 
+def _some(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(names[:SHOWN_COLUMNS]) + more
+
+
 def summary(
     found: FolderContents, machine: Machine, base: Mapping[str, Any], max_rows: int | None
 ) -> Iterator[str]:
@@ -85,17 +92,29 @@ def summary(
     if found.uncommitted:
         changed = f"{found.uncommitted:,} changed or new source files"
         yield f"  git       {changed} are not committed, so they are not read"
+    if found.submodules:
+        names = ", ".join(map(printable, found.submodules[:SHOWN_FILES]))
+        more = f" and {rest:,} more" if (rest := len(found.submodules) - SHOWN_FILES) > 0 else ""
+        yield f"  git       submodules are not read ({names}{more}); name each as a source"
     for file in found.data[:SHOWN_FILES]:
         more = "over " if file.is_more else ""
         what = "conversations" if file.is_chat else "rows"
-        yield f"  data      {file.path.name}: {more}{file.rows:,} {what} ({file.form})"
+        rows = f"{more}{file.rows:,} {what}, read as {file.reading}"
+        yield f"  data      {_name(file.path, found.place)}: {rows}"
+        if file.unused:
+            yield f"            columns not used: {_some(file.unused)}"
     if (rest := len(found.data) - SHOWN_FILES) > 0:
         yield f"  data      and {rest:,} more files"
     for file in found.unread[:SHOWN_FILES]:
-        yield f"  not read  {file.path.name}: {file.problem}"
+        yield f"  not read  {_name(file.path, found.place)}: {file.problem}"
     model = base.get("gguf") or base.get("path") or base.get("hub_id")
     yield f"  machine   {machine}"
     small = "" if machine.gpu else ", a small model with which to try the pipeline"
     yield f"  model     {model} on {machine.gpu or f'the CPU{small}'}"
     if max_rows:
         yield f"  limit     at most {max_rows:,} rows are trained on (prompt.max_train_rows)"
+
+
+def _name(path: Path, place: Path) -> str:
+    """A file's path in the folder that is inspected: folders may hold files of one name."""
+    return printable(path.relative_to(place).as_posix() if path != place else path.name)

@@ -19,7 +19,7 @@ from tasks.ingestion.formats.files.registry import (
     is_data,
     read_records,
 )
-from tasks.ingestion.formats.read_rows import FIRST_RECORDS, SourceReader
+from tasks.ingestion.formats.read_rows import FIRST_RECORDS, READ_AS, UNUSED, SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
 from tasks.ingestion.rows import Row
 from tasks.ingestion.sources.file_listing import walk
@@ -44,6 +44,8 @@ class DataFile:
         columns: Columns that were guessed.
         rows: Rows among the first `TRIED_RECORDS` records.
         is_more: Whether it has more records.
+        reading: Row format with the columns that have other names: "text (text: code)".
+        unused: Columns that no role has.
         is_chat: Whether its rows are conversations.
         has_tools: Whether some of them have tools.
         problem: Why no row can be read, and what to do.
@@ -55,6 +57,8 @@ class DataFile:
     columns: Mapping[str, str] = field(default_factory=dict)
     rows: int = 0
     is_more: bool = False
+    reading: str = ""
+    unused: tuple[str, ...] = ()
     is_chat: bool = False
     has_tools: bool = False
     problem: str = ""
@@ -131,9 +135,16 @@ def _read(path: Path, mapping: ColumnMapping, form: str, take: str) -> DataFile:
         columns=mapping.columns,
         rows=len(rows),
         is_more=len(items) > TRIED_RECORDS,
+        reading=", ".join(_named(reader.counts, READ_AS)) or form,
+        unused=_named(reader.counts, UNUSED),
         is_chat=bool(chats),
         has_tools=any('"tool' in chat for chat in chats),
     )
+
+
+def _named(counts: Mapping[str, int], beginning: str) -> tuple[str, ...]:
+    """The rest of the names of counts with a beginning."""
+    return tuple(name.removeprefix(beginning) for name in counts if name.startswith(beginning))
 
 
 def _sentence(error: PipelineError) -> str:

@@ -42,6 +42,7 @@ class FolderContents:
         is_project: Whether its code is one project, not a project in each folder.
         is_repository: Whether it is a git repository whose HEAD has code.
         uncommitted: Changed or new files of the repository, which a run does not read.
+        submodules: Of the repository; a run does not read their files.
     """
 
     place: Path
@@ -54,6 +55,7 @@ class FolderContents:
     is_project: bool
     is_repository: bool
     uncommitted: int
+    submodules: tuple[str, ...] = ()
 
 
 def inspect(place: Path) -> FolderContents:
@@ -63,7 +65,9 @@ def inspect(place: Path) -> FolderContents:
         PipelineError: It holds nothing to train on.
     """
     is_folder = place.is_dir()
-    code = _code_files(place) if is_folder else ()
+    has_git, submodules = _head(place)
+    inner = tuple(f"{name}/" for name in submodules)
+    code = tuple(p for p in _code_files(place) if not p.startswith(inner)) if is_folder else ()
     found = _languages(place, code)
     files = without_test_splits(
         [tried(path) for path in (data_files(place) if is_folder else [place])]
@@ -87,7 +91,7 @@ def inspect(place: Path) -> FolderContents:
     if not languages and not data:
         raise _nothing(place, unread)
     licence, evidence = _licence(place) if languages else ("", "")
-    has_git = bool(languages) and (place / ".git").exists() and _has_code_at_head(place)
+    has_git = has_git and bool(languages)
     return FolderContents(
         place=place,
         languages=languages,
@@ -99,6 +103,7 @@ def inspect(place: Path) -> FolderContents:
         is_project=bool(code) and is_repository(place, code),
         is_repository=has_git,
         uncommitted=_uncommitted(place) if has_git else 0,
+        submodules=submodules if has_git else (),
     )
 
 
@@ -118,12 +123,17 @@ def _languages(folder: Path, paths: Collection[str]) -> list[Language]:
     return [language for language in found if language]
 
 
-def _has_code_at_head(folder: Path) -> bool:
+def _head(folder: Path) -> tuple[bool, tuple[str, ...]]:
+    """Whether a folder is a git repository with code in its HEAD, and then its submodules."""
+    if not (folder / ".git").exists():
+        return False, ()
     try:
         _, commit = plumbing.resolve(str(folder), "HEAD")
-        return any(_is_code(blob.path) for blob in plumbing.files(folder, commit)[0])
+        blobs, submodules = plumbing.files(folder, commit)
     except PipelineError:  # no git, or no commit
-        return False
+        return False, ()
+    has_code = any(_is_code(blob.path) for blob in blobs)
+    return has_code, tuple(submodules) if has_code else ()
 
 
 def _uncommitted(folder: Path) -> int:

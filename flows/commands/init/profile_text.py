@@ -144,7 +144,12 @@ def _data_source(files: Sequence[DataFile]) -> Iterator[str]:
     rows = sum(file.rows for file in files)
     more = "more than " if any(file.is_more for file in files) else ""
     what = "conversations" if first.is_chat else "rows"
-    yield from _comment(f"{more}{rows:,} {what}, read as {first.form}")
+    yield from _comment(f"{more}{rows:,} {what}, read as {first.reading}")
+    if first.unused:
+        yield from _comment(
+            f"columns not used: {', '.join(first.unused)}; to use them, set `columns` "
+            "(docs/your-data.md#formats)"
+        )
     source: dict[str, Any] = {"kind": "files", "path": _path(first.path)}
     if len(files) > 1:
         source["path"] = f"{_path(first.path.parent)}/*{_ending(first.path)}"

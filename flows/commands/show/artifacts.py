@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from flows import messages, terminal
+from flows import messages, profiles, terminal
 from flows.commands.options import RUN_ID, as_json, stage_argument, takes_settings
 from flows.commands.show import filtered, rows
 from flows.commands.show.summaries import artifact_lines, to_json
@@ -40,7 +40,7 @@ OTHER_TABLES = {
     "prompt": (("validation", ""), ("test", "")),
     "tokenize": (("validation", "rows.parquet"), ("test", "rows.parquet")),
 }
-NO_ARTIFACT = "not run with these settings and this data"
+NO_ARTIFACT = "not run with these settings, this data and this code"
 MAX_DIGITS = 12  # of a row number; a row id is longer
 
 
@@ -93,6 +93,8 @@ def show(
                 for plan in session.plans
             )
             terminal.show("\n".join(lines))
+            if len(made) < len(session.plans) and profiles.last_run():
+                terminal.show("Results of the last run: finetune show --run -1")
             return 0
         if stage is not None:
             made[stage] = current_artifact(plan_of(session, stage))

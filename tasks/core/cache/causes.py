@@ -6,6 +6,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from tasks.core.cache.cache_key import Parts, canonical
+from tasks.core.cache.code.definitions import IMPORTS, ORDER, STATEMENTS
 from tasks.core.cache.code_digest import code_digest, content_digest
 from tasks.core.cache.manifest import Manifest
 from tasks.core.system.home import REPOSITORY, short_path
@@ -24,6 +25,11 @@ KINDS = (
 )
 DIGEST_DIGITS = 64
 SHOWN_NAMES = 3
+PARTS_OF_MODULES = {
+    STATEMENTS: "statements outside functions",
+    IMPORTS: "imports",
+    ORDER: "order of definitions",
+}
 SHORT_LIST = 40  # characters of a list that is shown whole
 SHOWN_MEMBERS = 5
 
@@ -61,13 +67,19 @@ class Cause:
         if self.kind in ("never ran", "forced"):
             return self.kind
         if self.kind == "code":
-            return f"code {self.what} ({_first(self.detail.split(', '))})"
+            return f"code {self.what} ({_first(in_words(self.detail).split(', '))})"
         if self.detail:
             return f"{self.kind} {self.what} ({self.detail})"
         known = [value for value in (self.old, self.new) if value is not None]
         if not known or all(map(_is_digest, known)):  # a digest does not inform a reader
             return f"{self.kind} {self.what}"
         return f"{self.kind} {self.what} {_shown(self.old)} -> {_shown(self.new)}"
+
+
+def in_words(changed: str) -> str:
+    """Changed definitions, functions and classes before what a reader can't look up by name."""
+    names = [name for name in changed.split(", ") if name not in PARTS_OF_MODULES]
+    return ", ".join(names or [PARTS_OF_MODULES[name] for name in changed.split(", ")])
 
 
 def _is_digest(value: Any) -> bool:
@@ -175,6 +187,9 @@ def _are_alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def _section_changes(name: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[Cause]:
     """Changes of a list of sections: sections that are equal are matched first."""
     texts = [canonical(item) for item in old], [canonical(item) for item in new]
+    if sorted(texts[0]) == sorted(texts[1]):
+        yield Cause("config", name, None, None, "the same members in another order")
+        return
     matcher = SequenceMatcher(None, *texts, autojunk=False)
     for kind, a, a_end, b, b_end in matcher.get_opcodes():
         if kind == "equal":

@@ -224,7 +224,7 @@ def _run_when_free(
     hardware = config.hardware
     while True:
         turn = gpu_turn(hardware) if stage.gpu else nullcontext()
-        with turn, time_limit(stage.name, hardware.stage_minutes):
+        with turn, time_limit(stage.name, hardware.stage_minutes, work_folder / "scratch"):
             try:
                 with cost_estimate.segment(work_folder):
                     return run()

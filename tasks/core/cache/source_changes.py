@@ -38,10 +38,11 @@ class Recorder:
         self._home = f"{home()}/"
 
     def __call__(self, path: Path) -> str:
-        """The digest of a file, recorded."""
-        digest = self._digest_of(path)
+        """The digest of a file, recorded; one that can't be read is recorded, too."""
         self.paths.append(path)
-        self.files[str(path).removeprefix(self._home)] = digest
+        name = str(path).removeprefix(self._home)
+        self.files[name] = "unreadable"
+        self.files[name] = digest = self._digest_of(path)
         return digest
 
     def write(self, folder: Path) -> None:

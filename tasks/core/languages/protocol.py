@@ -8,6 +8,7 @@ only a few of them. Positions in a text are in bytes of UTF-8.
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 from tasks.core.languages.authorship import matcher
@@ -200,5 +201,9 @@ class Language:
     def is_test(self, path: str) -> bool:
         """Whether the relative path of a source file is a test or in a folder of tests."""
         *folders, name = path.split("/")
-        is_folder = matcher(tuple(sorted(self.test_folders)))
-        return bool(matcher(self.test_names)(name)) or any(map(is_folder, folders))
+        is_folder, is_name = self._test_patterns
+        return bool(is_name(name)) or any(map(is_folder, folders))
+
+    @cached_property
+    def _test_patterns(self) -> tuple[Callable[[str], object], ...]:
+        return matcher(tuple(sorted(self.test_folders))), matcher(self.test_names)

@@ -4,6 +4,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from tasks.core.languages.definitions.bash import BASH
 from tasks.core.languages.definitions.c import CPP, C
@@ -96,6 +97,7 @@ def titles(names: Collection[str] = ()) -> str:
     return ", ".join(dict.fromkeys(one.title for one in known))
 
 
+@lru_cache(maxsize=1024)  # of the top folders of many files
 def without_extension(name: str) -> str:
     """A file's name without the extension of its language; any other name as it is."""
     ending = next((ending for ending in EXTENSIONS if name.endswith(ending)), "")

@@ -183,6 +183,12 @@ class Shards:
         content = os.pread(int(self._file_of[row]), size, int(self._starts[row]))
         return np.frombuffer(content, dtype=self._dtype)
 
+    def all_numbers(self) -> Iterator[NDArray[Any]]:
+        """The numbers of each selected row, in order."""
+        sizes = self._counts * self._dtype.itemsize
+        places = (column.tolist() for column in (self._file_of, sizes, self._starts))
+        return (np.frombuffer(part, dtype=self._dtype) for part in map(os.pread, *places))
+
     def numbers_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The numbers of some selected rows, one row after another."""
         sizes = self._counts[rows] * self._dtype.itemsize

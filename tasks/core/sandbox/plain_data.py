@@ -146,6 +146,8 @@ _STANDARD: dict[str, Callable[[Any, _Inner], Any]] = {
     },
     "pathlib.PosixPath": _text("path", str),
     "pathlib.PurePosixPath": _text("pure_path", str),
+    "pathlib._local.PosixPath": _text("path", str),  # Python 3.13 defines them in a submodule
+    "pathlib._local.PurePosixPath": _text("pure_path", str),
     "uuid.UUID": _text("uuid", str),
     "collections.deque": _items("deque"),
     "builtins.dict_keys": _items("keys"),

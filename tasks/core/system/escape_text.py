@@ -7,6 +7,7 @@ different from what it is.
 
 import re
 import unicodedata
+from contextlib import suppress
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNUSUAL = re.compile(r"[^\x20-\x7e\n\t]")
@@ -19,7 +20,15 @@ def escape_controls(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that can be encoded: bytes of a file name that are not UTF-8 are shown as \\xNN."""
+    """Text that can be encoded: bytes of a file name that are not UTF-8 are shown as \\xNN.
+
+    It is the same in every locale: in one without UTF-8, Python gives the bytes of UTF-8 as
+    surrogates, too.
+    """
+    if not _SURROGATE.search(text):
+        return text
+    with suppress(UnicodeEncodeError):  # a surrogate that stands for no byte
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return _SURROGATE.sub(lambda found: _shown(ord(found[0])), text)
 
 

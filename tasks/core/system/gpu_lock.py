@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from tasks.core.errors import PipelineError, TimeLimitError
+from tasks.core.errors import PipelineError, StopError, TimeLimitError
 from tasks.core.progress import say
 from tasks.core.settings.hardware import HardwareSettings
 from tasks.core.system.file_lock import try_lock
@@ -153,14 +153,19 @@ class _TimeIsUp(BaseException):
 
 
 @contextmanager
-def time_limit(stage: str, minutes: float | None) -> Iterator[None]:
+def time_limit(stage: str, minutes: float | None, scratch: Path) -> Iterator[None]:
     """Interrupt the block after some minutes; None: no limit.
 
     The training handles the signal itself and writes a checkpoint first. Signals arrive in the main
     thread only, so there is no limit in other threads.
 
+    Args:
+        stage: Its name.
+        minutes: The limit.
+        scratch: Folder with what the stage keeps for its next run.
+
     Raises:
-        TimeLimitError: The time is up.
+        TimeLimitError: The time is up; says whether there is something to resume from.
     """
     if minutes is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -171,13 +176,19 @@ def time_limit(stage: str, minutes: float | None) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, end)
     others = signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    end_s = time.monotonic() + 60 * minutes
+    problem = f"stage {stage} took longer than hardware.stage_minutes, {minutes:g}"
     try:
         yield
     except _TimeIsUp:
-        raise TimeLimitError(
-            f"stage {stage} took longer than hardware.stage_minutes, {minutes:g}",
-            "Raise it, or reduce the work of the stage; finished stages are kept.",
-        ) from None
+        remedy = "Raise it, or reduce the work of the stage; nothing of it was kept."
+        if scratch.is_dir() and any(scratch.iterdir()):
+            remedy = "Raise it, or run again: the stage goes on with what it had kept."
+        raise TimeLimitError(problem, remedy) from None
+    except StopError as stop:
+        if time.monotonic() < end_s:  # stopped for another reason
+            raise
+        raise TimeLimitError(f"{problem}: {stop.problem}", f"Raise it, or: {stop.remedy}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, *others)
         signal.signal(signal.SIGALRM, before)

@@ -196,6 +196,8 @@ def _message(message: Mapping[str, Any], broken: Callable[[Any], Any]) -> dict[s
     """A message as templates read it: without `train`, arguments of calls as objects."""
     made = {key: broken(value) for key, value in message.items() if key != "train"}
     made["content"] = made.get("content") or ""
+    if thoughts := made.get("reasoning_content"):
+        made["thinking"] = thoughts  # the name in gpt-oss
     calls = made.pop("tool_calls", None)
     if calls:
         made["tool_calls"] = [_call(call) for call in calls]

@@ -18,7 +18,7 @@ from tasks.core.rows.split_unit import FEWEST_CLUSTERS
 from tasks.evaluation.gate import leave_one_out, statistics
 from tasks.evaluation.gate.comparison import Comparison, Margins, compare
 from tasks.evaluation.gate.completion_comparison import compare_completions
-from tasks.evaluation.gate.wording import breach, change
+from tasks.evaluation.gate.wording import breach, change, shown_values
 from tasks.evaluation.metrics.summary import DIGITS
 from tasks.evaluation.results import Evaluation
 
@@ -115,6 +115,7 @@ def to_dict(gate: Gate) -> dict[str, Any]:
     """JSON-ready gate.json, rounded so that the order of a sum does not show."""
     comparisons = [
         {k: round(v, DIGITS) if isinstance(v, float) else v for k, v in asdict(c).items()}
+        | {"shown": shown_values(c)}
         for c in gate.comparisons
     ]
     return {

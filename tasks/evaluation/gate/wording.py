@@ -19,12 +19,28 @@ def unit(c: Comparison) -> str:
     return named(c.name).scale.unit
 
 
+def shown_interval(c: Comparison) -> str:
+    """The 95 % interval of a difference, such as "−0.3 to +1.2 points"; "" if there is none."""
+    if c.low is None or c.high is None:
+        return ""
+    return f"{shown_difference(c, c.low)} to {shown_difference(c, c.high)} {unit(c)}"
+
+
+def shown_values(c: Comparison) -> dict[str, str]:
+    """The values of a comparison with their units, for readers of gate.json: the model card and
+    the page of a run, which know no metrics."""
+    return {
+        "base": shown(c, c.base),
+        "tuned": shown(c, c.tuned),
+        "difference": f"{shown_difference(c, c.difference)} {unit(c)}",
+        "interval": shown_interval(c) or "none",
+    }
+
+
 def change(c: Comparison, how: str) -> str:
     """One sentence: what changed, from which value to which, with the interval."""
-    bounds = "no interval"
-    if c.low is not None and c.high is not None:
-        low, high = shown_difference(c, c.low), shown_difference(c, c.high)
-        bounds = f"95 % interval {low} to {high} {unit(c)}"
+    interval = shown_interval(c)
+    bounds = f"95 % interval {interval}" if interval else "no interval"
     values = f"{shown(c, c.base)} → {shown(c, c.tuned)}"
     return f"{upper_first(c.name)} on {c.on} is {how}: {values} ({bounds})."
 

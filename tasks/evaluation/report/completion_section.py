@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.core.languages.registry import BY_NAME
+from tasks.core.rows.split_unit import count_of
 from tasks.core.text.special_tokens import readable
 from tasks.evaluation.completion.span_results import (
     CompletionResult,
@@ -35,7 +36,9 @@ def section(evaluation: Evaluation, comparisons: Sequence[Comparison]) -> dict[s
             {"style": style, "rows": _rows(found), "detectable": _detectable(style, comparisons)}
             for style, found in styles.items()
         ],
-        "left_out": [f"{n:,} {why}" for why, n in evaluation.spans_left_out.items() if n],
+        "left_out": [
+            f"{count_of(n, 'span')} that {why}" for why, n in evaluation.spans_left_out.items() if n
+        ],
         "changes": [change for found in styles.values() for change in _changes(found)],
     }
 

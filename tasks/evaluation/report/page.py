@@ -97,14 +97,16 @@ def _view(
 ) -> dict[str, Any]:
     """Everything that the templates show, in the order of the page."""
     numbers = summary.metrics(evaluation)
+    groups = _groups(gate.comparisons)
     return {
         "title": subject.title,
         "subject": subject.facts,
         "verdict": gate.verdict,
         "reasons": gate.reasons,
-        "groups": _groups(gate.comparisons),
+        "groups": groups,
+        "drawn": [g for g in groups if any(c["span"] for c in g["comparisons"])],
         "warnings": gate.warnings,
-        "notes": gate.notes,
+        "notes": [note for note in gate.notes if note not in gate.reasons],
         "completion": completion_section.section(evaluation, gate.comparisons),
         "also": _also_measured(evaluation, numbers),
         "stopping": ending_words.sentence(evaluation),

@@ -26,7 +26,8 @@ WORDS = {
 # columns about a row, which are hardly its texts
 ABOUT = frozenset(
     {"author", "category", "commit", "date", "hash", "id", "lang", "language", "licence", "license",
-     "path", "repo", "repo_name", "source", "split", "type", "uid", "url", "uuid"}
+     "method", "model", "path", "repo", "repo_name", "repos", "role", "source", "split", "type",
+     "uid", "url", "uuid"}
 )  # fmt: skip
 FROM_THE_END = frozenset({"output", "completion", "chosen"})
 
@@ -136,7 +137,8 @@ def _is_used(path: str, used: set[str]) -> bool:
 
 def _pick(role: str, spec: str, free: Sequence[str]) -> str:
     """The column that most likely has a role; "" if none does."""
-    by_name = {path.lower(): path for path in reversed(free) if "{" not in path}
+    texts = [path for path in reversed(free) if "{" not in path and not _is_about(path)]
+    by_name = {path.lower(): path for path in texts}
     near = difflib.get_close_matches(spec.lower(), by_name, n=1, cutoff=0.7)
     if near:
         return by_name[near[0]]
@@ -147,11 +149,16 @@ def _pick(role: str, spec: str, free: Sequence[str]) -> str:
             for name, path in reversed(by_name.items()):
                 if name.startswith(word) if begins else word in name:
                     return path
-    by_name = {name: path for name, path in by_name.items() if name not in ABOUT} or by_name
     if role not in WORDS or not by_name:
         return ""
     in_order = list(reversed(by_name.values()))
     return in_order[-1] if role in FROM_THE_END else in_order[0]
+
+
+def _is_about(path: str) -> bool:
+    """Whether a column, or the field that a path ends in, is about a row."""
+    name = path.lower().rsplit(".", maxsplit=1)[-1]
+    return name in ABOUT or name.endswith(("_id", "_file"))
 
 
 def _unknown_chat(records: Sequence[Values]) -> tuple[str, list[str]] | None:

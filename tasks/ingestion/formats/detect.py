@@ -23,6 +23,7 @@ PAIRS = (
     ("prompt", "code"), ("text", "code"), ("docstring", "code"), ("instruction", "code"),
     ("instruction", "completion"), ("question", "completion"), ("instruction", "target"),
 )  # fmt: skip
+COMMIT = {"input": "old_contents", "output": "new_contents"}  # the question is its message
 ALWAYS_READ = ("input",)  # may be absent from the first records and still come later
 
 
@@ -48,6 +49,14 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
         guessed = bind(guess, records, path)
         if any(guessed.form.fits(guessed, values) for values in records):
             return guessed
+    is_guess_free = not mapping.columns and not mapping.format
+    if is_guess_free and bound.form.name == "text" and all("role" in values for values in records):
+        raise PipelineError(
+            f"source {mapping.source} ({path}): each of its rows is one message, with a role",
+            "Write the messages of a conversation into one row, "
+            '{"messages": [{"role": ..., "content": ...}, ...]}, or set `format: text` in the '
+            "source's settings to train on each message as plain text.",
+        )
     if not most:
         return next((b for b in choices if b.form.name == "instruction"), choices[0])
     for role, names in bound.ambiguous.items():
@@ -79,18 +88,38 @@ def _guesses(
         if "input" in names and all(isinstance(v.get("prompt"), str) for v in records):
             yield replace(mapping, columns={"instruction": "prompt"})
         return
+    about = next((name for name in ("message", "subject") if name in names), "")
+    if about and all(name in names for name in COMMIT.values()):
+        yield replace(mapping, columns={"instruction": about, **COMMIT})
     for question, answer in PAIRS:
         if question in names and answer in names:
             yield replace(mapping, columns={"instruction": question, "output": answer})
     if found:
         return
-    chats = [name for name in names if all(speaker_of(values.get(name)) for values in records)]
-    if len(chats) == 1:
-        yield replace(mapping, columns={"messages": chats[0]})
+    is_list = all(isinstance(values.get("data"), list) for values in records)
+    for path in [*_chats(names, records), *(["data"] if is_list else [])]:
+        yield replace(mapping, columns={"messages": path})
     if "input" in names and "instruction" not in names:
         yield replace(mapping, columns={"instruction": "input"})
     if "code" in names:
         yield replace(mapping, columns={"text": "code"})
+
+
+def _chats(names: Sequence[str], records: Sequence[Values]) -> list[str]:
+    """The only column with a chat, or the only field of an object with one; [] for several."""
+    inner = [
+        f"{name}.{key}"
+        for name in names
+        if isinstance(fields := records[0].get(name), Mapping)
+        for key in fields
+    ]
+    for paths in (names, inner):
+        found = {p: [column(p).get(values) for values in records] for p in paths}
+        chats = [path for path, values in found.items() if all(map(speaker_of, values))]
+        lists = [p for p in chats if not any(isinstance(one, Mapping) for one in found[p])]
+        if len(lists or chats) == 1:
+            return lists or chats
+    return []
 
 
 def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:

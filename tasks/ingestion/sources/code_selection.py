@@ -46,7 +46,7 @@ class CodeSelection:
     def _reason(self, path: str, head: Callable[[str], bytes]) -> str:
         name = path.rpartition("/")[2]
         is_named = name.lower().endswith(self._extensions)
-        is_license = is_license_file(path) and not name.lower().endswith(EXTENSIONS)
+        is_license = is_license_file(name) and not name.lower().endswith(EXTENSIONS)
         if is_license or ("." in name and not is_named):
             return self._no_code(name)
         content = b"" if is_named else head(path)

@@ -132,7 +132,7 @@ def _digest(source: "Source", digest_of: Digest) -> str:
     if source.kind == "git":
         from tasks.ingestion.sources.git import plumbing
 
-        return plumbing.resolve(source.path, source.revision)[1]
+        return plumbing.identity(*plumbing.resolve(source.path, source.revision))
     if source.kind == "huggingface" and source.path is None:
         return f"{source.hub_id}@{hub_commit(source)}"
     if source.kind == "huggingface":

@@ -26,9 +26,16 @@ class TreeLicenses:
             by_folder.setdefault(_licensed_folder(path), {})[path] = text
         self._found = {folder: license_of_texts(files) for folder, files in by_folder.items()}
         self._stated = stated
+        self._of_folder: dict[str, tuple[str, str]] = {}
 
     def of(self, path: str) -> tuple[str, str]:
         """(license, evidence) of a file."""
+        folder = path.rpartition("/")[0]
+        if folder not in self._of_folder:
+            self._of_folder[folder] = self._nearest(path)
+        return self._of_folder[folder]
+
+    def _nearest(self, path: str) -> tuple[str, str]:
         found = next((self._found[f] for f in _parents(path) if f in self._found), None)
         if self._stated and not (found and found[0]):
             return self._stated, "stated in the settings"

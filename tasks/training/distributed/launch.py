@@ -6,9 +6,11 @@ here; its user errors are raised here as if they were this process's own.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ from tasks.training.signals import stop_on_signals
 
 JOB_FILE, RESULT_FILE, LOG_FILE = "job.json", "result.json", "parallel.log"
 LOG_LINES = 12
+# of the launcher's report on each process that failed
+_ENDED = re.compile(r"time +: (\S+)\n.*\n *rank +: (\d+) .*\n *exitcode +: -?\d+ \(pid: \d+\)(.*)")
+_SAME_CAUSE_S = 5  # 30 s after the first failure, the launcher kills what it could not end
 
 
 def train_data_parallel(job: TrainingJob) -> Summary:
@@ -108,6 +113,7 @@ def _report(text: str, log: Any) -> None:
 
 
 def _result(folder: Path, code: int) -> Summary:
+    _raise_for_killed(folder / LOG_FILE)
     try:
         result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except OSError:
@@ -121,3 +127,21 @@ def _result(folder: Path, code: int) -> Summary:
         kind = StopError if result["stop"] else PipelineError
         raise kind(result["problem"], result["remedy"])
     return Summary(**result)
+
+
+def _raise_for_killed(log: Path) -> None:
+    """Raise an error that names the process which a signal ended: it could not record it, and what
+    the others have recorded follows from it."""
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
+    ended = [
+        (datetime.strptime(at, "%Y-%m-%d_%H:%M:%S"), int(rank), name.strip(" ()"))
+        for at, rank, name in _ENDED.findall(text)
+    ]
+    for at, rank, name in ended:
+        late_s = (at - min(ended)[0]).total_seconds()
+        if name.startswith("SIG") and name != "SIGTERM" and late_s < _SAME_CAUSE_S:
+            raise PipelineError(
+                f"process {rank + 1} of the training was killed by {name}",
+                "SIGKILL usually means that the machine ran out of memory (`dmesg`); free some, or "
+                f"lower hardware.gpus. Run again: it resumes from the last checkpoint. Log: {log}",
+            )

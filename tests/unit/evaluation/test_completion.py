@@ -279,7 +279,7 @@ def test_the_report_has_sizes_languages_and_the_clearest_changes_as_diffs() -> N
     ):
         assert "Completion of held-out code" in text
         assert "JavaScript" in text
-        assert "17 are in the training data" in text
+        assert "17 spans that are in the training data" in text
         assert "- return x" in text
         assert "+ return y" in text
         assert "unused" not in text

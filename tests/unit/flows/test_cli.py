@@ -116,7 +116,7 @@ def test_explain_names_the_key_parts(small_profile, capsys):
     assert main(["explain", "ingest", "--profile", str(small_profile)]) == 0
     out = capsys.readouterr().out
     assert "never ran" in out
-    assert "tasks/ingestion/run.py" in out
+    assert "tasks/ingestion: __init__.py" in out
 
 
 @pytest.mark.slow

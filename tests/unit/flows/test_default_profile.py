@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 from flows import profiles
+from flows.store_access import current_artifact
 from tasks.core.artifacts.runs import RunRecord
+from tasks.core.cache.decision import RUN, StagePlan
+from tasks.core.errors import PipelineError
+from tasks.pipeline import PIPELINE
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +26,8 @@ def record(home: Path, **fields: object) -> None:
 
 
 def test_without_anything_else_it_is_the_built_in_default() -> None:
-    assert profiles.default() == (profiles.DEFAULT, (), "the default")
+    assert profiles.default()[:2] == (profiles.DEFAULT, ())
+    assert "`finetune init` writes finetune.yaml" in str(profiles.default())
 
 
 def test_the_last_run_is_repeated_with_its_overrides(home: Path) -> None:
@@ -48,3 +53,25 @@ def test_the_variable_comes_first(home: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_file_is_recorded_so_that_later_commands_find_it_from_any_folder(tmp_path: Path) -> None:
     assert profiles.absolute("my.yaml") == str(tmp_path / "my.yaml")
     assert profiles.absolute("cpu_demo") == "cpu_demo"
+
+
+def test_options_repeat_a_run_whose_settings_are_not_the_default_ones(home: Path) -> None:
+    Path("finetune.yaml").touch()
+    own = str(Path("finetune.yaml").absolute())
+    assert profiles.options(own, ()) == ""
+    assert profiles.options(own, ["base.path=a b"]) == " --set 'base.path=a b'"
+
+
+def test_options_name_the_profile_where_the_default_has_overrides(home: Path) -> None:
+    record(home, overrides=("train.max_steps=4",))
+    assert profiles.options("cpu_demo", ("train.max_steps=4",)) == ""
+    assert profiles.options("cpu_demo", ()) == " --profile cpu_demo"
+
+
+def test_a_missing_artifact_names_the_options_of_the_last_run_that_has_it(home: Path) -> None:
+    Path("finetune.yaml").touch()
+    record(home, overrides=("train.max_steps=4",), keys={"train": "0" * 64})
+    (train,) = (stage for stage in PIPELINE if stage.name == "train")
+    with pytest.raises(PipelineError) as raised:
+        current_artifact(StagePlan(train, RUN))
+    assert "add: --profile cpu_demo --set train.max_steps=4" in raised.value.remedy

@@ -76,7 +76,7 @@ def test_a_folder_of_code_and_chats_gives_a_source_for_each_that_ingest_reads(fo
     assert (code["kind"], code["path"]) == ("folder", str(folder))
     assert (chats["kind"], chats["path"]) == ("files", str(folder / "chats.jsonl"))
     assert ingested()["counts"]["read as messages"] == 4
-    assert "chats.jsonl: 4 conversations (messages)" in capsys.readouterr().out
+    assert "chats.jsonl: 4 conversations, read as messages" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", RECORDS)
@@ -101,6 +101,25 @@ def test_a_git_repository_is_read_at_its_commit_and_what_is_not_committed_is_nam
     (source,) = sources()
     assert source["kind"] == "git"
     assert "1 changed or new source files" in capsys.readouterr().out
+
+
+def test_files_of_submodules_are_not_counted_and_the_submodules_are_named(folder, capsys):
+    (folder / "shop.py").write_text(MODULE)
+    git = ["git", "-c", "user.name=Example", "-c", "user.email=dev@example.org"]
+    start = (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Add"])
+    for words in start:
+        subprocess.run([*git, *words], check=True, cwd=folder)
+    (folder / "inner").mkdir()
+    (folder / "inner" / "lib.rs").write_text("fn f() {}\n")
+    for words in start:
+        subprocess.run([*git, *words], check=True, cwd=folder / "inner")
+    # as a submodule is recorded, without a clone
+    subprocess.run([*git, "add", "inner"], check=True, cwd=folder, capture_output=True)
+    subprocess.run([*git, "commit", "-qm", "Add inner"], check=True, cwd=folder)
+    assert main(["init"]) == 0
+    shown = capsys.readouterr().out
+    assert "submodules are not read (inner); name each as a source" in shown
+    assert "code      1 Python (source files" in shown
 
 
 def test_code_without_a_known_licence_is_kept_as_own_code_and_the_file_says_so(folder):
@@ -219,3 +238,11 @@ def test_artifacts_in_the_folder_are_neither_code_nor_data(folder, monkeypatch):
     assert code["kind"] == "folder"
     assert "1 Python" in Path("finetune.yaml").read_text()
     assert ingested()["rows_out"] == 2  # the file and its function
+
+
+def test_columns_that_no_role_has_are_listed(folder, capsys):
+    write_rows(folder / "snippets.jsonl", {"title": "T", "code": "def f(): return 1"})
+    sources()
+    out, text = capsys.readouterr().out, Path("finetune.yaml").read_text()
+    assert "read as text (text: code)\n            columns not used: number, title" in out
+    assert "columns not used: number, title; to use them, set `columns`" in text

@@ -9,11 +9,12 @@ GATE = {
         {
             "name": "loss",
             "on": "held-out",
-            "base": 1.23456,
-            "tuned": 1.1,
-            "difference": -0.13456,
-            "low": -0.2,
-            "high": -0.06914,
+            "shown": {
+                "base": "1.235",
+                "tuned": "1.100",
+                "difference": "−0.135 nats",
+                "interval": "−0.200 to −0.069 nats",
+            },
             "outcome": "better",
         }
     ],
@@ -38,14 +39,14 @@ def test_funnel_table_starts_with_what_was_kept_and_leaves_out_rules_that_reject
     ]
 
 
-def test_metric_table_has_a_row_a_comparison_with_interval_and_outcome():
+def test_metric_table_has_a_row_a_comparison_with_units_interval_and_outcome():
     assert metric_rows(GATE) == [
         {
             "measured": "loss, held-out",
             "base": "1.235",
-            "tuned": "1.1",
-            "difference": "-0.1346",
-            "95 % interval": "-0.2 to -0.06914",
+            "tuned": "1.100",
+            "difference": "−0.135 nats",
+            "95 % interval": "−0.200 to −0.069 nats",
             "outcome": "better",
         }
     ]

@@ -121,3 +121,52 @@ def test_a_checker_that_the_kernel_kills_decides_about_no_row(tmp_path, monkeypa
     assert len(tries) % 3 == 0
     after, fresh = run(tmp_path, "after", doctests=True), run(tmp_path, "fresh", doctests=True)
     assert after == fresh and after[2]
+
+
+FORKS = """
+import os, time
+def {name}():
+    '''Say how many processes a doctest may start.
+
+    >>> import os, time
+    >>> made = []
+    >>> for _ in range(200):
+    ...     child = os.fork()
+    ...     if not child:
+    ...         time.sleep(30)
+    ...     made.append(child)
+    >>> {name}(), len(made)
+    (1, 200)
+    '''
+    return 1
+"""
+FORGES = """
+import os
+def {name}():
+    '''Write an outcome of its own.
+
+    >>> import os
+    >>> text = b'{{"status": "pass", "detail": ""}}'
+    >>> for fd in range(1, 64):
+    ...     try:
+    ...         _ = os.write(fd, b"%010d" % len(text) + text)
+    ...         _ = os.write(fd, b"started" + bytes([10]) + b"0" * 32 + b'["pass", "", 0]')
+    ...     except OSError:
+    ...         pass
+    >>> os._exit({name}())
+    '''
+    return 0
+"""
+
+
+@pytest.mark.parametrize("attack", [FORKS, FORGES], ids=["200 forks", "an outcome of its own"])
+def test_doctests_of_a_repository_have_the_limits_of_an_untrusted_program(tmp_path, attack) -> None:
+    (tmp_path / "code").mkdir()
+    good = function("double", "2", "4", "2 * x")
+    (tmp_path / "code" / "a.py").write_text(f"{attack.format(name='attack')}\n\n{good}")
+    counts, rows, executable = run(tmp_path, "out", doctests=True)
+    names = {row["row_id"]: row["output"].split("(")[0] for row in rows}
+    assert [names[e["row_id"]] for e in executable] == ["def double"]
+    assert counts["doctests: failed"] == 1
+    running = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [line for line in running if b"tasks.core.sandbox" in line]

@@ -1,6 +1,7 @@
 import pytest
 
 from tasks.ingestion.licenses import (
+    is_license_file,
     license_of_header,
     license_of_package,
     license_of_text,
@@ -121,6 +122,8 @@ def test_a_whole_license_text_with_its_holders_is_known() -> None:
         "This may be used under the terms of either of the licences in LICENSE.MIT or "
         "LICENSE.APACHE, at your choice.",
         "Dual-licensed: see LICENSE.MIT and LICENSE.APACHE.",
+        "This project is dual-licensed under the Apache-2.0 and MIT licenses.\n\n"
+        "You may use this code under the terms of either license.",
     ],
 )
 def test_either_license_is_a_choice(choice: str) -> None:
@@ -155,3 +158,9 @@ def test_a_header_that_is_no_expression_is_unknown_with_its_text() -> None:
 def test_the_license_in_a_wheels_metadata_holds_for_its_code() -> None:
     licenses = TreeLicenses({"tool-1.0.dist-info/licenses/LICENSE": WHOLE_MIT}, "")
     assert licenses.of("tool/a.py")[0] == "MIT"
+
+
+def test_license_files_are_known_by_their_names() -> None:
+    names = ("LICENSE", "license.txt", "a/COPYING", "LICENSE-MIT", "MIT-LICENSE", "UNLICENSE")
+    assert all(map(is_license_file, names))
+    assert not any(map(is_license_file, ("check-license", "MIT-LICENSED", "a.py", "README")))

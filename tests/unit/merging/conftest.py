@@ -102,6 +102,12 @@ GATE = {
             "units": 12,
             "unit": "projects",
             "note": "",
+            "shown": {
+                "base": "2.000",
+                "tuned": "1.500",
+                "difference": "−0.500 nats",
+                "interval": "−0.600 to −0.400 nats",
+            },
         }
     ],
 }

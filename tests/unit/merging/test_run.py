@@ -177,7 +177,7 @@ def test_card_lists_base_license_verdict_and_numbers(stage):
         "base_model: tiny/llama\n",
         "license: mit\n",
         "**improved**",
-        "| 2.000 | 1.500 | -0.500 | -0.600 to -0.400 |",
+        "| 2.000 | 1.500 | −0.500 nats | −0.600 to −0.400 nats |",
         "| measured: held-out | 12 | 12 | 240 |",
         "rank 4, alpha 8",
         "See LICENSE, NOTICE.txt beside this card.",

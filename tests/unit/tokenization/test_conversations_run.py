@@ -14,11 +14,12 @@ from transformers import PreTrainedTokenizerFast
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import IGNORED, Windows
+from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.rows import row_schema
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
+from tasks.core.text.row_encoder import RowEncoder
 from tasks.tokenization import STAGE
-from tasks.tokenization.encode import load
 from tasks.tokenization.run import SPLITS, run
 from tests.unit.core.text.chat_templates import model
 
@@ -135,8 +136,9 @@ def test_a_text_longer_than_a_window_is_trained_in_full(go: Go, folder: Path) ->
     trained = np.concatenate([part.labels[part.labels != IGNORED] for part in parts])
     decode = PreTrainedTokenizerFast.from_pretrained(folder).decode
     assert text.endswith(decode(trained).removesuffix("<|endoftext|>"))
-    first = load(str(folder)).encode([text])[0][0]
-    assert [first, *trained] == [*load(str(folder)).encode([text])[0], load(str(folder)).eos]
+    encoder = RowEncoder(read_tokenizer(folder))
+    ids = encoder.encode([text])[0]
+    assert [ids[0], *trained] == [*ids, encoder.eos]
 
 
 def test_a_character_of_several_bytes_counts_as_several(go: Go) -> None:

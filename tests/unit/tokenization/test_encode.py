@@ -7,8 +7,8 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.text.row_encoder import RowEncoder
-from tasks.tokenization.encode import load
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -19,7 +19,7 @@ def encoder_of(backend: Tokenizer) -> RowEncoder:
 
 @pytest.fixture(scope="module")
 def encoder(tokenizer_folder: Path) -> RowEncoder:
-    return load(str(tokenizer_folder))
+    return RowEncoder(read_tokenizer(tokenizer_folder))
 
 
 @given(prompt=text, completion=text)

@@ -9,11 +9,12 @@ import pytest
 
 from tasks.core.errors import PipelineError
 from tasks.core.models.packed_dataset import IGNORED, Windows
+from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.rows import row_schema
 from tasks.core.settings.config import View, check
 from tasks.core.stage import Summary, Work
+from tasks.core.text.row_encoder import RowEncoder
 from tasks.tokenization import STAGE
-from tasks.tokenization.encode import load
 from tasks.tokenization.run import SPLITS, row_limit, run
 
 Texts = list[tuple[str, str]]
@@ -67,7 +68,7 @@ def test_windows_reproduce_the_rows_with_prompt_masked_and_eos_trained(
     go: Go, tokenizer_folder: Path
 ) -> None:
     _, out = go()
-    encoder = load(str(tokenizer_folder))
+    encoder = RowEncoder(read_tokenizer(tokenizer_folder))
     wanted = {
         f"train{i}": encoder.pairs([prompt], [completion])[0]
         for i, (prompt, completion) in enumerate(TEXTS)
@@ -102,7 +103,7 @@ def test_too_long_rows_are_dropped_whole_and_counted(go: Go) -> None:
 def test_a_row_of_just_the_limit_is_kept(go: Go, tokenizer_folder: Path) -> None:
     longest = max(
         len(row.ids)
-        for row in load(str(tokenizer_folder)).pairs(*zip(*TEXTS, strict=True))  # type: ignore[arg-type]
+        for row in RowEncoder(read_tokenizer(tokenizer_folder)).pairs(*zip(*TEXTS, strict=True))  # type: ignore[arg-type]
     )
     assert go("at", max_tokens=longest)[0].counts == {}
     assert go("below", max_tokens=longest - 1)[0].counts["train_too_long"] > 0

@@ -152,6 +152,43 @@ if os.environ.get("RANK") == "1":
 """
 
 
+def test_process_that_the_kernel_kills_is_named_and_not_the_broken_connection_to_it(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    killed = FAILS_ALONE.replace('raise MemoryError("only here")', "os.kill(os.getpid(), 9)")
+    (tmp_path / "sitecustomize.py").write_text(killed)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    with pytest.raises(PipelineError, match="process 2 of the training was killed by SIGKILL"):
+        run_stage("two", hardware={"gpus": 2}, **CHANGES)
+
+
+REPORT = """Failures:
+[1]:
+  time      : 2026-03-05_06:29:{late}
+  host      : localhost
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 12)  (SIGKILL)
+  error_file: <N/A>
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-03-05_06:29:20
+  host      : localhost
+  rank      : 0 (local_rank: 0)
+  exitcode  : 1 (pid: 11)
+"""
+
+
+@pytest.mark.parametrize(("late", "told"), [(21, "killed by SIGKILL"), (50, "it diverged")])
+def test_process_killed_with_the_first_failure_explains_it_and_one_killed_later_does_not(
+    tmp_path: Path, late: int, told: str
+) -> None:
+    (tmp_path / launch.LOG_FILE).write_text(REPORT.format(late=late))
+    note_first(tmp_path, PipelineError("it diverged", "Lower it."), DataParallel(0, 2))
+    with pytest.raises(PipelineError, match=told):
+        launch._result(tmp_path, 1)
+
+
 def test_processes_that_die_are_reported_with_the_end_of_their_log(tmp_path: Path) -> None:
     (tmp_path / launch.LOG_FILE).write_text("one\nCUDA error: unspecified\n")
     with pytest.raises(PipelineError, match=r"code -9 and no result\n(.|\n)*CUDA error"):

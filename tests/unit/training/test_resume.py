@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.core.errors import PipelineError, StopError
+from tasks.core.errors import PipelineError, StopError, TimeLimitError
+from tasks.core.system.gpu_lock import time_limit
 from tasks.training import checkpoints
 from tasks.training.report.metrics_log import read_metrics
 
@@ -113,6 +115,30 @@ def test_a_signal_writes_a_checkpoint_and_says_where_it_stopped(
     with pytest.raises(PipelineError, match="stopped at step 3 of 12"):
         run_stage("stopped")
     assert signal.getsignal(asked) is before
+    monkeypatch.undo()
+    _, work = run_stage("stopped")
+    assert '"resumed_from": 3' in (work.out / "training.json").read_text()
+
+
+def test_time_limit_of_the_stage_leaves_a_checkpoint_and_is_named_as_the_reason(
+    run_stage: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tasks.training.loop import Loop
+
+    update = Loop._update
+    begun = time.monotonic()
+
+    def wait(self: Loop, step: int) -> None:
+        if step == 2:  # until the limit has passed; it is long enough to get here
+            time.sleep(max(0, begun + 6.5 - time.monotonic()))
+        update(self, step)
+
+    monkeypatch.setattr(Loop, "_update", wait)
+    reason = (
+        r"longer than hardware\.stage_minutes, 0\.1: training was stopped at step 3 of 12\n.*res"
+    )
+    with pytest.raises(TimeLimitError, match=reason), time_limit("train", 0.1, tmp_path):
+        run_stage("stopped")
     monkeypatch.undo()
     _, work = run_stage("stopped")
     assert '"resumed_from": 3' in (work.out / "training.json").read_text()

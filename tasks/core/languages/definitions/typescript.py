@@ -23,6 +23,7 @@ GRAMMAR = Grammar(
     package="tree-sitter-typescript",
     load=_load,
     functions=javascript.FUNCTIONS,
+    signatures=frozenset({"function_signature", "method_signature"}),
     items=frozenset({"class_body", "object", "statement_block"}),  # the last of a namespace
     wrappers=javascript.WRAPPERS | {"internal_module", "ambient_declaration"},
     containers=(

@@ -26,11 +26,14 @@ class Above:
 
     Attributes:
         previous_row: Last row of the item before them; a comment on it belongs to that item.
+        overload: Name of the item before, where it is a signature without a body, and the comments
+            above the first signature of that name.
     """
 
     comments: list["Node"] = field(default_factory=list)
     attributes: list["Node"] = field(default_factory=list)
     previous_row: int = -1
+    overload: tuple[str, list["Node"]] = ("", [])
 
     def takes(self, node: "Node", grammar: Grammar) -> bool:
         """Whether a node is a comment or an attribute, which is then kept for the next item."""
@@ -105,7 +108,18 @@ class DefinitionFinder:
         for child in node.children:
             if not above.takes(child, self._grammar) and child.is_named:
                 yield from self._in_item(child, child, "", owner, above, depth)
+                above.overload = self._overload(child, above)
                 above.clear(child, self._grammar)
+
+    def _overload(self, item: "Node", above: Above) -> tuple[str, list["Node"]]:
+        """The name of an item that is a signature, and the comments that document it."""
+        node: Node | None = item if self._grammar.signatures else None
+        while node is not None and node.type in self._grammar.wrappers:
+            node = node.named_children[-1] if node.named_child_count else None
+        if node is None or node.type not in self._grammar.signatures:
+            return "", []
+        name, (first, comments) = self._name(node), above.overload
+        return name, comments if first == name and comments else above.adjacent(item)
 
     def _in_item(
         self, node: "Node", outer: "Node", name: str, owner: str, above: Above, depth: int
@@ -121,6 +135,8 @@ class DefinitionFinder:
                 last = trailing_comments(outer, grammar)
                 end = (last[0].prev_sibling or outer).end_byte if last else outer.end_byte
                 comments = above.adjacent(outer)
+                if not comments and name == above.overload[0]:
+                    comments = above.overload[1]
                 yield Definition(node, body, outer, start, end, comments, owner, name)
             return
         containers = dict(grammar.containers)

@@ -31,6 +31,7 @@ class Grammar:
         package: Distribution with the grammar.
         load: Imports it and returns the grammar; a plan needs the description only.
         functions: Functions and methods.
+        signatures: Those without a body that precede one of the same name, as overloads.
         items: Nodes whose children are definitions or statements, each with the comments above it.
         wrappers: Nodes between an item and its function, such as `export`.
         calls: Calls and their arguments, which may stand between a name and its function: const
@@ -58,6 +59,7 @@ class Grammar:
     wrappers: frozenset[str]
     blocks: frozenset[str]
     documentation: tuple[str, ...]
+    signatures: frozenset[str] = frozenset()
     calls: frozenset[str] = frozenset()
     open_blocks: frozenset[str] = frozenset()
     containers: tuple[tuple[str, str], ...] = ()

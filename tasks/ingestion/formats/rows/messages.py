@@ -1,14 +1,24 @@
 """Messages: a list of objects with `role` and `content`, as in OpenAI's API, with tools and calls;
-also a list of turns that hold question and answer, and of texts of user and assistant in turn.
+also a list of turns that hold question and answer, of texts of user and assistant in turn, and a
+transcript ("USER: ... ASSISTANT: ..." with empty lines between).
 
 `weight` (0 or 1, as in OpenAI's fine-tuning format) or `train` of an answer says whether it is
-trained.
+trained. Content in parts, as in Anthropic's and Gemini's API, may hold calls, results of tools and
+thoughts. Of a tree of messages, the replies with the best rank are read.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from tasks.ingestion.formats.columns import Values
+from tasks.ingestion.formats.message_parts import (
+    CONTENTS,
+    content_of,
+    spread,
+    thread,
+    with_thoughts,
+)
 from tasks.ingestion.formats.rows.conversation import (
     ASSISTANT,
     SYSTEM,
@@ -30,7 +40,7 @@ from tasks.ingestion.formats.rows.protocol import (
 
 ROLES = {
     "messages": ("messages", "conversation", "conversations", "dialog", "dialogue", "chat"),
-    "system": ("system", "system_prompt"),
+    "system": ("system", "system_prompt", "systeminstruction", "system_instruction"),
     "tools": ("tools", "functions"),
 }
 CALLS = ("function_call", "tool_call")
@@ -39,11 +49,12 @@ NAMES = {
     "developer": SYSTEM,
     "user": USER,
     "human": USER,
+    "prompter": USER,
     "assistant": ASSISTANT,
     "model": ASSISTANT,
     "gpt": ASSISTANT,
     "chatgpt": ASSISTANT,
-    "bot": ASSISTANT,
+    **dict.fromkeys(("bot", "chatbot", "ai", "bard", "bing", "claude"), ASSISTANT),
     **dict.fromkeys(CALLS, ASSISTANT),
     "tool": TOOL,
     "function": TOOL,
@@ -52,15 +63,20 @@ NAMES = {
     "function_response": TOOL,
     "tool_response": TOOL,
 }
-SPEAKERS, CONTENTS = ("role", "from"), ("content", "value", "text", "parts", "message")
+SPEAKERS = ("role", "from")
+TURN = re.compile(r"(?:\A\s*|\n\n+)(Human|Assistant|USER|ASSISTANT|FUNCTION RESPONSE): ?")
+END_OF_TURN = "<|endoftext|>"
 # fields of turns that hold a question and its answer
 QUESTIONS = ("user", "human", "question", "prompt", "instruction", "input")
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 ANSWERS = ("assistant", "gpt", "answer", "response", "output", "completion", "model", "bot")
 
 
 def _fits(bound: BoundFormat, values: Values) -> bool:
     value = bound.value("messages", values)
-    return looks_like_messages(value) or bool(_pairs(value) or _alternating(value))
+    return looks_like_messages(value) or bool(
+        _pairs(value) or _alternating(value) or transcript(value)
+    )
 
 
 def looks_like_messages(value: Any) -> bool:
@@ -100,6 +116,19 @@ def _alternating(value: Any) -> list[str]:
     return value if is_list and all(isinstance(one, str) for one in value) else []
 
 
+def transcript(value: Any) -> list[Message]:
+    """The messages of a transcript; [] if a value is none."""
+    before, *turns = TURN.split(value) if isinstance(value, str) else [""]
+    if before.strip() or len(turns) < 4:
+        return []
+    roles = {"human": USER, "user": USER, "assistant": ASSISTANT, "function response": TOOL}
+    said = zip(turns[::2], turns[1::2], strict=True)
+    return [
+        message(number, roles[name.lower()], text.strip().removesuffix(END_OF_TURN).strip())
+        for number, (name, text) in enumerate(said, 1)
+    ]
+
+
 def _texts(bound: BoundFormat, values: Values) -> RowTexts:
     messages = messages_of(bound.columns["messages"].spec, bound.value("messages", values))
     return with_columns(bound, values, messages)
@@ -111,7 +140,11 @@ def with_columns(bound: BoundFormat, values: Values, messages: list[Message]) ->
     Raises:
         RowProblemError: It has nothing to learn.
     """
-    system = bound.text("system", values, is_required=False)
+    system = bound.value("system", values)
+    if isinstance(system, Mapping):
+        system = content_of(system)
+    elif not isinstance(system, list):
+        system = bound.text("system", values, is_required=False)
     if system and messages[0]["role"] != SYSTEM:
         messages = [message(0, SYSTEM, system), *messages]
     tools = bound.columns.get("tools")
@@ -126,11 +159,14 @@ def messages_of(name: str, value: Any) -> list[Message]:
     """
     if texts := _alternating(value):
         return [message(n + 1, (USER, ASSISTANT)[n % 2], text) for n, text in enumerate(texts)]
+    if said := transcript(value):
+        return said
     given = as_list(name, value)
     if not given:
         raise RowProblemError(f"{name} is empty")
     if speaker_of(given) or not (fields := _pairs(given)):
-        return [_message(number, one) for number, one in enumerate(given, 1)]
+        flat = (part for one in thread(given) for part in spread(one))
+        return [_message(number, one) for number, one in enumerate(with_thoughts(flat), 1)]
     system = given[0].get("system")
     messages = [message(0, SYSTEM, system)] if system else []
     for turn, (question, answer) in zip(given, fields, strict=True):
@@ -146,11 +182,13 @@ def _message(number: int, one: Mapping[str, Any]) -> Message:
     if role is None:
         has = "has the role" if speaker == "role" else "is from"
         raise RowProblemError(f"message {number} {has} {name!r}, expected one of {_KNOWN}")
-    content = next((one[field] for field in CONTENTS if one.get(field) is not None), None)
+    content = content_of(one)
     calls = one.get("tool_calls") or one.get("function_call")
     if name in CALLS and not isinstance(call := decoded(content), str):
         content, calls = None, call
-    return message(number, role, content, calls, _train(one), one)
+    thoughts = next((one[field] for field in THOUGHTS if one.get(field)), None)
+    more = {**one, "reasoning_content": thoughts}
+    return message(number, role, content, calls, _train(one), more)
 
 
 def _train(one: Mapping[str, Any]) -> bool | None:

@@ -4,6 +4,7 @@ The working tree is never read, nothing is checked out, and no hook, filter or t
 the repository runs. Standard library only, because `finetune plan` resolves revisions with it.
 """
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -68,6 +69,18 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
     return folder, found.stdout.decode().strip()
 
 
+def identity(folder: Path, commit: str) -> str:
+    """What decides the rows of a commit: the commit, and in a shallow clone where its history ends,
+    because dates and edits come from the history."""
+    shallow = folder / _name(_git(folder, "rev-parse", "--git-path", "shallow").rstrip(b"\n"))
+    try:
+        ends = sorted(shallow.read_bytes().split())
+    except FileNotFoundError:
+        return commit
+    digest = hashlib.sha256(b"\n".join(ends)).hexdigest()[:12]
+    return f"{commit} (shallow clone, {digest})" if ends else commit
+
+
 def files(folder: Path, commit: str) -> tuple[list[Blob], list[str]]:
     """Regular files of a commit's tree in the order of their paths; and its submodules, whose files
     are in other repositories."""
@@ -76,9 +89,9 @@ def files(folder: Path, commit: str) -> tuple[list[Blob], list[str]]:
         about, _, path = entry.partition(b"\t")
         mode, _, object_id = about.split(b" ")
         if mode in REGULAR_FILES:
-            found.append(Blob(os.fsdecode(path), object_id.decode()))
+            found.append(Blob(_name(path), object_id.decode()))
         elif mode == SUBMODULE:
-            submodules.append(os.fsdecode(path))
+            submodules.append(_name(path))
     return sorted(found, key=lambda blob: blob.path), submodules
 
 
@@ -90,7 +103,7 @@ def dates(folder: Path, commit: str) -> tuple[dict[str, str], dict[str, str]]:
     committed: dict[str, str] = {}
     time = ""
     for record in _git(folder, *words).split(b"\0"):
-        name = os.fsdecode(record.lstrip(b"\n"))
+        name = _name(record.lstrip(b"\n"))
         if name.startswith(_COMMIT_MARK):
             commit, _, seconds = name.removeprefix(_COMMIT_MARK).partition(" ")
             time = datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -122,7 +135,7 @@ def _single_changes(records: list[bytes]) -> Iterator[Change]:
         if entry.startswith(b":"):
             before_mode, after_mode, before, after, status = entry[1:].split()
             is_edit = status == b"M" and {before_mode, after_mode} <= REGULAR_FILES
-            path = os.fsdecode(following)
+            path = _name(following)
             change = Change(current, subject, path, before.decode(), after.decode())
             changed.append(change if is_edit else None)
             continue
@@ -174,6 +187,11 @@ def objects(folder: Path) -> Iterator[Objects]:
         process.wait()
 
 
+def _name(path: bytes) -> str:
+    """A path as text, the same in every locale."""
+    return path.decode("utf-8", "surrogateescape")
+
+
 def _split(output: bytes, end: bytes) -> list[bytes]:
     """Records of an output, each of which is terminated by `end`."""
     return output.split(end)[:-1]
@@ -216,6 +234,8 @@ def _command(folder: Path, words: Sequence[str]) -> list[str]:
 
 def _environment() -> dict[str, str]:
     """The user's environment, whose git configuration (safe.directory) applies; without GIT_*
-    variables, which could name another repository, without prompts and without lazy fetches."""
+    variables, which could name another repository, without prompts, lazy fetches and grafts, which
+    would change the history of a commit."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+    own = {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+    return kept | own | {"GIT_GRAFT_FILE": os.devnull}

@@ -25,6 +25,11 @@ LICENCES = ["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT", "Zlib"]
             "config ingest.sources[0].columns.output none -> answer",
         ),
         ([FILES], [GIT, FILES], "config ingest.sources (added git shop)"),
+        (
+            [FILES, GIT],
+            [GIT, FILES],
+            "config ingest.sources (the same members in another order)",
+        ),
         ([GIT, FILES], [FILES], "config ingest.sources (removed git shop)"),
         (LICENCES, [*LICENCES[1:], "ISC"], "config ingest.sources (added ISC; removed Apache-2.0)"),
         (["a"], ["a", "b"], "config ingest.sources ['a'] -> ['a', 'b']"),

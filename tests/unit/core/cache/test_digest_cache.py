@@ -1,3 +1,4 @@
+import mmap
 import os
 import time
 
@@ -87,6 +88,72 @@ def test_edit_that_restores_the_modification_time_is_detected(file, tmp_path, se
         before = cache.digest(file)
     time.sleep(0.02)  # a tick of the file system's clock
     rewrite_keeping_size_and_time(file, "two")
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        assert cache.digest(file) == sha256(file) != before
+
+
+def restore_time(path, stat):
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def unlink_and_create(path):
+    """As `unzip -o` and `tar -x` do."""
+    stat = path.stat()
+    path.unlink()
+    path.write_text("two")
+    restore_time(path, stat)
+
+
+def write_in_place(path):
+    """As `rsync -t --inplace` does."""
+    stat = path.stat()
+    with path.open("r+") as file:
+        file.write("two")
+    restore_time(path, stat)
+
+
+def replace_by_rename(path):
+    """As `rsync -t` does."""
+    stat = path.stat()
+    new = path.with_name(f".{path.name}.aB3dEf")
+    new.write_text("two")
+    restore_time(new, stat)
+    new.rename(path)
+
+
+def write_through_a_mapping(path):
+    """As an editor of large files does."""
+    stat = path.stat()
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        content[:] = b"two"
+    restore_time(path, stat)
+
+
+def write_to_another_hard_link(path):
+    stat = path.stat()
+    other = path.with_name("other.jsonl")
+    os.link(path, other)
+    other.write_text("two")
+    restore_time(other, stat)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        unlink_and_create,
+        write_in_place,
+        replace_by_rename,
+        write_through_a_mapping,
+        write_to_another_hard_link,
+    ],
+)
+def test_new_content_of_equal_size_and_time_is_detected_however_it_came(
+    file, tmp_path, settled, change
+):
+    with DigestCache(tmp_path / "cache.sqlite") as cache:
+        before = cache.digest(file)
+    time.sleep(0.02)  # a tick of the file system's clock
+    change(file)
     with DigestCache(tmp_path / "cache.sqlite") as cache:
         assert cache.digest(file) == sha256(file) != before
 

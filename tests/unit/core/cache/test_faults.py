@@ -1,9 +1,11 @@
 """Full disks, unwritable folders, jumping clocks, manifests from the future, many at once."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +18,7 @@ from tasks.core.cache.plan import Planner
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import check
 from tasks.core.stage import Summary
+from tasks.core.system.disk_space import no_space
 
 
 def test_manifest_of_a_newer_version_is_named_and_its_stage_runs_again(pipeline):
@@ -199,11 +202,45 @@ def test_full_disk_is_named_and_after_making_room_the_run_goes_on(toy, small_dis
     filler.write_bytes(b"x" * 120_000)
     pipeline = toy.Pipeline(small_disk / "artifacts")
     toy.SOURCE.write_text("word " * 40_000)
-    with pytest.raises(PipelineError, match=r"no space left in .* GiB free"):
+    with pytest.raises(PipelineError, match=r"no space left on .* GiB free"):
         pipeline.run()
     filler.unlink()
     toy.SOURCE.write_text("few words")
     assert pipeline.run() == ["read", "sort", "join"]
+
+
+def test_remedy_for_a_full_disk_makes_room_for_the_run(toy, small_disk, monkeypatch):
+    from flows.cli import main
+
+    def run(text):
+        toy.SOURCE.write_text(text)
+        with pipeline.digests:
+            made = pipeline.run()
+        plans = {p.stage.name: p.key for p in pipeline.plan()}
+        RunRecord(runs.new_id(pipeline.store.root), "p", (), plans).write(pipeline.store.root)
+        return made
+
+    monkeypatch.setenv("FINETUNE_HOME", str(small_disk))
+    pipeline = toy.Pipeline(small_disk / "artifacts")
+    with pytest.raises(PipelineError) as full:
+        for number in range(40):
+            run(f"word{number} " * 1500)
+    assert f"no space left on {small_disk}, which holds {small_disk}/artifacts" in str(full.value)
+    assert " of 0.00 GiB free" in full.value.problem
+    command = full.value.remedy.split("`")[1].split()
+    assert command[0] == "finetune" and main(command[1:]) == 0
+    assert run(toy.SOURCE.read_text()) == ["read", "sort", "join"]
+
+
+def test_full_temporary_folder_is_told_from_the_disk_of_the_artifacts(
+    pipeline, small_disk, monkeypatch
+):
+    pipeline.run()
+    (small_disk / "filler").write_bytes(bytes(200_000))
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    told = no_space("stage merge", pipeline.store.root, OSError(errno.ENOSPC, "No space left"))
+    assert f"no space left on {small_disk}" in told.problem
+    assert "TMPDIR" in told.remedy and "finetune gc" not in told.remedy
 
 
 @pytest.mark.parametrize("library", ["torch", "safetensors"])
@@ -217,7 +254,7 @@ def test_full_disk_is_named_by_what_writes_checkpoints_too(toy, small_disk, monk
         save({"weight": torch.zeros(100_000)}, work.scratch / "checkpoint")
 
     monkeypatch.setattr(toy, "read", write)
-    with pytest.raises(PipelineError, match=r"no space left in .* GiB free"):
+    with pytest.raises(PipelineError, match=r"no space left on .* GiB free"):
         toy.Pipeline(small_disk / "artifacts").run()
 
 

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.core.cache.decision import Selection
-from tasks.core.cache.source_changes import changed_files, inside
+from tasks.core.cache.digest_cache import sha256
+from tasks.core.cache.source_changes import Recorder, changed_files, inside
 from tasks.core.stage import Summary
 
 
@@ -33,6 +34,18 @@ def test_new_gone_and_changed_files_are_told_apart_and_a_long_list_is_cut():
     old = {"a": "1", "b": "1", "c": "1"}
     new = {"a": "2", "c": "1", **{f"n{i}": "1" for i in range(5)}}
     assert changed_files(old, new) == "changed: a; new: n0, n1, n2 and 2 more; gone: b"
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path):
+    kept, broken = tmp_path / "kept.jsonl", tmp_path / "broken.jsonl"
+    kept.write_text("{}")
+    broken.symlink_to("nowhere")
+    before, now = Recorder(sha256), Recorder(sha256)
+    before(kept)
+    now(kept)
+    with pytest.raises(FileNotFoundError):
+        now(broken)
+    assert changed_files(before.files, now.files) == f"new: {broken}"
 
 
 def test_names_that_are_no_text_are_shown_and_move_no_terminal():

@@ -103,6 +103,20 @@ def test_comment_of_the_line_before_and_one_above_an_empty_line_do_not_document(
     assert functions("// Counts all.\n\nint f(void) { return 1; }\n", "c") == []
 
 
+@pytest.mark.parametrize("language", ["typescript", "tsx"])
+def test_documentation_of_the_first_overload_is_that_of_the_function(language: str) -> None:
+    text = (
+        "/** Adds two. */\nexport function add(a: string): string;\n"
+        "export function add(a: number): number;\n"
+        "export function add(a: any) {\n  return a + a;\n}\n"
+        "export function other(a: any) {\n  return a;\n}\n"
+        "class P {\n  /** Takes. */\n  take(n: string): string;\n  take(n: any) {\n"
+        "    return n;\n  }\n}\n"
+    )
+    found = {f.symbol: f.instruction.partition("\n")[0] for f in functions(text, language)}
+    assert found == {"add": "Adds two.", "P.take": "Takes."}
+
+
 def test_functions_in_functions_and_those_without_a_body_are_left_out() -> None:
     text = "/** Outer. */\nfunction f() {\n  /** Inner. */\n  function g() { return 1; }\n}\n"
     assert [one.symbol for one in functions(text, "javascript")] == ["f"]

@@ -94,16 +94,16 @@ def test_a_gpu_that_is_too_small_anyway_is_not_waited_for(said, smi):
         pass
 
 
-def test_a_stage_ends_when_its_time_is_up_and_the_alarm_with_it():
+def test_a_stage_ends_when_its_time_is_up_and_the_alarm_with_it(tmp_path):
     with (
         pytest.raises(
             PipelineError, match=r"stage filter took longer than .*stage_minutes, 0\.001"
         ),
-        gpu_lock.time_limit("filter", 0.001),
+        gpu_lock.time_limit("filter", 0.001, tmp_path),
     ):
         time.sleep(5)
     before = signal.getsignal(signal.SIGALRM)
-    with gpu_lock.time_limit("filter", 1):
+    with gpu_lock.time_limit("filter", 1, tmp_path):
         pass
     assert signal.getsignal(signal.SIGALRM) is before
 
@@ -133,7 +133,7 @@ def test_lock_file_of_another_user_is_enough(said, monkeypatch):
         pass
 
 
-def test_time_limit_ends_code_that_catches_every_exception():
+def test_time_limit_ends_code_that_catches_every_exception(tmp_path):
     def stubborn():
         while True:
             try:
@@ -141,6 +141,17 @@ def test_time_limit_ends_code_that_catches_every_exception():
             except Exception:
                 continue
 
-    limit = gpu_lock.time_limit("filter", 0.1 / 60)
+    limit = gpu_lock.time_limit("filter", 0.1 / 60, tmp_path)
     with pytest.raises(TimeLimitError, match=r"took longer than hardware\.stage_minutes"), limit:
         stubborn()
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"), [([], "nothing of it was kept"), (["step-5"], "goes on with what it had")]
+)
+def test_time_limit_says_whether_there_is_something_to_resume_from(tmp_path, kept, told):
+    for name in kept:
+        (tmp_path / name).mkdir()
+    limit = gpu_lock.time_limit("train", 0.02 / 60, tmp_path)
+    with pytest.raises(TimeLimitError, match=told), limit:
+        time.sleep(5)

@@ -294,3 +294,143 @@ def test_row_id_of_a_conversation_depends_on_its_masks(read: Read) -> None:
     messages[0]["role"] = "system"
     (second,) = read({"messages": messages})
     assert first["row_id"] != second["row_id"] and first["output"] == second["output"]
+
+
+ANSWERED = [said("user", "q"), said("assistant", "a")]
+USED = [
+    said("user", "q"),
+    {
+        "content": "I look.",
+        "role": "assistant",
+        "tool_calls": [
+            {"id": "t", "type": "function", "function": {"name": "stock", "arguments": {"b": 1}}}
+        ],
+    },
+    said("tool", "3", tool_call_id="t"),
+    said("assistant", "a"),
+]
+THOUGHT = [said("user", "q"), said("assistant", "a", reasoning_content="hm")]
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        (
+            {
+                "messages": [
+                    said("user", [{"type": "text", "text": "q"}]),
+                    said(
+                        "assistant",
+                        [
+                            {"type": "text", "text": "I look."},
+                            {"type": "tool_use", "id": "t", "name": "stock", "input": {"b": 1}},
+                        ],
+                    ),
+                    said("user", [{"type": "tool_result", "tool_use_id": "t", "content": "3"}]),
+                    said("assistant", [{"type": "text", "text": "a"}]),
+                ]
+            },
+            USED,
+        ),
+        (
+            {
+                "messages": [
+                    said("user", "q"),
+                    said(
+                        "assistant",
+                        [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}],
+                    ),
+                ]
+            },
+            THOUGHT,
+        ),
+        ({"messages": [said("user", "q"), said("assistant", "a", thinking="hm")]}, THOUGHT),
+        (
+            {
+                "messages": [
+                    said("user", "q"),
+                    said("assistant", "hm", channel="analysis"),
+                    said("assistant", "a", channel="final"),
+                ]
+            },
+            THOUGHT,
+        ),
+        (
+            {
+                "systemInstruction": {"parts": [{"text": "s"}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": "q"}]},
+                    {"role": "model", "parts": [{"text": "a"}]},
+                ],
+            },
+            [said("system", "s"), *ANSWERED],
+        ),
+        (
+            {
+                "contents": [
+                    {"role": "user", "parts": [{"text": "q"}]},
+                    {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]},
+                    {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": 3}}]},
+                    {"role": "model", "parts": [{"text": "a"}]},
+                ]
+            },
+            [
+                said("user", "q"),
+                {
+                    "content": None,
+                    "role": "assistant",
+                    "tool_calls": [
+                        {"type": "function", "function": {"name": "f", "arguments": {}}}
+                    ],
+                },
+                said("tool", "3", name="f"),
+                said("assistant", "a"),
+            ],
+        ),
+        ({"id": "1", "body": {"model": "m", "messages": ANSWERED}}, ANSWERED),
+        (
+            {
+                "prompt": {
+                    "text": "q",
+                    "role": "prompter",
+                    "replies": [
+                        {"text": "worse", "role": "assistant", "rank": 1, "replies": []},
+                        {"text": "a", "role": "assistant", "rank": 0, "replies": []},
+                    ],
+                }
+            },
+            ANSWERED,
+        ),
+        ({"id": "1", "data": ["q", "a"]}, ANSWERED),
+        ({"chat": "USER: q\n\n\nASSISTANT: a <|endoftext|>\n\n\n"}, ANSWERED),
+    ],
+    ids=[
+        *("tool_use", "thinking", "thinking as a field", "Harmony", "Gemini", "functionCall"),
+        *("in an object", "tree", "alternating texts", "transcript"),
+    ],
+)
+def test_conversations_of_other_programs_become_messages(read: Read, record, wanted) -> None:
+    (row,) = read(record)
+    assert conversation(row)["messages"] == wanted
+
+
+def test_a_commit_is_a_question_with_the_file_before_and_after(read: Read) -> None:
+    (row,) = read({"old_file": "f", "old_contents": "x", "new_contents": "y", "message": "m"})
+    assert (row["instruction"], row["input"], row["output"]) == ("m", "x", "y")
+
+
+def test_rows_of_single_messages_are_an_error_and_both_remedies_work(read: Read) -> None:
+    rows = [{"role": "prompter", "text": "q", "parent_id": "1"}, {"role": "assistant", "text": "a"}]
+    with pytest.raises(PipelineError, match="one message") as raised:
+        read(*rows)
+    assert "format: text" in raised.value.remedy and '{"messages": [' in raised.value.remedy
+    assert [row["output"] for row in read(*rows, format="text")] == ["q", "a"]
+    assert conversation(read({"messages": ANSWERED})[0])["messages"] == ANSWERED
+
+
+def test_a_remedy_names_no_column_about_the_row(read: Read) -> None:
+    record = {"question": "q", "answers": [{"author": "x", "a_id": "y", "text": "a"}]}
+    with pytest.raises(PipelineError) as raised:
+        read(record)
+    assert "`columns: {output: answers.0.text}`" in raised.value.remedy
+    assert read(record, columns={"output": "answers.0.text"})[0]["output"] == "a"

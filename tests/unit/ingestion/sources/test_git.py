@@ -105,6 +105,61 @@ def test_a_branch_is_keyed_by_the_commit_it_names_now(repository) -> None:
     assert digest(repository.source(revision=first[:10])) == first
 
 
+def test_a_shallow_clone_that_is_deepened_has_another_key(repository, tmp_path) -> None:
+    """Dates and edits come from the history."""
+    for number in range(3):
+        commit = repository.commit(f"commit {number}", a_py=FUNCTION.format(n=number))
+    clone = tmp_path / "clone"
+    repository.git("clone", "-q", "--depth=1", f"file://{repository.folder}", str(clone))
+    keys = [digest(repository.source(path=str(clone)))]
+    for how in ("--depth=2", "--unshallow"):
+        repository.git("-C", str(clone), "fetch", "-q", how)
+        keys.append(digest(repository.source(path=str(clone))))
+    assert len({*keys}) == 3 and all(key.startswith(commit) for key in keys)
+    assert keys[-1] == commit == digest(repository.source())
+
+
+@pytest.mark.parametrize("kind", ["grafts", "replace"])
+def test_rewritten_history_of_a_commit_changes_no_row(ingest, repository, kind) -> None:
+    first = repository.commit("one", at="2020-01-01T00:00:00Z", a_py=FUNCTION.format(n=1))
+    commit = repository.commit("two", at="2021-01-01T00:00:00Z", b_py=FUNCTION.format(n=2))
+    _, before, _ = ingest(repository.source())
+    if kind == "grafts":
+        (repository.folder / ".git/info").mkdir(exist_ok=True)
+        (repository.folder / ".git/info/grafts").write_text(f"{commit}\n")
+    else:
+        repository.git("replace", commit, first)
+    _, after, _ = ingest(repository.source())
+    assert after == before
+
+
+NAMES = """
+from pathlib import Path
+from tasks.core.system.escape_text import printable
+from tasks.ingestion.sources.git import plumbing
+folder, commit = plumbing.resolve({path!r}, "HEAD")
+paths = [blob.path for blob in plumbing.files(folder, commit)[0]]
+paths += plumbing.dates(folder, commit)[0]
+paths += sorted(path.name for path in Path({path!r}).glob("*.py"))
+print(ascii([printable(path) for path in paths]))
+"""
+
+
+def test_file_names_are_the_same_in_every_locale(repository) -> None:
+    repository.commit("one", **{"n\u00e9e_py": FUNCTION.format(n=1)})
+    read = [
+        subprocess.run(
+            [sys.executable, "-c", NAMES.format(path=str(repository.folder))],
+            env=os.environ | {"LC_ALL": locale, "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"},
+            cwd=Path(__file__).parents[4],
+            capture_output=True,
+            check=True,
+        ).stdout.strip()
+        for locale, utf8 in (("C.UTF-8", "1"), ("C", "0"))
+    ]
+    assert read[0] == read[1] == ascii(["n\u00e9e.py"] * 3).encode()
+
+
 def test_one_file_commits_become_edits_of_the_file_before_and_after(ingest, repository) -> None:
     repository.commit("Start it", a_py=LONG)
     commit = repository.commit("Add one more value to it", a_py=LONG + "last = 1\n")
@@ -113,6 +168,33 @@ def test_one_file_commits_become_edits_of_the_file_before_and_after(ingest, repo
         ("Add one more value to it", LONG, LONG + "last = 1\n", "edit")
     ]
     assert rows[0]["version"] == commit and rows[0]["project"] == "r/"
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "line", "last"),
+    [
+        ("a.rs", "rust", "pub fn f{n}(x: i64) -> i64 {{ x + {n} }}\n", "pub fn g() {}\n"),
+        ("a.kt", "kotlin", "fun f{n}(x: Int): Int {{ return x + {n} }}\n", "fun g() {}\n"),
+        ("a.scala", "scala", "def f{n}(x: Int): Int = {{ x + {n} }}\n", "def g() = {}\n"),
+        ("a.tsx", "tsx", "const f{n} = (x: T) => <b>{{x}}</b>;\n", "const g = <b/>;\n"),
+        ("a.go", "go", "func f{n}(x int) int {{ return x + {n} }}\n", "func g() {}\n"),
+    ],
+)
+def test_commits_become_edits_in_other_languages(
+    ingest, repository, name, language, line, last
+) -> None:
+    head = "package p\n\n" if language == "go" else ""
+    before = head + "".join(line.format(n=n) for n in range(8))
+    repository.commit("Start it", **{name: before})
+    repository.commit("Break the syntax of the file", **{name: before + "} {(\n"})
+    repository.commit("Make the file right again now", **{name: before})
+    repository.commit("Add one more function to it", **{name: before + last})
+    summary, rows, _ = ingest(repository.source(rows=["commits"]))
+    edits = [(r["instruction"], r["language"]) for r in rows]
+    expected = ["Make the file right again now", "Add one more function to it"]
+    assert edits == [(subject, language) for subject in expected]
+    assert (rows[-1]["input"], rows[-1]["output"]) == (before, before + last)
+    assert sum(n for reason, n in summary.counts.items() if "no valid" in reason) == 1
 
 
 def test_commits_that_teach_no_edit_are_counted_by_reason(ingest, repository) -> None:
