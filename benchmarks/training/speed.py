@@ -178,7 +178,7 @@ def run_ours(variant: Variant, model: Any, flat: FlatParameters, vram_gib: float
 def kept_within(stepper: FastStepper, vram_gib: float) -> int:
     """How many layers may keep their activations, as the stage would choose."""
     room = TARGET_SHARE * vram_gib * GIB - torch.cuda.memory_allocated() - OVERHEAD_BYTES
-    free = room - fixed_bytes(stepper.parts, stepper.window_tokens)
+    free = room - fixed_bytes(stepper.parts, stepper.window_tokens, wide=stepper.wide)
     return max(0, int(free / stepper.layer_bytes()))
 
 

@@ -207,7 +207,8 @@ def buffer_bytes(shape: DecoderShape, settings: TrainSettings, tokens: int) -> i
     values = tokens * (stream * shape.hidden + qkv + max(qkv, out, gate_up) + heads + sides)
     values += chunk * (gate_up + down + inner) + act + weight
     values += min(HEAD_VALUES, tokens * shape.vocabulary) + 2 * tokens
-    return 2 * values + shared_bytes(shape, settings, tokens)
+    wide = 4 * tokens * shape.hidden if settings.backward == "int8" else 0  # the residual stream
+    return 2 * values + wide + shared_bytes(shape, settings, tokens)
 
 
 def _extended(shape: DecoderShape, group: tuple[LinearLayer, ...], settings: TrainSettings) -> int:

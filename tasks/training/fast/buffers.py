@@ -65,9 +65,15 @@ class Buffers:
 
 
 def allocate(
-    parts: FastModel, tokens: int, kept_layers: int, device: torch.device, *, offload: bool
+    parts: FastModel,
+    tokens: int,
+    kept_layers: int,
+    device: torch.device,
+    *,
+    offload: bool,
+    wide: bool = False,
 ) -> Buffers:
-    """All buffers for windows of at most `tokens`."""
+    """All buffers for windows of at most `tokens`; `wide`: with `Scratch.wide`."""
     layers, chunk, kind = parts.layers, min(tokens, MLP_CHUNK), parts.head.dtype
 
     def new(*shape: int, dtype: torch.dtype = kind) -> Tensor:
@@ -102,6 +108,7 @@ def allocate(
         weight=new(_weight_values(parts)),
         row_scales=new(tokens, dtype=torch.float32),
         branch_grad=new(tokens * parts.hidden if parts.branches else 0),
+        wide=new(tokens * parts.hidden if wide else 0, dtype=torch.float32),
     )
     trained = len(layers) - parts.first_trained
     branches = trained if parts.branches else 0
@@ -159,18 +166,19 @@ def shared_bytes(parts: FastModel, tokens: int) -> int:
     return tokens * (values * parts.head.element_size() + 4 * parts.heads.queries)
 
 
-def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False) -> int:
-    """Bytes of all buffers on the device with no layer kept."""
+def fixed_bytes(parts: FastModel, tokens: int, offload: bool = False, *, wide: bool = False) -> int:
+    """Bytes of all buffers on the device with no layer kept; `wide`: with `Scratch.wide`."""
     size, chunk = parts.head.element_size(), min(tokens, MLP_CHUNK)
     trained = len(parts.layers) - parts.first_trained
     stream = 3 if offload else trained + 2
-    wide = max(map(parts.widest, ("qkv", "out", "gate_up")))
+    widest = max(map(parts.widest, ("qkv", "out", "gate_up")))
     if parts.branches:  # the gradient of one, and the MLP's
         stream += 2 if offload else trained + 1
-    a_token = stream * parts.hidden + parts.widest("qkv") + wide + parts.heads.width
+    a_token = stream * parts.hidden + parts.widest("qkv") + widest + parts.heads.width
     a_chunk = parts.widest("gate_up") + parts.widest("down") + parts.gate_up
     logits = min(HEAD_VALUES, tokens * len(parts.head))
     sides = sum(g.loras * g.rank for one in parts.layers for g in one.groups)
     values = tokens * (a_token + sides) + chunk * a_chunk + logits
     values += _act_values(parts, tokens) + _weight_values(parts)
-    return values * size + 4 * tokens + shared_bytes(parts, tokens)
+    singles = tokens * (1 + (parts.hidden if wide else 0))
+    return values * size + 4 * singles + shared_bytes(parts, tokens)

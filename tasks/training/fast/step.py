@@ -43,7 +43,9 @@ class FastStepper:
         max_tokens: Tokens of the longest window.
         kept_layers: Layers that keep their activations, counted from the last; None: all.
         offload: The residual stream waits for the backward pass in the CPU's memory.
-        backward: int8 rounds the backward pass's products with frozen weights; bf16 does not.
+        backward: int8 rounds the backward pass's products with frozen weights; bf16 does not. With
+            int8, the forward pass sums the residual stream in 32 bit, which makes the gradient
+            more exact by more than the rounding costs.
         ops: The operations; None: GPU kernels on CUDA, PyTorch elsewhere.
 
     Raises:
@@ -76,6 +78,7 @@ class FastStepper:
         # layers before the first one with LoRA have no backward pass and keep nothing
         self.layers = len(self.parts.layers) - self.parts.first_trained
         self._scales = model_scales(self.parts) if backward == "int8" else ()
+        self.wide = bool(self._scales) and self._dtype.itemsize < 4
         self._values = torch.empty_like(flat.values, dtype=self._dtype)
         self.resize(self.layers if kept_layers is None else kept_layers, max_tokens)
 
@@ -127,6 +130,7 @@ class FastStepper:
                 self.kept_layers,
                 self._device,
                 offload=self._offload,
+                wide=self.wide,
             )
         if self._inputs is None:
             self._inputs = Inputs(self.parts, self._allocated.tokens, self._device)
@@ -137,6 +141,9 @@ class FastStepper:
         if self.parts.positions is not None:
             embedded = embedded + self.parts.positions(window.position_ids)[0]
         self._allocated.stream.at(0, window.tokens).copy_(embedded)
+        if self.wide:
+            wide = self._allocated.scratch.wide
+            rows(wide, window.tokens, self.parts.hidden).copy_(embedded)
         return call
 
     def _head(

@@ -209,6 +209,15 @@ def backward8() -> None:
             same(ours, wanted)
 
 
+def add_product() -> None:
+    wide, x, weight = new(70, 96).float(), new(70, 160), new(96, 160)
+    found = [wide.clone(), wide.clone()]
+    for ops, to in zip((OURS, WANTED), found, strict=True):
+        ops.add_product(to, x, weight, 0.5)
+    assert not torch.equal(found[0], wide)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-4)
+
+
 def lora_in_backward() -> None:
     for members, rate, rank in ((1, 0.0, 8), (1, 0.3, 8), (2, 0.3, 16), (3, 0.3, 4)):
         drop = make_dropout(rate, members, 12345)
@@ -386,6 +395,7 @@ def main(case: str, device: str) -> None:
         KIND.update(device="cuda", dtype=torch.bfloat16)
     cases = [
         load_weight,
+        add_product,
         norms,
         head_norms,
         norm_rope,

@@ -265,6 +265,17 @@ def test_an_int8_backward_pass_changes_gradients_by_rounding_alone(kept: int) ->
     assert 1e-4 < float(error) < 0.02
 
 
+def test_with_int8_the_residual_stream_is_summed_in_32_bit() -> None:
+    model, flat = prepare(base("stablelm").to(torch.bfloat16))
+    window = window_tensors(make_window(7, 12), CPU)
+    stepper = FastStepper(model, flat, max_tokens=19, backward="int8")
+    stepper.run([window], window.trained_tokens, seed=1)
+    wide = stepper._buffers.scratch.wide.view(19, -1)
+    last = stepper._buffers.stream.at(stepper.layers, 19)
+    assert torch.equal(last, wide.to(torch.bfloat16))
+    assert not torch.equal(last.float(), wide)
+
+
 def test_layers_that_cannot_be_rotated_run_without_int8_and_a_line_says_so() -> None:
     model, flat = prepare(base("llama"))  # its keys have 32 features
     said: list[str] = []

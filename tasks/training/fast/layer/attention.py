@@ -24,7 +24,8 @@ class AttentionBranch:
     def forward(self, x: Tensor, *, again: bool = False) -> None:
         """Fill `saved` except what the MLP fills; `again`: in the backward pass."""
         products, saved, norms = self.products, self.saved, self.products.layer.head_norms
-        normed = self._input(x)
+        wide = None if again else products.wide(slice(0, len(x)))
+        normed = self._input(x if wide is None else wide)
         products.lora_in(QKV, normed, again=again)
         if saved.unnormed is None or norms is None:
             products.forward(QKV, normed, saved.qkv)
@@ -35,7 +36,7 @@ class AttentionBranch:
             call.ops.norm_heads(saved.unnormed, norms, saved.qkv, call.heads, self._table)
         products.call.ops.attention(self._tensors())
         products.lora_in(OUT, saved.out, again=again)
-        products.add_branch(OUT, saved.out, x, saved.middle, saved.branch1)
+        products.add_branch(OUT, saved.out, x, saved.middle, saved.branch1, wide)
 
     def backward_out(self, grad: Tensor) -> None:
         """From the gradient of `middle` to those of q, k and v, before rotation and norms."""

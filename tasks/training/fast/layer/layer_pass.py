@@ -40,7 +40,11 @@ class LayerPass:
     saved: Saved
 
     def forward(self, x: Tensor, y: Tensor) -> None:
-        """Write the layer's output for the residual stream `x` into `y`, which may be `x`."""
+        """Write the layer's output for the residual stream `x` into `y`, which may be `x`.
+
+        With `Scratch.wide` the sums are made there: `x` and `y` are its roundings, for the backward
+        pass.
+        """
         attention, mlp = AttentionBranch(self.products, self.saved), self._mlp
         attention.forward(x)
         for part in self._chunks(x):

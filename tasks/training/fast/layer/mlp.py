@@ -27,12 +27,13 @@ class MlpBranch:
 
     def forward(self, x: Tensor, y: Tensor, part: slice) -> None:
         """Write the chunk `part` of the layer's output into `y`, from the layer's input `x`."""
-        products = self.products
-        normed = self._input(x, part)
+        products, wide = self.products, self.products.wide(part)
+        normed = self._input(x, part, wide)
         products.lora_in(GATE_UP, normed, part.start)
         products.forward(GATE_UP, normed, self._gate_up(part))
         act = self._activate(part)
-        products.add_branch(DOWN, act, self.saved.middle[part], y[part], self._branch(part))
+        middle, branch = self.saved.middle[part], self._branch(part)
+        products.add_branch(DOWN, act, middle, y[part], branch, wide)
 
     def backward(self, x: Tensor, grad: Tensor, part: slice, *, kept: bool) -> None:
         """One chunk: `grad` [tokens, hidden] becomes that of the MLP's input, in place."""
@@ -63,9 +64,11 @@ class MlpBranch:
         """What the MLP's norm reads."""
         return x if self.products.layer.parallel else self.saved.middle
 
-    def _input(self, x: Tensor, part: slice) -> Tensor:
+    def _input(self, x: Tensor, part: slice, wide: Tensor | None = None) -> Tensor:
         """The extended input of gate and up, without LoRA's columns."""
         products, stream = self.products, self._stream(x)[part]
+        if wide is not None and not products.layer.parallel:  # it has attention's output
+            stream = wide
         normed = rows(products.scratch.normed2, len(stream), products.layer.gate_up.width)
         products.normalize(products.layer.norm2, stream, normed)
         return normed

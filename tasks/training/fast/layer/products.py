@@ -49,7 +49,13 @@ class Products:
             torch.addmm(group.bias.to(x.dtype), x, weight.t(), out=out)
 
     def add_branch(
-        self, kind: int, x: Tensor, stream: Tensor, to: Tensor, branch: Tensor | None
+        self,
+        kind: int,
+        x: Tensor,
+        stream: Tensor,
+        to: Tensor,
+        branch: Tensor | None,
+        wide: Tensor | None = None,
     ) -> None:
         """Write the residual stream plus the output of a branch, whose last group is `kind`.
 
@@ -59,16 +65,23 @@ class Products:
             stream: [tokens, hidden].
             to: Likewise; may be `stream`.
             branch: For the output before the norm after it; None if there is no such norm.
+            wide: float32, used instead of `stream` and changed in place; `to` gets its rounding.
         """
         scale, bias = self.layer.branch_scale, self.layer.groups[kind].bias
         after = self.layer.after1 if kind == BRANCH_ENDS[0] else self.layer.after2
         if after is not None and branch is not None:
             self.forward(kind, x, branch)
-            self.call.ops.norm(branch, after, to, stream)
-            return
-        torch.addmm(stream, x, self._load(kind).t(), alpha=scale, out=to)
-        if bias is not None:
-            to.add_(bias.to(to.dtype), alpha=scale)
+            self.call.ops.norm(branch, after, *((to, stream) if wide is None else (wide, wide)))
+        else:
+            into = to if wide is None else wide
+            if wide is None:
+                torch.addmm(stream, x, self._load(kind).t(), alpha=scale, out=to)
+            else:
+                self.call.ops.add_product(wide, x, self._load(kind), scale)
+            if bias is not None:
+                into.add_(bias.to(into.dtype), alpha=scale)
+        if wide is not None:
+            to.copy_(wide)
 
     def branch_grad(self, norm: NormWeights | None, branch: Tensor | None, grad: Tensor) -> Tensor:
         """Gradient of a branch's output from that of the stream, through the norm after it."""
@@ -158,6 +171,11 @@ class Products:
                 if kind in BRANCH_ENDS and self.layer.branch_scale != 1.0:
                     u = u * self.layer.branch_scale
                 self.call.ops.lora_out_backward(grad_out[:, member.rows], u, member.b_grad)
+
+    def wide(self, part: slice) -> Tensor | None:
+        """The chunk `part` of the residual stream in float32; None if there is none."""
+        values, hidden = self.scratch.wide, self.layer.out.rows
+        return rows(values, self.call.tokens, hidden)[part] if len(values) else None
 
     def _load(self, kind: int) -> Tensor:
         """Dequantize a group's weights and add each member's B; returns the extended weight."""

@@ -54,6 +54,8 @@ class Scratch:
         weight: Extended weight of any group.
         row_scales: float32[tokens], scales of the gradient in 8 bit.
         branch_grad: Gradient of a branch before the norm after it, all tokens; empty without one.
+        wide: float32, the residual stream of the forward pass, all tokens; empty if it is summed in
+            the precision of the others.
     """
 
     normed1: Tensor
@@ -66,6 +68,7 @@ class Scratch:
     weight: Tensor
     row_scales: Tensor
     branch_grad: Tensor
+    wide: Tensor
 
 
 @dataclass(frozen=True)

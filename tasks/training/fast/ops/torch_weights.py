@@ -66,6 +66,11 @@ class TorchWeights:
             to.tail[part, column : column + b.shape[1]] = b
 
     @staticmethod
+    def add_product(wide: Tensor, x: Tensor, weight: Tensor, scale: float) -> None:
+        """Add scale times x [tokens, K] times weight [n, K] transposed to float32[tokens, n]."""
+        wide.add_(x.float() @ weight.float().t(), alpha=scale)
+
+    @staticmethod
     def quantize(grad: Tensor, b: Tensor, to: Rounded, back: Tensor) -> None:
         """Rotate and round a gradient [tokens, n] into `to`; its product with B into `back`.
 

@@ -6,6 +6,7 @@ note on tile sizes.
 
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
 
@@ -57,6 +58,10 @@ class TritonWeights:
             RANK=0 if b is None else b.shape[1], NESTED=state.nested, TAIL=tail(width),
             **NF4_ROTATED,
         )  # fmt: skip
+
+    def add_product(self, wide: Tensor, x: Tensor, weight: Tensor, scale: float) -> None:
+        """One product, whose sums are written without rounding."""
+        torch.addmm(wide, x, weight.t(), out_dtype=torch.float32, alpha=scale, out=wide)
 
     def quantize(self, grad: Tensor, b: Tensor, to: Rounded, back: Tensor) -> None:
         """Rotate and round a gradient; its product with B."""
