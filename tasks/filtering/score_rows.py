@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.core.decontamination.ngrams import Hashes, hash_words, ngram_sets
+from tasks.core.decontamination.ngrams import Hashes, Words, hash_words, ngram_sets
 from tasks.core.decontamination.problem_index import Hit, MatchLimits, ProblemIndex, build_index
 from tasks.core.decontamination.problems import PackedProblems
 from tasks.core.decontamination.syntax_match import find_shape
@@ -102,11 +102,13 @@ def score_rows(batch: RowsToScore) -> Values:
     rows, redactions = _redacted(batch.rows, settings.redact)
     texts = [f"{row['instruction']}\n{row['input']}\n{row['output']}" for row in rows]
     index = build_index(batch.problems, settings.limits) if batch.problems else None
-    hits = find_texts(texts, hash_words(texts), index) if index else [[] for _ in rows]
+    words = _words(rows)
+    whole = Words(words.hashes, words.starts[::2])  # words do not cross a line's end
+    hits = find_texts(texts, whole, index) if index else [[] for _ in rows]
     asked = answered = [NOTHING] * len(rows)
     bands = [b""] * len(rows)
     if settings.minhash:
-        asked, answered = _grams(rows, settings.minhash.ngram_words)
+        asked, answered = _grams(words, settings.minhash.ngram_words)
         both = [np.concatenate(pair) for pair in zip(asked, answered, strict=True)]
         bands = [row.tobytes() for row in band_keys(both, settings.minhash)]
         for i, row in enumerate(rows):
@@ -127,10 +129,16 @@ def score_rows(batch: RowsToScore) -> Values:
     return Values(table, np.concatenate([NOTHING, *grams]), counts)
 
 
-def _grams(rows: Sequence[dict[str, Any]], size: int) -> tuple[list[Hashes], list[Hashes]]:
+def _words(rows: Sequence[dict[str, Any]]) -> Words:
+    """Words of each row's question, then of its answer, as a text each."""
+    pairs = ((f"{row['instruction']}\n{row['input']}", row["output"]) for row in rows)
+    return hash_words(list(chain.from_iterable(pairs)))
+
+
+def _grams(words: Words, size: int) -> tuple[list[Hashes], list[Hashes]]:
     """N-grams of each question and of each answer; no n-gram is in both."""
-    asked = ngram_sets(hash_words([f"{row['instruction']}\n{row['input']}" for row in rows]), size)
-    answered = ngram_sets(hash_words([row["output"] for row in rows]), size)
+    sets = ngram_sets(words, size)
+    asked, answered = sets[::2], sets[1::2]
     # another value for the same words, so that text that moves between the two is another text
     return asked, [np.sort(grams ^ ANSWER) for grams in answered]
 
