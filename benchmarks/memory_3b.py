@@ -59,6 +59,7 @@ def main() -> None:
         "base.licence=Apache-2.0",
         "ingest.sources=[{kind: packages, names: [python]}]",
         f"train.max_steps={given.steps}",
+        f"train.warmup_steps={given.steps // 4}",
         f"hardware.vram_gib={given.vram_gib}",
         *given.overrides,
     ]

@@ -143,7 +143,7 @@ class RowScores:
         keys = self._bands.T
         if minhash is None:
             return NearCandidates(keys, grams, jaccard, NOTHING, lambda _: NOTHING)
-        common = common_ngrams(sources, self.digests[:, 0], numbers)
+        common = common_ngrams(sources, self.digests[:, 0], self._shards.numbers_of)
         keys_of = partial(band_keys, settings=minhash)
         return NearCandidates(keys, grams, jaccard, common, keys_of, self._arrays)
 

@@ -176,13 +176,15 @@ def write(folder: Path, packing: Packing, rows: CheckedRows, shards: Shards) -> 
         for start in range(0, len(stored), BATCH_ROWS):
             chunk = stored[start : start + BATCH_ROWS]
             own = rows.samples.take(chunk)
-            spans = [rows.spans.of_row(*place) for place in own.places()]
+            spans = rows.spans.cut(own)
             ends = np.concatenate([[0], np.cumsum(own.tokens)]).astype(np.int32)
             columns = [
                 pa.array(rows.ids(chunk), pa.string()),
                 pa.ListArray.from_arrays(pa.array(ends), pa.array(_token_ids(rows, own, shards))),
-                pa.array([span[0] for span in spans], pa.int32()),
-                pa.array(spans, pa.list_(pa.int32())),
+                pa.array(spans.starts, pa.int32()),
+                pa.ListArray.from_arrays(
+                    pa.array(spans.offsets, pa.int32()), pa.array(spans.values, pa.int32())
+                ),
             ]
             writer.add_table(pa.table(columns[: len(schema)], schema=schema))
     bounds = pa.array(np.append(packing.starts, len(stored)), pa.int32())

@@ -49,12 +49,17 @@ class Spans:
         """Spans of each row."""
         return np.diff(self.offsets) // 2
 
-    def of_row(self, row: int, start: int, stop: int) -> list[int]:
-        """The spans of a row between two of its tokens, counted from the first."""
-        own = self.values[self.offsets[row] : self.offsets[row + 1]]
-        cut = (np.clip(own, start, stop) - start).reshape(-1, 2)
-        spans: list[int] = cut[cut[:, 1] > cut[:, 0]].ravel().tolist()
-        return spans
+    def cut(self, samples: "Samples") -> "Spans":
+        """The spans of each sample, counted from its first token."""
+        counts = self.offsets[samples.rows + 1] - self.offsets[samples.rows]
+        firsts = self.offsets[samples.rows] - (np.cumsum(counts) - counts)
+        sample = np.repeat(np.arange(len(counts)), counts)
+        own = self.values[np.arange(len(sample)) + firsts[sample]]
+        own = np.clip(own, samples.starts[sample], samples.stops[sample]) - samples.starts[sample]
+        pairs = own.reshape(-1, 2)
+        is_left = pairs[:, 1] > pairs[:, 0]
+        left = 2 * np.bincount(sample[::2][is_left], minlength=len(counts))
+        return Spans(pairs[is_left].ravel(), np.concatenate([[0], np.cumsum(left)]))
 
     def _at(self, places: Ints) -> Ints:
         if not len(self.values):
@@ -93,11 +98,8 @@ class Samples:
 
     def with_labels(self, spans: Spans) -> "Samples":
         """The samples with a label: a part of a long prompt has none."""
-        is_part = np.flatnonzero(np.isin(self.rows, self.rows[1:][np.diff(self.rows) == 0]))
-        kept = np.ones(len(self.rows), dtype=bool)
-        for at in is_part.tolist():
-            own = spans.of_row(int(self.rows[at]), int(self.starts[at]), int(self.stops[at]))
-            kept[at] = own[-1:] > [1]
+        is_part = np.isin(self.rows, self.rows[1:][np.diff(self.rows) == 0])
+        kept = ~is_part | (spans.cut(self).ends > 1)
         return self.take(np.flatnonzero(kept))
 
 

@@ -1,12 +1,14 @@
 import random as chance
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from tasks.core.decontamination.ngrams import hash_words, jaccard, ngram_sets
+from tasks.core.decontamination.ngrams import Hashes, hash_words, jaccard, ngram_sets
 from tasks.core.settings.config import check
 from tasks.filtering.dedup.common_ngrams import common_ngrams
 from tasks.filtering.dedup.exact_dedup import NO_TWIN, text_key
@@ -243,12 +245,14 @@ def test_pairs_just_above_the_threshold_are_found_with_the_default_bands() -> No
 PREAMBLE = " ".join(words(80, 11))
 
 
+def answers(near: NearCandidates) -> Callable[[NDArray[np.int64]], Hashes]:
+    return lambda rows: np.concatenate([near.grams(row)[1] for row in rows.tolist()])
+
+
 def test_what_many_rows_share_does_not_make_near_duplicates() -> None:
     texts = [f"{PREAMBLE} {' '.join(words(12, seed))}" for seed in range(100)]
     near = near_of(texts, bands=42, rows=6)
-    common = common_ngrams(
-        np.zeros(100, np.int64), np.arange(100, dtype=np.uint64), lambda row: near.grams(row)[1]
-    )
+    common = common_ngrams(np.zeros(100, np.int64), np.arange(100, dtype=np.uint64), answers(near))
     order = np.arange(100)
     found = find_duplicates(order, np.ones(100, dtype=bool), None, replace(near, common=common))
     assert kept(found) == list(range(100))
@@ -259,9 +263,7 @@ def test_what_many_rows_share_does_not_make_near_duplicates() -> None:
 def test_near_duplicates_are_found_among_rows_that_share_a_preamble() -> None:
     texts = [f"{PREAMBLE} {varied(words(60, n // 2), n % 2, n)}" for n in range(200)]
     near = near_of(texts, bands=42, rows=6)
-    common = common_ngrams(
-        np.zeros(200, np.int64), np.arange(200, dtype=np.uint64), lambda row: near.grams(row)[1]
-    )
+    common = common_ngrams(np.zeros(200, np.int64), np.arange(200, dtype=np.uint64), answers(near))
     found = find_duplicates(
         np.arange(200), np.ones(200, dtype=bool), None, replace(near, common=common)
     )
@@ -289,7 +291,7 @@ def test_comparisons_grow_with_the_rows_and_not_with_their_square(shared: str) -
     ]
     near = near_of(texts, bands=42, rows=6)
     common = common_ngrams(
-        np.zeros(3000, np.int64), np.arange(3000, dtype=np.uint64), lambda row: near.grams(row)[1]
+        np.zeros(3000, np.int64), np.arange(3000, dtype=np.uint64), answers(near)
     )
     found = find_duplicates(
         np.arange(3000), np.ones(3000, dtype=bool), None, replace(near, common=common)

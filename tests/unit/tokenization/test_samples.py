@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.tokenization.encode import ENCODED
-from tasks.tokenization.samples import Spans, split_samples
+from tasks.tokenization.samples import Samples, Spans, split_samples
 
 
 @pytest.mark.parametrize("total", [1, 2, 8, 9, 15, 16, 100, 1000])
@@ -34,8 +34,9 @@ def test_spans_are_counted_from_the_start_of_a_sample() -> None:
     spans = spans_of([2, 4, 7, 9], [], [0, 3])
     assert spans.counts.tolist() == [2, 0, 1]
     assert (spans.starts.tolist(), spans.ends.tolist()) == ([2, 0, 0], [9, 0, 3])
-    assert spans.of_row(0, 3, 8) == [0, 1, 4, 5]
-    assert spans.of_row(2, 0, 3) == [0, 3]
+    cut = spans.cut(Samples(np.array([0, 1, 2, 0]), np.array([3, 0, 0, 7]), np.array([8, 2, 3, 9])))
+    assert cut.values.tolist() == [0, 1, 4, 5, 0, 3, 0, 2]
+    assert cut.offsets.tolist() == [0, 4, 4, 6, 8]
 
 
 def test_parts_of_a_long_prompt_have_nothing_to_train_and_are_left_out() -> None:
