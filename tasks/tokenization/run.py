@@ -62,7 +62,7 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     audits: dict[str, Audit] = {}
     counts: Counter[str] = Counter()
     arguments = [*_content_of(folder), ("loss_on", settings.loss_on)]
-    tokenizer = work.scratch / "tokenizer.pickle"
+    tokenizer = work.scratch / "bare_tokenizer.json"
     bare, encoder = open_tokenizer(str(folder))
     store(bare, encoder, tokenizer)
     with (
