@@ -54,15 +54,6 @@ merge: {{sample_tokens: 1{merge:04}}}
 ROW = '{{"instruction": "Return {n}.", "output": "def value_{n}():\\n    return {n}"}}\n'
 START, BETWEEN = "start of Prefect", "between stages"
 TARGETS = (START, *servers.STAGES)
-SHAPE = {
-    "vocab_size": 512,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 1024,
-}
 LOOK_S = 0.002  # between two looks at the record of a run
 PORTS = 20_000  # below those that the kernel gives to connections
 
@@ -77,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="finetune-kills-") as name:
         folder = Path(name)
         if given.base is None:
-            random_model.make(folder / "base", SHAPE)
+            random_model.make(folder / "base", random_model.SMALL_SHAPE)
         port = _free_port(given.seed)
         with servers.server(folder, port, HOME=name, TMPDIR=name) as env:
             soak = Soak(folder, env, (given.base or folder / "base").resolve(), given.seed)

@@ -27,6 +27,15 @@ SHAPE = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
+SMALL_SHAPE: dict[str, object] = {  # for tests, and where only the pipeline matters
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 1024,
+}
 
 
 def make(folder: Path, shape: dict[str, object] | None = None) -> None:

@@ -6,21 +6,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.random_model import SMALL_SHAPE
+
 # under nohup and in background jobs of scripts, these are ignored, and stay so in child processes
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SMALL_SHAPE = {
-    "vocab_size": 512,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "max_position_embeddings": 1024,
-}
 
 
 def ingested_row(number: int, **fields: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.random_model import SMALL_SHAPE
 from flows import profiles
 from flows.cli import main
 from flows.orchestration import serve
@@ -28,7 +29,6 @@ from tasks.training import checkpoints
 from tasks.training.fast.model.extract import extract_model
 from tasks.training.fast.model.weights import Unsupported
 from tasks.training.lora import add_lora
-from tests.conftest import SMALL_SHAPE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CODE = sorted(p for name in ("flows", "tasks") for p in (REPOSITORY / name).rglob("*.py"))

@@ -1,6 +1,6 @@
 """`finetune init`: inspects a folder and the machine, and writes finetune.yaml."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.settings import config
 from tasks.core.system.atomic_write import write_text
 from tasks.core.system.escape_text import printable
+from tasks.ingestion.formats.column_errors import listed
 
 SHOWN_FILES = 5  # data files that are listed by name
 SHOWN_COLUMNS = 8  # of a data file
@@ -70,11 +71,6 @@ def base_section(model: str) -> dict[str, str]:
     return {"hub_id": model}
 
 
-def _some(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > SHOWN_COLUMNS else ""
-    return ", ".join(names[:SHOWN_COLUMNS]) + more
-
-
 def summary(
     found: FolderContents, machine: Machine, base: Mapping[str, Any], max_rows: int | None
 ) -> Iterator[str]:
@@ -102,7 +98,7 @@ def summary(
         rows = f"{more}{file.rows:,} {what}, read as {file.reading}"
         yield f"  data      {_name(file.path, found.place)}: {rows}"
         if file.unused:
-            yield f"            columns not used: {_some(file.unused)}"
+            yield f"            columns not used: {listed(file.unused, SHOWN_COLUMNS)}"
     if (rest := len(found.data) - SHOWN_FILES) > 0:
         yield f"  data      and {rest:,} more files"
     for file in found.unread[:SHOWN_FILES]:

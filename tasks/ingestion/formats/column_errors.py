@@ -38,9 +38,9 @@ def in_yaml(name: str) -> str:
     return name if is_plain else json.dumps(name, ensure_ascii=False)
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names, the first `SHOWN_COLUMNS` of them."""
-    return ", ".join(names[:SHOWN_COLUMNS]) + (", ..." if len(names) > SHOWN_COLUMNS else "")
+def listed(names: Sequence[str], most: int = SHOWN_COLUMNS) -> str:
+    """Names, the first `most` of them."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def known_paths(records: Iterable[Values]) -> dict[str, Any]:

@@ -69,11 +69,11 @@ class Products:
         """
         scale, bias = self.layer.branch_scale, self.layer.groups[kind].bias
         after = self.layer.after1 if kind == BRANCH_ENDS[0] else self.layer.after2
+        source, into = (stream, to) if wide is None else (wide, wide)
         if after is not None and branch is not None:
             self.forward(kind, x, branch)
-            self.call.ops.norm(branch, after, *((to, stream) if wide is None else (wide, wide)))
+            self.call.ops.norm(branch, after, into, source)
         else:
-            into = to if wide is None else wide
             if wide is None:
                 torch.addmm(stream, x, self._load(kind).t(), alpha=scale, out=to)
             else:
