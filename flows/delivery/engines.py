@@ -36,12 +36,14 @@ class Engine(Protocol):
         remedy: How to install it.
         uses_gpu: It takes a GPU if there is one.
         cuts_stop_words: It leaves the stop word out of the answer.
+        limits_length: It refuses a prompt that is longer than the window.
     """
 
     name: str
     remedy: str
     uses_gpu: bool
     cuts_stop_words: bool
+    limits_length: bool
 
     def is_installed(self) -> bool:
         """Whether it can be started."""
@@ -64,6 +66,7 @@ class LlamaCpp:
     remedy = "Install it: pip install 'finetune-pipeline[serve]'."
     uses_gpu = False  # the wheel of PyPI; those for GPUs come from another index
     cuts_stop_words = True
+    limits_length = True
 
     def is_installed(self) -> bool:
         """Whether the wheel is there."""
@@ -100,6 +103,7 @@ class CommandEngine(ABC):
     remedy: str
     uses_gpu = True
     cuts_stop_words = True
+    limits_length = True
     path: str  # answers once the engine is ready
 
     @abstractmethod
@@ -152,6 +156,7 @@ class Transformers(CommandEngine):
 
     name = "transformers"
     cuts_stop_words = False
+    limits_length = False
     remedy = "Install what it needs: pip install 'finetune-pipeline[serve]'."
     path = "/health"
 
@@ -160,7 +165,7 @@ class Transformers(CommandEngine):
         return importlib.util.find_spec("openai") is not None
 
     def command(self, folder: Path, port: int, context: int | None) -> list[str]:
-        """The command line; the context is the model's."""
+        """The command line; the gateway limits the context."""
         main = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
         options = ["--host", HOST, "--port", str(port)]
         return [sys.executable, "-c", main, "serve", str(folder), *options]
