@@ -208,7 +208,11 @@ def step_budget(session: Session) -> str:
     budget = training_cost.budget(session.config, session.tokenized)
     if tokenize is None or tokenize.decision == HIT:
         return f"train: {budget or 'the number of steps follows from the tokens'}."
-    last = f"; for the previous data: {budget}" if budget else ", which stage tokenize counts"
+    last = f"; for the previous data: {budget}"
+    if not budget:
+        last = (
+            ", which tokenize counts; to see it before the training: finetune run --until tokenize"
+        )
     return f"train: the number of steps follows from the tokens{last}."
 
 

@@ -187,7 +187,8 @@ def test_the_plan_shows_the_arithmetic_of_auto(tmp_path: Path) -> None:
     known.plans[1].manifest = None
     known.tokenized = None
     assert step_budget(known) == (
-        "train: the number of steps follows from the tokens, which stage tokenize counts."
+        "train: the number of steps follows from the tokens, which tokenize counts; to see it "
+        "before the training: finetune run --until tokenize."
     )
     assert tokens_to_see(known.config, None) is None
 
