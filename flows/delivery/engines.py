@@ -65,8 +65,7 @@ class LlamaCpp:
     name = "llama.cpp"
     remedy = "Install it: pip install 'finetune-pipeline[serve]'."
     uses_gpu = False  # the wheel of PyPI; those for GPUs come from another index
-    cuts_stop_words = True
-    limits_length = True
+    cuts_stop_words = limits_length = True
 
     def is_installed(self) -> bool:
         """Whether the wheel is there."""
@@ -102,8 +101,7 @@ class CommandEngine(ABC):
     name: str
     remedy: str
     uses_gpu = True
-    cuts_stop_words = True
-    limits_length = True
+    cuts_stop_words = limits_length = True
     path: str  # answers once the engine is ready
 
     @abstractmethod
@@ -155,8 +153,7 @@ class Transformers(CommandEngine):
     """`transformers serve`."""
 
     name = "transformers"
-    cuts_stop_words = False
-    limits_length = False
+    cuts_stop_words = limits_length = False
     remedy = "Install what it needs: pip install 'finetune-pipeline[serve]'."
     path = "/health"
 

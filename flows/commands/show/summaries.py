@@ -81,14 +81,17 @@ def _prompt(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
     split = files.get("split", {})
     units = split.get("units", {})
     unit = split.get("unit", PROJECT)
-    yield f"  {'split':<12}{'rows':>10}{plural(unit, 2) if unit != ROW else 'units':>12}"
+    by_row = unit == ROW  # a second column would count the rows again
+    yield f"  {'split':<12}{'rows':>10}{'' if by_row else f'{plural(unit, 2):>12}'}"
     for name in SPLITS:
-        yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{units.get(name, 0):>12,}"
+        of_units = "" if by_row else f"{units.get(name, 0):>12,}"
+        yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{of_units}"
     if split:
         yield f"{split_sentence(split)} No {unit} is in two splits."
     for reason, text in LEFT_OUT.items():
         if number := counts.get(reason):
-            yield f"Left out: {number:,.0f} rows, {text}."
+            counted = "" if by_row else f" The {plural(unit, 2)} are counted with them."
+            yield f"Left out: {number:,.0f} rows, {text}.{counted}"
     if problems := counts.get("problems"):
         yield f"Held out as problems of the evaluation: {problems:,.0f} functions."
 

@@ -76,6 +76,29 @@ def test_a_training_is_told_in_sentences_with_units(tmp_path: Path) -> None:
     assert "created 2026-01-02 03:04:05 UTC in 2 min 5 s; 1 file, 2.0 KiB" in text
 
 
+@pytest.mark.parametrize(
+    ("unit", "head", "train", "left_out"),
+    [
+        ("row", "  split             rows", "  train               40", ""),
+        (
+            "file",
+            "  split             rows       files",
+            "  train               40          83",
+            " The files are counted with them.",
+        ),
+    ],
+)
+def test_a_split_counts_its_units_unless_they_are_its_rows(
+    tmp_path: Path, unit: str, head: str, train: str, left_out: str
+) -> None:
+    split = {"unit": unit, "units": {"train": 83}, "projects": {"all": 1}}
+    manifest, folder = artifact(tmp_path, "prompt", split=split)
+    manifest.summary["counts"] = {"train_rows": 40, "over_cap_train": 43}
+    lines = list(artifact_lines(manifest, folder))
+    assert lines[1:3] == [head, train]
+    assert f"Left out: 43 rows, more than prompt.max_train_rows.{left_out}" in lines
+
+
 def test_an_evaluation_shows_the_tables_of_its_report_with_the_verdict_first(
     tmp_path: Path,
 ) -> None:
