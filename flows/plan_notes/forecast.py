@@ -25,7 +25,7 @@ CPU_TIMES = 3.2  # of what a GPU would need: products are computed in 32 bit
 
 
 def _tokens(number: int) -> str:
-    return f"{number:,} tokens" if number < 1e5 else f"{number / 1e6:,.1f} M tokens"
+    return f"{number:,} tokens" if number < 1e6 else f"{number / 1e6:,.1f} M tokens"
 
 
 @dataclass(frozen=True)
