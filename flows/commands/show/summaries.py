@@ -5,6 +5,7 @@ One function for each stage, in `LINES`; it gets the manifest and the JSON files
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from tasks.core.cache.manifest import NAME, Manifest
 from tasks.core.cache.source_changes import SOURCES
 from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_sentence
 
+# pages of digests, which end at the next heading
+KEY_PARTS = re.compile(r"\nParts of the cache keys:\n.*?(?=\n## |\Z)", re.DOTALL)
+CELLS, DRAWN = re.compile(r"(?<!\\)\|"), " worse │ better "
+DRAWN_WIDTH = 110  # columns that the table with drawn intervals needs
 REPORT_END = "\n## Answers"  # of report.md: what follows are texts of the models
 PLAIN_WIDTH = 120  # of a table that is written to a file or a pipe
 HAS = {"chat": "Chat template", "tools": "Tools in it", "infilling": "Infilling tokens"}
@@ -149,11 +154,31 @@ def _evaluate(_: Manifest, __: Files, folder: Path) -> Iterator[str]:
     from rich.markdown import Markdown
 
     text = (folder / "report.md").read_text(encoding="utf-8").partition(REPORT_END)[0]
+    text = KEY_PARTS.sub("\nParts of the cache keys: `finetune explain STAGE`\n", text)
     console = Console()
     out = io.StringIO()
     width = console.width if console.is_terminal else PLAIN_WIDTH
+    if width < DRAWN_WIDTH:
+        text = without_drawings(text)
     Console(file=out, width=width, force_terminal=False).print(Markdown(text))
     yield from (line.rstrip() for line in out.getvalue().splitlines())
+
+
+def without_drawings(text: str) -> str:
+    """A report without the column of drawn intervals, which a narrow terminal would cut off."""
+    lines: list[str] = []
+    column = None
+    for line in text.splitlines():
+        cells = CELLS.split(line)
+        if DRAWN in cells:
+            column = cells.index(DRAWN)
+        elif not line.startswith("|"):
+            column = None
+        if column is not None:
+            del cells[column]
+        if not line.startswith("Ends of the drawn scales"):
+            lines.append("|".join(cells))
+    return "\n".join(lines)
 
 
 def _merge(manifest: Manifest, _: Files, folder: Path) -> Iterator[str]:

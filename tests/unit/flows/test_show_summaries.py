@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from flows.commands.show.summaries import LINES, artifact_lines
+from flows.commands.show.summaries import LINES, artifact_lines, without_drawings
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache.manifest import File, Manifest
 from tasks.pipeline import PIPELINE
@@ -41,6 +41,16 @@ Loss is better.
 | Measured | Base | Tuned |
 |---|--:|--:|
 | loss, held-out | 2.433 | 1.745 |
+
+## Lineage
+
+Parts of the cache keys:
+
+- base: code 4b1a254a98ed
+
+## How it was measured
+
+- loading: 1 s
 
 ## Answers
 
@@ -108,6 +118,23 @@ def test_an_evaluation_shows_the_tables_of_its_report_with_the_verdict_first(
     assert lines[0].strip() == "Improved"
     assert any("loss, held-out" in line and "1.745" in line for line in lines)
     assert not any("secret" in line for line in lines)
+
+
+def test_a_narrow_terminal_gets_the_table_without_drawn_intervals() -> None:
+    table = "| Measured | Base | worse │ better | p |\n|---|--:|:-:|--:|\n"
+    row, scales = "| a \\| b | 1 | `··│·●` | 0.1 |", "Ends of the drawn scales: 1."
+    assert without_drawings(f"# A\n\n{table}{row}\n\n{scales}\n\n| c | d |") == (
+        "# A\n\n| Measured | Base | p |\n|---|--:|--:|\n| a \\| b | 1 | 0.1 |\n\n\n| c | d |"
+    )
+
+
+def test_the_parts_of_keys_are_left_to_explain(tmp_path: Path) -> None:
+    manifest, folder = artifact(tmp_path, "evaluate")
+    (folder / "report.md").write_text(REPORT)
+    text = "\n".join(artifact_lines(manifest, folder))
+    assert "4b1a254a98ed" not in text
+    assert "Parts of the cache keys: finetune explain STAGE" in text
+    assert "loading: 1 s" in text
 
 
 @pytest.fixture
