@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows.delivery.compute_type import compute_type
 from flows.delivery.delivered_model import DeliveredModel
 from tasks.core.errors import PipelineError
 
@@ -163,8 +164,11 @@ class Transformers(CommandEngine):
 
     def command(self, folder: Path, port: int, context: int | None) -> list[str]:
         """The command line; the gateway limits the context."""
+        from tasks.core.models.device import pick_device  # imports PyTorch
+
+        dtype = compute_type(folder, pick_device("auto").type)
         main = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
-        options = ["--host", HOST, "--port", str(port)]
+        options = ["--host", HOST, "--port", str(port), "--dtype", dtype]
         return [sys.executable, "-c", main, "serve", str(folder), *options]
 
 

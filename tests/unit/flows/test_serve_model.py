@@ -12,11 +12,13 @@ import sys
 import threading
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from flows.delivery import engines
+from flows.delivery.compute_type import compute_type
 from flows.delivery.delivered_model import DeliveredModel, find_model
 from flows.delivery.openai_gateway import Gateway
 from flows.delivery.request_format import CHAT, COMPLETIONS, RequestError, with_training_format
@@ -320,6 +322,16 @@ def test_transformers_answers_as_finetune_try_does(trained):
     assert models == [str(trained / "model")]
     assert unlimited.usage.total_tokens <= 512
     assert (whole, "".join(pieces), filled.choices[0].text) == (ANSWER, ANSWER, MIDDLE)
+
+
+def test_transformers_computes_in_the_number_format_of_finetune_try(trained, monkeypatch):
+    from tasks.core.models import device
+
+    folder = trained / "model"
+    for kind, dtype in (("cpu", "float32"), ("cuda", "auto")):
+        monkeypatch.setattr(device, "pick_device", lambda _, kind=kind: SimpleNamespace(type=kind))
+        command = engines.Transformers().command(folder, 1, None)
+        assert command[command.index("--dtype") + 1] == compute_type(folder, kind) == dtype
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
