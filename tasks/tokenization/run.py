@@ -28,7 +28,7 @@ from tasks.core.progress import say
 from tasks.core.rows import data_card, row_schema
 from tasks.core.rows.hash_rank import shuffled
 from tasks.core.rows.parquet import TableWriter, read_batches
-from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache import by_content, fill, opened
 from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
@@ -141,7 +141,7 @@ def encode(
     batches = (read_batches(file, BATCH_ROWS, COLUMNS) for file in files.values())
     fill(
         shards,
-        chain.from_iterable(batches),
+        by_content(chain.from_iterable(batches)),
         encode_batch,
         partial(PromptBatch, str(tokenizer), loss_on),
         work,
