@@ -60,16 +60,15 @@ def by_columns(path: Path, names: list[str], columns: list[str]) -> Iterator[Par
             digests = row_digests(file.read_row_group(group, names))
             for first in range(0, len(digests), BATCH_ROWS):
                 own = digests[first : first + BATCH_ROWS]
-                yield (
-                    own,
-                    lambda mask, first=first, whole=whole: _chosen(
-                        whole().slice(first, len(mask)), mask
-                    ),
-                )
+                yield own, partial(_chosen_of, whole, first)
 
 
 def _chosen(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
     return table.filter(pa.array(mask))
+
+
+def _chosen_of(whole: Callable[[], pa.Table], first: int, mask: NDArray[np.bool_]) -> pa.Table:
+    return _chosen(whole().slice(first, len(mask)), mask)
 
 
 @contextmanager
