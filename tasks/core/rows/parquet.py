@@ -108,12 +108,13 @@ class TableWriter:
         return self._group_rows if len(table) >= self._group_rows else 0
 
     def _write(self, table: pa.Table) -> None:
-        """Write a row group once the one before it is written. Its pages depend on the chunks of
-        the table, so there is one."""
+        """Write a row group once the one before it is written."""
         self._wait()
-        self._writing = self._thread.submit(
-            self._writer.write_table, table.combine_chunks(), row_group_size=self._group_rows
-        )
+        self._writing = self._thread.submit(self._write_group, table)
+
+    def _write_group(self, table: pa.Table) -> None:
+        # its pages depend on the chunks of the table, so there is one
+        self._writer.write_table(table.combine_chunks(), row_group_size=self._group_rows)
 
     def _wait(self) -> None:
         if self._writing is not None:
