@@ -19,7 +19,13 @@ from tasks.ingestion.formats.files.registry import (
     is_data,
     read_records,
 )
-from tasks.ingestion.formats.read_rows import FIRST_RECORDS, READ_AS, UNUSED, SourceReader
+from tasks.ingestion.formats.read_rows import (
+    FIRST_RECORDS,
+    READ_AS,
+    RENDERED,
+    UNUSED,
+    SourceReader,
+)
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
 from tasks.ingestion.rows import Row
 from tasks.ingestion.sources.file_listing import walk
@@ -46,6 +52,7 @@ class DataFile:
         is_more: Whether it has more records.
         reading: Row format with the columns that have other names: "text (text: code)".
         unused: Columns that no role has.
+        rendered: What to do about rows of text that look like chats; "" if they don't.
         is_chat: Whether its rows are conversations.
         has_tools: Whether some of them have tools.
         problem: Why no row can be read, and what to do.
@@ -59,6 +66,7 @@ class DataFile:
     is_more: bool = False
     reading: str = ""
     unused: tuple[str, ...] = ()
+    rendered: str = ""
     is_chat: bool = False
     has_tools: bool = False
     problem: str = ""
@@ -137,6 +145,7 @@ def _read(path: Path, mapping: ColumnMapping, form: str, take: str) -> DataFile:
         is_more=len(items) > TRIED_RECORDS,
         reading=", ".join(_named(reader.counts, READ_AS)) or form,
         unused=_named(reader.counts, UNUSED),
+        rendered=", ".join(RENDERED + note for note in _named(reader.counts, RENDERED)),
         is_chat=bool(chats),
         has_tools=any('"tool' in chat for chat in chats),
     )

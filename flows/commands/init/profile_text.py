@@ -150,6 +150,8 @@ def _data_source(files: Sequence[DataFile]) -> Iterator[str]:
             f"columns not used: {', '.join(first.unused)}; to use them, set `columns` "
             "(docs/your-data.md#formats)"
         )
+    if first.rendered:
+        yield from _comment(first.rendered)
     source: dict[str, Any] = {"kind": "files", "path": _path(first.path)}
     if len(files) > 1:
         source["path"] = f"{_path(first.path.parent)}/*{_ending(first.path)}"

@@ -1,12 +1,15 @@
 """The row format of a file: the one that most of its first records fit, or the one of the settings,
 with the columns that its roles have in this file."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.column_errors import in_yaml
 from tasks.ingestion.formats.columns import Column, Values, column
+from tasks.ingestion.formats.rendered_chat import markup_of, rendered_messages
 from tasks.ingestion.formats.rows.messages import speaker_of
 from tasks.ingestion.formats.rows.protocol import (
     BoundFormat,
@@ -24,6 +27,12 @@ PAIRS = (
     ("instruction", "completion"), ("question", "completion"), ("instruction", "target"),
 )  # fmt: skip
 COMMIT = {"input": "old_contents", "output": "new_contents"}  # the question is its message
+# formats of plain texts, and their columns in the order in which a chat is written into them
+PLAIN = {
+    "text": ("text",),
+    "instruction": ("instruction", "output"),
+    "prompt_completion": ("prompt", "completion"),
+}
 ALWAYS_READ = ("input",)  # may be absent from the first records and still come later
 
 
@@ -107,6 +116,10 @@ def _guesses(
 
 def _chats(names: Sequence[str], records: Sequence[Values]) -> list[str]:
     """The only column with a chat, or the only field of an object with one; [] for several."""
+
+    def is_chat(value: Any) -> bool:
+        return bool(speaker_of(value) or rendered_messages(value))
+
     inner = [
         f"{name}.{key}"
         for name in names
@@ -115,7 +128,7 @@ def _chats(names: Sequence[str], records: Sequence[Values]) -> list[str]:
     ]
     for paths in (names, inner):
         found = {p: [column(p).get(values) for values in records] for p in paths}
-        chats = [path for path, values in found.items() if all(map(speaker_of, values))]
+        chats = [path for path, values in found.items() if all(map(is_chat, values))]
         lists = [p for p in chats if not any(isinstance(one, Mapping) for one in found[p])]
         if len(lists or chats) == 1:
             return lists or chats
@@ -130,6 +143,29 @@ def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:
         if form.name != mapping.format and any(form.fits(bound, values) for values in records):
             return form.name
     return ""
+
+
+def rendered_chat(bound: BoundFormat, records: Sequence[Values]) -> str:
+    """What to do about a file of plain texts most of which look like rendered chats: their markup
+    and the setting that reads them as conversations; "" for other files and where the settings name
+    the format."""
+    roles = PLAIN.get(bound.form.name)
+    if not roles or bound.mapping.format:
+        return ""
+    texts = ["".join(str(bound.value(role, values)) for role in roles) for values in records]
+    markups = Counter(filter(None, map(markup_of, texts)))
+    if markups.total() * 2 <= len(records):
+        return ""
+    specs = [bound.columns[role].spec for role in roles]
+    spec = specs[0] if len(specs) == 1 else "".join(f"{{{one}}}" for one in specs)
+    columns = {"messages": spec} | {
+        role: one for role, one in bound.mapping.columns.items() if role in LABELS
+    }
+    shown = ", ".join(f"{role}: {in_yaml(one)}" for role, one in columns.items())
+    return (
+        f"{markups.most_common(1)[0][0]} markup: `columns: {{{shown}}}` reads them as "
+        f"conversations, `format: {bound.form.name}` as they are"
+    )
 
 
 def _possible_formats(mapping: ColumnMapping) -> list[RowFormat]:

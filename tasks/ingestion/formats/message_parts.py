@@ -5,7 +5,7 @@ in Harmony, or with replies, as in a tree: as messages that follow one another.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tasks.ingestion.formats.rows.conversation import TOOL
+from tasks.ingestion.formats.rows.conversation import TOOL, decoded
 
 CONTENTS = ("content", "value", "text", "parts", "message")
 
@@ -16,6 +16,22 @@ def thread(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     while len(given) == 1 and isinstance(replies := thread[-1].get("replies"), list) and replies:
         thread.append(min(replies, key=lambda one: (one.get("rank") is None, one.get("rank"))))
     return thread
+
+
+def left_out_replies(value: Any) -> int:
+    """Number of the replies in a tree that its `thread` does not take."""
+    value = decoded(value)
+    waiting: list[Any] = [value] if isinstance(value, Mapping) else value
+    if not isinstance(waiting, list) or len(waiting) != 1 or not isinstance(waiting[0], Mapping):
+        return 0  # no tree
+    waiting = list(waiting)
+    taken = {id(one) for one in thread(waiting)}
+    left_out = 0
+    while waiting:
+        one = waiting.pop()
+        left_out += id(one) not in taken
+        waiting += one["replies"] if isinstance(one.get("replies"), list) else []
+    return left_out
 
 
 def spread(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

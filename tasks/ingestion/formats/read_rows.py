@@ -11,7 +11,7 @@ from tasks.core.progress import say
 from tasks.core.system.escape_text import printable
 from tasks.ingestion.formats.column_errors import in_yaml, no_column
 from tasks.ingestion.formats.columns import MISSING, Column, Values, column
-from tasks.ingestion.formats.detect import bind, other_format, used_names
+from tasks.ingestion.formats.detect import bind, other_format, rendered_chat, used_names
 from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
@@ -26,8 +26,10 @@ from tasks.ingestion.rows import (
 )
 
 FIRST_RECORDS = 64  # a file's format is detected from them
+LEFT_OUT = "other replies of conversations, not used"
 MAX_NAMES = 1000  # columns that are remembered; every record may have other keys
-READ_AS, UNUSED = "read as ", "column not used: "  # beginnings of the names of counts
+# beginnings of the names of counts
+READ_AS, UNUSED, RENDERED = "read as ", "column not used: ", "rows that look like chats in "
 # unused columns that change what a model should answer, and the role that would use them
 MEANINGFUL = {
     "context": "input",
@@ -104,11 +106,14 @@ class SourceReader:
                 known.update(values)
             yield self._row(bound, line, values, path)
         self._count(bound, known - used, self._records - before)
+        if note := rendered_chat(bound, first):
+            self.counts[RENDERED + note] += self._records - before
 
     def _row(self, bound: BoundFormat, line: int, values: Values, path: str) -> Row | Unreadable:
         mapping = self.mapping
         try:
             kind, instruction, input_text, output, conversation = bound.form.texts(bound, values)
+            self.counts[LEFT_OUT] += bound.form.left_out(bound, values)
         except RowProblemError as error:
             return Unreadable(mapping.source, path, line, str(error), excerpt(dict(values)))
         texts = (instruction, input_text, output)

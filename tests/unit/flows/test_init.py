@@ -246,3 +246,12 @@ def test_columns_that_no_role_has_are_listed(folder, capsys):
     out, text = capsys.readouterr().out, Path("finetune.yaml").read_text()
     assert "read as text (text: code)\n            columns not used: number, title" in out
     assert "columns not used: number, title; to use them, set `columns`" in text
+
+
+def test_texts_that_look_like_chats_are_named_with_the_setting_that_reads_them(folder, capsys):
+    chat = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
+    write_rows(folder / "chats.jsonl", {"text": chat})
+    sources()
+    out, text = capsys.readouterr().out, Path("finetune.yaml").read_text()
+    note = "`columns: {messages: text}` reads them as conversations"
+    assert note in out and note in " ".join(text.replace("#", "").split())

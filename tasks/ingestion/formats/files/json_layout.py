@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ingestion.formats.files.compression import open_bytes, open_text, plain_name
+from tasks.ingestion.formats.files.protocol import is_message
 from tasks.ingestion.formats.files.text_lines import numbered_lines
 
 LINES_NAMES = (".jsonl", ".ndjson")
@@ -25,7 +26,6 @@ PARTS = frozenset(
 DESCRIPTIONS = frozenset(
     {"columns", "features", "fields", "schema"}
 )  # lists before that of the rows
-PART_FIELDS = frozenset({"role", "from"})  # of messages and turns
 # both match the empty text, so they match everywhere
 BLANK = re.compile(r"\s*")
 BLANK_OR_COMMA = re.compile(r"[\s,]*")
@@ -118,7 +118,7 @@ def _is_list_of_rows(name: str, head: str, at: int) -> bool:
         first, _ = DECODER.raw_decode(head, at)
     except (ValueError, RecursionError):
         first = {}  # longer than the head
-    if first.keys() & PART_FIELDS:
+    if is_message(first):
         return False
     return name.lower() in LIST_NAMES or _is_only_list(head)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ingestion.formats.files.compression import open_text
-from tasks.ingestion.formats.files.json_layout import DECODER, HEAD_CHARACTERS, PART_FIELDS
-from tasks.ingestion.formats.files.protocol import FileFormat, Record, Records
+from tasks.ingestion.formats.files.json_layout import DECODER, HEAD_CHARACTERS
+from tasks.ingestion.formats.files.protocol import FileFormat, Record, Records, is_message
 
 MAX_CHARACTERS = 256 << 20
 LEAST_ROWS = 2  # fewer could be one record
@@ -58,7 +58,7 @@ def _of_lists(
     """Rows of columns that are lists; None for the chats of one record."""
     is_even = len({len(column) for column in columns}) == 1 and len(columns[0]) >= LEAST_ROWS
     parts = (column[0] for column in columns) if is_even else ()
-    if not is_even or any(isinstance(part, dict) and part.keys() & PART_FIELDS for part in parts):
+    if not is_even or any(map(is_message, parts)):
         return None
     return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
 

@@ -5,8 +5,9 @@ be texts, lists of messages, or whole transcripts ("\\n\\nHuman: ...\\n\\nAssist
 """
 
 from tasks.ingestion.formats.columns import Values
+from tasks.ingestion.formats.rendered_chat import rendered_messages
 from tasks.ingestion.formats.rows.conversation import conversation_texts
-from tasks.ingestion.formats.rows.messages import speaker_of, transcript
+from tasks.ingestion.formats.rows.messages import speaker_of
 from tasks.ingestion.formats.rows.prompt_completion import answered
 from tasks.ingestion.formats.rows.protocol import BoundFormat, RowFormat, RowTexts
 
@@ -29,7 +30,7 @@ def _fits(bound: BoundFormat, values: Values) -> bool:
 def _texts(bound: BoundFormat, values: Values) -> RowTexts:
     chosen = bound.value("chosen", values)
     if isinstance(chosen, str) and not bound.value("prompt", values):
-        if turns := transcript(chosen):
+        if turns := rendered_messages(chosen):
             return conversation_texts(turns)
         bound.text("prompt", values)
     return answered(bound, values, "chosen")

@@ -211,3 +211,11 @@ def test_separator_is_that_of_most_rows_not_one_inside_texts(tmp_path: Path) -> 
     path = tmp_path / "a.csv"
     path.write_text("instruction;output\n" + "do, now, that;x, y\n" * 5)
     assert {tuple(values.values()) for _, values in read(path)[0]} == {("do, now, that", "x, y")}
+
+
+def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    kind = pa.list_(pa.map_(pa.string(), pa.string()))
+    turns = [[("role", "user"), ("content", "q")], [("role", "assistant"), ("content", "a")]]
+    pq.write_table(pa.table({"output": pa.array([turns], kind)}), path)
+    assert read(path)[0] == [(1, {"output": [dict(turn) for turn in turns]})]

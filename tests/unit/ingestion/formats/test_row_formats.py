@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tasks.core.errors import PipelineError
 
@@ -434,3 +435,94 @@ def test_a_remedy_names_no_column_about_the_row(read: Read) -> None:
         read(record)
     assert "`columns: {output: answers.0.text}`" in raised.value.remedy
     assert read(record, columns={"output": "answers.0.text"})[0]["output"] == "a"
+
+
+RENDERED = {
+    "ChatML": "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
+    "<|im_start|>assistant\na<|im_end|>\n",
+    "Llama 2": "<s>[INST] <<SYS>>\ns\n<</SYS>>\n\nq [/INST] a </s>",
+    "Llama 3": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\ns<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nq<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\na<|eot_id|>",
+    "Gemma": "<bos><start_of_turn>system\ns<end_of_turn>\n<start_of_turn>user\nq<end_of_turn>\n"
+    "<start_of_turn>model\na<end_of_turn>\n",
+    "Zephyr": "<|system|>\ns</s>\n<|user|>\nq</s>\n<|assistant|>\na</s>\n",
+    "Alpaca": "s\n\n### Instruction:\nq\n\n### Response:\na",
+    "Guanaco": "s### Human: q### Assistant: a",
+    "Vicuna": "s USER: q ASSISTANT: a</s>",
+    "lines": "System: s\nUser: q\nAssistant: a",
+}
+
+
+@pytest.mark.parametrize("text", RENDERED.values(), ids=RENDERED)
+def test_text_that_is_a_rendered_chat_is_named_and_its_remedy_reads_the_messages(
+    ingest, tmp_path, write_jsonl, text
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", {"text": text})
+    source = {"kind": "files", "path": str(tmp_path)}
+    summary, (row,), _ = ingest(source)
+    assert row["output"] == text and "look like chats in" in summary.line
+    columns = yaml.safe_load(summary.line.partition("`")[2].partition("`")[0])
+    _, (row,), _ = ingest(source | columns)
+    assert conversation(row)["messages"] == [said("system", "s"), *ANSWERED]
+
+
+def test_rendered_chat_in_two_columns_is_read_with_the_remedy(ingest, tmp_path, write_jsonl):
+    write_jsonl(tmp_path / "a.jsonl", {"prompt": "<s>[INST] q [/INST]", "completion": "a </s>"})
+    source = {"kind": "files", "path": str(tmp_path)}
+    line = ingest(source)[0].line
+    _, (row,), _ = ingest(source | yaml.safe_load(line.partition("`")[2].partition("`")[0]))
+    assert conversation(row)["messages"] == ANSWERED
+
+
+@pytest.mark.parametrize("form", [None, "text"])
+def test_code_about_a_template_and_a_format_that_is_set_have_no_note_on_chats(
+    ingest, tmp_path, write_jsonl, form
+) -> None:
+    code = "def render(q):\n    return '<|im_start|>user\\n' + q + '<|im_start|>assistant\\n'\n"
+    write_jsonl(tmp_path / "a.jsonl", {"text": RENDERED["ChatML"] if form else code})
+    summary = ingest({"kind": "files", "path": str(tmp_path), "format": form})[0]
+    assert "look like chats" not in summary.line
+
+
+def test_headings_in_an_answer_are_part_of_it(read: Read) -> None:
+    text = "### Instruction:\nq\n\n### Input:\ni\n\n### Response:\na\n\n### Output:\n7"
+    (row,) = read({"text": text}, columns={"messages": "text"})
+    assert [m["content"] for m in conversation(row)["messages"]] == [
+        "q\n\ni",
+        "a\n\n### Output:\n7",
+    ]
+
+
+def test_prefix_of_a_system_text_in_a_column_of_its_own_is_left_out(read: Read) -> None:
+    chat = "USER: q\n\n\nASSISTANT: a <|endoftext|>\n\n\n"
+    (row,) = read({"system": "SYSTEM: s", "chat": chat})
+    assert conversation(row)["messages"] == [said("system", "s"), *ANSWERED]
+
+
+def test_a_transcript_in_the_only_column_is_a_conversation(read: Read) -> None:
+    (row,) = read({"sample": "SYSTEM: s\n\nUSER: q\n\nASSISTANT: a <|endoftext|>"})
+    assert conversation(row)["messages"] == [said("system", "s"), *ANSWERED]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"Messages": [{"Role": "User", "Content": "q"}, {"Role": "Assistant", "Content": "a"}]},
+        {"Conversations": [{"From": "human", "Value": "q"}, {"From": "gpt", "Value": "a"}]},
+        {"dialogue": [{"speaker": "user", "text": "q"}, {"speaker": "bot", "text": "a"}]},
+        {"turns": [{"Human": "q", "Assistant": "a"}]},
+    ],
+)
+def test_names_of_fields_in_upper_case_and_speakers_are_read(read: Read, record) -> None:
+    assert conversation(read(record)[0])["messages"] == ANSWERED
+
+
+def test_replies_of_a_tree_that_are_not_taken_are_counted(ingest, tmp_path, write_jsonl) -> None:
+    below = {"role": "assistant", "text": "b", "rank": 1, "replies": [{"role": "x", "text": "c"}]}
+    best = {"role": "assistant", "text": "a", "rank": 0, "replies": []}
+    root = {"role": "prompter", "text": "q", "replies": [below, best]}
+    write_jsonl(tmp_path / "a.jsonl", {"prompt": root})
+    summary, (row,), _ = ingest({"kind": "files", "path": str(tmp_path)})
+    assert conversation(row)["messages"] == ANSWERED
+    assert summary.counts["other replies of conversations, not used"] == 2
