@@ -24,7 +24,8 @@ PAIRS = (
     ("inputs", "targets"), ("input", "target"), ("source", "target"), ("human", "assistant"),
     ("human", "gpt"), ("human", "bot"), ("user", "assistant"), ("question", "code"),
     ("prompt", "code"), ("text", "code"), ("docstring", "code"), ("instruction", "code"),
-    ("instruction", "completion"), ("question", "completion"), ("instruction", "target"),
+    ("query", "answers"), ("question", "answers"), ("instruction", "completion"),
+    ("question", "completion"), ("instruction", "target"),
 )  # fmt: skip
 COMMIT = {"input": "old_contents", "output": "new_contents"}  # the question is its message
 # formats of plain texts, and their columns in the order in which a chat is written into them

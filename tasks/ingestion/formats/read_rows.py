@@ -1,7 +1,7 @@
 """Records of a file -> rows, and ledger entries for records that could not become rows."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from tasks.core.system.escape_text import printable
 from tasks.ingestion.formats.column_errors import in_yaml, no_column
 from tasks.ingestion.formats.columns import MISSING, Column, Values, column
 from tasks.ingestion.formats.detect import bind, other_format, rendered_chat, used_names
-from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
+from tasks.ingestion.formats.files.protocol import Open, Record, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
+from tasks.ingestion.formats.instances import has_instances, with_instances
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
 from tasks.ingestion.licenses import license_of_value
 from tasks.ingestion.rows import (
@@ -41,8 +42,6 @@ MEANINGFUL = {
     "functions": "tools",
     "rejected": "rejected",
 }
-
-Open = Callable[[Collection[str] | None], Records]
 
 
 class SourceReader:
@@ -85,7 +84,10 @@ class SourceReader:
             PipelineError: See `bind`.
         """
         path, source = printable(path), self.mapping.source
-        first = [r.values for r in islice(records(None), FIRST_RECORDS) if isinstance(r, Record)]
+        first = _first(records)
+        if any(map(has_instances, first)):
+            records = with_instances(records)
+            first = _first(records)
         bound = bind(self.mapping, first, path)
         if not self._first_path:
             self._first_path, self._sample = path, first or [dict.fromkeys(names)]
@@ -193,6 +195,10 @@ class SourceReader:
                 f"source {self.mapping.source}: column {name!r} is not used, but it may be "
                 f"part of the question (role {role})"
             )
+
+
+def _first(records: Open) -> list[Values]:
+    return [r.values for r in islice(records(None), FIRST_RECORDS) if isinstance(r, Record)]
 
 
 def unused_with_meaning(counts: Mapping[str, int]) -> list[str]:

@@ -23,6 +23,7 @@ LIST_NAMES = frozenset(
 PARTS = frozenset(
     {"answers", "choices", "functions", "history", "options", "segments", "tool_calls", "tools"}
 )
+ONE_QUESTION = frozenset({"instruction", "definition"})  # that all instances of an object share
 DESCRIPTIONS = frozenset(
     {"columns", "features", "fields", "schema"}
 )  # lists before that of the rows
@@ -88,6 +89,7 @@ def enclosed_list(path: Path) -> tuple[int, int] | None:
 
 
 def _place_of_list(head: str, at: int) -> int | None:
+    seen: set[str] = set()
     try:
         while True:
             at = BLANK_OR_COMMA.match(head, at).end()  # type: ignore[union-attr]
@@ -96,6 +98,9 @@ def _place_of_list(head: str, at: int) -> int | None:
             if not isinstance(name, str) or head[at : at + 1] != ":":
                 return None
             at = BLANK.match(head, at + 1).end()  # type: ignore[union-attr]
+            if name.lower() == "instances" and seen & ONE_QUESTION:
+                return None
+            seen.add(name.lower())
             if match := LIST_OF_OBJECTS.match(head, at):
                 if _is_list_of_rows(name, head, match.end()):
                     return match.end()

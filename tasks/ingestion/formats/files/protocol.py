@@ -29,6 +29,7 @@ class UnreadableRecord(NamedTuple):
 
 
 Records = Iterator[Record | UnreadableRecord]
+Open = Callable[[Collection[str] | None], Records]  # columns that are used (None: all) -> records
 
 
 @dataclass(frozen=True)

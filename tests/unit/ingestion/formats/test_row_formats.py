@@ -526,3 +526,43 @@ def test_replies_of_a_tree_that_are_not_taken_are_counted(ingest, tmp_path, writ
     summary, (row,), _ = ingest({"kind": "files", "path": str(tmp_path)})
     assert conversation(row)["messages"] == ANSWERED
     assert summary.counts["other replies of conversations, not used"] == 2
+
+
+CALLS = [{"name": "stock", "arguments": {"b": 1}}, {"name": "stock", "arguments": {"b": 2}}]
+
+
+@pytest.mark.parametrize("form", [json.dumps, list])
+def test_query_answers_and_tools_become_calls_of_the_tools(read: Read, form) -> None:
+    tools = [{"name": "stock", "description": "d", "parameters": {"b": {"type": "int"}}}]
+    (row,) = read({"id": 1, "query": "q", "answers": form(CALLS), "tools": form(tools)})
+    found = conversation(row)
+    assert found["tools"] == [{"type": "function", "function": tools[0]}]
+    question, answer = found["messages"]
+    assert question == said("user", "q") and answer["content"] is None
+    assert [call["function"] for call in answer["tool_calls"]] == CALLS
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("count", [1, 2])
+def test_each_instance_of_an_instruction_is_a_row(ingest, tmp_path, indent, count) -> None:
+    example = {"input": "e", "output": "f", "explanation": "g"}
+    task = {
+        "Definition": ["Add."],
+        "Positive Examples": [example],
+        "Negative Examples": [],
+        "Instances": [
+            {"id": "1", "input": "1 1", "output": ["2", "two"]},
+            {"id": "2", "input": "1 2", "output": ["3"]},
+        ],
+    }
+    (tmp_path / "task.json").write_text(json.dumps(task, indent=indent) * count)
+    summary, rows, unreadable = ingest({"kind": "files", "path": str(tmp_path)})
+    found = [(row["instruction"], row["input"], row["output"]) for row in rows]
+    assert found == [("Add.", "1 1", "2"), ("Add.", "1 1", "two"), ("Add.", "1 2", "3")] * count
+    assert unreadable == [] and summary.counts["column not used: Positive Examples"] == 3 * count
+
+
+def test_instances_of_an_instruction_without_other_lists_are_rows(read: Read) -> None:
+    instances = [{"input": "", "output": "a"}, {"input": "i", "output": "b"}]
+    rows = read({"id": "s", "instruction": "q", "instances": instances})
+    assert [(row["instruction"], row["output"]) for row in rows] == [("q", "a"), ("q", "b")]
