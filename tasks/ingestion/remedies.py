@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.column_errors import in_yaml
+from tasks.ingestion.sources.file_listing import UNPACK
 
 ROLE = r"^(?P<role>[\w.-]+)(?: \(column (?P<column>.+?)\))? "
 # (problem, remedy), the first that matches; \1 is the name in the problem, ROLE and COLUMN are
@@ -20,7 +21,7 @@ REMEDIES = (
     (r"UTF-32", "Convert the file: `iconv -f UTF-32 -t UTF-8 FILE > NEW`."),
     (r"(?s)not (?:valid )?UTF-8", "Convert the file, if it is in the encoding of Western Europe: "
      "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."),
-    (r"is a (zip|7z|tar) archive", "Unpack the archive and point `path` to the files in it."),
+    (r"is a (zip|7z|tar) archive", UNPACK),
     (r"pointer of Git LFS", "Fetch the content: `git lfs pull` in the repository."),
     (r"compressed data is damaged", "Copy or download the file again."),
     (r"Permission denied", "Let your user read the file: `chmod u+r FILE`."),

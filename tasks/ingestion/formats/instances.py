@@ -19,8 +19,8 @@ def has_instances(values: Values) -> bool:
     """Whether a record is an instruction with instances."""
     lower = {str(name).lower(): value for name, value in values.items()}
     found = lower.get(INSTANCES)
-    is_list = isinstance(found, list) and bool(found) and isinstance(found[0], dict)
-    return is_list and "output" in found[0] and bool(NAMES.keys() & lower.keys())
+    first = found[0] if isinstance(found, list) and found else None
+    return isinstance(first, dict) and "output" in first and bool(NAMES.keys() & lower.keys())
 
 
 def with_instances(records: Open) -> Open:

@@ -63,10 +63,8 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
     if calls is None:
         plain = plain_texts(bound, values)
     else:
-        given = (
-            bound.text(role, values, role == "instruction") for role in ("instruction", "input")
-        )
-        plain = RowTexts("instruction", *given, "")
+        instruction, given = bound.text("instruction", values), bound.text("input", values, False)
+        plain = RowTexts("instruction", instruction, given, "")
     system = bound.text("system", values, is_required=False)
     history = _history(bound, values)
     tools = tool_list("tools", bound.value("tools", values))

@@ -61,11 +61,10 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
     if found.returncode:
         branches = _git(folder, "for-each-ref", "--format=%(refname:short)", "--count=8")
         names = b", ".join(branches.split()).decode("utf-8", "replace")
-        known = names or "none: the repository has no commit"
-        raise PipelineError(
-            f"git repository {path!r} has no commit {revision!r}",
-            f"Set `revision` to a commit, tag or branch, such as: {known}.",
-        )
+        remedy = f"Set `revision` to a commit, tag or branch, such as: {names}."
+        if not names:
+            remedy = "Commit its files, or read them as they are with `kind: folder`."
+        raise PipelineError(f"git repository {path!r} has no commit {revision!r}", remedy)
     return folder, found.stdout.decode().strip()
 
 
@@ -205,6 +204,8 @@ def _git(folder: Path, *words: str, given: bytes = b"") -> bytes:
         reason = next((line for line in lines if line.strip()), "no reason given")
         reason = reason.strip().removeprefix("fatal: ")
         remedy = "Check it with `git fsck`, or point `path` to a full clone."
+        if "not a git repository" in reason:
+            remedy = "Read the files as they are with `kind: folder`, or point `path` to a clone."
         if "dubious ownership" in reason:  # of another user, as in a container
             remedy = f"Trust it with `git config --global --add safe.directory {folder}`."
         raise PipelineError(f"git can't read the repository at {folder}: {reason}", remedy)
