@@ -25,10 +25,12 @@ REMEDIES = (
     (r"pointer of Git LFS", "Fetch the content: `git lfs pull` in the repository."),
     (r"compressed data is damaged", "Copy or download the file again."),
     (r"Permission denied", "Let your user read the file: `chmod u+r FILE`."),
+    (r"\(a comment\?\)", "Remove the comments from the file: JSON has none."),
     (r"malformed JSON|is a JSON|contains no JSON", "Write one JSON object per line, or one array "
      'of objects, such as {"instruction": "...", "output": "..."}, or {"text": "..."} for text.'),
-    (r"malformed CSV|fields, the header has", "Put fields that contain a separator, a quote or a "
-     'line end in quotes, and write a quote inside as "".'),
+    (r"malformed CSV|fields, the header has", "Give each row as many fields as the first line: put "
+     'fields that contain a separator, a quote or a line end in quotes, and write a quote inside '
+     'as "".'),
     (ROLE + r"is of type (?:int|float|bool)", "Turn it into text with a template: `columns: "
      '{ROLE: "{COLUMN}"}` of the source.'),
     (ROLE + r"is of type list", "Name an item of it: `columns: {ROLE: COLUMN.0}` of the source."),
@@ -45,6 +47,9 @@ REMEDIES = (
     (r"no message of an assistant", "Add answers with the role assistant: only these are trained."),
     (r"has the role|is from", "Rename the roles to system, user, assistant and tool."),
     (r"only text is read", "Remove images, audio and files from the messages."),
+    (r"has no label true or false", "Give each segment a field `label`: true for text to learn, "
+     "false for text that is only read."),
+    (r"columns are called", "Give each column a name of its own in the first line of the file."),
     (r"no label is true", "Set `label` to true for the segments to learn."),
     (r"not a Parquet file", "Give the file the extension of its format."),
     (r"not valid Python", "Point `path` to Python 3 code."),

@@ -27,7 +27,7 @@ from tasks.ingestion.rows import (
 )
 
 FIRST_RECORDS = 64  # a file's format is detected from them
-LEFT_OUT = "other replies of conversations, not used"
+LEFT_OUT = "other answers, not used"
 MAX_NAMES = 1000  # columns that are remembered; every record may have other keys
 # beginnings of the names of counts
 READ_AS, UNUSED, RENDERED = "read as ", "column not used: ", "rows that look like chats in "
@@ -41,6 +41,7 @@ MEANINGFUL = {
     "tools": "tools",
     "functions": "tools",
     "rejected": "rejected",
+    **dict.fromkeys(("choices", "options", "schema", "passage", "suffix"), "input"),
 }
 
 
@@ -89,13 +90,15 @@ class SourceReader:
             records = with_instances(records)
             first = _first(records)
         bound = bind(self.mapping, first, path)
+        rest = [values for values in first if not _has_any(bound, values)]
+        others = bind(self.mapping, rest, path) if rest else bound
         if not self._first_path:
             self._first_path, self._sample = path, first or [dict.fromkeys(names)]
         self._has_choice |= bool(bound.form.choice)
         self._want(bound)
-        used = used_names(bound.columns)
+        used = used_names(bound.columns) | used_names(others.columns)
         known = {name for values in first for name in values}.union(names)
-        before = self._records
+        before, by_others = self._records, 0
         for item in records(used):
             if isinstance(item, UnreadableRecord):
                 yield Unreadable(source, path, item.line, item.problem, excerpt(item.excerpt))
@@ -106,8 +109,12 @@ class SourceReader:
                 self._look_for_columns(values)
             if not values.keys() <= known and len(known) < MAX_NAMES:
                 known.update(values)
-            yield self._row(bound, line, values, path)
-        self._count(bound, known - used, self._records - before)
+            is_other = others is not bound and not _has_any(bound, values)
+            by_others += is_other
+            yield self._row(others if is_other else bound, line, values, path)
+        self._count(bound, known - used, self._records - before - by_others)
+        if by_others:
+            self._count(others, (), by_others)
         if note := rendered_chat(bound, first):
             self.counts[RENDERED + note] += self._records - before
 
@@ -195,6 +202,12 @@ class SourceReader:
                 f"source {self.mapping.source}: column {name!r} is not used, but it may be "
                 f"part of the question (role {role})"
             )
+
+
+def _has_any(bound: BoundFormat, values: Values) -> bool:
+    """Whether a record has one of the columns that its format needs."""
+    needs = bound.form.needs(bound.mapping)
+    return not needs or any(bound.value(role, values) is not None for role in needs)
 
 
 def _first(records: Open) -> list[Values]:

@@ -7,7 +7,7 @@ an answer. So code and prose that merely mention the markup stay text.
 import re
 from typing import NamedTuple
 
-from tasks.ingestion.formats.rows.conversation import (
+from tasks.ingestion.formats.conversation import (
     ASSISTANT,
     SYSTEM,
     TOOL,

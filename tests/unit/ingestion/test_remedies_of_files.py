@@ -48,7 +48,7 @@ FILES: dict[str, tuple[str, bytes, str, str, bytes]] = {
     "quotes": (
         "a.csv",
         b"instruction,output\ndo,x, y\n",
-        "Put fields that contain a separator, a quote or a line end in quotes",
+        "put fields that contain a separator, a quote or a line end in quotes",
         "a.csv",
         b'instruction,output\ndo,"x, y"\n',
     ),
@@ -114,6 +114,27 @@ FILES: dict[str, tuple[str, bytes, str, str, bytes]] = {
         "Set `label` to true for the segments to learn",
         "a.jsonl",
         segments(True),
+    ),
+    "masks of other names": (
+        "a.jsonl",
+        b'{"segments": [{"text": "x", "mask": 1}]}\n',
+        "Give each segment a field `label`: true for text to learn",
+        "a.jsonl",
+        segments(True),
+    ),
+    "names of columns": (
+        "a.csv",
+        b"instruction,output,output\ndo,x,y\n",
+        "Give each column a name of its own in the first line",
+        "a.csv",
+        b"instruction,output,other\ndo,x,y\n",
+    ),
+    "comments": (
+        "a.json",
+        b'[\n{"instruction": "do", // what\n "output": "x"}\n]\n',
+        "Remove the comments from the file",
+        "a.json",
+        b'[\n{"instruction": "do",\n "output": "x"}\n]\n',
     ),
     "name of another format": (
         "a.parquet",

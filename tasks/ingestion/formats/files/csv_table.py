@@ -24,6 +24,7 @@ from tasks.ingestion.formats.files.protocol import (
 
 DELIMITERS = (",", ";", "\t", "|")
 SEPARATOR = re.compile(r"sep=([,;\t|])")  # a line before the header, as spreadsheets write it
+COMMENT = "# "  # begins a line before the header
 SAMPLE_CHARACTERS, SAMPLE_ROWS = 1 << 16, 20
 
 
@@ -50,7 +51,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
             lines.taken.clear()
             if fields is None:
                 return
-            if not fields or (header is None and SEPARATOR.fullmatch(delimiter.join(fields))):
+            if not fields or (header is None and _is_about(delimiter.join(fields))):
                 continue
             if header is None:
                 header = [name.strip() for name in fields]
@@ -64,12 +65,19 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
                 yield Record(line, dict(zip(header, fields, strict=True)))
 
 
+def _is_about(line: str) -> bool:
+    """Whether a line before the header is about the file."""
+    return line.startswith(COMMENT) or bool(SEPARATOR.fullmatch(line))
+
+
 def _delimiter(path: Path) -> str:
     """The character that splits the header and most of the first rows into the same number of
     fields; the one of the file's name where several do."""
     usual = "\t" if plain_name(path.name).endswith(".tsv") else ","
     with open_text(path) as file:
         lines = file.read(SAMPLE_CHARACTERS).splitlines(keepends=True)
+    while lines and lines[0].startswith(COMMENT):
+        del lines[0]
     if lines and (named := SEPARATOR.fullmatch(lines[0].strip("\r\n"))):
         return named[1]
     best = (0.0, 0)

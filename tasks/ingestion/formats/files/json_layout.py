@@ -21,7 +21,10 @@ LIST_NAMES = frozenset(
 )  # fmt: skip
 # lists of objects that are part of one record
 PARTS = frozenset(
-    {"answers", "choices", "functions", "history", "options", "segments", "tool_calls", "tools"}
+    {
+        *("answers", "choices", "functions", "history", "options", "segments", "tool_calls"),
+        *("tools", "completions", "responses", "candidates"),
+    }
 )
 ONE_QUESTION = frozenset({"instruction", "definition"})  # that all instances of an object share
 DESCRIPTIONS = frozenset(
@@ -29,7 +32,8 @@ DESCRIPTIONS = frozenset(
 )  # lists before that of the rows
 # both match the empty text, so they match everywhere
 BLANK = re.compile(r"\s*")
-BLANK_OR_COMMA = re.compile(r"[\s,]*")
+# between objects, there may be comments, which are no part of JSON
+BLANK_OR_COMMA = re.compile(r"(?:[\s,]|//[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*")
 ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\[\s*)?\{")  # or of lists of them
 LIST_OF_OBJECTS = re.compile(r"\[\s*(?=\{)")
 DECODER = json.JSONDecoder()
@@ -51,8 +55,19 @@ def is_json_lines(path: Path) -> bool:
         head = file.read(HEAD_CHARACTERS)
     if ARRAY_OF_OBJECTS.match(head):
         return isinstance(first, list) and not is_only
+    if first is None and _is_followed_by_an_object(head):
+        return False
     is_open = bool(re.match(r"\s*\{\s*\n", head))
     return not is_open and enclosed_list(path) is None
+
+
+def _is_followed_by_an_object(head: str) -> bool:
+    """Whether a file begins with two objects without a line break between them."""
+    try:
+        first, end = DECODER.raw_decode(head.lstrip())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and head.lstrip()[end:].lstrip(" \t")[:1] == "{"
 
 
 def _first_line(path: Path) -> tuple[Any, bool]:

@@ -1,5 +1,6 @@
 """JSON of a whole table in one object: columns as lists, columns by row number (what pandas writes
-by default), or rows by their names: {"7": {"question": ..., "answer": ...}}.
+by default), names of columns and lists of values, or rows by their names: {"7": {"question": ...,
+"answer": ...}}.
 
 Such a file can only be decoded as a whole, so its size is limited.
 """
@@ -43,8 +44,10 @@ def _rows(text: str) -> list[dict[str, Any]] | None:
     except (ValueError, RecursionError):
         return None
     values = list(table.values()) if isinstance(table, dict) else []
-    if len(values) < LEAST_ROWS:
+    if not isinstance(table, dict) or len(values) < LEAST_ROWS:
         return None
+    if (given := table.get("columns")) and isinstance(lists := table.get("data"), list):
+        return _of_split(given, lists)
     if all(isinstance(value, list) for value in values):
         return _of_lists(table, values)
     if all(isinstance(value, dict) for value in values):
@@ -61,6 +64,14 @@ def _of_lists(
     if not is_even or any(map(is_message, parts)):
         return None
     return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _of_split(names: Any, lists: Sequence[Any]) -> list[dict[str, Any]] | None:
+    """Rows of a list of names and lists of values in their order (`orient="split"` in pandas)."""
+    is_table = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not is_table or not all(isinstance(r, list) and len(r) == len(names) for r in lists):
+        return None
+    return [dict(zip(names, row, strict=True)) for row in lists]
 
 
 def _of_objects(

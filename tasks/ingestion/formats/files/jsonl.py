@@ -15,6 +15,8 @@ from tasks.ingestion.formats.files.protocol import (
     not_an_object,
 )
 
+BLANK = " \t\r\n\x1e"  # and the record separator of RFC 7464
+
 
 def _read(path: Path, _columns: Collection[str] | None) -> Records:
     # one loop with few calls per line: this is the most common format, and the calls of
@@ -31,7 +33,7 @@ def _read(path: Path, _columns: Collection[str] | None) -> Records:
                 continue
             try:
                 # only the first line may begin with a byte order mark
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip(" \t\r\n")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip(BLANK)
                 if not text:
                     continue
                 values, end = decode(text)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SPEAKERS = ("role", "from", "speaker", "sender")  # fields of messages
+SPEAKERS = ("role", "from", "speaker", "sender", "author")  # fields of messages
 
 
 class Record(NamedTuple):
@@ -58,7 +58,7 @@ class FileFormat:
 
 def is_message(value: Any) -> bool:
     """Whether a JSON value is a message or turn of a conversation, and no row."""
-    return isinstance(value, Mapping) and any(str(name).lower() in SPEAKERS for name in value)
+    return isinstance(value, Mapping) and any(str(name).lower() in SPEAKERS[:3] for name in value)
 
 
 def not_an_object(line: int, values: Any) -> Record | UnreadableRecord:

@@ -8,14 +8,13 @@ plain instruction.
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.ingestion.formats.columns import Values
-from tasks.ingestion.formats.rows.conversation import (
+from tasks.ingestion.formats.columns import Values, decoded
+from tasks.ingestion.formats.conversation import (
     ASSISTANT,
     SYSTEM,
     USER,
     Message,
     conversation_texts,
-    decoded,
     message,
     tool_list,
 )

@@ -10,18 +10,8 @@ thoughts. Of a tree of messages, the replies with the best rank are read.
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.ingestion.formats.columns import Values
-from tasks.ingestion.formats.files.protocol import SPEAKERS
-from tasks.ingestion.formats.message_parts import (
-    CONTENTS,
-    content_of,
-    left_out_replies,
-    spread,
-    thread,
-    with_thoughts,
-)
-from tasks.ingestion.formats.rendered_chat import rendered_messages
-from tasks.ingestion.formats.rows.conversation import (
+from tasks.ingestion.formats.columns import Values, decoded
+from tasks.ingestion.formats.conversation import (
     ASSISTANT,
     SYSTEM,
     TOOL,
@@ -29,10 +19,20 @@ from tasks.ingestion.formats.rows.conversation import (
     Message,
     as_list,
     conversation_texts,
-    decoded,
     message,
     tool_list,
 )
+from tasks.ingestion.formats.files.protocol import SPEAKERS
+from tasks.ingestion.formats.message_parts import (
+    CONTENTS,
+    content_of,
+    exported,
+    left_out_replies,
+    spread,
+    thread,
+    with_thoughts,
+)
+from tasks.ingestion.formats.rendered_chat import rendered_messages
 from tasks.ingestion.formats.rows.protocol import (
     BoundFormat,
     RowFormat,
@@ -92,11 +92,15 @@ def looks_like_messages(value: Any) -> bool:
 
 
 def _objects(name: str, value: Any) -> list[dict[str, Any]]:
-    """A list of messages or turns; names of fields in upper case are read in lower case.
+    """A list of messages or turns, or of an object with `messages`; names of fields in upper case
+    are read in lower case.
 
     Raises:
         RowProblemError: See `as_list`.
     """
+    value = exported(decoded(value))
+    if isinstance(value, Mapping) and isinstance(value.get("messages"), list):
+        value = value["messages"]
     return [
         one if any(name in one for name in SPEAKERS) else {str(k).lower(): one[k] for k in one}
         for one in as_list(name, value)
@@ -110,7 +114,14 @@ def speaker_of(value: Any) -> str:
     except RowProblemError:
         return ""
     has_text = any(name in first for name in CONTENTS)
-    return next((n for n in SPEAKERS if n in first and (has_text or n == "role")), "")
+    found = (n for n in SPEAKERS if n in first and (has_text or n == "role"))
+    # an author may be anybody, and so may a sender
+    return next((n for n in found if n in ("role", "from") or is_known(first[n])), "")
+
+
+def is_known(speaker: Any) -> bool:
+    """Whether a speaker has a role in a conversation."""
+    return isinstance(speaker, str) and speaker.lower() in NAMES
 
 
 def _pairs(value: Any) -> list[tuple[str, str]]:
@@ -129,10 +140,13 @@ def _pairs(value: Any) -> list[tuple[str, str]]:
 
 
 def _alternating(value: Any) -> list[str]:
-    """Texts of a user and an assistant in turn; [] if a value is not a list of texts."""
+    """Texts of a user and an assistant in turn; [] if a value is not a list of texts or pairs."""
     value = decoded(value)
-    is_list = isinstance(value, list) and len(value) > 1
-    return value if is_list and all(isinstance(one, str) for one in value) else []
+    if not isinstance(value, list):
+        return []
+    if all(isinstance(one, list) and len(one) == 2 for one in value):
+        value = [text for pair in value for text in pair]  # [question, answer] pairs
+    return value if len(value) > 1 and all(isinstance(one, str) for one in value) else []
 
 
 def _texts(bound: BoundFormat, values: Values) -> RowTexts:

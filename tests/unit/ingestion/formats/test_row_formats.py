@@ -220,6 +220,26 @@ PAIRS: dict[str, dict[str, Any]] = {
         "rejected": "\n\nHuman: q\n\nAssistant: b",
     },
     "question and system": {"system": "", "question": "q", "chosen": "a", "rejected": "b"},
+    "j and k": {"question": "q", "response_j": "a", "response_k": "b"},
+    "accepted": {"prompt": "q", "accepted": "a", "rejected": "b"},
+    "outputs": {
+        "input": {"messages": [said("user", "q")]},
+        "preferred_output": [said("assistant", "a")],
+        "non_preferred_output": [said("assistant", "b")],
+    },
+    "end of a transcript": {
+        "prompt": "\n\nHuman: q\n\nAssistant:",
+        "chosen": " a",
+        "rejected": " b",
+    },
+    "scores": {
+        "instruction": "q",
+        "completions": [{"response": "b", "overall_score": 2.0}, {"response": "a", "score": "8"}],
+    },
+    "ranks": {
+        "prompt": "\n\nHuman: q\n\nAssistant: ",
+        "answers": [{"answer": "b", "rank": 2.0}, {"answer": "a", "rank": 1.0}],
+    },
 }
 
 
@@ -227,7 +247,9 @@ PAIRS: dict[str, dict[str, Any]] = {
 def test_preference_pairs_are_an_error_whose_remedy_takes_the_chosen_answers(
     read: Read, pair
 ) -> None:
-    with pytest.raises(PipelineError, match="preference pairs, chosen and rejected") as error:
+    with pytest.raises(
+        PipelineError, match=r"preference pairs, chosen and|lists of answers"
+    ) as error:
         read(pair)
     assert "`take: chosen`" in error.value.remedy
     (row,) = read(pair, take="chosen")
@@ -525,7 +547,7 @@ def test_replies_of_a_tree_that_are_not_taken_are_counted(ingest, tmp_path, writ
     write_jsonl(tmp_path / "a.jsonl", {"prompt": root})
     summary, (row,), _ = ingest({"kind": "files", "path": str(tmp_path)})
     assert conversation(row)["messages"] == ANSWERED
-    assert summary.counts["other replies of conversations, not used"] == 2
+    assert summary.counts["other answers, not used"] == 2
 
 
 CALLS = [{"name": "stock", "arguments": {"b": 1}}, {"name": "stock", "arguments": {"b": 2}}]
@@ -566,3 +588,113 @@ def test_instances_of_an_instruction_without_other_lists_are_rows(read: Read) ->
     instances = [{"input": "", "output": "a"}, {"input": "i", "output": "b"}]
     rows = read({"id": "s", "instruction": "q", "instances": instances})
     assert [(row["instruction"], row["output"]) for row in rows] == [("q", "a"), ("q", "b")]
+
+
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [
+        (
+            {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "model_a"},
+            "'response_a'",
+        ),
+        ({"instruction": "q", "output_1": "a", "output_2": "b", "preference": 1}, "'output_1'"),
+    ],
+)
+def test_answers_that_are_compared_are_an_error_whose_remedy_works(
+    read: Read, record, columns
+) -> None:
+    with pytest.raises(PipelineError, match=f"compare two answers, columns {columns}") as raised:
+        read(record)
+    assert "`chosen`" in raised.value.remedy and "`take: chosen`" in raised.value.remedy
+    question = record.get("prompt") or record["instruction"]
+    (row,) = read({"prompt": question, "chosen": "a", "rejected": "b"}, take="chosen")
+    assert row["output"] == "a"
+
+
+@pytest.mark.parametrize("good", [True, 1])
+def test_messages_and_answers_with_a_label_need_take(ingest, tmp_path, write_jsonl, good) -> None:
+    bad = type(good)(0)
+    rows = [{"messages": ANSWERED, "label": good}, {"messages": ANSWERED, "label": bad}]
+    write_jsonl(tmp_path / "a.jsonl", *rows)
+    source = {"kind": "files", "path": str(tmp_path)}
+    with pytest.raises(PipelineError, match="answers with a label"):
+        ingest(source)
+    _, (row,), (entry,) = ingest({**source, "take": "chosen"})
+    assert row["output"] == "a" and "labeled as bad" in entry["problem"]
+
+
+def test_other_ranked_answers_are_counted(ingest, tmp_path, write_jsonl) -> None:
+    answers = [{"response": text, "score": n} for n, text in enumerate("abc")]
+    write_jsonl(tmp_path / "a.jsonl", {"prompt": "q", "completions": answers})
+    summary, (row,), _ = ingest({"kind": "files", "path": str(tmp_path), "take": "chosen"})
+    assert row["output"] == "c" and summary.counts["other answers, not used"] == 2
+
+
+def test_an_exported_chat_is_read_along_its_newest_branch(ingest, tmp_path, write_jsonl) -> None:
+    def node(above: str | None, below: list[str], role: str = "", text: str = "") -> dict[str, Any]:
+        content = {"content_type": "text", "parts": [text]}
+        found = {"author": {"role": role}, "content": content} if role else None
+        return {"message": found, "parent": above, "children": below}
+
+    nodes = {
+        "0": node(None, ["1"]),
+        "1": node("0", ["2"], "system", ""),
+        "2": node("1", ["3", "4"], "user", "q"),
+        "3": node("2", [], "assistant", "older"),
+        "4": node("2", [], "assistant", "a"),
+    }
+    write_jsonl(tmp_path / "a.jsonl", *({"title": "t", "mapping": nodes} for _ in range(2)))
+    summary, rows, _ = ingest({"kind": "files", "path": str(tmp_path)})
+    assert [conversation(row)["messages"] for row in rows] == [ANSWERED] * 2
+    assert summary.counts["other answers, not used"] == 2
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"conversations": [["q", "a"]]},
+        {"conversations": {"from": ["human", "gpt"], "value": ["q", "a"]}},
+        {"messages": [{"author": "user", "content": "q"}, {"author": "bot", "content": "a"}]},
+        {"chat_messages": [{"sender": "human", "text": "q"}, {"sender": "assistant", "text": "a"}]},
+    ],
+    ids=["pairs", "lists of fields", "author", "sender"],
+)
+def test_conversations_in_other_shapes_become_messages(read: Read, record) -> None:
+    assert [conversation(row)["messages"] for row in read(record, record)] == [ANSWERED] * 2
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        *(("task", "solution"), ("Human", "Assistant"), ("q", "a"), ("request", "response")),
+        *(("description", "code"), ("docstring", "function"), ("intent", "snippet")),
+        ("func_documentation_string", "func_code_string"),
+    ],
+)
+def test_names_that_say_question_and_answer_need_no_mapping(read: Read, question, answer) -> None:
+    (row,) = read({"id": 1, question: "q", answer: "a"})
+    assert (row["kind"], row["instruction"], row["output"]) == ("instruction", "q", "a")
+
+
+@pytest.mark.parametrize("name", ["body", "document", "raw_content"])
+def test_a_single_column_of_text_is_text(read: Read, name) -> None:
+    (row,) = read({"id": 1, name: "a"})
+    assert (row["kind"], row["output"]) == ("text", "a")
+
+
+def test_records_of_two_formats_in_one_file_are_read_as_both(ingest, tmp_path, write_jsonl, row):
+    write_jsonl(tmp_path / "a.jsonl", {"messages": ANSWERED}, row(1), {"messages": ANSWERED})
+    summary, rows, unreadable = ingest({"kind": "files", "path": str(tmp_path)})
+    assert [bool(r["conversation"]) for r in rows] == [True, False, True] and not unreadable
+    assert "read as instruction, messages" in summary.line
+
+
+def test_a_column_that_is_empty_at_first_is_read_later(read: Read) -> None:
+    rows = [{"instruction": f"q{n}", "context": "", "response": "a"} for n in range(70)]
+    rows[-1]["context"] = "c"
+    assert [row["input"] for row in read(*rows)] == [""] * 69 + ["c"]
+
+
+def test_a_path_leads_into_json_in_a_text(read: Read) -> None:
+    (row,) = read({"question": "q", "solutions": '["a", "b"]'}, columns={"output": "solutions.0"})
+    assert row["output"] == "a"
