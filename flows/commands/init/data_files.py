@@ -12,7 +12,6 @@ from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import reason_of_name
 from tasks.core.languages.python.definition import PYTHON
 from tasks.ingestion.formats.detect import bind
-from tasks.ingestion.formats.files.protocol import Record
 from tasks.ingestion.formats.files.registry import (
     EXTENSIONS,
     PACKED_EXTENSIONS,
@@ -20,14 +19,15 @@ from tasks.ingestion.formats.files.registry import (
     read_records,
 )
 from tasks.ingestion.formats.read_rows import (
-    FIRST_RECORDS,
     READ_AS,
     RENDERED,
     UNUSED,
     SourceReader,
+    opened,
 )
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
-from tasks.ingestion.rows import Row
+from tasks.ingestion.remedies import remedy_for
+from tasks.ingestion.rows import Row, Unreadable
 from tasks.ingestion.sources.file_listing import walk
 
 TRIED_RECORDS = 1000  # of each data file
@@ -94,8 +94,7 @@ def tried(path: Path, columns: Mapping[str, str] | None = None) -> DataFile:
     """
     if not path.name.lower().endswith((*EXTENSIONS, *PACKED_EXTENSIONS)) and not is_data(path):
         return DataFile(path)
-    records = list(islice(read_records(path, None), FIRST_RECORDS))
-    first = [record.values for record in records if isinstance(record, Record)]
+    _, first = opened(lambda columns: read_records(path, columns))
     if len(first) < MIN_RECORDS:
         return DataFile(path)
     problem: PipelineError | None = None
@@ -134,7 +133,8 @@ def _read(path: Path, mapping: ColumnMapping, form: str, take: str) -> DataFile:
             reader.check_columns()
         except PipelineError as error:
             return DataFile(path, problem=_sentence(error))
-        return DataFile(path)
+        problem = next((item.problem for item in items if isinstance(item, Unreadable)), "")
+        return DataFile(path, problem=f"{problem}. {remedy_for(problem)}" if problem else "")
     chats = [row.conversation for row in rows if '"messages"' in row.conversation]
     return DataFile(
         path=path,

@@ -85,10 +85,7 @@ class SourceReader:
             PipelineError: See `bind`.
         """
         path, source = printable(path), self.mapping.source
-        first = _first(records)
-        if any(map(has_instances, first)):
-            records = with_instances(records)
-            first = _first(records)
+        records, first = opened(records)
         bound = bind(self.mapping, first, path)
         rest = [values for values in first if not _has_any(bound, values)]
         others = bind(self.mapping, rest, path) if rest else bound
@@ -122,7 +119,8 @@ class SourceReader:
         mapping = self.mapping
         try:
             kind, instruction, input_text, output, conversation = bound.form.texts(bound, values)
-            self.counts[LEFT_OUT] += bound.form.left_out(bound, values)
+            if left_out := bound.form.left_out:
+                self.counts[LEFT_OUT] += left_out(bound, values)
         except RowProblemError as error:
             return Unreadable(mapping.source, path, line, str(error), excerpt(dict(values)))
         texts = (instruction, input_text, output)
@@ -208,6 +206,15 @@ def _has_any(bound: BoundFormat, values: Values) -> bool:
     """Whether a record has one of the columns that its format needs."""
     needs = bound.form.needs(bound.mapping)
     return not needs or any(bound.value(role, values) is not None for role in needs)
+
+
+def opened(records: Open) -> tuple[Open, list[Values]]:
+    """A file, with instances as records of their own, and its first records."""
+    first = _first(records)
+    if any(map(has_instances, first)):
+        records = with_instances(records)
+        first = _first(records)
+    return records, first
 
 
 def _first(records: Open) -> list[Values]:

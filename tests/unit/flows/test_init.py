@@ -255,3 +255,17 @@ def test_texts_that_look_like_chats_are_named_with_the_setting_that_reads_them(f
     out, text = capsys.readouterr().out, Path("finetune.yaml").read_text()
     note = "`columns: {messages: text}` reads them as conversations"
     assert note in out and note in " ".join(text.replace("#", "").split())
+
+
+def test_a_file_whose_records_have_no_row_is_named_with_the_remedy(folder, capsys):
+    write_rows(folder / "chats.jsonl", {"messages": [{"role": "user", "content": "q"}]})
+    assert main(["init"]) == 2
+    assert "Add answers with the role assistant" in capsys.readouterr().err
+
+
+def test_a_task_with_instances_is_a_file_of_rows(folder):
+    instances = [{"input": f"{n}", "output": [f"{n + 1}"]} for n in range(4)]
+    task = {"Definition": ["Add one."], "Positive Examples": [{}], "Instances": instances}
+    (folder / "task.json").write_text(json.dumps(task, indent=2))
+    (source,) = sources()
+    assert source["path"].endswith("task.json") and ingested()["rows_out"] == 4

@@ -110,9 +110,14 @@ def _objects(name: str, value: Any) -> list[dict[str, Any]]:
 def speaker_of(value: Any) -> str:
     """The field that says who speaks in a list of messages; "" if it is none."""
     try:
-        first = next(iter(_objects("", value)), {})
+        return _speaker(_objects("", value))
     except RowProblemError:
         return ""
+
+
+def _speaker(messages: list[dict[str, Any]]) -> str:
+    """As `speaker_of`, of a list of objects."""
+    first = messages[0] if messages else {}
     has_text = any(name in first for name in CONTENTS)
     found = (n for n in SPEAKERS if n in first and (has_text or n == "role"))
     # an author may be anybody, and so may a sender
@@ -186,7 +191,7 @@ def messages_of(name: str, value: Any) -> list[Message]:
     given = _objects(name, value)
     if not given:
         raise RowProblemError(f"{name} is empty")
-    if speaker_of(given) or not (fields := _pairs(given)):
+    if _speaker(given) or not (fields := _pairs(given)):
         flat = (part for one in thread(given) for part in spread(one))
         return [_message(number, one) for number, one in enumerate(with_thoughts(flat), 1)]
     system = given[0].get("system")
