@@ -52,6 +52,22 @@ TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("PSF-2.0", ("python software foundation license version 2",)),
     ("BSL-1.0", ("boost software license", "version 1.0")),
     ("CC0-1.0", ("cc0 1.0 universal",)),
+    *(
+        (f"CC-BY{short}-4.0", (f"attribution{long} 4.0 international",))
+        for short, long in (
+            ("-NC-SA", "-noncommercial-sharealike"),
+            ("-NC-ND", "-noncommercial-noderivatives"),
+            ("-NC", "-noncommercial"),
+            ("-SA", "-sharealike"),
+            ("-ND", "-noderivatives"),
+            ("", ""),
+        )
+    ),
+    ("BUSL-1.1", ("business source license 1.1",)),
+    ("Elastic-2.0", ("elastic license 2.0",)),
+    ("SSPL-1.0", ("server side public license", "version 1")),
+    ("EPL-2.0", ("eclipse public license", "2.0")),
+    ("EUPL-1.2", ("european union public licence", "1.2")),
     ("WTFPL", ("do what the fuck you want to public license",)),
     ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
     ("MIT", (_MIT, "the above copyright notice and this permission notice")),

@@ -94,7 +94,8 @@ def tried(path: Path, columns: Mapping[str, str] | None = None) -> DataFile:
     """
     if not path.name.lower().endswith((*EXTENSIONS, *PACKED_EXTENSIONS)) and not is_data(path):
         return DataFile(path)
-    _, first = opened(lambda columns: read_records(path, columns))
+    free = ColumnMapping(path.stem, columns or {}, REQUIRED, "")
+    _, first = opened(lambda names: read_records(path, names), free)
     if len(first) < MIN_RECORDS:
         return DataFile(path)
     problem: PipelineError | None = None

@@ -14,7 +14,7 @@ from tasks.ingestion.formats.columns import MISSING, Column, Values, column
 from tasks.ingestion.formats.detect import bind, other_format, rendered_chat, used_names
 from tasks.ingestion.formats.files.protocol import Open, Record, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
-from tasks.ingestion.formats.instances import has_instances, with_instances
+from tasks.ingestion.formats.instances import rows_inside, spread
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
 from tasks.ingestion.licenses import license_of_value
 from tasks.ingestion.rows import (
@@ -85,7 +85,7 @@ class SourceReader:
             PipelineError: See `bind`.
         """
         path, source = printable(path), self.mapping.source
-        records, first = opened(records)
+        records, first = opened(records, self.mapping)
         bound = bind(self.mapping, first, path)
         rest = [values for values in first if not _has_any(bound, values)]
         others = bind(self.mapping, rest, path) if rest else bound
@@ -208,11 +208,12 @@ def _has_any(bound: BoundFormat, values: Values) -> bool:
     return not needs or any(bound.value(role, values) is not None for role in needs)
 
 
-def opened(records: Open) -> tuple[Open, list[Values]]:
-    """A file, with instances as records of their own, and its first records."""
+def opened(records: Open, mapping: ColumnMapping) -> tuple[Open, list[Values]]:
+    """A file, with instances and solutions as records of their own, and its first records."""
     first = _first(records)
-    if any(map(has_instances, first)):
-        records = with_instances(records)
+    may_guess = not mapping.format and mapping.columns.keys() <= {"project", "licence"}
+    if rows := rows_inside(first, may_guess):
+        records = spread(records, rows)
         first = _first(records)
     return records, first
 

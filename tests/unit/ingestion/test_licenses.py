@@ -189,6 +189,9 @@ def test_a_license_text_with_other_words_in_it_is_unknown(before: str, after: st
         ("MIT\n", "MIT"),
         ("Apache-2.0 OR MIT", "Apache-2.0 OR MIT"),
         ("MIT/Apache-2.0", "MIT OR Apache-2.0"),
+        ("Creative Commons Attribution 4.0 International Public License", "CC-BY-4.0"),
+        ("Attribution-NonCommercial 4.0 International\n\nCreative Commons", "CC-BY-NC-4.0"),
+        ("Business Source License 1.1\n\nLicensor: Example", "BUSL-1.1"),
         ("DO WHAT THE FUCK YOU WANT TO PUBLIC LICENSE\nVersion 2, December 2004\n", "WTFPL"),
     ],
 )

@@ -698,3 +698,14 @@ def test_a_column_that_is_empty_at_first_is_read_later(read: Read) -> None:
 def test_a_path_leads_into_json_in_a_text(read: Read) -> None:
     (row,) = read({"question": "q", "solutions": '["a", "b"]'}, columns={"output": "solutions.0"})
     assert row["output"] == "a"
+
+
+@pytest.mark.parametrize("solutions", [["a", "b"], '["a", "b"]'])
+def test_each_of_several_solutions_is_a_row(read: Read, solutions) -> None:
+    rows = read({"problem_id": 1, "question": "q", "solutions": solutions})
+    assert [(row["instruction"], row["output"]) for row in rows] == [("q", "a"), ("q", "b")]
+
+
+def test_answers_to_choose_from_are_no_solutions(read: Read) -> None:
+    with pytest.raises(PipelineError, match="has column 'output'"):
+        read({"question": "q", "answers": ["a", "b"], "correct": 1})
