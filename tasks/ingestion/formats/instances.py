@@ -90,8 +90,9 @@ def _solutions(values: Values) -> tuple[str, list[str]] | None:
     names = _lower(values)
     column = next((names[name] for name in SOLUTIONS if name in names), None)
     texts = decoded(values[column]) if column is not None and not JUDGED & names.keys() else None
-    is_list = isinstance(texts, list) and bool(texts) and all(isinstance(t, str) for t in texts)
-    return (str(column), texts) if is_list else None
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        return None
+    return str(column), texts
 
 
 def _one_for_each_solution(values: Values) -> Iterator[dict[str, Any]]:
