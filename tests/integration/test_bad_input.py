@@ -153,7 +153,6 @@ JSON_LINES = [
     jsonl("object_as_text", b'{"instruction": {"a": "b"}, "output": "c"}', "is of type dict"),
     jsonl("no_output", b'{"instruction": "a"}', "no column 'output'"),
     jsonl("empty_object", b"{}", "no column 'instruction'"),
-    jsonl("other_case", b'{"Instruction": "a", "Output": "b"}', "no column 'instruction'"),
     jsonl("blank_output", b'{"instruction": "a", "output": " \\n\\t "}', "output is empty"),
     jsonl("array_line", b"[1, 2]", "is a JSON list"),
     jsonl("text_line", b'"text"', "is a JSON str"),
@@ -164,6 +163,7 @@ JSON_LINES = [
     Case("no_last_newline.jsonl", line(1) + b"\n" + line(2), 2),
     Case("utf8_mark.jsonl", b"\xef\xbb\xbf" + line(1) + b"\n" + line(2), 2),
     Case("double_key.jsonl", b'{"instruction": "x", "output": "x", "output": "good 1"}', 1),
+    Case("other_case.jsonl", line(1) + b'\n{"Instruction": "a", "Output": "good 2"}\n', 2),
     Case("bidi.jsonl", line(1, input="\u202e\u2066 x \u2069") + b"\n" + line(2), 2),
     Case("odd_letters.jsonl", line(1, input="\ufeff\u200b\U000e0041\x7f\x85\u2028") + b"\n", 1),
     Case(
