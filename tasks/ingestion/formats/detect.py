@@ -23,6 +23,7 @@ PLAIN = {
     "instruction": ("instruction", "output"),
     "prompt_completion": ("prompt", "completion"),
 }
+UNRATED = {"rated": " If the label says something else, set `format: prompt_completion`."}
 ALWAYS_READ = ("input",)  # may be absent from the first records and still come later
 
 
@@ -71,7 +72,8 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
         raise PipelineError(
             f"source {mapping.source} ({path}): its rows are {bound.form.choice}, and "
             "training uses good answers only",
-            "To train on the chosen answers, set `take: chosen` in the source's settings.",
+            "To train on the chosen answers, set `take: chosen` in the source's settings."
+            + UNRATED.get(bound.form.name, ""),
         )
     return bound
 

@@ -251,3 +251,12 @@ def test_comments_before_the_header_of_csv_are_left_out(tmp_path: Path) -> None:
     path.write_text("# made by a tool, in May\n# x\ninstruction;output\nq;a\nr;b\n")
     records, problems = read(path)
     assert [values["output"] for _, values in records] == ["a", "b"] and not problems
+
+
+def test_a_header_of_csv_may_begin_like_a_comment(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("# id,output\n1,a\n2,b\n")
+    assert [values for _, values in read(path)[0]] == [
+        {"# id": "1", "output": "a"},
+        {"# id": "2", "output": "b"},
+    ]

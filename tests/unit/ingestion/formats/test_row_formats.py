@@ -1,6 +1,7 @@
 """Every row format on records as they are published, without a mapping."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -709,3 +710,11 @@ def test_each_of_several_solutions_is_a_row(read: Read, solutions) -> None:
 def test_answers_to_choose_from_are_no_solutions(read: Read) -> None:
     with pytest.raises(PipelineError, match="has column 'output'"):
         read({"question": "q", "answers": ["a", "b"], "correct": 1})
+
+
+def test_a_label_that_rates_nothing_is_left_out_with_the_format_of_the_remedy(read: Read) -> None:
+    record = {"prompt": "q", "completion": "a", "label": 0}
+    with pytest.raises(PipelineError) as raised:
+        read(record)
+    (form,) = re.findall(r"`format: (\w+)`", raised.value.remedy)
+    assert read(record, format=form)[0]["output"] == "a"
