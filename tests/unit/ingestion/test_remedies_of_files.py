@@ -314,3 +314,48 @@ def test_code_in_python_2_is_read_once_it_is_python_3(ingest, tmp_path) -> None:
     assert "Point `path` to Python 3 code" in error.value.remedy
     (tmp_path / "a.py").write_text(CODE)
     assert ingest(source)[1]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A repository of one commit, which is a full clone."""
+    place = tmp_path / "clone"
+    place.mkdir()
+    (place / "a.py").write_text(CODE)
+    who = ("-c", "user.name=Mia", "-c", "user.email=mia@example.org")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "Add a function")):
+        subprocess.run(["git", "-C", place, *words], check=True)
+    return place
+
+
+def test_a_damaged_repository_is_read_once_the_path_leads_to_a_full_clone(
+    ingest, tmp_path, clone
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(clone, damaged)
+    for file in (damaged / ".git" / "objects").rglob("*"):
+        if file.is_file():
+            file.chmod(0o600)
+            file.write_bytes(b"")
+    with pytest.raises(PipelineError) as error:
+        ingest({"kind": "git", "path": str(damaged)})
+    assert "point `path` to a full clone" in error.value.remedy
+    assert ingest({"kind": "git", "path": str(clone)})[1]
+
+
+def test_a_revision_that_is_not_there_is_read_once_a_listed_branch_is_named(ingest, clone) -> None:
+    source = {"kind": "git", "path": str(clone)}
+    with pytest.raises(PipelineError) as error:
+        ingest(source | {"revision": "gone"})
+    (branch,) = re.findall(r"such as: (\w+)\.", error.value.remedy)
+    assert ingest(source | {"revision": branch})[1]
+
+
+def test_a_repository_is_read_once_git_is_installed(ingest, clone, monkeypatch) -> None:
+    source = {"kind": "git", "path": str(clone)}
+    with monkeypatch.context() as without_git:
+        without_git.setenv("PATH", "")
+        with pytest.raises(PipelineError, match="git is not installed") as error:
+            ingest(source)
+    assert error.value.remedy == "Install git."
+    assert ingest(source)[1]
