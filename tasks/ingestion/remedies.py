@@ -19,8 +19,10 @@ ROLE = r"^(?P<role>[\w.-]+)(?: \(column (?P<column>.+?)\))? "
 # those of a text
 REMEDIES = (
     (r"UTF-32", "Convert the file: `iconv -f UTF-32 -t UTF-8 FILE > NEW`."),
-    (r"(?s)not (?:valid )?UTF-8", "Convert the file, if it is in the encoding of Western Europe: "
-     "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."),
+    (r"(?s)not (?:valid )?UTF-8", "Convert the file from its encoding, of Western Europe: "
+     "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`; of Chinese: GB18030, of Japanese: SHIFT_JIS, of "
+     "Korean: CP949, of Russian: WINDOWS-1251, instead of WINDOWS-1252."),
+    (r"half of a character", r"Write both halves, as in \\ud83d\\ude00, or remove the one."),
     (r"is a (zip|7z|tar) archive", UNPACK),
     (r"pointer of Git LFS", "Fetch the content: `git lfs pull` in the repository."),
     (r"compressed data is damaged", "Copy or download the file again."),

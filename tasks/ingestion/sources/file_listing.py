@@ -17,6 +17,7 @@ from tasks.core.progress import say
 from tasks.core.system.home import home, resolve_path
 
 UNPACK = "Unpack the archive and point `path` to the files in it."
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 HEAD_BYTES = 2000
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
@@ -74,6 +75,11 @@ def list_data(path: str) -> Listing:
         files = (full.name,)
     if not files:
         archive = archive_of(full) if full.is_file() else ""
+        if full.suffix.lower() in SPREADSHEETS:
+            raise PipelineError(
+                f"ingest source {path!r} is a spreadsheet",
+                "Export the sheet as CSV and point `path` to that file.",
+            )
         if archive:
             raise PipelineError(f"ingest source {path!r} is {archive}", UNPACK)
         reason = "holds no data file" if found or full.exists() else "does not exist"

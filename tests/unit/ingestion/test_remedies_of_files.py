@@ -122,6 +122,13 @@ FILES: dict[str, tuple[str, bytes, str, str, bytes]] = {
         "a.jsonl",
         segments(True),
     ),
+    "half of a character": (
+        "a.jsonl",
+        b'{"instruction": "do", "output": "x\\ud83d"}\n',
+        r"Write both halves, as in \ud83d\ude00",
+        "a.jsonl",
+        b'{"instruction": "do", "output": "x\\ud83d\\ude00"}\n',
+    ),
     "names of columns": (
         "a.csv",
         b"instruction,output,output\ndo,x,y\n",
@@ -182,6 +189,15 @@ def test_an_archive_is_named_and_its_files_are_read_once_they_are_unpacked(
     assert error.value.remedy == "Unpack the archive and point `path` to the files in it."
     shutil.unpack_archive(path, tmp_path / "out", "zip" if name == "a.jsonl" else None)
     assert ingest({"kind": "files", "path": str(tmp_path / "out" / "rows.jsonl")})[1]
+
+
+def test_a_spreadsheet_is_read_once_it_is_exported(ingest, tmp_path) -> None:
+    zipped(tmp_path / "a.xlsx", Path(__file__))
+    with pytest.raises(PipelineError, match="is a spreadsheet") as error:
+        ingest({"kind": "files", "path": str(tmp_path / "a.xlsx")})
+    assert "Export the sheet as CSV" in error.value.remedy
+    (tmp_path / "a.csv").write_text("instruction,output\ndo,x\n")
+    assert ingest({"kind": "files", "path": str(tmp_path / "a.csv")})[1]
 
 
 def test_records_that_are_too_long_are_read_once_they_are_split(

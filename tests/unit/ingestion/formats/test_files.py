@@ -260,3 +260,9 @@ def test_a_header_of_csv_may_begin_like_a_comment(tmp_path: Path) -> None:
         {"# id": "1", "output": "a"},
         {"# id": "2", "output": "b"},
     ]
+
+
+def test_files_with_byte_order_marks_that_were_joined_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('\ufeff{"output": 1}\n\ufeff{"output": 2}\n')
+    assert [values for _, values in read(path)[0]] == [{"output": 1}, {"output": 2}]
