@@ -129,6 +129,14 @@ def test_code_without_a_known_licence_is_kept_as_own_code_and_the_file_says_so(f
     assert "remove that line for code of others" in Path("finetune.yaml").read_text()
 
 
+def test_a_licence_in_a_folder_of_licences_is_known(folder, capsys):
+    (folder / "LICENSES").mkdir()
+    (folder / "LICENSES" / "MIT.txt").write_text("MIT")
+    (folder / "a.py").write_text("x = 1\n" * 20)
+    sources()
+    assert "licence   MIT" in capsys.readouterr().out
+
+
 def test_infilling_is_left_to_a_base_that_is_known_to_have_tokens_for_it(folder, monkeypatch):
     (folder / "shop.py").write_text(MODULE)
     monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: GPU)

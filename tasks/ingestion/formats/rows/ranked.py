@@ -1,4 +1,5 @@
-"""Ranked answers: a prompt and a list of answers, each with a score or a rank.
+"""Ranked answers: a prompt and a list of answers, each with a score or a rank, or with a list of
+those in another column.
 
 As with preference pairs, `take: chosen` trains on the best answer; the others are counted.
 """
@@ -13,6 +14,7 @@ from tasks.ingestion.formats.rows.protocol import BoundFormat, RowFormat, RowTex
 
 ROLES = {name: usual for name, usual in PAIR_ROLES.items() if name != "rejected"} | {
     "chosen": ("completions", "answers", "responses", "candidates", "outputs"),
+    "label": ("scores", "ratings", "rewards", "ranks"),
 }
 TEXTS = ("response", "answer", "completion", "text", "content", "output")
 SCORES = ("overall_score", "score", "rating", "reward", "fine-grained_score")  # higher is better
@@ -21,8 +23,13 @@ RANK = "rank"  # 1 is best
 
 def _ranked(bound: BoundFormat, values: Values) -> list[tuple[float, str]]:
     """(score, text) of each answer; [] where the value is no list of ranked answers."""
-    answers = decoded(bound.value("chosen", values))
-    found = [_scored(one) for one in answers] if isinstance(answers, list) else []
+    answers, scores = (decoded(bound.value(role, values)) for role in ("chosen", "label"))
+    if not isinstance(answers, list):
+        return []
+    if isinstance(scores, list) and len(scores) == len(answers):
+        name = RANK if bound.columns["label"].spec.lower().startswith(RANK) else SCORES[0]
+        answers = [{TEXTS[0]: a, name: s} for a, s in zip(answers, scores, strict=True)]
+    found = [_scored(one) for one in answers]
     return [] if None in found else [one for one in found if one]
 
 

@@ -240,6 +240,8 @@ PAIRS: dict[str, dict[str, Any]] = {
         "instruction": "q",
         "completions": [{"response": "b", "overall_score": 2.0}, {"response": "a", "score": "8"}],
     },
+    "lists of answers and scores": {"prompt": "q", "responses": ["b", "a"], "scores": [0, 0.5]},
+    "lists of answers and ranks": {"prompt": "q", "responses": ["b", "a"], "ranks": [2, 1]},
     "ranks": {
         "prompt": "\n\nHuman: q\n\nAssistant: ",
         "answers": [{"answer": "b", "rank": 2.0}, {"answer": "a", "rank": 1.0}],
