@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tasks.ingestion.formats.column_errors import is_about
 from tasks.ingestion.formats.columns import Values, column
 from tasks.ingestion.formats.rendered_chat import rendered_messages
 from tasks.ingestion.formats.rows.messages import speaker_of
@@ -24,6 +25,7 @@ ANSWERS = {
 }
 PAIRS = [(question, answer) for question in ANSWERS for answer in ANSWERS[question]]
 COMMIT = {"input": "old_contents", "output": "new_contents"}  # the question is its message
+TEXTS = frozenset({"body", "contents", "document", "markdown", "raw_content"})  # if they are alone
 # columns with two answers to compare
 COMPARED_ENDS = (("a", "b"), ("A", "B"), ("1", "2"), ("0", "1"), ("j", "k"))
 COMPARED = frozenset(
@@ -77,6 +79,9 @@ def guesses(
         yield replace(mapping, columns={"instruction": "input"})
     if "code" in names:
         yield replace(mapping, columns={"text": "code"})
+    texts = [n for n in names if isinstance(records[0].get(n), str) and not is_about(n)]
+    if len(texts) == 1 and texts[0].lower() in TEXTS:
+        yield replace(mapping, columns={"text": texts[0]})
 
 
 def _chats(names: Sequence[str], records: Sequence[Values]) -> list[str]:

@@ -3,8 +3,6 @@
 from tasks.ingestion.formats.columns import Values
 from tasks.ingestion.formats.rows.protocol import BoundFormat, RowFormat, RowTexts
 
-NAMES = ("text", "content", "body", "document", "raw_content", "contents")
-
 
 def _fits(bound: BoundFormat, values: Values) -> bool:
     return bound.has_text("text", values)
@@ -14,4 +12,4 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
     return RowTexts("text", "", "", bound.text("text", values))
 
 
-TEXT = RowFormat("text", {"text": NAMES}, _fits, _texts, lambda _mapping: ("text",))
+TEXT = RowFormat("text", {"text": ("text", "content")}, _fits, _texts, lambda _mapping: ("text",))

@@ -688,6 +688,11 @@ def test_a_single_column_of_text_is_text(read: Read, name) -> None:
     assert (row["kind"], row["output"]) == ("text", "a")
 
 
+def test_a_text_next_to_others_is_not_taken_for_all_of_the_row(read: Read) -> None:
+    with pytest.raises(PipelineError, match="has column 'instruction', 'output'"):
+        read({"title": "t", "body": "b", "accepted_answer": "a"})
+
+
 def test_records_of_two_formats_in_one_file_are_read_as_both(ingest, tmp_path, write_jsonl, row):
     write_jsonl(tmp_path / "a.jsonl", {"messages": ANSWERED}, row(1), {"messages": ANSWERED})
     summary, rows, unreadable = ingest({"kind": "files", "path": str(tmp_path)})
