@@ -50,6 +50,8 @@ def choose(row_ids: Sequence[str], indexes: Iterable[int], at_most: int, seed: i
 
 def shuffled(row_ids: Iterable[str], seed: int) -> NDArray[np.int64]:
     """Indexes of all rows in the order of their ranks, whatever order the rows came in."""
-    content = b"".join(hash_rank(seed, row_id, size=16) for row_id in row_ids)
+    # `hash_rank` of the seed and each id, written out: it is called for every row
+    names = (f"{seed}\0{row_id}".encode() for row_id in row_ids)
+    content = b"".join([blake2b(name, digest_size=16).digest() for name in names])
     ranks = np.frombuffer(content, dtype=">u8").astype(np.uint64).reshape(-1, 2)
     return np.lexsort((ranks[:, 1], ranks[:, 0])).astype(np.int64)

@@ -28,6 +28,10 @@ ROWS_IN_MEMORY = 65_536  # whose groups are kept between the two uses of them
 NOTHING = np.empty(0, dtype=np.uint64)
 
 Grams = tuple[Hashes, Hashes]  # sorted n-grams of a question and of its answer
+_Text = tuple[Hashes, Hashes]  # sorted n-grams of a text: all, and those that few rows share
+_Counted = tuple[
+    Grams, Grams
+]  # of a question and of its answer: all, and those that few rows share
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,8 @@ class NearSearch:
         if not bands:
             return []
         candidates = sorted(bands, key=lambda twin: (-bands[twin], self._rank[twin]))[:MAX_CHECKS]
-        own = self._near.grams(row)
-        found = [(self._similarity(own, self._near.grams(twin)), twin) for twin in candidates]
+        own = self._texts(row)
+        found = [(_similarity(own, self._texts(twin)), twin) for twin in candidates]
         self.verified += len(found)
         self.similarity[row], self.twins[row] = max(found, key=lambda pair: pair[0])
         return [twin for similarity, twin in found if similarity >= self._near.jaccard]
@@ -140,25 +144,35 @@ class NearSearch:
         """Let later rows find this one."""
         self._bands.keep(row)
 
-    def _similarity(self, one: Grams, other: Grams) -> float:
-        """The lower similarity of question and answer. A row without a question is compared by its
-        answer; one without words in its answer is similar to none."""
-        if not len(one[1]) or not len(other[1]) or bool(len(one[0])) != bool(len(other[0])):
-            return 0.0
-        parts = [pair for pair in zip(one, other, strict=True) if len(pair[0])]
-        least = 1.0
-        for mine, its in parts:
-            # most pairs differ in all n-grams, and need no second look
-            if (similarity := jaccard(mine, its)) and len(self._near.common):
-                own = [_without(grams, self._near.common) for grams in (mine, its)]
-                # texts that consist of what many rows share are compared as they are
-                similarity = jaccard(*own) if any(map(len, own)) else similarity
-            least = min(least, similarity)
-        return least
+    def _texts(self, row: int) -> tuple[_Text, _Text]:
+        """A row's question and its answer."""
+        asked, answered = self._near.grams(row)
+        common = self._near.common
+        return (asked, _without(asked, common)), (answered, _without(answered, common))
+
+
+def _similarity(one: tuple[_Text, _Text], other: tuple[_Text, _Text]) -> float:
+    """The lower similarity of question and answer. A row without a question is compared by its
+    answer; one without words in its answer is similar to none."""
+    (asked, answered), (its_asked, its_answered) = one, other
+    if not len(answered[0]) or not len(its_answered[0]):
+        return 0.0
+    if bool(len(asked[0])) != bool(len(its_asked[0])):
+        return 0.0
+    least = _similarity_of(answered, its_answered)
+    return min(least, _similarity_of(asked, its_asked)) if len(asked[0]) and least else least
+
+
+def _similarity_of(mine: _Text, its: _Text) -> float:
+    """Similarity by what few rows share; texts without that are compared as they are."""
+    has_own = len(mine[1]) or len(its[1])
+    return jaccard(mine[1], its[1]) if has_own else jaccard(mine[0], its[0])
 
 
 def _without(grams: Hashes, common: Hashes) -> Hashes:
     """The n-grams that are not common; both are sorted."""
+    if not len(common):
+        return grams
     places = np.searchsorted(common, grams)
     places[places == len(common)] = 0
     few: Hashes = grams[common[places] != grams]
