@@ -114,14 +114,13 @@ RESTRICTIONS = (
 )
 CHOICE = re.compile(r"(?i)\beither\b|\bdual[- ]licen|\bat your (?:choice|option)\b")
 CHOICE_CHARACTERS = 1_500  # of a file that only names the licenses
-FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
-NAMED_FIRST = re.compile(r"[A-Z0-9.]+[-_](?:LICENSE|LICENCE)\b")  # MIT-LICENSE, usual in Ruby
+# MIT-LICENSE is usual in Ruby
+FILE_NAME = re.compile(r"(?i:LICEN[CS]E|COPYING|UNLICENSE)|[A-Z0-9.]+[-_]LICEN[CS]E\b")
 
 
 def is_license_file(path: str) -> bool:
     """Whether a file is named like a license text."""
-    name = path.rpartition("/")[2]
-    return name.upper().startswith(FILE_NAMES) or bool(NAMED_FIRST.match(name))
+    return bool(FILE_NAME.match(path, path.rfind("/") + 1))
 
 
 def license_of_header(text: str) -> tuple[str, str]:

@@ -175,7 +175,7 @@ def walk(
     while waiting:
         folder = waiting.pop()
         try:
-            entries = list(os.scandir(root / folder if folder else root))
+            entries = list(os.scandir(f"{root}/{folder}"))
         except OSError as error:
             say(f"folder {folder or root} can't be listed and is left out: {error.strerror}")
             continue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tasks.core.progress import report, say
 from tasks.core.rows.parquet import TableWriter
 from tasks.core.stage import Work
-from tasks.ingestion.code_rows import CodeFile, CodeOptions
+from tasks.ingestion.code_file import CodeFile
+from tasks.ingestion.code_rows import CodeOptions
 from tasks.ingestion.extract_code import extract
 from tasks.ingestion.formats.read_rows import SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
@@ -171,7 +172,8 @@ def _from_code(
         files = with_context(files, source.window_characters)
     files_read, rows_read = Counter[str](), Counter[str]()
     for extracted in extract(files, total, name, options, context.work, context.workers):
-        context.counts.update(extracted.skipped)
+        if extracted.skipped:
+            context.counts.update(extracted.skipped)
         context.counts["bytes"] += extracted.source_bytes
         rows = [context.copies.numbered(row) for row in extracted.rows]
         if context.candidates is not None:
