@@ -152,6 +152,11 @@ class EvaluateSettings(Section):
         description="Characters of context around such a span; with the suffix, three quarters "
         "of them are before it.",
     )
+    fill_order: Literal["prefix_first", "suffix_first"] = Field(
+        "prefix_first",
+        description="Order in which a model that fills in gets what is around a hole: the prefix "
+        "first (PSM), as editors send it, or the suffix (SPM).",
+    )
     probe_problems: int | None = Field(
         None,
         ge=0,

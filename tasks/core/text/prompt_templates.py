@@ -183,10 +183,9 @@ def _sections(sections: list[str], system: str) -> str:
     return _BETWEEN.join([*filter(None, [system]), *sections, f"{OUTPUT}\n"])
 
 
-def fill_in(text: str, start: int, end: int) -> tuple[str, str]:
-    """A text with a hole from `start` to `end` as prompt and completion, in the order prefix,
-    suffix, middle (Bavarian et al. 2022)."""
-    return fill_prompt(text[:start], text[end:]), text[start:end]
+def fill_in(text: str, start: int, end: int, suffix_first: bool = False) -> tuple[str, str]:
+    """A text with a hole from `start` to `end` as prompt and completion (Bavarian et al. 2022)."""
+    return fill_prompt(text[:start], text[end:], suffix_first), text[start:end]
 
 
 def fill_prompt(prefix: str, suffix: str, suffix_first: bool = False) -> str:

@@ -30,7 +30,9 @@ class InfillingProblem:
     line: str
 
 
-def infilling_problems(problems: Sequence[Problem], seed: int) -> list[InfillingProblem]:
+def infilling_problems(
+    problems: Sequence[Problem], seed: int, suffix_first: bool = False
+) -> list[InfillingProblem]:
     """Mask one line of each problem's solution that is neither short nor a comment."""
     found = []
     for problem in problems:
@@ -45,7 +47,7 @@ def infilling_problems(problems: Sequence[Problem], seed: int) -> list[Infilling
             at += len(line)
         if places:
             start, end = min(places, key=lambda p: keyed_rank(f"{problem.problem_id} {p[0]}", seed))
-            prompt = prompt_templates.fill_in(text, start, end)[0]
+            prompt = prompt_templates.fill_in(text, start, end, suffix_first)[0]
             found.append(InfillingProblem(problem.problem_id, prompt, text[start:end]))
     return found
 

@@ -47,7 +47,8 @@ def complete(
     """
     results: list[CompletionResult] = []
     for style in (LEFT, *((BOTH,) if can_fill(generator.pair) else ())):
-        posed = [pose(span, style, settings.completion_context) for span in spans]
+        suffix_first = settings.fill_order == "suffix_first"
+        posed = [pose(span, style, settings.completion_context, suffix_first) for span in spans]
         results += _completed(generator, posed, decoding, losses, f"{LABEL}, {style}")
     return results
 

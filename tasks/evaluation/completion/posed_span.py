@@ -28,7 +28,7 @@ class SpanProblem:
     reference: str
 
 
-def pose(span: CodeSpan, style: str, context: int) -> SpanProblem:
+def pose(span: CodeSpan, style: str, context: int, suffix_first: bool = False) -> SpanProblem:
     """A span as a prompt.
 
     Without a suffix, white space at the end of the prompt becomes a part of the reference, as it
@@ -38,6 +38,7 @@ def pose(span: CodeSpan, style: str, context: int) -> SpanProblem:
         span: What to write.
         style: `LEFT` or `BOTH`.
         context: Characters around the span that are given; they are cut at their far ends.
+        suffix_first: Give the suffix before the prefix.
     """
     text, head = span.source.text, span.source.head
     if style == LEFT:
@@ -47,9 +48,8 @@ def pose(span: CodeSpan, style: str, context: int) -> SpanProblem:
     after = text[span.end :]
     prefix = head + _last(text[: span.start], int(_PREFIX_SHARE * context))
     suffix = after[: max(0, context - len(prefix))]
-    return SpanProblem(
-        span, style, prompt_templates.fill_prompt(prefix, suffix), prefix, span.reference
-    )
+    prompt = prompt_templates.fill_prompt(prefix, suffix, suffix_first)
+    return SpanProblem(span, style, prompt, prefix, span.reference)
 
 
 def _last(text: str, characters: int) -> str:

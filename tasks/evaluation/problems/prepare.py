@@ -63,10 +63,13 @@ def prepare(settings: EvaluateSettings, held_out: Path | None) -> Prepared:
     probes, unreadable = choose_texts(settings.probe_problems, settings.seed)
     missing += unreadable
     to_fill = choose_problems(texts, settings.infilling_problems, settings.seed)
+    holes = infilling.infilling_problems(
+        to_fill, settings.seed, settings.fill_order == "suffix_first"
+    )
     return Prepared(
         tested=_tested(settings, problems, missing),
         probes=probes,
-        infilling=tuple(infilling.infilling_problems(to_fill, settings.seed)),
+        infilling=tuple(holes),
         answers={s.name: user_sets.read(s) for s in settings.sets if s.kind == "answers"},
         missing=tuple(dict.fromkeys(missing)),
     )

@@ -382,6 +382,17 @@ def test_the_stage_completes_spans_with_the_suffix_where_the_base_can_fill(
     assert NO_SUFFIX not in (out / "metrics.json").read_text()
 
 
+def test_the_suffix_comes_first_where_the_setting_says_so(
+    run_stage: RunStage, code: dict[str, Path], tmp_path: Path
+) -> None:
+    can_fill = tokenizer_with_infilling(tmp_path / "infilling")
+    changed = code | {"base.tokenizer": can_fill}
+    _, out = run_stage(changed=changed, fill_order="suffix_first", **COMPLETION)
+    rows = pq.read_table(out / "completions.parquet").to_pylist()
+    prompts = [r["prompt"] for r in rows if r["style"] == "with suffix"]
+    assert prompts and all(p.startswith("\0fim_prefix\0\0fim_suffix\0") for p in prompts)
+
+
 def test_a_span_keeps_its_completion_in_the_cache(
     run_stage: RunStage, code: dict[str, Path], tmp_path: Path
 ) -> None:
