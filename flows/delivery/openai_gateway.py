@@ -46,7 +46,8 @@ def with_training_format(
         path: Of the endpoint.
         body: As sent.
         stop: Texts that end an answer.
-        infilling: Names of the tokens before prefix, suffix and middle; None without.
+        infilling: Names of the tokens before prefix, suffix and middle; of two, before suffix and
+            prefix; None without.
         model: The only model name that the engine accepts; None: any.
 
     Raises:
@@ -62,8 +63,9 @@ def with_training_format(
                 "the request has a suffix, and the model's tokenizer has no tokens for infilling; "
                 "send the prompt without suffix"
             )
-        before, between, after = infilling
-        made["prompt"] = f"{before}{made.get('prompt', '')}{between}{suffix}{after}"
+        prefix = made.get("prompt", "")
+        texts = (prefix, suffix, "") if len(infilling) == 3 else (suffix, prefix)
+        made["prompt"] = "".join(map("".join, zip(infilling, texts, strict=True)))
     elif stop and not made.get("stop"):
         made["stop"] = list(stop)
     return made

@@ -173,6 +173,17 @@ def test_infilling_tokens_are_those_of_the_tokenizer(tmp_path):
     assert text in form.modelfile("model.gguf")
 
 
+def test_without_a_token_before_the_middle_the_suffix_comes_first(tmp_path):
+    from tokenizers import AddedToken
+
+    added = [AddedToken(name, special=True) for name in ("[PREFIX]", "[MIDDLE]", "[SUFFIX]")]
+    make_tokenizer(tmp_path, added=added)
+    form = ship(PromptTemplate("instruction"), tmp_path)
+    assert form.infilling == ("[SUFFIX]", "[PREFIX]")
+    text = '{{- if .Suffix -}}{{- "[SUFFIX]" -}}{{- .Suffix -}}{{- "[PREFIX]" -}}{{- .Prompt -}}\n'
+    assert text in form.modelfile("model.gguf")
+
+
 def test_files_are_the_same_bytes_when_shipped_twice(folder, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(folder, again, ignore=lambda *_: ["again"])
