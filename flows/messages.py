@@ -10,6 +10,9 @@ from tasks.pipeline import PIPELINE
 
 MANY = {"code": "modules", "env": "packages"}  # kinds of which one change has many causes
 SHOWN_CAUSES = 2
+# parts of the names of metrics, and how their values are written
+SHARES = ("accuracy", "similarity", "match", "agreement", "pass_at", "share")
+UNITS = {"gib": "GiB", "loss": "nats", "bits": "bits", "seconds": "s"}
 VERDICTS = ("improved", "inconclusive", "regressed")
 
 
@@ -197,3 +200,12 @@ def before_after(evaluate: Manifest | None) -> str:
         )
     except KeyError:
         return ""
+
+
+def metric(name: str, value: float) -> tuple[str, str]:
+    """A metric of a stage's summary in words, and its value with the unit that its name implies."""
+    words = name.removesuffix("_gib").replace("vram", "VRAM").replace("_", " ")
+    if any(part in name for part in SHARES):
+        return words, f"{100 * value:.1f} %"
+    unit = next((unit for part, unit in UNITS.items() if part in name), "")
+    return words, f"{value:.4g} {unit}" if unit else f"{value:,.6g}"

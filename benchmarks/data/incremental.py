@@ -34,6 +34,7 @@ from tasks.core.settings.config import View, check
 from tasks.core.stage import Work
 from tasks.filtering import STAGE as FILTER
 from tasks.ingestion import STAGE as INGEST
+from tasks.ingestion.rows import text_id
 from tasks.prompting import STAGE as PROMPT
 from tasks.tokenization import STAGE as TOKENIZE
 
@@ -176,8 +177,11 @@ def edited(rows: pa.Table, count: int, change: str) -> pa.Table:
     if change == "one row edited":
         texts = first.column("output").to_pylist()
         texts[count // 2] += "\n# edited\n"
-        place = first.schema.get_field_index("output")
-        return first.set_column(place, "output", pa.array(texts))
+        ids = first.column("row_id").to_pylist()
+        ids[count // 2] = text_id(texts[count // 2])
+        for name, values in (("output", texts), ("row_id", ids)):
+            first = first.set_column(first.schema.get_field_index(name), name, pa.array(values))
+        return first
     if change == "another order":
         return first.take(chance.permutation(count))
     return first

@@ -98,7 +98,8 @@ def champion(as_json: bool) -> int:
         terminal.show(f"DAMAGED: {problem}. Roll back with: finetune rollback")
     print_reasons(now)
     for name, value in now.metrics.items():
-        terminal.show(f"  {name:<32}{value:>12.6g}")
+        words, text = messages.metric(name, value)
+        terminal.show(f"  {words:<38}{text:>14}")
     terminal.show("history")
     for entry in reversed(entries):
         terminal.show(

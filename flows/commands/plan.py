@@ -72,7 +72,8 @@ def _part_lines(plan: StagePlan) -> Iterator[str]:
     parts = plan.parts or (plan.manifest.parts if plan.manifest else {})
     for group in ("config", "inputs", "sources", "env"):
         for name, value in parts.get(group, {}).items():
-            shown = str(value)
+            # as in a profile
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             yield f"{group:<11}{name} = {shown if len(shown) <= 80 else shown[:77] + '...'}"
     by_folder: dict[str, list[str]] = {}
     for module in parts.get("code", {}):

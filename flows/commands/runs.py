@@ -246,4 +246,5 @@ def _print_changed_values(stage: str, old: Manifest, new: Manifest) -> None:
     before, after = old.summary.get("metrics", {}), new.summary.get("metrics", {})
     for name in sorted(before.keys() & after.keys()):
         if before[name] != after[name]:
-            terminal.show(f"{stage:<10}{name} {before[name]:.6g} -> {after[name]:.6g}")
+            (words, was), (_, now) = (messages.metric(name, m[name]) for m in (before, after))
+            terminal.show(f"{stage:<10}{words} {was} -> {now}")

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from flows.delivery.compute_type import compute_type
 from flows.delivery.delivered_model import DeliveredModel
 from tasks.core.errors import PipelineError
 
@@ -36,12 +37,14 @@ class Engine(Protocol):
         remedy: How to install it.
         uses_gpu: It takes a GPU if there is one.
         cuts_stop_words: It leaves the stop word out of the answer.
+        limits_length: It refuses a prompt that is longer than the window.
     """
 
     name: str
     remedy: str
     uses_gpu: bool
     cuts_stop_words: bool
+    limits_length: bool
 
     def is_installed(self) -> bool:
         """Whether it can be started."""
@@ -63,7 +66,7 @@ class LlamaCpp:
     name = "llama.cpp"
     remedy = "Install it: pip install 'finetune-pipeline[serve]'."
     uses_gpu = False  # the wheel of PyPI; those for GPUs come from another index
-    cuts_stop_words = True
+    cuts_stop_words = limits_length = True
 
     def is_installed(self) -> bool:
         """Whether the wheel is there."""
@@ -99,7 +102,7 @@ class CommandEngine(ABC):
     name: str
     remedy: str
     uses_gpu = True
-    cuts_stop_words = True
+    cuts_stop_words = limits_length = True
     path: str  # answers once the engine is ready
 
     @abstractmethod
@@ -151,7 +154,7 @@ class Transformers(CommandEngine):
     """`transformers serve`."""
 
     name = "transformers"
-    cuts_stop_words = False
+    cuts_stop_words = limits_length = False
     remedy = "Install what it needs: pip install 'finetune-pipeline[serve]'."
     path = "/health"
 
@@ -160,9 +163,12 @@ class Transformers(CommandEngine):
         return importlib.util.find_spec("openai") is not None
 
     def command(self, folder: Path, port: int, context: int | None) -> list[str]:
-        """The command line; the context is the model's."""
+        """The command line; the gateway limits the context."""
+        from tasks.core.models.device import pick_device  # imports PyTorch
+
+        dtype = compute_type(folder, pick_device("auto").type)
         main = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
-        options = ["--host", HOST, "--port", str(port)]
+        options = ["--host", HOST, "--port", str(port), "--dtype", dtype]
         return [sys.executable, "-c", main, "serve", str(folder), *options]
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any
 
-EVENT = "data: "
+EVENT, DONE = "data: ", "data: [DONE]"
 
 
 class StopFilter:
@@ -44,14 +44,16 @@ def cut_answer(content: bytes, stop: Sequence[str]) -> bytes:
 
 
 async def cut_stream(pieces: AsyncIterable[str], stop: Sequence[str]) -> AsyncIterator[str]:
-    """A stream of server-sent events, cut.
+    """A stream of server-sent events, cut, and with the end that clients of OpenAI's API expect.
 
     Args:
         pieces: Lines of the stream.
         stop: Stop words.
     """
     filters: dict[int, StopFilter] = {}
+    ended = False
     async for line in pieces:
+        ended = ended or line == DONE
         if not line.startswith(EVENT + "{"):
             yield f"{line}\n"
             continue
@@ -60,6 +62,8 @@ async def cut_stream(pieces: AsyncIterable[str], stop: Sequence[str]) -> AsyncIt
             own = filters.setdefault(choice.get("index", 0), StopFilter(stop))
             _apply(choice, own, is_last=choice.get("finish_reason") is not None)
         yield f"{EVENT}{json.dumps(event)}\n"
+    if not ended:
+        yield f"{DONE}\n\n"
 
 
 def _apply(choice: dict[str, Any], stop: StopFilter, is_last: bool) -> None:

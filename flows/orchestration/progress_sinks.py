@@ -38,10 +38,10 @@ class TimeLeft(ProgressColumn):
     """
 
     def render(self, task: Task) -> Text:
-        """The time as text; empty until there is a speed."""
+        """The time as text; empty until there is a speed, and at the end."""
         first, since, now = (task.fields[name] for name in ("first", "since", "now"))
         done = task.completed - first
-        if done <= 0 or task.total is None:
+        if done <= 0 or task.total is None or task.completed >= task.total:
             return Text("")
         left = (task.total - task.completed) * (now - since) / done - (time.monotonic() - now)
         return Text(f"{messages.duration(max(1, left))} left")

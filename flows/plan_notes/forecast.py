@@ -25,7 +25,7 @@ CPU_TIMES = 3.2  # of what a GPU would need: products are computed in 32 bit
 
 
 def _tokens(number: int) -> str:
-    return f"{number:,} tokens" if number < 1e5 else f"{number / 1e6:,.1f} M tokens"
+    return f"{number:,} tokens" if number < 1e6 else f"{number / 1e6:,.1f} M tokens"
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,11 @@ def step_budget(session: Session) -> str:
     budget = training_cost.budget(session.config, session.tokenized)
     if tokenize is None or tokenize.decision == HIT:
         return f"train: {budget or 'the number of steps follows from the tokens'}."
-    last = f"; for the previous data: {budget}" if budget else ", which stage tokenize counts"
+    last = f"; for the previous data: {budget}"
+    if not budget:
+        last = (
+            ", which tokenize counts; to see it before the training: finetune run --until tokenize"
+        )
     return f"train: the number of steps follows from the tokens{last}."
 
 

@@ -124,7 +124,7 @@ def tokens_to_see(config: Config, tokenized: Manifest | None) -> int | None:
     train = config.train
     if train.max_steps == AUTO:
         found = budget(config, tokenized)
-        return found.steps * found.batch_tokens if found else None
+        return round(found.passes * found.tokens) if found else None
     there = tokenized.summary.get("metrics", {}).get("train_tokens") if tokenized else None
     a_step = _step_tokens(config, tokenized)
     limits: list[float] = []

@@ -37,7 +37,7 @@ from tasks.core.models.packed_forward import forward_hidden, loss_head, window_t
 from tasks.core.models.pretrained import read_tokenizer
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.rows.parquet import read_batches
-from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache import by_content, fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.settings.hardware import HardwareSettings
 from tasks.core.stage import Inputs, Summary, Work
@@ -75,7 +75,7 @@ def measure(hardware: HardwareSettings, inputs: Inputs, work: Work) -> NDArray[n
         try:
             fill(
                 shards,
-                read_batches(rows, BATCH_ROWS, COLUMNS),
+                by_content(read_batches(rows, BATCH_ROWS, COLUMNS)),
                 base.losses,
                 lambda table: table,
                 work,

@@ -22,7 +22,7 @@ from tasks.core.decontamination.problems import BenchmarkProblem, PackedProblems
 from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.rows.parquet import BATCH_ROWS, read_batches
-from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache import by_columns, by_content, fill, opened
 from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.rows.row_digests import Digests
 from tasks.core.stage import Inputs, Summary, Work
@@ -39,6 +39,7 @@ from tasks.filtering.report.what_if import WhatIf
 from tasks.filtering.score_rows import (
     BASE_LOSS,
     COLUMNS,
+    KEY,
     SCORES,
     RowSettings,
     RowsToScore,
@@ -144,17 +145,17 @@ def _score_all(
 ) -> tuple[pa.Array, Digests]:
     """First pass: the scores of each row. Returns ids and digests of all rows."""
 
-    def tables() -> Iterator[pa.Table]:
+    def with_losses(losses: NDArray[np.float64]) -> Iterator[pa.Table]:
         done = 0
         for table in read_batches(rows, BATCH_ROWS, COLUMNS):
-            own = None if losses is None else losses[done : done + len(table)]
-            measured = [None] * len(table) if own is None else own
-            yield table.append_column(BASE_LOSS, pa.array(measured, pa.float64(), from_pandas=True))
+            own = pa.array(losses[done : done + len(table)], from_pandas=True)
+            yield table.append_column(BASE_LOSS, own)
             done += len(table)
 
+    by_id = by_columns(rows, KEY, COLUMNS)
     digests = fill(
         shards,
-        tables(),
+        by_id if losses is None else by_content(with_losses(losses)),
         score_rows,
         lambda table: RowsToScore(table, *arguments),
         work,

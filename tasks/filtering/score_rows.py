@@ -22,7 +22,7 @@ from tasks.core.decontamination.text_match import find_texts
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.rows.row_schema import REASON
 from tasks.core.system.parallel import without_gc
-from tasks.filtering.dedup.exact_dedup import KEY_BYTES, text_key
+from tasks.filtering.dedup.exact_dedup import KEY_BYTES, text_key, trimmed
 from tasks.filtering.dedup.minhash import MinHash, band_keys
 from tasks.filtering.reasons import PRIVATE_KEY, Reason, contamination, reason
 from tasks.filtering.redaction.redact import redact, suspects
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from tasks.core.settings.filter import FilterSettings
 
 TEXTS = ("instruction", "input", "output")
-COLUMNS = ["row_id", *TEXTS, "kind", "licence", "language"]
+KEY = ["row_id", "kind", "licence", "language"]  # the id is a hash of the texts, see ingestion/rows
+COLUMNS = [*KEY, *TEXTS]
 BASE_LOSS = "base_loss"  # a column beside these: null where it was not measured
 SCORES = pa.schema(
     [
@@ -166,7 +167,7 @@ def _score(
         hits = hits + find_shape((row.instruction, row.input, row.output), row.source, index)
     least = settings.limits.max_containment
     reasons += [contamination(hit, least) for hit in hits if hit.counts(least)]
-    is_blank = not row.output.strip()
+    instruction, input, output = map(trimmed, (row.instruction, row.input, row.output))
     return {
         "reasons": reasons,
         "values": values,
@@ -174,8 +175,8 @@ def _score(
         "redactions": json.dumps(spans) if spans else "",
         "content": row.content,
         # rows of whole texts have no question that other rows could answer
-        "question": None if row.kind in WHOLE else text_key(row.instruction, row.input),
-        "row": None if is_blank else text_key(row.instruction, row.input, row.output),
+        "question": None if row.kind in WHOLE else text_key(instruction, input),
+        "row": text_key(instruction, input, output) if output else None,
     }
 
 
@@ -184,13 +185,12 @@ def measure(row: RowView, rules: Sequence[RuleValues]) -> tuple[list[float | Non
     one."""
     values: list[float | None] = []
     reasons = []
+    kind, is_python = row.kind, row.is_python
     for rule, given in zip(RULES, rules, strict=True):
-        is_other = rule.python_only and not row.is_python
-        if is_other or (given.kinds is not None and row.kind not in given.kinds):
-            values.append(None)
-            continue
-        value = rule.measure(row, *given.parameters)
-        values.append(None if value is None else float(value))
+        value = None
+        if (given.kinds is None or kind in given.kinds) and (is_python or not rule.python_only):
+            value = rule.measure(row, *given.parameters)
+        values.append(value)
         if value is not None and rule.fails(value, given.threshold):
             note = rule.note(row, *given.parameters) if rule.note else ""
             reasons.append(reason(rule.name, value, given.threshold, note))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from tasks.core.languages.protocol import RUNNER
 from tasks.core.rows.parquet import read_batches
-from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache import by_content, fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.sandbox import PASS, Job, Sandbox
 from tasks.core.stage import Work
@@ -80,7 +80,7 @@ def run_doctests(
     with opened(work, timeout_s, OUTCOMES, np.uint8, part="doctests") as shards:
         fill(
             shards,
-            (table.select(["program", *PROBLEM]) for table in batches()),
+            by_content(table.select(["program", *PROBLEM]) for table in batches()),
             partial(_run_batch, sandbox, timeout_s),
             pa.Table.to_pylist,
             work,

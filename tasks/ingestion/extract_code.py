@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import PARSERS
 from tasks.core.package_version import version
-from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache import by_content, fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.stage import Work
 from tasks.core.system.parallel import without_gc
@@ -62,7 +62,7 @@ def extract(
     ):
         fill(
             shards,
-            _tables(files),
+            by_content(_tables(files)),
             partial(_extract_batch, options),
             _files_of,
             work,

@@ -43,9 +43,8 @@ class PromptBatch:
 _LOADED: dict[str, RowEncoder] = {}  # loading takes seconds, and a process encodes many batches
 
 
-def store(tokenizer: BareTokenizer, encoder: RowEncoder, file: Path) -> None:
-    """Store a tokenizer for worker processes; in this one, `load` returns the given encoder."""
-    tokenizer.write(file)
+def keep(encoder: RowEncoder, file: Path) -> None:
+    """Let `load` return an encoder in this process, without the file that worker processes need."""
     _LOADED.clear()
     _LOADED[str(file)] = encoder
 

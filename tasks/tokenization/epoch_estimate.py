@@ -49,13 +49,13 @@ def lines(numbers: Mapping[str, Any]) -> list[str]:
     """The estimate as lines of text."""
     too_long = numbers["rows_too_long"]
     epoch = numbers["steps_an_epoch"]
-    by_rows = [f"{epoch['by_rows'][str(n)]:,} with {n} rows each" for n in SHOWN_ROWS]
-    by_tokens = [f"{epoch['by_tokens'][str(n)]:,} with {n:,} tokens" for n in SHOWN_TOKENS]
+    by_rows = [f"{epoch['by_rows'][str(n)]:,} of {n} rows" for n in SHOWN_ROWS]
+    by_tokens = [f"{epoch['by_tokens'][str(n)]:,} of {n:,} tokens" for n in SHOWN_TOKENS]
     return [
         f"to train on: {numbers['rows']:,} rows, {numbers['tokens']:,} tokens, "
         f"{100 * numbers['trained_share']:.1f} % of them with loss; left out: "
         f"{too_long:,} rows of more than {numbers['max_tokens']:,} tokens",
         f"packed: {numbers['windows']:,} windows of {numbers['window_tokens']:,} tokens, "
         f"{100 * numbers['padding_share']:.1f} % padding",
-        f"steps of one epoch: {', '.join([*by_rows, *by_tokens])}",
+        f"one epoch, by the size of a step: {' or '.join([*by_rows, *by_tokens])}",
     ]

@@ -28,7 +28,7 @@ from tasks.core.progress import say
 from tasks.core.rows import data_card, row_schema
 from tasks.core.rows.hash_rank import shuffled
 from tasks.core.rows.parquet import TableWriter, read_batches
-from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache import by_content, fill, opened
 from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.settings.config import View
 from tasks.core.stage import Summary, Work
@@ -36,7 +36,7 @@ from tasks.core.system.parallel import worker_count
 from tasks.core.text.bare_tokenizer import BareTokenizer
 from tasks.core.text.row_encoder import RowEncoder
 from tasks.tokenization.audit import Audit, audit, check, check_exact
-from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, store
+from tasks.tokenization.encode import COLUMNS, ENCODED, PromptBatch, encode_batch, keep
 from tasks.tokenization.epoch_estimate import estimate_epoch, lines
 from tasks.tokenization.remedies import check_not_empty, notes
 from tasks.tokenization.row_checks import DROPPED, INEXACT, CheckedRows, RowLimits, check_rows
@@ -64,7 +64,10 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
     arguments = [*_content_of(folder), ("loss_on", settings.loss_on)]
     tokenizer = work.scratch / "bare_tokenizer.json"
     bare, encoder = open_tokenizer(str(folder))
-    store(bare, encoder, tokenizer)
+    keep(encoder, tokenizer)
+    rows_in = sum(pq.read_metadata(file).num_rows for file in files.values())
+    if rows_in >= ROWS_FOR_PROCESSES:
+        bare.write(tokenizer)
     with (
         opened(work, arguments, ENCODED, np.int32) as shards,
         TableWriter(work.out / "dropped.parquet", DROPPED) as dropped,
@@ -95,7 +98,6 @@ def run(config: View, inputs: Mapping[str, Path], work: Work) -> Summary:
                 say(line)
     written = {f"tokenize.{split}": work.out / split for split in SPLITS}
     data_card.count({**inputs, **written}).write(work.out / "data_card.json")
-    rows_in = sum(pq.read_metadata(file).num_rows for file in files.values())
     numbers = estimate_epoch(audits["train"], counts["train_too_long"], limit)
     for line in lines(numbers):
         say(line)
@@ -141,7 +143,7 @@ def encode(
     batches = (read_batches(file, BATCH_ROWS, COLUMNS) for file in files.values())
     fill(
         shards,
-        chain.from_iterable(batches),
+        by_content(chain.from_iterable(batches)),
         encode_batch,
         partial(PromptBatch, str(tokenizer), loss_on),
         work,

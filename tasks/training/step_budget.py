@@ -97,13 +97,21 @@ class StepBudget:
 
     def __str__(self) -> str:
         passes = "1 pass" if self.passes == 1 else f"{self.passes:.3g} passes"
-        each = "1 window" if self.step_windows == 1 else f"{self.step_windows} windows"
+        each, windows, steps = (
+            f"{number:,} {word}{'' if number == 1 else 's'}"
+            for number, word in (
+                (self.step_windows, "window"),
+                (self.windows, "window"),
+                (self.steps, "step"),
+            )
+        )
+        most = ", the most that auto sets" if self.steps == MAX_STEPS else ""
         rate = f"learning rate {self.learning_rate:.3g}"
         if self.learning_rate != self.full_learning_rate:
             rate += f" instead of {self.full_learning_rate:.3g}, because the steps are smaller"
         return (
-            f"{self.steps:,} steps, {self.warmup_steps} of them warm-up: {self.tokens:,} tokens in "
-            f"{self.windows:,} windows, {passes}, {each} per step; {rate}"
+            f"{steps}{most}, {self.warmup_steps} of them warm-up: {self.tokens:,} tokens in "
+            f"{windows}, {passes}, {each} per step; {rate}"
         )
 
 

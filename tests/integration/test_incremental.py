@@ -19,6 +19,7 @@ from tasks.core.stage import Work
 from tasks.filtering import run as filtering_run
 from tasks.filtering import score_rows
 from tasks.ingestion.executable import EXECUTABLE
+from tasks.ingestion.rows import text_id
 from tests.conftest import ingested_row
 
 STAGES = (filtering.STAGE, prompting.STAGE, tokenization.STAGE)
@@ -29,13 +30,20 @@ WORDS = ["alpha", "beta", "gamma", "delta", "zeta", "eta", "theta", "iota", "kap
 def row(number: int, text: str = "") -> dict[str, Any]:
     chance = random.Random(number % 90)  # every tenth row is nearly another one's copy
     body = "\n".join(f"    {chance.choice(WORDS)} = {chance.randrange(99)} * x" for _ in range(12))
-    return ingested_row(
-        number,
-        instruction=f"Work out thing number {number}.",
-        output=f"def f(x):\n{body}\n    return x + {number}{text}",
-        kind="instruction",
-        project=f"p{number % 40}",
+    return identified(
+        ingested_row(
+            number,
+            instruction=f"Work out thing number {number}.",
+            output=f"def f(x):\n{body}\n    return x + {number}{text}",
+            kind="instruction",
+            project=f"p{number % 40}",
+        )
     )
+
+
+def identified(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the id that ingest gives it."""
+    return row | {"row_id": text_id(row["instruction"], row["input"], row["output"])}
 
 
 ROWS = [row(number) for number in range(100)]
@@ -96,7 +104,7 @@ def test_any_edits_give_the_bytes_of_a_cold_run(tmp_path_factory, tokenizer, rou
             elif what == "drop" and len(rows) > 60:
                 rows.pop(at)
             elif what == "edit":
-                rows[at] = rows[at] | {"output": rows[at]["output"] + " + 1"}
+                rows[at] = identified(rows[at] | {"output": rows[at]["output"] + " + 1"})
             else:
                 random.Random(place).shuffle(rows)
         warm = run_all(rows, folder / f"warm{number}", folder / "shards", tokenizer)

@@ -193,8 +193,9 @@ def test_a_run_that_a_person_has_to_mend_ends_with_two_lines_and_no_traceback(de
     with servers.process(WORKER, env, log):
         runs = [submit(env, "local-gpu", p) for p in ({"profile": "/nowhere.yaml"}, wrong)]
         absent, refused = servers.wait_for_end(env, runs, log)
+        for run in (absent, refused):  # a stopped worker ends runs that have not sent their log yet
+            servers.wait_for_log(env, run["id"], run["state"]["message"], log)
     for run, problem in ((absent, "does not exist"), (refused, "last_layers is 9")):
-        servers.wait_for_log(env, run["id"], run["state"]["message"], log)
         assert run["state_name"] == "Failed"
         assert problem in run["state"]["message"].splitlines()[0]
         assert len(run["state"]["message"].splitlines()) == 2

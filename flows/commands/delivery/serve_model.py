@@ -1,20 +1,25 @@
 """`finetune serve-model`: serve a merged model to editors and programs of this machine."""
 
+import errno
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import click
 
 from flows import terminal
 from flows.delivery import engines
-from flows.delivery.delivered_model import CHAMPION, find_model
+from flows.delivery.delivered_model import CHAMPION, DeliveredModel, find_model
 from flows.delivery.engines import HOST
 from tasks.core import progress
 from tasks.core.errors import PipelineError
-from tasks.core.system.interrupts import settle
+from tasks.core.system.interrupts import handled, settle
 
 PORT = 8012  # where llama.vscode looks for completions
+STOP_S = 2  # for answers that are being written when it is stopped
 
 
 @click.command("serve-model")
@@ -26,7 +31,13 @@ PORT = 8012  # where llama.vscode looks for completions
     metavar="champion|PATH",
     help="The champion, the folder of a merged model, or a GGUF file.",
 )
-@click.option("--port", default=PORT, show_default=True, help="Port of the endpoint.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    show_default=True,
+    help="Port of the endpoint; 0: any that is free.",
+)
 @click.option(
     "--engine",
     "name",
@@ -35,7 +46,12 @@ PORT = 8012  # where llama.vscode looks for completions
     show_default=True,
     help="Program that runs the model.",
 )
-@click.option("--context", type=int, metavar="TOKENS", help="Longest prompt with its answer.")
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    metavar="TOKENS",
+    help="Longest prompt with its answer; default: what the model allows.",
+)
 def serve_model(source: str, port: int, name: str, context: int | None) -> int:
     """Serve a merged model to editors and other programs.
 
@@ -43,7 +59,7 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
     """
     import uvicorn
 
-    from flows.delivery.openai_gateway import gateway
+    from flows.delivery.openai_gateway import Gateway
 
     model = find_model(source)
     engine, file = engines.pick_engine(model, name)
@@ -52,20 +68,45 @@ def serve_model(source: str, port: int, name: str, context: int | None) -> int:
         if engine.uses_gpu:
             held.enter_context(_gpu_lock())
         address = held.enter_context(engine.serving(file, context))
-        only = None if engine.name == engines.LlamaCpp.name else str(file)
-        application = gateway(address, model.stop, model.infilling, only, engine.cuts_stop_words)
-        terminal.show(f"{model.name}: {file.name} in {engine.name}")
-        fills = ", ".join(model.infilling) if model.infilling else "the model has no tokens for it"
-        terminal.show(f"infilling: {fills}")
-        own = listener.getsockname()[1]
-        terminal.show(f"http://{HOST}:{own}/v1 serves until Ctrl-C; editors: docs/editor.md")
-        config = uvicorn.Config(application, log_level="warning", lifespan="on")
+        served = Gateway(
+            address,
+            model.stop,
+            model.infilling,
+            model=None if engine.name == engines.LlamaCpp.name else str(file),
+            cuts=engine.cuts_stop_words,
+            limited=None if engine.limits_length else _limit(file, context),
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                served.application(),
+                log_level="warning",
+                lifespan="on",
+                timeout_graceful_shutdown=STOP_S,
+            )
+        )
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            listener.listen()  # who reads these lines may send a request at once
+            _show_address(model, f"{file.name} in {engine.name}", listener.getsockname()[1])
+            # uvicorn handles the other two itself
+            with handled([signal.SIGHUP], server.handle_exit):
+                server.run(sockets=[listener])
         except KeyboardInterrupt:  # raised again after a clean shutdown
             settle()
         terminal.show("stopped")
     return 0
+
+
+def _show_address(model: DeliveredModel, what: str, port: int) -> None:
+    terminal.show(f"{model.name}: {what}")
+    fills = ", ".join(model.infilling) if model.infilling else "the model has no tokens for it"
+    terminal.show(f"infilling: {fills}")
+    terminal.show(f"http://{HOST}:{port}/v1 serves until Ctrl-C; editors: docs/editor.md")
+
+
+def _limit(folder: Path, context: int | None) -> Callable[[str, dict[str, Any]], dict[str, Any]]:
+    from flows.delivery.prompt_length import PromptLength  # imports transformers
+
+    return PromptLength(folder, context).limited
 
 
 @contextmanager
@@ -101,7 +142,9 @@ def _listener(port: int) -> socket.socket:
         listener.bind((HOST, port))
     except OSError as error:
         listener.close()
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
+        other = PORT + 1 if port <= PORT else PORT
         raise PipelineError(
-            f"port {port} of {HOST} is in use", f"Choose another port: --port {port + 1}."
+            f"port {port} of {HOST} {why}", f"Choose another port: --port {other}."
         ) from error
     return listener

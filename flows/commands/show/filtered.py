@@ -30,7 +30,7 @@ def funnel_lines(funnel: Mapping[str, Any]) -> list[str]:
     lines += _rejected([reason for reason in reasons if reason["rows"]], funnel)
     silent = [reason["rule"] for reason in reasons if not reason["rows"]]
     if silent:
-        lines += ["", f"rejected no row: {', '.join(silent)}"]
+        lines += ["", f"rejected no row, or off: {', '.join(silent)}"]
     lines += _sources(funnel) + _base_loss(funnel)
     return lines + _redacted(funnel) + _contamination(funnel) + _examples(reasons)
 

@@ -5,6 +5,7 @@ One function for each stage, in `LINES`; it gets the manifest and the JSON files
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from tasks.core.cache.manifest import NAME, Manifest
 from tasks.core.cache.source_changes import SOURCES
 from tasks.core.rows.split_unit import PROJECT, ROW, plural, split_sentence
 
+# pages of digests, which end at the next heading
+KEY_PARTS = re.compile(r"\nParts of the cache keys:\n.*?(?=\n## |\Z)", re.DOTALL)
+CELLS, DRAWN = re.compile(r"(?<!\\)\|"), " worse │ better "
+DRAWN_WIDTH = 110  # columns that the table with drawn intervals needs
 REPORT_END = "\n## Answers"  # of report.md: what follows are texts of the models
 PLAIN_WIDTH = 120  # of a table that is written to a file or a pipe
 HAS = {"chat": "Chat template", "tools": "Tools in it", "infilling": "Infilling tokens"}
@@ -81,14 +86,17 @@ def _prompt(manifest: Manifest, files: Files, _: Path) -> Iterator[str]:
     split = files.get("split", {})
     units = split.get("units", {})
     unit = split.get("unit", PROJECT)
-    yield f"  {'split':<12}{'rows':>10}{plural(unit, 2) if unit != ROW else 'units':>12}"
+    by_row = unit == ROW  # a second column would count the rows again
+    yield f"  {'split':<12}{'rows':>10}{'' if by_row else f'{plural(unit, 2):>12}'}"
     for name in SPLITS:
-        yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{units.get(name, 0):>12,}"
+        of_units = "" if by_row else f"{units.get(name, 0):>12,}"
+        yield f"  {name:<12}{counts.get(f'{name}_rows', 0):>10,.0f}{of_units}"
     if split:
         yield f"{split_sentence(split)} No {unit} is in two splits."
     for reason, text in LEFT_OUT.items():
         if number := counts.get(reason):
-            yield f"Left out: {number:,.0f} rows, {text}."
+            counted = "" if by_row else f" The {plural(unit, 2)} are counted with them."
+            yield f"Left out: {number:,.0f} rows, {text}.{counted}"
     if problems := counts.get("problems"):
         yield f"Held out as problems of the evaluation: {problems:,.0f} functions."
 
@@ -146,11 +154,31 @@ def _evaluate(_: Manifest, __: Files, folder: Path) -> Iterator[str]:
     from rich.markdown import Markdown
 
     text = (folder / "report.md").read_text(encoding="utf-8").partition(REPORT_END)[0]
+    text = KEY_PARTS.sub("\nParts of the cache keys: `finetune explain STAGE`\n", text)
     console = Console()
     out = io.StringIO()
     width = console.width if console.is_terminal else PLAIN_WIDTH
+    if width < DRAWN_WIDTH:
+        text = without_drawings(text)
     Console(file=out, width=width, force_terminal=False).print(Markdown(text))
     yield from (line.rstrip() for line in out.getvalue().splitlines())
+
+
+def without_drawings(text: str) -> str:
+    """A report without the column of drawn intervals, which a narrow terminal would cut off."""
+    lines: list[str] = []
+    column = None
+    for line in text.splitlines():
+        cells = CELLS.split(line)
+        if DRAWN in cells:
+            column = cells.index(DRAWN)
+        elif not line.startswith("|"):
+            column = None
+        if column is not None:
+            del cells[column]
+        if not line.startswith("Ends of the drawn scales"):
+            lines.append("|".join(cells))
+    return "\n".join(lines)
 
 
 def _merge(manifest: Manifest, _: Files, folder: Path) -> Iterator[str]:

@@ -4,10 +4,10 @@ Torch is imported in the functions alone, so that a wrong option is reported at 
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flows.commands.try_model.chosen_model import Chosen
+from flows.delivery.compute_type import compute_type
 from tasks.core.errors import PipelineError
 from tasks.core.models.trusted_code import is_trusted
 from tasks.core.settings.config import Config
@@ -34,7 +34,7 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
         chosen.weights,
         quantization=config.evaluate.quantization if adapted else "none",
         device=config.hardware.device,
-        dtype=config.evaluate.dtype if adapted else _dtype(chosen.weights, device.type),
+        dtype=config.evaluate.dtype if adapted else compute_type(chosen.weights, device.type),
         vram_gib=config.hardware.vram_gib,
         trust_remote_code=chosen.is_ours and is_trusted(chosen.weights),
     )
@@ -47,16 +47,6 @@ def load(chosen: Chosen, config: Config) -> tuple[Any, Any]:
                 "Give the --profile and --set that the adapter was trained with.",
             ) from error
     return model, load_tokenizer(chosen.tokenizer)
-
-
-def _dtype(weights: Path, device: str) -> Literal["auto", "bfloat16", "float32"]:
-    """16 bit on a GPU; 32 bit on a CPU, faster there, if it fits in half of the free RAM."""
-    import psutil  # type: ignore[import-untyped]  # ships no types
-
-    if device != "cpu":
-        return "auto"
-    needed = 2 * sum(file.stat().st_size for file in weights.glob("*.safetensors"))
-    return "float32" if needed < psutil.virtual_memory().available / 2 else "bfloat16"
 
 
 def device_lock(config: Config) -> AbstractContextManager[None]:

@@ -15,19 +15,60 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from hashlib import sha256
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.core.progress import report
+from tasks.core.rows.parquet import BATCH_ROWS
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.rows.row_cache_folders import KEEP, hold, old_folders
 from tasks.core.rows.row_cache_shards import Shards
 from tasks.core.rows.row_digests import Digests, row_digests
 from tasks.core.stage import Work
+
+# digests of some rows, and a function that returns those of a mask, as a table
+Part = tuple[Digests, Callable[[NDArray[np.bool_]], pa.Table]]
+
+
+def by_content(tables: Iterable[pa.Table]) -> Iterator[Part]:
+    """Rows that are identified by all their columns."""
+    for table in tables:
+        yield row_digests(table), partial(_chosen, table)
+
+
+def by_columns(path: Path, names: list[str], columns: list[str]) -> Iterator[Part]:
+    """Rows of a Parquet file that some of their columns identify.
+
+    The other columns are read only of row groups with a row that is not cached.
+
+    Args:
+        path: The file.
+        names: Columns that decide all that the function reads, such as an id that is a hash.
+        columns: What the function reads.
+    """
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            whole = cache(partial(file.read_row_group, group, columns))
+            digests = row_digests(file.read_row_group(group, names))
+            for first in range(0, len(digests), BATCH_ROWS):
+                own = digests[first : first + BATCH_ROWS]
+                yield own, partial(_chosen_of, whole, first)
+
+
+def _chosen(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
+    return table.filter(pa.array(mask))
+
+
+def _chosen_of(whole: Callable[[], pa.Table], first: int, mask: NDArray[np.bool_]) -> pa.Table:
+    return _chosen(whole().slice(first, len(mask)), mask)
 
 
 @contextmanager
@@ -72,7 +113,7 @@ def opened(
 
 def fill(
     shards: Shards,
-    tables: Iterable[pa.Table],
+    parts: Iterable[Part],
     function: Callable[[Any], Values],
     batch_of: Callable[[pa.Table], Any],
     work: Work,
@@ -86,7 +127,7 @@ def fill(
 
     Args:
         shards: Freshly opened shards.
-        tables: The rows, in order.
+        parts: The rows, in order; see `by_content`.
         function: Batch -> values of its rows; importable by name.
         batch_of: Table of rows -> batch.
         work: The stage's work, which runs batches.
@@ -104,12 +145,11 @@ def fill(
     waiting: deque[Digests] = deque()
 
     def missing() -> Iterator[tuple[Digests, pa.Table]]:
-        for table in tables:
-            digests = row_digests(table)
+        for digests, chosen in parts:
             seen.append(digests)
             is_new = ~shards.contains(digests)
             if is_new.any():
-                yield digests[is_new], table.filter(pa.array(is_new))
+                yield digests[is_new], chosen(is_new)
 
     batches = _of_size(missing(), batch_rows)
     first = list(islice(batches, -(-rows_for_processes // batch_rows)))

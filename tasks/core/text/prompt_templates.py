@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tasks.core.text.conversation import turns, with_system
@@ -58,7 +59,7 @@ class PromptTemplate:
     system: str = ""
     date: str = DATE
 
-    @property
+    @cached_property
     def is_chat(self) -> bool:
         """Whether a chat template writes the rows."""
         return self.text == "chat" or is_jinja(self.text)

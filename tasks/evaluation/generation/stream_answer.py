@@ -37,9 +37,9 @@ def answer(
     room = max_length(model.config) - len(ids)
     if not ids or room < 1:
         raise PipelineError(
-            f"the prompt has {len(ids)} tokens; the model takes 1 to {len(ids) + room - 1} and "
+            f"the prompt has {len(ids):,} tokens; the model takes 1 to {len(ids) + room - 1:,} and "
             "needs room to answer",
-            "Change the prompt.",
+            "Shorten the text." if ids else "Give a text that is not empty.",
         )
     ends = model.generation_config.eos_token_id
     stops = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}

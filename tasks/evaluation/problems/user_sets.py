@@ -134,6 +134,11 @@ def _line(name: str, kind: str, number: int, text: str) -> SetLine:
     language = str(raw.get("language") or "python").lower()
     if language not in ("python", "py"):
         return _in_other_language(raw, common, language)
+    if "language" not in raw and value_of(raw, "entry", None) is None:
+        raise ValueError(
+            "no field entry_point\nAdd entry_point, the function that is tested; a set of another "
+            f"language than Python needs language instead, one of {', '.join(sorted(TOOLS))}"
+        )
     entry = _text(raw, "entry")
     if not entry.isidentifier():
         raise ValueError(
@@ -165,7 +170,7 @@ def _in_other_language(raw: Mapping[str, Any], common: dict[str, Any], language:
         raise ValueError(
             f"programs in {language} can't be run\nUse one of python, {', '.join(sorted(TOOLS))}"
         )
-    words = raw.get("stop_words", [])
+    words = raw.get("stop_words") or raw.get("stop_tokens") or []
     if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
         raise ValueError('stop_words is not a list of texts\nWrite ["...", "..."]')
     return SetLine(

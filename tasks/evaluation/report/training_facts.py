@@ -10,6 +10,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "Length": {
         "step": "optimizer steps",
         "total_steps": "optimizer steps planned",
+        "warmup_steps": "warm-up steps",
+        "learning_rate": "peak learning rate",
         "resumed_from": "resumed from step",
         "epoch": "full passes before the last one",
         "seconds": "time in steps",

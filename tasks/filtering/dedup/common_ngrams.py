@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.core.decontamination.ngrams import Hashes
 
-SAMPLE_ROWS = 4_096  # of each source
+SAMPLE_ROWS = 2_048  # of each source
 MIN_ROWS = 10  # an n-gram in at most this many sampled rows is not common
 MIN_SHARE = 0.01  # nor one of at most this share of them
 BUCKET_BITS = 20

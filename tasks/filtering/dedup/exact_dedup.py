@@ -16,15 +16,14 @@ NO_TWIN = -1
 
 
 def text_key(*texts: str) -> bytes | None:
-    """Digest of texts without whitespace at the ends of lines and blank lines around them; None if
-    all are blank."""
-    plain = [_trimmed(text) for text in texts]
-    if not any(plain):
+    """Digest of trimmed texts; None if all are blank."""
+    if not any(texts):
         return None
-    return blake2b("\0".join(plain).encode(), digest_size=KEY_BYTES).digest()
+    return blake2b("\0".join(texts).encode(), digest_size=KEY_BYTES).digest()
 
 
-def _trimmed(text: str) -> str:
+def trimmed(text: str) -> str:
+    """A text without whitespace at the ends of lines and blank lines around them."""
     return "\n".join(map(str.rstrip, text.split("\n"))).strip("\n")
 
 

@@ -24,6 +24,7 @@ MAX_CHECKS = 256  # candidates compared per row, those that share most bands fir
 CROWD = 64  # rows of a band that are compared with each other as they are
 MAX_KEPT = 32  # kept rows of a band that later rows are compared with
 BATCH_ROWS = 1024  # whose n-grams are in memory at once, and between two reports of progress
+ROWS_IN_MEMORY = 65_536  # whose groups are kept between the two uses of them
 NOTHING = np.empty(0, dtype=np.uint64)
 
 Grams = tuple[Hashes, Hashes]  # sorted n-grams of a question and of its answer
@@ -84,9 +85,9 @@ class _SharedBands:
         """Kept rows of all groups of a row; one that shares several is there several times."""
         groups = self._of(row)
         used = self._used[groups]
-        has_any = np.flatnonzero(used)
-        firsts, ends = self._first[groups[has_any]], used[has_any]
-        pairs = zip(firsts.tolist(), ends.tolist(), strict=True)
+        if not used.any():  # most rows
+            return []
+        pairs = zip(self._first[groups].tolist(), used.tolist(), strict=True)
         return [twin for first, n in pairs for twin in self._kept[first : first + n].tolist()]
 
     def keep(self, row: int) -> None:
@@ -167,8 +168,10 @@ def _without(grams: Hashes, common: Hashes) -> Hashes:
 def _shared_bands(near: NearCandidates) -> _SharedBands:
     """The bands that a row shares with others: first their number, to lay them out by row."""
     total = len(near.keys)
+    # searched twice, unless the groups of all rows fit into memory
+    groups = list(_groups(near.keys)) if total <= ROWS_IN_MEMORY else None
     counts, is_crowded = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=bool)
-    for rows, sizes in _groups(near.keys):
+    for rows, sizes in groups or _groups(near.keys):
         fits = np.repeat(sizes <= CROWD, sizes)
         counts[rows[fits]] += 1
         is_crowded[rows[~fits]] = True
@@ -177,7 +180,7 @@ def _shared_bands(near: NearCandidates) -> _SharedBands:
     for places, _ in _groups(rare):
         counts[crowded[places]] += 1
     found = _SharedBands(counts, near.arrays)
-    for rows, sizes in _groups(near.keys):
+    for rows, sizes in groups or _groups(near.keys):
         fits = sizes <= CROWD
         found.add(rows[np.repeat(fits, sizes)], sizes[fits])
     for places, sizes in _groups(rare):

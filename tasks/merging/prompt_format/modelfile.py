@@ -39,8 +39,10 @@ def modelfile(
         parts.append(NOTE.rstrip())
     if system:
         parts.append(f'SYSTEM """{system}"""')
-    parts += [f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}" for text in stop]
-    parts.append("PARAMETER temperature 0")
+    # Ollama reads quoted values as they are, with line breaks and without escapes
+    parts += [f'PARAMETER stop """{text}"""' for text in stop]
+    # greedy, as in the evaluation; Ollama's own penalty would change even the likeliest token
+    parts += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1"]
     return "\n".join(parts) + "\n"
 
 

@@ -22,6 +22,8 @@ def facts_of_the_model(settings: TrainSettings, model: Any, device: torch.device
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "rows_a_step": settings.batch_rows if settings.batch_tokens is None else None,
         "batch_tokens": settings.batch_tokens,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup_steps,
         "load_vram_gib": peak_vram_gib(),
     }
 

@@ -251,6 +251,18 @@ def test_a_program_in_javascript_has_no_network_and_no_files_of_the_user(
     assert "ENOENT" in outcome.detail
 
 
+def test_a_set_in_bash_with_windows_line_ends_passes_right_answers_alone(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    windows = {k: v.replace("\n", "\r\n") for k, v in BASH.items() if isinstance(v, str)}
+    asked = problem(tmp_path, BASH | windows)
+    outcomes = [
+        sandbox.run(job(asked, program_of(asked, COMPLETION, text), 30)).status
+        for text in ("\n  echo $(($1 + $2))\n}\n", "\n  echo 4\n}\n")
+    ]
+    assert outcomes[0] == PASS and outcomes[1] != PASS
+
+
 def test_an_answer_ends_at_a_stop_word_or_at_the_closing_bracket() -> None:
     assert answer_end("f(){\n", ["\n}", "\n//"], "  x();\n// y\n}\n") == len("  x();")
     text = "  if (x) {\n    y();\n  }\n}\nmore();"
@@ -290,5 +302,12 @@ def test_another_language_is_refused_with_those_that_can_be_run(tmp_path: Path) 
     with pytest.raises(PipelineError, match="programs in cobol can't be run") as failed:
         user_sets.read(own(tmp_path, MULTIPL_E | {"language": "cobol"}))
     assert "bash, cpp, go, java, javascript, rust, typescript" in failed.value.remedy
-    with pytest.raises(PipelineError, match="stop_words is not a list of texts"):
-        user_sets.read(own(tmp_path, MULTIPL_E | {"stop_tokens": [1]}))
+    for words in ([1], "\n}"):
+        with pytest.raises(PipelineError, match="stop_words is not a list of texts"):
+            user_sets.read(own(tmp_path, MULTIPL_E | {"stop_tokens": words}))
+
+
+def test_a_set_without_its_language_is_told_to_name_it(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no field entry_point") as failed:
+        user_sets.read(own(tmp_path, {k: v for k, v in MULTIPL_E.items() if k != "language"}))
+    assert "another language than Python needs language instead" in failed.value.remedy

@@ -303,8 +303,8 @@ def test_the_report_names_model_profile_data_date_and_hardware(tmp_path):
 
 def test_fields_of_the_training_are_named_and_grouped():
     training = {"step": 20, "tokens": 40_639, "first_loss": 2.0, "step_path": "fast", "new_one": 1}
-    assert training_facts(training) == [
-        ("Length", [("optimizer steps", "20")]),
+    assert training_facts(training | {"learning_rate": 4.47e-4}) == [
+        ("Length", [("optimizer steps", "20"), ("peak learning rate", "0.000447")]),
         ("Data", [("tokens seen", "40,639")]),
         ("Loss", [("first logged loss, nats per token", "2")]),
         ("Machine", [("training step", "fast")]),

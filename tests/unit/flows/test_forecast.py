@@ -181,13 +181,14 @@ def test_the_plan_shows_the_arithmetic_of_auto(tmp_path: Path) -> None:
     assert step_budget(known).startswith(
         "train: 169 steps, 16 of them warm-up: 900,000 tokens in 225 windows, "
     )
-    assert tokens_to_see(known.config, known.planner.artifacts["tokenize"]) == 169 * 16_000
+    assert tokens_to_see(known.config, known.planner.artifacts["tokenize"]) == 3 * 900_000
     known.plans[1].decision = RUN
     assert "follows from the tokens; for the previous data: 169 steps" in step_budget(known)
     known.plans[1].manifest = None
     known.tokenized = None
     assert step_budget(known) == (
-        "train: the number of steps follows from the tokens, which stage tokenize counts."
+        "train: the number of steps follows from the tokens, which tokenize counts; to see it "
+        "before the training: finetune run --until tokenize."
     )
     assert tokens_to_see(known.config, None) is None
 

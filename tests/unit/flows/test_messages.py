@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import messages
 from flows.cli import main
 from flows.session import Request, open_session
 from tasks.core.artifacts import runs
@@ -120,3 +121,18 @@ def test_changed_package_is_told_with_both_versions(home, capsys, monkeypatch):
     monkeypatch.setattr(cache_key, "version", lambda name: "99" if name == "numpy" else real(name))
     plan = told(capsys, "plan", "--profile", str(home.profile))
     assert f"env numpy {real('numpy')} -> 99" in line_of(plan, "filter")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("base_token_accuracy", 0.5861, ("base token accuracy", "58.6 %")),
+        ("tuned_loss", 1.84668, ("tuned loss", "1.847 nats")),
+        ("peak_vram_gib", 6.8, ("peak VRAM", "6.8 GiB")),
+        ("train_rows", 12345, ("train rows", "12,345")),
+    ],
+)
+def test_a_metric_is_written_with_its_unit(
+    name: str, value: float, expected: tuple[str, str]
+) -> None:
+    assert messages.metric(name, value) == expected

@@ -1,23 +1,28 @@
 """`finetune serve-model` on a tiny model that was trained to answer, with the client of OpenAI."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from flows.delivery import engines
+from flows.delivery.compute_type import compute_type
 from flows.delivery.delivered_model import DeliveredModel, find_model
-from flows.delivery.openai_gateway import COMPLETIONS, SuffixError, with_training_format
-from flows.delivery.stop_words import StopFilter
+from flows.delivery.openai_gateway import Gateway
+from flows.delivery.request_format import CHAT, COMPLETIONS, RequestError, with_training_format
+from flows.delivery.stop_words import StopFilter, cut_stream
 from tasks.core.errors import PipelineError
 from tasks.core.text import prompt_templates
 from tests.unit.flows.conftest import AFTER, ANSWER, BEFORE, FIM, MIDDLE, TASK
@@ -49,8 +54,8 @@ class Server:
         assert " serves until " in self.lines[-1], "".join(self.lines)
         self.url = self.lines[-1].split()[0]
 
-    def stop(self) -> tuple[int, str]:
-        self.process.send_signal(signal.SIGINT)
+    def stop(self, number=signal.SIGINT) -> tuple[int, str]:
+        self.process.send_signal(number)
         output, _ = self.process.communicate(timeout=60)
         return self.process.returncode, output
 
@@ -176,14 +181,23 @@ def test_curl_gets_the_models_and_no_page_of_a_browser_gets_an_answer(server):
     preflight = curl(f"{server.url}/completions", "-X", "OPTIONS", "-i")
     assert preflight.startswith("HTTP/1.1 405") and "access-control" not in preflight.lower()
     assert "Invalid host" in curl(f"{server.url}/models", "-H", "Host: elsewhere.example")
+    # a page needs no permission to send JSON as text
+    page = ["-H", "content-type: text/plain", "-H", "Origin: https://elsewhere.example"]
+    body = json.dumps({"prompt": "a", "max_tokens": 1})
+    refused = json.loads(curl(f"{server.url}/completions", *page, "-d", body))
+    assert (
+        refused["error"]["message"]
+        == "requests from the page https://elsewhere.example are rejected"
+    )
 
 
-def curl(url, *options):
+def curl(url, *options, stdin=None):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     header = ["-H", "content-type: application/json"]
     command = ["curl", "-sS", "--noproxy", "*", *header, *options, url]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=True, capture_output=True, text=True, input=stdin)
+    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -196,13 +210,106 @@ def test_a_suffix_is_written_with_the_infilling_tokens(infilling, prompt):
 
 
 def test_a_suffix_without_infilling_tokens_is_refused():
-    with pytest.raises(SuffixError, match="no tokens for infilling"):
+    with pytest.raises(RequestError, match="no tokens for infilling"):
         with_training_format(COMPLETIONS, {"prompt": "a", "suffix": "b"}, [], None, None)
 
 
 def test_what_a_request_sets_itself_is_kept():
     body = {"prompt": "a", "stop": ["x"], "temperature": 0.7}
     assert with_training_format(COMPLETIONS, body, ["### End"], FIM, None) == body
+
+
+def test_a_list_of_one_prompt_is_filled_in_as_the_prompt_alone_is():
+    one, listed = (
+        with_training_format(COMPLETIONS, {"prompt": p, "suffix": AFTER}, [], FIM, None)
+        for p in (BEFORE, [BEFORE])
+    )
+    assert one == listed
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "problem"),
+    [
+        (COMPLETIONS, {}, "no prompt"),
+        (COMPLETIONS, {"prompt": "a", "stop": 5}, "stop is neither"),
+        (COMPLETIONS, {"prompt": "a", "suffix": 5}, "one text each"),
+        (COMPLETIONS, {"prompt": ["a", "b"], "suffix": "c"}, "one text each"),
+        (CHAT, {"messages": []}, "no list of messages"),
+        (CHAT, {"messages": "a"}, "no list of messages"),
+        (CHAT, {"messages": ["a"]}, "not an object with a role"),
+    ],
+)
+def test_a_request_that_engines_fail_on_is_refused_with_the_reason(path, body, problem):
+    with pytest.raises(RequestError, match=problem):
+        with_training_format(path, body, ["### End"], FIM, None)
+
+
+@pytest.mark.parametrize("content", ["{broken", "[1]", "", "[" * 100_000])
+def test_what_is_no_json_object_is_answered_with_an_error_of_the_client(server, content):
+    answer = json.loads(curl(f"{server.url}/completions", "-d", "@-", stdin=content))
+    assert answer["error"]["code"] == 400 and "the request is not" in answer["error"]["message"]
+
+
+@pytest.fixture
+def stub_engine():
+    """An engine on a port, by its answers: a status with a text, or None for no answer."""
+    closed, answers, stops = threading.Event(), [], []
+
+    def start(*given):
+        answers.extend(given)
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve():
+            for answer in answers:
+                connection, _ = listener.accept()
+                while not connection.recv(65536).endswith(b"}"):
+                    pass
+                if answer is None:
+                    connection.recv(1)  # returns when the gateway closes the connection
+                    closed.set()
+                else:
+                    connection.sendall(answer.encode())
+                connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        import uvicorn
+
+        gateway = Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", (), None, "coder")
+        own = socket.create_server(("127.0.0.1", 0))
+        running = uvicorn.Server(uvicorn.Config(gateway.application(), log_level="critical"))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [own]}, daemon=True)
+        thread.start()
+        stops.append((running, thread, listener))
+        return f"http://127.0.0.1:{own.getsockname()[1]}", closed
+
+    yield start
+    for running, thread, listener in stops:
+        running.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+def test_the_engine_stops_when_an_editor_cancels_its_request(stub_engine):
+    url, closed = stub_engine(None)
+    body = json.dumps({"input_prefix": "a"})
+    with pytest.raises(subprocess.CalledProcessError):
+        curl(f"{url}/infill", "-m", "1", "-d", body)
+    assert closed.wait(10)
+
+
+def test_an_engine_that_fails_or_ends_is_an_error_in_the_api_s_form(stub_engine):
+    failed = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\n\r\noops"
+    url, _ = stub_engine(failed, "")
+    body = ["-d", json.dumps({"prompt": "a"})]
+    answers = [json.loads(curl(url + COMPLETIONS, *body))["error"] for _ in range(2)]
+    assert [error["code"] for error in answers] == [500, 502]
+    assert "the engine failed" in answers[0]["message"]
+    assert "start finetune serve-model again" in answers[1]["message"]
+
+
+def test_the_models_name_is_the_one_that_the_engine_accepts(stub_engine):
+    url, _ = stub_engine()
+    assert [m["id"] for m in json.loads(curl(url + "/v1/models"))["data"]] == ["coder"]
 
 
 def test_transformers_answers_as_finetune_try_does(trained):
@@ -214,8 +321,26 @@ def test_transformers_answers_as_finetune_try_does(trained):
     stream = client.chat.completions.create(**request, stream=True)
     pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     filled = client.completions.create(model="any", prompt=BEFORE, suffix=AFTER, max_tokens=32)
+    unlimited = client.chat.completions.create(**{**request, "max_tokens": 4000, "stop": "\0"})
+    with pytest.raises(
+        openai.BadRequestError, match=r"3,000 tokens, and the window of the model 512"
+    ):
+        client.completions.create(model="any", prompt="a" * 3000)
+    models = [model.id for model in client.models.list()]
     started.stop()
+    assert models == [str(trained / "model")]
+    assert unlimited.usage.total_tokens <= 512
     assert (whole, "".join(pieces), filled.choices[0].text) == (ANSWER, ANSWER, MIDDLE)
+
+
+def test_transformers_computes_in_the_number_format_of_finetune_try(trained, monkeypatch):
+    from tasks.core.models import device
+
+    folder = trained / "model"
+    for kind, dtype in (("cpu", "float32"), ("cuda", "auto")):
+        monkeypatch.setattr(device, "pick_device", lambda _, kind=kind: SimpleNamespace(type=kind))
+        command = engines.Transformers().command(folder, 1, None)
+        assert command[command.index("--dtype") + 1] == compute_type(folder, kind) == dtype
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
@@ -225,14 +350,23 @@ def test_stop_words_are_cut_wherever_a_stream_is_divided(size):
     assert "".join(own.feed(text[i : i + size]) for i in range(0, len(text), size)) == "a\n\n## x"
 
 
+def test_a_stream_without_its_last_event_gets_it():
+    async def lines():
+        yield 'data: {"choices": [{"index": 0, "text": "a"}]}'
+        yield ""
+
+    async def made():
+        return "".join([line async for line in cut_stream(lines(), ())])
+
+    assert asyncio.run(made()).endswith('"text": "a"}]}\n\ndata: [DONE]\n\n')
+
+
 def test_the_beginning_of_a_stop_word_at_the_end_is_no_stop_word():
     own = StopFilter(["### End"])
     assert own.feed("a ###") + own.feed("", is_last=True) == "a ###"
 
 
 def test_a_port_in_use_is_reported_before_the_model_is_loaded(trained, capsys):
-    import socket
-
     from flows.cli import main
 
     with socket.socket() as taken:
@@ -241,6 +375,22 @@ def test_a_port_in_use_is_reported_before_the_model_is_loaded(trained, capsys):
         port = taken.getsockname()[1]
         assert main(["serve-model", "--model", str(trained), "--port", str(port)]) == 2
     assert f"port {port} of 127.0.0.1 is in use" in capsys.readouterr().err
+
+
+def test_a_port_or_context_that_does_not_exist_is_an_error_of_the_option(trained, capsys):
+    from flows.cli import main
+
+    for options in (["--port", "99999"], ["--context", "0"]):
+        assert main(["serve-model", "--model", str(trained), *options]) == 2
+        assert f"Invalid value for '{options[0]}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_stop_the_server_as_ctrl_c_does(trained, number):
+    pytest.importorskip("xllamacpp", reason="needs llama.cpp: pip install '.[serve]'")
+    started = Server("--model", str(trained))
+    curl(f"{started.url}/models")  # it is running
+    assert started.stop(number) == (0, "stopped\n")
 
 
 def test_a_gguf_file_finds_the_format_of_its_model(trained):

@@ -39,7 +39,7 @@ def test_funnel_tells_counts_what_if_and_missing_benchmarks() -> None:
         "not installed",
     ):
         assert part in text
-    assert "rejected no row: lines" in text and "abc" in text
+    assert "rejected no row, or off: lines" in text and "abc" in text
 
 
 def test_funnel_fits_a_terminal_without_long_lines_of_numbers() -> None:

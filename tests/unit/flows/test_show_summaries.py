@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from flows.commands.show.summaries import LINES, artifact_lines
+from flows.commands.show.summaries import LINES, artifact_lines, without_drawings
 from tasks.core.artifacts.runs import RunRecord
 from tasks.core.cache.manifest import File, Manifest
 from tasks.pipeline import PIPELINE
@@ -42,6 +42,16 @@ Loss is better.
 |---|--:|--:|
 | loss, held-out | 2.433 | 1.745 |
 
+## Lineage
+
+Parts of the cache keys:
+
+- base: code 4b1a254a98ed
+
+## How it was measured
+
+- loading: 1 s
+
 ## Answers
 
 def secret(): ...
@@ -76,6 +86,29 @@ def test_a_training_is_told_in_sentences_with_units(tmp_path: Path) -> None:
     assert "created 2026-01-02 03:04:05 UTC in 2 min 5 s; 1 file, 2.0 KiB" in text
 
 
+@pytest.mark.parametrize(
+    ("unit", "head", "train", "left_out"),
+    [
+        ("row", "  split             rows", "  train               40", ""),
+        (
+            "file",
+            "  split             rows       files",
+            "  train               40          83",
+            " The files are counted with them.",
+        ),
+    ],
+)
+def test_a_split_counts_its_units_unless_they_are_its_rows(
+    tmp_path: Path, unit: str, head: str, train: str, left_out: str
+) -> None:
+    split = {"unit": unit, "units": {"train": 83}, "projects": {"all": 1}}
+    manifest, folder = artifact(tmp_path, "prompt", split=split)
+    manifest.summary["counts"] = {"train_rows": 40, "over_cap_train": 43}
+    lines = list(artifact_lines(manifest, folder))
+    assert lines[1:3] == [head, train]
+    assert f"Left out: 43 rows, more than prompt.max_train_rows.{left_out}" in lines
+
+
 def test_an_evaluation_shows_the_tables_of_its_report_with_the_verdict_first(
     tmp_path: Path,
 ) -> None:
@@ -85,6 +118,23 @@ def test_an_evaluation_shows_the_tables_of_its_report_with_the_verdict_first(
     assert lines[0].strip() == "Improved"
     assert any("loss, held-out" in line and "1.745" in line for line in lines)
     assert not any("secret" in line for line in lines)
+
+
+def test_a_narrow_terminal_gets_the_table_without_drawn_intervals() -> None:
+    table = "| Measured | Base | worse │ better | p |\n|---|--:|:-:|--:|\n"
+    row, scales = "| a \\| b | 1 | `··│·●` | 0.1 |", "Ends of the drawn scales: 1."
+    assert without_drawings(f"# A\n\n{table}{row}\n\n{scales}\n\n| c | d |") == (
+        "# A\n\n| Measured | Base | p |\n|---|--:|--:|\n| a \\| b | 1 | 0.1 |\n\n\n| c | d |"
+    )
+
+
+def test_the_parts_of_keys_are_left_to_explain(tmp_path: Path) -> None:
+    manifest, folder = artifact(tmp_path, "evaluate")
+    (folder / "report.md").write_text(REPORT)
+    text = "\n".join(artifact_lines(manifest, folder))
+    assert "4b1a254a98ed" not in text
+    assert "Parts of the cache keys: finetune explain STAGE" in text
+    assert "loading: 1 s" in text
 
 
 @pytest.fixture

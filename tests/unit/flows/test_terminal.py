@@ -102,6 +102,8 @@ def test_the_time_left_is_known_from_the_second_step_on_however_slow_it_is(
     fields = {"first": 340.0, "since": 0.0, "now": 120.0}
     task: Any = SimpleNamespace(completed=342.0, total=346.0, fields=fields)
     assert str(TimeLeft().render(task)) == "4 min 0 s left"
+    task.completed = task.total
+    assert str(TimeLeft().render(task)) == ""
 
 
 def in_terminal(number: signal.Signals | None) -> tuple[int, str]:

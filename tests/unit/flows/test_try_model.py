@@ -154,7 +154,8 @@ def test_a_suffix_for_a_model_without_infilling_tokens_is_refused(
 def test_prompt_that_leaves_no_room_is_refused(small_profile, tiny_model, capsys):
     options = ["--profile", str(small_profile), "--from", str(tiny_model)]
     assert main(["try", "word " * 3000, *options]) == 2
-    assert "needs room to answer" in capsys.readouterr().err
+    *_, problem, remedy = capsys.readouterr().err.splitlines()
+    assert "needs room to answer" in problem and remedy == "Shorten the text."
 
 
 def test_character_of_several_tokens_is_shown_once_it_is_whole(tiny_model):

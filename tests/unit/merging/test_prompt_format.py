@@ -184,6 +184,16 @@ def test_without_a_token_before_the_middle_the_suffix_comes_first(tmp_path):
     assert text in form.modelfile("model.gguf")
 
 
+def test_the_stop_words_of_a_modelfile_have_line_breaks_and_no_escapes(folder):
+    text = ship(PromptTemplate("instruction"), folder).modelfile("model.gguf")
+    assert 'PARAMETER stop """\n\n### End"""\n' in text
+
+
+def test_ollama_answers_greedily_without_its_own_penalty(folder):
+    text = ship(PromptTemplate("instruction"), folder).modelfile("model.gguf")
+    assert text.endswith("PARAMETER temperature 0\nPARAMETER repeat_penalty 1\n")
+
+
 def test_files_are_the_same_bytes_when_shipped_twice(folder, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(folder, again, ignore=lambda *_: ["again"])

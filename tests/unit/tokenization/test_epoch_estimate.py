@@ -27,6 +27,6 @@ def test_the_lines_name_the_rows_left_out() -> None:
         "to train on: 1,000 rows, 389,000 tokens, 75.0 % of them with loss; "
         "left out: 7 rows of more than 2,048 tokens",
         "packed: 100 windows of 4,096 tokens, 5.0 % padding",
-        "steps of one epoch: 250 with 4 rows each, 63 with 16 rows each, 95 with 4,096 tokens, "
-        "24 with 16,384 tokens",
+        "one epoch, by the size of a step: 250 of 4 rows or 63 of 16 rows or 95 of 4,096 tokens or "
+        "24 of 16,384 tokens",
     ]

@@ -28,6 +28,7 @@ def test_training_learns_and_writes_its_artifact(run_stage: Any) -> None:
     facts = json.loads((work.out / "training.json").read_text())
     assert facts["step"] == 40
     assert facts["optimizer"] == "adamw"
+    assert facts["learning_rate"] == 1e-2
     assert facts["last_loss"] < facts["first_loss"] - 1.5
     assert [v["step"] for v in facts["validation"]] == [0, 20, 40]
     before, after = facts["validation"][0], facts["validation"][-1]

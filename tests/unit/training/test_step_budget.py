@@ -38,6 +38,12 @@ def test_much_data_is_seen_in_part_and_the_passes_say_so() -> None:
     assert found.steps == MAX_STEPS
     assert found.passes == pytest.approx(0.08)
     assert found.warmup_steps == 20
+    assert str(found).startswith("2,000 steps, the most that auto sets, 20 of them warm-up: ")
+
+
+def test_a_single_step_or_window_is_written_in_the_singular() -> None:
+    found = str(StepBudget.of(settings(epochs=1), tokens=500, windows=1))
+    assert found.startswith("1 step, 0 of them warm-up: 500 tokens in 1 window, 1 pass, 1 window ")
 
 
 def test_epochs_replace_the_three_passes() -> None:

@@ -76,11 +76,11 @@ class PythonFunction:
     def returned_values(self) -> int:
         """`return` statements of the function itself with a value other than None."""
         found, waiting = 0, list[ast.AST](self.node.body)
-        while waiting:  # not recursive: source code can be nested deeper than Python's stack
-            node = waiting.pop()
-            found += isinstance(node, ast.Return) and not _is_none(node.value)
+        for node in waiting:  # grows; source code can be nested deeper than Python's stack
+            if isinstance(node, ast.Return):
+                found += not _is_none(node.value)
             for name in _BODIES.get(type(node), ()):
-                waiting.extend(getattr(node, name))
+                waiting += getattr(node, name)
         return found
 
     @property

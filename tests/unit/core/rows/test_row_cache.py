@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from tasks.core.cache.digest_cache import DigestCache
 from tasks.core.cache.store import Store
 from tasks.core.rows import row_cache
 from tasks.core.rows import row_cache_shards as module
-from tasks.core.rows.row_cache import fill, opened
+from tasks.core.rows.row_cache import by_columns, by_content, fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.rows.row_cache_folders import hold, old_folders
 from tasks.core.rows.row_cache_shards import SHARDS, Shards
@@ -47,7 +48,7 @@ def cached(folder: Path, texts: list[str], arguments: str = "", workers: int = 1
     with opened(work, arguments, SCHEMA, np.int32) as shards:
         fill(
             shards,
-            tables(texts),
+            by_content(tables(texts)),
             shout,
             lambda table: table,
             work,
@@ -226,3 +227,37 @@ def test_a_collection_leaves_the_shards_used_last(tmp_path):
     (tmp_path / "artifacts" / ".shards" / "filter").rename(tmp_path / "shards")
     cached(tmp_path, TEXTS[:3], "b")
     assert CALLS == []
+
+
+def test_of_a_file_only_row_groups_with_new_rows_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "rows.parquet"
+    texts = [f"row {number}" for number in range(12)]
+    groups: list[tuple[int, list[str]]] = []
+    read = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda file, group, columns: groups.append((group, columns)) or read(file, group, columns),
+    )
+
+    def run(texts: list[str]) -> list[str]:
+        groups.clear()
+        pq.write_table(pa.table({"id": texts, "text": texts}), path, row_group_size=4)
+        work = Work(tmp_path, tmp_path / "scratch", tmp_path / "shards", "code")
+        with opened(work, "", SCHEMA, np.int32) as shards:
+            fill(
+                shards,
+                by_columns(path, ["id"], ["text"]),
+                shout,
+                lambda table: table,
+                work,
+                workers=1,
+                batch_rows=4,
+                rows_for_processes=100,
+                progress=("shout", len(texts)),
+            )
+            return shards.table(["upper"]).column("upper").to_pylist()
+
+    run(texts[:9])
+    assert run(texts) == [text.upper() for text in texts]
+    assert groups == [(0, ["id"]), (1, ["id"]), (2, ["id"]), (2, ["text"])]
