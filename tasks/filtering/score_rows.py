@@ -50,7 +50,7 @@ SCORES = pa.schema(
         ("bands", pa.large_binary()),  # band keys, 8 bytes each; empty without near deduplication
     ]
 )
-WHOLE = ("file", "fill", "context", "text")  # kinds that are compared as a whole
+WHOLE = ("file", "fill", "context", "segments", "text")  # kinds that are compared as a whole
 ANSWER = np.uint64(0xA5A5A5A5A5A5A5A5)  # xor of the n-grams of answers, see `_grams`
 NOTHING = np.empty(0, dtype=np.uint64)
 

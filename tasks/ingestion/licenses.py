@@ -1,5 +1,4 @@
-"""SPDX license of code, with the evidence: package metadata, a file's header, or the text of a
-LICENSE file.
+"""SPDX license of code, with the evidence: a file's header, or the text of a LICENSE file.
 
 Only unambiguous statements are recognized: a text that holds more than a known license, such as a
 restriction at its end, is unknown. Any such text gives "" and leaves the decision to the filter's
@@ -12,32 +11,9 @@ from collections.abc import Iterable, Mapping
 from tasks.core.rows.spdx import canonical
 
 HEADER = re.compile(
-    r"SPDX-License-Identifier:\s*([A-Za-z0-9.+() -]+?)\s*(?:\*/|-->|$)", re.MULTILINE
+    r"SPDX-License-Identifier:\s*([A-Za-z0-9.+()/ -]+?)\s*(?:\*/|-->|$)", re.MULTILINE
 )
 HEADER_CHARACTERS = 2000
-
-# classifiers that name a single license; "BSD License" does not
-CLASSIFIERS = {
-    "MIT License": "MIT",
-    "MIT No Attribution License (MIT-0)": "MIT-0",
-    "Apache Software License": "Apache-2.0",
-    "ISC License (ISCL)": "ISC",
-    "Python Software Foundation License": "PSF-2.0",
-    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
-    "The Unlicense (Unlicense)": "Unlicense",
-    "zlib/libpng License": "Zlib",
-    "Boost Software License 1.0 (BSL-1.0)": "BSL-1.0",
-    "Historical Permission Notice and Disclaimer (HPND)": "HPND",
-    "CC0 1.0 Universal (CC0 1.0) Public Domain Dedication": "CC0-1.0",
-    "GNU General Public License v2 (GPLv2)": "GPL-2.0-only",
-    "GNU General Public License v2 or later (GPLv2+)": "GPL-2.0-or-later",
-    "GNU General Public License v3 (GPLv3)": "GPL-3.0-only",
-    "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
-    "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL-2.1-or-later",
-    "GNU Lesser General Public License v3 (LGPLv3)": "LGPL-3.0-only",
-    "GNU Lesser General Public License v3 or later (LGPLv3+)": "LGPL-3.0-or-later",
-    "GNU Affero General Public License v3": "AGPL-3.0-only",
-}
 
 # values of the free-text metadata field `License`, in lower case
 FIELD_VALUES = {
@@ -76,6 +52,23 @@ TEXTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("PSF-2.0", ("python software foundation license version 2",)),
     ("BSL-1.0", ("boost software license", "version 1.0")),
     ("CC0-1.0", ("cc0 1.0 universal",)),
+    *(
+        (f"CC-BY{short}-4.0", (f"attribution{long} 4.0 international",))
+        for short, long in (
+            ("-NC-SA", "-noncommercial-sharealike"),
+            ("-NC-ND", "-noncommercial-noderivatives"),
+            ("-NC", "-noncommercial"),
+            ("-SA", "-sharealike"),
+            ("-ND", "-noderivatives"),
+            ("", ""),
+        )
+    ),
+    ("BUSL-1.1", ("business source license 1.1",)),
+    ("Elastic-2.0", ("elastic license 2.0",)),
+    ("SSPL-1.0", ("server side public license", "version 1")),
+    ("EPL-2.0", ("eclipse public license", "2.0")),
+    ("EUPL-1.2", ("european union public licence", "1.2")),
+    ("WTFPL", ("do what the fuck you want to public license",)),
     ("Unlicense", ("this is free and unencumbered software released into the public domain",)),
     ("MIT", (_MIT, "the above copyright notice and this permission notice")),
     ("MIT-0", (_MIT, "without limitation the rights")),
@@ -102,7 +95,34 @@ BODIES = {
     "ISC": ("permission to use, copy, modify", "performance of this software", 690),
     "0BSD": ("permission to use, copy, modify", "performance of this software", 600),
 }
+# words of these texts in the variants that are in use: any other one changes the license
+BODY_WORDS = """
+a above accompanying action advised all an and any appear are arising as associated author
+authors b be binary business but by c caused charge claim code conditions connection
+consequential contract contributors copies copy copyright covered damage damages data deal
+dealings derivative derived direct disclaimed disclaimer disclaims display distribute
+distribution do documentation entire even event execute exemplary express fee files fitness
+following for form forms free from furnished generated goods grant granted hereby holder holders
+however if implied in incidental included including indirect interruption is its kind language
+liability liable license limitation limited list loss machineexecutable materials may
+merchantability merge met modification modify must name negligence neither no noninfringement
+nor not notice notices object obtaining of on or organization other otherwise out part
+particular parties performance permission permit permitted person persons portions possibility
+prepare prior processor procurement profits provided publish purpose redistribution
+redistributions regard reproduce restriction resulting retain rights sell services shall so
+software solely source special specific statement strict subject sublicence sublicense
+substantial substitute such that the theory third thirdparties this those title to tort tortious
+transmit unless use warranties warranty way whatsoever whether which whole whom with without
+works written
+"""
+# in them, names of holders may be anything
+HOLDERS = re.compile(
+    r"in no event shall .{0,200}? be liable|neither the names? .{0,200}? may be used"
+    r"|provided by .{0,120}? [\"'“”`´]*as is|endorse or promote products"
+    r"|the names? .{0,100}? (?:may|must) not be used"
+)
 MAX_EXCESS = 1.15  # of the length: names of holders in the disclaimer
+NAME_CHARACTERS = 60  # of a file that only names its license
 MAX_REST = 40  # characters after the end
 # of Apache-2.0, whose appendix repeats the name
 APPENDIX_END = "limitations under the license."
@@ -114,13 +134,18 @@ RESTRICTIONS = (
 )
 CHOICE = re.compile(r"(?i)\beither\b|\bdual[- ]licen|\bat your (?:choice|option)\b")
 CHOICE_CHARACTERS = 1_500  # of a file that only names the licenses
+TEXTS_FOLDER = "LICENSES"
 # MIT-LICENSE is usual in Ruby
 FILE_NAME = re.compile(r"(?i:LICEN[CS]E|COPYING|UNLICENSE)|[A-Z0-9.]+[-_]LICEN[CS]E\b")
 
 
 def is_license_file(path: str) -> bool:
-    """Whether a file is named like a license text."""
-    return bool(FILE_NAME.match(path, path.rfind("/") + 1))
+    """Whether a file is named like a license text, or in a folder of them as REUSE has it."""
+    start = path.rfind("/") + 1
+    folder = path[: max(0, start - 1)]
+    if folder.endswith(TEXTS_FOLDER) and folder.rpartition("/")[2] == TEXTS_FOLDER:
+        return path.endswith(".txt")
+    return bool(FILE_NAME.match(path, start))
 
 
 def license_of_header(text: str) -> tuple[str, str]:
@@ -143,7 +168,7 @@ def license_of_value(value: object) -> str:
     """
     if isinstance(value, list | tuple):
         names = [license_of_value(item) for item in value]
-        return _conjunction(f"({n})" if " OR " in n else n for n in names if n)
+        return conjunction(f"({n})" if " OR " in n else n for n in names if n)
     text = "" if value is None else " ".join(str(value).replace("\0", "").split())
     text = text.encode("utf-8", "replace").decode()
     if known := canonical(text) or FIELD_VALUES.get(text.lower().removeprefix("the "), ""):
@@ -157,6 +182,8 @@ def license_of_value(value: object) -> str:
 def license_of_text(text: str) -> str:
     """SPDX id of a license text, "" if it is not one of the common ones, or holds more."""
     plain = " ".join(text.lower().split())
+    if len(plain) <= NAME_CHARACTERS and (stated := canonical(plain) or FIELD_VALUES.get(plain)):
+        return stated
     spdx = _named_license(plain)
     return spdx if spdx and not _holds_more(plain, spdx) else ""
 
@@ -175,7 +202,10 @@ def _holds_more(plain: str, spdx: str) -> bool:
     if start < 0 or end < start:
         return False  # a short form of the license; its phrases have been found
     head, rest = plain[:start], plain[end + len(ends) :].strip(" .*/#-=\"'")
-    has_more = end + len(ends) - start > MAX_EXCESS * characters or len(rest) > MAX_REST
+    body = HOLDERS.sub(" ", plain[start : end + len(ends)])
+    is_other = not set(BODY_WORDS.split()).issuperset(re.findall(r"[a-z]+", body.replace("-", "")))
+    is_longer = end + len(ends) - start > MAX_EXCESS * characters
+    has_more = is_other or is_longer or len(rest) > MAX_REST
     return has_more or any(word in f"{head} {rest}" for word in RESTRICTIONS)
 
 
@@ -201,7 +231,7 @@ def license_of_texts(texts: Mapping[str, str]) -> tuple[str, str]:
     if choice := _choice(texts, found):
         return choice
     if all(found.values()):
-        return _conjunction(found.values()), f"text of {names}"
+        return conjunction(found.values()), f"text of {names}"
     unknown = {name: _named_license(" ".join(texts[name].lower().split())) for name in found}
     evidence = [
         f"{name}: more than the text of {unknown[name]}"
@@ -228,7 +258,7 @@ def _choice(texts: Mapping[str, str], found: Mapping[str, str]) -> tuple[str, st
                 choice = " OR ".join(licenses)
                 choice = f"({choice})" if rest and len(licenses) > 1 else choice
                 return (
-                    _conjunction([choice, *(found[n] for n in rest)]),
+                    conjunction([choice, *(found[n] for n in rest)]),
                     f"{name}: either of {', '.join(others)}",
                 )
     return None
@@ -240,39 +270,6 @@ def _is_named(file: str, found: Mapping[str, str], text: str) -> bool:
     return file.rpartition("/")[2] in text or bool(by_id)
 
 
-def license_of_package(metadata: str, texts: Mapping[str, str]) -> tuple[str, str]:
-    """(license, evidence) of a distribution, from the most explicit statement.
-
-    Args:
-        metadata: Text of METADATA.
-        texts: {file name: text} of its LICENSE files.
-
-    Returns:
-        SPDX expression and where it was read; ("", why not) if it is unknown.
-    """
-    from email.parser import HeaderParser  # slow to import, and a plan needs only file names
-
-    headers = HeaderParser().parsestr(metadata)
-    if expression := headers.get("License-Expression"):
-        return canonical(expression) or expression.strip(), "METADATA License-Expression"
-    classifiers = [
-        c.rpartition(" :: ")[2]
-        for c in headers.get_all("Classifier", [])
-        if c.startswith("License :: ")
-    ]
-    named = [CLASSIFIERS[c] for c in classifiers if c in CLASSIFIERS]
-    if classifiers and len(named) == len(classifiers):
-        return _conjunction(named), f"METADATA Classifier {', '.join(classifiers)}"
-    field = " ".join((headers.get("License") or "").split())
-    if spdx := FIELD_VALUES.get(field.lower().removeprefix("the ")):
-        return spdx, f"METADATA License {field}"
-    if texts and (found := license_of_texts(texts))[0]:
-        return found
-    statements = classifiers or ([field[:60]] if field else [])
-    if not statements:
-        return "", "METADATA names no license"
-    return "", f"METADATA says {', '.join(statements)}, which is not a single license"
-
-
-def _conjunction(licenses: Iterable[str]) -> str:
+def conjunction(licenses: Iterable[str]) -> str:
+    """The expression of licenses that all apply."""
     return " AND ".join(dict.fromkeys(licenses))

@@ -12,22 +12,27 @@ from pathlib import Path
 
 from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.column_errors import in_yaml
+from tasks.ingestion.sources.file_listing import UNPACK
 
 ROLE = r"^(?P<role>[\w.-]+)(?: \(column (?P<column>.+?)\))? "
 # (problem, remedy), the first that matches; \1 is the name in the problem, ROLE and COLUMN are
 # those of a text
 REMEDIES = (
     (r"UTF-32", "Convert the file: `iconv -f UTF-32 -t UTF-8 FILE > NEW`."),
-    (r"(?s)not (?:valid )?UTF-8", "Convert the file, if it is in the encoding of Western Europe: "
-     "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`."),
-    (r"is a (zip|7z|tar) archive", "Unpack the archive and point `path` to the files in it."),
+    (r"(?s)not (?:valid )?UTF-8", "Convert the file from its encoding, of Western Europe: "
+     "`iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW`; of Chinese: GB18030, of Japanese: SHIFT_JIS, of "
+     "Korean: CP949, of Russian: WINDOWS-1251, instead of WINDOWS-1252."),
+    (r"half of a character", r"Write both halves, as in \\ud83d\\ude00, or remove the one."),
+    (r"is a (zip|7z|tar) archive", UNPACK),
     (r"pointer of Git LFS", "Fetch the content: `git lfs pull` in the repository."),
     (r"compressed data is damaged", "Copy or download the file again."),
     (r"Permission denied", "Let your user read the file: `chmod u+r FILE`."),
+    (r"\(a comment\?\)", "Remove the comments from the file: JSON has none."),
     (r"malformed JSON|is a JSON|contains no JSON", "Write one JSON object per line, or one array "
      'of objects, such as {"instruction": "...", "output": "..."}, or {"text": "..."} for text.'),
-    (r"malformed CSV|fields, the header has", "Put fields that contain a separator, a quote or a "
-     'line end in quotes, and write a quote inside as "".'),
+    (r"malformed CSV|fields, the header has", "Give each row as many fields as the first line: put "
+     'fields that contain a separator, a quote or a line end in quotes, and write a quote inside '
+     'as "".'),
     (ROLE + r"is of type (?:int|float|bool)", "Turn it into text with a template: `columns: "
      '{ROLE: "{COLUMN}"}` of the source.'),
     (ROLE + r"is of type list", "Name an item of it: `columns: {ROLE: COLUMN.0}` of the source."),
@@ -44,6 +49,9 @@ REMEDIES = (
     (r"no message of an assistant", "Add answers with the role assistant: only these are trained."),
     (r"has the role|is from", "Rename the roles to system, user, assistant and tool."),
     (r"only text is read", "Remove images, audio and files from the messages."),
+    (r"has no label true or false", "Give each segment a field `label`: true for text to learn, "
+     "false for text that is only read."),
+    (r"columns are called", "Give each column a name of its own in the first line of the file."),
     (r"no label is true", "Set `label` to true for the segments to learn."),
     (r"not a Parquet file", "Give the file the extension of its format."),
     (r"not valid Python", "Point `path` to Python 3 code."),

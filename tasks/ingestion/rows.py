@@ -107,8 +107,19 @@ def text_problem(name: str, value: object, is_required: bool) -> str:
         return f"{name} is of type {type(value).__name__}, expected text"
     if "\0" in value:
         return f"{name} contains a NUL byte"
+    wrong = "" if value.isascii() else _wrong_character(value)
+    if not wrong:
+        return ""
+    # these stand for bytes of a file, which are not UTF-8
+    is_byte = "\udc80" <= wrong <= "\udcff"
+    problem = "is not valid UTF-8" if is_byte else f"has half of a character, \\u{ord(wrong):x}"
+    return f"{name} {problem}"
+
+
+def _wrong_character(text: str) -> str:
+    """The first character that UTF-8 can't have; "" if there is none."""
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        return f"{name} is not valid UTF-8"
+        text.encode()
+    except UnicodeEncodeError as error:
+        return text[error.start]
     return ""

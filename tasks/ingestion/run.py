@@ -18,7 +18,7 @@ from tasks.core.sandbox import Sandbox
 from tasks.core.stage import Inputs, Summary, Work
 from tasks.core.system.parallel import worker_count
 from tasks.ingestion.executable import CANDIDATES, EXECUTABLE, run_doctests
-from tasks.ingestion.formats.read_rows import READ_AS, unused_with_meaning
+from tasks.ingestion.formats.read_rows import READ_AS, RENDERED, unused_with_meaning
 from tasks.ingestion.remedies import no_rows
 from tasks.ingestion.rows import CopyNumbers, Row
 from tasks.ingestion.sampling import sample, weighted
@@ -147,4 +147,5 @@ def _notes(counts: Counter[str]) -> str:
     others = [name for name in dict.fromkeys(formats) if name != "instruction"]
     unused = unused_with_meaning(counts)
     notes = f"; read as {', '.join(dict.fromkeys(formats))}" if others else ""
-    return notes + (f"; not used: {', '.join(unused)}" if unused else "")
+    rendered = "".join(f"; {name}" for name in sorted(counts) if name.startswith(RENDERED))
+    return notes + rendered + (f"; not used: {', '.join(unused)}" if unused else "")

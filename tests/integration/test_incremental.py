@@ -90,7 +90,7 @@ def run_all(
 EDITS = st.lists(st.tuples(st.sampled_from(["add", "drop", "edit", "move"]), st.integers(0, 99)))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(EDITS, min_size=1, max_size=2))
 def test_any_edits_give_the_bytes_of_a_cold_run(tmp_path_factory, tokenizer, rounds):
     folder = tmp_path_factory.mktemp("incremental")

@@ -99,6 +99,8 @@ def summary(
         yield f"  data      {_name(file.path, found.place)}: {rows}"
         if file.unused:
             yield f"            columns not used: {listed(file.unused, SHOWN_COLUMNS)}"
+        if file.rendered:
+            yield f"            {file.rendered}"
     if (rest := len(found.data) - SHOWN_FILES) > 0:
         yield f"  data      and {rest:,} more files"
     for file in found.unread[:SHOWN_FILES]:

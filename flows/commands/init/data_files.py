@@ -12,16 +12,22 @@ from tasks.core.errors import PipelineError
 from tasks.core.languages.authorship import reason_of_name
 from tasks.core.languages.python.definition import PYTHON
 from tasks.ingestion.formats.detect import bind
-from tasks.ingestion.formats.files.protocol import Record
 from tasks.ingestion.formats.files.registry import (
     EXTENSIONS,
     PACKED_EXTENSIONS,
     is_data,
     read_records,
 )
-from tasks.ingestion.formats.read_rows import FIRST_RECORDS, READ_AS, UNUSED, SourceReader
+from tasks.ingestion.formats.read_rows import (
+    READ_AS,
+    RENDERED,
+    UNUSED,
+    SourceReader,
+    opened,
+)
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
-from tasks.ingestion.rows import Row
+from tasks.ingestion.remedies import remedy_for
+from tasks.ingestion.rows import Row, Unreadable
 from tasks.ingestion.sources.file_listing import walk
 
 TRIED_RECORDS = 1000  # of each data file
@@ -46,6 +52,7 @@ class DataFile:
         is_more: Whether it has more records.
         reading: Row format with the columns that have other names: "text (text: code)".
         unused: Columns that no role has.
+        rendered: What to do about rows of text that look like chats; "" if they don't.
         is_chat: Whether its rows are conversations.
         has_tools: Whether some of them have tools.
         problem: Why no row can be read, and what to do.
@@ -59,6 +66,7 @@ class DataFile:
     is_more: bool = False
     reading: str = ""
     unused: tuple[str, ...] = ()
+    rendered: str = ""
     is_chat: bool = False
     has_tools: bool = False
     problem: str = ""
@@ -86,8 +94,8 @@ def tried(path: Path, columns: Mapping[str, str] | None = None) -> DataFile:
     """
     if not path.name.lower().endswith((*EXTENSIONS, *PACKED_EXTENSIONS)) and not is_data(path):
         return DataFile(path)
-    records = list(islice(read_records(path, None), FIRST_RECORDS))
-    first = [record.values for record in records if isinstance(record, Record)]
+    free = ColumnMapping(path.stem, columns or {}, REQUIRED, "")
+    _, first = opened(lambda names: read_records(path, names), free)
     if len(first) < MIN_RECORDS:
         return DataFile(path)
     problem: PipelineError | None = None
@@ -126,7 +134,8 @@ def _read(path: Path, mapping: ColumnMapping, form: str, take: str) -> DataFile:
             reader.check_columns()
         except PipelineError as error:
             return DataFile(path, problem=_sentence(error))
-        return DataFile(path)
+        problem = next((item.problem for item in items if isinstance(item, Unreadable)), "")
+        return DataFile(path, problem=f"{problem}. {remedy_for(problem)}" if problem else "")
     chats = [row.conversation for row in rows if '"messages"' in row.conversation]
     return DataFile(
         path=path,
@@ -137,6 +146,7 @@ def _read(path: Path, mapping: ColumnMapping, form: str, take: str) -> DataFile:
         is_more=len(items) > TRIED_RECORDS,
         reading=", ".join(_named(reader.counts, READ_AS)) or form,
         unused=_named(reader.counts, UNUSED),
+        rendered=", ".join(RENDERED + note for note in _named(reader.counts, RENDERED)),
         is_chat=bool(chats),
         has_tools=any('"tool' in chat for chat in chats),
     )

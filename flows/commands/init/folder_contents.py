@@ -19,7 +19,7 @@ from tasks.core.languages.authorship import is_generated
 from tasks.core.languages.protocol import Language
 from tasks.core.languages.registry import ON_REQUEST, headers_of, language_of, titles
 from tasks.ingestion.formats.files.registry import EXTENSIONS
-from tasks.ingestion.licenses import license_of_texts
+from tasks.ingestion.licenses import TEXTS_FOLDER, license_of_texts
 from tasks.ingestion.sources.digests import MIN_ROWS
 from tasks.ingestion.sources.file_listing import head_of, is_repository, list_code, walk
 from tasks.ingestion.sources.git import plumbing
@@ -152,9 +152,12 @@ def _is_code(path: str) -> bool:
 
 
 def _licence(folder: Path) -> tuple[str, str]:
-    """(license, evidence) of the LICENSE files at the top of a folder."""
-    names = [e.name for e in folder.iterdir() if is_license_text(e.name) and e.is_file()]
-    texts = {name: (folder / name).read_text("utf-8", "replace") for name in sorted(names)}
+    """(license, evidence) of the LICENSE files at the top of a folder, or of those in LICENSES."""
+    here = [path for path in folder.iterdir() if is_license_text(path.name) and path.is_file()]
+    found = sorted(here or (folder / TEXTS_FOLDER).glob("*.txt"))
+    texts = {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8", "replace") for path in found
+    }
     return license_of_texts(texts) if texts else ("", "no LICENSE file")
 
 

@@ -150,11 +150,13 @@ def _data_source(files: Sequence[DataFile]) -> Iterator[str]:
             f"columns not used: {', '.join(first.unused)}; to use them, set `columns` "
             "(docs/your-data.md#formats)"
         )
+    if first.rendered:
+        yield from _comment(first.rendered)
     source: dict[str, Any] = {"kind": "files", "path": _path(first.path)}
     if len(files) > 1:
         source["path"] = f"{_path(first.path.parent)}/*{_ending(first.path)}"
     if first.take:
-        yield from _comment("preference pairs: the chosen answers are trained on")
+        yield from _comment("answers to compare: the chosen ones are trained on")
         source["take"] = first.take
     if first.columns:
         yield from _comment("columns are guessed; check with: finetune show ingest --row 0")

@@ -121,10 +121,12 @@ class Shards:
         return stored.take(pa.array(self._places))
 
     def _stored(self, names: Sequence[str]) -> pa.Table:
-        """Columns of all stored values; copied, because a column of a table that was read keeps all
-        other columns in memory."""
+        """Columns of all stored values."""
         parts = [self._schema.empty_table().select(names)]
-        parts += (read.take(pa.array(np.arange(len(read)))) for read in self._read(names))
+        for read in self._read(names):
+            # a column of a table that was read keeps all other columns in memory
+            is_whole = len(names) == len(self._schema)
+            parts.append(read if is_whole else read.take(pa.array(np.arange(len(read)))))
         return pa.concat_tables(parts)
 
     def _read(self, names: Sequence[str]) -> Iterator[pa.Table]:

@@ -40,7 +40,8 @@ def canonical(expression: str) -> str:
     # imported here: `plan` needs the names of license files alone, and this the whole list of SPDX
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-    words = (ALIASES.get(word.lower(), word) for word in TOKEN.findall(expression))
+    # a slash was the usual "or" before SPDX
+    words = (ALIASES.get(w.lower(), w) for w in TOKEN.findall(expression.replace("/", " OR ")))
     try:
         return str(canonicalize_license_expression(" ".join(words)))
     except (InvalidLicenseExpression, RecursionError, MemoryError, SyntaxError):

@@ -15,6 +15,7 @@ RowFormatName = Literal[
     "prompt_completion",
     "preference",
     "rated",
+    "ranked",
     "segments",
     "text",
 ]
@@ -46,7 +47,9 @@ class Columns(Section):
         None, min_length=1, description="Column of its completion: text, or a list of messages."
     )
     chosen: str | None = Field(
-        None, min_length=1, description="Column of the preferred answer of a pair."
+        None,
+        min_length=1,
+        description="Column of the preferred answer of a pair, or of a list of ranked answers.",
     )
     rejected: str | None = Field(
         None, min_length=1, description="Column of the other answer of a pair; never trained on."

@@ -38,6 +38,7 @@ PERMISSIVE = (
     "PSF-2.0",
     "Python-2.0",
     "Unlicense",
+    "WTFPL",
     "Zlib",
 )
 # of data sets; those of OpenRAIL restrict what a model may be used for

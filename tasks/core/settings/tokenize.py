@@ -27,12 +27,14 @@ class TokenizeSettings(Section):
         "row marks; everything: the prompt, too.",
     )
     min_characters_per_token: float = Field(
-        1.5,
+        0.0,
         ge=0,
         description="Minimum mean length of the tokens of an output in bytes of UTF-8 (an "
         "English letter has one, a Chinese character three); rows below it are dropped, because "
-        "they contain data rather than code. 2.5 is usual for whole files of code, and would drop "
-        "one function in eight. Outputs of fewer than 32 tokens are kept. 0: no limit.",
+        "they contain data rather than code. 1.5 suits code, 2.5 is usual for whole files of it "
+        "and would drop one function in eight. 0: no limit, because many tokenizers need a token "
+        "for each byte of numbers and of languages such as Korean. Outputs of fewer than 32 tokens "
+        "are always kept.",
     )
     shuffle: bool = Field(True, description="Shuffle the rows; false: keep their order.")
     seed: int = Field(0, ge=0, description="Seed of the order of rows and windows.")

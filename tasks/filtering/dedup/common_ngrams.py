@@ -14,7 +14,7 @@ from tasks.core.decontamination.ngrams import Hashes
 SAMPLE_ROWS = 2_048  # of each source
 MIN_ROWS = 10  # an n-gram in at most this many sampled rows is not common
 MIN_SHARE = 0.01  # nor one of at most this share of them
-BUCKET_BITS = 20
+BUCKET_BITS = 18  # a table that fits into the cache of a core
 
 
 def common_ngrams(

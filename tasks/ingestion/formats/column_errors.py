@@ -137,7 +137,7 @@ def _is_used(path: str, used: set[str]) -> bool:
 
 def _pick(role: str, spec: str, free: Sequence[str]) -> str:
     """The column that most likely has a role; "" if none does."""
-    texts = [path for path in reversed(free) if "{" not in path and not _is_about(path)]
+    texts = [path for path in reversed(free) if "{" not in path and not is_about(path)]
     by_name = {path.lower(): path for path in texts}
     near = difflib.get_close_matches(spec.lower(), by_name, n=1, cutoff=0.7)
     if near:
@@ -155,7 +155,7 @@ def _pick(role: str, spec: str, free: Sequence[str]) -> str:
     return in_order[-1] if role in FROM_THE_END else in_order[0]
 
 
-def _is_about(path: str) -> bool:
+def is_about(path: str) -> bool:
     """Whether a column, or the field that a path ends in, is about a row."""
     name = path.lower().rsplit(".", maxsplit=1)[-1]
     return name in ABOUT or name.endswith(("_id", "_file"))

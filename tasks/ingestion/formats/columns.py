@@ -1,19 +1,22 @@
 """Columns of a record: a name, a path into nested fields, or a template that combines several.
 
     answer                   the value of a column
-    answers.0.body           field `body` of the first item of column `answers`
+    answers.0.body           field `body` of the first item of column `answers`, which may be JSON
     "{title}\\n\\n{body}"      a text with the values of several columns; {{ and }} are braces
 
 A column whose name contains a dot is found by its whole name first.
 """
 
+import json
 import re
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
 from tasks.ingestion.rows import Unfit
 
+MAX_PRINTED = 1 << 20  # characters; a syntax tree takes far more memory
 MISSING: Final[Any] = object()  # a column that a record does not have
 MAX_DEPTH = 5  # of the paths that are listed
 FIELD = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
@@ -61,6 +64,7 @@ def value_at(values: Values, path: str) -> Any:
         return values[path]
     node: Any = values
     for part in path.split("."):
+        node = decoded(node)
         if isinstance(node, Unfit):
             return node
         if isinstance(node, Mapping):
@@ -71,6 +75,21 @@ def value_at(values: Values, path: str) -> Any:
         else:
             return MISSING
     return node
+
+
+def decoded(value: Any) -> Any:
+    """A value in JSON, as CSV files have it, or as Python prints it, as pandas writes it to them,
+    decoded; any other value as it is."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return literal_eval(value.strip()) if len(value) < MAX_PRINTED else value
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
 
 
 def _filled(template: str, fields: tuple[str, ...], values: Values) -> Any:

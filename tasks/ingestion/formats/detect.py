@@ -1,13 +1,14 @@
 """The row format of a file: the one that most of its first records fit, or the one of the settings,
 with the columns that its roles have in this file."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.core.errors import PipelineError
 from tasks.ingestion.formats.column_errors import in_yaml
 from tasks.ingestion.formats.columns import Column, Values, column
-from tasks.ingestion.formats.rows.messages import speaker_of
+from tasks.ingestion.formats.guesses import compared_columns, guesses
+from tasks.ingestion.formats.rendered_chat import markup_of
 from tasks.ingestion.formats.rows.protocol import (
     BoundFormat,
     ColumnMapping,
@@ -16,14 +17,13 @@ from tasks.ingestion.formats.rows.protocol import (
 from tasks.ingestion.formats.rows.registry import ROW_FORMATS
 
 LABELS = ("project", "licence")  # roles of every format
-# question and answer under less usual names, and with code as the answer
-PAIRS = (
-    ("inputs", "targets"), ("input", "target"), ("source", "target"), ("human", "assistant"),
-    ("human", "gpt"), ("human", "bot"), ("user", "assistant"), ("question", "code"),
-    ("prompt", "code"), ("text", "code"), ("docstring", "code"), ("instruction", "code"),
-    ("instruction", "completion"), ("question", "completion"), ("instruction", "target"),
-)  # fmt: skip
-COMMIT = {"input": "old_contents", "output": "new_contents"}  # the question is its message
+# formats of plain texts, and their columns in the order in which a chat is written into them
+PLAIN = {
+    "text": ("text",),
+    "instruction": ("instruction", "output"),
+    "prompt_completion": ("prompt", "completion"),
+}
+UNRATED = {"rated": " If the label says something else, set `format: prompt_completion`."}
 ALWAYS_READ = ("input",)  # may be absent from the first records and still come later
 
 
@@ -45,7 +45,7 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
     fitting = [sum(bound.form.fits(bound, values) for values in records) for bound in choices]
     most = max(fitting)
     bound = choices[fitting.index(most)]
-    for guess in _guesses(mapping, records, bound.form.name if most else ""):
+    for guess in guesses(mapping, records, bound.form.name if most else ""):
         guessed = bind(guess, records, path)
         if any(guessed.form.fits(guessed, values) for values in records):
             return guessed
@@ -58,6 +58,13 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
             "source's settings to train on each message as plain text.",
         )
     if not most:
+        if is_guess_free and (compared := compared_columns(records)):
+            raise PipelineError(
+                f"source {mapping.source} ({path}): its rows compare two answers, columns "
+                f"{' and '.join(map(repr, compared))}, and training uses good answers only",
+                "Write the better one of each row to a column `chosen` and the other one to a "
+                "column `rejected`, and set `take: chosen` in the source's settings.",
+            )
         return next((b for b in choices if b.form.name == "instruction"), choices[0])
     for role, names in bound.ambiguous.items():
         raise _ambiguous(mapping.source, path, role, names)
@@ -65,61 +72,10 @@ def bind(mapping: ColumnMapping, records: Sequence[Values], path: str) -> BoundF
         raise PipelineError(
             f"source {mapping.source} ({path}): its rows are {bound.form.choice}, and "
             "training uses good answers only",
-            "To train on the chosen answers, set `take: chosen` in the source's settings.",
+            "To train on the chosen answers, set `take: chosen` in the source's settings."
+            + UNRATED.get(bound.form.name, ""),
         )
     return bound
-
-
-def _guesses(
-    mapping: ColumnMapping, records: Sequence[Values], found: str
-) -> Iterator[ColumnMapping]:
-    """Mappings of columns with less usual names whose values say what they are: the only column
-    with a chat; an input without an instruction, which is the question; a question and its answer.
-
-    Args:
-        mapping: Of the source; if it names columns or a format, nothing is guessed.
-        records: Some records.
-        found: The format that they fit by usual names; "" none.
-    """
-    if mapping.columns or mapping.format or found not in ("", "text", "prompt_completion"):
-        return
-    names = list(dict.fromkeys(name for values in records for name in values))
-    if found == "prompt_completion":
-        if "input" in names and all(isinstance(v.get("prompt"), str) for v in records):
-            yield replace(mapping, columns={"instruction": "prompt"})
-        return
-    about = next((name for name in ("message", "subject") if name in names), "")
-    if about and all(name in names for name in COMMIT.values()):
-        yield replace(mapping, columns={"instruction": about, **COMMIT})
-    for question, answer in PAIRS:
-        if question in names and answer in names:
-            yield replace(mapping, columns={"instruction": question, "output": answer})
-    if found:
-        return
-    is_list = all(isinstance(values.get("data"), list) for values in records)
-    for path in [*_chats(names, records), *(["data"] if is_list else [])]:
-        yield replace(mapping, columns={"messages": path})
-    if "input" in names and "instruction" not in names:
-        yield replace(mapping, columns={"instruction": "input"})
-    if "code" in names:
-        yield replace(mapping, columns={"text": "code"})
-
-
-def _chats(names: Sequence[str], records: Sequence[Values]) -> list[str]:
-    """The only column with a chat, or the only field of an object with one; [] for several."""
-    inner = [
-        f"{name}.{key}"
-        for name in names
-        if isinstance(fields := records[0].get(name), Mapping)
-        for key in fields
-    ]
-    for paths in (names, inner):
-        found = {p: [column(p).get(values) for values in records] for p in paths}
-        chats = [path for path, values in found.items() if all(map(speaker_of, values))]
-        lists = [p for p in chats if not any(isinstance(one, Mapping) for one in found[p])]
-        if len(lists or chats) == 1:
-            return lists or chats
-    return []
 
 
 def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:
@@ -130,6 +86,29 @@ def other_format(mapping: ColumnMapping, records: Sequence[Values]) -> str:
         if form.name != mapping.format and any(form.fits(bound, values) for values in records):
             return form.name
     return ""
+
+
+def rendered_chat(bound: BoundFormat, records: Sequence[Values]) -> str:
+    """What to do about a file of plain texts most of which look like rendered chats: their markup
+    and the setting that reads them as conversations; "" for other files and where the settings name
+    the format."""
+    roles = PLAIN.get(bound.form.name)
+    if not roles or bound.mapping.format:
+        return ""
+    texts = ["".join(str(bound.value(role, values)) for role in roles) for values in records]
+    markups = Counter(filter(None, map(markup_of, texts)))
+    if markups.total() * 2 <= len(records):
+        return ""
+    specs = [bound.columns[role].spec for role in roles]
+    spec = specs[0] if len(specs) == 1 else "".join(f"{{{one}}}" for one in specs)
+    columns = {"messages": spec} | {
+        role: one for role, one in bound.mapping.columns.items() if role in LABELS
+    }
+    shown = ", ".join(f"{role}: {in_yaml(one)}" for role, one in columns.items())
+    return (
+        f"{markups.most_common(1)[0][0]} markup: `columns: {{{shown}}}` reads them as "
+        f"conversations, `format: {bound.form.name}` as they are"
+    )
 
 
 def _possible_formats(mapping: ColumnMapping) -> list[RowFormat]:
@@ -178,16 +157,18 @@ def _resolved(form: RowFormat, mapping: ColumnMapping, records: Sequence[Values]
     return BoundFormat(form, mapping, columns, ambiguous)
 
 
-def _present(usual: Sequence[str], records: Iterable[Values]) -> Iterator[str]:
+def _present(usual: Sequence[str], records: Iterable[Values]) -> list[str]:
     """The columns of records with one of some names, in the order of these; of less usual names,
-    only those that hold anything."""
+    those that hold anything, or else the first one."""
     records = list(records)
     names = dict.fromkeys(name for values in records for name in values)
-    for wanted in usual:
-        for name in names:
-            is_usual = wanted == usual[0]
-            if name.strip().lower() == wanted and (is_usual or any(v.get(name) for v in records)):
-                yield name
+    found = [name for wanted in usual for name in names if name.strip().lower() == wanted]
+    held = [
+        name
+        for name in found
+        if name.strip().lower() == usual[0] or any(values.get(name) for values in records)
+    ]
+    return held or found[:1]
 
 
 def _ambiguous(source: str, path: str, role: str, names: Sequence[str]) -> PipelineError:

@@ -5,9 +5,40 @@ in Harmony, or with replies, as in a tree: as messages that follow one another.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tasks.ingestion.formats.rows.conversation import TOOL
+from tasks.ingestion.formats.columns import decoded
+from tasks.ingestion.formats.conversation import TOOL
 
+NODE, HIDDEN = {"message", "parent", "children"}, "hidden"
 CONTENTS = ("content", "value", "text", "parts", "message")
+
+
+def exported(value: Any) -> Any:
+    """The nodes of an exported chat, {id: {message, parent, children}}, as a tree of replies of
+    which the last child is the best; any other value as it is."""
+    nodes = list(value.values()) if isinstance(value, Mapping) else []
+    if not nodes or not all(isinstance(n, Mapping) and n.keys() >= NODE for n in nodes):
+        return value
+    replies = {name: _node(node["message"]) for name, node in value.items()}
+    for name, node in value.items():
+        below = [replies[child] for child in node["children"] if child in replies]
+        for number, one in enumerate(below):
+            one["rank"] = -number
+        replies[name]["replies"] = below
+    return next((replies[n] for n, node in value.items() if not node.get("parent")), value)
+
+
+def _node(message: Any) -> dict[str, Any]:
+    """The message of a node; one without text is hidden."""
+    author, content = (
+        found
+        if isinstance(message, Mapping) and isinstance(found := message.get(name), Mapping)
+        else {}
+        for name in ("author", "content")
+    )
+    texts = [part for part in content.get("parts") or () if isinstance(part, str)]
+    text = "".join(texts) or content.get("text") or ""
+    role = author.get("role") or "system"
+    return {"role": role, "content": text, HIDDEN: not text.strip()}
 
 
 def thread(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -15,7 +46,23 @@ def thread(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     thread = list(given)
     while len(given) == 1 and isinstance(replies := thread[-1].get("replies"), list) and replies:
         thread.append(min(replies, key=lambda one: (one.get("rank") is None, one.get("rank"))))
-    return thread
+    return [one for one in thread if not one.get(HIDDEN)]
+
+
+def left_out_replies(value: Any) -> int:
+    """Number of the replies in a tree that its `thread` does not take."""
+    value = exported(decoded(value))
+    waiting: list[Any] = [value] if isinstance(value, Mapping) else value
+    if not isinstance(waiting, list) or len(waiting) != 1 or not isinstance(waiting[0], Mapping):
+        return 0  # no tree
+    waiting = list(waiting)
+    taken = {id(one) for one in thread(waiting)}
+    left_out = 0
+    while waiting:
+        one = waiting.pop()
+        left_out += id(one) not in taken and not one.get(HIDDEN)
+        waiting += one["replies"] if isinstance(one.get("replies"), list) else []
+    return left_out
 
 
 def spread(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -1,7 +1,7 @@
 """Records of a file -> rows, and ledger entries for records that could not become rows."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from tasks.core.progress import say
 from tasks.core.system.escape_text import printable
 from tasks.ingestion.formats.column_errors import in_yaml, no_column
 from tasks.ingestion.formats.columns import MISSING, Column, Values, column
-from tasks.ingestion.formats.detect import bind, other_format, used_names
-from tasks.ingestion.formats.files.protocol import Record, Records, UnreadableRecord
+from tasks.ingestion.formats.detect import bind, other_format, rendered_chat, used_names
+from tasks.ingestion.formats.files.protocol import Open, Record, UnreadableRecord
 from tasks.ingestion.formats.files.registry import column_names, read_records
+from tasks.ingestion.formats.instances import rows_inside, spread
 from tasks.ingestion.formats.rows.protocol import BoundFormat, ColumnMapping, RowProblemError
 from tasks.ingestion.licenses import license_of_value
 from tasks.ingestion.rows import (
@@ -26,8 +27,10 @@ from tasks.ingestion.rows import (
 )
 
 FIRST_RECORDS = 64  # a file's format is detected from them
+LEFT_OUT = "other answers, not used"
 MAX_NAMES = 1000  # columns that are remembered; every record may have other keys
-READ_AS, UNUSED = "read as ", "column not used: "  # beginnings of the names of counts
+# beginnings of the names of counts
+READ_AS, UNUSED, RENDERED = "read as ", "column not used: ", "rows that look like chats in "
 # unused columns that change what a model should answer, and the role that would use them
 MEANINGFUL = {
     "context": "input",
@@ -38,9 +41,8 @@ MEANINGFUL = {
     "tools": "tools",
     "functions": "tools",
     "rejected": "rejected",
+    **dict.fromkeys(("choices", "options", "schema", "passage", "suffix"), "input"),
 }
-
-Open = Callable[[Collection[str] | None], Records]
 
 
 class SourceReader:
@@ -83,15 +85,17 @@ class SourceReader:
             PipelineError: See `bind`.
         """
         path, source = printable(path), self.mapping.source
-        first = [r.values for r in islice(records(None), FIRST_RECORDS) if isinstance(r, Record)]
+        records, first = opened(records, self.mapping)
         bound = bind(self.mapping, first, path)
+        rest = [values for values in first if not _has_any(bound, values)]
+        others = bind(self.mapping, rest, path) if rest else bound
         if not self._first_path:
             self._first_path, self._sample = path, first or [dict.fromkeys(names)]
         self._has_choice |= bool(bound.form.choice)
         self._want(bound)
-        used = used_names(bound.columns)
+        used = used_names(bound.columns) | used_names(others.columns)
         known = {name for values in first for name in values}.union(names)
-        before = self._records
+        before, by_others = self._records, 0
         for item in records(used):
             if isinstance(item, UnreadableRecord):
                 yield Unreadable(source, path, item.line, item.problem, excerpt(item.excerpt))
@@ -102,13 +106,21 @@ class SourceReader:
                 self._look_for_columns(values)
             if not values.keys() <= known and len(known) < MAX_NAMES:
                 known.update(values)
-            yield self._row(bound, line, values, path)
-        self._count(bound, known - used, self._records - before)
+            is_other = others is not bound and not _has_any(bound, values)
+            by_others += is_other
+            yield self._row(others if is_other else bound, line, values, path)
+        self._count(bound, known - used, self._records - before - by_others)
+        if by_others:
+            self._count(others, (), by_others)
+        if note := rendered_chat(bound, first):
+            self.counts[RENDERED + note] += self._records - before
 
     def _row(self, bound: BoundFormat, line: int, values: Values, path: str) -> Row | Unreadable:
         mapping = self.mapping
         try:
             kind, instruction, input_text, output, conversation = bound.form.texts(bound, values)
+            if left_out := bound.form.left_out:
+                self.counts[LEFT_OUT] += left_out(bound, values)
         except RowProblemError as error:
             return Unreadable(mapping.source, path, line, str(error), excerpt(dict(values)))
         texts = (instruction, input_text, output)
@@ -188,6 +200,26 @@ class SourceReader:
                 f"source {self.mapping.source}: column {name!r} is not used, but it may be "
                 f"part of the question (role {role})"
             )
+
+
+def _has_any(bound: BoundFormat, values: Values) -> bool:
+    """Whether a record has one of the columns that its format needs."""
+    needs = bound.form.needs(bound.mapping)
+    return not needs or any(bound.value(role, values) is not None for role in needs)
+
+
+def opened(records: Open, mapping: ColumnMapping) -> tuple[Open, list[Values]]:
+    """A file, with instances and solutions as records of their own, and its first records."""
+    first = _first(records)
+    may_guess = not mapping.format and mapping.columns.keys() <= {"project", "licence"}
+    if rows := rows_inside(first, may_guess):
+        records = spread(records, rows)
+        first = _first(records)
+    return records, first
+
+
+def _first(records: Open) -> list[Values]:
+    return [r.values for r in islice(records(None), FIRST_RECORDS) if isinstance(r, Record)]
 
 
 def unused_with_meaning(counts: Mapping[str, int]) -> list[str]:

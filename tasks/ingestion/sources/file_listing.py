@@ -16,6 +16,8 @@ from tasks.core.errors import PipelineError
 from tasks.core.progress import say
 from tasks.core.system.home import home, resolve_path
 
+UNPACK = "Unpack the archive and point `path` to the files in it."
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 HEAD_BYTES = 2000
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 
@@ -54,7 +56,12 @@ def list_data(path: str) -> Listing:
         PipelineError: Nothing is there, or nothing of a known format.
     """
     from tasks.ingestion.formats.files.compression import ENDINGS
-    from tasks.ingestion.formats.files.registry import EXTENSIONS, PACKED_EXTENSIONS, is_data
+    from tasks.ingestion.formats.files.registry import (
+        EXTENSIONS,
+        PACKED_EXTENSIONS,
+        archive_of,
+        is_data,
+    )
 
     full = resolve_path(path)
     if full.is_dir():
@@ -67,6 +74,14 @@ def list_data(path: str) -> Listing:
     if not files and full.is_file() and is_data(full):
         files = (full.name,)
     if not files:
+        archive = archive_of(full) if full.is_file() else ""
+        if full.suffix.lower() in SPREADSHEETS:
+            raise PipelineError(
+                f"ingest source {path!r} is a spreadsheet",
+                "Export the sheet as CSV and point `path` to that file.",
+            )
+        if archive:
+            raise PipelineError(f"ingest source {path!r} is {archive}", UNPACK)
         reason = "holds no data file" if found or full.exists() else "does not exist"
         raise PipelineError(
             f"ingest source {path!r} {reason} (full path: {full})",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tasks.core.languages.registry import EXTENSIONS, headers_of, without_extension
 from tasks.ingestion.code_file import CodeFile
-from tasks.ingestion.licenses import is_license_file, license_of_package, license_of_texts
+from tasks.ingestion.licenses import TEXTS_FOLDER, is_license_file, license_of_texts
 from tasks.ingestion.sources.file_listing import Listing, is_repository
+from tasks.ingestion.sources.package_license import license_of_package
 from tasks.ingestion.sources.packages import STANDARD_LIBRARY, Package
 
 
@@ -22,8 +23,11 @@ class TreeLicenses:
             stated: SPDX license that the user states, for files without a known one.
         """
         by_folder: dict[str, dict[str, str]] = {}
-        for path, text in texts.items():
-            by_folder.setdefault(_licensed_folder(path), {})[path] = text
+        # first the files in the folders themselves: one without any has those in LICENSES
+        for path in sorted(texts, key=_is_in_texts_folder):
+            found = by_folder.setdefault(_licensed_folder(path), {})
+            if not _is_in_texts_folder(path) or all(map(_is_in_texts_folder, found)):
+                found[path] = texts[path]
         self._found = {folder: license_of_texts(files) for folder, files in by_folder.items()}
         self._stated = stated
         self._of_folder: dict[str, tuple[str, str]] = {}
@@ -44,12 +48,18 @@ class TreeLicenses:
 
 def _licensed_folder(path: str) -> str:
     """The folder that a LICENSE file holds for: its own; for one in the metadata of an unpacked
-    wheel, the folder of the wheel."""
+    wheel, the folder of the wheel; for one in LICENSES, the folder around it."""
     folders = path.split("/")[:-1]
+    if _is_in_texts_folder(path):
+        return "/".join(folders[:-1])
     for depth, name in enumerate(folders):
         if name.endswith((".dist-info", ".egg-info")):
             return "/".join(folders[:depth])
     return "/".join(folders)
+
+
+def _is_in_texts_folder(path: str) -> bool:
+    return path.split("/")[-2:-1] == [TEXTS_FOLDER]
 
 
 def _parents(path: str) -> Iterator[str]:

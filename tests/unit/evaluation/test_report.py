@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -211,7 +211,6 @@ def test_markdown_shows_flips_first_with_prompts_answers_and_verdicts():
     assert "More answers" in html
 
 
-@settings(deadline=None)  # a busy machine
 @given(st.text(alphabet=st.sampled_from(list("`~<>&|[]()!#* \n\tax\\\"'")), max_size=60))
 @example(HOSTILE)
 @example("```\n</code>\n~~~\n" + HOSTILE)

@@ -179,7 +179,7 @@ def test_rows_without_words_are_no_twins() -> None:
     assert kept(find_near(["", "...", ""])) == [0, 1, 2]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), max_size=25), st.randoms())
 def test_near_survivors_do_not_depend_on_the_order_of_the_rows(
     drawn: list[tuple[int, int]], random
@@ -195,7 +195,7 @@ def test_near_survivors_do_not_depend_on_the_order_of_the_rows(
         assert (place[twin] if twin != NO_TWIN else NO_TWIN) == first.near[old]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 12), st.integers(0, 6), st.booleans()),

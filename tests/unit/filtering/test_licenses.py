@@ -24,7 +24,7 @@ ALLOWED = ("MIT", "Apache-2.0", "BSD-3-Clause")
         ("MIT OR", False),
         ("(MIT", False),
         ("MIT MIT", False),
-        ("MIT/Apache-2.0", False),
+        ("MIT/Apache-2.0", True),
     ],
 )
 def test_expression_is_met_with_allowed_licenses_alone(expression: str, allowed: bool) -> None:

@@ -331,6 +331,14 @@ def test_several_answers_to_a_question_are_kept_up_to_a_number(filtered) -> None
     assert len(filtered(*rows, max_answers=None)[1]) == 5
 
 
+def test_segments_after_the_same_masked_text_are_no_answers_to_a_question(filtered) -> None:
+    rows = [
+        row(n, kind="segments", instruction="# code", output=f"def f{n}(x):\n    return x + {n}")
+        for n in range(15)
+    ]
+    assert len(filtered(*rows)[1]) == 15
+
+
 def test_answers_that_many_questions_share_are_all_kept(filtered) -> None:
     rows = [row(n, kind="instruction", output="yes" if n % 2 else "no") for n in range(100)]
     assert len(filtered(*rows)[1]) == 100

@@ -129,6 +129,14 @@ def test_code_without_a_known_licence_is_kept_as_own_code_and_the_file_says_so(f
     assert "remove that line for code of others" in Path("finetune.yaml").read_text()
 
 
+def test_a_licence_in_a_folder_of_licences_is_known(folder, capsys):
+    (folder / "LICENSES").mkdir()
+    (folder / "LICENSES" / "MIT.txt").write_text("MIT")
+    (folder / "a.py").write_text("x = 1\n" * 20)
+    sources()
+    assert "licence   MIT" in capsys.readouterr().out
+
+
 def test_infilling_is_left_to_a_base_that_is_known_to_have_tokens_for_it(folder, monkeypatch):
     (folder / "shop.py").write_text(MODULE)
     monkeypatch.setattr(machine.memory_probes, "find_gpu", lambda: GPU)
@@ -246,3 +254,26 @@ def test_columns_that_no_role_has_are_listed(folder, capsys):
     out, text = capsys.readouterr().out, Path("finetune.yaml").read_text()
     assert "read as text (text: code)\n            columns not used: number, title" in out
     assert "columns not used: number, title; to use them, set `columns`" in text
+
+
+def test_texts_that_look_like_chats_are_named_with_the_setting_that_reads_them(folder, capsys):
+    chat = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
+    write_rows(folder / "chats.jsonl", {"text": chat})
+    sources()
+    out, text = capsys.readouterr().out, Path("finetune.yaml").read_text()
+    note = "`columns: {messages: text}` reads them as conversations"
+    assert note in out and note in " ".join(text.replace("#", "").split())
+
+
+def test_a_file_whose_records_have_no_row_is_named_with_the_remedy(folder, capsys):
+    write_rows(folder / "chats.jsonl", {"messages": [{"role": "user", "content": "q"}]})
+    assert main(["init"]) == 2
+    assert "Add answers with the role assistant" in capsys.readouterr().err
+
+
+def test_a_task_with_instances_is_a_file_of_rows(folder):
+    instances = [{"input": f"{n}", "output": [f"{n + 1}"]} for n in range(4)]
+    task = {"Definition": ["Add one."], "Positive Examples": [{}], "Instances": instances}
+    (folder / "task.json").write_text(json.dumps(task, indent=2))
+    (source,) = sources()
+    assert source["path"].endswith("task.json") and ingested()["rows_out"] == 4

@@ -134,7 +134,7 @@ PAIRS = [(f, n) for f in FORMATS for n in FILES if f != "rated" or not re.search
 def test_every_format_is_read_from_every_kind_of_file(ingest, tmp_path, form, name) -> None:
     path = tmp_path / name
     path.write_bytes(FILES[name]([FORMATS[form](n) for n in NUMBERS]))
-    take = {"take": "chosen"} if form in ("preference", "rated") else {}
+    take = {"take": "chosen"} if form in ("preference", "rated", "ranked") else {}
     summary, rows, unreadable = ingest({"kind": "files", "path": str(path), **take})
     assert [row["output"] for row in rows] == [f"x = {n}" for n in NUMBERS] and not unreadable
     question = "" if form == "text" else "do {}"
@@ -261,7 +261,7 @@ def test_a_second_list_of_a_json_file_is_reported(ingest, tmp_path) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_can_be_forced(ingest, tmp_path, form) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines([FORMATS[form](n) for n in NUMBERS]))
-    take = {"take": "chosen"} if form in ("preference", "rated") else {}
+    take = {"take": "chosen"} if form in ("preference", "rated", "ranked") else {}
     _, rows, _ = ingest({"kind": "files", "path": str(tmp_path), "format": form, **take})
     assert len(rows) == len(NUMBERS)
 
@@ -279,7 +279,7 @@ def test_example_of_a_format_in_the_documentation_is_read_as_that_format(
     text = (REPOSITORY / "docs" / "your-data.md").read_text()
     (example,) = re.findall(rf"^\| `{name}` \| `(.+?)` \|", text, re.MULTILINE)
     (tmp_path / "a.jsonl").write_text(f"{example}\n{example}\n")
-    take = {"take": "chosen"} if name in ("preference", "rated") else {}
+    take = {"take": "chosen"} if name in ("preference", "rated", "ranked") else {}
     summary, rows, _ = ingest({"kind": "files", "path": str(tmp_path), **take})
     assert len(rows) == 2 and summary.counts[f"read as {name}"] == 2
 

@@ -3,11 +3,11 @@ import pytest
 from tasks.ingestion.licenses import (
     is_license_file,
     license_of_header,
-    license_of_package,
     license_of_text,
     license_of_texts,
     license_of_value,
 )
+from tasks.ingestion.sources.package_license import license_of_package
 from tasks.ingestion.sources.trees import TreeLicenses
 
 MIT = (
@@ -164,3 +164,50 @@ def test_license_files_are_known_by_their_names() -> None:
     names = ("LICENSE", "license.txt", "a/COPYING", "LICENSE-MIT", "MIT-LICENSE", "UNLICENSE")
     assert all(map(is_license_file, names))
     assert not any(map(is_license_file, ("check-license", "MIT-LICENSED", "a.py", "README")))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("to any person", "to any person who is not a company"),
+        (
+            "THE SOFTWARE IS PROVIDED",
+            "The Software shall be used for Good, not Evil. IT IS PROVIDED",
+        ),
+        ("free of charge", "free of charge and for research"),
+    ],
+)
+def test_a_license_text_with_other_words_in_it_is_unknown(before: str, after: str) -> None:
+    assert before in WHOLE_MIT
+    assert license_of_text(WHOLE_MIT) == "MIT"
+    assert license_of_text(WHOLE_MIT.replace(before, after)) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("MIT\n", "MIT"),
+        ("Apache-2.0 OR MIT", "Apache-2.0 OR MIT"),
+        ("MIT/Apache-2.0", "MIT OR Apache-2.0"),
+        ("Creative Commons Attribution 4.0 International Public License", "CC-BY-4.0"),
+        ("Attribution-NonCommercial 4.0 International\n\nCreative Commons", "CC-BY-NC-4.0"),
+        ("Business Source License 1.1\n\nLicensor: Example", "BUSL-1.1"),
+        ("DO WHAT THE FUCK YOU WANT TO PUBLIC LICENSE\nVersion 2, December 2004\n", "WTFPL"),
+    ],
+)
+def test_a_file_that_names_a_license_has_it(text: str, licence: str) -> None:
+    assert license_of_text(text) == licence
+
+
+def test_a_slash_in_a_header_is_a_choice() -> None:
+    assert (
+        license_of_header("// SPDX-License-Identifier: MIT/Apache-2.0\n")[0] == "MIT OR Apache-2.0"
+    )
+
+
+def test_texts_in_a_folder_of_licenses_hold_for_the_folder_around_it() -> None:
+    texts = {"a/LICENSES/MIT.txt": WHOLE_MIT, "b/LICENSES/MIT.txt": WHOLE_MIT, "b/LICENSE": "x"}
+    assert all(map(is_license_file, texts))
+    licenses = TreeLicenses(texts, "")
+    assert licenses.of("a/src/x.py")[0] == "MIT"
+    assert licenses.of("b/src/x.py")[0] == ""

@@ -195,6 +195,24 @@ def test_remedy_for_a_folder_without_code_works(ingest, tmp_path, kind) -> None:
     assert ingest(source | followed)[1]
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("Chinese", "函数"), ("Japanese", "関数です"), ("Korean", "함수"), ("Russian", "Функция")],
+)
+def test_remedy_for_an_encoding_names_that_of_a_language(ingest, tmp_path, language, text) -> None:
+    encodings = {"Chinese": "gb18030", "Japanese": "shift_jis", "Korean": "cp949"}
+    file, new = tmp_path / "a.jsonl", tmp_path / "new.jsonl"
+    content = json.dumps({"instruction": "do", "output": text}, ensure_ascii=False)
+    file.write_bytes(content.encode(encodings.get(language, "windows-1251")))
+    with pytest.raises(PipelineError, match="not UTF-8") as error:
+        ingest({"kind": "files", "path": str(file)})
+    (command,) = re.findall(r"`(.+?)`", error.value.remedy)
+    (encoding,) = re.findall(rf"of {language}: ([\w-]+)", error.value.remedy)
+    command = command.replace("WINDOWS-1252", encoding).replace("FILE", str(file))
+    subprocess.run(command.replace("NEW", str(new)), shell=True, check=True)  # as the user would
+    assert ingest({"kind": "files", "path": str(new)})[1][0]["output"] == text
+
+
 def distribution(site: Path, record: str) -> None:
     """An installed package whose files are not where it says."""
     (site / "oddly-1.0.dist-info").mkdir(parents=True)

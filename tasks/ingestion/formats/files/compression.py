@@ -1,5 +1,5 @@
 """Files as bytes, decompressed (gzip, bzip2, xz and zstd, recognized by their first bytes) and in
-UTF-8: text with the byte order mark of UTF-16, as Windows programs write it, is converted.
+UTF-8: text in UTF-16, as Windows programs write it, is converted.
 
 pyarrow, which decompresses zstd, is imported where it is used: `finetune plan` must not import it.
 """
@@ -36,9 +36,9 @@ OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
 class _Converted(io.RawIOBase):
     """The UTF-8 form of a file in UTF-16."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
         self._file = file
-        self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
         self._rest = b""
 
     def readable(self) -> bool:
@@ -71,12 +71,22 @@ def open_bytes(path: Path) -> IO[bytes]:
     """
     with _decompressed(path) as file:
         start = file.read(4)
-    # the little-endian mark of UTF-32 begins with that of UTF-16
-    is_utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     file = _decompressed(path)  # not all of them can be rewound
-    if is_utf16 and start != codecs.BOM_UTF32_LE:
-        return cast(IO[bytes], io.BufferedReader(_Converted(file)))
+    if encoding := _utf16(start):
+        return cast(IO[bytes], io.BufferedReader(_Converted(file, encoding)))
     return file
+
+
+def _utf16(start: bytes) -> str:
+    """The encoding of text in UTF-16, by its first four bytes: a byte order mark, or two ASCII
+    characters, with which data files begin; "" for another encoding."""
+    if start == codecs.BOM_UTF32_LE:  # it begins with the mark of UTF-16
+        return ""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    has_value = [bool(byte) for byte in start]
+    is_little = has_value == [True, False, True, False]
+    return "utf-16-le" if is_little else "utf-16-be" if has_value == [False, True] * 2 else ""
 
 
 def _decompressed(path: Path) -> IO[bytes]:

@@ -24,6 +24,7 @@ from tasks.ingestion.formats.files.protocol import (
 
 DELIMITERS = (",", ";", "\t", "|")
 SEPARATOR = re.compile(r"sep=([,;\t|])")  # a line before the header, as spreadsheets write it
+COMMENT = "# "  # begins a line before the header
 SAMPLE_CHARACTERS, SAMPLE_ROWS = 1 << 16, 20
 
 
@@ -32,9 +33,10 @@ class _LongLineError(Exception):
 
 
 def _read(path: Path, columns: Collection[str] | None) -> Records:
-    delimiter = _delimiter(path)
+    delimiter, before_header = _layout(path)
     with open_text(path) as file:
         lines = _RereadableLines(file)
+        lines.skip(before_header)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header: list[str] | None = None
         while True:
@@ -50,7 +52,7 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
             lines.taken.clear()
             if fields is None:
                 return
-            if not fields or (header is None and SEPARATOR.fullmatch(delimiter.join(fields))):
+            if not fields:
                 continue
             if header is None:
                 header = [name.strip() for name in fields]
@@ -64,14 +66,26 @@ def _read(path: Path, columns: Collection[str] | None) -> Records:
                 yield Record(line, dict(zip(header, fields, strict=True)))
 
 
-def _delimiter(path: Path) -> str:
+def _layout(path: Path) -> tuple[str, int]:
+    """The delimiter of a file, and the number of lines before its header: comments, and a line
+    that names the delimiter. A comment with as many fields as the next line is the header."""
+    with open_text(path) as file:
+        lines = file.read(SAMPLE_CHARACTERS).splitlines(keepends=True)
+    before = next((n for n, line in enumerate(lines) if not line.startswith(COMMENT)), 0)
+    if before < len(lines) and (named := SEPARATOR.fullmatch(lines[before].strip("\r\n"))):
+        return named[1], before + 1
+    delimiter = _delimiter(path, lines[before:])
+    if before:
+        pair = csv.reader(lines[before - 1 : before + 1], delimiter=delimiter)
+        counts = [len(fields) for fields in pair]
+        before -= len(counts) == 2 and counts[0] == counts[1] > 1
+    return delimiter, before
+
+
+def _delimiter(path: Path, lines: Sequence[str]) -> str:
     """The character that splits the header and most of the first rows into the same number of
     fields; the one of the file's name where several do."""
     usual = "\t" if plain_name(path.name).endswith(".tsv") else ","
-    with open_text(path) as file:
-        lines = file.read(SAMPLE_CHARACTERS).splitlines(keepends=True)
-    if lines and (named := SEPARATOR.fullmatch(lines[0].strip("\r\n"))):
-        return named[1]
     best = (0.0, 0)
     chosen = usual
     for delimiter in (usual, *(one for one in DELIMITERS if one != usual)):
@@ -116,6 +130,11 @@ class _RereadableLines:
         if line is None:
             raise _LongLineError(f"a line {text_lines.too_long()}")
         return line
+
+    def skip(self, count: int) -> None:
+        """Read some lines that belong to no record."""
+        for _ in range(count):
+            next(self._lines, None)
 
     def drop_first(self) -> None:
         """Read all lines of the current record but the first one again."""

@@ -25,6 +25,7 @@ from tasks.ingestion.formats.files.protocol import (
 # characters; longer than any token of JSON except texts and numbers, so an error that is this far
 # from the end of the window is not caused by the end
 MARGIN = 64
+COMMENT_CHARACTERS = 10  # after the place of an error, in which a comment may begin
 OTHER_LIST = re.compile(r'"([^"\\]+)"\s*:\s*\[\s*\{')  # after the list that is read
 # an object after the end of another one, or at the beginning of a line
 NEXT_OBJECT = re.compile(r"(?:\}\s*,?\s*|\n[ \t]*)(?=\{)")
@@ -79,6 +80,7 @@ def _items(window: "_JsonWindow", depth: int, is_enclosed: bool) -> Records:
             values, end = window.decode()
         except (ValueError, RecursionError) as error:
             message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            message += window.hint(error)
             line, shown = window.line, window.peek()
             goes_on = window.skip_to_next_object()
             rest = "" if goes_on else "; the rest of the file is left out"
@@ -150,6 +152,12 @@ class _JsonWindow:
                     raise ValueError(f"an item {text_lines.too_long()}") from error
                 if not self._refill():
                     raise
+
+    def hint(self, error: Exception) -> str:
+        """What may have caused an error of `decode`."""
+        at = error.pos if isinstance(error, json.JSONDecodeError) else len(self._text)
+        found = self._text[at : at + COMMENT_CHARACTERS].lstrip().startswith(("//", "/*"))
+        return " (a comment?)" if found else ""
 
     def skip_to_next_object(self) -> bool:
         """Move to where the next object seems to begin; False where there is none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ingestion.formats.files.compression import open_bytes, open_text, plain_name
+from tasks.ingestion.formats.files.protocol import is_message
 from tasks.ingestion.formats.files.text_lines import numbered_lines
 
 LINES_NAMES = (".jsonl", ".ndjson")
@@ -20,15 +21,19 @@ LIST_NAMES = frozenset(
 )  # fmt: skip
 # lists of objects that are part of one record
 PARTS = frozenset(
-    {"answers", "choices", "functions", "history", "options", "segments", "tool_calls", "tools"}
+    {
+        *("answers", "choices", "functions", "history", "options", "segments", "tool_calls"),
+        *("tools", "completions", "responses", "candidates"),
+    }
 )
+ONE_QUESTION = frozenset({"instruction", "definition"})  # that all instances of an object share
 DESCRIPTIONS = frozenset(
     {"columns", "features", "fields", "schema"}
 )  # lists before that of the rows
-PART_FIELDS = frozenset({"role", "from"})  # of messages and turns
 # both match the empty text, so they match everywhere
 BLANK = re.compile(r"\s*")
-BLANK_OR_COMMA = re.compile(r"[\s,]*")
+# between objects, there may be comments, which are no part of JSON
+BLANK_OR_COMMA = re.compile(r"(?:[\s,]|//[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*")
 ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*(?:\[\s*)?\{")  # or of lists of them
 LIST_OF_OBJECTS = re.compile(r"\[\s*(?=\{)")
 DECODER = json.JSONDecoder()
@@ -50,8 +55,19 @@ def is_json_lines(path: Path) -> bool:
         head = file.read(HEAD_CHARACTERS)
     if ARRAY_OF_OBJECTS.match(head):
         return isinstance(first, list) and not is_only
+    if first is None and _is_followed_by_an_object(head):
+        return False
     is_open = bool(re.match(r"\s*\{\s*\n", head))
     return not is_open and enclosed_list(path) is None
+
+
+def _is_followed_by_an_object(head: str) -> bool:
+    """Whether a file begins with two objects without a line break between them."""
+    try:
+        first, end = DECODER.raw_decode(head.lstrip())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(first, dict) and head.lstrip()[end:].lstrip(" \t")[:1] == "{"
 
 
 def _first_line(path: Path) -> tuple[Any, bool]:
@@ -88,6 +104,7 @@ def enclosed_list(path: Path) -> tuple[int, int] | None:
 
 
 def _place_of_list(head: str, at: int) -> int | None:
+    seen: set[str] = set()
     try:
         while True:
             at = BLANK_OR_COMMA.match(head, at).end()  # type: ignore[union-attr]
@@ -96,6 +113,9 @@ def _place_of_list(head: str, at: int) -> int | None:
             if not isinstance(name, str) or head[at : at + 1] != ":":
                 return None
             at = BLANK.match(head, at + 1).end()  # type: ignore[union-attr]
+            if name.lower() == "instances" and seen & ONE_QUESTION:
+                return None
+            seen.add(name.lower())
             if match := LIST_OF_OBJECTS.match(head, at):
                 if _is_list_of_rows(name, head, match.end()):
                     return match.end()
@@ -118,7 +138,7 @@ def _is_list_of_rows(name: str, head: str, at: int) -> bool:
         first, _ = DECODER.raw_decode(head, at)
     except (ValueError, RecursionError):
         first = {}  # longer than the head
-    if first.keys() & PART_FIELDS:
+    if is_message(first):
         return False
     return name.lower() in LIST_NAMES or _is_only_list(head)
 

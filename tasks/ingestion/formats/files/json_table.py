@@ -1,5 +1,6 @@
 """JSON of a whole table in one object: columns as lists, columns by row number (what pandas writes
-by default), or rows by their names: {"7": {"question": ..., "answer": ...}}.
+by default), names of columns and lists of values, or rows by their names: {"7": {"question": ...,
+"answer": ...}}.
 
 Such a file can only be decoded as a whole, so its size is limited.
 """
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.ingestion.formats.files.compression import open_text
-from tasks.ingestion.formats.files.json_layout import DECODER, HEAD_CHARACTERS, PART_FIELDS
-from tasks.ingestion.formats.files.protocol import FileFormat, Record, Records
+from tasks.ingestion.formats.files.json_layout import DECODER, HEAD_CHARACTERS
+from tasks.ingestion.formats.files.protocol import FileFormat, Record, Records, is_message
 
 MAX_CHARACTERS = 256 << 20
 LEAST_ROWS = 2  # fewer could be one record
@@ -43,8 +44,10 @@ def _rows(text: str) -> list[dict[str, Any]] | None:
     except (ValueError, RecursionError):
         return None
     values = list(table.values()) if isinstance(table, dict) else []
-    if len(values) < LEAST_ROWS:
+    if not isinstance(table, dict) or len(values) < LEAST_ROWS:
         return None
+    if (given := table.get("columns")) and isinstance(lists := table.get("data"), list):
+        return _of_split(given, lists)
     if all(isinstance(value, list) for value in values):
         return _of_lists(table, values)
     if all(isinstance(value, dict) for value in values):
@@ -58,9 +61,17 @@ def _of_lists(
     """Rows of columns that are lists; None for the chats of one record."""
     is_even = len({len(column) for column in columns}) == 1 and len(columns[0]) >= LEAST_ROWS
     parts = (column[0] for column in columns) if is_even else ()
-    if not is_even or any(isinstance(part, dict) and part.keys() & PART_FIELDS for part in parts):
+    if not is_even or any(map(is_message, parts)):
         return None
     return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _of_split(names: Any, lists: Sequence[Any]) -> list[dict[str, Any]] | None:
+    """Rows of a list of names and lists of values in their order (`orient="split"` in pandas)."""
+    is_table = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not is_table or not all(isinstance(r, list) and len(r) == len(names) for r in lists):
+        return None
+    return [dict(zip(names, row, strict=True)) for row in lists]
 
 
 def _of_objects(

@@ -15,6 +15,9 @@ from tasks.ingestion.formats.files.protocol import (
     not_an_object,
 )
 
+# also the record separator of RFC 7464, and the mark of a file that was appended to another one
+BLANK = " \t\r\n\x1e\ufeff"
+
 
 def _read(path: Path, _columns: Collection[str] | None) -> Records:
     # one loop with few calls per line: this is the most common format, and the calls of
@@ -30,8 +33,7 @@ def _read(path: Path, _columns: Collection[str] | None) -> Records:
                 yield UnreadableRecord(number, text_lines.too_long(), "")
                 continue
             try:
-                # only the first line may begin with a byte order mark
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip(" \t\r\n")
+                text = line.decode().strip(BLANK)
                 if not text:
                     continue
                 values, end = decode(text)

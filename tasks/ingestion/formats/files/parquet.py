@@ -4,7 +4,7 @@ pyarrow is imported where it is used: `finetune plan` imports the registry for t
 must not import pyarrow.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,22 +107,22 @@ def _values(column: Any) -> list[Any]:
             v if v is None else v.decode("utf-8", "surrogateescape") for v in column.to_pylist()
         ]
     try:
-        values: list[Any] = column.to_pylist()
+        values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
     except UnicodeDecodeError:
         if not pa.types.is_nested(column.type):
             raw = column.cast(pa.large_binary()).to_pylist()
             return [v if v is None else v.decode("utf-8", "surrogateescape") for v in raw]
-        values = [_value(one.as_py) for one in column]
+        values = [_value(one) for one in column]
     except (pa.ArrowException, ValueError, OverflowError):
-        values = [_value(one.as_py) for one in column]
+        values = [_value(one) for one in column]
     return list(map(_without_nulls, values)) if pa.types.is_nested(column.type) else values
 
 
-def _value(convert: Callable[[], Any]) -> Any:
+def _value(scalar: Any) -> Any:
     import pyarrow as pa
 
     try:
-        return convert()
+        return scalar.as_py(maps_as_pydicts="lossy")
     except UnicodeDecodeError:
         return Unfit("holds text that is not valid UTF-8")
     except (pa.ArrowException, ValueError, OverflowError):

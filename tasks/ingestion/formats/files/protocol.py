@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+SPEAKERS = ("role", "from", "speaker", "sender", "author")  # fields of messages
+
 
 class Record(NamedTuple):
     """One record and its 1-based line (Parquet, JSON array on one line: its number)."""
@@ -27,6 +29,7 @@ class UnreadableRecord(NamedTuple):
 
 
 Records = Iterator[Record | UnreadableRecord]
+Open = Callable[[Collection[str] | None], Records]  # columns that are used (None: all) -> records
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,16 @@ class FileFormat:
     column_names: Callable[[Path], list[str] | None] = lambda _path: None
 
 
+def is_message(value: Any) -> bool:
+    """Whether a JSON value is a message or turn of a conversation, and no row."""
+    return isinstance(value, Mapping) and any(str(name).lower() in SPEAKERS[:3] for name in value)
+
+
 def not_an_object(line: int, values: Any) -> Record | UnreadableRecord:
     """A JSON value that is not an object: a bare list of messages is a record with it, anything
     else a problem."""
     first = values[0] if isinstance(values, list) and values else None
-    if isinstance(first, dict) and first.keys() & {"role", "from"}:
+    if is_message(first):
         return Record(line, {"messages": values})
     return UnreadableRecord(line, f"is a JSON {type(values).__name__}, expected an object", values)
 

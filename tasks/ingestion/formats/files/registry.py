@@ -68,6 +68,18 @@ def _begins_with_an_object(path: Path) -> bool:
         return False
 
 
+def archive_of(path: Path) -> str:
+    """What a file is, if its content is neither text in UTF-8 or UTF-16 nor a known format.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    with open_bytes(path) as file:
+        start = file.read(512)
+    found = (name for at, mark, name in NOT_UTF8_SIGNATURES if start.startswith(mark, at))
+    return next(found, "")
+
+
 def is_data(path: Path) -> bool:
     """Whether a file of any name has the content of JSON or Parquet."""
     try:
@@ -100,12 +112,9 @@ def read_records(path: Path, columns: Collection[str] | None) -> Records:
                 yield UnreadableRecord(0, "the file is a pointer of Git LFS, not its content", "")
                 return
         if form.is_text:
-            with open_bytes(path) as file:
-                start = file.read(512)
-            for at, mark, name in NOT_UTF8_SIGNATURES:
-                if start.startswith(mark, at):
-                    yield UnreadableRecord(0, f"the file is {name}, expected UTF-8 text", "")
-                    return
+            if name := archive_of(path):
+                yield UnreadableRecord(0, f"the file is {name}, expected UTF-8 text", "")
+                return
         elif is_compressed(path):
             problem = "the file is compressed, which is read for text only"
             yield UnreadableRecord(0, problem, "")

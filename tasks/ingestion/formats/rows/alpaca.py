@@ -1,19 +1,20 @@
 """Alpaca with turns: instruction, input and output, after a system text and earlier turns.
 
-Earlier answers are context: the row's output is the one that is trained. A record that has neither
-system text nor history is a plain instruction.
+Earlier answers are context: the row's output is the one that is trained. With tools, an output that
+is a list of calls (or its JSON) becomes calls. A record without system text, history and tools is a
+plain instruction.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from tasks.ingestion.formats.columns import Values
-from tasks.ingestion.formats.rows.conversation import (
+from tasks.ingestion.formats.columns import Values, decoded
+from tasks.ingestion.formats.conversation import (
     ASSISTANT,
     SYSTEM,
     USER,
     Message,
     conversation_texts,
-    decoded,
     message,
     tool_list,
 )
@@ -41,11 +42,28 @@ TURN_ROLES = {
 
 
 def _fits(bound: BoundFormat, values: Values) -> bool:
-    return bool(TURN_ROLES.keys() & bound.columns.keys()) and fits_instruction(bound, values)
+    if not TURN_ROLES.keys() & bound.columns.keys():
+        return False
+    is_call = _has_calls(bound, values) and bound.has_text("instruction", values)
+    return is_call or fits_instruction(bound, values)
+
+
+def _has_calls(bound: BoundFormat, values: Values) -> bool:
+    """Whether the output is a list of calls of tools."""
+    calls = decoded(bound.value("output", values))
+    is_list = isinstance(calls, list) and bool(calls) and bool(bound.value("tools", values))
+    return is_list and all(
+        isinstance(c, Mapping) and {"name", "arguments"} <= c.keys() for c in calls
+    )
 
 
 def _texts(bound: BoundFormat, values: Values) -> RowTexts:
-    plain = plain_texts(bound, values)
+    calls = bound.value("output", values) if _has_calls(bound, values) else None
+    if calls is None:
+        plain = plain_texts(bound, values)
+    else:
+        instruction, given = bound.text("instruction", values), bound.text("input", values, False)
+        plain = RowTexts("instruction", instruction, given, "")
     system = bound.text("system", values, is_required=False)
     history = _history(bound, values)
     tools = tool_list("tools", bound.value("tools", values))
@@ -54,9 +72,8 @@ def _texts(bound: BoundFormat, values: Values) -> RowTexts:
     messages = [message(0, SYSTEM, system)] if system else []
     question = "\n\n".join(text for text in (plain.instruction, plain.input) if text)
     messages += [*history, message(len(history) + 1, USER, question)]
-    return conversation_texts(
-        [*messages, message(len(history) + 2, ASSISTANT, plain.output)], tools
-    )
+    answer = message(len(history) + 2, ASSISTANT, plain.output or None, calls)
+    return conversation_texts([*messages, answer], tools)
 
 
 def _history(bound: BoundFormat, values: Values) -> list[Message]:

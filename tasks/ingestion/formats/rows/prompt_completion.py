@@ -5,7 +5,7 @@ answers in the prompt are context: those of the completion are trained.
 """
 
 from tasks.ingestion.formats.columns import Values
-from tasks.ingestion.formats.rows.conversation import ASSISTANT, USER, Message, message
+from tasks.ingestion.formats.conversation import ASSISTANT, USER, Message, message
 from tasks.ingestion.formats.rows.messages import messages_of, speaker_of, with_columns
 from tasks.ingestion.formats.rows.protocol import BoundFormat, RowFormat, RowTexts
 

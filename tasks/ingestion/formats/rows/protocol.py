@@ -61,6 +61,8 @@ class RowFormat:
         needs: (mapping) -> roles that every file must have a column for.
         choice: What its rows are, if not all answers are good ones: the settings must then say
             which to take.
+        left_out: (bound, values) -> number of the answers in a record that its row leaves out;
+            None: all of them are in it.
     """
 
     name: str
@@ -69,6 +71,7 @@ class RowFormat:
     texts: Callable[["BoundFormat", Values], RowTexts]
     needs: Callable[[ColumnMapping], tuple[str, ...]]
     choice: str = ""
+    left_out: Callable[["BoundFormat", Values], int] | None = None
 
 
 @dataclass(frozen=True)

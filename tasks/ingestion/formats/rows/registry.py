@@ -7,6 +7,7 @@ from tasks.ingestion.formats.rows.messages import MESSAGES
 from tasks.ingestion.formats.rows.plain_text import TEXT
 from tasks.ingestion.formats.rows.preference import PREFERENCE
 from tasks.ingestion.formats.rows.prompt_completion import PROMPT_COMPLETION
+from tasks.ingestion.formats.rows.ranked import RANKED
 from tasks.ingestion.formats.rows.rated import RATED
 from tasks.ingestion.formats.rows.segments import SEGMENTS
 from tasks.ingestion.formats.rows.sharegpt import SHAREGPT
@@ -14,6 +15,7 @@ from tasks.ingestion.formats.rows.sharegpt import SHAREGPT
 FORMATS = (
     PREFERENCE,
     RATED,
+    RANKED,
     MESSAGES,
     SHAREGPT,
     SEGMENTS,

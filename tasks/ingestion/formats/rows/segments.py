@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.ingestion.formats.columns import Values
-from tasks.ingestion.formats.rows.conversation import as_list, stored
+from tasks.ingestion.formats.conversation import as_list, stored
 from tasks.ingestion.formats.rows.protocol import (
     BoundFormat,
     RowFormat,
@@ -26,7 +26,7 @@ def _fits(bound: BoundFormat, values: Values) -> bool:
         found = as_list("", bound.value("segments", values))
     except RowProblemError:
         return False
-    return bool(found) and "text" in found[0] and _mask(found[0]) is not None
+    return bool(found) and "text" in found[0]
 
 
 def _texts(bound: BoundFormat, values: Values) -> RowTexts:

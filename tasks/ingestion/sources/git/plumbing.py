@@ -19,6 +19,7 @@ from tasks.ingestion.sources.file_listing import existing_folder
 READ_BYTES = 1 << 20
 _COMMIT_MARK = "\x01"  # before each commit in the output of git log; no path begins with it
 COMMITS_PER_CALL = 1000  # bounds the output that is in memory at once
+DAMAGED = "Check it with `git fsck`, or point `path` to a full clone."
 REGULAR_FILES = {b"100644", b"100755"}  # not links
 SUBMODULE = b"160000"
 
@@ -59,13 +60,16 @@ def resolve(path: str, revision: str) -> tuple[Path, str]:
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     found = _run(folder, words)
     if found.returncode:
+        if not _run(folder, (*words[:-1], revision)).returncode:
+            raise PipelineError(
+                f"git can't read commit {revision!r} of the repository at {folder}", DAMAGED
+            )
         branches = _git(folder, "for-each-ref", "--format=%(refname:short)", "--count=8")
         names = b", ".join(branches.split()).decode("utf-8", "replace")
-        known = names or "none: the repository has no commit"
-        raise PipelineError(
-            f"git repository {path!r} has no commit {revision!r}",
-            f"Set `revision` to a commit, tag or branch, such as: {known}.",
-        )
+        remedy = f"Set `revision` to a commit, tag or branch, such as: {names}."
+        if not names:
+            remedy = "Commit its files, or read them as they are with `kind: folder`."
+        raise PipelineError(f"git repository {path!r} has no commit {revision!r}", remedy)
     return folder, found.stdout.decode().strip()
 
 
@@ -204,7 +208,9 @@ def _git(folder: Path, *words: str, given: bytes = b"") -> bytes:
         lines = done.stderr.decode("utf-8", "replace").split("\n")
         reason = next((line for line in lines if line.strip()), "no reason given")
         reason = reason.strip().removeprefix("fatal: ")
-        remedy = "Check it with `git fsck`, or point `path` to a full clone."
+        remedy = DAMAGED
+        if "not a git repository" in reason:
+            remedy = "Read the files as they are with `kind: folder`, or point `path` to a clone."
         if "dubious ownership" in reason:  # of another user, as in a container
             remedy = f"Trust it with `git config --global --add safe.directory {folder}`."
         raise PipelineError(f"git can't read the repository at {folder}: {reason}", remedy)

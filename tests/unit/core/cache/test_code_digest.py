@@ -156,9 +156,7 @@ def test_order_of_definitions_changes_the_digest(package, first, second):
 STATEMENTS = ["LIMIT = 4", "LIMIT = 5", "OTHER = 1", *(f"def f{n}(x=LIMIT): pass" for n in "ab")]
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(STATEMENTS), st.sampled_from(range(5)), st.sampled_from(range(5)))
 def test_moving_any_statement_or_definition_changes_the_digest(package, lines, old, new):
     moved = list(lines)

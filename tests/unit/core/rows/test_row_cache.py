@@ -106,7 +106,7 @@ def test_other_arguments_work_everything_out_again(tmp_path):
 EDITS = st.lists(st.tuples(st.sampled_from(["add", "drop", "edit", "move"]), st.integers(0, 99)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(EDITS, min_size=1, max_size=4), st.integers(0, 9))
 def test_any_edits_give_what_a_cold_run_gives(tmp_path_factory, rounds, seed):
     folder = tmp_path_factory.mktemp("shards")

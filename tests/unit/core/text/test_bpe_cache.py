@@ -41,7 +41,7 @@ def backend(request: pytest.FixtureRequest) -> Tokenizer:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=ASCII | WORDS)
 @example(text=PROBE)
 @example(text="a  1  \n\n 2 \n x")

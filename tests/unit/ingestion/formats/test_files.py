@@ -211,3 +211,58 @@ def test_separator_is_that_of_most_rows_not_one_inside_texts(tmp_path: Path) -> 
     path = tmp_path / "a.csv"
     path.write_text("instruction;output\n" + "do, now, that;x, y\n" * 5)
     assert {tuple(values.values()) for _, values in read(path)[0]} == {("do, now, that", "x, y")}
+
+
+def test_maps_of_parquet_are_objects(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    kind = pa.list_(pa.map_(pa.string(), pa.string()))
+    turns = [[("role", "user"), ("content", "q")], [("role", "assistant"), ("content", "a")]]
+    pq.write_table(pa.table({"output": pa.array([turns], kind)}), path)
+    assert read(path)[0] == [(1, {"output": [dict(turn) for turn in turns]})]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_utf16_without_a_byte_order_mark_is_read(tmp_path: Path, encoding: str, name: str) -> None:
+    text = '{"output": "é"}\n' if name == "a.jsonl" else "output,n\né,1\n"
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    ((_, values),), problems = read(tmp_path / name)
+    assert values["output"] == "é" and not problems
+
+
+JSON_TEXTS = {
+    "comments between objects": '// about\n[\n{"output": 1}, // one\n/* two */ {"output": 2},\n]\n',
+    "objects without line breaks": '{"output": 1}{"output": 2}',
+    "record separators": '\x1e{"output": 1}\n\x1e{"output": 2}\n',
+    "names and lists of values": '{"columns": ["output"], "index": [0, 1], "data": [[1], [2]]}',
+}
+
+
+@pytest.mark.parametrize("name", JSON_TEXTS)
+def test_other_layouts_of_json_are_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / ("a.json" if "comments" in name else "a.jsonl")
+    path.write_text(JSON_TEXTS[name])
+    records, problems = read(path)
+    assert [values for _, values in records] == [{"output": 1}, {"output": 2}] and not problems
+
+
+def test_comments_before_the_header_of_csv_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("# made by a tool, in May\n# x\ninstruction;output\nq;a\nr;b\n")
+    records, problems = read(path)
+    assert [values["output"] for _, values in records] == ["a", "b"] and not problems
+
+
+def test_a_header_of_csv_may_begin_like_a_comment(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("# id,output\n1,a\n2,b\n")
+    assert [values for _, values in read(path)[0]] == [
+        {"# id": "1", "output": "a"},
+        {"# id": "2", "output": "b"},
+    ]
+
+
+def test_files_with_byte_order_marks_that_were_joined_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('\ufeff{"output": 1}\n\ufeff{"output": 2}\n')
+    assert [values for _, values in read(path)[0]] == [{"output": 1}, {"output": 2}]

@@ -24,7 +24,7 @@ def read(path: Path, **columns: str) -> list[Row | Unreadable]:
         ({"output": None}, "output is empty"),
         ({"output": 3}, "output is of type int, expected text"),
         ({"output": "a\0b"}, "output contains a NUL byte"),
-        ({"output": "\ud800"}, "output is not valid UTF-8"),
+        ({"output": "\ud800"}, "output has half of a character"),
         ({"input": ["a"]}, "input is of type list, expected text"),
         ({"instruction": "", "output": 1}, "instruction is empty; output is of type int"),
     ],

@@ -6,17 +6,15 @@ order of the data, because a chat template prints them as they are.
 """
 
 import json
-from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.ingestion.formats.columns import MISSING
+from tasks.ingestion.formats.columns import MISSING, decoded
 from tasks.ingestion.formats.rows.protocol import RowProblemError, RowTexts
 from tasks.ingestion.rows import Unfit, text_problem
 
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
-MAX_PRINTED = 1 << 20  # characters; a syntax tree takes far more memory
 PASSED_ON = ("name", "reasoning_content", "tool_call_id")
 
 Message = dict[str, Any]
@@ -118,28 +116,20 @@ def as_list(name: str, value: Any) -> list[dict[str, Any]]:
     if isinstance(value, Unfit):
         raise RowProblemError(f"{name} {value.problem}")
     if isinstance(value, Mapping):
-        value = [value]
+        columns = list(value.values())
+        is_table = all(isinstance(one, list) and len(one) == len(columns[0]) for one in columns)
+        # lists of equal length, as `datasets` stores a list of objects
+        value = (
+            [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+            if is_table and len(columns) > 1
+            else [value]
+        )
     items = [decoded(item) for item in value] if isinstance(value, list) else [value]
     wrong = next((item for item in items if not isinstance(item, Mapping)), None)
     if wrong is not None or None in items:
         kind = type(wrong).__name__
         raise RowProblemError(f"{name} is of type {kind}, expected a list of objects or its JSON")
     return items
-
-
-def decoded(value: Any) -> Any:
-    """A value in JSON, as CSV files have it, or as Python prints it, as pandas writes it to them,
-    decoded; any other value as it is."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{"):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return literal_eval(value.strip()) if len(value) < MAX_PRINTED else value
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return value
 
 
 def conversation_texts(
