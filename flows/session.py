@@ -20,6 +20,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.settings import config as configs
 from tasks.core.settings.config import Config
 from tasks.core.system.home import home
+from tasks.ingestion.sources.digests import few_files
 from tasks.pipeline import PIPELINE
 
 MIN_ROWS = 3  # one each to train on, to validate and to test
@@ -102,18 +103,28 @@ def open_session(request: Request, to_write: bool = False) -> Iterator[Session]:
             planner = Planner(PIPELINE, config, store, digests, request.selection)
             plans = planner.plan()
             digests.save()
-            _check_enough(plans)
+            _check_enough(config, plans)
             near = next((plan.manifest for plan in plans if plan.stage.name == "tokenize"), None)
             tokenized = planner.artifacts.get("tokenize") or near
             plans = with_training_cost(config, store, plans, tokenized)
             yield Session(config, store, planner, plans, tokenized)
 
 
-def _check_enough(plans: list[StagePlan]) -> None:
-    """Report that the filter has kept too few rows for the stages after it."""
+def _check_enough(config: Config, plans: list[StagePlan]) -> None:
+    """Report too few files to be split, or that the filter has kept too few rows."""
     by_name = {plan.stage.name: plan for plan in plans}
     kept, prompt = by_name.get("filter"), by_name.get("prompt")
-    if not (kept and prompt and kept.manifest) or kept.decision != HIT or prompt.decision == HIT:
+    if prompt is None or prompt.decision == HIT:
+        return
+    if config.prompt.split == "file" and (few := few_files(config.ingest.sources)) is not None:
+        files = "file" if few == 1 else "files"
+        raise PipelineError(
+            f"too little data: {few} {files} of code in all of `ingest.sources`; split by file, "
+            f"train, validation and test need {MIN_ROWS} or more",
+            "Set prompt.split to auto, which takes a smaller unit where it has to, or add files; "
+            "those of tests count with `include_tests: true` of the source.",
+        )
+    if not (kept and kept.manifest) or kept.decision != HIT:
         return
     rows = kept.manifest.summary.get("rows_out")
     if isinstance(rows, int) and rows < MIN_ROWS:

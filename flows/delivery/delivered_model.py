@@ -26,7 +26,8 @@ class DeliveredModel:
         folder: Config, weights and tokenizer; None for a GGUF file alone.
         gguf: GGUF files by kind.
         stop: Texts that end an answer.
-        infilling: Names of the tokens before prefix, suffix and middle; None without.
+        infilling: Names of the tokens before prefix, suffix and middle; of two, before suffix and
+            prefix; None without.
         adapter: Folder of the adapter; None if unknown.
         licence: licence.json of the base; None if unknown.
         data_card: data_card.json of the training; None if unknown.
@@ -36,7 +37,7 @@ class DeliveredModel:
     folder: Path | None
     gguf: Mapping[str, Path] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
-    infilling: tuple[str, str, str] | None = None
+    infilling: tuple[str, ...] | None = None
     adapter: Path | None = None
     licence: Path | None = None
     data_card: Path | None = None
@@ -107,7 +108,7 @@ def _kind(file: Path) -> str:
     return file.stem.rpartition("-")[2]
 
 
-def _prompt_format(folder: Path) -> tuple[tuple[str, ...], tuple[str, str, str] | None]:
+def _prompt_format(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """Stop words and infilling tokens; none of a model that was merged without its format."""
     file = folder / FORMAT_FILE
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

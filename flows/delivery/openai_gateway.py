@@ -48,7 +48,8 @@ class Gateway:
     Attributes:
         engine: Address of the engine.
         stop: Texts that end an answer.
-        infilling: Names of the tokens before prefix, suffix and middle; None without.
+        infilling: Names of the tokens before prefix, suffix and middle; of two, before suffix and
+            prefix; None without.
         model: The only model name that the engine accepts; None: any.
         cuts: The engine leaves the stop word out of the answer.
         limited: Limits a request, by its path, to the model's window; None: the engine does it.

@@ -39,7 +39,8 @@ def with_training_format(
         path: Of the endpoint.
         body: As sent.
         stop: Texts that end an answer.
-        infilling: Names of the tokens before prefix, suffix and middle; None without.
+        infilling: Names of the tokens before prefix, suffix and middle; of two, before suffix and
+            prefix; None without.
         model: The only model name that the engine accepts; None: any.
 
     Raises:
@@ -90,5 +91,5 @@ def _fill_prompt(prompt: Any, suffix: Any, infilling: Sequence[str] | None) -> s
     texts = prompt if isinstance(prompt, list) and len(prompt) == 1 else [prompt]
     if not isinstance(texts[0], str) or not isinstance(suffix, str):
         raise RequestError("prompt and suffix have to be one text each to fill in between them")
-    before, between, after = infilling
-    return f"{before}{texts[0]}{between}{suffix}{after}"
+    parts = (texts[0], suffix, "") if len(infilling) == 3 else (suffix, texts[0])
+    return "".join(map("".join, zip(infilling, parts, strict=True)))

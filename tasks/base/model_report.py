@@ -21,7 +21,7 @@ from tasks.core.models.experts.fused import FusedWeight, active_experts, fused_w
 from tasks.core.models.loading import QUANTIZED_BLOCK, linear_names, on_meta
 from tasks.core.models.pretrained import read_config, read_tokenizer
 from tasks.core.models.traits.model_traits import ModelTraits
-from tasks.core.text.special_tokens import FIM, ControlTokens, MissingTokenError
+from tasks.core.text.special_tokens import ControlTokens, MissingTokenError
 
 CHECKS_FILE = "checks.json"
 _RENAMED = ("cache", "experts")  # fields of `ArchitectureCheck` that the report states otherwise
@@ -156,7 +156,7 @@ def _experts(config: Any, fused: Sequence[FusedWeight]) -> dict[str, int]:
 
 def _can_fill(tokenizer: Any) -> bool:
     try:
-        ControlTokens(tokenizer).infilling(FIM[0])
+        ControlTokens(tokenizer).infilling()
     except MissingTokenError:
         return False
     return True

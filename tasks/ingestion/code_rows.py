@@ -1,9 +1,8 @@
 """Code files -> rows: documented functions, whole files, text to fill in. Pure except for reading a
 file, so that worker processes can share the work."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,39 +16,10 @@ from tasks.core.languages.protocol import (
 )
 from tasks.core.languages.registry import language_of
 from tasks.core.system.escape_text import printable
+from tasks.ingestion.code_file import CodeFile, content_of
 from tasks.ingestion.code_windows import context_windows, cut, holes
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, Unreadable, excerpt, text_id, text_problem
-
-MISSING = -1
-MAX_FILE_BYTES = 8 << 20  # a syntax tree takes about a hundred times its text
-
-
-@dataclass(frozen=True)
-class CodeFile:
-    """A source file and what its rows inherit.
-
-    Attributes:
-        root: Folder that `path` is relative to.
-        license: SPDX license, unless the file's own header names another one.
-        content: Its bytes; its size if that is over `MAX_FILE_BYTES`; `MISSING`; or None: read it
-            from `root`/`path`.
-        date: When it last changed, ISO 8601; "" unknown.
-        context: (path, text) of files that it needs, the most needed first.
-        headers: Language of headers in its source; see `headers_of`.
-    """
-
-    root: str
-    path: str
-    source: str
-    project: str
-    version: str
-    license: str
-    evidence: str
-    content: bytes | int | None = None
-    date: str = ""
-    context: Sequence[Sequence[str]] = ()
-    headers: str = "c"
 
 
 class CodeOptions(NamedTuple):
@@ -124,25 +94,6 @@ def extract_file(file: CodeFile, options: CodeOptions) -> ExtractedCode:
     return extracted
 
 
-def content_of(file: CodeFile) -> bytes:
-    """The file's bytes.
-
-    Raises:
-        NotParsableError: It is too large to be parsed, or missing from its repository.
-        OSError: It can't be read.
-    """
-    if isinstance(file.content, bytes):
-        return file.content
-    if file.content == MISSING:
-        raise NotParsableError("its object is missing from the repository", 0)
-    size = file.content
-    if size is None:
-        with open(f"{file.root}/{file.path}", "rb", 0) as opened:  # noqa: PTH123  # twice as fast
-            if (size := os.fstat(opened.fileno()).st_size) <= MAX_FILE_BYTES:
-                return opened.read()
-    raise NotParsableError(f"has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read", 0)
-
-
 @dataclass
 class _FileRows:
     """Turns what was found in a file into rows; a text that can't be stored is a ledger entry."""
@@ -154,9 +105,8 @@ class _FileRows:
 
     def add_functions(self, functions: Iterable[DocumentedFunction]) -> None:
         """A row for each function."""
-        for function in functions:
-            texts = (function.instruction, "", function.output)
-            self._add("function", texts, function.line, symbol=function.symbol)
+        for one in functions:
+            self._add("function", (one.instruction, "", one.output), one.line, symbol=one.symbol)
 
     def add_windows(self, source: ParsedSource, text: str, options: CodeOptions) -> None:
         """The whole file in windows, holes in it, and windows after what they need."""
@@ -182,8 +132,9 @@ class _FileRows:
             add("fill", (given, "", hole.middle), hole.position, hole.packed())
         needed = [(printable(name), shown) for name, shown in self.file.context]
         repository = printable(self.file.project).strip("/")
-        parts = context_windows(source, data, needed, most)
-        for part in parts if "context" in options.rows else ():
+        for part in (
+            context_windows(source, data, needed, most) if "context" in options.rows else ()
+        ):
             packed = part.packed(repository=repository, comment=comment, path=path)
             add("context", (part.given(), "", part.output), part.position, packed)
 

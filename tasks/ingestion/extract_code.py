@@ -6,11 +6,9 @@ any JSON library and runs no code. Fresh values take the same path, so the resul
 what was cached.
 """
 
-import json
 import marshal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,19 +22,17 @@ from tasks.core.rows.row_cache import by_content, fill, opened
 from tasks.core.rows.row_cache_file import Values
 from tasks.core.stage import Work
 from tasks.core.system.parallel import without_gc
-from tasks.ingestion.code_rows import (
-    CodeFile,
-    CodeOptions,
-    ExtractedCode,
-    content_of,
-    extract_file,
-)
+from tasks.ingestion.code_file import CodeFile, content_of
+from tasks.ingestion.code_rows import CodeOptions, ExtractedCode, extract_file
 from tasks.ingestion.rows import Row, Unreadable
 
 TABLE_FILES, TABLE_BYTES = 64, 4 << 20  # of a table, at most; a table takes as long as 5 files
 BATCH_FILES = 16  # of a batch, at least
 FILES_FOR_PROCESSES = 400  # fewer are parsed sooner than processes start
-FILES = pa.schema([("about", pa.string()), ("content", pa.large_binary())])
+FILES = pa.schema([("about", pa.binary()), ("content", pa.large_binary())])
+# versions of marshal: keys are the same on every Python, and equal texts of a file are stored once
+KEY, VALUES = 0, 4
+NOTHING = Counter[str]()  # skipped of most files
 SIZES = pa.schema([("source_bytes", pa.int64())])
 
 
@@ -59,7 +55,11 @@ def extract(
         workers: Processes.
     """
     parsers = [(name, version(name)) for name in PARSERS]
-    with opened(work, (tuple(options), parsers), SIZES, np.uint8, part=name) as shards:
+    # nothing here has reference cycles, and a second run mostly creates objects
+    with (
+        without_gc(),
+        opened(work, (tuple(options), parsers), SIZES, np.uint8, part=name) as shards,
+    ):
         fill(
             shards,
             by_content(_tables(files)),
@@ -76,7 +76,7 @@ def extract(
 
 def _tables(files: Iterable[CodeFile]) -> Iterator[pa.Table]:
     """Batches of files, each file with its attributes and its content."""
-    rows: list[tuple[str, bytes | None]] = []
+    rows: list[tuple[bytes, bytes | None]] = []
     size = 0
     for file in files:
         rows.append(_as_row(file))
@@ -88,22 +88,22 @@ def _tables(files: Iterable[CodeFile]) -> Iterator[pa.Table]:
         yield pa.table(list(zip(*rows, strict=True)), schema=FILES)
 
 
-def _as_row(file: CodeFile) -> tuple[str, bytes | None]:
+def _as_row(file: CodeFile) -> tuple[bytes, bytes | None]:
     """A file with its content, without its root, so that a moved folder stays cached. A file
     without readable content stays as it is, and `extract_file` reports the reason."""
     try:
         content = content_of(file)
     except (NotParsableError, OSError):
         content = None
-    about = vars(file) if content is None else {**vars(file), "root": "", "content": None}
-    return json.dumps(list(about.values())), content
+    about = file if content is None else file._replace(root="", content=None)
+    return marshal.dumps((*about,), KEY), content
 
 
 def _files_of(table: pa.Table) -> list[CodeFile]:
     files = []
     for about, content in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        file = CodeFile(*json.loads(about))
-        files.append(file if content is None else replace(file, content=content))
+        file = CodeFile._make(marshal.loads(about))
+        files.append(file if content is None else file._replace(content=content))
     return files
 
 
@@ -125,10 +125,13 @@ def _packed(one: ExtractedCode) -> bytes:
     rows, unreadable = list(map(tuple, one.rows)), list(map(tuple, one.unreadable))
     skipped = dict(one.skipped)
     values = rows, unreadable, skipped, one.candidates, one.source_bytes, one.language
-    return marshal.dumps(values, 0)  # version 0, as in `row_digests`: the same on every Python
+    return marshal.dumps(values, VALUES)
 
 
 def _unpacked(content: NDArray[np.uint8]) -> ExtractedCode:
     rows, unreadable, skipped, *others = marshal.loads(content.data)
-    rows, unreadable = list(map(Row._make, rows)), list(map(Unreadable._make, unreadable))
-    return ExtractedCode(rows, unreadable, Counter(skipped), *others)
+    if unreadable:
+        unreadable = list(map(Unreadable._make, unreadable))
+    # `Row._make` without its check of the length, which takes longer than all of this function
+    rows = list(map(partial(tuple.__new__, Row), rows))
+    return ExtractedCode(rows, unreadable, Counter(skipped) if skipped else NOTHING, *others)

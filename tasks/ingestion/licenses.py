@@ -134,17 +134,18 @@ RESTRICTIONS = (
 )
 CHOICE = re.compile(r"(?i)\beither\b|\bdual[- ]licen|\bat your (?:choice|option)\b")
 CHOICE_CHARACTERS = 1_500  # of a file that only names the licenses
-FILE_NAMES = ("LICENSE", "LICENCE", "COPYING", "UNLICENSE")
 TEXTS_FOLDER = "LICENSES"
-NAMED_FIRST = re.compile(r"[A-Z0-9.]+[-_](?:LICENSE|LICENCE)\b")  # MIT-LICENSE, usual in Ruby
+# MIT-LICENSE is usual in Ruby
+FILE_NAME = re.compile(r"(?i:LICEN[CS]E|COPYING|UNLICENSE)|[A-Z0-9.]+[-_]LICEN[CS]E\b")
 
 
 def is_license_file(path: str) -> bool:
     """Whether a file is named like a license text, or in a folder of them as REUSE has it."""
-    folder, _, name = path.rpartition("/")
-    if folder.rpartition("/")[2] == TEXTS_FOLDER:
-        return name.endswith(".txt")
-    return name.upper().startswith(FILE_NAMES) or bool(NAMED_FIRST.match(name))
+    start = path.rfind("/") + 1
+    folder = path[: max(0, start - 1)]
+    if folder.endswith(TEXTS_FOLDER) and folder.rpartition("/")[2] == TEXTS_FOLDER:
+        return path.endswith(".txt")
+    return bool(FILE_NAME.match(path, start))
 
 
 def license_of_header(text: str) -> tuple[str, str]:

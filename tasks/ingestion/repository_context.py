@@ -6,14 +6,13 @@ one that is trained on, and only those under the same license.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from tasks.core.languages.authorship import reason_of_content
 from tasks.core.languages.imports import RepositoryPaths
 from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import language_of
-from tasks.ingestion.code_rows import CodeFile, content_of
+from tasks.ingestion.code_file import CodeFile, content_of
 from tasks.ingestion.licenses import license_of_header
 
 MIN_CHARACTERS = 200  # less of a file says little
@@ -44,7 +43,7 @@ def with_context(files: Iterable[CodeFile], max_characters: int) -> Iterator[Cod
         own = texts.get(file.project, {})
         if file.path in own:
             needed = _needed(file.path, own, paths[file.project])
-            yield replace(file, context=tuple(_bounded(needed, own, max_characters)))
+            yield file._replace(context=tuple(_bounded(needed, own, max_characters)))
         else:
             yield file
 

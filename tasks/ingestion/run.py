@@ -8,7 +8,6 @@ no source gives any row.
 
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +60,9 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
         for name, source in zip(source_names(settings), settings, strict=True):
             before = rows.rows
             items = read_source(source, name, context)
-            items = weighted(items, partial(_weight, source), counts)
+            weights = _weights(source)
+            if set(weights.values()) != {1.0}:
+                items = weighted(items, weights, counts)
             if source.max_rows is None:
                 _write(items, rows, unreadable)
             else:
@@ -91,11 +92,12 @@ def run(config: "View", inputs: Inputs, work: Work) -> Summary:
     )
 
 
-def _weight(source: "Source", row: Row) -> float:
-    """How often a row is trained on: the weight of its source, times the share of its row type."""
+def _weights(source: "Source") -> dict[str, float]:
+    """How often a row of each kind is trained on: the weight of its source, times the share of its
+    row type. "" stands for kinds that have none."""
     shares = getattr(source, "shares", None)  # of code only
-    share: float = getattr(shares, ROW_TYPES[row.kind]) if shares and row.kind in ROW_TYPES else 1.0
-    return source.weight * share
+    own = {kind: getattr(shares, name) for kind, name in ROW_TYPES.items()} if shares else {}
+    return {"": source.weight, **{kind: source.weight * share for kind, share in own.items()}}
 
 
 def _write(items: Items, rows: TableWriter, unreadable: TableWriter) -> None:

@@ -2,7 +2,7 @@
 source changes at most one row of a sample."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,25 @@ BATCH_ROWS = 512
 
 
 def weighted(
-    items: Iterable[Row | Unreadable], weight_of: Callable[[Row], float], counts: Counter[str]
+    items: Iterable[Row | Unreadable], weights: Mapping[str, float], counts: Counter[str]
 ) -> Iterator[Row | Unreadable]:
     """Keep a share of the rows, or mark how often each is trained on.
 
     Up to 1, a weight keeps the rows whose id, as a number, is in the first `weight` of the range:
     the decision depends on the row alone, and a larger weight only adds rows. Above 1, a row is
     trained on `weight` times on average; those that are repeated once more are chosen likewise.
+
+    Args:
+        items: Rows and ledger entries.
+        weights: By kind of row; that of "" for any other kind.
+        counts: Gets the number of rows that are left out.
     """
     for item in items:
         if not isinstance(item, Row):
             yield item
             continue
-        weight = weight_of(item)
-        if weight == 1.0:  # nearly always; `_replace` takes as long as reading a known row
+        weight = weights.get(item.kind, weights[""])
+        if weight == 1.0:  # `_replace` takes as long as reading a known row
             yield item
             continue
         whole = int(weight)

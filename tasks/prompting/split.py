@@ -11,6 +11,7 @@ nothing, and a new row moves its own unit only if its id is the least one of it.
 one end of the hash's range and validation from the other, so that changing one share moves no unit
 between the two. An end with less than half of its share of the rows gets the next units until it
 has that, at least one; the last of them return to train once there are more rows below the share.
+Where no smaller unit may be tried, one with more than half of all rows is in train.
 Test also gets `prompt.min_test_units`, as far as they are no more than a fifth of all. If new rows
 change the level itself, rows move; `prompt.split` fixes it.
 
@@ -105,7 +106,13 @@ class RowSplits:
             places = ranks(least, ids, projects if level == "project" else None, seed)
             least_test = min(min_test_units, len(least) // MOST_TEST)
             shares = validation_share, test_share
-            per_unit = fill(places, np.bincount(codes), *shares, least_test)
+            is_last = level == LEVELS[-1] or unit != "auto"
+            sizes = np.bincount(codes)
+            # no smaller unit is left to look for: one with most of the rows is trained on
+            free = 2 * sizes <= len(rows) if is_last else np.ones(len(sizes), dtype=bool)
+            per_unit = np.full(len(sizes), SPLITS.index("train"), dtype=np.int8)
+            in_train = int(free.all())
+            per_unit[free] = fill(places[free], sizes[free], *shares, least_test, in_train)
             number_of = {n: int((per_unit == i).sum()) for i, n in enumerate(SPLITS)}
             by_project = level == "project"
             is_row = by_project and len(least) == len(rows) and projects.equals(ids)
@@ -113,7 +120,6 @@ class RowSplits:
             splits = cls(per_unit[codes], ROW if is_row else level, number_of, named)
             splits.separate(clusters)
             found = splits.rows()
-            is_last = level == LEVELS[-1] or unit != "auto"
             if all(found.values()) and (is_last or found["train"] >= least_train):
                 return splits
         raise _too_little(counts, len(rows), unit)
@@ -165,15 +171,17 @@ def fill(
     validation_share: float,
     test_share: float,
     least_test: int = 0,
+    least_train: int = 1,
 ) -> Numbers:
     """The split of each unit: test is the low end of the range 0..1, validation the high one.
 
     Args:
-        places: Of at least three units.
+        places: Of at least three units; two without `least_train`.
         sizes: Rows of each.
         validation_share: Part of the range.
         test_share: Part of the range.
         least_test: Units that test has at least.
+        least_train: Units that train has at least.
     """
     total = len(places)
     order = np.argsort(places, kind="stable")
@@ -181,7 +189,7 @@ def fill(
     test = _count(sizes[order], below, test_share)
     at_end = int((places >= 1 - validation_share).sum())
     validation = _count(sizes[order[::-1]], at_end, validation_share)
-    while test + validation >= total:
+    while test + validation > total - least_train:
         if test > validation:
             test -= 1
         else:

@@ -8,7 +8,7 @@ only a few of them. Positions in a text are in bytes of UTF-8.
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 from tasks.core.languages.authorship import matcher
@@ -200,10 +200,15 @@ class Language:
 
     def is_test(self, path: str) -> bool:
         """Whether the relative path of a source file is a test or in a folder of tests."""
-        *folders, name = path.split("/")
-        is_folder, is_name = self._test_patterns
-        return bool(is_name(name)) or any(map(is_folder, folders))
+        folder, _, name = path.rpartition("/")
+        return bool(self._is_test_name(name)) or has_test_folder(folder, self.test_folders)
 
     @cached_property
-    def _test_patterns(self) -> tuple[Callable[[str], object], ...]:
-        return matcher(tuple(sorted(self.test_folders))), matcher(self.test_names)
+    def _is_test_name(self) -> Callable[[str], object]:
+        return matcher(self.test_names)
+
+
+@lru_cache(maxsize=1024)  # of many files each
+def has_test_folder(path: str, names: frozenset[str]) -> bool:
+    """Whether a folder or one above it has one of the names of test folders (shell patterns)."""
+    return any(map(matcher(tuple(sorted(names))), path.split("/")))

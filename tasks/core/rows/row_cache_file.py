@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
 from tasks.core.rows.row_digests import Digests
 from tasks.core.system.atomic_write import written_whole
 
-_HEAD = struct.Struct("<8sQQI")  # magic, bytes of the table, bytes of the numbers, checksum
-_MAGIC = b"shard-1\n"
+_HEAD = struct.Struct("<8sQQQ")  # magic, bytes of the table, bytes of the numbers, checksum
+_MAGIC = b"shard-2\n"
 SEGMENT_BYTES = 8 << 20  # a rewritten segment, about: two of them are in memory
 _OWN = [("high", pa.uint64()), ("low", pa.uint64()), ("count", pa.int64())]
 
@@ -104,7 +104,7 @@ class ShardFile:
         if magic != _MAGIC or end > size:
             return None
         body = os.pread(self.descriptor, end - table_at, table_at)
-        if crc32(body) != checksum:
+        if xxh3_64_intdigest(body) != checksum:
             return None
         table = pa.ipc.open_stream(body[:table_bytes]).read_all()
         if not table.schema.equals(self._fields):
@@ -140,7 +140,9 @@ class ShardFile:
         table = sink.getvalue().to_pybytes()
         numbers = np.ascontiguousarray(values.numbers, dtype=self._dtype).tobytes()
         body = table + numbers
-        return _HEAD.pack(_MAGIC, len(table), len(numbers), crc32(body)) + body, len(table)
+        return _HEAD.pack(_MAGIC, len(table), len(numbers), xxh3_64_intdigest(body)) + body, len(
+            table
+        )
 
     def rewrite(self, kept: Sequence[NDArray[np.bool_]]) -> None:
         """Replace the file by few segments with the rows that are kept, given for each segment.

@@ -185,14 +185,14 @@ class RowEncoder:
         if "\0" not in text:
             return [(text, False)] if text else []
         parts: list[Part] = []
-        for number, part in enumerate(PLACEHOLDER.split(text)):
+        for number, part in enumerate(self.control.filled(PLACEHOLDER.split(text))):
             parts += self._resolved(part) if number % 2 else [part]
         return [(part, False) for part in joined(parts)]
 
     def _resolved(self, name: str) -> list[Part]:
         """What a placeholder stands for."""
         if name in FIM:
-            return [self.control.infilling(name)]
+            return [self.control.infilling()[name]]
         if (parts := repository_format.resolve(name, self.control.vocabulary)) is not None:
             return parts
         if not name.startswith("{"):

@@ -24,14 +24,17 @@ from tasks.core.text import repository_format
 
 FIM = ("fim_prefix", "fim_suffix", "fim_middle")
 PLACEHOLDER = re.compile("\0([^\0]+)\0")
-# names in vocabularies, in the order of FIM: StarCoder, Qwen, SantaCoder, DeepSeek, Code Llama
-FIM_TOKENS = (
+# names in vocabularies, in the order of FIM: StarCoder (also StableCode, Granite), Qwen (also
+# CodeGemma), SantaCoder, DeepSeek, Code Llama; Codestral has none before the middle, and gets the
+# suffix first: [SUFFIX]...[PREFIX]...
+FIM_TOKENS: tuple[tuple[str, ...], ...] = (
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
     ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
     ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),
     ("▁<PRE>", "▁<SUF>", "▁<MID>"),
     ("<PRE>", "<SUF>", "<MID>"),
+    ("[PREFIX]", "[SUFFIX]"),
 )
 # what can be a control token in a prompt template: <|im_start|>, </s>, [INST] ...
 _CANDIDATE = re.compile(r"<[^<>\s\0]{1,60}>|\[[^\[\]\s\0]{1,60}\]")
@@ -98,7 +101,7 @@ class ControlTokens:
         longest_first = sorted(self.ids, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._tokenizer = tokenizer
-        self._infilling: list[int] | None = None
+        self._infilling: dict[str, int] | None = None
         self._vocabulary: dict[str, int] | None = None
 
     def split(self, text: str) -> Iterator[tuple[Part, int, int]]:
@@ -119,8 +122,8 @@ class ControlTokens:
             self._vocabulary = dict(self._tokenizer.get_vocab())
         return self._vocabulary
 
-    def infilling(self, name: str) -> int:
-        """The id of an infilling token.
+    def infilling(self) -> dict[str, int]:
+        """The ids of the infilling tokens by their names in `FIM`, in the order of a prompt.
 
         Raises:
             MissingTokenError: The tokenizer has none.
@@ -136,8 +139,21 @@ class ControlTokens:
                     "Set prompt.fim_rate to 0 and leave fill out of `rows` of sources, or use "
                     "a base model that was trained to fill in.",
                 )
-            self._infilling = [vocabulary[word] for word in words]
-        return self._infilling[FIM.index(name)]
+            found = {name: vocabulary[word] for name, word in zip(FIM, words, strict=False)}
+            self._infilling = found if len(found) == len(FIM) else dict(reversed(found.items()))
+        return self._infilling
+
+    def filled(self, parts: list[str]) -> list[str]:
+        """A prompt for infilling, split into texts and names of placeholders by turns, in the order
+        of the tokenizer: without a token before the middle, the suffix comes first."""
+        names = parts[1::2]
+        if FIM[2] not in names or FIM[2] in self.infilling():
+            return parts
+        first, second, third = (2 * names.index(name) + 1 for name in FIM)
+        # the text that the model continues is in one of two places: see `fill_prompt`
+        prefix, rest = parts[first + 1 : second], parts[third + 1 :]
+        ordered = [FIM[1], *parts[second + 1 : third], FIM[0], *prefix[:-1], prefix[-1] + rest[0]]
+        return [*parts[:first], *ordered, *rest[1:]]
 
 
 def joined(parts: Iterable[Part]) -> list[Part]:

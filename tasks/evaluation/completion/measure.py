@@ -5,7 +5,7 @@ from functools import partial
 
 from tasks.core.settings.evaluate import EvaluateSettings
 from tasks.core.text.row_encoder import RowEncoder
-from tasks.core.text.special_tokens import FIM, MissingTokenError
+from tasks.core.text.special_tokens import MissingTokenError
 from tasks.evaluation.completion import scores
 from tasks.evaluation.completion.posed_span import BOTH, LEFT, SpanProblem, pose
 from tasks.evaluation.completion.span_results import CompletionResult, SpanCompletion
@@ -22,7 +22,7 @@ NO_SUFFIX = "Completion with the suffix: the base model's tokenizer has no token
 def can_fill(pair: ModelPair) -> bool:
     """Whether the tokenizer has infilling tokens."""
     try:
-        RowEncoder(pair.tokenizer).control.infilling(FIM[0])
+        RowEncoder(pair.tokenizer).control.infilling()
     except MissingTokenError:
         return False
     return True

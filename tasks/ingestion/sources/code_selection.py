@@ -45,9 +45,11 @@ class CodeSelection:
 
     def _reason(self, path: str, head: Callable[[str], bytes]) -> str:
         name = path.rpartition("/")[2]
-        is_named = name.lower().endswith(self._extensions)
-        is_license = is_license_file(name) and not name.lower().endswith(EXTENSIONS)
-        if is_license or ("." in name and not is_named):
+        lowered = name.lower()
+        is_named = lowered.endswith(self._extensions)
+        if not lowered.endswith(EXTENSIONS) and (
+            is_license_file(name) or ("." in name and not is_named)
+        ):
             return self._no_code(name)
         content = b"" if is_named else head(path)
         language = language_of(path, content)

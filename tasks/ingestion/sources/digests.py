@@ -13,6 +13,7 @@ from tasks.core.errors import PipelineError
 from tasks.core.package_version import PYTHON, version
 from tasks.core.system.hub_pins import pinned_commit
 from tasks.ingestion.sources.file_listing import (
+    code_paths,
     existing_folder,
     is_repository,
     list_code,
@@ -78,6 +79,18 @@ def _check_enough(settings: "Iterable[Source]") -> None:
             f"test need {MIN_ROWS} or more",
             f"Add at least {MIN_ROWS - total} to the files, or another source.",
         )
+
+
+def few_files(settings: "Iterable[Source]") -> int | None:
+    """Number of files of code in all sources, if they are too few to be split by file."""
+    total = 0
+    for source in settings:
+        if source.kind != "folder":
+            return None
+        for _ in code_paths(source.path, source.include_tests, source.languages):
+            if (total := total + 1) == MIN_ROWS:
+                return None
+    return total
 
 
 def _few_lines(path: Path) -> int | None:

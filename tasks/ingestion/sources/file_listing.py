@@ -6,7 +6,7 @@ functions: a plan with data files alone needs no language, one with code alone n
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
@@ -148,6 +148,15 @@ def list_code(path: str, include_tests: bool, languages: Sequence[str] = ()) -> 
     return Listing(root, files, left_out=selection.left_out, licenses=licenses)
 
 
+def code_paths(path: str, include_tests: bool, languages: Sequence[str] = ()) -> Iterator[str]:
+    """The files of `list_code`, one after another: a caller that needs only some stops early."""
+    from tasks.ingestion.sources.code_selection import CodeSelection
+
+    root = existing_folder(path, "a folder of source code")
+    selection = CodeSelection(include_tests, languages)
+    return (f for f in walk(root, "") if selection.takes(f, lambda name: head_of(root / name)))
+
+
 def head_of(path: Path) -> bytes:
     """The beginning of a file; empty if it can't be read."""
     try:
@@ -190,7 +199,7 @@ def walk(
     while waiting:
         folder = waiting.pop()
         try:
-            entries = list(os.scandir(root / folder if folder else root))
+            entries = list(os.scandir(f"{root}/{folder}"))
         except OSError as error:
             say(f"folder {folder or root} can't be listed and is left out: {error.strerror}")
             continue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tasks.core.progress import report, say
 from tasks.core.rows.parquet import TableWriter
 from tasks.core.stage import Work
-from tasks.ingestion.code_rows import CodeFile, CodeOptions
+from tasks.ingestion.code_file import CodeFile
+from tasks.ingestion.code_rows import CodeOptions
 from tasks.ingestion.extract_code import extract
 from tasks.ingestion.formats.read_rows import SourceReader
 from tasks.ingestion.formats.rows.protocol import ColumnMapping
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
     )
 
 REPORT_ROWS = 2000
+# files of code that are left out, and how they are read nevertheless
+_OWN_SOURCE = " (a source whose `path` is their folder reads them)"
+LEFT_OUT = {
+    "test files": " (`include_tests: true` reads them)",
+    "build outputs": _OWN_SOURCE,
+    "vendored files": _OWN_SOURCE,
+    "generated files": "",
+    "minified files": "",
+}
 Items = Iterator[Row | Unreadable]
 
 
@@ -67,6 +77,7 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
         return _numbered(_from_data_set(source, name, context.counts), context.copies)
     if source.kind == "git":
         return _from_git(source, name, context)
+    left_out = Counter[str]()
     if source.kind == "packages":
         packages = [find_package(package, source.include_tests) for package in source.names]
         group = source.columns.project
@@ -74,9 +85,10 @@ def read_source(source: "Source", name: str, context: ReadContext) -> Items:
         files = list(chain.from_iterable(per_package))
     else:
         listing = list_code(source.path, source.include_tests, source.languages)
-        context.counts.update(listing.left_out)
+        left_out.update(listing.left_out)
+        context.counts.update(left_out)
         files = list(folder_files(listing, name, source.licence, source.columns.project))
-    return _from_code(files, len(files), source, name, context)
+    return _from_code(files, len(files), left_out, source, name, context)
 
 
 def _numbered(items: Items, copies: CopyNumbers) -> Items:
@@ -147,14 +159,20 @@ def _from_git(source: "GitSource", name: str, context: ReadContext) -> Items:
     )
     if set(source.rows) != {"commits"}:
         context.counts.update(repository.left_out)
-        yield from _from_code(repository.files(), len(repository.blobs), source, name, context)
+        files, left_out = repository.files(), Counter(repository.left_out)
+        yield from _from_code(files, len(repository.blobs), left_out, source, name, context)
     if "commits" in source.rows:
         limits = source.min_edit_tokens, source.max_edit_tokens
         yield from _numbered(repository.edits(context.counts, *limits), context.copies)
 
 
 def _from_code(
-    files: Iterable[CodeFile], total: int, source: "CodeSource", name: str, context: ReadContext
+    files: Iterable[CodeFile],
+    total: int,
+    left_out: Counter[str],
+    source: "CodeSource",
+    name: str,
+    context: ReadContext,
 ) -> Items:
     has_doctests = context.candidates is not None
     options = CodeOptions(
@@ -171,7 +189,9 @@ def _from_code(
         files = with_context(files, source.window_characters)
     files_read, rows_read = Counter[str](), Counter[str]()
     for extracted in extract(files, total, name, options, context.work, context.workers):
-        context.counts.update(extracted.skipped)
+        if extracted.skipped:
+            context.counts.update(extracted.skipped)
+            left_out.update(extracted.skipped)
         context.counts["bytes"] += extracted.source_bytes
         rows = [context.copies.numbered(row) for row in extracted.rows]
         if context.candidates is not None:
@@ -182,6 +202,9 @@ def _from_code(
         yield from rows
         yield from extracted.unreadable
     files_read.pop("", None)
+    number = files_read.total()
+    if many := [f"{left_out[r]:,} {r}{how}" for r, how in LEFT_OUT.items() if left_out[r] > number]:
+        say(f"source {name}: {number:,} files are read, left out are {', '.join(many)}")
     if set(files_read) - {"Python"}:
         read = [f"{t} {n:,} files, {rows_read[t]:,} rows" for t, n in files_read.most_common()]
         say(f"source {name}: {'; '.join(read)}")

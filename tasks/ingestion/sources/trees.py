@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks.core.languages.registry import EXTENSIONS, headers_of, without_extension
-from tasks.ingestion.code_rows import CodeFile
+from tasks.ingestion.code_file import CodeFile
 from tasks.ingestion.licenses import TEXTS_FOLDER, is_license_file, license_of_texts
 from tasks.ingestion.sources.file_listing import Listing, is_repository
 from tasks.ingestion.sources.package_license import license_of_package
@@ -83,9 +83,12 @@ def project_of(source: str, path: str, group: str) -> str:
         path: The file, relative to the source.
         group: "source", "top", "folder" or "file": what one project is.
     """
-    top = without_extension(path.partition("/")[0])
-    places = {"source": "", "top": top, "folder": path.rpartition("/")[0], "file": path}
-    return f"{source}/{places[group]}".rstrip("/") + "/"
+    place = "" if group == "source" else path
+    if group == "top":
+        place = without_extension(path.partition("/")[0])
+    elif group == "folder":
+        place = path.rpartition("/")[0]
+    return f"{source}/{place}".rstrip("/") + "/"
 
 
 def project_of_module(path: str) -> str:
@@ -130,9 +133,10 @@ def folder_files(
     group = group or ("source" if is_repository(root, listing.files) else "top")
     texts = {path: _read(root / path) for path in listing.licenses if is_license_text(path)}
     licenses, headers = TreeLicenses(texts, stated), headers_of(listing.files)
+    shown = str(root)
     for path in listing.files:
         project = project_of(source, path, group)
-        yield CodeFile(str(root), path, source, project, "", *licenses.of(path), headers=headers)
+        yield CodeFile(shown, path, source, project, "", *licenses.of(path), headers=headers)
 
 
 def _read(path: Path) -> str:

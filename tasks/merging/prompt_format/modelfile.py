@@ -29,7 +29,8 @@ def modelfile(
         layout: Of the chat template, without BOS, which Ollama adds; None if it has none.
         system: System text of conversations that have none; "" none.
         stop: Texts that end an answer.
-        infilling: Names of the tokens before prefix, suffix and middle; None without.
+        infilling: Names of the tokens before prefix, suffix and middle; of two, before suffix and
+            prefix; None without.
     """
     parts = [f"FROM ./{gguf}"]
     if layout is not None:
@@ -65,9 +66,11 @@ def _template(layout: TurnLayout, infilling: Sequence[str] | None) -> str:
         _text(layout.before_answer),
     ]
     if infilling:
-        prefix, suffix, middle = map(_text, infilling)
+        places = (".Prompt", ".Suffix", "") if len(infilling) == 3 else (".Suffix", ".Prompt")
+        shown = (f"{{{{- {place} -}}}}" if place else "" for place in places)
+        filled = "".join(map("".join, zip(map(_text, infilling), shown, strict=True)))
         lines = [
-            f"{{{{- if .Suffix -}}}}{prefix}{{{{- .Prompt -}}}}{suffix}{{{{- .Suffix -}}}}{middle}",
+            f"{{{{- if .Suffix -}}}}{filled}",
             "{{- else -}}",
             *lines,
             "{{- end -}}",

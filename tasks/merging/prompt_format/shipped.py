@@ -17,7 +17,7 @@ from tasks.core.text import prompt_templates
 from tasks.core.text.chat_environment import Renderer, compiled
 from tasks.core.text.prompt_templates import PromptTemplate
 from tasks.core.text.row_encoder import RowEncoder
-from tasks.core.text.special_tokens import FIM, MissingTokenError, literal
+from tasks.core.text.special_tokens import MissingTokenError, literal
 from tasks.core.text.text_encoder import TextEncoder
 from tasks.merging.prompt_format.chat_template import adapted_chat_template, chat_template_of
 from tasks.merging.prompt_format.modelfile import modelfile
@@ -39,7 +39,8 @@ class PromptFormat:
     Attributes:
         example: The prompt of `TASK`, control tokens by their names.
         stop: Texts that end an answer; the first that occurs counts.
-        infilling: Names of the tokens before prefix, suffix and middle; None without.
+        infilling: Names of the tokens before prefix, suffix and middle; of two, before suffix and
+            prefix; None without.
         system: System text of conversations that have none.
         layout: Of the chat template, without the tokens that the tokenizer adds itself; None if it
             is no sequence of turns.
@@ -117,7 +118,7 @@ def _ends(
 
 def _infilling(encoder: RowEncoder, tokenizer: Any) -> tuple[str, ...] | None:
     try:
-        ids = [encoder.control.infilling(name) for name in FIM]
+        ids = list(encoder.control.infilling().values())
     except MissingTokenError:
         return None
     return tuple(tokenizer.convert_ids_to_tokens(ids))

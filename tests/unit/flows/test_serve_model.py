@@ -200,6 +200,15 @@ def curl(url, *options, stdin=None):
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    ("infilling", "prompt"),
+    [(("<P>", "<S>", "<M>"), "<P>a<S>b<M>"), (("[SUFFIX]", "[PREFIX]"), "[SUFFIX]b[PREFIX]a")],
+)
+def test_a_suffix_is_written_with_the_infilling_tokens(infilling, prompt):
+    body = {"prompt": "a", "suffix": "b"}
+    assert with_training_format(COMPLETIONS, body, [], infilling, None)["prompt"] == prompt
+
+
 def test_a_suffix_without_infilling_tokens_is_refused():
     with pytest.raises(RequestError, match="no tokens for infilling"):
         with_training_format(COMPLETIONS, {"prompt": "a", "suffix": "b"}, [], None, None)

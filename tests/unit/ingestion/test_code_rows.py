@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from tasks.ingestion.code_rows import CodeFile, CodeOptions, ExtractedCode, extract_file
+from tasks.ingestion import code_file
+from tasks.ingestion.code_file import CodeFile
+from tasks.ingestion.code_rows import CodeOptions, ExtractedCode, extract_file
 
 GOOD = b'def f(x):\n    """Say x."""\n    return x\n'
 
@@ -16,6 +18,18 @@ def read(folder: Path, content: bytes) -> ExtractedCode:
 def test_broken_file_is_one_ledger_entry(tmp_path: Path) -> None:
     (entry,) = read(tmp_path, b"def f(:\n").unreadable
     assert (entry.path, entry.line, entry.excerpt) == ("a.py", 1, "def f(:")
+
+
+def test_file_of_unknown_size_is_read_to_its_end(tmp_path: Path, monkeypatch) -> None:
+    text = b"def f():\n" + b"    x = 1\n" * 9
+    (tmp_path / "a.py").write_bytes(text)
+
+    class Size:
+        st_size = 0  # as on /proc
+
+    monkeypatch.setattr(code_file.os, "fstat", lambda _: Size)
+    found = code_file.content_of(CodeFile(str(tmp_path), "a.py", "s", "p", "", "", ""))
+    assert found == text
 
 
 def test_file_that_vanished_is_one_ledger_entry(tmp_path: Path) -> None:

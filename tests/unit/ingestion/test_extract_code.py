@@ -6,7 +6,8 @@ import pytest
 from tasks.core.languages.protocol import DoctestCandidate
 from tasks.core.stage import Work
 from tasks.ingestion import extract_code
-from tasks.ingestion.code_rows import CodeFile, CodeOptions, ExtractedCode, extract_file
+from tasks.ingestion.code_file import CodeFile
+from tasks.ingestion.code_rows import CodeOptions, ExtractedCode, extract_file
 from tasks.ingestion.extract_code import extract
 
 CODE = '''def f{n}(x):

@@ -173,6 +173,17 @@ def test_infilling_tokens_are_those_of_the_tokenizer(tmp_path):
     assert text in form.modelfile("model.gguf")
 
 
+def test_without_a_token_before_the_middle_the_suffix_comes_first(tmp_path):
+    from tokenizers import AddedToken
+
+    added = [AddedToken(name, special=True) for name in ("[PREFIX]", "[MIDDLE]", "[SUFFIX]")]
+    make_tokenizer(tmp_path, added=added)
+    form = ship(PromptTemplate("instruction"), tmp_path)
+    assert form.infilling == ("[SUFFIX]", "[PREFIX]")
+    text = '{{- if .Suffix -}}{{- "[SUFFIX]" -}}{{- .Suffix -}}{{- "[PREFIX]" -}}{{- .Prompt -}}\n'
+    assert text in form.modelfile("model.gguf")
+
+
 def test_the_stop_words_of_a_modelfile_have_line_breaks_and_no_escapes(folder):
     text = ship(PromptTemplate("instruction"), folder).modelfile("model.gguf")
     assert 'PARAMETER stop """\n\n### End"""\n' in text

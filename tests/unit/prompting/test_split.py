@@ -116,6 +116,13 @@ def test_a_project_that_would_leave_train_too_little_is_not_the_unit() -> None:
     assert split(rows_of(99, project=lambda i: f"p{i % 3}")).unit == "file"
 
 
+def test_a_file_with_most_of_the_rows_is_trained_on_where_files_are_the_unit() -> None:
+    for seed in range(9):
+        rows = rows_of(60, path=lambda i: f"{i if i < 4 else 4}.py")
+        found = RowSplits.by_unit(rows, "file", 0.05, 0.1, seed).rows()
+        assert found["train"] >= 56 and found["validation"] and found["test"]
+
+
 def test_one_file_is_split_by_cluster() -> None:
     rows = rows_of(100, path=lambda i: "all.py", cluster=lambda i: text_id(i // 2))
     splits = split(rows)

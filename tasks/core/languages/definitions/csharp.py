@@ -35,7 +35,8 @@ CSHARP = tree_sitter_language(
         load=_load,
         functions=frozenset(
             {
-                *("method_declaration", "constructor_declaration", "operator_declaration"),
+                *("method_declaration", "constructor_declaration", "destructor_declaration"),
+                *("operator_declaration", "conversion_operator_declaration"),
                 "local_function_statement",  # a function outside of classes
             }
         ),
@@ -49,6 +50,7 @@ CSHARP = tree_sitter_language(
         ),
         blocks=frozenset({"block"}),
         documentation=("///", "/**"),
+        names=("name", "operator", "type"),
         max_error_share=0.02,  # the preprocessor may cut expressions and lists
         fragments=("{}", "class _X {\n{}\n}"),
     ),

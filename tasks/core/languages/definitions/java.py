@@ -33,7 +33,9 @@ JAVA = tree_sitter_language(
     grammar=Grammar(
         package="tree-sitter-java",
         load=_load,
-        functions=frozenset({"method_declaration", "constructor_declaration"}),
+        functions=frozenset(
+            {"method_declaration", "constructor_declaration", "compact_constructor_declaration"}
+        ),
         items=frozenset(
             {
                 *("class_body", "interface_body", "enum_body", "enum_body_declarations"),
@@ -44,9 +46,10 @@ JAVA = tree_sitter_language(
         containers=(
             *(("class_declaration", "name"), ("interface_declaration", "name")),
             *(("enum_declaration", "name"), ("record_declaration", "name")),
+            ("enum_constant", "name"),
         ),
         blocks=frozenset({"block", "constructor_body"}),
-        documentation=("/**",),
+        documentation=("/**", "///"),
         comments=frozenset({"line_comment", "block_comment"}),
         fragments=("{}", "class _X {\n{}\n}"),
     ),

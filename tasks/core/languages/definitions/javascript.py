@@ -20,7 +20,20 @@ WRAPPERS = frozenset(
         *("field_definition", "public_field_definition"),
     }
 )
-TEST_NAMES = ("*.test.*", "*.spec.*", "*.cy.*", "*-test.*", "*_test.*")
+TEST_NAMES = (
+    *(
+        "*.test.*",
+        "*.spec.*",
+        "*.cy.*",
+        "*.e2e.*",
+        "*-spec.*",
+        "*-test.*",
+        "*_test.*",
+        "*.test-d.*",
+    ),
+    "setupTests.*",
+)
+NAMES = ("name", "left", "key", "property")
 TEST_FOLDERS = frozenset({"__tests__", "__mocks__", "spec", "specs", "e2e", "cypress"})
 
 
@@ -68,6 +81,7 @@ JAVASCRIPT = tree_sitter_language(
         calls=frozenset({"call_expression", "arguments"}),
         documentation=("/*", "//"),
         attributes=frozenset({"decorator"}),
+        names=NAMES,
         fragments=("{}", "class _ {\n{}\n}"),
     ),
     test_names=TEST_NAMES,

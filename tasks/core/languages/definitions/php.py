@@ -38,7 +38,10 @@ PHP = tree_sitter_language(
         load=_load,
         functions=frozenset({"function_definition", "method_declaration"}),
         items=frozenset({"declaration_list", "enum_declaration_list", "compound_statement"}),
-        wrappers=frozenset({"namespace_definition"}),
+        wrappers=frozenset(
+            # a helper is often defined where no function has its name yet
+            {"namespace_definition", "if_statement", "else_clause"}
+        ),
         containers=(
             *(("class_declaration", "name"), ("interface_declaration", "name")),
             *(("trait_declaration", "name"), ("enum_declaration", "name")),

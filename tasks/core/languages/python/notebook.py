@@ -1,7 +1,9 @@
 """Jupyter notebooks -> Python text: cells of code joined, cells of prose as comments, no outputs.
 
 Commands of IPython (`%matplotlib inline`, `!pip install x`, `len?`) become comments where a cell
-does not parse with them; a cell in another language (`%%bash`) becomes a comment as a whole.
+does not parse with them. A cell becomes a comment as a whole where it is in another language
+(`%%bash`), or still does not parse (`cd ..`, unfinished code); if most cells do not, the notebook
+is not read.
 """
 
 import ast
@@ -34,6 +36,11 @@ def decode(raw: bytes) -> str:
     if language not in ("python", "ipython", ""):
         raise NotParsableError(f"a notebook in {language}, only those in Python are read", 0)
     texts = [_text_of(cell) for cell in cells]
+    code = [n for n, cell in enumerate(cells) if cell.get("cell_type") == "code"]
+    invalid = [n for n in code if not _parses(texts[n])]
+    if 2 * len(invalid) <= len(code):  # else its parser names the first of them
+        for n in invalid:
+            texts[n] = _commented(texts[n])
     return "\n\n".join(text for text in texts if text.strip()) + "\n"
 
 

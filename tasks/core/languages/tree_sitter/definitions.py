@@ -144,7 +144,7 @@ class DefinitionFinder:
             yield from self._items(node, owner, above, depth + 1)
         elif kind in containers:
             named = node.child_by_field_name(containers[kind])
-            own = self._text(*span_of(named)).split("<")[0].strip() if named else ""
+            own = self._text(*span_of(named)).split("<")[0].strip() if named else name
             owner = f"{owner}.{own}" if owner and own else owner or own
             inner = Above()
             for child in node.named_children:
@@ -155,7 +155,9 @@ class DefinitionFinder:
         elif kind in grammar.wrappers or (name and kind in grammar.calls):
             name = self._name(node) or name
             for child in node.named_children:
-                found = list(self._in_item(child, outer, name, owner, above, depth + 1))
+                # what is above a list of items, such as a module, is not about its first item
+                own_above = Above() if child.type in grammar.items else above
+                found = list(self._in_item(child, outer, name, owner, own_above, depth + 1))
                 yield from found
                 if found and kind in grammar.calls:  # the others are not what the name means
                     break
@@ -173,9 +175,16 @@ class DefinitionFinder:
         found = next(filter(None, map(node.child_by_field_name, self._grammar.names)), None)
         if found is None and node.type in self._grammar.functions:
             found = node.child_by_field_name("declarator")
-            while found is not None and (inner := found.child_by_field_name("declarator")):
+            while found is not None and found.type != "operator_cast":
+                if (inner := found.child_by_field_name("declarator")) is None:
+                    break
                 found = inner
-        return self._text(*span_of(found)).rpartition("\n")[2] if found is not None else ""
+        text = self._text(*span_of(found)).rpartition("\n")[2] if found is not None else ""
+        if found is not None and found.type in ("operator_cast", "parenthesized_declarator"):
+            text = (
+                text.lstrip("(*& ").partition("(")[0].strip()
+            )  # operator bool() const, (*f(int x))
+        return text
 
     def boundaries(self) -> list[Boundary]:
         """Items of the file, then those of the definitions in it."""

@@ -9,7 +9,8 @@ from tasks.core.languages.protocol import NotParsableError
 from tasks.core.languages.registry import headers_of, language_of
 from tasks.core.progress import say
 from tasks.core.system.escape_text import printable
-from tasks.ingestion.code_rows import MAX_FILE_BYTES, MISSING, CodeFile, code_row
+from tasks.ingestion.code_file import MAX_FILE_BYTES, MISSING, CodeFile
+from tasks.ingestion.code_rows import code_row
 from tasks.ingestion.licenses import license_of_header
 from tasks.ingestion.rows import Row, Unreadable, excerpt, text_problem
 from tasks.ingestion.sources.code_selection import CodeSelection

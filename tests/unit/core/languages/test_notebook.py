@@ -61,3 +61,13 @@ def test_notebooks_of_format_3_are_read() -> None:
 def test_what_is_no_notebook_in_python_is_refused(raw: bytes, problem: str) -> None:
     with pytest.raises(NotParsableError, match=problem):
         decode(raw)
+
+
+def test_a_cell_that_is_no_python_is_a_comment_and_the_others_are_read() -> None:
+    text = decode(notebook(("code", "cd .."), ("code", "x = 1"), ("markdown", "Done.")))
+    assert text == "# cd ..\n\nx = 1\n\n# Done.\n"
+
+
+def test_a_notebook_whose_cells_are_mostly_no_python_is_not_turned_into_comments() -> None:
+    text = decode(notebook(("code", "print 1"), ("code", "print 2"), ("code", "x = 1")))
+    assert text == "print 1\n\nprint 2\n\nx = 1\n"

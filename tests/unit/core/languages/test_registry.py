@@ -67,6 +67,11 @@ def test_ingestion_leaves_parsing_to_the_languages() -> None:
         ("Shop.Tests/A.cs", True),
         ("spec/a_spec.rb", True),
         ("src/attest.c", False),
+        ("src/setupTests.js", True),
+        ("src/login.e2e.ts", True),
+        ("app/login.e2e-spec.ts", True),
+        ("types/index.test-d.ts", True),
+        ("src/greatest.test.d/a.ts", False),
     ],
 )
 def test_tests_are_known_by_their_folder_or_their_name(path: str, expected: bool) -> None:

@@ -189,3 +189,51 @@ def test_spans_in_deeply_nested_text_are_found_in_a_moment() -> None:
     for position in range(4, 4004, 40):
         source.span("body", position)
     assert time.process_time() - begin < 5  # a walk to each parent from the root takes minutes
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "symbols"),
+    [
+        (
+            "javascript",
+            "const Shape = class {\n  /** Gives it. */\n  get area() {\n    return this.a;\n  }\n"
+            "  /** Handles it. */\n  onClick = (e) => e.stop();\n};\n",
+            ["Shape.area", "Shape.onClick"],
+        ),
+        (
+            "java",
+            "record Pair(int a) {\n  /** Checks it. */\n  Pair {\n    check(a);\n  }\n}\n"
+            "enum Color {\n  RED {\n    /// Gives it.\n    int c() {\n      return 1;\n    }\n"
+            "  };\n}\n",
+            ["Pair.Pair", "Color.RED.c"],
+        ),
+        (
+            "php",
+            "<?php\nif (!function_exists('f')) {\n    /** Gives it. */\n    function f() {\n"
+            "        return 1;\n    }\n}\n",
+            ["f"],
+        ),
+        (
+            "csharp",
+            "class P {\n  /// <summary>Adds.</summary>\n  public static P operator +(P a, P b) {\n"
+            "    return a;\n  }\n  /// <summary>Frees.</summary>\n  ~P() {\n    Free();\n  }\n}\n",
+            ["P.+", "P.P"],
+        ),
+        (
+            "cpp",
+            "class P {\n  /// Says.\n  operator bool() const { return n; }\n};\n",
+            ["P.operator bool"],
+        ),
+        ("c", "/* Gives one. */\nint (*pick(int kind))(void)\n{\n    return f;\n}\n", ["pick"]),
+    ],
+)
+def test_symbol_is_the_name_that_the_code_gives(
+    language: str, text: str, symbols: list[str]
+) -> None:
+    assert [one.symbol for one in functions(text, language)] == symbols
+
+
+def test_attributes_of_a_module_are_not_those_of_its_first_function() -> None:
+    text = "/// Of a.\n#[cfg(b)]\nmod a {\n    /// Adds.\n    fn f() -> u8 {\n        1\n    }\n}\n"
+    (found,) = functions(text, "rust")
+    assert (found.line, found.output) == (5, "fn f() -> u8 {\n    1\n}")

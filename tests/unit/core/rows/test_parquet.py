@@ -44,3 +44,15 @@ def test_the_same_rows_give_the_same_bytes_however_they_arrive(
     given = [*rows(300, 8192), *rows(2000, 8), *rows(300, 4096)]
     assert write(tmp_path / "a", given, 0) == write(tmp_path / "b", given, table_rows)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("values", [["é", "é"], ["a", "b", "a"], ["a", None, "a"], [None], []])
+def test_a_column_of_equal_texts_is_that_of_any_list(values) -> None:
+    schema = pa.schema([("text", pa.string())])
+    assert parquet.as_table([(v,) for v in values], schema).column(0).to_pylist() == values
+
+
+def test_equal_numbers_keep_their_own_bytes() -> None:
+    schema = pa.schema([("x", pa.float64())])
+    found = parquet.as_table([(0.0,), (-0.0,)], schema).column(0).to_pylist()
+    assert list(map(str, found)) == ["0.0", "-0.0"]

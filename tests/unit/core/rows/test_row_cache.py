@@ -172,7 +172,7 @@ def test_a_shard_of_many_segments_is_rewritten(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BITS", 0)
     assert cached(tmp_path, TEXTS) == wanted(TEXTS)
     (folder,) = (tmp_path / "shards").iterdir()
-    assert (folder / "00").read_bytes().count(b"shard-1\n") == 1
+    assert (folder / "00").read_bytes().count(b"shard-2\n") == 1
     assert cached(tmp_path, TEXTS) == wanted(TEXTS) and CALLS == []
 
 

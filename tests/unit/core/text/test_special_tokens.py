@@ -5,9 +5,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tasks.core.errors import PipelineError
-from tasks.core.text.prompt_templates import complete, fill_in, render
+from tasks.core.text.prompt_templates import complete, fill_in, fill_prompt, render
 from tasks.core.text.row_encoder import RowEncoder
 from tasks.core.text.special_tokens import FIM_TOKENS, readable
+from tests.unit.core.text.tokenizers_for_tests import legacy_llama
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 CHATML = (
@@ -73,6 +74,18 @@ def test_infilling_is_written_with_the_tokenizers_tokens() -> None:
     )
     (ids,) = RowEncoder(made).encode([prompt])
     assert ids[-1] == made.convert_tokens_to_ids("<fim_middle>")
+
+
+@pytest.mark.parametrize("suffix_first", [False, True])
+def test_without_a_token_before_the_middle_the_suffix_comes_first(suffix_first: bool) -> None:
+    made = legacy_llama(["[PREFIX]", "[MIDDLE]", "[SUFFIX]"])
+    encoder = RowEncoder(made)
+    (row,) = encoder.pairs([fill_prompt("a = (", ")\nfim_prefix", suffix_first)], ["b"])
+    prompt = made.convert_ids_to_tokens(row.ids[: row.prompt_tokens])
+    assert prompt.index("<s>") == 0 and prompt.index("[SUFFIX]") == 1
+    at = prompt.index("[PREFIX]")
+    texts = (made.decode(row.ids[2:at]), made.decode(row.ids[at + 1 : row.prompt_tokens]))
+    assert [text.strip() for text in texts] == [")\nfim_prefix", "a = ("]
 
 
 def test_a_tokenizer_without_the_tokens_is_refused() -> None:

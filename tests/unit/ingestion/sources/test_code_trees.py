@@ -114,3 +114,23 @@ def test_a_notebook_gives_the_functions_of_its_cells(ingest, tmp_path: Path) -> 
     (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [cell], "metadata": {}}))
     _, rows, _ = ingest(source(tmp_path))
     assert [(r["language"], r["symbol"], r["path"]) for r in rows] == [("python", "f", "a.ipynb")]
+
+
+def test_a_source_of_which_most_is_left_out_says_so_and_following_it_helps(
+    ingest, tree: Path, monkeypatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tasks.ingestion.sources.read.say", said.append)
+    for number in range(9):
+        text = f"/** Adds {number}. */\nexport function f(a) {{\n  return a + {number};\n}}\n"
+        for folder in ("dist", "tests"):
+            (tree / folder).mkdir(exist_ok=True)
+            (tree / folder / f"m{number}.js").write_text(text)
+    ingest(source(tree))
+    (line,) = [line for line in said if "left out" in line]
+    assert "9 build outputs (a source whose `path` is their folder reads them)" in line
+    assert "10 test files (`include_tests: true` reads them)" in line
+    said.clear()
+    ingest(source(tree / "dist"))
+    ingest(source(tree / "src", include_tests=True))
+    assert not any("left out" in line for line in said)

@@ -277,7 +277,7 @@ def test_an_edit_of_blanks_is_none() -> None:
 
 
 def test_a_huge_file_of_a_commit_is_one_ledger_entry(ingest, repository, monkeypatch) -> None:
-    monkeypatch.setattr("tasks.ingestion.code_rows.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("tasks.ingestion.code_file.MAX_FILE_BYTES", 1000)
     monkeypatch.setattr("tasks.ingestion.sources.git.repository.MAX_FILE_BYTES", 1000)
     repository.commit("one", a_py=FUNCTION.format(n=1), b_py="#" * 2000)
     _, rows, bad = ingest(repository.source())

@@ -5,7 +5,7 @@ import pytest
 from tasks.core.cache.digest_cache import sha256
 from tasks.core.errors import PipelineError
 from tasks.core.settings.config import View, check
-from tasks.ingestion.sources.digests import source_digests
+from tasks.ingestion.sources.digests import few_files, source_digests
 
 
 def plan(*sources: dict) -> dict[str, str]:
@@ -32,3 +32,13 @@ def test_rows_of_all_sources_are_counted_together(tmp_path, write_jsonl, row) ->
 def test_a_source_that_is_not_counted_is_enough(tmp_path, write_jsonl, row) -> None:
     (tmp_path / "array.jsonl").write_text("[\n{},\n{}]\n")
     assert plan({"kind": "files", "path": str(tmp_path)})
+
+
+def test_files_of_code_are_counted_up_to_those_that_a_split_needs(tmp_path) -> None:
+    source = {"kind": "folder", "path": str(tmp_path)}
+    settings = check({"ingest": {"sources": [source]}}).ingest.sources
+    for name in ("a.py", "b.go", "test_c.py", "d.txt"):
+        (tmp_path / name).write_text("x = 1\n")
+    assert few_files(settings) == 2
+    (tmp_path / "c.py").write_text("x = 1\n")
+    assert few_files(settings) is None
