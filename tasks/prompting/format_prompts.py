@@ -20,6 +20,7 @@ from tasks.core.progress import report
 from tasks.core.rows import row_schema
 from tasks.core.rows.hash_rank import RANKS, hash_rank
 from tasks.core.rows.parquet import TableWriter, read_batches
+from tasks.core.system.parallel import without_gc
 from tasks.core.text import conversation as conversations
 from tasks.core.text.prompt_templates import (
     PromptTemplate,
@@ -69,7 +70,8 @@ class PromptFormatter:
             ]
             for batch in read_batches(kept, columns=COLUMNS):
                 own = splits[done : done + len(batch)]
-                prompts = self.format(batch, units.of(done, len(batch)), own == TRAIN)
+                with without_gc():
+                    prompts = self.format(batch, units.of(done, len(batch)), own == TRAIN)
                 for number, writer in enumerate(writers):
                     part = prompts.filter(pa.array(own == number))
                     if number == TRAIN:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.core.rows.row_cache_file import Values
+from tasks.core.system.parallel import without_gc
 from tasks.core.text.bare_tokenizer import BareTokenizer
 from tasks.core.text.conversation import parse
 from tasks.core.text.row_encoder import Encoded, RowEncoder
@@ -59,6 +60,11 @@ def load(file: str) -> RowEncoder:
 
 def encode_batch(batch: PromptBatch) -> Values:
     """`ENCODED` and the token ids of each row."""
+    with without_gc():
+        return _encoded(batch)
+
+
+def _encoded(batch: PromptBatch) -> Values:
     rows = batch.rows.to_pylist()
     encoder = load(batch.tokenizer)
     pairs = [row for row in rows if not row["conversation"]]

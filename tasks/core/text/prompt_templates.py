@@ -93,8 +93,10 @@ def render(template: Template, instruction: str, input: str = "") -> str:
     if own.is_chat:
         return chat_prompt(own, {"messages": request(own, instruction, input)})
     if own.text == "instruction":
-        sections = [f"{INSTRUCTION}\n{instruction}", *([f"{INPUT}\n{input}"] if input else [])]
-        return _sections([INTRODUCTION, *sections], own.system)
+        given = f"{INPUT}\n{input}{_BETWEEN}" if input else ""
+        system = f"{own.system}{_BETWEEN}" if own.system else ""
+        asked = f"{INTRODUCTION}{_BETWEEN}{INSTRUCTION}\n{instruction}{_BETWEEN}"
+        return f"{system}{asked}{given}{OUTPUT}\n"
     if own.text == "completion":
         return _joined(own.system, instruction + input)
     return _render_own(own, instruction, input)
