@@ -83,7 +83,9 @@ def test_answer_of_a_model_folder_is_greedy_and_follows_the_template(
     assert main(["try", "Add two numbers", *options, "--input", "1 and 2"]) == 0
     out, err = capsys.readouterr()
     prompt = prompt_templates.render("instruction", "Add two numbers", "1 and 2")
-    assert out.rstrip("\n") == greedy(tiny_model, prompt).partition("### End")[0].rstrip("\n")
+    wanted = greedy(tiny_model, prompt).partition("### End")[0]
+    # a stream does not show the begin of a character whose end was not written
+    assert out.rstrip("\n") == wanted.rstrip("\n\N{REPLACEMENT CHARACTER}")
     assert f"model {tiny_model} answers" in err
     assert "12 tokens" in err
 
