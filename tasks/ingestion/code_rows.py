@@ -132,9 +132,8 @@ class _FileRows:
             add("fill", (given, "", hole.middle), hole.position, hole.packed())
         needed = [(printable(name), shown) for name, shown in self.file.context]
         repository = printable(self.file.project).strip("/")
-        for part in (
-            context_windows(source, data, needed, most) if "context" in options.rows else ()
-        ):
+        parts = context_windows(source, data, needed, most)
+        for part in parts if "context" in options.rows else ():
             packed = part.packed(repository=repository, comment=comment, path=path)
             add("context", (part.given(), "", part.output), part.position, packed)
 

@@ -58,13 +58,9 @@ def load(file: str) -> RowEncoder:
     return _LOADED[file]
 
 
+@without_gc()
 def encode_batch(batch: PromptBatch) -> Values:
     """`ENCODED` and the token ids of each row."""
-    with without_gc():
-        return _encoded(batch)
-
-
-def _encoded(batch: PromptBatch) -> Values:
     rows = batch.rows.to_pylist()
     encoder = load(batch.tokenizer)
     pairs = [row for row in rows if not row["conversation"]]

@@ -140,9 +140,8 @@ class ShardFile:
         table = sink.getvalue().to_pybytes()
         numbers = np.ascontiguousarray(values.numbers, dtype=self._dtype).tobytes()
         body = table + numbers
-        return _HEAD.pack(_MAGIC, len(table), len(numbers), xxh3_64_intdigest(body)) + body, len(
-            table
-        )
+        head = _HEAD.pack(_MAGIC, len(table), len(numbers), xxh3_64_intdigest(body))
+        return head + body, len(table)
 
     def rewrite(self, kept: Sequence[NDArray[np.bool_]]) -> None:
         """Replace the file by few segments with the rows that are kept, given for each segment.

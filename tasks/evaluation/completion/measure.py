@@ -46,9 +46,9 @@ def complete(
         losses: `ModelPair.losses` without rows, clusters, label and total.
     """
     results: list[CompletionResult] = []
+    context, suffix_first = settings.completion_context, settings.fill_order == "suffix_first"
     for style in (LEFT, *((BOTH,) if can_fill(generator.pair) else ())):
-        suffix_first = settings.fill_order == "suffix_first"
-        posed = [pose(span, style, settings.completion_context, suffix_first) for span in spans]
+        posed = [pose(span, style, context, suffix_first) for span in spans]
         results += _completed(generator, posed, decoding, losses, f"{LABEL}, {style}")
     return results
 

@@ -63,9 +63,8 @@ def prepare(settings: EvaluateSettings, held_out: Path | None) -> Prepared:
     probes, unreadable = choose_texts(settings.probe_problems, settings.seed)
     missing += unreadable
     to_fill = choose_problems(texts, settings.infilling_problems, settings.seed)
-    holes = infilling.infilling_problems(
-        to_fill, settings.seed, settings.fill_order == "suffix_first"
-    )
+    suffix_first = settings.fill_order == "suffix_first"
+    holes = infilling.infilling_problems(to_fill, settings.seed, suffix_first)
     return Prepared(
         tested=_tested(settings, problems, missing),
         probes=probes,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tasks.core.decontamination.ngrams import Hashes, jaccard
 from tasks.core.progress import report
 from tasks.core.rows.disk_arrays import DiskArrays
+from tasks.core.rows.row_cache_shards import BLOCK_ROWS
 from tasks.filtering.dedup.exact_dedup import NO_TWIN, Numbers
 from tasks.filtering.dedup.minhash import NO_KEY
 
@@ -24,7 +25,6 @@ MAX_CHECKS = 256  # candidates compared per row, those that share most bands fir
 CROWD = 64  # rows of a band that are compared with each other as they are
 MAX_KEPT = 32  # kept rows of a band that later rows are compared with
 BATCH_ROWS = 1024  # whose n-grams are in memory at once, and between two reports of progress
-ROWS_IN_MEMORY = 65_536  # whose groups are kept between the two uses of them
 NOTHING = np.empty(0, dtype=np.uint64)
 
 Grams = tuple[Hashes, Hashes]  # sorted n-grams of a question and of its answer
@@ -183,7 +183,7 @@ def _shared_bands(near: NearCandidates) -> _SharedBands:
     """The bands that a row shares with others: first their number, to lay them out by row."""
     total = len(near.keys)
     # searched twice, unless the groups of all rows fit into memory
-    groups = list(_groups(near.keys)) if total <= ROWS_IN_MEMORY else None
+    groups = list(_groups(near.keys)) if total <= BLOCK_ROWS else None
     counts, is_crowded = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=bool)
     for rows, sizes in groups or _groups(near.keys):
         fits = np.repeat(sizes <= CROWD, sizes)

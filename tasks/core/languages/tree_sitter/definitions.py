@@ -179,11 +179,12 @@ class DefinitionFinder:
                 if (inner := found.child_by_field_name("declarator")) is None:
                     break
                 found = inner
-        text = self._text(*span_of(found)).rpartition("\n")[2] if found is not None else ""
-        if found is not None and found.type in ("operator_cast", "parenthesized_declarator"):
-            text = (
-                text.lstrip("(*& ").partition("(")[0].strip()
-            )  # operator bool() const, (*f(int x))
+        if found is None:
+            return ""
+        text = self._text(*span_of(found)).rpartition("\n")[2]
+        if found.type in ("operator_cast", "parenthesized_declarator"):
+            # operator bool() const, (*f(int x))
+            text = text.lstrip("(*& ").partition("(")[0].strip()
         return text
 
     def boundaries(self) -> list[Boundary]:

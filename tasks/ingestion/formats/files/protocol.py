@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SPEAKERS = ("role", "from", "speaker", "sender", "author")  # fields of messages
+TURNS = ("role", "from", "speaker")  # fields that only messages have
+SPEAKERS = (*TURNS, "sender", "author")  # rows of other data have the last two as well
 
 
 class Record(NamedTuple):
@@ -58,7 +59,7 @@ class FileFormat:
 
 def is_message(value: Any) -> bool:
     """Whether a JSON value is a message or turn of a conversation, and no row."""
-    return isinstance(value, Mapping) and any(str(name).lower() in SPEAKERS[:3] for name in value)
+    return isinstance(value, Mapping) and any(str(name).lower() in TURNS for name in value)
 
 
 def not_an_object(line: int, values: Any) -> Record | UnreadableRecord:

@@ -50,9 +50,10 @@ def _fits(bound: BoundFormat, values: Values) -> bool:
 
 def _has_calls(bound: BoundFormat, values: Values) -> bool:
     """Whether the output is a list of calls of tools."""
+    if not bound.value("tools", values):  # most rows: their output need not be decoded
+        return False
     calls = decoded(bound.value("output", values))
-    is_list = isinstance(calls, list) and bool(calls) and bool(bound.value("tools", values))
-    return is_list and all(
+    return (isinstance(calls, list) and bool(calls)) and all(
         isinstance(c, Mapping) and {"name", "arguments"} <= c.keys() for c in calls
     )
 
